@@ -1,0 +1,43 @@
+"""Connections to Redis or Valkey, with deadlines and without silent repetition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+#: What a command on the bus may raise when Redis is away, hangs or is restarting.
+BUS_ERRORS = (RedisError, OSError, TimeoutError)
+
+#: A Redis that does not answer within this time is treated as away: callers get their 503 within 3 s.
+SOCKET_TIMEOUT_SECONDS = 2.0
+
+
+def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, connections: int = 8) -> Redis:
+    """A client for ``url`` (redis://, rediss:// or unix://); no connection is made before the first command.
+
+    A command is never repeated by the library: a push whose reply was lost would land twice. Blocking commands need
+    a ``timeout_seconds`` above the time they block.
+    """
+    client: Redis = Redis.from_url(
+        url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=connections,
+        health_check_interval=0,
+    )
+    return client
+
+
+def stream_entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
+    """The entries in redis-py's answer to an XREAD or XREADGROUP of one stream: (entry id, fields).
+
+    An entry that was delivered, but is deleted by now, has no fields.
+    """
+    if not answer:
+        return []
+    return [(entry_id.decode(), fields or {}) for entry_id, fields in answer[0][1]]

@@ -1,0 +1,78 @@
+"""Many small encoded messages as one block of bytes, with an index that costs its reader nothing to take over.
+
+A block of all users' statistics is one body (the messages one after the other, itself an answer where the messages
+are elements of a repeated field) and three arrays: sorted hashes of the names, and where each one's bytes begin and
+end. Taking over a block with 100,000 names means three ``array.frombytes``; a look-up is a bisection.
+
+Names are compared in lower case, by 64 bits of BLAKE2b: two of 100,000 names share a hash with a chance of 3e-10.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from hashlib import blake2b
+
+_HEAD = struct.Struct("<4sI")
+_MAGIC = b"pgx1"
+
+
+def name_hash(name: str) -> int:
+    """The hash under which a name is found."""
+    return int.from_bytes(blake2b(name.lower().encode(), digest_size=8).digest(), "little")
+
+
+def pack(items: Iterable[tuple[int, bytes]]) -> bytes:
+    """A block of (name hash, message bytes), in the order given. Of equal hashes the first is found."""
+    entries, parts, offset = [], [], 0
+    for hashed, part in items:
+        end = offset + len(part)
+        entries.append((hashed, offset, end))
+        parts.append(part)
+        offset = end
+    entries.sort()
+    return b"".join(
+        (
+            _HEAD.pack(_MAGIC, len(entries)),
+            array("Q", (e[0] for e in entries)).tobytes(),
+            array("I", (e[1] for e in entries)).tobytes(),
+            array("I", (e[2] for e in entries)).tobytes(),
+            *parts,
+        )
+    )
+
+
+class IndexedBlock:
+    """A block as its reader holds it: ``body`` and :meth:`get`."""
+
+    __slots__ = ("_ends", "_hashes", "_starts", "body")
+
+    def __init__(self, data: bytes) -> None:
+        magic, count = _HEAD.unpack_from(data)
+        if magic != _MAGIC:
+            raise ValueError("not an indexed block")
+        view = memoryview(data)
+        at = _HEAD.size
+        self._hashes, self._starts, self._ends = array("Q"), array("I"), array("I")
+        for target in (self._hashes, self._starts, self._ends):
+            size = count * target.itemsize
+            target.frombytes(view[at : at + size])
+            at += size
+        self.body = bytes(view[at:])
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes under ``name``, None where there are none."""
+        hashed = name_hash(name)
+        at = bisect_left(self._hashes, hashed)
+        if at == len(self._hashes) or self._hashes[at] != hashed:
+            return None
+        return self.body[self._starts[at] : self._ends[at]]
+
+
+#: A block without names.
+EMPTY = pack(())

@@ -1,0 +1,65 @@
+"""The catalogue of Redis keys: name, type, who writes, how long it lives and what it means.
+
+============================  =======  ==========  ==============================  =====================================
+key (after the prefix)        type     written by  lifetime                        meaning
+============================  =======  ==========  ==============================  =====================================
+``commands``                  stream   workers     entry: until it is answered     commands to the supervisor, read by
+                                                                                   the consumer group ``supervisor``
+``blob:<id>``                 string   workers     BLOB_TTL_SECONDS                body of a command that is too large
+                                                                                   for the stream
+``replies:<worker>``          stream   supervisor  REPLIES_TTL_SECONDS after the   answers to one worker's commands
+                                                   last one
+``snapshot:<name>``           hash     supervisor  for good                        ``rev``, ``at_ms``, ``body``: what
+                                                                                   reads are answered from
+``snapshots``                 channel  supervisor  --                              ``<name> <rev>``: look again
+``log``                       stream   supervisor  capped at LOG_BUFFER_SIZE       lines of core and node
+``backend``                   hash     supervisor  for good                        desired state without users: config
+                                                                                   message, generation
+``users``                     hash     supervisor  for good                        e-mail in lower case -> ``User``
+``ledger``                    hash     supervisor  for good                        counter -> total and reported bytes
+============================  =======  ==========  ==============================  =====================================
+
+Commands carry ids and may be delivered twice; whoever changes several keys does it in one transaction.
+"""
+
+from __future__ import annotations
+
+#: Consumer group, and the only consumer in it.
+GROUP = "supervisor"
+
+#: A body larger than this goes by a key of its own: entries stay small, so that a group of them is read quickly.
+BLOB_BYTES = 64 * 1024
+
+#: Longer than any command may wait.
+BLOB_TTL_SECONDS = 900
+
+#: Answers that nobody fetched belong to a worker that has gone.
+REPLIES_TTL_SECONDS = 120
+
+#: Answers kept per worker; a worker reads them at once, so this is reached only by one that hangs.
+REPLIES_MAX = 20_000
+
+
+class Keys:
+    """The keys of one node. ``prefix`` keeps nodes apart that share one Redis."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.commands = f"{prefix}:commands"
+        self.snapshots_channel = f"{prefix}:snapshots"
+        self.log = f"{prefix}:log"
+        self.backend = f"{prefix}:backend"
+        self.users = f"{prefix}:users"
+        self.ledger = f"{prefix}:ledger"
+
+    def blob(self, command_id: str) -> str:
+        return f"{self.prefix}:blob:{command_id}"
+
+    def replies(self, worker: str) -> str:
+        return f"{self.prefix}:replies:{worker}"
+
+    def snapshot(self, name: str) -> str:
+        return f"{self.prefix}:snapshot:{name}"
+
+    def __repr__(self) -> str:
+        return f"Keys({self.prefix!r})"

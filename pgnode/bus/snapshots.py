@@ -1,0 +1,194 @@
+"""Snapshots: what reads are answered from. The supervisor writes them, each worker keeps its own copy in memory.
+
+A snapshot is a hash (``rev``, ``at_ms``, ``body``); its new revision is announced over pub/sub. Pub/sub loses messages
+across a reconnect without a word, so an announcement only means "look again": a reader subscribes first and then reads
+the keys, reads again on every announcement of a revision that it does not hold, and looks at all of them once in
+LOOK_SECONDS whatever was announced.
+
+==================  ======================================================================================
+name                body
+==================  ======================================================================================
+``state``           :class:`NodeStatus` as JSON
+``system``          ``SystemStatsResponse``
+``backend``         ``BackendStatsResponse``
+``stats.users``     indexed block: ``StatResponse`` pieces by e-mail
+``stats.inbounds``  indexed block: ``StatResponse`` pieces by tag
+``stats.outbounds`` indexed block: ``StatResponse`` pieces by tag
+``online``          indexed block: ``StatsOnlineIpListResponse`` by e-mail, online users only
+==================  ======================================================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.keys import Keys
+
+log = structlog.get_logger(__name__)
+
+STATE = "state"
+SYSTEM = "system"
+BACKEND = "backend"
+STATS_USERS = "stats.users"
+STATS_INBOUNDS = "stats.inbounds"
+STATS_OUTBOUNDS = "stats.outbounds"
+ONLINE = "online"
+ALL = (STATE, SYSTEM, BACKEND, STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE)
+
+#: A reader looks at every key at least this often.
+LOOK_SECONDS = 2.0
+
+#: Pause before a lost connection is tried again.
+RECONNECT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """The node's state as workers need it to answer; units in names."""
+
+    #: Name of the supervisor's state: idle, starting, running, recovering, failed, stopping.
+    state: str
+    #: The core runs and its API answered at the last look.
+    core_ready: bool
+    core_version: str
+    node_version: str
+    #: Why the core's API did not answer at the last look, "" when it did.
+    core_api_error: str
+    #: Number of the core run, counted since the state folder was made; a new core has a new one.
+    core_run: int
+    #: Rises with every change of config or users.
+    generation: int
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> NodeStatus:
+        return cls(**json.loads(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One snapshot as a reader holds it."""
+
+    name: str
+    rev: int
+    #: When the supervisor made it, Unix milliseconds of its clock.
+    at_ms: int
+    body: bytes
+
+
+class SnapshotWriter:
+    """The supervisor's side. Revisions begin at the clock's milliseconds, so that they rise across restarts."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._rev = int(time.time() * 1000)
+        self._current: dict[str, Snapshot] = {}
+
+    def get(self, name: str) -> Snapshot | None:
+        return self._current.get(name)
+
+    def put(self, pipe: Pipeline, name: str, body: bytes) -> None:
+        """Add the writing and the announcement of a new revision of ``name`` to ``pipe``."""
+        self._rev += 1
+        self._current[name] = Snapshot(name, self._rev, int(time.time() * 1000), body)
+        self._write(pipe, self._current[name])
+
+    def put_all(self, pipe: Pipeline) -> None:
+        """Write every snapshot again, into a Redis that came back empty."""
+        for snapshot in self._current.values():
+            self._write(pipe, snapshot)
+
+    def _write(self, pipe: Pipeline, snapshot: Snapshot) -> None:
+        fields: dict[str, bytes | int] = {"rev": snapshot.rev, "at_ms": snapshot.at_ms, "body": snapshot.body}
+        pipe.hset(self._keys.snapshot(snapshot.name), mapping=fields)  # type: ignore[arg-type]
+        pipe.publish(self._keys.snapshots_channel, f"{snapshot.name} {snapshot.rev}")
+
+
+class SnapshotReader:
+    """A worker's copy of the snapshots. ``on_change`` is called with each new one, within the event loop."""
+
+    def __init__(self, url: str, keys: Keys, on_change: Callable[[Snapshot], None]) -> None:
+        self._keys = keys
+        self._on_change = on_change
+        self._held: dict[str, Snapshot] = {}
+        self._client: Redis = connect(url, connections=2)
+        self._listener: Redis = connect(url, timeout_seconds=LOOK_SECONDS + 2, connections=1)
+        self._task: asyncio.Task[None] | None = None
+        #: Monotonic time of the last complete look at the keys, None before the first.
+        self.looked_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"SnapshotReader({', '.join(f'{s.name}@{s.rev}' for s in self._held.values())})"
+
+    def get(self, name: str) -> Snapshot | None:
+        return self._held.get(name)
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._client.aclose()
+        await self._listener.aclose()
+
+    async def look(self, names: tuple[str, ...] = ALL) -> None:
+        """Read the revisions of ``names`` and the bodies of those that are new. Raises BUS_ERRORS."""
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.hget(self._keys.snapshot(name), "rev")
+        revisions = await pipe.execute()
+        # A revision that went backwards was written by a supervisor on a host with another clock: take it too.
+        stale = [
+            name
+            for name, rev in zip(names, revisions, strict=True)
+            if rev is not None and (name not in self._held or int(rev) != self._held[name].rev)
+        ]
+        if stale:
+            pipe = self._client.pipeline(transaction=False)
+            for name in stale:
+                pipe.hmget(self._keys.snapshot(name), ["rev", "at_ms", "body"])
+            for name, (rev, at_ms, body) in zip(stale, await pipe.execute(), strict=True):
+                if rev is not None:
+                    self._held[name] = Snapshot(name, int(rev), int(at_ms), body)
+                    self._on_change(self._held[name])
+        if names is ALL:
+            self.looked_at = asyncio.get_running_loop().time()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
+            try:
+                await pubsub.subscribe(self._keys.snapshots_channel)
+                await self.look()
+                next_look = loop.time() + LOOK_SECONDS
+                while True:
+                    message = await pubsub.get_message(timeout=max(0.01, next_look - loop.time()))
+                    if message is not None:
+                        name, _, rev = message["data"].decode().partition(" ")
+                        held = self._held.get(name)
+                        if name in ALL and (held is None or held.rev != int(rev)):
+                            await self.look((name,))
+                    if loop.time() >= next_look:
+                        await self.look()
+                        next_look = loop.time() + LOOK_SECONDS
+            except BUS_ERRORS as error:
+                log.warning("snapshots not reachable, serving the last ones", error=str(error))
+                await asyncio.sleep(RECONNECT_SECONDS)
+            finally:
+                with contextlib.suppress(*BUS_ERRORS):
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]
