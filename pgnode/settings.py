@@ -109,8 +109,8 @@ class Settings(BaseSettings):
     )
     ssl_key_file: Annotated[Path | None, OptionalText] = Field(
         None,
-        description="Private key of SSL_CERT_FILE, PEM. Without it SSL_CERT_FILE is taken for OpenSSL's list of CAs and "
-        "left alone.",
+        description="Private key of SSL_CERT_FILE, PEM. Without it SSL_CERT_FILE is taken for OpenSSL's list of CAs "
+        "and left alone.",
     )
     state_dir: Path = Field(
         default_factory=default_state_dir,

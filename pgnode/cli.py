@@ -1,0 +1,38 @@
+"""The operator's commands: ``pgnode run``, ``pgnode demo``, ``pgnode version``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pgnode import __version__
+from pgnode.errors import OperatorError
+from pgnode.settings import load
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pgnode")
+def main() -> None:
+    """A node for proxy panels: runs the Xray core and answers for its users' traffic."""
+
+
+@main.command()
+def run() -> None:
+    """Run the node in the foreground, until SIGTERM or Ctrl-C."""
+    from pgnode.supervisor.main import run as run_node  # noqa: PLC0415 - the demo and --help need none of it
+
+    try:
+        code = run_node(load())
+    except OperatorError as error:
+        click.echo(f"pgnode: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(code)
+
+
+@main.command()
+def demo() -> None:
+    """Show that it works without a panel: a private node, real users, real traffic. Ends by itself."""
+    from pgnode.demo.show import run_demo  # noqa: PLC0415
+
+    sys.exit(run_demo())

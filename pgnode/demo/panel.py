@@ -1,0 +1,475 @@
+"""A panel's side of the REST API: protobuf over TLS, as the real panel does it, and odd requests for the tests.
+
+The client verifies the node's certificate against the PEM it was given, offers only ``h2`` in ALPN and speaks HTTP/1.1
+all the same, keeps connections, and sends a request again when a kept connection turns out dead: the habits of the
+panel's own client. Nothing here is shared with the node's code but the messages, so the two check each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from google.protobuf.message import Message
+
+from pgnode.wire import service_pb2 as pb
+
+MessageType = TypeVar("MessageType", bound=Message)
+Auth = Literal["x-api-key", "bearer", "none"]
+
+#: The panel's own time limit for every call but syncs.
+CALL_TIMEOUT_SECONDS = 10.0
+#: The panel's own time limit for syncs; generous here, since a demo may run on a slow machine.
+SYNC_TIMEOUT_SECONDS = 30.0
+#: How long the panel keeps an idle connection.
+KEEP_ALIVE_SECONDS = 15.0
+#: Longest response head and longest log line that are taken.
+_MAX_LINE_BYTES = 1024 * 1024
+#: How many users the panel puts into one chunk.
+USERS_PER_CHUNK = 100
+
+PROTOBUF = "application/x-protobuf"
+
+
+class PanelError(Exception):
+    """The node answered with an error. ``str(error)`` is "<status> <code>: <text>"."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+        self.status = response.status
+        self.code, self.text = _error_of(response)
+        super().__init__(f"{self.status} {self.code}: {self.text}")
+
+
+class NoAnswerError(Exception):
+    """The connection ended, or the time was up, before a whole answer had come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer. Names of ``headers`` are in lower case; a repeated header has its last value."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection cannot be used again."""
+        return self.headers.get("connection", "").lower() == "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a user's counters say, in bytes."""
+
+    uplink_bytes: int
+    downlink_bytes: int
+
+
+def _error_of(response: Response) -> tuple[str, str]:
+    """(code, text) of an error body; a body of another form shows as it is under an empty code."""
+    try:
+        body = json.loads(response.body)
+        return str(body["code"]), str(body["error"])
+    except (ValueError, KeyError, TypeError):
+        return "", response.body.decode("utf-8", "replace")
+
+
+def varint(value: int) -> bytes:
+    """Protobuf's unsigned varint, low seven bits first."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def frame(message: Message) -> bytes:
+    """One frame of a chunked sync: varint length, then the message."""
+    data = message.SerializeToString()
+    return varint(len(data)) + data
+
+
+def chunk_frames(users: Sequence[pb.User], users_per_chunk: int = USERS_PER_CHUNK) -> list[bytes]:
+    """The frames of a chunked sync of ``users``; the last one is marked as last, also when there are no users."""
+    parts = [users[i : i + users_per_chunk] for i in range(0, len(users), users_per_chunk)] or [[]]
+    return [
+        frame(pb.UsersChunk(users=part, index=index, last=index == len(parts) - 1)) for index, part in enumerate(parts)
+    ]
+
+
+class Connection:
+    """One TLS connection to the node; also the way to send what no sane client sends."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.used_at_seconds = 0.0
+
+    @property
+    def alpn(self) -> str | None:
+        """The protocol the node negotiated; None is what the panel needs."""
+        tls: ssl.SSLObject = self._writer.get_extra_info("ssl_object")
+        return tls.selected_alpn_protocol()
+
+    @property
+    def source_port(self) -> int:
+        return int(self._writer.get_extra_info("sockname")[1])
+
+    @property
+    def ended(self) -> bool:
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes as they are."""
+        self._writer.write(data)
+
+    async def drain(self) -> None:
+        await self._writer.drain()
+
+    def end_input(self) -> None:
+        """Break the connection off: nothing more will be sent."""
+        self._writer.transport.abort()
+
+    async def close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._writer.wait_closed()
+
+    async def wait_end(self, timeout_seconds: float) -> bytes:
+        """Read until the node ends the connection; returns what came. TimeoutError if it does not end."""
+        async with asyncio.timeout(timeout_seconds):
+            try:
+                return await self._reader.read()
+            except OSError:
+                return b""
+
+    async def exchange(self, head: bytes, body: Iterable[bytes], timeout_seconds: float) -> Response:
+        """Send a request and read its answer; the answer may come before the body has been sent. NoAnswerError."""
+        sending = asyncio.ensure_future(self._send_all(head, body))
+        try:
+            response = await self.read_response(timeout_seconds)
+        finally:
+            unsent = not sending.done()
+            sending.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OSError):
+                await sending
+        if unsent or response.closes:
+            await self.close()
+        self.used_at_seconds = asyncio.get_running_loop().time()
+        return response
+
+    async def _send_all(self, head: bytes, body: Iterable[bytes]) -> None:
+        self._writer.write(head)
+        for block in body:
+            self._writer.write(block)
+            await self._writer.drain()
+        await self._writer.drain()
+
+    async def read_head(self, timeout_seconds: float) -> tuple[int, dict[str, str]]:
+        """Status and headers of the next answer. NoAnswerError."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                head = await self._reader.readuntil(b"\r\n\r\n")
+        except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError) as error:
+            raise NoAnswerError(f"no answer from the node: {error or type(error).__name__}") from error
+        first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        return int(first.split(" ", 2)[1]), headers
+
+    async def read_response(self, timeout_seconds: float) -> Response:
+        """The next answer as a whole. NoAnswerError."""
+        status, headers = await self.read_head(timeout_seconds)
+        return await self.read_body(status, headers, timeout_seconds)
+
+    async def read_body(self, status: int, headers: Mapping[str, str], timeout_seconds: float) -> Response:
+        """The rest of the answer whose head has been read. NoAnswerError."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                if headers.get("transfer-encoding", "").lower() == "chunked":
+                    body = b"".join([part async for part in self.read_chunks()])
+                elif "content-length" in headers:
+                    body = await self._reader.readexactly(int(headers["content-length"]))
+                elif status in (204, 304):
+                    body = b""
+                else:
+                    body = await self._reader.read()
+        except (OSError, EOFError, TimeoutError) as error:
+            raise NoAnswerError(f"the node's answer was cut short: {error or type(error).__name__}") from error
+        return Response(status, headers, body)
+
+    async def read_chunks(self) -> AsyncIterator[bytes]:
+        """The chunks of a body with ``Transfer-Encoding: chunked``, as they come. EOFError if it is cut."""
+        while True:
+            size = int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16)
+            data = await self._reader.readexactly(size + 2)
+            if size == 0:
+                return
+            yield data[:-2]
+
+
+class LogViewer:
+    """An open log stream. ``headers`` came at once; iterate, or ask for one line with a deadline."""
+
+    def __init__(self, connection: Connection, headers: Mapping[str, str]) -> None:
+        self.headers = headers
+        self._chunks = connection.read_chunks()
+        self._rest = b""
+
+    async def next_line(self, timeout_seconds: float) -> str:
+        """The next line without its end, heartbeats (empty lines) left out. TimeoutError, EOFError."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                line, newline, rest = self._rest.partition(b"\n")
+                if newline:
+                    self._rest = rest
+                    if line:
+                        return line.decode("utf-8")
+                    continue
+                try:
+                    self._rest += await anext(self._chunks)
+                except StopAsyncIteration:
+                    raise EOFError("the node ended the log stream") from None
+
+    async def wait_for(self, text: str, timeout_seconds: float) -> str:
+        """The next line that holds ``text``. TimeoutError, EOFError."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                line = await self.next_line(timeout_seconds)
+                if text in line:
+                    return line
+
+    async def lines_within(self, seconds: float) -> list[str]:
+        """All lines that come within ``seconds``."""
+        lines: list[str] = []
+        with contextlib.suppress(TimeoutError, EOFError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    lines.append(await self.next_line(seconds))
+        return lines
+
+
+class PanelClient:
+    """The panel. ``async with PanelClient(...) as panel:``; calls may run concurrently.
+
+    Errors of the node are PanelError, a missing answer is NoAnswerError, a connection that cannot be made OSError.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        ca_file: Path,
+        api_key: str,
+        auth: Auth = "x-api-key",
+        timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.api_key = api_key
+        self.auth = auth
+        self.timeout_seconds = timeout_seconds
+        self._tls = ssl.create_default_context(cafile=str(ca_file))
+        self._tls.verify_flags |= ssl.VERIFY_X509_STRICT  # what Python 3.13 and newer, and with them the panel, demand
+        self._tls.set_alpn_protocols(["h2"])
+        self._idle: list[Connection] = []
+
+    async def __aenter__(self) -> PanelClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close kept connections."""
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(connection.close() for connection in idle))
+
+    # The API, method by method.
+
+    async def info(self) -> pb.BaseInfoResponse:
+        return await self.call("GET", "/info", None, pb.BaseInfoResponse)
+
+    async def start(
+        self,
+        config: Mapping[str, Any] | str,
+        users: Iterable[pb.User] = (),
+        *,
+        exclude_inbounds: Iterable[str] = (),
+        timeout_seconds: float = SYNC_TIMEOUT_SECONDS,
+    ) -> pb.BaseInfoResponse:
+        """Start the node with an Xray config (JSON text, or an object that becomes it)."""
+        text = config if isinstance(config, str) else json.dumps(config)
+        backend = pb.Backend(type=pb.XRAY, config=text, users=users, exclude_inbounds=exclude_inbounds)
+        return await self.call("POST", "/start", backend, pb.BaseInfoResponse, timeout_seconds=timeout_seconds)
+
+    async def stop(self) -> None:
+        await self.call("PUT", "/stop", pb.Empty(), pb.Empty)
+
+    async def system_stats(self) -> pb.SystemStatsResponse:
+        return await self.call("GET", "/stats/system", None, pb.SystemStatsResponse)
+
+    async def backend_stats(self) -> pb.BackendStatsResponse:
+        """The panel's health probe."""
+        return await self.call("GET", "/stats/backend", None, pb.BackendStatsResponse)
+
+    async def stats(self, kind: pb.StatType, name: str = "", *, reset: bool = False) -> list[pb.Stat]:
+        """GET /stats, with the request in the body of the GET."""
+        request = pb.StatRequest(name=name, reset=reset, type=kind)
+        return list((await self.call("GET", "/stats", request, pb.StatResponse)).stats)
+
+    async def traffic(self, email: str, *, reset: bool = False) -> Traffic:
+        """One user's counters; zero for a user without any."""
+        try:
+            stats = await self.stats(pb.UserStat, email, reset=reset)
+        except PanelError as error:
+            if error.status != 404:
+                raise
+            stats = []
+        values = {stat.type: stat.value for stat in stats}
+        return Traffic(values.get("uplink", 0), values.get("downlink", 0))
+
+    async def online(self, email: str) -> int:
+        """How many addresses a user is online from; 0 where the node answers 404."""
+        try:
+            answer = await self.call("GET", "/stats/user/online", pb.StatRequest(name=email), pb.OnlineStatResponse)
+        except PanelError as error:
+            if error.status == 404:
+                return 0
+            raise
+        return answer.value
+
+    async def online_addresses(self, email: str) -> dict[str, int]:
+        """The addresses a user is online from, with when they were last seen (Unix seconds); empty on a 404."""
+        request = pb.StatRequest(name=email)
+        try:
+            answer = await self.call("GET", "/stats/user/online_ip", request, pb.StatsOnlineIpListResponse)
+        except PanelError as error:
+            if error.status == 404:
+                return {}
+            raise
+        return dict(answer.ips)
+
+    async def sync_user(self, user: pb.User) -> None:
+        """Add or change one user; with empty ``inbounds``, remove it."""
+        await self.call("PUT", "/user/sync", user, pb.Empty, timeout_seconds=SYNC_TIMEOUT_SECONDS)
+
+    async def sync_users(self, users: Iterable[pb.User]) -> None:
+        """Make the node's users exactly these."""
+        await self.call("PUT", "/users/sync", pb.Users(users=users), pb.Empty, timeout_seconds=SYNC_TIMEOUT_SECONDS)
+
+    async def sync_chunked(self, users: Sequence[pb.User], users_per_chunk: int = USERS_PER_CHUNK) -> None:
+        """Add, change or (empty ``inbounds``) remove the users listed; all others stay as they are."""
+        await self.send_chunks("/users/sync/chunked", chunk_frames(users, users_per_chunk))
+
+    async def send_chunks(self, path: str, chunks: Iterable[bytes]) -> None:
+        """PUT a body with ``Transfer-Encoding: chunked``; each of ``chunks`` becomes one HTTP chunk."""
+        response = await self.request("PUT", path, chunks=chunks, timeout_seconds=SYNC_TIMEOUT_SECONDS)
+        if response.status != 200:
+            raise PanelError(response)
+
+    @contextlib.asynccontextmanager
+    async def logs(self, headers: Mapping[str, str] | None = None) -> AsyncIterator[LogViewer]:
+        """Open the log stream on a connection of its own."""
+        connection = await self.connect()
+        try:
+            connection.send(self.head("GET", "/logs", headers or {}))
+            status, answer = await connection.read_head(self.timeout_seconds)
+            if status != 200:
+                raise PanelError(await connection.read_body(status, answer, self.timeout_seconds))
+            yield LogViewer(connection, answer)
+        finally:
+            await connection.close()
+
+    # What they are made of.
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        message: Message | None,
+        answer: type[MessageType],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> MessageType:
+        """One unary call; no message means a request without a body. PanelError unless the answer is 200."""
+        body = None if message is None else message.SerializeToString()
+        response = await self.request(method, path, body, timeout_seconds=timeout_seconds)
+        if response.status != 200:
+            raise PanelError(response)
+        return answer.FromString(response.body)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        chunks: Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Response:
+        """Any request, with whatever answer. ``headers`` are laid over the usual ones; "" takes one out."""
+        extra = dict(headers or {})
+        blocks: list[bytes] = []
+        if chunks is not None:
+            extra = {"Content-Type": PROTOBUF, "Transfer-Encoding": "chunked"} | extra
+            blocks = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks if chunk] + [b"0\r\n\r\n"]
+        elif body is not None:
+            extra = {"Content-Type": PROTOBUF, "Content-Length": str(len(body))} | extra
+            blocks = [body]
+        head = self.head(method, path, extra)
+        limit = timeout_seconds or self.timeout_seconds
+        connection, kept = await self._take()
+        try:
+            response = await connection.exchange(head, blocks, limit)
+        except NoAnswerError:
+            await connection.close()
+            if not kept or method == "POST":
+                raise
+            connection = await self.connect()  # a kept connection that had died: once again, on a new one
+            response = await connection.exchange(head, blocks, limit)
+        if not connection.ended:
+            self._idle.append(connection)
+        return response
+
+    def head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
+        """The head of a request, authentication included; headers with an empty value are left out."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        lines = {"Host": f"{host}:{self.port}"}
+        if self.auth == "x-api-key":
+            lines["x-api-key"] = self.api_key
+        elif self.auth == "bearer":
+            lines["Authorization"] = f"Bearer {self.api_key}"
+        lines |= headers
+        text = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
+        return f"{method} {path} HTTP/1.1\r\n{text}\r\n".encode("latin-1")
+
+    async def connect(self) -> Connection:
+        """A new connection, certificate checked. OSError (ssl.SSLError among them), TimeoutError."""
+        async with asyncio.timeout(self.timeout_seconds):
+            reader, writer = await asyncio.open_connection(self.host, self.port, ssl=self._tls, limit=_MAX_LINE_BYTES)
+        return Connection(reader, writer)
+
+    async def _take(self) -> tuple[Connection, bool]:
+        """A connection, and whether it was kept from an earlier request."""
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.ended and now - connection.used_at_seconds < KEEP_ALIVE_SECONDS:
+                return connection, True
+            await connection.close()
+        return await self.connect(), False

@@ -1,0 +1,381 @@
+"""``pgnode demo``: a private node, a panel, users and a target, all real, and what the node says about them.
+
+The story is told in steps; every claim in it is a check that is printed with ✓ or ✗ and a sentence. The exit status is 0
+only if every check held. Everything runs on loopback and on free ports, and is gone when the demo ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from pgnode.demo import people
+from pgnode.demo.node import POLL_SECONDS, NodeFailedError, NodeProcess
+from pgnode.demo.panel import LogViewer, NoAnswerError, PanelClient, PanelError, Traffic
+from pgnode.demo.target import Target
+from pgnode.demo.traffic import ClientCore, HeldTransfer, TransferError, link
+from pgnode.wire import service_pb2 as pb
+
+#: The whole demo ends within this time, whatever happens.
+TOTAL_TIMEOUT_SECONDS = 55.0
+#: Users that the panel starts the node with.
+USERS = 1_000
+#: Users whose keys change in one chunked sync, and users of the full set afterwards.
+CHUNKED_USERS = 300
+FULL_SET_USERS = 5_000
+#: How long figures of the node may lag behind what has happened.
+FIGURES_TIMEOUT_SECONDS = 10.0
+#: Lines of the node's log that are shown.
+LOG_LINES = 8
+#: ``pgnode run`` promises to end within this time.
+END_SECONDS = 10.0
+
+#: Who moves bytes through which inbound; each one keeps a transfer going all the time.
+MOVERS = {
+    "alice@demo": "VLESS",
+    "bob@demo": "VMess",
+    "carol@demo": "Trojan",
+    "dave@demo": "Shadowsocks",
+    "erin@demo": "Shadowsocks-2022",
+}
+#: Users that are changed while the movers' transfers go on.
+NEWCOMER, REKEYED, REMOVED = "frank@demo", "grace@demo", "heidi@demo"
+#: The inbound those three use.
+CHANGED_INBOUND = "VLESS"
+
+
+def run_demo(console: Console | None = None) -> int:
+    """Run the demo and print it; 0 if every check held, 1 if not, 130 when interrupted."""
+    story = Story(console or Console(highlight=False))
+    try:
+        return asyncio.run(story.tell())
+    except KeyboardInterrupt:
+        story.console.print("\nInterrupted; everything the demo started has ended.")
+        return 130
+
+
+@dataclass
+class _Sent:
+    """Payload that went through the node for one user, in bytes."""
+
+    inbound: str
+    source_address: str
+    up_bytes: int = 0
+    down_bytes: int = 0
+
+
+@dataclass
+class Story:
+    """One run of the demo: what was shown, and whether it held."""
+
+    console: Console
+    held: int = 0
+    failed: int = 0
+    _sent: dict[str, _Sent] = field(default_factory=dict)
+    _begun_seconds: float = field(default_factory=time.monotonic)
+
+    async def tell(self) -> int:
+        """Everything, from the first line to the last; returns the exit status."""
+        self.console.print("[bold]pgnode demo[/]: a private node on free ports, played for by a panel and its users.")
+        node = NodeProcess(env={"STATS_UPDATE_INTERVAL_SECONDS": "1"})
+        try:
+            async with asyncio.timeout(TOTAL_TIMEOUT_SECONDS), node:
+                await self._with_node(node)
+        except NodeFailedError as error:
+            self._check(False, f"the node starts: {error}")
+        except TimeoutError:
+            self._check(False, f"all of this within {TOTAL_TIMEOUT_SECONDS:g} s")
+            self._show_output(node)
+        except (PanelError, NoAnswerError, TransferError, OSError) as error:
+            self._check(False, f"went no further: {error or type(error).__name__}")
+            self._show_output(node)
+        elapsed = time.monotonic() - self._begun_seconds
+        if self.failed:
+            self.console.print(
+                f"\n[bold red]{self.failed} of {self.held + self.failed} checks failed[/] ({elapsed:.0f} s)."
+            )
+            return 1
+        self.console.print(f"\n[bold green]All {self.held} checks held[/] ({elapsed:.0f} s).")
+        return 0
+
+    async def _with_node(self, node: NodeProcess) -> None:
+        self._step("The node")
+        processes = _tree(node.pid)
+        self._check(
+            True, f"it answers over TLS on {node.host}:{node.port}, {len(processes)} processes: {_names(processes)}"
+        )
+        async with node.panel() as panel, Target() as target, panel.logs() as viewer:
+            inbounds = {str(item["tag"]): item for item in people.plain_inbounds()}
+            users = self._users(list(inbounds))
+            await self._start(panel, inbounds, users)
+            async with self._client(inbounds, target) as client, contextlib.AsyncExitStack() as holding:
+                transfers = [await holding.enter_async_context(client.hold(email)) for email in MOVERS]
+                await self._move(client)
+                await self._change_users(panel, client, users, transfers)
+                await self._online(panel)
+                await holding.aclose()
+                for transfer in transfers:
+                    self._count(transfer.link_name, transfer.sent_bytes, transfer.received_bytes)
+            await self._counters(panel)
+            await self._load(panel)
+            await self._log(viewer)
+            await self._stop(panel)
+        await self._end(node, _tree(node.pid))
+
+    # The steps.
+
+    def _users(self, tags: Sequence[str]) -> list[pb.User]:
+        named = [people.user(email, tags) for email in (*MOVERS, REKEYED, REMOVED)]
+        for number, email in enumerate((*MOVERS, REKEYED, REMOVED, NEWCOMER)):
+            self._sent[email] = _Sent(MOVERS.get(email, CHANGED_INBOUND), f"127.0.0.{number + 2}")
+        return named + people.crowd(USERS - len(named), tags)
+
+    async def _start(self, panel: PanelClient, inbounds: Mapping[str, Any], users: Sequence[pb.User]) -> None:
+        self._step("The panel starts it")
+        begun = time.monotonic()
+        info = await panel.start(people.config(inbounds.values()), users)
+        self._check(
+            info.started and info.core_version != "",
+            f"POST /start: Xray {info.core_version} runs with {len(users):,} users in {len(inbounds)} inbounds "
+            f"after {time.monotonic() - begun:.1f} s ({', '.join(inbounds)})",
+        )
+
+    def _client(self, inbounds: Mapping[str, Mapping[str, Any]], target: Target) -> ClientCore:
+        links = []
+        for email, sent in self._sent.items():
+            user = people.user(email, [sent.inbound])
+            links.append(link(inbounds[sent.inbound], user, name=email, source_address=sent.source_address))
+        rekeyed = people.user(REKEYED, [CHANGED_INBOUND], key="new")
+        links.append(
+            link(
+                inbounds[CHANGED_INBOUND],
+                rekeyed,
+                name=f"{REKEYED} new key",
+                source_address=self._sent[REKEYED].source_address,
+            )
+        )
+        return ClientCore(links, target)
+
+    async def _move(self, client: ClientCore) -> None:
+        self._step("Users move bytes through a client core, node and core to a target")
+        sizes = {email: (200_000 * n, 1_000_000 * n) for n, email in enumerate((*MOVERS, REKEYED, REMOVED), start=1)}
+        begun = time.monotonic()
+        await asyncio.gather(*(client.move(email, up, down) for email, (up, down) in sizes.items()))
+        for email, (up, down) in sizes.items():
+            self._count(email, up, down)
+        moved = sum(up + down for up, down in sizes.values())
+        self._check(
+            True,
+            f"{len(sizes)} users moved {decimal(moved)} in {time.monotonic() - begun:.1f} s, over {len(MOVERS)} protocols",
+        )
+
+    async def _change_users(
+        self, panel: PanelClient, client: ClientCore, users: Sequence[pb.User], transfers: Sequence[HeldTransfer]
+    ) -> None:
+        self._step(f"Users change while {len(transfers)} transfers go on")
+        tags = list(users[0].inbounds)
+
+        self._check(await client.refused(NEWCOMER), f"{NEWCOMER} is unknown and turned away")
+        await panel.sync_user(people.user(NEWCOMER, tags))
+        await client.move(NEWCOMER, 300_000, 700_000)
+        self._count(NEWCOMER, 300_000, 700_000)
+        self._check(True, f"PUT /user/sync: {NEWCOMER} is added and moves bytes")
+
+        await panel.sync_user(people.user(REKEYED, tags, key="new"))
+        await client.move(f"{REKEYED} new key", 100_000, 100_000)
+        self._count(REKEYED, 100_000, 100_000)
+        self._check(
+            await client.refused(REKEYED), f"PUT /user/sync: {REKEYED} has a new key, the old one is turned away"
+        )
+
+        await panel.sync_user(people.user(REMOVED, []))
+        self._check(await client.refused(REMOVED), f"PUT /user/sync: {REMOVED} is removed and turned away")
+
+        begun = time.monotonic()
+        await panel.sync_chunked([people.user(user.email, tags, key="new") for user in users[-CHUNKED_USERS:]])
+        chunked_seconds = time.monotonic() - begun
+        begun = time.monotonic()
+        kept = [people.user(email, tags) for email in (*MOVERS, NEWCOMER)]
+        await panel.sync_users(kept + people.crowd(FULL_SET_USERS - len(kept), tags))
+        full_seconds = time.monotonic() - begun
+        await asyncio.gather(*(transfer.wait_rounds(3) for transfer in transfers if transfer.broken is None))
+        self._check(
+            True,
+            f"PUT /users/sync/chunked: {CHUNKED_USERS} new keys in {chunked_seconds:.2f} s; "
+            f"PUT /users/sync: a set of {FULL_SET_USERS:,} users in {full_seconds:.2f} s",
+        )
+        broken = [f"{transfer.link_name} {transfer.broken}" for transfer in transfers if transfer.broken is not None]
+        silence = max(transfer.longest_silence_seconds for transfer in transfers)
+        rounds = sum(transfer.rounds for transfer in transfers)
+        self._check(
+            not broken,
+            "; ".join(broken)
+            or f"none of the {len(transfers)} transfers broke: {rounds:,} blocks went there and back, "
+            f"the longest wait for one was {silence * 1000:.0f} ms",
+        )
+
+    async def _online(self, panel: PanelClient) -> None:
+        async def all_seen() -> bool:
+            for email in MOVERS:
+                found[email] = await panel.online_addresses(email)
+            return all(self._sent[email].source_address in found[email] for email in MOVERS)
+
+        self._step("Who is online")
+        found: dict[str, dict[str, int]] = {}
+        seen = await _within(FIGURES_TIMEOUT_SECONDS, all_seen)
+        table = Table("user", "addresses", "last seen", box=box.SIMPLE_HEAD)
+        for email, addresses in found.items():
+            when = max(addresses.values(), default=0)
+            table.add_row(
+                email, ", ".join(addresses) or "-", time.strftime("%H:%M:%S", time.localtime(when)) if when else "-"
+            )
+        self.console.print(table)
+        self._check(seen, "GET /stats/user/online_ip: each of them is seen at the address it comes from")
+
+    async def _counters(self, panel: PanelClient) -> None:
+        async def all_counted() -> bool:
+            for email in self._sent:
+                counted[email] = await panel.traffic(email)
+            return all(
+                (counted[email].uplink_bytes, counted[email].downlink_bytes) == (sent.up_bytes, sent.down_bytes)
+                for email, sent in self._sent.items()
+            )
+
+        self._step("What the node counted")
+        counted: dict[str, Traffic] = {}
+        exact = await _within(FIGURES_TIMEOUT_SECONDS, all_counted)
+        table = Table("user", "inbound", "from", box=box.SIMPLE_HEAD)
+        for name in ("sent", "counted", "received", "counted"):
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for email, sent in self._sent.items():
+            traffic = counted[email]
+            same = (traffic.uplink_bytes, traffic.downlink_bytes) == (sent.up_bytes, sent.down_bytes)
+            figures = (sent.up_bytes, traffic.uplink_bytes, sent.down_bytes, traffic.downlink_bytes)
+            table.add_row(email, sent.inbound, sent.source_address, *(f"{figure:,}" for figure in figures), _mark(same))
+        self.console.print(table)
+        self._check(
+            exact, "GET /stats: every byte of payload is counted, for each user and each direction, no more and no less"
+        )
+
+        every = await panel.stats(pb.UsersStat, reset=True)
+        taken = sum(stat.value for stat in every)
+        owed = sum(sent.up_bytes + sent.down_bytes for sent in self._sent.values())
+        again = sum(stat.value for stat in await panel.stats(pb.UsersStat))
+        self._check(
+            taken == owed and again == 0,
+            f"GET /stats with reset: hands over {taken:,} bytes for all users at once, the next reading has {again:,}",
+        )
+
+    async def _load(self, panel: PanelClient) -> None:
+        self._step("Load")
+        system = await panel.system_stats()
+        core = await panel.backend_stats()
+        self.console.print(
+            f"  machine: {system.cpu_cores} cores at {system.cpu_usage:.0f} %, "
+            f"memory {decimal(system.mem_used)} of {decimal(system.mem_total)}\n"
+            f"  core: {core.num_goroutine} goroutines, {decimal(core.alloc)} in use, up for {core.uptime} s"
+        )
+        self._check(
+            system.cpu_cores > 0 and 0 < system.mem_used <= system.mem_total and core.num_goroutine > 0,
+            "GET /stats/system and /stats/backend: machine and core report figures",
+        )
+
+    async def _log(self, viewer: LogViewer) -> None:
+        self._step("The log, as a viewer sees it")
+        lines = await viewer.lines_within(1.0)
+        for line in lines[-LOG_LINES:]:
+            self.console.print(f"  [dim]{escape(line)}[/]", soft_wrap=True)
+        self._check(
+            any("email: alice@demo" in line for line in lines),
+            f"GET /logs: {len(lines)} lines came, those of the users' connections among them",
+        )
+
+    async def _stop(self, panel: PanelClient) -> None:
+        self._step("The end")
+        await panel.stop()
+        info = await panel.info()
+        self._check(not info.started, "PUT /stop: the core has ended, GET /info still answers")
+
+    async def _end(self, node: NodeProcess, processes: Sequence[psutil.Process]) -> None:
+        begun = time.monotonic()
+        code = await node.stop()
+        elapsed = time.monotonic() - begun
+        self._check(
+            code == 0 and elapsed < END_SECONDS, f"SIGTERM: the node ended with exit code {code} after {elapsed:.1f} s"
+        )
+
+        async def none_left() -> bool:
+            return not any(process.is_running() for process in processes)
+
+        gone = await _within(1.0, none_left)
+        self._check(gone, f"none of its {len(processes)} processes is left")
+
+    # Helpers of the steps.
+
+    def _step(self, title: str) -> None:
+        self.console.print(f"\n[bold]{title}[/]")
+
+    def _check(self, ok: bool, sentence: str) -> None:
+        if ok:
+            self.held += 1
+        else:
+            self.failed += 1
+        self.console.print(f"  {_mark(ok)} {escape(sentence)}", soft_wrap=True)
+
+    def _count(self, email: str, up_bytes: int, down_bytes: int) -> None:
+        self._sent[email].up_bytes += up_bytes
+        self._sent[email].down_bytes += down_bytes
+
+    def _show_output(self, node: NodeProcess) -> None:
+        self.console.print("\nWhat the node printed:")
+        for line in list(node.output)[-30:]:
+            self.console.print(f"  [dim]{escape(line)}[/]", soft_wrap=True)
+
+
+def _mark(ok: bool) -> str:
+    return "[green]✓[/]" if ok else "[bold red]✗[/]"
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """A process and all below it."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _names(processes: Sequence[psutil.Process]) -> str:
+    """What runs, in a few words: "3 gunicorn, 1 supervisor, 1 valkey-server"."""
+    counts: dict[str, int] = {}
+    for process in processes:
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        known = [name for name in ("valkey-server", "gunicorn") if name in command]
+        name = "supervisor" if process is processes[0] else known[0] if known else "helper"
+        counts[name] = counts.get(name, 0) + 1
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+async def _within(seconds: float, holds: Callable[[], Awaitable[bool]]) -> bool:
+    """Whether ``holds`` becomes true within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not await holds():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True

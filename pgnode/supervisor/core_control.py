@@ -1,0 +1,297 @@
+"""The running core as the supervisor handles it: start, take over, stop, and changes of its users. All calls end in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from pgnode.errors import CoreUnavailableError, StartFailedError
+from pgnode.settings import Settings
+from pgnode.supervisor.log_pump import LogPump
+from pgnode.supervisor.planner import Change, InboundPlan
+from pgnode.supervisor.users import UserTable
+from pgnode.xray.accounts import Account, client_json, user_message
+from pgnode.xray.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, SwapFailedError
+from pgnode.xray.config import PLACEHOLDER_EMAIL, BaseConfig, InboundSpec, render
+from pgnode.xray.core import Core, RunningCore, adopt
+
+log = structlog.get_logger(__name__)
+
+#: Seconds a core has to end by itself before it is killed.
+STOP_SECONDS = 3.0
+
+#: Users encoded at a time before the event loop gets its turn.
+SLICE = 1000
+
+#: AlterInbound calls under way at once.
+IN_FLIGHT = 128
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a set of changes."""
+
+    #: Key -> the core's reason, for users that it does not take.
+    refused: dict[str, str] = field(default_factory=dict)
+    #: Keys of users whose calls did not come to an end, because the core does not answer.
+    unanswered: set[str] = field(default_factory=set)
+    #: Why not.
+    error: str = ""
+
+    def note(self, key: str, error: CoreApiError) -> None:
+        """A call about the user ``key`` failed for good."""
+        if error.kind in (ErrorKind.REFUSED, ErrorKind.ALREADY_EXISTS):
+            self.refused[key] = str(error)
+        else:
+            self.unanswered.add(key)
+            self.error = str(error)
+
+
+def _addition(tag: str, change: Change) -> AlterOperation:
+    assert change.new is not None
+    email = change.new_email or ""
+    return AlterOperation(tag, email, user_message(email, change.new))
+
+
+class CoreControl:
+    """At most one core. Belongs to the supervisor's loop; only :class:`~pgnode.supervisor.node.Node` calls it."""
+
+    def __init__(self, settings: Settings, core: Core, pump: LogPump) -> None:
+        self._settings = settings
+        self._core = core
+        self._pump = pump
+        self.running: RunningCore | None = None
+        self.api: CoreApi | None = None
+
+    def __repr__(self) -> str:
+        return f"CoreControl({self.running!r})"
+
+    @property
+    def run_id(self) -> str:
+        """Tells this core process from every other; the same for a supervisor that took it over."""
+        return f"{self.running.pid}@{self.running.started_at}" if self.running is not None else ""
+
+    async def version(self) -> str:
+        """The version of the core that would be started. Raises StartFailedError."""
+        return await self._core.version(self._settings.core_start_timeout_seconds)
+
+    async def check(self, base: BaseConfig) -> None:
+        """Whether the core takes this config, without touching anything that runs. Raises StartFailedError."""
+        await self._core.check(render(base, {}), self._settings.core_start_timeout_seconds)
+
+    async def start(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> RunningCore:
+        """Start a core with all desired users and wait until its API answers.
+
+        Raises StartFailedError with the core's own last lines; then no core is left.
+        """
+        config_json = await self._render(base, users, inbounds)
+        await self._write_copy(config_json)
+        self._pump.tail.clear()
+        self._pump.write_files(base.access_log_path, base.error_log_path)
+        running = await self._core.spawn(config_json, self._settings.run_dir, self._settings.assets_dir)
+        self._pump.watch(running.log_fd)
+        self.running = running
+        self.api = CoreApi(str(self._settings.core_socket))
+        try:
+            await self._wait_ready(running, self.api)
+        except StartFailedError:
+            await self.stop()
+            raise
+        # Stands in for the users of a Shadowsocks-2022 inbound that starts without any.
+        holders = [AlterOperation(tag, PLACEHOLDER_EMAIL) for tag, spec in inbounds.items() if spec.is_shadowsocks_2022]
+        await self.api.alter_many(holders, self._settings.core_call_timeout_seconds)
+        users.core_has_all()
+        return running
+
+    async def _wait_ready(self, running: RunningCore, api: CoreApi) -> None:
+        """The core answers, or it has ended: whichever comes first."""
+        limit = self._settings.core_start_timeout_seconds
+        ended = asyncio.create_task(running.wait())
+        ready = asyncio.create_task(api.wait_ready(limit))
+        try:
+            await asyncio.wait({ended, ready}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                self._pump.unwatch()
+                tail = " | ".join(list(self._pump.tail)[-3:]) or "it printed nothing"
+                raise StartFailedError(f"the core ended with exit code {ended.result()} while starting: {tail}")
+            if not ready.done():
+                raise StartFailedError(f"the core did not answer within {limit:g} s")
+            try:
+                ready.result()
+            except CoreApiError as error:
+                raise StartFailedError(f"the core's API does not answer: {error}") from None
+        finally:
+            ended.cancel()
+            ready.cancel()
+            await asyncio.gather(ended, ready, return_exceptions=True)
+
+    async def adopt(self) -> RunningCore | None:
+        """Take over a core that an earlier supervisor left running; None when there is none. Its users are not known."""
+        running = await adopt(self._settings.run_dir)
+        if running is None:
+            return None
+        self.running = running
+        self._pump.watch(running.log_fd)
+        self.api = CoreApi(str(self._settings.core_socket))
+        try:
+            await self.api.wait_ready(self._settings.core_call_timeout_seconds)
+        except CoreApiError as error:
+            log.warning("the core of an earlier run does not answer, ending it", pid=running.pid, error=str(error))
+            await self.stop()
+            return None
+        return running
+
+    async def stop(self) -> None:
+        """End the core, if there is one."""
+        running, self.running = self.running, None
+        api, self.api = self.api, None
+        if api is not None:
+            await api.aclose()
+        if running is not None:
+            await running.terminate(STOP_SECONDS)
+            self._pump.unwatch()
+            running.close()
+
+    async def apply(
+        self, plans: Sequence[InboundPlan], users: UserTable, inbounds: Mapping[str, InboundSpec]
+    ) -> Outcome:
+        """Carry out ``plans``: per inbound a swap, or all removals and then all additions."""
+        outcome = Outcome()
+        for plan in plans:
+            if plan.swap:
+                await self._swap(plan, users, inbounds[plan.tag], outcome)
+        altered = [plan for plan in plans if not plan.swap]
+        removals = [(plan.tag, change) for plan in altered for change in plan.changes if change.old_email is not None]
+        additions = [(plan.tag, change) for plan in altered for change in plan.changes if change.new is not None]
+        await self._alter(removals, outcome, add=False)
+        await self._alter(additions, outcome, add=True)
+        return outcome
+
+    async def _alter(self, changes: Sequence[tuple[str, Change]], outcome: Outcome, *, add: bool) -> None:
+        for at in range(0, len(changes), SLICE):
+            part = [c for c in changes[at : at + SLICE] if c[1].key not in outcome.unanswered]
+            operations = [
+                _addition(tag, change) if add else AlterOperation(tag, change.old_email or "") for tag, change in part
+            ]
+            if self.api is None:
+                outcome.unanswered.update(change.key for _, change in part)
+                outcome.error = "the core has ended"
+                continue
+            results = await self.api.alter_many(operations, self._settings.core_call_timeout_seconds, IN_FLIGHT)
+            again = []
+            for (tag, change), error in zip(part, results, strict=True):
+                if error is None or (not add and error.kind is ErrorKind.NOT_FOUND):
+                    continue
+                if add and error.kind is ErrorKind.ALREADY_EXISTS:
+                    # Somebody with this e-mail is there: with which account is not known, so make it ours.
+                    again.append((tag, change))
+                else:
+                    outcome.note(change.key, error)
+            if again:
+                await self._replace(again, outcome)
+
+    async def _replace(self, changes: Sequence[tuple[str, Change]], outcome: Outcome) -> None:
+        api = self.api
+        if api is None:
+            return
+        limit = self._settings.core_call_timeout_seconds
+        await api.alter_many([AlterOperation(tag, change.new_email or "") for tag, change in changes], limit, IN_FLIGHT)
+        results = await api.alter_many([_addition(tag, change) for tag, change in changes], limit, IN_FLIGHT)
+        for (_, change), error in zip(changes, results, strict=True):
+            if error is not None:
+                outcome.note(change.key, error)
+
+    async def _swap(self, plan: InboundPlan, users: UserTable, inbound: InboundSpec, outcome: Outcome) -> None:
+        keys = {change.key for change in plan.changes}
+        accounts = await self._accounts_of_all(users, {plan.tag: inbound})
+        if self.api is None:
+            outcome.unanswered |= keys
+            outcome.error = "the core has ended"
+            return
+        entries = list(accounts[plan.tag].items())
+        messages = []
+        for at in range(0, len(entries), SLICE):
+            messages += [user_message(email, account) for _, (email, account) in entries[at : at + SLICE]]
+            await asyncio.sleep(0)
+        try:
+            left = await self.api.swap_inbound_users(plan.tag, messages, self._settings.core_call_timeout_seconds)
+        except SwapFailedError as error:
+            if not error.restored and self.running is not None:
+                # An inbound is gone for good: only a new core has all of them again, and it starts with all users.
+                log.error("the core lost an inbound, ending it", inbound=plan.tag, error=str(error))
+                outcome.unanswered |= keys
+                outcome.error = str(error)
+                await self.running.terminate(STOP_SECONDS)
+                return
+            await self._alter_instead(plan, outcome, error)
+            return
+        except CoreApiError as error:
+            await self._alter_instead(plan, outcome, error)
+            return
+        rest = [
+            (plan.tag, Change(key, None, email, account))
+            for key, (email, account) in entries[len(entries) - len(left) :]
+        ]
+        await self._alter(rest, outcome, add=True)
+
+    async def _alter_instead(self, plan: InboundPlan, outcome: Outcome, error: CoreApiError) -> None:
+        log.warning("swap failed, altering instead", inbound=plan.tag, error=str(error))
+        await self._alter([(plan.tag, c) for c in plan.changes if c.old_email is not None], outcome, add=False)
+        await self._alter([(plan.tag, c) for c in plan.changes if c.new is not None], outcome, add=True)
+
+    async def remove_strangers(self, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> None:
+        """Remove from each inbound whoever is there and should not be. Raises CoreUnavailableError."""
+        accounts = await self._accounts_of_all(users, inbounds)
+        limit = self._settings.core_call_timeout_seconds
+        for tag in inbounds:
+            if self.api is None:
+                raise CoreUnavailableError("the core has ended")
+            try:
+                there = await self.api.inbound_users(tag, limit)
+            except CoreApiError as error:
+                raise CoreUnavailableError(f"the users of inbound {tag!r} are not known: {error}") from None
+            wanted = {email for email, _ in accounts[tag].values()}
+            strangers = [AlterOperation(tag, user.email) for user in there if user.email not in wanted]
+            if strangers:
+                await self.api.alter_many(strangers, limit, IN_FLIGHT)
+
+    async def _accounts_of_all(
+        self, users: UserTable, inbounds: Mapping[str, InboundSpec]
+    ) -> dict[str, dict[str, tuple[str, Account]]]:
+        found: dict[str, dict[str, tuple[str, Account]]] = {tag: {} for tag in inbounds}
+        keys = list(users.keys())
+        for at in range(0, len(keys), SLICE):
+            for tag, of_tag in users.accounts(keys[at : at + SLICE], inbounds).items():
+                found[tag].update(of_tag)
+            await asyncio.sleep(0)
+        return found
+
+    async def _render(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> str:
+        accounts = await self._accounts_of_all(users, inbounds)
+        clients: dict[str, list[str]] = {}
+        for tag, of_tag in accounts.items():
+            rows = clients[tag] = []
+            entries = list(of_tag.values())
+            for at in range(0, len(entries), SLICE):
+                rows += [client_json(email, account) for email, account in entries[at : at + SLICE]]
+                await asyncio.sleep(0)
+        return await asyncio.to_thread(render, base, clients)
+
+    async def _write_copy(self, config_json: str) -> None:
+        path = self._settings.generated_config_path
+        if path is None:
+            return
+        target = path / "config.json" if path.is_dir() else path
+
+        def write() -> None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch(mode=0o600)
+            target.write_text(config_json, encoding="utf-8")
+
+        try:
+            await asyncio.to_thread(write)
+        except OSError as error:
+            log.warning("GENERATED_CONFIG_PATH not written", path=str(target), error=error.strerror)

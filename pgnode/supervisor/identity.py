@@ -1,0 +1,178 @@
+"""What makes this node this node: its state folder, the lock on it, its API key and its certificate."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import ipaddress
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import psutil
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
+from pgnode.settings import Settings
+
+#: Certificates of the node's own are valid this long; the panel pins them, so renewal is the operator's decision.
+CERT_DAYS = 3650
+
+#: The panel refuses longer certificates.
+CERT_MAX_CHARACTERS = 2048
+
+#: Addresses beyond this many do not fit into a certificate the panel takes.
+CERT_MAX_ADDRESSES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The node's key and certificate, and which of them were made just now."""
+
+    api_key: str
+    key_is_new: bool
+    cert_is_new: bool
+
+
+def prepare_state_dir(settings: Settings) -> None:
+    """Make the state folder (0700) and the folders in it. Raises OperatorError."""
+    try:
+        for folder in (settings.state_dir, settings.run_dir, settings.state_dir / "tls", settings.state_dir / "assets"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.state_dir.chmod(0o700)
+    except OSError as error:
+        raise OperatorError(
+            f"STATE_DIR={settings.state_dir} cannot be used: {error.strerror}; choose a folder that this user may write"
+        ) from None
+
+
+def lock_state_dir(settings: Settings) -> IO[str]:
+    """Hold the state folder for this process for as long as the returned file is open.
+
+    Raises StateDirBusyError, which names the holder's pid.
+    """
+    # Not inherited by children (Python's default), so that nothing that outlives us keeps the lock.
+    handle = open(settings.run_dir / "node.lock", "a+", encoding="ascii")  # noqa: SIM115
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        handle.close()
+        raise StateDirBusyError(
+            f"another node holds STATE_DIR={settings.state_dir} (pid {holder}): end it, or give this one its own STATE_DIR"
+        ) from None
+    handle.seek(0)
+    handle.truncate()
+    handle.write(f"{os.getpid()}\n")
+    handle.flush()
+    return handle
+
+
+def ensure_identity(settings: Settings) -> Identity:
+    """The key and the certificate, made where there are none. Raises SettingsError for files that cannot be used."""
+    api_key, key_is_new = _api_key(settings)
+    cert_is_new = False
+    if settings.ssl_cert_file is None and not (settings.cert_file.exists() and settings.cert_key_file.exists()):
+        _make_certificate(settings)
+        cert_is_new = True
+    return Identity(api_key, key_is_new, cert_is_new)
+
+
+def _api_key(settings: Settings) -> tuple[str, bool]:
+    if settings.api_key is not None:
+        return settings.api_key, False
+    path = settings.key_file
+    if not path.exists():
+        key = str(uuid.uuid4())
+        write_private(path, key + "\n")
+        return key, True
+    text = path.read_text(encoding="utf-8").strip()
+    try:
+        return str(uuid.UUID(text)), False
+    except ValueError:
+        raise SettingsError(
+            f"{path} does not hold an API key: allowed is a UUID; delete the file and the node makes a new key, or set API_KEY"
+        ) from None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user may read, whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def _addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    found = {ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")}
+    host = ipaddress.ip_address(settings.node_host)
+    if host.is_unspecified:
+        for interface in psutil.net_if_addrs().values():
+            for address in interface:
+                if address.family in (socket.AF_INET, socket.AF_INET6):
+                    parsed = ipaddress.ip_address(address.address.partition("%")[0])
+                    if not parsed.is_link_local:
+                        found.add(parsed)
+    else:
+        found.add(host)
+    # Loopback first, then the shortest: a machine with hundreds of addresses gets the ones a panel would use.
+    return sorted(found, key=lambda a: (not a.is_loopback, a.version, int(a)))[:CERT_MAX_ADDRESSES]
+
+
+def _make_certificate(settings: Settings) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pgnode")])
+    hostname = socket.gethostname()
+    names: list[x509.GeneralName] = [x509.DNSName("localhost")]
+    if hostname != "localhost" and hostname.isascii() and len(hostname) < 64:
+        names.append(x509.DNSName(hostname))
+    names += [x509.IPAddress(address) for address in _addresses(settings)]
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=CERT_DAYS))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        # Strict X.509 checks (Python 3.13 and later) want these of a certificate that is its own CA.
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=True,
+                crl_sign=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    if len(pem) >= CERT_MAX_CHARACTERS:
+        raise OperatorError(
+            f"the certificate would be {len(pem)} characters long, more than a panel takes: set SSL_CERT_FILE and SSL_KEY_FILE"
+        )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    write_private(settings.cert_key_file, private)
+    write_private(settings.cert_file, pem)

@@ -1,0 +1,36 @@
+"""The node's own log: readable lines on stderr, and the same lines for the viewers of the log stream."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import structlog
+
+
+def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> None:
+    """Log to stderr; each line (without colors) also goes to ``also``."""
+    plain = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False)
+    shown = (
+        structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0, pad_level=False) if sys.stderr.isatty() else plain
+    )
+
+    def tee(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if also is not None:
+            copy = {key: value for key, value in event.items() if key not in {"exc_info", "timestamp"}}
+            also(f"{event.get('timestamp', '')} [pgnode] {plain(logger, method, copy)}")
+        return event
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%Y/%m/%d %H:%M:%S", utc=False),
+            tee,
+            shown,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

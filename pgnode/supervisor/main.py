@@ -1,0 +1,314 @@
+"""The supervisor from start to end: :func:`run` prepares, starts what the node consists of, and watches it until told to end.
+
+The main loop is :meth:`Supervisor._main_loop`: every task of the node runs beside it, and it waits for the first thing that
+ends the node, which is a signal or a task that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+import uvloop
+
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.keys import Keys
+from pgnode.bus.server import CommandServer
+from pgnode.bus.snapshots import BACKEND, SYSTEM, SnapshotWriter
+from pgnode.errors import ChildFailedError, OperatorError, StartFailedError
+from pgnode.settings import Settings, shorten
+from pgnode.supervisor import identity, valkey, web
+from pgnode.supervisor.banner import banner
+from pgnode.supervisor.children import Child, Records
+from pgnode.supervisor.core_control import CoreControl
+from pgnode.supervisor.log_pump import LogPump
+from pgnode.supervisor.logs import set_up_logging
+from pgnode.supervisor.node import Node
+from pgnode.supervisor.sampling import SystemSampler, every, read_backend
+from pgnode.supervisor.states import State
+from pgnode.supervisor.store import Store
+from pgnode.supervisor.traffic import Traffic, read_online
+from pgnode.xray.api import CoreApiError
+from pgnode.xray.core import Core, EmbeddedCore, ExecutableCore
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the core's own figures, which are also how the node learns that its API hangs.
+HEALTH_SECONDS = 2.0
+
+#: Seconds between two samples of the machine's load.
+SYSTEM_SECONDS = 2.0
+
+#: Seconds within which an external Redis must answer at the start.
+REDIS_START_SECONDS = 10.0
+
+#: Seconds that ending everything may take; what is left then is killed.
+SHUTDOWN_SECONDS = 9.0
+
+
+class Supervisor:
+    """Everything the node consists of, wired together."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        keys = Keys(settings.redis_prefix)
+        self._redis = connect(settings.bus_url)
+        self._store = Store(self._redis, keys)
+        self._server = CommandServer(settings.bus_url, keys)
+        self._snapshots = SnapshotWriter(keys)
+        self._pump = LogPump(
+            self._redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size
+        )
+        self._records = Records(settings.run_dir / "children.json")
+        self._traffic = Traffic()
+        self._core_kind: Core = (
+            EmbeddedCore() if settings.xray_executable_path is None else ExecutableCore(settings.xray_executable_path)
+        )
+        self._core = CoreControl(settings, self._core_kind, self._pump)
+        self.node = Node(
+            settings,
+            core=self._core,
+            store=self._store,
+            server=self._server,
+            snapshots=self._snapshots,
+            traffic=self._traffic,
+        )
+        self._valkey = (
+            Child(
+                "valkey",
+                valkey.command(settings),
+                environment=valkey.environment(),
+                ready=lambda: valkey.ready(settings),
+                records=self._records,
+                quiet=not settings.debug,
+            )
+            if settings.redis_url is None
+            else None
+        )
+        self._web = Child(
+            "gunicorn",
+            web.command(),
+            environment=web.environment(settings),
+            ready=lambda: web.ready(settings),
+            records=self._records,
+        )
+        self._stats_wanted = asyncio.Event()
+        self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    async def run(self, who: identity.Identity) -> int:
+        """Start, watch, end. Returns the exit code; raises OperatorError when the node cannot run."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        set_up_logging(self._settings.debug, self._pump.node_line)
+        signalled = asyncio.create_task(self._signals.get())
+        started = asyncio.create_task(self._start(who))
+        try:
+            await asyncio.wait({signalled, started}, return_when=asyncio.FIRST_COMPLETED)
+            if started.done():
+                tasks = started.result()
+                await self._main_loop(signalled, tasks)
+        finally:
+            started.cancel()
+            signalled.cancel()
+            code = await self._end()
+        return code
+
+    async def _start(self, who: identity.Identity) -> list[asyncio.Task[None]]:
+        settings = self._settings
+        await self._records.clear_leftovers()
+        await asyncio.to_thread(web.check_port, settings)
+        if self._valkey is not None:
+            await self._valkey.start()
+        else:
+            await self._wait_for_redis()
+        stored = await self._store.load()
+        try:
+            self.node.core_version = await self._core.version()
+        except StartFailedError as error:
+            raise ChildFailedError(f"the core cannot be run: {error}") from None
+        log.info("state loaded", users=len(stored.users), generation=stored.generation, active=stored.active)
+        restored = asyncio.create_task(self.node.restore(stored))
+        await self._publish_system(SystemSampler())
+        await self._web.start()
+        tasks = [
+            self._task("commands", self.node.read_commands),
+            self._task("queries", self.node.answer_queries),
+            self._task("logs", self._pump.run),
+            self._task("health", self._health_loop),
+            self._task("statistics", self._stats_loop),
+            self._task("system", self._system_loop),
+            self._task("gunicorn", self._web.keep),
+        ]
+        if self._valkey is not None:
+            tasks.append(self._task("valkey", self._valkey.keep))
+        # Changes wait until the state of before is back.
+        await restored
+        tasks.append(self._task("changes", self.node.write))
+        sys.stderr.flush()
+        banner(settings, who, core=str(self._core_kind), version=self.node.core_version, users=len(stored.users))
+        return tasks
+
+    @staticmethod
+    def _task(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        async def named() -> None:
+            await work()
+
+        return asyncio.create_task(named(), name=name)
+
+    async def _main_loop(self, signalled: asyncio.Task[signal.Signals], tasks: list[asyncio.Task[None]]) -> None:
+        """Wait for the first thing that ends the node: a signal, or a task that failed."""
+        done, _ = await asyncio.wait({signalled, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        if signalled in done:
+            log.info("ending", signal=signalled.result().name)
+        for task in tasks:
+            task.cancel()
+        failed = [task for task in tasks if task in done and not task.cancelled()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in failed:
+            error = task.exception()
+            if isinstance(error, OperatorError):
+                raise error
+            log.error("a part of the node ended", part=task.get_name(), exc_info=error)
+            raise ChildFailedError(f"the node's part '{task.get_name()}' ended: {error!r}")
+
+    async def _end(self) -> int:
+        """End everything in order; a second signal ends it at once."""
+        again = asyncio.create_task(self._signals.get())
+        ending = asyncio.create_task(self._end_in_order())
+        try:
+            done, _ = await asyncio.wait({again, ending}, timeout=SHUTDOWN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if ending in done:
+                ending.result()
+                return 0
+            log.warning("ending at once" if again in done else "ending takes too long, killing what is left")
+            return 130
+        finally:
+            again.cancel()
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
+            self._kill_all()
+
+    async def _end_in_order(self) -> None:
+        await self._web.stop()
+        await self.node.shut_down()
+        with contextlib.suppress(*BUS_ERRORS):
+            await self._store_traffic()
+        await self._server.close()
+        await self._redis.aclose()
+        if self._valkey is not None:
+            await self._valkey.stop()
+
+    def _kill_all(self) -> None:
+        running = self._core.running
+        pids = [self._web.pid, self._valkey.pid if self._valkey is not None else None, running.pid if running else None]
+        for pid in pids:
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+
+    async def _wait_for_redis(self) -> None:
+        url = self._settings.redis_url or ""
+        try:
+            async with asyncio.timeout(REDIS_START_SECONDS):
+                while True:
+                    try:
+                        await self._redis.ping()
+                        return
+                    except BUS_ERRORS as error:
+                        reason = str(error)
+                        await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise ChildFailedError(
+                f"Redis at REDIS_URL={shorten(url)} does not answer ({reason}): start it, correct REDIS_URL, "
+                "or unset it for a Valkey of the node's own"
+            ) from None
+
+    # --- loops over figures -------------------------------------------------------------------------------------
+
+    async def _health_loop(self) -> None:
+        never = asyncio.Event()
+        while True:
+            api = self._core.api
+            if self.node.state is State.RUNNING and api is not None:
+                try:
+                    stats = await read_backend(api, self._settings.core_call_timeout_seconds)
+                except CoreApiError as error:
+                    if api is self._core.api and self.node.state is State.RUNNING:
+                        await self.node.core_api_answered(str(error))
+                else:
+                    await self._publish({BACKEND: stats.SerializeToString()})
+                    await self.node.core_api_answered("")
+            await every(HEALTH_SECONDS, never)
+
+    async def _stats_loop(self) -> None:
+        while True:
+            api = self._core.api
+            if self.node.state is State.RUNNING and api is not None:
+                error = await self._traffic.poll(api, self._core.run_id)
+                if error:
+                    log.debug("counters not read", error=error)
+                else:
+                    online: dict[str, bytes] = {}
+                    with contextlib.suppress(CoreApiError):
+                        online = await read_online(api, self._settings.core_call_timeout_seconds)
+                    await self._publish(online)
+            with contextlib.suppress(*BUS_ERRORS):
+                await self._store_traffic()
+            await every(self._settings.stats_update_interval_seconds, self._stats_wanted)
+
+    async def _store_traffic(self) -> None:
+        """Store what of the ledger changed, and publish the statistics that changed with it. Raises BUS_ERRORS."""
+        entries = self._traffic.ledger.take_unstored()
+        blocks = self._traffic.blocks()
+        if not entries and not blocks:
+            return
+        pipe = self._store.pipeline()
+        self._store.put_ledger(pipe, entries)
+        for name, body in blocks.items():
+            self._snapshots.put(pipe, name, body)
+        try:
+            await pipe.execute()
+        except BUS_ERRORS:
+            self._traffic.ledger.put_back_unstored(entries)
+            raise
+
+    async def _system_loop(self) -> None:
+        sampler = SystemSampler()
+        never = asyncio.Event()
+        while True:
+            await every(SYSTEM_SECONDS, never)
+            await self._publish_system(sampler)
+
+    async def _publish_system(self, sampler: SystemSampler) -> None:
+        stats = await asyncio.to_thread(sampler.sample)
+        await self._publish({SYSTEM: stats.SerializeToString()})
+
+    async def _publish(self, bodies: dict[str, bytes]) -> None:
+        """Best effort: after Redis was away, the last ones are written again."""
+        pipe = self._store.pipeline()
+        for name, body in bodies.items():
+            held = self._snapshots.get(name)
+            if held is None or held.body != body:
+                self._snapshots.put(pipe, name, body)
+        with contextlib.suppress(*BUS_ERRORS):
+            await pipe.execute()
+
+
+def run(settings: Settings) -> int:
+    """Run the node in the foreground. Returns the exit code; raises OperatorError."""
+    identity.prepare_state_dir(settings)
+    with identity.lock_state_dir(settings):
+        who = identity.ensure_identity(settings)
+
+        async def supervise() -> int:
+            return await Supervisor(settings).run(who)
+
+        result: Any = uvloop.run(supervise())
+        return int(result)

@@ -1,0 +1,91 @@
+"""The copy of the node's state in Redis: written after every change, read by a new supervisor.
+
+Everything that belongs together is written in one transaction, with the replies that depend on it. The store may come
+back empty: then it is filled again from memory. Keys: see pgnode.bus.keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from pgnode.bus.keys import Keys
+
+#: Users or counters in one HSET: Redis is single-threaded, and nobody shall wait long behind one command.
+SLICE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredState:
+    """What an earlier supervisor left."""
+
+    #: The ``Backend`` message of the last start, without users; None when there was none.
+    backend: bytes | None
+    #: Whether that backend shall run: False after a stop.
+    active: bool
+    generation: int
+    core_run: int
+    users: dict[str, bytes]
+    ledger: dict[str, str]
+
+
+class Store:
+    """Reads and writes the state; :meth:`pipeline` is where writers put what belongs together."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def pipeline(self) -> Pipeline:
+        """A transaction: all of it happens, or nothing."""
+        return self._redis.pipeline(transaction=True)
+
+    async def load(self) -> StoredState:
+        """Raises BUS_ERRORS."""
+        meta: dict[bytes, bytes] = await self._redis.hgetall(self._keys.backend)  # type: ignore[assignment]
+        users: dict[bytes, bytes] = await self._redis.hgetall(self._keys.users)  # type: ignore[assignment]
+        ledger: dict[bytes, bytes] = await self._redis.hgetall(self._keys.ledger)  # type: ignore[assignment]
+        return StoredState(
+            backend=meta.get(b"config"),
+            active=meta.get(b"active") == b"1",
+            generation=int(meta.get(b"generation", b"0")),
+            core_run=int(meta.get(b"core_run", b"0")),
+            users={key.decode(): raw for key, raw in users.items()},
+            ledger={name.decode(): text.decode() for name, text in ledger.items()},
+        )
+
+    async def generation(self) -> int | None:
+        """The stored generation; None in an empty store. Raises BUS_ERRORS."""
+        value: bytes | None = await self._redis.hget(self._keys.backend, "generation")  # type: ignore[assignment]
+        return None if value is None else int(value)
+
+    def put_backend(
+        self, pipe: Pipeline, *, backend: bytes | None, active: bool, generation: int, core_run: int
+    ) -> None:
+        fields: dict[str, bytes | int] = {"active": int(active), "generation": generation, "core_run": core_run}
+        if backend is not None:
+            fields["config"] = backend
+        pipe.hset(self._keys.backend, mapping=fields)  # type: ignore[arg-type]
+
+    def put_generation(self, pipe: Pipeline, generation: int) -> None:
+        pipe.hset(self._keys.backend, "generation", str(generation))
+
+    def put_users(self, pipe: Pipeline, users: Mapping[str, bytes | None]) -> None:
+        """``None`` removes."""
+        gone = [key for key, raw in users.items() if raw is None]
+        kept = [(key, raw) for key, raw in users.items() if raw is not None]
+        for at in range(0, len(gone), SLICE):
+            pipe.hdel(self._keys.users, *gone[at : at + SLICE])
+        for at in range(0, len(kept), SLICE):
+            pipe.hset(self._keys.users, mapping=dict(kept[at : at + SLICE]))
+
+    def clear_users(self, pipe: Pipeline) -> None:
+        pipe.delete(self._keys.users)
+
+    def put_ledger(self, pipe: Pipeline, entries: Mapping[str, str]) -> None:
+        items = list(entries.items())
+        for at in range(0, len(items), SLICE):
+            pipe.hset(self._keys.ledger, mapping=dict(items[at : at + SLICE]))

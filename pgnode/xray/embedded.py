@@ -1,0 +1,69 @@
+"""The insides of the processes that hold the embedded core (PyPI ``Xray-core``, import ``xray``).
+
+Two uses: ``run`` is the target of the runner process that ``pgnode.xray.core`` spawns, and this file run as a script
+(``python -I embedded.py < config.json``) is a short-lived process that tries a config. So it imports nothing of pgnode.
+
+The library runs one core for the life of its process and ends the process itself: exit code 23 when it refuses the
+config, 255 when the start fails, 0 on SIGTERM (Xray-core 1.8.26.13, measured). It gives no reason for 23.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+from pathlib import Path
+
+#: Room for a burst of log lines while nobody reads; the default is 64 KiB, an unprivileged process may have 1 MiB.
+LOG_PIPE_BYTES = 1024 * 1024
+
+#: Not in Python's fcntl before 3.10 on all platforms; Linux's value.
+_F_SETPIPE_SZ = 1031
+
+
+def open_log(fifo: Path) -> int:
+    """Open a core's log FIFO for reading and writing, so that a reader that vanished neither kills nor blocks it.
+
+    Non-blocking, since a Go panic writes its text straight to the descriptor: a full pipe must not hold up the end.
+    """
+    descriptor = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, LOG_PIPE_BYTES)
+    return descriptor
+
+
+def run(config_path: str, log_fifo: str, assets_dir: str | None) -> None:
+    """Be the runner: a session of its own, no descriptor of the parent kept, output to the FIFO; does not return."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    os.umask(0o077)
+    # Among these is the pipe to multiprocess's resource tracker, which lives for as long as somebody holds it.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 65536)
+    log = open_log(Path(log_fifo))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(null)
+    os.close(log)
+    if assets_dir is not None:
+        os.environ["XRAY_LOCATION_ASSET"] = assets_dir
+    os.chdir("/")
+    config = Path(config_path).read_text(encoding="utf-8")
+    Path(config_path).unlink()
+    _start(config)
+
+
+def _start(config: str) -> None:
+    # The Go runtime looks at fd 1 and 2 when the library is loaded: they have to be what they will be.
+    import xray  # noqa: PLC0415
+
+    xray.startFromJSON(config)
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    _start(sys.stdin.read())

@@ -1,0 +1,200 @@
+"""What the node has to know about one inbound of a core config: where it listens and which users it takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pgnode.errors import StartFailedError
+
+#: Protocols whose inbounds have users that the node adds and removes.
+MANAGED_PROTOCOLS: Final = frozenset({"vless", "vmess", "trojan", "shadowsocks", "hysteria"})
+
+#: The core's own names for one transport (xray-core ``infra/conf/transport_internet.go``).
+_TRANSPORT_ALIASES: Final = {
+    "tcp": "raw",
+    "splithttp": "xhttp",
+    "kcp": "mkcp",
+    "websocket": "ws",
+}
+
+_UDP_TRANSPORTS: Final = frozenset({"mkcp", "hysteria"})
+_PROTOCOLS_WITH_NETWORK_SETTING: Final = frozenset({"shadowsocks", "dokodemo-door", "tunnel"})
+
+_SS_2022_PREFIX: Final = "2022-blake3-"
+_PORT_PART = re.compile(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class InboundSpec:
+    """One inbound of the rewritten config.
+
+    ``ports`` are ranges ``(first, last)``, both ends included; empty for a unix socket, or where the core takes the port
+    from its environment. ``transport`` is one of raw, ws, grpc, httpupgrade, xhttp, mkcp, hysteria (aliases resolved).
+    ``kinds`` holds "tcp" and/or "udp": the sockets it opens on its ports; empty for a unix socket or no socket at all.
+    """
+
+    tag: str
+    protocol: str
+    #: An address, "localhost", an absolute path or "@name" (abstract unix socket); "" = every IPv4 address.
+    listen: str = ""
+    ports: tuple[tuple[int, int], ...] = ()
+    transport: str = "raw"
+    kinds: frozenset[str] = frozenset({"tcp"})
+    #: The node owns the user list of this inbound.
+    managed: bool = False
+    #: VLESS ``settings.flow``: wins over the user's own.
+    flow: str = ""
+    #: A user's flow works here: raw TCP below TLS or REALITY, nothing between.
+    flow_allowed: bool = False
+    #: Shadowsocks ``settings.method``, in lower case; "" when every user names a method of its own.
+    method: str = ""
+
+    @property
+    def is_shadowsocks_2022(self) -> bool:
+        """The method is one of the 2022 family: users have keys, and no method of their own."""
+        return self.method.startswith(_SS_2022_PREFIX)
+
+    @property
+    def key_bytes(self) -> int:
+        """Length of a user's Shadowsocks-2022 key, in bytes; 0 when the inbound is not of that kind."""
+        if not self.is_shadowsocks_2022:
+            return 0
+        return 16 if "aes-128" in self.method else 32
+
+    @property
+    def is_unix(self) -> bool:
+        return self.listen.startswith(("/", "@"))
+
+
+def read_inbound(inbound: dict[str, Any], index: int, exclude: Collection[str], warnings: list[str]) -> InboundSpec:
+    """Read what the node needs from one inbound of the config; ``index`` counts from 0, for messages.
+
+    Raises StartFailedError for a value of a type that the node itself must understand. Everything else is left for the
+    core to judge.
+    """
+    tag = _text(inbound, "tag", f"inbound #{index + 1}")
+    where = f"inbound {tag!r}" if tag else f"inbound #{index + 1}"
+    protocol = _text(inbound, "protocol", where).lower()
+    settings = _section(inbound, "settings", where)
+    stream = _section(inbound, "streamSettings", where)
+    listen = _text(inbound, "listen", where)
+
+    # "method" is the core's newer name of the same field.
+    transport = (_text(stream, "network", where) or _text(stream, "method", where) or "raw").lower()
+    transport = _TRANSPORT_ALIASES.get(transport, transport)
+    method = _text(settings, "method", where).lower() if protocol == "shadowsocks" else ""
+    flow = _text(settings, "flow", where) if protocol == "vless" else ""
+
+    managed = protocol in MANAGED_PROTOCOLS and bool(tag) and tag not in exclude
+    if managed and method.startswith(_SS_2022_PREFIX) and "aes" not in method:
+        # The core offers several users only with the AES methods; with clients it refuses the config.
+        managed = False
+        warnings.append(f"{where}: the core knows no users with {method}; it keeps its own password and gets no users")
+    if not tag and protocol in MANAGED_PROTOCOLS:
+        warnings.append(f"{where} has no tag: it gets no users")
+
+    flow_allowed = protocol == "vless" and _is_bare_tls(stream, transport)
+    if flow and not flow_allowed:
+        warnings.append(f"{where}: flow {flow!r} works only over TLS or REALITY on raw TCP")
+    is_unix = listen.startswith(("/", "@"))
+    return InboundSpec(
+        tag=tag,
+        protocol=protocol,
+        listen=listen,
+        ports=() if is_unix else read_ports(inbound.get("port")),
+        transport=transport,
+        kinds=frozenset() if is_unix else _socket_kinds(protocol, settings, stream, transport),
+        managed=managed,
+        flow=flow,
+        flow_allowed=flow_allowed,
+        method=method,
+    )
+
+
+def read_ports(value: object) -> tuple[tuple[int, int], ...]:
+    """Ranges of a config's ``port``: 443, "443", "1000-2000,3000". What is no port is left out: the core judges it."""
+    if isinstance(value, bool):
+        return ()
+    if isinstance(value, int):
+        return ((value, value),) if 0 < value < 65536 else ()
+    ranges: list[tuple[int, int]] = []
+    for part in value.split(",") if isinstance(value, str) else ():
+        match = _PORT_PART.match(part)
+        if match is None:
+            continue
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if 0 < first <= last < 65536:
+            ranges.append((first, last))
+    return tuple(ranges)
+
+
+def _is_bare_tls(stream: dict[str, Any], transport: str) -> bool:
+    """Raw TCP with TLS or REALITY right on it; an HTTP-like header in between makes the core refuse the flow."""
+    if transport != "raw" or str(stream.get("security") or "").lower() not in {"tls", "reality"}:
+        return False
+    for name in ("rawSettings", "tcpSettings"):
+        options = stream.get(name)
+        header = options.get("header") if isinstance(options, dict) else None
+        if isinstance(header, dict) and str(header.get("type") or "none").lower() != "none":
+            return False
+    return True
+
+
+def _socket_kinds(protocol: str, settings: dict[str, Any], stream: dict[str, Any], transport: str) -> frozenset[str]:
+    if protocol == "tun":
+        return frozenset()
+    if protocol == "wireguard":
+        return frozenset({"udp"})
+    transport_kind = "udp" if transport in _UDP_TRANSPORTS or _is_http3(stream, transport) else "tcp"
+    if protocol in _PROTOCOLS_WITH_NETWORK_SETTING:
+        value = settings.get("network", settings.get("allowedNetwork"))
+        names = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else ["tcp"]
+        wanted = {str(name).strip().lower() for name in names}
+        kinds = {"udp"} if "udp" in wanted else set()
+        if "tcp" in wanted:
+            kinds.add(transport_kind)
+        return frozenset(kinds)
+    if protocol in {"socks", "mixed"} and settings.get("udp") is True:
+        return frozenset({transport_kind, "udp"})
+    return frozenset({transport_kind})
+
+
+def _is_http3(stream: dict[str, Any], transport: str) -> bool:
+    """XHTTP listens on UDP when TLS offers HTTP/3 and nothing else (xray-core ``transport/internet/splithttp/hub.go``)."""
+    tls = stream.get("tlsSettings")
+    return transport == "xhttp" and isinstance(tls, dict) and tls.get("alpn") in (["h3"], "h3")
+
+
+def _text(part: dict[str, Any], field: str, where: str) -> str:
+    value = part.get(field)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise StartFailedError(f"{where}: {field} must be a string, not {json_type(value)}")
+    if not _is_unicode(value):
+        raise StartFailedError(f"{where}: {field} holds half a surrogate pair, which is no text")
+    return value
+
+
+def _section(part: dict[str, Any], field: str, where: str) -> dict[str, Any]:
+    value = part.get(field)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise StartFailedError(f"{where}: {field} must be an object, not {json_type(value)}")
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    # JSON can escape half a surrogate pair; Python keeps it, UTF-8 cannot carry it.
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def json_type(value: object) -> str:
+    """How JSON calls the type of a parsed value, for messages."""
+    names = {type(None): "null", bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), "a number")

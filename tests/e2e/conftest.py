@@ -1,0 +1,67 @@
+"""Nodes for the end-to-end tests. All of these tests share one event loop, so that a module's tests can share a node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import PanelClient
+from pgnode.demo.target import Target
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+HERE = Path(__file__).parent
+
+#: Settings of all nodes here: figures are read often, so that tests need not wait for them.
+FAST = {"STATS_UPDATE_INTERVAL_SECONDS": "0.5"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One loop for all tests in this folder: nodes and client cores live longer than a test."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its nodes printed."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, NodeProcess):
+                report.sections.append((f"output of {name}", value.output_text))
+    return report
+
+
+@pytest.fixture(scope="session")
+def wide_sample() -> dict[str, Any]:
+    """The sample config with many protocols and transports."""
+    config: dict[str, Any] = json.loads((SAMPLES / "wide.json").read_text())
+    return config
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def node() -> AsyncIterator[NodeProcess]:
+    """A node for all tests of a module; nothing is started on it yet."""
+    async with NodeProcess(env=FAST) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def panel(node: NodeProcess) -> AsyncIterator[PanelClient]:
+    """The panel of the module's node."""
+    async with node.panel() as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def target() -> AsyncIterator[Target]:
+    """What users talk to."""
+    async with Target() as running:
+        yield running

@@ -1,0 +1,37 @@
+"""Waiting with a deadline for what has no event to wait for; the only place where tests sleep."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+#: Pause between two looks.
+POLL_SECONDS = 0.05
+
+
+async def eventually(
+    look: Callable[[], T | Awaitable[T]], what: str, timeout_seconds: float = 10.0, *, errors: tuple[type[Exception], ...] = ()
+) -> T:
+    """Look again and again until ``look`` returns something true, and return that.
+
+    Exceptions of the types ``errors`` count as "not yet". AssertionError with ``what`` and the last thing seen when
+    the time is up.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            found = look()
+            seen = await found if inspect.isawaitable(found) else found
+            if seen:
+                return seen  # type: ignore[no-any-return]
+            last: object = seen
+        except errors as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_seconds:g} s: {what}; last seen: {last!r}")
+        await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,107 @@
+"""Processes, sockets and ports of a node, found from outside: what runs, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import psutil
+
+from pgnode.demo.node import NodeProcess
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """A process and everything below it; empty when it has gone."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def core_pid(node: NodeProcess) -> int:
+    """The process that holds the core, by the record beside its socket; 0 when there is none."""
+    try:
+        pid = int(json.loads((node.run_dir / "core.json").read_text())["pid"])
+    except (OSError, ValueError, KeyError):
+        return 0
+    return pid if is_running(pid) else 0
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def valkey_pid(node: NodeProcess) -> int:
+    """The embedded store; 0 when it is not there."""
+    return next((p.pid for p in tree(node.pid) if "valkey-server" in _command(p)), 0)
+
+
+def gunicorn_master_pid(node: NodeProcess) -> int:
+    """Gunicorn's master; 0 when it is not there."""
+    masters = [p for p in tree(node.pid) if "gunicorn" in _command(p)]
+    return next((p.pid for p in masters if p.ppid() == node.pid), 0)
+
+
+def worker_pids(node: NodeProcess) -> list[int]:
+    """The API workers."""
+    master = gunicorn_master_pid(node)
+    return [p.pid for p in tree(master)[1:]] if master else []
+
+
+def kill(pid: int) -> None:
+    """SIGKILL for a process that the test's own node started."""
+    assert pid > 1, "there is no such process"
+    os.kill(pid, signal.SIGKILL)
+
+
+def of_state_dir(state_dir: Path) -> list[str]:
+    """All processes that name the folder in their command line or environment, or work in it: "pid: command"."""
+    wanted = str(state_dir)
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            places = [_command(process), process.cwd(), *process.environ().values()]
+        except psutil.Error:
+            continue
+        if any(wanted in place for place in places):
+            found.append(f"{process.pid}: {_command(process)}")
+    return found
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody takes connections on the port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((host, port)) == 0
+
+
+def sockets_in(folder: Path) -> list[Path]:
+    """Unix sockets in the folder that still have a listener."""
+    found = []
+    for path in folder.glob("*"):
+        if not path.is_socket():
+            continue
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex(str(path)) == 0:
+                found.append(path)
+    return found
