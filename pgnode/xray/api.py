@@ -83,11 +83,16 @@ class ErrorKind(StrEnum):
 
 
 class CoreApiError(Exception):
-    """A call to the core's API failed. ``str(error)`` is the core's own text, shortened where it names Go packages."""
+    """A call to the core's API failed. ``str(error)`` is the core's own text."""
 
     def __init__(self, text: str, kind: ErrorKind) -> None:
         super().__init__(text)
         self.kind = kind
+
+    @property
+    def reason(self) -> str:
+        """The innermost cause without the Go package that names it: "Unsupported cipher"."""
+        return _PACKAGE.sub("", str(self).rsplit(" > ", 1)[-1]).rstrip(".")
 
 
 class SwapFailedError(CoreApiError):
@@ -101,6 +106,8 @@ class SwapFailedError(CoreApiError):
         self.restored = restored
 
 
+#: "proxy/vless: " in front of each link of the core's chain of causes.
+_PACKAGE = re.compile(r"^[a-z0-9_/]+: ")
 _NO_HANDLER = re.compile(r"handler not found: |not enough information for making a decision")
 _ALREADY_EXISTS = re.compile(r"already exists\.?$|existing tag found: ")
 _NOT_FOUND = re.compile(r"not found\.?$")
@@ -151,6 +158,16 @@ class AlterOperation:
     tag: str
     email: str
     user: bytes | None = None
+
+    @classmethod
+    def add(cls, tag: str, user: bytes) -> AlterOperation:
+        """Add the user; the e-mail is read from the message."""
+        return cls(tag, user_pb2.User.FromString(user).email, user)
+
+    @classmethod
+    def remove(cls, tag: str, email: str) -> AlterOperation:
+        """Remove the user of this e-mail."""
+        return cls(tag, email)
 
     def request(self) -> bytes:
         """The serialized AlterInboundRequest."""
@@ -217,7 +234,7 @@ def with_users(
 
 
 class CoreApi:
-    """The API of one running core. Belongs to the event loop of its first call; ``aclose`` it there.
+    """The API of one running core. Belongs to the event loop of its first call; ``close`` it there.
 
     Every ``deadline_seconds`` bounds the whole method. Every method may raise CoreApiError.
     """
@@ -226,7 +243,7 @@ class CoreApi:
         self._socket_path = str(socket_path)
         self._channel: grpc.aio.Channel | None = None
         self._calls: dict[str, Any] = {}
-        self._finishing: set[asyncio.Task[Sequence[bytes]]] = set()
+        self._finishing: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<CoreApi {self._socket_path} {'idle' if self._channel is None else 'open'}>"
@@ -237,9 +254,9 @@ class CoreApi:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.aclose()
+        await self.close()
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Close the channel; calls under way end as unavailable."""
         channel, self._channel = self._channel, None
         self._calls.clear()
@@ -322,6 +339,11 @@ class CoreApi:
         """The counter names (``user>>>alice>>>online``) of all users that are online."""
         answer = await self._call(_STATS + "GetAllOnlineUsers", b"", deadline_seconds)
         return list(_parsed(stats_command_pb2.GetAllOnlineUsersResponse, answer).users)
+
+    async def online(self, deadline_seconds: float) -> dict[str, dict[str, int]]:
+        """E-mail of each online user to its addresses, each with the Unix second it was last seen."""
+        answer = await self.users_stats(deadline_seconds, include_traffic=False)
+        return {user.email: {entry.ip: entry.last_seen for entry in user.ips} for user in answer.users}
 
     async def users_stats(
         self, deadline_seconds: float, *, include_traffic: bool = True
@@ -432,10 +454,11 @@ class CoreApi:
         request = handler_command_pb2.RemoveOutboundRequest(tag=tag).SerializeToString()
         await self._call(_HANDLER + "RemoveOutbound", request, deadline_seconds)
 
-    async def swap_inbound_users(self, tag: str, users: Sequence[bytes], deadline_seconds: float) -> Sequence[bytes]:
+    async def swap_inbound_users(self, tag: str, users: Sequence[bytes], deadline_seconds: float) -> int:
         """Give a running inbound exactly ``users`` (serialized User messages) by removing and adding it again.
 
-        Returns those that did not fit into one message to the core; the caller adds them with ``alter_many``.
+        Returns how many users at the end of ``users`` did not fit into one message to the core: the caller adds those
+        with ``alter_many``.
         Live connections over TCP stay; the inbound does not listen for some milliseconds. If the core refuses the new
         one (a user twice, say), the old one is put back with the users it had and SwapFailedError is raised.
         The removal begins only with time left, and the half after it has ``deadline_seconds`` of its own.
@@ -450,28 +473,26 @@ class CoreApi:
             before = await self._inbound_users(tag, end - time.monotonic())
         await self.remove_inbound(tag, end - time.monotonic())
         # From here on the inbound is gone: whoever gives up waiting must not leave it so.
-        finish = asyncio.create_task(self._finish_swap(changed, rest, inbound, before, deadline_seconds))
+        finish = asyncio.create_task(self._finish_swap(changed, inbound, before, deadline_seconds))
         self._finishing.add(finish)
         finish.add_done_callback(self._finishing.discard)
-        return await asyncio.shield(finish)
+        await asyncio.shield(finish)
+        return len(rest)
 
     async def _finish_swap(
         self,
         changed: core_pb2.InboundHandlerConfig,
-        rest: Sequence[bytes],
         inbound: core_pb2.InboundHandlerConfig,
         before: bytes | None,
         deadline_seconds: float,
-    ) -> Sequence[bytes]:
+    ) -> None:
         try:
             await self.add_inbound(changed, deadline_seconds)
         except CoreApiError as error:
             restored = await self._restore(inbound, before, deadline_seconds)
             state = "the old one is back" if restored else "the old one could not be put back"
-            raise SwapFailedError(
-                f"{error} (inbound {inbound.tag!r}; {state})", error.kind, restored=restored
-            ) from None
-        return rest
+            text = f"{error} (inbound {inbound.tag!r}; {state})"
+            raise SwapFailedError(text, error.kind, restored=restored) from None
 
     async def _restore(
         self, inbound: core_pb2.InboundHandlerConfig, before: bytes | None, deadline_seconds: float

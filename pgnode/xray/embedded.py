@@ -19,9 +19,6 @@ from pathlib import Path
 #: Room for a burst of log lines while nobody reads; the default is 64 KiB, an unprivileged process may have 1 MiB.
 LOG_PIPE_BYTES = 1024 * 1024
 
-#: Not in Python's fcntl before 3.10 on all platforms; Linux's value.
-_F_SETPIPE_SZ = 1031
-
 
 def open_log(fifo: Path) -> int:
     """Open a core's log FIFO for reading and writing, so that a reader that vanished neither kills nor blocks it.
@@ -30,7 +27,7 @@ def open_log(fifo: Path) -> int:
     """
     descriptor = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     with contextlib.suppress(OSError):
-        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, LOG_PIPE_BYTES)
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, LOG_PIPE_BYTES)
     return descriptor
 
 
@@ -41,7 +38,10 @@ def run(config_path: str, log_fifo: str, assets_dir: str | None) -> None:
         signal.signal(number, signal.SIG_DFL)
     os.umask(0o077)
     # Among these is the pipe to multiprocess's resource tracker, which lives for as long as somebody holds it.
-    os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 65536)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
     log = open_log(Path(log_fifo))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
