@@ -221,6 +221,16 @@ def load(**overrides: Any) -> Settings:
     return settings.model_copy(update={"state_dir": absolute})
 
 
+def read_api_key(settings: Settings) -> str:
+    """The key that callers must send, as the supervisor settled it. Raises SettingsError when there is none."""
+    if settings.api_key is not None:
+        return settings.api_key
+    try:
+        return _uuid(settings.key_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"no API key in {settings.key_file}: {error}") from None
+
+
 def _certificate_files(settings: Settings) -> Settings:
     """SSL_CERT_FILE and SSL_KEY_FILE, as a pair of existing files or not at all."""
     if settings.ssl_key_file is None:

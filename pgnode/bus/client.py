@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from pgnode.bus.commands import Kind, Reply, new_id
 from pgnode.bus.connection import BUS_ERRORS, connect, stream_entries
 from pgnode.bus.keys import BLOB_BYTES, BLOB_TTL_SECONDS, Keys
+from pgnode.bus.tasks import end_tasks
 from pgnode.errors import BusUnavailableError, DeadlineExceededError
 
 log = structlog.get_logger(__name__)
@@ -63,9 +64,7 @@ class CommandClient:
         self._tasks = [asyncio.create_task(self._send_loop()), asyncio.create_task(self._receive_loop())]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         self._fail_all(BusUnavailableError("this worker is shutting down"))
         await self._sender.aclose()
         await self._receiver.aclose()

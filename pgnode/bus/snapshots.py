@@ -33,6 +33,7 @@ from redis.asyncio.client import Pipeline
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
+from pgnode.bus.tasks import end_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -140,8 +141,7 @@ class SnapshotReader:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
         await self._client.aclose()
         await self._listener.aclose()
 

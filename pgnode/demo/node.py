@@ -1,6 +1,6 @@
 """A private node in a process of its own: ``python -m pgnode run`` on free ports, in a folder that goes with it.
 
-The node's environment holds nothing of the caller's settings, and it runs in its own folder, so that neither an
+The node's environment holds nothing of the caller's settings, and it runs in a folder of its own, so that neither an
 operator's variables nor a ``.env`` file reach it.
 """
 
@@ -39,13 +39,14 @@ class NodeFailedError(Exception):
 class NodeProcess:
     """One node. ``async with NodeProcess() as node:`` starts it, waits until it answers, and ends it.
 
-    ``env`` is laid over the settings a private node gets. With ``state_dir`` given, the folder is the caller's and
-    stays; :meth:`start` and :meth:`stop` may then be used by hand, more than once, to restart a node on it.
+    ``env`` is laid over the settings a private node gets. ``state_dir``, when given, is the caller's and stays; the node
+    makes it if it is missing, and works in the folder above it. :meth:`start` and :meth:`stop` may also be used by hand,
+    more than once, to restart a node.
     """
 
     def __init__(self, *, env: Mapping[str, str] | None = None, state_dir: Path | None = None) -> None:
         self._own_dir = Path(tempfile.mkdtemp(prefix="pgn")) if state_dir is None else None
-        self.state_dir = state_dir or self._own_dir or Path()
+        self.state_dir = state_dir or Path(self._own_dir or "", "state")
         self.host = "127.0.0.1"
         self.port = people.free_port()
         self.api_key = str(uuid.uuid4())
@@ -121,7 +122,7 @@ class NodeProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=self.environment(),
-            cwd=self.state_dir,
+            cwd=self.state_dir.parent,
             start_new_session=True,
         )
         assert self._process.stdout is not None

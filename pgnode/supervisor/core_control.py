@@ -16,12 +16,16 @@ from pgnode.supervisor.users import UserTable
 from pgnode.xray.accounts import Account, client_json, user_message
 from pgnode.xray.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.config import PLACEHOLDER_EMAIL, BaseConfig, InboundSpec, render
-from pgnode.xray.core import Core, RunningCore, adopt
+from pgnode.xray.core import EXIT_CONFIG_REFUSED, Core, EmbeddedCore, RunningCore, adopt
+from pgnode.xray.diagnose import find_refused_part
 
 log = structlog.get_logger(__name__)
 
 #: Seconds a core has to end by itself before it is killed.
 STOP_SECONDS = 3.0
+
+#: Seconds spent on finding out which part of a config the core refuses; a panel waits 10 s for its start.
+DIAGNOSIS_SECONDS = 5.0
 
 #: Users encoded at a time before the event loop gets its turn.
 SLICE = 1000
@@ -72,7 +76,10 @@ class CoreControl:
     @property
     def run_id(self) -> str:
         """Tells this core process from every other; the same for a supervisor that took it over."""
-        return f"{self.running.pid}@{self.running.started_at}" if self.running is not None else ""
+        if self.running is None:
+            return ""
+        record = self.running.record
+        return f"{record.boot_id}:{record.pid}:{record.start_ticks}"
 
     async def version(self) -> str:
         """The version of the core that would be started. Raises StartFailedError."""
@@ -80,7 +87,21 @@ class CoreControl:
 
     async def check(self, base: BaseConfig) -> None:
         """Whether the core takes this config, without touching anything that runs. Raises StartFailedError."""
-        await self._core.check(render(base, {}), self._settings.core_start_timeout_seconds)
+        limit = self._settings.core_start_timeout_seconds
+        try:
+            await self._core.check(render(base, {}), limit)
+        except StartFailedError:
+            if not isinstance(self._core, EmbeddedCore):
+                raise
+            # The library gives no reason, so the parts are tried one by one.
+            core = self._core
+
+            async def accepted(config_json: str) -> bool:
+                code, _ = await core.check_exit_code(config_json, limit)
+                return code != EXIT_CONFIG_REFUSED
+
+            deadline = asyncio.get_running_loop().time() + DIAGNOSIS_SECONDS
+            raise StartFailedError(await find_refused_part(base.document, accepted, deadline)) from None
 
     async def start(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> RunningCore:
         """Start a core with all desired users and wait until its API answers.
@@ -91,7 +112,9 @@ class CoreControl:
         await self._write_copy(config_json)
         self._pump.tail.clear()
         self._pump.write_files(base.access_log_path, base.error_log_path)
-        running = await self._core.spawn(config_json, self._settings.run_dir, self._settings.assets_dir)
+        running = await self._core.spawn(
+            config_json, self._settings.run_dir, self._settings.assets_dir, config_hash=base.base_hash
+        )
         self._pump.watch(running.log_fd)
         self.running = running
         self.api = CoreApi(str(self._settings.core_socket))

@@ -112,6 +112,9 @@ class LogPump:
             return
         if data:
             self._feed(data)
+        else:
+            # The core has ended; a readable end of file would wake the loop for ever.
+            asyncio.get_running_loop().remove_reader(self._fd)
 
     def _drain(self) -> None:
         assert self._fd is not None

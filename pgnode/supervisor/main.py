@@ -21,6 +21,7 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshots import BACKEND, SYSTEM, SnapshotWriter
+from pgnode.bus.tasks import end_tasks
 from pgnode.errors import ChildFailedError, OperatorError, StartFailedError
 from pgnode.settings import Settings, shorten
 from pgnode.supervisor import identity, valkey, web
@@ -68,7 +69,9 @@ class Supervisor:
         self._records = Records(settings.run_dir / "children.json")
         self._traffic = Traffic()
         self._core_kind: Core = (
-            EmbeddedCore() if settings.xray_executable_path is None else ExecutableCore(settings.xray_executable_path)
+            EmbeddedCore(settings.assets_dir)
+            if settings.xray_executable_path is None
+            else ExecutableCore(settings.xray_executable_path, settings.assets_dir)
         )
         self._core = CoreControl(settings, self._core_kind, self._pump)
         self.node = Node(
@@ -167,11 +170,8 @@ class Supervisor:
         done, _ = await asyncio.wait({signalled, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         if signalled in done:
             log.info("ending", signal=signalled.result().name)
-        for task in tasks:
-            task.cancel()
-        failed = [task for task in tasks if task in done and not task.cancelled()]
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for task in failed:
+        await end_tasks(tasks)
+        for task in done & set(tasks):
             error = task.exception()
             if isinstance(error, OperatorError):
                 raise error
@@ -190,9 +190,7 @@ class Supervisor:
             log.warning("ending at once" if again in done else "ending takes too long, killing what is left")
             return 130
         finally:
-            again.cancel()
-            ending.cancel()
-            await asyncio.gather(ending, return_exceptions=True)
+            await end_tasks([again, ending])
             self._kill_all()
 
     async def _end_in_order(self) -> None:

@@ -41,8 +41,9 @@ from pgnode.supervisor.sampling import stats_answer
 from pgnode.supervisor.states import Event, State, next_state
 from pgnode.supervisor.store import Store, StoredState
 from pgnode.supervisor.traffic import Traffic
-from pgnode.supervisor.users import Refusal, UserTable, refusal_of, user_key
+from pgnode.supervisor.users import Refusal, UserTable, refusal_of
 from pgnode.wire import service_pb2 as pb
+from pgnode.xray.accounts import email_key
 from pgnode.xray.config import BaseConfig, InboundSpec, parse_config
 from pgnode.xray.core import RunningCore
 from pgnode.xray.ports import check_ports_in_thread, listeners
@@ -183,7 +184,7 @@ class Node:
     def _go(self, event: Event) -> None:
         before, self.state = self.state, next_state(self.state, event)
         if before is not self.state:
-            log.info("node state", before=before, event=event, state=self.state)
+            log.info("node state", before=str(before), because=str(event), state=str(self.state))
 
     def status(self) -> NodeStatus:
         return NodeStatus(
@@ -531,7 +532,7 @@ class Node:
             change.refusals += await self._take_users(users.users, backend, change.keys)
 
     def _take_user(self, user: pb.User, keys: set[str], backend: _Backend) -> Refusal | None:
-        key = user_key(user.email)
+        key = email_key(user.email)
         raw = user.SerializeToString(deterministic=True) if user.inbounds else None
         if raw is None or self.users.get(key) != raw:
             refusal = refusal_of(user, backend.inbounds) if raw is not None or not user.email else None
@@ -557,7 +558,7 @@ class Node:
         """The set becomes exactly ``users``; those that cannot be applied stay as they were."""
         named = keys if keys is not None else set()
         refusals = await self._take_users(users, backend, named)
-        kept = named | {user_key(refusal.email) for refusal in refusals}
+        kept = named | {email_key(refusal.email) for refusal in refusals}
         for key in self.users.keys() - kept:
             self.users.put(key, None)
             named.add(key)

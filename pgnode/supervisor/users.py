@@ -26,11 +26,6 @@ class Refusal:
         return f"{self.email or '(empty e-mail)'}: {self.cause}"
 
 
-def user_key(email: str) -> str:
-    """E-mails are compared in lower case, as the core does."""
-    return email.lower()
-
-
 class UserTable:
     """Desired users, applied users, and which of both the store does not have yet."""
 

@@ -24,7 +24,6 @@ def command() -> Sequence[str]:
         "gunicorn",
         "-c",
         "python:pgnode.worker.gunicorn_conf",
-        "pgnode.worker.app:application",
     ]
 
 

@@ -8,8 +8,8 @@ What the core does with users differs by protocol, and callers have to know:
 * Adding a known e-mail: VLESS, VMess, Trojan and Shadowsocks-2022 refuse it ("already exists", whatever the case of the
   letters); Shadowsocks takes it and then has the user **twice**; Hysteria knows users by their key, so a new key for the
   same e-mail leaves the old key valid. To change a user, remove first, then add.
-* Removing an unknown e-mail: VLESS, VMess, Trojan and Shadowsocks-2022 answer "not found"; Shadowsocks and Hysteria accept
-  it silently. Hysteria compares e-mails exactly, all others in lower case.
+* Removing an unknown e-mail is "not found", but Hysteria accepts it silently. Hysteria compares e-mails exactly, all
+  others in lower case. Where an e-mail is there twice, one removal takes one.
 * A Shadowsocks-2022 inbound that was configured without users is one for a single user; nobody can be added to it.
   ``swap_inbound_users`` turns it into one for several, which the core offers for the aes methods only.
 * An account of another protocol than the inbound's **ends the core** (a Go panic). So does an empty AddInbound.
@@ -66,7 +66,8 @@ _CHANNEL_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.use_local_subchannel_pool", 1),
     # The socket appears about 0.1 s after the core was started.
     ("grpc.initial_reconnect_backoff_ms", 10),
-    ("grpc.min_reconnect_backoff_ms", 10),
+    # In spite of its name the time one attempt to connect has: a busy core answers late.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 100),
 )
 
@@ -190,6 +191,9 @@ USER_LISTS: Final[Mapping[str, tuple[type[Message], str]]] = {
         (hysteria_pb2.ServerConfig, "users"),
     )
 }
+#: An inbound of this type is never swapped: its one UDP socket carries all connections, and clients notice only after
+#: some 30 s that it is another one (measured). Its users are cheap to alter.
+_NEVER_SWAPPED: Final = hysteria_pb2.ServerConfig.DESCRIPTOR.full_name
 _SINGLE_USER: Final = shadowsocks_2022_pb2.ServerConfig.DESCRIPTOR.full_name
 
 
@@ -234,7 +238,7 @@ def with_users(
 
 
 class CoreApi:
-    """The API of one running core. Belongs to the event loop of its first call; ``close`` it there.
+    """The API of one running core. Belongs to the event loop of its first call; ``aclose`` it there.
 
     Every ``deadline_seconds`` bounds the whole method. Every method may raise CoreApiError.
     """
@@ -254,9 +258,9 @@ class CoreApi:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self.aclose()
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the channel; calls under way end as unavailable."""
         channel, self._channel = self._channel, None
         self._calls.clear()
@@ -454,19 +458,22 @@ class CoreApi:
         request = handler_command_pb2.RemoveOutboundRequest(tag=tag).SerializeToString()
         await self._call(_HANDLER + "RemoveOutbound", request, deadline_seconds)
 
-    async def swap_inbound_users(self, tag: str, users: Sequence[bytes], deadline_seconds: float) -> int:
+    async def swap_inbound_users(self, tag: str, users: Sequence[bytes], deadline_seconds: float) -> Sequence[bytes]:
         """Give a running inbound exactly ``users`` (serialized User messages) by removing and adding it again.
 
-        Returns how many users at the end of ``users`` did not fit into one message to the core: the caller adds those
-        with ``alter_many``.
-        Live connections over TCP stay; the inbound does not listen for some milliseconds. If the core refuses the new
-        one (a user twice, say), the old one is put back with the users it had and SwapFailedError is raised.
-        The removal begins only with time left, and the half after it has ``deadline_seconds`` of its own.
+        Returns those, from the end of ``users``, that did not fit into one message to the core; the caller adds them
+        with ``alter_many``. Live connections over TCP stay; the inbound does not listen for some milliseconds. If the
+        core refuses the new one (a user twice, say), the old one is put back with the users it had and
+        SwapFailedError is raised. A Hysteria inbound is refused untouched (REFUSED): its clients would stall. Nothing
+        is removed without time left, and what follows has ``deadline_seconds`` anew.
         """
         end = time.monotonic() + deadline_seconds
         inbound = next((item for item in await self.list_inbounds(deadline_seconds) if item.tag == tag), None)
         if inbound is None:
             raise CoreApiError(f"handler not found: {tag}", ErrorKind.NO_HANDLER)
+        if inbound.proxy_settings.type == _NEVER_SWAPPED:
+            text = f"inbound {tag!r} cannot be swapped without cutting off its clients; alter its users instead"
+            raise CoreApiError(text, ErrorKind.REFUSED)
         changed, rest = with_users(inbound, users)
         before: bytes | None = None
         if inbound.proxy_settings.type != _SINGLE_USER:
@@ -477,7 +484,7 @@ class CoreApi:
         self._finishing.add(finish)
         finish.add_done_callback(self._finishing.discard)
         await asyncio.shield(finish)
-        return len(rest)
+        return rest
 
     async def _finish_swap(
         self,

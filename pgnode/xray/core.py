@@ -45,6 +45,8 @@ SOCKET_NAME: Final = "core.sock"
 FIFO_NAME: Final = "core.log.fifo"
 RECORD_NAME: Final = "core.json"
 _CONFIG_NAME: Final = "core.config.json"
+#: The core locks its socket by a file beside it, and leaves that behind.
+_LEFTOVERS: Final = (RECORD_NAME, SOCKET_NAME, f"{SOCKET_NAME}.lock", FIFO_NAME, _CONFIG_NAME)
 
 #: The core refuses the config; starting it again changes nothing.
 EXIT_CONFIG_REFUSED: Final = 23
@@ -161,8 +163,9 @@ class RunningCore:
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to this very process, never to another one that got its pid."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pid_fd, number)
+        if self._pid_fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pid_fd, number)
 
     def close(self) -> None:
         """Give the descriptors back. A core that still runs goes on running."""
@@ -457,7 +460,7 @@ def _writes_to(pid: int, fifo: Path) -> bool:
 def _prepare(run_dir: Path, fifo: Path, config: Path, config_json: str) -> int:
     """The folder with a fresh FIFO and the config in it; the FIFO's reading end."""
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in (SOCKET_NAME, FIFO_NAME, RECORD_NAME, _CONFIG_NAME):
+    for name in _LEFTOVERS:
         (run_dir / name).unlink(missing_ok=True)
     descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
@@ -470,7 +473,7 @@ def _clear(run_dir: Path, record: CoreRecord | None) -> None:
     """Remove what a core leaves in its folder; with ``record``, only if the folder still is that core's."""
     if record is not None and record.kind != "stray" and _read_record(run_dir) not in (record, None):
         return
-    for name in (RECORD_NAME, SOCKET_NAME, FIFO_NAME, _CONFIG_NAME):
+    for name in _LEFTOVERS:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (run_dir / name).unlink()
 

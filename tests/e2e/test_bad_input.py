@@ -272,7 +272,9 @@ async def test_a_chunked_body_cut_short(stage: Stage) -> None:
     assert await stage.emails() == before | {"after@demo"}
 
 
-@pytest.mark.parametrize("data", [b"\x80" * 11, b"\x05\xff\xff\xff\xff\xff", frame(pb.UsersChunk(index=1 << 40, last=True))])
+@pytest.mark.parametrize(
+    "data", [b"\x80" * 11, b"\x05\xff\xff\xff\xff\xff", frame(pb.UsersChunk(index=1 << 40, last=True))]
+)
 async def test_malformed_chunk_framing(stage: Stage, data: bytes) -> None:
     answer = await stage.panel.request("PUT", "/users/sync/chunked", chunks=[data])
     assert answer.status == 400
@@ -305,7 +307,8 @@ async def test_unknown_paths(stage: Stage, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/start"), ("POST", "/info"), ("DELETE", "/users/sync"), ("PUT", "/stats"), ("POST", "/logs")]
+    ("method", "path"),
+    [("GET", "/start"), ("POST", "/info"), ("DELETE", "/users/sync"), ("PUT", "/stats"), ("POST", "/logs")],
 )
 async def test_wrong_methods(stage: Stage, method: str, path: str) -> None:
     answer = await stage.panel.request(method, path, b"")
@@ -354,7 +357,9 @@ async def test_two_ways_to_say_the_length(stage: Stage, lengths: str) -> None:
     assert len(await stage.emails()) == 10
 
 
-@pytest.mark.parametrize("data", [b"GARBAGE\r\n\r\n", b"\x16\x03\x01 once more\r\n\r\n", b"GET /info HTTP/1.1\r\nno colon\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"GARBAGE\r\n\r\n", b"\x16\x03\x01 once more\r\n\r\n", b"GET /info HTTP/1.1\r\nno colon\r\n\r\n"]
+)
 async def test_what_is_no_http_ends_only_its_own_connection(stage: Stage, data: bytes) -> None:
     connection = await stage.panel.connect()
     connection.send(data)

@@ -19,6 +19,7 @@ from pgnode.demo.target import Target
 from pgnode.demo.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
 from tests.support.core_lists import inbound_users
+from tests.support.polling import eventually
 
 
 @dataclass
@@ -90,17 +91,16 @@ async def test_gets_with_bodies(stage: Stage) -> None:
     one = await stage.panel.stats(pb.UserStat, "user1@demo")
     assert {stat.name for stat in one} <= {"user1@demo"}
     async with stage.client.hold("user2@demo"):
-        for _ in range(100):
-            if await stage.panel.online("user2@demo"):
-                break
-            await asyncio.sleep(0.05)
+        await eventually(lambda: stage.panel.online("user2@demo"), "user2@demo is online")
         assert await stage.panel.online("user2@demo") == 1
         assert await stage.panel.online("user3@demo") == 0
 
 
 @pytest.mark.parametrize("path", ["/info", "/stats/system", "/stats/backend", "/stats"])
 async def test_paths_answer_with_a_trailing_slash(stage: Stage, path: str) -> None:
-    assert (await stage.panel.request("GET", path + "/")).status == (await stage.panel.request("GET", path)).status == 200
+    assert (
+        (await stage.panel.request("GET", path + "/")).status == (await stage.panel.request("GET", path)).status == 200
+    )
 
 
 def cut(data: bytes, size: int) -> list[bytes]:

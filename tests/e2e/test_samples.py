@@ -52,7 +52,9 @@ def kind(inbound: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", ["panel-default", "wide", "balancer"])
-async def test_sample_starts_and_has_its_users(node: NodeProcess, panel: PanelClient, tmp_path: Path, name: str) -> None:
+async def test_sample_starts_and_has_its_users(
+    node: NodeProcess, panel: PanelClient, tmp_path: Path, name: str
+) -> None:
     config = sample(name, tmp_path)
     tags = people.tags(config)
     users = people.crowd(200, tags)
@@ -61,7 +63,7 @@ async def test_sample_starts_and_has_its_users(node: NodeProcess, panel: PanelCl
 
     socket = node.run_dir / "core.sock"
     expected = [tag for tag in tags if tag != "API_INBOUND"]
-    assert [tag for tag in await inbound_tags(socket) if tag in tags] == expected
+    assert sorted(await inbound_tags(socket)) == sorted(expected)
     emails = {user.email for user in users}
     for inbound in config["inbounds"]:
         tag = inbound["tag"]
@@ -85,7 +87,9 @@ async def test_sample_starts_and_has_its_users(node: NodeProcess, panel: PanelCl
 async def test_log_files_of_a_config_are_written_by_the_node(panel: PanelClient, tmp_path: Path) -> None:
     await panel.start(sample("balancer", tmp_path))
     error_log = tmp_path / "error.log"
-    await eventually(lambda: error_log.exists() and "started" in error_log.read_text(), "the core's lines are in the file")
+    await eventually(
+        lambda: error_log.exists() and "started" in error_log.read_text(), "the core's lines are in the file"
+    )
 
 
 async def test_another_base_config_is_another_core(node: NodeProcess, panel: PanelClient, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -171,8 +172,6 @@ async def test_transfers_survive_every_change_of_users(stage: Stage) -> None:
 
 
 async def test_concurrent_changes_all_take_effect(stage: Stage) -> None:
-    import asyncio
-
     users = people.crowd(60, stage.tags, name="many")
     await asyncio.gather(*(stage.panel.sync_user(user) for user in users))
     assert {user.email for user in users} <= await stage.emails("VLESS")

@@ -8,7 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pgnode.supervisor.ledger import Ledger
 
-NAMES = st.sampled_from(["user>>>a>>>traffic>>>uplink", "user>>>a>>>traffic>>>downlink", "inbound>>>x>>>traffic>>>uplink"])
+NAMES = st.sampled_from(
+    ["user>>>a>>>traffic>>>uplink", "user>>>a>>>traffic>>>downlink", "inbound>>>x>>>traffic>>>uplink"]
+)
 
 
 def test_a_counter_that_goes_down_is_a_new_one() -> None:

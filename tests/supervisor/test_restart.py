@@ -43,7 +43,10 @@ def test_a_reset_forgets() -> None:
     assert policy.died(0.0, 1, 0.5) == Retry(0.0)
 
 
-@given(st.lists(st.floats(min_value=0, max_value=100), min_size=1, max_size=40), st.floats(min_value=0, max_value=1, exclude_max=True))
+@given(
+    st.lists(st.floats(min_value=0, max_value=100), min_size=1, max_size=40),
+    st.floats(min_value=0, max_value=1, exclude_max=True),
+)
 def test_never_more_restarts_in_a_window_than_allowed(gaps: list[float], chance: float) -> None:
     policy = RestartPolicy()
     now, restarts = 0.0, []

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.supervisor.planner import InboundPlan, choose_swap
-from pgnode.supervisor.users import UserTable, refusal_of, user_key
+from pgnode.supervisor.users import UserTable, refusal_of
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.accounts import Account
+from pgnode.xray.accounts import Account, email_key
 from pgnode.xray.inbounds import InboundSpec
 
 INBOUNDS = {
@@ -22,7 +22,9 @@ EMAILS = st.sampled_from(["alice", "Alice", "bob", "carol"])
 
 @st.composite
 def users(draw: st.DrawFn) -> pb.User:
-    user = pb.User(email=draw(EMAILS), inbounds=draw(st.lists(st.sampled_from(["vless", "trojan", "elsewhere"]), max_size=3)))
+    user = pb.User(
+        email=draw(EMAILS), inbounds=draw(st.lists(st.sampled_from(["vless", "trojan", "elsewhere"]), max_size=3))
+    )
     user.proxies.vless.id = str(uuid.UUID(int=draw(st.integers(min_value=0, max_value=3))))
     user.proxies.trojan.password = draw(st.sampled_from(["one", "two"]))
     return user
@@ -53,13 +55,15 @@ def wanted(table: UserTable) -> dict[str, dict[str, Account]]:
 
 
 @given(st.lists(st.tuples(st.lists(users(), max_size=5), st.sets(st.sampled_from(["alice", "bob"])))), st.booleans())
-def test_the_core_ends_as_desired_whatever_failed_in_between(rounds: list[tuple[list[pb.User], set[str]]], full: bool) -> None:
+def test_the_core_ends_as_desired_whatever_failed_in_between(
+    rounds: list[tuple[list[pb.User], set[str]]], full: bool
+) -> None:
     table, core = UserTable(), ModelCore()
     for batch, fail in rounds:
         named = set()
         for user in batch:
             assert refusal_of(user, INBOUNDS) is None
-            key = user_key(user.email)
+            key = email_key(user.email)
             table.put(key, user.SerializeToString(deterministic=True) if user.inbounds else None)
             named.add(key)
         if full:
@@ -80,7 +84,7 @@ def test_the_core_ends_as_desired_whatever_failed_in_between(rounds: list[tuple[
 def test_unchanged_users_cost_nothing(batch: list[pb.User]) -> None:
     table = UserTable()
     for user in batch:
-        table.put(user_key(user.email), user.SerializeToString(deterministic=True))
+        table.put(email_key(user.email), user.SerializeToString(deterministic=True))
     table.core_has_all()
     table.unstored.clear()
     for key in list(table.keys()):

@@ -25,7 +25,7 @@ async def inbound_tags(core_socket: Path) -> list[str]:
 
 
 async def inbound_users(core_socket: Path, tag: str) -> dict[str, str]:
-    """E-mail -> type of account, of all users in one inbound of the running core. The core's e-mails are in lower case."""
+    """E-mail -> type of account, of all users in one inbound of the running core. E-mails are as they were added."""
     async with grpc.aio.insecure_channel(f"unix:{core_socket}") as channel:
         call = channel.unary_unary(
             f"{_SERVICE}/GetInboundUsers",

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-T = TypeVar("T")
+from collections.abc import Callable
+from typing import Any
 
 #: Pause between two looks.
 POLL_SECONDS = 0.05
 
 
 async def eventually(
-    look: Callable[[], T | Awaitable[T]], what: str, timeout_seconds: float = 10.0, *, errors: tuple[type[Exception], ...] = ()
-) -> T:
-    """Look again and again until ``look`` returns something true, and return that.
+    look: Callable[[], object], what: str, timeout_seconds: float = 10.0, *, errors: tuple[type[Exception], ...] = ()
+) -> Any:
+    """Look again and again until ``look`` (a function or a coroutine function) returns something true, and return that.
 
     Exceptions of the types ``errors`` count as "not yet". AssertionError with ``what`` and the last thing seen when
     the time is up.
@@ -28,7 +26,7 @@ async def eventually(
             found = look()
             seen = await found if inspect.isawaitable(found) else found
             if seen:
-                return seen  # type: ignore[no-any-return]
+                return seen
             last: object = seen
         except errors as error:
             last = error

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -36,6 +37,11 @@ def core_pid(node: NodeProcess) -> int:
     except (OSError, ValueError, KeyError):
         return 0
     return pid if is_running(pid) else 0
+
+
+def running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that are there and no zombies; by identity, so that a pid given to somebody else does not count."""
+    return [process for process in processes if process.is_running() and is_running(process.pid)]
 
 
 def is_running(pid: int) -> bool:

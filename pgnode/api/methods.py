@@ -1,0 +1,215 @@
+"""The one table of the node's methods. REST routes are made from it; every other face and the documents follow it.
+
+Adding a method means one row here and one handler on :class:`pgnode.api.service.NodeService`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from google.protobuf.message import Message
+
+from pgnode.wire import service_pb2 as pb
+
+HttpMethod = Literal["GET", "POST", "PUT", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of the node, on every face."""
+
+    #: Its name in gRPC's ``service.NodeService``.
+    grpc_name: str
+    http_method: HttpMethod
+    #: REST path without a trailing slash; it answers with one too.
+    path: str
+    #: The message that a call carries; over REST a chunked sync carries a run of framed ones.
+    request: type[Message]
+    response: type[Message]
+    #: Name of the handler on NodeService. All take the body's bytes; see there for what they return.
+    handler: str
+    #: One sentence for the documents.
+    summary: str
+    #: The answer is a stream that lasts as long as the caller stays.
+    streaming: bool = False
+    #: In gRPC the caller sends a stream of ``request``.
+    client_streaming: bool = False
+
+    @property
+    def takes_body(self) -> bool:
+        """The call carries a message, which may still be empty."""
+        return self.request is not pb.Empty
+
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        "Start",
+        "POST",
+        "/start",
+        pb.Backend,
+        pb.BaseInfoResponse,
+        "start",
+        "Starts the core with a config and its users; a running core is changed only as far as the config differs.",
+    ),
+    Method("Stop", "PUT", "/stop", pb.Empty, pb.Empty, "stop", "Stops the core; without one there is nothing to do."),
+    Method(
+        "GetBaseInfo",
+        "GET",
+        "/info",
+        pb.Empty,
+        pb.BaseInfoResponse,
+        "info",
+        "Versions, and whether the core runs; answers in every state.",
+    ),
+    Method(
+        "GetLogs",
+        "GET",
+        "/logs",
+        pb.Empty,
+        pb.Log,
+        "logs",
+        "The lines of core and node as they are logged, after a short replay of the last ones.",
+        streaming=True,
+    ),
+    Method(
+        "GetSystemStats",
+        "GET",
+        "/stats/system",
+        pb.Empty,
+        pb.SystemStatsResponse,
+        "system_stats",
+        "Memory, processor, network and uptime of the machine; answers in every state.",
+    ),
+    Method(
+        "GetBackendStats",
+        "GET",
+        "/stats/backend",
+        pb.Empty,
+        pb.BackendStatsResponse,
+        "backend_stats",
+        "The core's own runtime figures; the panel's health probe.",
+    ),
+    Method(
+        "GetStats",
+        "GET",
+        "/stats",
+        pb.StatRequest,
+        pb.StatResponse,
+        "stats",
+        "Traffic of all or one of the users, inbounds or outbounds; with `reset` the node's books begin at zero again.",
+    ),
+    Method(
+        "GetOutboundsLatency",
+        "GET",
+        "/stats/latency",
+        pb.LatencyRequest,
+        pb.LatencyResponse,
+        "unsupported",
+        "What the core's observatory measured for its outbounds.",
+    ),
+    Method(
+        "GetUserOnlineStats",
+        "GET",
+        "/stats/user/online",
+        pb.StatRequest,
+        pb.OnlineStatResponse,
+        "user_online",
+        "Number of addresses that one user is online from; 404 when there is none.",
+    ),
+    Method(
+        "GetUserOnlineIpListStats",
+        "GET",
+        "/stats/user/online_ip",
+        pb.StatRequest,
+        pb.StatsOnlineIpListResponse,
+        "user_online_ips",
+        "Addresses that one user is online from, with the second each was last seen; 404 when there is none.",
+    ),
+    Method(
+        "SyncUser",
+        "PUT",
+        "/user/sync",
+        pb.User,
+        pb.Empty,
+        "sync_user",
+        "Adds or changes one user, or removes it when it has no inbounds.",
+        client_streaming=True,
+    ),
+    Method(
+        "SyncUsers",
+        "PUT",
+        "/users/sync",
+        pb.Users,
+        pb.Empty,
+        "sync_users",
+        "The node's users become exactly these.",
+    ),
+    Method(
+        "SyncUsersChunked",
+        "PUT",
+        "/users/sync/chunked",
+        pb.UsersChunk,
+        pb.Empty,
+        "sync_users_chunked",
+        "Adds, changes or removes the users listed, in chunks, and leaves all others alone.",
+        client_streaming=True,
+    ),
+    Method(
+        "ListRoutingRules",
+        "GET",
+        "/routing/rules",
+        pb.Empty,
+        pb.RoutingRulesResponse,
+        "unsupported",
+        "The core's routing rules.",
+    ),
+    Method(
+        "AddRoutingRule",
+        "PUT",
+        "/routing/rules",
+        pb.AddRoutingRuleRequest,
+        pb.Empty,
+        "unsupported",
+        "Adds one routing rule, or replaces all with it.",
+    ),
+    Method(
+        "RemoveRoutingRule",
+        "DELETE",
+        "/routing/rules",
+        pb.RemoveRoutingRuleRequest,
+        pb.Empty,
+        "unsupported",
+        "Removes one routing rule.",
+    ),
+    Method(
+        "GetBalancerInfo",
+        "POST",
+        "/routing/balancer",
+        pb.BalancerInfoRequest,
+        pb.BalancerInfoResponse,
+        "unsupported",
+        "What a balancer chooses now.",
+    ),
+    Method(
+        "OverrideBalancerTarget",
+        "PUT",
+        "/routing/balancer/override",
+        pb.OverrideBalancerTargetRequest,
+        pb.Empty,
+        "unsupported",
+        "Fixes a balancer's choice.",
+    ),
+    Method(
+        "TestRoute",
+        "POST",
+        "/routing/test",
+        pb.TestRouteRequest,
+        pb.RouteResult,
+        "unsupported",
+        "The outbound that the core's routing would choose for a connection.",
+    ),
+)
+
+#: The rows by HTTP method and path; paths without a trailing slash.
+BY_ROUTE: dict[tuple[str, str], Method] = {(row.http_method, row.path): row for row in METHODS}

@@ -1,0 +1,113 @@
+"""The REST face of the node: a Falcon application whose routes come from the method table, behind the gate."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any, cast
+
+import falcon
+import falcon.asgi
+import structlog
+
+from pgnode.api.methods import METHODS, Method
+from pgnode.api.rest.gate import BODY, CONTENT_TYPE, RECEIVE, App, Gate, error_body
+from pgnode.api.rest.logs import EVENT_STREAM, LogStream, event, plain, wants_events
+from pgnode.api.service import Handler, NodeService
+from pgnode.errors import InternalError, InvalidRequestError, MethodNotAllowedError, NodeError, NotFoundError
+
+log = structlog.get_logger(__name__)
+
+Request = falcon.asgi.Request
+Response = falcon.asgi.Response
+
+
+def build(service: NodeService, *, api_key: str, max_body_bytes: int, body_timeout_seconds: float) -> App:
+    """The ASGI callable for scopes of type ``http``. Raises ValueError for an ``api_key`` that is no UUID."""
+    return Gate(
+        falcon_app(service),
+        METHODS,
+        api_key=api_key,
+        max_body_bytes=max_body_bytes,
+        body_timeout_seconds=body_timeout_seconds,
+    )
+
+
+def falcon_app(service: NodeService) -> App:
+    """The application without the gate; it expects the gate's additions to the scope."""
+    app = falcon.asgi.App()
+    app.resp_options.default_media_type = CONTENT_TYPE
+    app.req_options.strip_url_path_trailing_slash = True
+    app.add_error_handler(Exception, _on_exception)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    app.add_error_handler(NodeError, _on_node_error)
+    by_path: dict[str, list[Method]] = defaultdict(list)
+    for row in METHODS:
+        by_path[row.path].append(row)
+    for path, rows in by_path.items():
+        app.add_route(path, _resource(service, rows))
+    return cast(App, app)
+
+
+def _resource(service: NodeService, rows: list[Method]) -> object:
+    """One path's resource, with a responder for each of its methods and 405 for OPTIONS, which Falcon would answer."""
+    responders: dict[str, Any] = {"on_options": staticmethod(_not_allowed([row.http_method for row in rows]))}
+    for row in rows:
+        handler = getattr(service, row.handler)
+        responder = _log_responder(service) if row.streaming else _responder(handler)
+        responders[f"on_{row.http_method.lower()}"] = staticmethod(responder)
+    return type("Resource" + re.sub(r"\W", "_", rows[0].path), (), responders)()
+
+
+def _responder(handler: Handler) -> Any:
+    async def respond(req: Request, resp: Response) -> None:
+        answer = handler(req.scope[BODY])
+        resp.data = answer if isinstance(answer, bytes) else await answer
+
+    return respond
+
+
+def _log_responder(service: NodeService) -> Any:
+    async def respond(req: Request, resp: Response) -> None:
+        encode = event if wants_events(req.get_header("accept", default="")) else plain
+        resp.content_type = EVENT_STREAM
+        resp.set_header("cache-control", "no-store")
+        resp.stream = LogStream(service.logs(), req.scope[RECEIVE], encode)  # type: ignore[assignment]
+
+    return respond
+
+
+def _not_allowed(allowed: list[str]) -> Any:
+    async def respond(_req: Request, _resp: Response) -> None:
+        raise falcon.HTTPMethodNotAllowed(allowed)
+
+    return respond
+
+
+def _answer(resp: Response, error: NodeError) -> None:
+    resp.status = error.status
+    resp.content_type = "application/json"
+    resp.data = error_body(error)
+    if error.retry_after_seconds is not None:
+        resp.set_header("retry-after", str(error.retry_after_seconds))
+
+
+async def _on_node_error(_req: Request, resp: Response, error: NodeError, _params: dict[str, Any]) -> None:
+    _answer(resp, error)
+
+
+async def _on_exception(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
+    log.error("request failed", method=req.method, path=req.path, exc_info=error)
+    _answer(resp, InternalError(f"internal error ({type(error).__name__}): the node's log tells more"))
+
+
+async def _on_http_error(req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:
+    """What Falcon itself refuses: unknown paths and methods above all."""
+    resp.set_headers(error.headers or {})
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        _answer(resp, MethodNotAllowedError(f"{req.method} is not allowed here, {resp.get_header('allow')} is"))
+    elif isinstance(error, falcon.HTTPNotFound):
+        _answer(resp, NotFoundError(f"no such endpoint: {req.path}"))
+    else:
+        refused = InvalidRequestError(error.description or error.title or str(error))
+        _answer(resp, refused)

@@ -1,0 +1,237 @@
+"""What every request passes before Falcon: the key, the body's form and size, and the wait for the whole of it.
+
+An ASGI callable for scopes of type ``http``. Behind it a handler either has the whole body or is not called: a body
+cut short can be a valid message that says something else (half of a ``Users`` would remove the other half).
+
+What it hands on, beside the scope as it came: ``scope[BODY]``, the body's bytes, and ``scope[RECEIVE]``, the server's
+own ``receive``, by which a streaming answer learns that its caller has gone. No answer waits for a body that will not
+be read: such an answer says ``connection: close``, and what still arrives is thrown away for a moment so that the
+caller gets to read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+
+from pgnode.api.methods import Method
+from pgnode.errors import InvalidRequestError, LengthRequiredError, NodeError, TooLargeError, UnauthenticatedError
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Keys of the scope that the gate adds.
+BODY = "pgnode.body"
+RECEIVE = "pgnode.receive"
+
+CONTENT_TYPE = "application/x-protobuf"
+
+#: Seconds for which the rest of a refused body is read and thrown away. A connection closed with unread bytes in it is
+#: reset, and a reset may overtake the answer (RFC 9112, section 9.6).
+LINGER_SECONDS = 1.0
+
+#: The longest text that may be a UUID: ``urn:uuid:`` and braces around the 36 characters.
+_KEY_BYTES_MAX = 64
+
+_NO_BODY: Event = {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _nothing_to_receive() -> Event:
+    """Falcon's first ``receive``, which it waits for before anything else: the body is in the scope."""
+    return _NO_BODY
+
+
+class KeyCheck:
+    """Compares keys with the node's own, by their value as UUIDs and in constant time."""
+
+    def __init__(self, api_key: str) -> None:
+        """``api_key`` is a UUID in any notation. Raises ValueError for anything else."""
+        key = uuid.UUID(api_key)
+        self._canonical = str(key).encode()
+        self._value = key.bytes
+
+    def __call__(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether ``headers`` (names in lower case) hold the key."""
+        sent = headers.get(b"x-api-key")
+        if sent is not None and self._matches(sent):
+            return True
+        scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
+        return scheme.lower() == b"bearer" and self._matches(token)
+
+    def _matches(self, sent: bytes) -> bool:
+        if hmac.compare_digest(sent, self._canonical):
+            return True
+        if len(sent) > _KEY_BYTES_MAX:
+            return False
+        try:
+            value = uuid.UUID(sent.decode("ascii").strip())
+        except ValueError:
+            return False
+        return hmac.compare_digest(value.bytes, self._value)
+
+
+class Gate:
+    """The ASGI callable. Serves one event loop; requests share nothing but its settings.
+
+    ``body_timeout_seconds`` is for the whole body, not for each piece of it.
+    """
+
+    def __init__(
+        self, app: App, methods: Iterable[Method], *, api_key: str, max_body_bytes: int, body_timeout_seconds: float
+    ) -> None:
+        self._app = app
+        self._key_ok = KeyCheck(api_key)
+        self._max_bytes = max_body_bytes
+        self._timeout_seconds = body_timeout_seconds
+        self._routes: dict[tuple[str, str], Method] = {}
+        for row in methods:
+            self._routes[row.http_method, row.path] = row
+            self._routes[row.http_method, row.path + "/"] = row
+
+    def __repr__(self) -> str:
+        return f"Gate({len(self._routes)} routes, {self._max_bytes} bytes at most)"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        length = headers.get(b"content-length")
+        coding = headers.get(b"transfer-encoding")
+        has_body = coding is not None or (length is not None and length != b"0")
+        if not self._key_ok(headers):
+            error = UnauthenticatedError("the API key is missing or wrong: send it as x-api-key or as a Bearer token")
+            await _refuse(error, has_body, receive, send)
+            return
+        method = self._routes.get((scope["method"], scope["path"]))
+        if method is None:  # Falcon says 404 or 405
+            if has_body:
+                await self._app(scope, _nothing_to_receive, _closing(send))
+                await _linger(receive)
+            else:
+                await self._app(scope, _nothing_to_receive, send)
+            return
+        body = b""
+        if has_body or (method.takes_body and method.http_method in ("PUT", "POST")):
+            try:
+                _check_framing(scope, length, coding)
+                if method.takes_body:
+                    _check_content_type(headers.get(b"content-type"))
+                body = await self._read(length, receive)
+            except NodeError as error:
+                await _refuse(error, has_body, receive, send)
+                return
+        scope[BODY] = body
+        scope[RECEIVE] = receive
+        await self._app(scope, _nothing_to_receive, send)
+
+    async def _read(self, length: bytes | None, receive: Receive) -> bytes:
+        """The whole body; ``length`` is what Content-Length says, None for chunked coding.
+
+        Raises TooLargeError and InvalidRequestError.
+        """
+        announced = None if length is None else _parsed_length(length)
+        if announced == 0:
+            return b""
+        if announced is not None and announced > self._max_bytes:
+            raise self._too_large(f"{announced} bytes")
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                while True:
+                    event = await receive()
+                    if event["type"] != "http.request":
+                        raise InvalidRequestError(
+                            f"the body was cut short after {size} bytes"
+                            + ("" if announced is None else f" of {announced}")
+                        )
+                    part = event.get("body", b"")
+                    if part:
+                        parts.append(part)
+                        size += len(part)
+                        if size > self._max_bytes:
+                            raise self._too_large(f"more than {self._max_bytes} bytes")
+                    if not event.get("more_body", False):
+                        break
+        except TimeoutError:
+            raise InvalidRequestError(f"the body did not arrive within {self._timeout_seconds:g} s") from None
+        if announced is not None and size != announced:
+            raise InvalidRequestError(f"the body has {size} bytes, Content-Length says {announced}")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _too_large(self, what: str) -> TooLargeError:
+        return TooLargeError(f"the body has {what}, allowed are {self._max_bytes}: raise MAX_BODY_MIB")
+
+
+def error_body(error: NodeError) -> bytes:
+    """The JSON form of ``error``."""
+    return json.dumps({"error": error.text, "code": error.code}, ensure_ascii=False).encode(errors="replace")
+
+
+def _check_framing(scope: Scope, length: bytes | None, coding: bytes | None) -> None:
+    """Raise LengthRequiredError without any length and InvalidRequestError for a contradictory one."""
+    if length is None and coding is None:
+        raise LengthRequiredError("no Content-Length and no chunked coding: send a length, 0 for an empty message")
+    if coding is not None:
+        if length is not None:
+            raise InvalidRequestError("both Content-Length and Transfer-Encoding are given: send one of them")
+        if coding.strip().lower() != b"chunked":
+            raise InvalidRequestError("unknown Transfer-Encoding: only chunked is understood")
+    if sum(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]) > 1:
+        raise InvalidRequestError("more than one Content-Length or Transfer-Encoding: send one of them, once")
+
+
+def _check_content_type(value: bytes | None) -> None:
+    """Raise InvalidRequestError for another type than the node's; none at all is fine, parameters do not matter."""
+    if value is not None and value.partition(b";")[0].strip().lower() not in (CONTENT_TYPE.encode(), b""):
+        raise InvalidRequestError(f"wrong Content-Type {value.decode('latin-1')!r}: send {CONTENT_TYPE}")
+
+
+def _parsed_length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18:
+        raise InvalidRequestError("Content-Length is not a number")
+    return int(value)
+
+
+async def _refuse(error: NodeError, has_body: bool, receive: Receive, send: Send) -> None:
+    """Answer ``error`` in place of the application; a body that was not read ends the connection."""
+    body = error_body(error)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if error.status == UnauthenticatedError.status:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.retry_after_seconds is not None:
+        headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
+    if has_body:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+    if has_body:
+        await _linger(receive)
+
+
+def _closing(send: Send) -> Send:
+    """``send`` for an answer that ends its connection."""
+
+    async def closing(event: Event) -> None:
+        if event["type"] == "http.response.start":
+            event["headers"] = [*event.get("headers", ()), (b"connection", b"close")]
+        await send(event)
+
+    return closing
+
+
+async def _linger(receive: Receive) -> None:
+    """Throw away what still arrives of a body, for a moment; see :data:`LINGER_SECONDS`."""
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while True:
+                event = await receive()
+                if event["type"] != "http.request" or not event.get("more_body", False):
+                    return
+    except TimeoutError:
+        pass

@@ -1,0 +1,327 @@
+"""The node's methods without any transport: what a call is checked for and where its answer comes from.
+
+Every handler takes the bytes of the request's message. Reads are answered from the worker's own copy of the snapshots
+and are plain functions that return the bytes of the response's message; calls that change something, or that have to
+be booked, go to the supervisor and return an awaitable of those bytes. Errors are those of :mod:`pgnode.errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from pgnode.bus import snapshots
+from pgnode.bus.commands import Kind
+from pgnode.bus.indexed import IndexedBlock
+from pgnode.bus.snapshots import NodeStatus
+from pgnode.errors import (
+    BusUnavailableError,
+    CoreNotStartedError,
+    CoreUnavailableError,
+    InvalidRequestError,
+    NotFoundError,
+    NotInitializedError,
+    UnsupportedError,
+)
+from pgnode.wire import service_pb2 as pb
+from pgnode.wire.framing import users_of
+
+#: Bodies above this are parsed in a thread: 20 MB take the parser tens of milliseconds, in which nothing else in the
+#: event loop would be answered.
+THREAD_BYTES = 1_000_000
+
+#: Seconds that taking statistics (reset) may last at most; callers give up after ten.
+TAKE_STATS_SECONDS = 10.0
+
+#: Parsed statistics requests kept, and the longest body that is kept: panels ask the same few things all the time.
+_REQUESTS_MAX = 4096
+_REQUEST_BYTES_MAX = 512
+
+CORE_TYPE = "xray"
+
+Answer = bytes | Awaitable[bytes]
+Handler = Callable[[bytes], Answer]
+
+_M = TypeVar("_M", bound=Message)
+
+
+class Reads(Protocol):
+    """The worker's own copy of the snapshots; every access is a look-up in memory."""
+
+    @property
+    def status(self) -> NodeStatus | None:
+        """The node's state, None before the first look at the store."""
+
+    def body(self, name: str) -> bytes | None:
+        """The bytes of a plain snapshot (``system``, ``backend``)."""
+
+    def block(self, name: str) -> IndexedBlock | None:
+        """An indexed snapshot (``stats.users``, ``stats.inbounds``, ``stats.outbounds``, ``online``)."""
+
+
+class Commands(Protocol):
+    """The way to the supervisor."""
+
+    async def call(self, kind: Kind, body: bytes, budget_seconds: float) -> bytes:
+        """The reply's body. Raises the supervisor's NodeError, or BusUnavailable- and DeadlineExceededError."""
+
+
+#: A log line with its entry id, without a line end; None when there was nothing for a while: time for a heartbeat.
+LogEntry = tuple[str, bytes] | None
+
+
+class LogSource(Protocol):
+    """Where viewers get log lines from."""
+
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[LogEntry]]:
+        """The lines from now on, after a short replay. A viewer too slow for them finds ``[N lines dropped]``."""
+
+
+class _StatQuery(NamedTuple):
+    """A parsed StatRequest; reading a tuple is several times cheaper than reading the message."""
+
+    type: int
+    name: str
+    reset: bool
+
+
+#: Snapshot that answers a type of statistics, and whether the answer is one named piece of it.
+_STATS: dict[int, tuple[str, bool]] = {
+    pb.StatType.UsersStat: (snapshots.STATS_USERS, False),
+    pb.StatType.UserStat: (snapshots.STATS_USERS, True),
+    pb.StatType.Inbounds: (snapshots.STATS_INBOUNDS, False),
+    pb.StatType.Inbound: (snapshots.STATS_INBOUNDS, True),
+    pb.StatType.Outbounds: (snapshots.STATS_OUTBOUNDS, False),
+    pb.StatType.Outbound: (snapshots.STATS_OUTBOUNDS, True),
+}
+
+
+class NodeService:
+    """One object per worker that answers every method of :data:`pgnode.api.methods.METHODS`.
+
+    ``write_timeout_seconds`` is how long a start or a change of users may take. ``node_version`` is told to callers
+    until the supervisor has said its own.
+    """
+
+    def __init__(
+        self,
+        reads: Reads,
+        commands: Commands,
+        logs: LogSource,
+        *,
+        write_timeout_seconds: float,
+        node_version: str,
+    ) -> None:
+        self._reads = reads
+        self._commands = commands
+        self._logs = logs
+        self._write_seconds = write_timeout_seconds
+        self._take_stats_seconds = min(TAKE_STATS_SECONDS, write_timeout_seconds)
+        self._node_version = node_version
+        self._queries: dict[bytes, _StatQuery] = {}
+        self._info_of: NodeStatus | None = None
+        self._info = self._encode_info(None)
+
+    def __repr__(self) -> str:
+        return f"NodeService({self._reads.status})"
+
+    # Reads
+
+    def info(self, _body: bytes = b"") -> bytes:
+        """BaseInfoResponse; never fails."""
+        status = self._reads.status
+        if status is not self._info_of:
+            self._info = self._encode_info(status)
+            self._info_of = status
+        return self._info
+
+    def system_stats(self, _body: bytes = b"") -> bytes:
+        """SystemStatsResponse, in every state. Raises BusUnavailableError before the first one has arrived."""
+        body = self._reads.body(snapshots.SYSTEM)
+        if body is None:
+            raise BusUnavailableError("no system statistics yet: the supervisor has not sent any, try again")
+        return body
+
+    def backend_stats(self, _body: bytes = b"") -> bytes:
+        """BackendStatsResponse. Raises the UnavailableError of the node's state."""
+        self._require_core("failed to get sys stats")
+        body = self._reads.body(snapshots.BACKEND)
+        if body is None:
+            raise CoreUnavailableError("failed to get sys stats: not read from the core yet")
+        return body
+
+    def stats(self, body: bytes) -> Answer:
+        """StatResponse for a StatRequest; an unknown name has no statistics, which is an empty response.
+
+        With ``reset`` the supervisor books it. Raises InvalidRequestError and the UnavailableError of the state.
+        """
+        query = self._query(body)
+        row = _STATS.get(query.type)
+        if row is None:
+            raise InvalidRequestError(f"unknown stat type {query.type}: known are 0 to {max(_STATS)}")
+        name, single = row
+        if single and not query.name:
+            raise InvalidRequestError("empty name: this stat type needs the name of a user, inbound or outbound")
+        if query.reset:
+            return self._commands.call(Kind.TAKE_STATS, body, self._take_stats_seconds)
+        block = self._block(name)
+        return (block.get(query.name) or b"") if single else block.body
+
+    def user_online(self, body: bytes) -> bytes:
+        """OnlineStatResponse: the number of addresses. Raises NotFoundError for who is not online."""
+        name, segment = self._online(body)
+        entry = pb.StatsOnlineIpListResponse.FromString(segment)
+        return pb.OnlineStatResponse(name=entry.name or name, value=len(entry.ips)).SerializeToString()
+
+    def user_online_ips(self, body: bytes) -> bytes:
+        """StatsOnlineIpListResponse. Raises NotFoundError for who is not online."""
+        return self._online(body)[1]
+
+    def logs(self) -> AbstractAsyncContextManager[AsyncIterator[LogEntry]]:
+        """The log, in every state, for as long as the context is entered."""
+        return self._logs.watch()
+
+    def unsupported(self, _body: bytes = b"") -> bytes:
+        """Methods that this version does not offer."""
+        raise UnsupportedError("not supported by this version of the node")
+
+    # Calls to the supervisor. None looks at the state first: only the supervisor's own is not out of date.
+
+    async def start(self, body: bytes) -> bytes:
+        """BaseInfoResponse for a Backend. Raises InvalidRequest-, Unsupported- and StartFailedError."""
+        backend = await _parse(pb.Backend, body)
+        if backend.type != pb.BackendType.XRAY:
+            raise UnsupportedError(f"backend type {backend.type} is not supported: this node runs XRAY (0) only")
+        if not backend.config:
+            raise InvalidRequestError("empty config: Backend.config must hold the core's JSON config")
+        return await self._commands.call(Kind.START, body, self._write_seconds)
+
+    def stop(self, _body: bytes = b"") -> Awaitable[bytes]:
+        """Empty."""
+        return self._commands.call(Kind.STOP, b"", self._write_seconds)
+
+    async def sync_user(self, body: bytes) -> bytes:
+        """Empty, for a User. Raises InvalidRequestError, and UsersRefusedError from the supervisor."""
+        user = await _parse(pb.User, body)
+        if not user.email:
+            raise InvalidRequestError("empty email: a user is known by its email")
+        return await self._commands.call(Kind.SYNC_USER, body, self._write_seconds)
+
+    async def sync_users(self, body: bytes) -> bytes:
+        """Empty, for Users. Raises InvalidRequestError, and UsersRefusedError from the supervisor."""
+        await _off_loop(_check_users, body)
+        return await self._commands.call(Kind.SYNC_USERS, body, self._write_seconds)
+
+    async def sync_users_chunked(self, body: bytes) -> bytes:
+        """Empty, for framed UsersChunks (:mod:`pgnode.wire.framing`). Errors as in :meth:`sync_users`."""
+        users = await _off_loop(_assembled, body)
+        return await self._commands.call(Kind.SYNC_CHUNKED, users, self._write_seconds)
+
+    # Insides
+
+    def _encode_info(self, status: NodeStatus | None) -> bytes:
+        running = status is not None and status.state == "running"
+        version = (status.node_version if status is not None else "") or self._node_version
+        return pb.BaseInfoResponse(
+            started=running,
+            core_version=status.core_version if status is not None else "",
+            node_version=version,
+            version=version,
+            core_type=CORE_TYPE,
+            running=running,
+        ).SerializeToString()
+
+    def _require_core(self, failure: str) -> None:
+        """Raise what the node's state means for a read that needs the core; ``failure`` begins the text."""
+        status = self._reads.status
+        if status is None:
+            raise BusUnavailableError("the node's state is not known yet: the supervisor has not sent it, try again")
+        if status.state in ("starting", "recovering"):
+            raise CoreNotStartedError
+        if status.state != "running":
+            raise NotInitializedError
+        if status.core_api_error:
+            raise CoreUnavailableError(f"{failure}: {status.core_api_error}")
+
+    def _block(self, name: str) -> IndexedBlock:
+        self._require_core("failed to get stats")
+        block = self._reads.block(name)
+        if block is None:
+            raise CoreUnavailableError("failed to get stats: not read from the core yet")
+        return block
+
+    def _online(self, body: bytes) -> tuple[str, bytes]:
+        """The user's name and its StatsOnlineIpListResponse."""
+        name = self._query(body).name
+        if not name:
+            raise InvalidRequestError("empty name: StatRequest.name must hold the user's email")
+        segment = self._block(snapshots.ONLINE).get(name)
+        if segment is None:
+            raise NotFoundError(f"online entry of user '{name}' not found")
+        return name, segment
+
+    def _query(self, body: bytes) -> _StatQuery:
+        query = self._queries.get(body)
+        if query is None:
+            request = _decode(pb.StatRequest, body)
+            query = _StatQuery(int(request.type), request.name, request.reset)
+            if len(body) <= _REQUEST_BYTES_MAX:
+                if len(self._queries) >= _REQUESTS_MAX:
+                    self._queries.clear()
+                self._queries[body] = query
+        return query
+
+
+def _decode(message: type[_M], body: bytes) -> _M:
+    """The message in ``body``. Raises InvalidRequestError for what is malformed or holds text that is no UTF-8."""
+    try:
+        return message.FromString(body)
+    except DecodeError:
+        # The parser does not say what or where.
+        name = message.DESCRIPTOR.name
+        raise InvalidRequestError(
+            f"malformed {name}: the body is no {name} message, or text in it is no UTF-8"
+        ) from None
+
+
+_R = TypeVar("_R")
+
+
+async def _off_loop(work: Callable[[bytes], _R], body: bytes) -> _R:
+    """``work(body)``, in a thread where the body is large."""
+    if len(body) > THREAD_BYTES:
+        return await asyncio.to_thread(work, body)
+    return work(body)
+
+
+async def _parse(message: type[_M], body: bytes) -> _M:
+    return await _off_loop(lambda data: _decode(message, data), body)
+
+
+def _check_users(body: bytes) -> None:
+    _refuse_case_twins(user.email for user in _decode(pb.Users, body).users)
+
+
+def _assembled(body: bytes) -> bytes:
+    users = users_of(body)
+    _refuse_case_twins(user.email for user in users.users)
+    return users.SerializeToString()
+
+
+def _refuse_case_twins(emails: Iterable[str]) -> None:
+    """Raise InvalidRequestError where two e-mails differ in nothing but case.
+
+    The core compares them in lower case, so that one would silently take the other's place. Identical ones are fine:
+    the last of them counts.
+    """
+    by_lower: dict[str, str] = {}
+    for email in emails:
+        known = by_lower.setdefault(email.lower(), email)
+        if known != email:
+            raise InvalidRequestError(
+                f"emails '{known}' and '{email}' differ only in case: the core takes them for one user, rename one"
+            )

@@ -1,0 +1,113 @@
+"""A chunked sync as one set of users: the framing of ``PUT /users/sync/chunked`` and the order of its chunks. Pure.
+
+The body is a run of (unsigned varint length, ``UsersChunk`` bytes). Frames of length zero are skipped; chunks may come
+in any order, equal indexes append, and reading stops at the chunk that says ``last``: whatever follows it is ignored.
+The indexes 0 to that of the last chunk must all be there, since a missing one means missing users.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from pgnode.errors import InvalidRequestError
+from pgnode.wire import service_pb2 as pb
+
+#: A varint of 64 bits has at most ten bytes, of which the tenth holds one bit
+#: (source: the Protocol Buffers encoding specification).
+_VARINT_BYTES_MAX = 10
+
+
+class ChunkAssembler:
+    """Collects chunks until the last one. Serves any transport that delivers chunks one by one."""
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, list[pb.UsersChunk]] = {}
+        self._last_index: int | None = None
+
+    def __repr__(self) -> str:
+        return f"ChunkAssembler(indexes={len(self._by_index)}, last={self._last_index})"
+
+    @property
+    def complete(self) -> bool:
+        """The chunk that says ``last`` was added; nothing after it counts."""
+        return self._last_index is not None
+
+    def add(self, chunk: pb.UsersChunk) -> None:
+        """Take one chunk; those after the last one are ignored."""
+        if self._last_index is not None:
+            return
+        self._by_index.setdefault(chunk.index, []).append(chunk)
+        if chunk.last:
+            self._last_index = chunk.index
+
+    def users(self) -> pb.Users:
+        """All users, by chunk index, within one index as they came.
+
+        Raises InvalidRequestError where the last chunk, or one before it, did not come, or one lies beyond it.
+        """
+        if self._last_index is None:
+            raise InvalidRequestError("missing final chunk indicator")
+        # Walked by what is there: the last index is the caller's word and may be as large as 2**64 - 1.
+        indexes = sorted(self._by_index)
+        for expected, index in enumerate(indexes):
+            if index != expected:
+                raise InvalidRequestError(f"missing chunk index {expected}")
+        if indexes[-1] > self._last_index:
+            # Taking the set without them would lose users in silence.
+            raise InvalidRequestError(f"chunk index {indexes[-1]} lies beyond the last chunk, {self._last_index}")
+        users = pb.Users()
+        for index in indexes:
+            for chunk in self._by_index[index]:
+                users.users.extend(chunk.users)
+        return users
+
+
+def users_of(body: bytes) -> pb.Users:
+    """The users in a whole chunked body. Raises InvalidRequestError, with the byte where a frame is wrong."""
+    assembler = ChunkAssembler()
+    at, end = 0, len(body)
+    while at < end and not assembler.complete:
+        start = at
+        length, at = _varint(body, at)
+        if length == 0:
+            continue
+        if length > end - at:
+            raise InvalidRequestError(
+                f"chunk frame at byte {start} is cut short: {length} bytes announced, {end - at} are there"
+            )
+        try:
+            chunk = pb.UsersChunk.FromString(body[at : at + length])
+        except DecodeError:
+            # The parser does not say what or where.
+            raise InvalidRequestError(
+                f"malformed UsersChunk in the frame at byte {start}: no such message, or text in it is no UTF-8"
+            ) from None
+        assembler.add(chunk)
+        at += length
+    return assembler.users()
+
+
+def frame(chunk: pb.UsersChunk) -> bytes:
+    """``chunk`` as one frame: its length as a varint, then its bytes."""
+    data = chunk.SerializeToString()
+    length, head = len(data), bytearray()
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + data
+
+
+def _varint(body: bytes, at: int) -> tuple[int, int]:
+    """The unsigned varint at ``at`` and the offset after it."""
+    value = 0
+    for position, byte in enumerate(body[at : at + _VARINT_BYTES_MAX]):
+        value |= (byte & 0x7F) << (7 * position)
+        if byte < 0x80:
+            if value >= 1 << 64:
+                break
+            return value, at + position + 1
+    else:
+        if len(body) - at < _VARINT_BYTES_MAX:
+            raise InvalidRequestError(f"chunk length at byte {at} is cut short")
+    raise InvalidRequestError(f"chunk length at byte {at} is no varint of 64 bits")

@@ -1,0 +1,80 @@
+"""Gunicorn's ``asgi`` worker with what it lacks: time limits for headers and handshakes, and JSON for its own errors.
+
+Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request; and it answers a request
+that it cannot parse with a page of HTML.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.workers import gasgi
+
+#: Seconds until a request's headers must be complete; set from the settings before the first connection.
+HEADER_TIMEOUT_SECONDS = 15.0
+
+_CODES = {400: "INVALID_ARGUMENT", 414: "INVALID_ARGUMENT", 431: "INVALID_ARGUMENT", 501: "UNIMPLEMENTED"}
+
+
+class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
+    """One connection."""
+
+    def __init__(self, worker: Any) -> None:
+        super().__init__(worker)
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._arm_header_timer()
+
+    def data_received(self, data: bytes) -> None:
+        # The first bytes of a further request on the connection: from now on its headers have to come, too.
+        if self._header_timer is None and self._awaiting_request and not self._request_ready.is_set():
+            self._arm_header_timer()
+        super().data_received(data)
+
+    def _on_headers_complete(self) -> Any:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+        return super()._on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+        super().connection_lost(exc)
+
+    def _arm_header_timer(self) -> None:
+        self._header_timer = self.worker.loop.call_later(HEADER_TIMEOUT_SECONDS, self._headers_too_late)
+
+    def _headers_too_late(self) -> None:
+        self._header_timer = None
+        self._close_transport()
+        if self._request_ready is not None:
+            # The connection's task waits for this and then sees that the connection is closed.
+            self._request_ready.set()
+
+    def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
+        code = _CODES.get(status, "INTERNAL")
+        body = json.dumps({"error": f"malformed request: {message}", "code": code}).encode()
+        head = [
+            f"HTTP/1.1 {status} {self._get_reason_phrase(status)}",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            "connection: close",
+            *(f"{name}: {value}" for name, value in extra_headers),
+        ]
+        self._safe_write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+
+
+class NodeWorker(gasgi.ASGIWorker):  # type: ignore[misc]
+    """The worker class that the node's Gunicorn configuration names."""
+
+    def init_process(self) -> None:
+        # Where the worker looks up the class of its connections.
+        gasgi.ASGIProtocol = NodeProtocol
+        super().init_process()

@@ -1,0 +1,69 @@
+"""Gunicorn's configuration, as Python that Gunicorn reads: ``gunicorn -c python:pgnode.worker.gunicorn_conf``.
+
+Every name without an underscore is a setting of Gunicorn's. An operator's own file (GUNICORN_CONF) is laid over it at the end.
+"""
+
+from __future__ import annotations
+
+import os as _os
+import signal as _signal
+import ssl as _ssl
+from pathlib import Path as _Path
+from typing import Any as _Any
+
+from pgnode.pdeath import die_with_parent as _die_with_parent
+from pgnode.settings import load as _load
+from pgnode.worker import asgi_worker as _asgi_worker
+
+_settings = _load()
+_asgi_worker.HEADER_TIMEOUT_SECONDS = _settings.header_timeout_seconds
+
+# The master reads this once; the supervisor that started it is its parent.
+_die_with_parent(_signal.SIGKILL)
+
+_host = f"[{_settings.node_host}]" if ":" in _settings.node_host else _settings.node_host
+bind = [f"{_host}:{_settings.service_port}"]
+wsgi_app = "pgnode.worker.app:application"
+worker_class = "pgnode.worker.asgi_worker.NodeWorker"
+workers = _settings.web_concurrency
+proc_name = "pgnode"
+
+# The panel's connection pool keeps connections for 15 s: closing earlier would reset its requests.
+keepalive = 75
+backlog = 4096
+#: Seconds without a sign of life after which a worker is killed.
+timeout = 30
+#: Seconds that requests under way get when a worker ends.
+graceful_timeout = 4
+
+asgi_loop = "uvloop"
+asgi_lifespan = "on"
+http_parser = "fast"
+# An answer to somebody who has gone helps nobody; a command under way has its own deadline.
+asgi_disconnect_grace_period = 1
+
+certfile = str(_settings.cert_file)
+keyfile = str(_settings.cert_key_file)
+
+accesslog = None
+errorlog = "-"
+loglevel = "info" if _settings.debug else "warning"
+# Gunicorn would put a control socket into the home folder.
+control_socket_disable = True
+worker_tmp_dir = "/dev/shm" if _Path("/dev/shm").is_dir() else str(_settings.run_dir)  # noqa: S108 - Gunicorn's heartbeat
+
+
+def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:
+    """TLS 1.2 or later; nothing is negotiated by ALPN, since panels offer only h2 and then speak HTTP/1.1."""
+    context: _ssl.SSLContext = default_factory()
+    context.minimum_version = _ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def post_fork(_server: _Any, _worker: _Any) -> None:
+    """In each new worker: end with the master, also when that is killed."""
+    _die_with_parent(_signal.SIGKILL, _os.getppid())
+
+
+if _settings.gunicorn_conf is not None:
+    exec(compile(_settings.gunicorn_conf.read_text(encoding="utf-8"), str(_settings.gunicorn_conf), "exec"))  # noqa: S102

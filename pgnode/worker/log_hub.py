@@ -1,0 +1,123 @@
+"""Log lines for any number of viewers of one worker: one reader of the stream while somebody watches, a bounded queue each.
+
+A viewer first gets the last lines, then everything from when it joined, in order, nothing twice. One that does not read
+loses the oldest lines of its queue and is told how many; it holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+
+import structlog
+
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.keys import Keys
+from pgnode.bus.logs import LogReader
+from pgnode.bus.tasks import end_tasks
+
+log = structlog.get_logger(__name__)
+
+#: Lines that wait for one viewer at most.
+QUEUE_LINES = 5000
+
+#: Seconds without a line after which a viewer gets a heartbeat.
+HEARTBEAT_SECONDS = 10.0
+
+Line = tuple[str, bytes]
+
+
+class _Viewer:
+    """One viewer's queue. While it joins, lines are held until the replay is known."""
+
+    def __init__(self) -> None:
+        self._lines: deque[Line] = deque()
+        self._dropped = 0
+        self._wake = asyncio.Event()
+
+    def put(self, lines: list[Line]) -> None:
+        self._lines.extend(lines)
+        while len(self._lines) > QUEUE_LINES:
+            self._lines.popleft()
+            self._dropped += 1
+        self._wake.set()
+
+    def joined(self, last: str, replay: list[bytes]) -> None:
+        """The replay reaches up to the entry ``last``: what came meanwhile and is not in it follows."""
+        held = [line for line in self._lines if entry_order(line[0]) > entry_order(last)]
+        self._lines.clear()
+        self.put([*((last, line) for line in replay), *held])
+
+    async def lines(self) -> AsyncIterator[Line | None]:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                yield None
+                continue
+            self._wake.clear()
+            while self._lines:
+                if self._dropped:
+                    dropped, self._dropped = self._dropped, 0
+                    yield self._lines[0][0], f"[{dropped} lines dropped: this viewer reads too slowly]".encode()
+                yield self._lines.popleft()
+
+
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """What stream entries are ordered by."""
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
+
+
+class LogHub:
+    """One per worker process. Belongs to its event loop."""
+
+    def __init__(self, url: str, keys: Keys, *, replay_lines: int) -> None:
+        self._reader = LogReader(url, keys)
+        self._replay_lines = replay_lines
+        self._viewers: set[_Viewer] = set()
+        self._follower: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"LogHub({len(self._viewers)} viewers)"
+
+    async def close(self) -> None:
+        if self._follower is not None:
+            await end_tasks([self._follower])
+        await self._reader.close()
+
+    @contextlib.asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[Line | None]]:
+        """Lines as (entry id, line), from the replay on; None when nothing came for a while."""
+        viewer = _Viewer()
+        # In this order: what comes while the replay is fetched is held, so nothing falls between the two.
+        self._viewers.add(viewer)
+        try:
+            last, replay = await self._tail()
+            if self._follower is None or self._follower.done():
+                self._follower = asyncio.create_task(self._follow(last))
+            viewer.joined(last, replay)
+            yield viewer.lines()
+        finally:
+            self._viewers.discard(viewer)
+            if not self._viewers and self._follower is not None:
+                self._follower.cancel()
+                self._follower = None
+
+    async def _tail(self) -> tuple[str, list[bytes]]:
+        try:
+            return await self._reader.tail(self._replay_lines)
+        except BUS_ERRORS as error:
+            log.warning("no replay of log lines", error=str(error))
+            # Entries that are already there are not replayed later: the stream is read from now on.
+            return f"{int(time.time() * 1000)}-0", []
+
+    async def _follow(self, after: str) -> None:
+        async for entry_id, lines in self._reader.follow(after):
+            batch = [(entry_id, line) for line in lines]
+            for viewer in self._viewers:
+                viewer.put(batch)

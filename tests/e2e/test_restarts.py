@@ -1,0 +1,289 @@
+"""Parts of the node die, hang or are restarted; each time everything works again, and nobody has lost anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest_asyncio
+
+from pgnode.demo import people
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import NoAnswerError, PanelError, Traffic
+from pgnode.demo.target import Target
+from pgnode.demo.traffic import ClientCore, TransferError, link
+from pgnode.wire import service_pb2 as pb
+from tests.e2e.conftest import FAST
+from tests.support.core_lists import inbound_users
+from tests.support.polling import eventually
+from tests.support.processes import (
+    core_pid,
+    gunicorn_master_pid,
+    is_running,
+    kill,
+    valkey_pid,
+    worker_pids,
+)
+
+#: What a caller may see while a part is being brought back.
+NOT_YET = (PanelError, NoAnswerError, OSError, TransferError)
+TAGS = ["VLESS", "Shadowsocks-2022"]
+USERS = 300
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def node() -> AsyncIterator[NodeProcess]:
+    """A node that is asked little of, so that it can be told hanging from slow."""
+    async with NodeProcess(env={**FAST, "CORE_CALL_TIMEOUT_SECONDS": "1.5"}) as running:
+        yield running
+
+
+@dataclass
+class Stage:
+    node: NodeProcess
+    client: ClientCore
+    config: dict[str, Any]
+
+    async def emails(self, tag: str = "VLESS") -> set[str]:
+        return set(await inbound_users(self.node.run_dir / "core.sock", tag))
+
+    async def works_again(self, added: str) -> None:
+        """Reads, a change of users, the users of before and traffic, all through connections made anew."""
+        async with self.node.panel() as panel:
+
+            async def healthy() -> bool:
+                await panel.backend_stats()
+                return (await panel.info()).started
+
+            await eventually(healthy, "the health probe answers", 20, errors=NOT_YET)
+            await panel.sync_user(people.user(added, TAGS))
+            await panel.system_stats()
+            await panel.stats(pb.UsersStat)
+        for tag in TAGS:
+            emails = await self.emails(tag)
+            assert {user.email for user in people.crowd(USERS, TAGS)} <= emails
+            assert added in emails
+            await self.client.move(tag, 10_000, 10_000)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def whole_stage(node: NodeProcess, target: Target) -> AsyncIterator[Stage]:
+    config = people.config([item for item in people.plain_inbounds() if item["tag"] in TAGS])
+    user = people.user("user7@demo", TAGS)
+    links = [link(item, user, name=item["tag"]) for item in config["inbounds"]]
+    async with ClientCore(links, target) as client:
+        yield Stage(node, client, config)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stage(whole_stage: Stage) -> Stage:
+    """A node that runs and has its users."""
+    async with whole_stage.node.panel() as panel:
+        await panel.start(whole_stage.config, people.crowd(USERS, TAGS))
+    return whole_stage
+
+
+async def counted(stage: Stage) -> Traffic:
+    """The user's counters when they do not move any more; some traffic is in them."""
+    async with stage.node.panel() as panel:
+        seen: list[Traffic] = []
+
+        async def settled() -> bool:
+            seen.append(await panel.traffic("user7@demo"))
+            return len(seen) > 30 and seen[-1] == seen[-30] and seen[-1].uplink_bytes > 0
+
+        await eventually(settled, "the counters have settled", 15)
+        return seen[-1]
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that hangs."""
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_core_killed(stage: Stage) -> None:
+    await stage.client.move("VLESS", 50_000, 60_000)
+    before = await counted(stage)
+    first = core_pid(stage.node)
+    kill(first)
+    async with stage.node.panel() as panel:
+
+        async def another() -> bool:
+            info = await panel.info()  # answers all the time
+            return info.started and core_pid(stage.node) not in (0, first)
+
+        await eventually(another, "another core runs", 15)
+    await stage.works_again("after-core@e2e")
+    after = await counted(stage)
+    assert after.uplink_bytes >= before.uplink_bytes + 10_000
+    assert after.downlink_bytes >= before.downlink_bytes + 10_000
+
+
+async def test_worker_killed(stage: Stage) -> None:
+    before = worker_pids(stage.node)
+    assert len(before) == 2
+    async with stage.client.hold("VLESS") as transfer:
+        kill(before[0])
+        await eventually(
+            lambda: len(worker_pids(stage.node)) == 2 and before[0] not in worker_pids(stage.node), "another worker", 15
+        )
+        await stage.works_again("after-worker@e2e")
+        await transfer.wait_rounds(3)
+    transfer.check()
+
+
+async def test_gunicorn_killed(stage: Stage) -> None:
+    first = gunicorn_master_pid(stage.node)
+    async with stage.client.hold("VLESS") as transfer:
+        kill(first)
+        await eventually(lambda: gunicorn_master_pid(stage.node) not in (0, first), "another Gunicorn", 20)
+        await eventually(lambda: len(worker_pids(stage.node)) == 2, "its workers", 20)
+        await stage.works_again("after-gunicorn@e2e")
+        await transfer.wait_rounds(3)
+    transfer.check()
+
+
+async def test_valkey_killed(stage: Stage) -> None:
+    first = valkey_pid(stage.node)
+    core_before = core_pid(stage.node)
+    async with stage.client.hold("VLESS") as transfer, stage.node.panel() as panel:
+        kill(first)
+        await panel.info()
+        await panel.stats(pb.UsersStat)
+        await eventually(lambda: valkey_pid(stage.node) not in (0, first), "another Valkey", 15)
+
+        async def writes() -> bool:
+            await panel.sync_user(people.user("after-valkey@e2e", TAGS))
+            return True
+
+        await eventually(writes, "writes are taken", 15, errors=NOT_YET)
+        await stage.works_again("after-valkey-2@e2e")
+        await transfer.wait_rounds(3)
+    transfer.check()
+    assert core_pid(stage.node) == core_before
+
+
+async def test_valkey_hangs(stage: Stage) -> None:
+    async with stage.node.panel() as panel, stage.client.hold("VLESS") as transfer:
+        with stopped(valkey_pid(stage.node)):
+            begun = time.monotonic()
+            answer = await panel.request(
+                "PUT", "/user/sync", people.user("away@e2e", TAGS).SerializeToString(), timeout_seconds=6
+            )
+            elapsed = time.monotonic() - begun
+            assert answer.status == 503
+            assert int(answer.headers["retry-after"]) > 0
+            assert elapsed < 3.0
+            assert (await panel.info()).started
+            await panel.stats(pb.UsersStat)
+            await panel.system_stats()
+            await transfer.wait_rounds(3)
+
+        async def writes() -> bool:
+            await panel.sync_user(people.user("back@e2e", TAGS))
+            return True
+
+        await eventually(writes, "writes are taken", 15, errors=NOT_YET)
+    transfer.check()
+    await stage.works_again("back-2@e2e")
+
+
+async def test_core_hangs(stage: Stage) -> None:
+    async with stage.node.panel() as panel:
+        with stopped(core_pid(stage.node)):
+
+            async def probe_says_so() -> bool:
+                answer = await panel.request("GET", "/stats/backend")
+                return answer.status == 503 and b"failed to get sys stats" in answer.body
+
+            await eventually(probe_says_so, "the health probe tells that the core hangs", 15)
+            begun = time.monotonic()
+            answer = await panel.request("PUT", "/user/sync", people.user("hang@e2e", TAGS).SerializeToString())
+            assert answer.status == 503
+            assert time.monotonic() - begun < 8
+            begun = time.monotonic()
+            assert (await panel.info()).core_version
+            await panel.system_stats()
+            assert time.monotonic() - begun < 1
+    await stage.works_again("hang@e2e")
+
+
+async def test_supervisor_killed_and_the_core_taken_over(stage: Stage) -> None:
+    """Users' connections outlive the supervisor, and the next one does not start a second core."""
+    async with stage.node.panel() as panel:
+        await panel.sync_user(people.user("earlier@e2e", TAGS))
+    await stage.client.move("VLESS", 5_000, 5_000)
+    before = await counted(stage)
+    core_before = core_pid(stage.node)
+    orphans = [valkey_pid(stage.node), gunicorn_master_pid(stage.node), *worker_pids(stage.node)]
+    async with stage.client.hold("VLESS") as transfer, stage.client.hold("Shadowsocks-2022") as second:
+        kill(stage.node.pid)
+        await stage.node.wait()
+        await transfer.wait_rounds(3)
+        await eventually(lambda: not any(map(is_running, orphans)), "its children end with it", 15)
+        assert is_running(core_before)
+        await stage.node.start()
+        await stage.works_again("later@e2e")
+        await transfer.wait_rounds(3)
+        await second.wait_rounds(3)
+    transfer.check()
+    second.check()
+    assert core_pid(stage.node) == core_before
+    assert "earlier@e2e" in await stage.emails()
+    after = await counted(stage)
+    assert after.uplink_bytes >= before.uplink_bytes + 10_000
+
+
+async def test_node_restarted(stage: Stage) -> None:
+    """After a restart the core is back with all users before any panel calls."""
+    async with stage.node.panel() as panel:
+        await panel.sync_user(people.user("kept@e2e", TAGS))
+        await panel.sync_user(people.user("user3@demo", []))
+    await stage.client.move("VLESS", 5_000, 5_000)
+    before = await counted(stage)
+    core_before = core_pid(stage.node)
+    assert await stage.node.stop() == 0
+    assert not is_running(core_before)
+    await stage.node.start()
+
+    async def moves() -> bool:
+        await stage.client.move("VLESS", 1_000, 1_000)
+        return True
+
+    await eventually(moves, "users get in", 10, errors=(TransferError,))
+    emails = await stage.emails()
+    assert emails == {user.email for user in people.crowd(USERS, TAGS)} - {"user3@demo"} | {"kept@e2e"}
+    async with stage.node.panel() as panel:
+        assert (await panel.info()).started
+        assert (await panel.traffic("user7@demo")).uplink_bytes >= before.uplink_bytes
+
+
+async def test_stopped_node_stays_stopped_after_a_restart(stage: Stage) -> None:
+    async with stage.node.panel() as panel:
+        await panel.stop()
+    assert core_pid(stage.node) == 0
+    assert await stage.node.stop() == 0
+    await stage.node.start()
+    async with stage.node.panel() as panel:
+        assert not (await panel.info()).started
+    assert core_pid(stage.node) == 0
+
+
+async def test_start_right_after_stop(stage: Stage) -> None:
+    """What the panel does at every reconnect."""
+    async with stage.node.panel() as panel:
+        for _ in range(3):
+            await panel.stop()
+            await panel.start(stage.config, people.crowd(USERS, TAGS))
+    await stage.works_again("reconnected@e2e")

@@ -1,0 +1,74 @@
+"""A command with the interface of an Xray executable around the embedded library, for machines without an executable.
+
+``version``, ``run -c stdin:`` and ``run -test -c stdin:``; exit codes and reasons in the shape the real one gives them.
+``install`` writes it as an executable script.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from pgnode.xray import embedded
+from pgnode.xray.diagnose import unbindable
+
+_STARTED = "started"
+
+
+def install(folder: Path) -> Path:
+    """An executable ``xray`` in ``folder``."""
+    path = folder / "xray"
+    root = Path(__file__).resolve().parents[2]
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
+        "from tests.support.xray_command import main\nsys.exit(main(sys.argv[1:]))\n",
+        encoding="utf-8",
+    )
+    path.chmod(0o700)
+    return path
+
+
+def _embedded(config: str) -> tuple[int, str]:
+    command = [sys.executable, "-I", str(embedded.__file__)]
+    done = subprocess.run(command, input=config, capture_output=True, text=True, timeout=20, check=False)
+    return done.returncode, done.stdout
+
+
+def _version() -> str:
+    command = [sys.executable, "-I", str(embedded.__file__)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write('{"log":{"loglevel":"warning"},"outbounds":[{"protocol":"freedom"}]}')
+        process.stdin.close()
+        line = next(line for line in process.stdout if _STARTED in line)
+        process.kill()
+    return line.split("Xray ")[1].split()[0]
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    if arguments == ["version"]:
+        print(f"Xray {_version()} (Xray, Penetrates Everything.) embedded (library)")
+        return 0
+    if arguments == ["run", "-c", "stdin:"]:
+        import xray
+
+        xray.startFromJSON(sys.stdin.read())
+        return 0
+    if arguments == ["run", "-test", "-c", "stdin:"]:
+        try:
+            code, _ = _embedded(json.dumps(unbindable(json.load(sys.stdin))))
+        except ValueError as error:
+            code, reason = 23, f"infra/conf/serial: failed to decode config > {error}"
+        else:
+            reason = "infra/conf: the library gives no reason"
+        if code == 23:
+            print(f"Failed to start: main: failed to load config files: [stdin:] > {reason}")
+            return 23
+        print("Configuration OK.")
+        return 0
+    print(f"unknown arguments {arguments}")
+    return 2
