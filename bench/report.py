@@ -1,0 +1,152 @@
+"""What a scenario yields, and how it is shown: rows, the table and the JSON file. Pure but for the printing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value. ``name`` may be empty where the value speaks for itself: "8,712/s", "p99 12.3 ms"."""
+
+    value: float
+    unit: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        gap = "" if self.unit.startswith("/") else " "
+        return f"{self.name} {number(self.value)}{gap}{self.unit}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a row is held against, and whether it holds."""
+
+    text: str
+    held: bool
+
+    def __and__(self, other: Aim) -> Aim:
+        return Aim(f"{self.text}, {other.text}", self.held and other.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    ``ours`` are the node's figures, ``other`` those of the other side, which ``other_name`` names; ``ratio`` is the first of ours
+    over the first of theirs. A row without ``aim`` is printed for comparison only. ``note`` says what went wrong.
+    """
+
+    what: str
+    ours: Sequence[Figure]
+    other: Sequence[Figure] = ()
+    other_name: str = ""
+    aim: Aim | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        if not self.ours or not self.other or not self.other[0].value:
+            return None
+        return self.ours[0].value / self.other[0].value
+
+    def as_json(self) -> dict[str, Any]:
+        """The row for ``--json``; values that are no numbers become null."""
+        return {
+            "what": self.what,
+            "pgnode": [_figure_json(figure) for figure in self.ours],
+            "other_name": self.other_name,
+            "other": [_figure_json(figure) for figure in self.other],
+            "ratio": _finite(self.ratio),
+            "aim": None if self.aim is None else self.aim.text,
+            "held": None if self.aim is None else self.aim.held,
+            "note": self.note,
+        }
+
+
+def number(value: float) -> str:
+    """Three significant digits and more, without exponents: 8,712 · 123 · 12.3 · 1.23 · 0.123 · 0."""
+    if not math.isfinite(value):
+        return "?"
+    size = abs(value)
+    if value == int(value) or size >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+
+
+def at_least(ratio: float | None, limit: float, of: str) -> Aim:
+    """"≥ 0.8 of the bare app"."""
+    return Aim(f"≥ {limit:g} {of}", ratio is not None and ratio >= limit)
+
+
+def at_most(ratio: float | None, limit: float, of: str) -> Aim:
+    """"≤ 2 × the bare core"."""
+    return Aim(f"≤ {limit:g} {of}", ratio is not None and ratio <= limit)
+
+
+def below(value: float, limit: float, unit: str) -> Aim:
+    """"< 1 s"."""
+    return Aim(f"< {limit:g} {unit}", value < limit)
+
+
+def none_of(count: float, what: str) -> Aim:
+    """"0 dropped"."""
+    return Aim(f"0 {what}", count == 0)
+
+
+def table(results: Mapping[str, Sequence[Row]], facts: Mapping[str, str], titles: Mapping[str, str]) -> RenderableType:
+    """All rows by scenario (``titles`` has a sentence for each), with the facts of the machine above."""
+    head = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        head.add_row(f"[dim]{escape(name)}[/]", escape(value))
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("what", "pgnode", "other side"):
+        made.add_column(name, overflow="fold")
+    made.add_column("ratio", justify="right")
+    made.add_column("aim", overflow="fold")
+    made.add_column("ok?", justify="center")
+    for name, rows in results.items():
+        made.add_section()
+        made.add_row(f"[bold]{escape(name)}[/]: {escape(titles.get(name, ''))}")
+        for row in rows:
+            made.add_row(*_cells(row))
+    return Group(head, made, summary(row for rows in results.values() for row in rows))
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """One sentence: how many aims were met, and which were not."""
+    aims = [(row.what, row.aim) for row in rows if row.aim is not None]
+    missed = [f"{what} (aim: {aim.text})" for what, aim in aims if not aim.held]
+    if not missed:
+        return f"[green]All {len(aims)} aims met.[/]" if aims else "Nothing here has an aim."
+    return f"[bold red]{len(missed)} of {len(aims)} aims missed:[/] " + escape("; ".join(missed))
+
+
+def _cells(row: Row) -> list[str]:
+    ratio = row.ratio
+    other = ", ".join(map(str, row.other))
+    what = f"{escape(row.what)}\n[yellow]{escape(row.note)}[/]" if row.note else escape(row.what)
+    return [
+        what,
+        escape(", ".join(map(str, row.ours))),
+        escape(f"{row.other_name}: {other}" if row.other_name and other else other or row.other_name),
+        "" if ratio is None or not math.isfinite(ratio) else f"{ratio:.2f}",
+        "" if row.aim is None else escape(row.aim.text),
+        "" if row.aim is None else "[green]✓[/]" if row.aim.held else "[bold red]✗[/]",
+    ]
+
+
+def _figure_json(figure: Figure) -> dict[str, Any]:
+    return asdict(figure) | {"value": _finite(figure.value)}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
