@@ -35,7 +35,7 @@ _HEAD_END = b"\r\n\r\n"
 class _Connection:
     """One connection and the request that is under way on it."""
 
-    __slots__ = ("began", "head", "missing", "out", "sock", "status")
+    __slots__ = ("began", "head", "missing", "out", "sock", "status", "waits")
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self.sock = sock
@@ -47,6 +47,8 @@ class _Connection:
         #: Bytes of the body that have not come yet.
         self.missing = 0
         self.status = 0
+        #: Whether epoll tells when there is room to send.
+        self.waits = False
 
 
 class Generator:
@@ -152,19 +154,19 @@ class Generator:
 
     def _flush(self, connection: _Connection) -> None:
         """Send what is left; wait for room where there is none."""
-        out, waited = connection.out, False
+        out, waits = connection.out, False
         try:
             while out:
                 out = out[connection.sock.send(out) :]
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            waited = True
+            waits = True
         except OSError:
             # The read that follows finds the end and deals with it.
             out = out[:0]
-        if waited or connection.out.nbytes != len(connection.out.obj):  # type: ignore[arg-type]
-            events = select.EPOLLIN | (select.EPOLLOUT if waited else 0)
-            self._epoll.modify(connection.sock.fileno(), events)
         connection.out = out
+        if waits != connection.waits:
+            connection.waits = waits
+            self._epoll.modify(connection.sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if waits else 0))
 
     def _read(self, connection: _Connection) -> bool:
         """Read what has come; True when that completes the answer. ConnectionError when the connection ended."""

@@ -83,22 +83,22 @@ def number(value: float) -> str:
 
 
 def at_least(ratio: float | None, limit: float, of: str) -> Aim:
-    """"≥ 0.8 of the bare app"."""
+    """ "≥ 0.8 of the bare app"."""
     return Aim(f"≥ {limit:g} {of}", ratio is not None and ratio >= limit)
 
 
 def at_most(ratio: float | None, limit: float, of: str) -> Aim:
-    """"≤ 2 × the bare core"."""
+    """ "≤ 2 × the bare core"."""
     return Aim(f"≤ {limit:g} {of}", ratio is not None and ratio <= limit)
 
 
 def below(value: float, limit: float, unit: str) -> Aim:
-    """"< 1 s"."""
+    """ "< 1 s"."""
     return Aim(f"< {limit:g} {unit}", value < limit)
 
 
 def none_of(count: float, what: str) -> Aim:
-    """"0 dropped"."""
+    """ "0 dropped"."""
     return Aim(f"0 {what}", count == 0)
 
 

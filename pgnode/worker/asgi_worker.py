@@ -75,6 +75,8 @@ class NodeWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     """The worker class that the node's Gunicorn configuration names."""
 
     def init_process(self) -> None:
+        # Looked up through the subclass, its findings would be kept where the base class does not look for them.
+        ASGIProtocol._check_h1c_protocol_available()
         # Where the worker looks up the class of its connections.
         gasgi.ASGIProtocol = NodeProtocol
         super().init_process()

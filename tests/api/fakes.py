@@ -13,7 +13,6 @@ from pgnode.api.service import LogEntry, NodeService
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock
 from pgnode.bus.snapshots import NodeStatus
-from pgnode.errors import NodeError
 
 KEY = "123e4567-e89b-42d3-a456-426614174000"
 
@@ -148,17 +147,3 @@ def part(body: bytes, *, more: bool = False) -> Event:
 
 
 GONE: Event = {"type": "http.disconnect"}
-
-__all__ = [
-    "GONE",
-    "KEY",
-    "Answer",
-    "Call",
-    "FakeCommands",
-    "FakeLogs",
-    "FakeReads",
-    "Node",
-    "NodeError",
-    "part",
-    "status",
-]

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from pgnode.api.methods import METHODS
+from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest import gate
 from pgnode.api.rest.app import build
 from pgnode.api.rest.gate import App, Event
@@ -95,10 +95,9 @@ async def test_401_goes_out_before_the_body_is_read(app: App) -> None:
 
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.grpc_name)
-async def test_every_path_is_there_with_and_without_a_slash(app: App, node: Node, row: object) -> None:
-    assert row in METHODS
-    for path in (row.path, row.path + "/"):  # type: ignore[attr-defined]
-        call = Call(row.http_method, path, keyed(content_length="0"), [GONE])  # type: ignore[attr-defined]
+async def test_every_path_is_there_with_and_without_a_slash(app: App, row: Method) -> None:
+    for path in (row.path, row.path + "/"):
+        call = Call(row.http_method, path, keyed(content_length="0"), [GONE])
         answer = await call.run(app)
         assert answer.status not in (404, 405)
         if answer.status == 501:
@@ -126,10 +125,9 @@ async def test_an_empty_message_is_an_empty_body(app: App) -> None:
 )
 @pytest.mark.parametrize("length", ["0", "50"])
 async def test_unknown_paths_and_methods_wait_for_no_body(
-    app: App, node: Node, method: str, path: str, code: int, length: str
+    app: App, node: Node, *, method: str, path: str, code: int, length: str
 ) -> None:
     call = Call(method, path, keyed(content_length=length), [])
-    # Wrong methods and unknown paths only: known ones would wait for their body.
     answer = await call.run(app)
     assert answer.status == code
     assert error_of(answer)["code"] == {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}[code]
@@ -196,7 +194,7 @@ async def test_an_explicit_empty_set_is_an_order(app: App, node: Node) -> None:
     ],
 )
 async def test_a_body_that_is_not_whole_or_not_right_reaches_no_handler(
-    app: App, node: Node, headers: dict[str, str], events: list[Event], code: int, text: str
+    app: App, node: Node, *, headers: dict[str, str], events: list[Event], code: int, text: str
 ) -> None:
     answer = await Call("PUT", "/user/sync", {**keyed(), **headers}, events).run(app)
     assert answer.status == code
@@ -228,7 +226,7 @@ async def test_content_types_that_are_fine(app: App, value: str) -> None:
     ],
 )
 async def test_errors_in_the_documented_form(
-    app: App, node: Node, error: Exception, code: int, name: str, retry: bytes | None
+    app: App, node: Node, *, error: Exception, code: int, name: str, retry: bytes | None
 ) -> None:
     node.commands.error = error
     answer = await Call("PUT", "/user/sync", keyed(content_length=str(len(USER))), [part(USER)]).run(app)
@@ -256,7 +254,10 @@ class Viewer:
 
     def __init__(self, app: App, accept: str) -> None:
         self.call = Call("GET", "/logs", keyed(accept=accept), [])
-        self.task = asyncio.create_task(app(self.call.scope, self.call.receive, self.call.send))  # type: ignore[arg-type]
+        self.task: asyncio.Task[None] = asyncio.ensure_future(self._run(app))
+
+    async def _run(self, app: App) -> None:
+        await app(self.call.scope, self.call.receive, self.call.send)
 
     async def next(self) -> Event:
         async with asyncio.timeout(5):
@@ -280,7 +281,7 @@ class Viewer:
         ),
     ],
 )
-async def test_logs(app: App, node: Node, accept: str, heartbeat: bytes, line: bytes, broken: bytes) -> None:
+async def test_logs(app: App, node: Node, *, accept: str, heartbeat: bytes, line: bytes, broken: bytes) -> None:
     viewer = Viewer(app, accept)
     start = await viewer.next()
     assert start["status"] == 200

@@ -23,7 +23,8 @@ def emails_of(body: bytes) -> list[str]:
 
 @given(st.data())
 def test_any_order_gives_users_by_index(data: st.DataObject) -> None:
-    groups = data.draw(st.lists(st.lists(st.text(max_size=200), max_size=4), min_size=1, max_size=8))
+    # Not without users: chunk 0 with nothing in it encodes to nothing, which is a frame that is skipped.
+    groups = data.draw(st.lists(st.lists(st.text(max_size=200), min_size=1, max_size=4), min_size=1, max_size=8))
     chunks = [chunk(index, *group) for index, group in enumerate(groups)]
     order = [*data.draw(st.permutations(chunks[:-1])), chunks[-1]]
     chunks[-1].last = True

@@ -1,0 +1,118 @@
+"""Reads: how much the node's own part costs on top of Gunicorn, TLS and Falcon.
+
+Statistics are those of 10,000 users who all have moved bytes. A core counts a user from its first connection on, and ten thousand
+connections would take longer than the measuring; so the node's books are filled through its store between two runs, and
+from there on everything is the node's own work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from redis.asyncio import Redis
+
+from bench.load import Requests, Side, compare
+from bench.registry import Bench, scenario
+from bench.report import Row, at_least
+from bench.servers import bare_app, node, started
+from pgnode.bus.keys import Keys
+from pgnode.demo import people
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import PROTOBUF, PanelClient
+from pgnode.settings import Settings
+from pgnode.wire import service_pb2 as pb
+
+USERS = 10_000
+TAG = "VLESS"
+AIM = 0.8
+#: How long the node may take to serve the statistics it found in its store.
+FILLED_SECONDS = 20.0
+#: Counters in one HSET.
+_SLICE = 5000
+
+
+@scenario("reads", "GET beside a bare Falcon app that returns the same bytes on the same Gunicorn settings")
+async def reads(bench: Bench) -> AsyncGenerator[Row, None]:
+    users = people.crowd(USERS, [TAG])
+    calls: dict[str, tuple[str, pb.StatRequest | None]] = {
+        "GET /info": ("/info", None),
+        "GET /stats/system": ("/stats/system", None),
+        "GET /stats/backend": ("/stats/backend", None),
+        "GET /stats, one user": ("/stats", pb.StatRequest(type=pb.UserStat, name=users[USERS // 2].email)),
+        f"GET /stats, all of {USERS:,} users": ("/stats", pb.StatRequest(type=pb.UsersStat)),
+    }
+    async with node(bench) as beside:
+        await _fill(bench, beside, users)
+        async with beside.panel() as panel:
+            heads = {what: request_bytes(panel, path, message) for what, (path, message) in calls.items()}
+            answers = {what: await _answer(panel, path, message) for what, (path, message) in calls.items()}
+        paths = {what: f"/{number}" for number, what in enumerate(calls)}
+        async with bare_app(beside, {paths[what]: body for what, body in answers.items()}) as bare_port:
+            for what, (path, _) in calls.items():
+                bench.say(what)
+                request = heads[what]
+                bare = request.replace(path.encode(), paths[what].encode(), 1)
+                with Requests([request]) as ours, Requests([bare]) as theirs:
+                    found = await compare(
+                        {"pgnode": Side(beside.port, ours), "bare": Side(bare_port, theirs)},
+                        connections=bench.connections,
+                        seconds=bench.seconds,
+                        rounds=bench.rounds,
+                    )
+                row = Row(what, found["pgnode"].figures, found["bare"].figures, "bare Falcon")
+                yield Row(
+                    f"{what} ({len(answers[what]):,} bytes)",
+                    row.ours,
+                    row.other,
+                    row.other_name,
+                    at_least(row.ratio, AIM, "of the bare app"),
+                    note="; ".join(filter(None, (found["pgnode"].faults, found["bare"].faults))),
+                )
+
+
+def request_bytes(panel: PanelClient, path: str, message: pb.StatRequest | None) -> bytes:
+    """A GET as the panel sends it; a message goes in its body."""
+    if message is None:
+        return panel.head("GET", path, {})
+    body = message.SerializeToString()
+    return panel.head("GET", path, {"Content-Type": PROTOBUF, "Content-Length": str(len(body))}) + body
+
+
+async def _answer(panel: PanelClient, path: str, message: pb.StatRequest | None) -> bytes:
+    body = None if message is None else message.SerializeToString()
+    response = await panel.request("GET", path, body)
+    if response.status != 200:
+        raise RuntimeError(f"GET {path} is {response.status}: {response.body[:200]!r}")
+    return response.body
+
+
+async def _fill(bench: Bench, beside: NodeProcess, users: list[pb.User]) -> None:
+    """Start the node with the users, fill its books, run it again and wait until it serves them."""
+    bench.say(f"starting a node with {USERS:,} users and filling its books")
+    async with beside.panel() as panel:
+        await started(bench, panel, people.config([people.inbound(TAG, "vless")]), users)
+    counters = {}
+    for number, user in enumerate(users):
+        for link, factor in (("uplink", 1_234_567), ("downlink", 23_456_789)):
+            counters[f"user>>>{user.email}>>>traffic>>>{link}"] = f"{factor * (number + 1)} 0 0"
+    keys = Keys(Settings.model_fields["redis_prefix"].default)
+    redis = Redis(unix_socket_path=str(beside.run_dir / "valkey.sock"), socket_timeout=10)
+    try:
+        items = list(counters.items())
+        for at in range(0, len(items), _SLICE):
+            await redis.hset(keys.ledger, mapping=dict(items[at : at + _SLICE]))  # type: ignore[misc]
+    finally:
+        await redis.aclose()
+    await beside.stop()
+    await beside.start()
+    async with beside.panel() as panel, asyncio.timeout(FILLED_SECONDS):
+        while not await _filled(panel, len(counters)):
+            await asyncio.sleep(0.1)
+
+
+async def _filled(panel: PanelClient, counters: int) -> bool:
+    """Whether the node serves all of its counters, and the core runs; until then its answers may be errors."""
+    request = pb.StatRequest(type=pb.UsersStat).SerializeToString()
+    response = await panel.request("GET", "/stats", request)
+    return response.status == 200 and len(pb.StatResponse.FromString(response.body).stats) == counters

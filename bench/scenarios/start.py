@@ -1,0 +1,77 @@
+"""Start: POST /start with 10,000 users beside the bare core that is given the finished config.
+
+The bare side is a process with the same embedded core, from its spawning until its API answers: what a start costs when nobody checks
+the config, puts users in or stores anything. Each start of the node is from a stopped one, with other ports and other keys, so
+that it is a new core and a new set of users each time.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+from bench.registry import Bench, scenario
+from bench.report import Figure, Row, at_most
+from bench.samples import median
+from bench.servers import node, start_bare_core
+from pgnode.demo import people
+from pgnode.demo.panel import PanelClient
+from pgnode.wire import service_pb2 as pb
+
+USERS = 10_000
+PROTOCOLS = {"VLESS": "vless", "Trojan": "trojan"}
+AIM = 2.0
+#: A start from nothing is slower than those after it: files and libraries are in memory by then, on both sides.
+WARM_UPS = 1
+
+
+@scenario("start", f"POST /start with {USERS:,} users in {len(PROTOCOLS)} inbounds beside the bare core")
+async def start(bench: Bench) -> AsyncGenerator[Row, None]:
+    ours, bare = [], []
+    with tempfile.TemporaryDirectory(prefix="pgnstart") as folder:
+        generated = Path(folder, "config.json")
+        async with node(bench, GENERATED_CONFIG_PATH=str(generated)) as beside, beside.panel() as panel:
+            for number in range(WARM_UPS + bench.rounds):
+                bench.say(f"POST /start, {number + 1} of {WARM_UPS + bench.rounds}")
+                body = _backend(number)
+                begun = time.monotonic()
+                await _start(bench, panel, body)
+                ours.append(time.monotonic() - begun)
+                config = json.loads(generated.read_text(encoding="utf-8"))
+                _check(config)
+                await panel.stop()
+                bare.append(await start_bare_core(config))
+    took, other = median(ours[WARM_UPS:]), median(bare[WARM_UPS:])
+    yield Row(
+        f"POST /start, {USERS:,} users ({len(body) / 1e6:.1f} MB)",
+        [Figure(took, "s")],
+        [Figure(other, "s")],
+        "bare core",
+        at_most(took / other, AIM, "× the bare core"),
+    )
+
+
+def _backend(number: int) -> bytes:
+    inbounds = [people.inbound(tag, protocol) for tag, protocol in PROTOCOLS.items()]
+    users = people.crowd(USERS, list(PROTOCOLS), key=str(number))
+    return pb.Backend(type=pb.XRAY, config=json.dumps(people.config(inbounds)), users=users).SerializeToString()
+
+
+async def _start(bench: Bench, panel: PanelClient, body: bytes) -> None:
+    response = await panel.request("POST", "/start", body, timeout_seconds=30.0)
+    if response.status != 200:
+        raise RuntimeError(f"POST /start is {response.status}: {response.body[:200]!r}")
+    bench.facts["core"] = f"Xray {pb.BaseInfoResponse.FromString(response.body).core_version}"
+
+
+def _check(config: dict[str, Any]) -> None:
+    """The comparison is worth nothing where the config that the bare core gets lacks users."""
+    for inbound in config["inbounds"]:
+        if inbound.get("tag") in PROTOCOLS:
+            count = len(inbound["settings"]["clients"])
+            if count != USERS:
+                raise RuntimeError(f"the node's config has {count} users in {inbound['tag']}, not {USERS}")
