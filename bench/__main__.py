@@ -42,6 +42,7 @@ TOTAL_TIMEOUT_SECONDS = 340.0
 )
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios and end.")
 def main(
+    *,
     names: tuple[str, ...],
     seconds: float,
     rounds: int,

@@ -40,7 +40,7 @@ def write_answers(folder: Path, answers: Mapping[str, bytes]) -> None:
     (folder / _INDEX).write_text(json.dumps(names), encoding="utf-8")
 
 
-def build(folder: Path) -> falcon.asgi.App:
+def build(folder: Path) -> falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]:
     """The app with the answers in ``folder``."""
     app = falcon.asgi.App()
     for path, name in json.loads((folder / _INDEX).read_text(encoding="utf-8")).items():
@@ -48,7 +48,7 @@ def build(folder: Path) -> falcon.asgi.App:
     return app
 
 
-def __getattr__(name: str) -> falcon.asgi.App:
+def __getattr__(name: str) -> falcon.asgi.App[falcon.asgi.Request, falcon.asgi.Response]:
     """``application``, made when Gunicorn asks for it: importing this file needs no environment."""
     if name == "application":
         return build(Path(os.environ[ANSWERS_VARIABLE]))

@@ -88,7 +88,7 @@ def at_least(ratio: float | None, limit: float, of: str) -> Aim:
 
 
 def at_most(ratio: float | None, limit: float, of: str) -> Aim:
-    """ "≤ 2 × the bare core"."""
+    """ "≤ 2 times the bare core"."""
     return Aim(f"≤ {limit:g} {of}", ratio is not None and ratio <= limit)
 
 

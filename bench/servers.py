@@ -48,8 +48,8 @@ async def started(bench: Bench, panel: PanelClient, config: Mapping[str, Any], u
 async def bare_app(beside: NodeProcess, answers: Mapping[str, bytes]) -> AsyncIterator[int]:
     """A bare Falcon app that answers GET of each path with its bytes; yields its port on loopback.
 
-    It runs with the settings of the node ``beside``, in other words with its number of workers and its certificate, and with the same
-    Gunicorn configuration: worker class, event loop, HTTP parser, TLS. SideFailedError when it does not answer.
+    It runs with the settings of the node ``beside`` (number of workers, certificate) and the same Gunicorn configuration:
+    worker class, event loop, HTTP parser, TLS. SideFailedError when it does not answer.
     """
     folder = Path(tempfile.mkdtemp(prefix="pgnbare"))
     port = people.free_port()

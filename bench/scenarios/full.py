@@ -1,7 +1,7 @@
 """Full sets: PUT /users/sync of 10,000 users while some of them keep transfers going.
 
-The time is that of the call alone, with the message made before. A transfer sends a block through the core every 20 ms and waits for
-it to come back: its longest wait is the longest silence.
+The time is that of the call alone, with the message made before. A transfer sends a block through the core every 20 ms
+and waits for it to come back: its longest wait is the longest silence.
 """
 
 from __future__ import annotations

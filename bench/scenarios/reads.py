@@ -101,13 +101,13 @@ async def _fill(bench: Bench, beside: NodeProcess, users: list[pb.User]) -> None
     try:
         items = list(counters.items())
         for at in range(0, len(items), _SLICE):
-            await redis.hset(keys.ledger, mapping=dict(items[at : at + _SLICE]))  # type: ignore[misc]
+            await redis.hset(keys.ledger, mapping=dict(items[at : at + _SLICE]))
     finally:
         await redis.aclose()
     await beside.stop()
     await beside.start()
     async with beside.panel() as panel, asyncio.timeout(FILLED_SECONDS):
-        while not await _filled(panel, len(counters)):
+        while not await _filled(panel, len(counters)):  # noqa: ASYNC110 - no event comes from another process
             await asyncio.sleep(0.1)
 
 

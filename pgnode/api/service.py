@@ -8,7 +8,7 @@ be booked, go to the supervisor and return an awaitable of those bytes. Errors a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -70,6 +70,9 @@ class Commands(Protocol):
         """The reply's body. Raises the supervisor's NodeError, or BusUnavailable- and DeadlineExceededError."""
 
 
+#: Looks at the store for newer snapshots; returns soon, also when the store is away, and never raises.
+Refresh = Callable[[], Awaitable[None]]
+
 #: A log line with its entry id, without a line end; None when there was nothing for a while: time for a heartbeat.
 LogEntry = tuple[str, bytes] | None
 
@@ -112,6 +115,7 @@ class NodeService:
         reads: Reads,
         commands: Commands,
         logs: LogSource,
+        refresh: Refresh,
         *,
         write_timeout_seconds: float,
         node_version: str,
@@ -119,6 +123,7 @@ class NodeService:
         self._reads = reads
         self._commands = commands
         self._logs = logs
+        self._refresh = refresh
         self._write_seconds = write_timeout_seconds
         self._take_stats_seconds = min(TAKE_STATS_SECONDS, write_timeout_seconds)
         self._node_version = node_version
@@ -131,8 +136,11 @@ class NodeService:
 
     # Reads
 
-    def info(self, _body: bytes = b"") -> bytes:
+    def info(self, _body: bytes = b"") -> Answer:
         """BaseInfoResponse; never fails."""
+        return self._info_now() if self._core_answers() else self._after_refresh(self._info_now)
+
+    def _info_now(self) -> bytes:
         status = self._reads.status
         if status is not self._info_of:
             self._info = self._encode_info(status)
@@ -143,11 +151,15 @@ class NodeService:
         """SystemStatsResponse, in every state. Raises BusUnavailableError before the first one has arrived."""
         body = self._reads.body(snapshots.SYSTEM)
         if body is None:
+            # Only in a worker's first moments.
             raise BusUnavailableError("no system statistics yet: the supervisor has not sent any, try again")
         return body
 
-    def backend_stats(self, _body: bytes = b"") -> bytes:
+    def backend_stats(self, _body: bytes = b"") -> Answer:
         """BackendStatsResponse. Raises the UnavailableError of the node's state."""
+        return self._backend_stats_now() if self._core_answers() else self._after_refresh(self._backend_stats_now)
+
+    def _backend_stats_now(self) -> bytes:
         self._require_core("failed to get sys stats")
         body = self._reads.body(snapshots.BACKEND)
         if body is None:
@@ -168,18 +180,27 @@ class NodeService:
             raise InvalidRequestError("empty name: this stat type needs the name of a user, inbound or outbound")
         if query.reset:
             return self._commands.call(Kind.TAKE_STATS, body, self._take_stats_seconds)
-        block = self._block(name)
-        return (block.get(query.name) or b"") if single else block.body
 
-    def user_online(self, body: bytes) -> bytes:
+        def answer() -> bytes:
+            block = self._block(name)
+            return (block.get(query.name) or b"") if single else block.body
+
+        return answer() if self._core_answers() else self._after_refresh(answer)
+
+    def user_online(self, body: bytes) -> Answer:
         """OnlineStatResponse: the number of addresses. Raises NotFoundError for who is not online."""
-        name, segment = self._online(body)
+        name = self._online_name(body)
+        return self._count(name) if self._core_answers() else self._after_refresh(lambda: self._count(name))
+
+    def _count(self, name: str) -> bytes:
+        segment = self._online(name)
         entry = pb.StatsOnlineIpListResponse.FromString(segment)
         return pb.OnlineStatResponse(name=entry.name or name, value=len(entry.ips)).SerializeToString()
 
-    def user_online_ips(self, body: bytes) -> bytes:
+    def user_online_ips(self, body: bytes) -> Answer:
         """StatsOnlineIpListResponse. Raises NotFoundError for who is not online."""
-        return self._online(body)[1]
+        name = self._online_name(body)
+        return self._online(name) if self._core_answers() else self._after_refresh(lambda: self._online(name))
 
     def logs(self) -> AbstractAsyncContextManager[AsyncIterator[LogEntry]]:
         """The log, in every state, for as long as the context is entered."""
@@ -198,11 +219,17 @@ class NodeService:
             raise UnsupportedError(f"backend type {backend.type} is not supported: this node runs XRAY (0) only")
         if not backend.config:
             raise InvalidRequestError("empty config: Backend.config must hold the core's JSON config")
-        return await self._commands.call(Kind.START, body, self._write_seconds)
+        return await self._change_state(Kind.START, body)
 
     def stop(self, _body: bytes = b"") -> Awaitable[bytes]:
         """Empty."""
-        return self._commands.call(Kind.STOP, b"", self._write_seconds)
+        return self._change_state(Kind.STOP, b"")
+
+    async def _change_state(self, kind: Kind, body: bytes) -> bytes:
+        """The caller's next request may come to this worker, which then has to know the new state."""
+        response = await self._commands.call(kind, body, self._write_seconds)
+        await self._refresh()
+        return response
 
     async def sync_user(self, body: bytes) -> bytes:
         """Empty, for a User. Raises InvalidRequestError, and UsersRefusedError from the supervisor."""
@@ -235,6 +262,18 @@ class NodeService:
             running=running,
         ).SerializeToString()
 
+    def _core_answers(self) -> bool:
+        status = self._reads.status
+        return status is not None and status.state == "running" and not status.core_api_error
+
+    async def _after_refresh(self, answer: Callable[[], bytes]) -> bytes:
+        """``answer`` after a look for news: those of a start may still be on their way to this worker.
+
+        A panel that is told "backend not initialized" right after its start would start once more.
+        """
+        await self._refresh()
+        return answer()
+
     def _require_core(self, failure: str) -> None:
         """Raise what the node's state means for a read that needs the core; ``failure`` begins the text."""
         status = self._reads.status
@@ -254,15 +293,18 @@ class NodeService:
             raise CoreUnavailableError("failed to get stats: not read from the core yet")
         return block
 
-    def _online(self, body: bytes) -> tuple[str, bytes]:
-        """The user's name and its StatsOnlineIpListResponse."""
+    def _online_name(self, body: bytes) -> str:
         name = self._query(body).name
         if not name:
             raise InvalidRequestError("empty name: StatRequest.name must hold the user's email")
+        return name
+
+    def _online(self, name: str) -> bytes:
+        """The user's StatsOnlineIpListResponse."""
         segment = self._block(snapshots.ONLINE).get(name)
         if segment is None:
             raise NotFoundError(f"online entry of user '{name}' not found")
-        return name, segment
+        return segment
 
     def _query(self, body: bytes) -> _StatQuery:
         query = self._queries.get(body)
@@ -303,25 +345,8 @@ async def _parse(message: type[_M], body: bytes) -> _M:
 
 
 def _check_users(body: bytes) -> None:
-    _refuse_case_twins(user.email for user in _decode(pb.Users, body).users)
+    _decode(pb.Users, body)
 
 
 def _assembled(body: bytes) -> bytes:
-    users = users_of(body)
-    _refuse_case_twins(user.email for user in users.users)
-    return users.SerializeToString()
-
-
-def _refuse_case_twins(emails: Iterable[str]) -> None:
-    """Raise InvalidRequestError where two e-mails differ in nothing but case.
-
-    The core compares them in lower case, so that one would silently take the other's place. Identical ones are fine:
-    the last of them counts.
-    """
-    by_lower: dict[str, str] = {}
-    for email in emails:
-        known = by_lower.setdefault(email.lower(), email)
-        if known != email:
-            raise InvalidRequestError(
-                f"emails '{known}' and '{email}' differ only in case: the core takes them for one user, rename one"
-            )
+    return users_of(body).SerializeToString()

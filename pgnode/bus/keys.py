@@ -11,7 +11,8 @@ key (after the prefix)        type     written by  lifetime                     
                                                    last one
 ``snapshot:<name>``           hash     supervisor  for good                        ``rev``, ``at_ms``, ``body``: what
                                                                                    reads are answered from
-``snapshots``                 channel  supervisor  --                              ``<name> <rev>``: look again
+``snapshots``                 channel  supervisor  --                              ``<name> <rev> <at_ms>``, a small body in
+                                                                                   the next line: look again
 ``log``                       stream   supervisor  capped at LOG_BUFFER_SIZE       lines of core and node
 ``backend``                   hash     supervisor  for good                        desired state without users: config
                                                                                    message, generation

@@ -3,7 +3,7 @@
 A snapshot is a hash (``rev``, ``at_ms``, ``body``); its new revision is announced over pub/sub. Pub/sub loses messages
 across a reconnect without a word, so an announcement only means "look again": a reader subscribes first and then reads
 the keys, reads again on every announcement of a revision that it does not hold, and looks at all of them once in
-LOOK_SECONDS whatever was announced.
+LOOK_SECONDS whatever was announced. The announcement of a small snapshot brings it along, which saves the look.
 
 ==================  ======================================================================================
 name                body
@@ -48,6 +48,9 @@ ALL = (STATE, SYSTEM, BACKEND, STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONL
 
 #: A reader looks at every key at least this often.
 LOOK_SECONDS = 2.0
+
+#: Snapshots up to this size come with their announcement.
+INLINE_BYTES = 2048
 
 #: Pause before a lost connection is tried again.
 RECONNECT_SECONDS = 0.2
@@ -114,7 +117,9 @@ class SnapshotWriter:
     def _write(self, pipe: Pipeline, snapshot: Snapshot) -> None:
         fields: dict[str, bytes | int] = {"rev": snapshot.rev, "at_ms": snapshot.at_ms, "body": snapshot.body}
         pipe.hset(self._keys.snapshot(snapshot.name), mapping=fields)  # type: ignore[arg-type]
-        pipe.publish(self._keys.snapshots_channel, f"{snapshot.name} {snapshot.rev}")
+        head = f"{snapshot.name} {snapshot.rev} {snapshot.at_ms}".encode()
+        inline = len(snapshot.body) <= INLINE_BYTES
+        pipe.publish(self._keys.snapshots_channel, head + b"\n" + snapshot.body if inline else head)
 
 
 class SnapshotReader:
@@ -168,6 +173,18 @@ class SnapshotReader:
         if names is ALL:
             self.looked_at = asyncio.get_running_loop().time()
 
+    async def _announced(self, data: bytes) -> None:
+        head, inline, body = data.partition(b"\n")
+        name, rev, at_ms = head.decode().split(" ")
+        held = self._held.get(name)
+        if name not in ALL or (held is not None and held.rev == int(rev)):
+            return
+        if inline and (held is None or held.rev < int(rev)):
+            self._held[name] = Snapshot(name, int(rev), int(at_ms), body)
+            self._on_change(self._held[name])
+        else:
+            await self.look((name,))
+
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -179,10 +196,7 @@ class SnapshotReader:
                 while True:
                     message = await pubsub.get_message(timeout=max(0.01, next_look - loop.time()))
                     if message is not None:
-                        name, _, rev = message["data"].decode().partition(" ")
-                        held = self._held.get(name)
-                        if name in ALL and (held is None or held.rev != int(rev)):
-                            await self.look((name,))
+                        await self._announced(message["data"])
                     if loop.time() >= next_look:
                         await self.look()
                         next_look = loop.time() + LOOK_SECONDS

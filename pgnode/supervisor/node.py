@@ -544,8 +544,14 @@ class Node:
 
     async def _take_users(self, users: Sequence[pb.User], backend: _Backend, keys: set[str]) -> list[Refusal]:
         refusals = []
+        spelled: dict[str, str] = {}
         for number, user in enumerate(users):
-            refusal = self._take_user(user, keys, backend)
+            first = spelled.setdefault(email_key(user.email), user.email)
+            refusal = (
+                self._take_user(user, keys, backend)
+                if first == user.email
+                else Refusal(user.email, f"differs only in case from {first!r}, which the core takes for the same user")
+            )
             if refusal is not None:
                 refusals.append(refusal)
             if number % SLICE == SLICE - 1:

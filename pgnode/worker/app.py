@@ -32,12 +32,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 #: A worker serves before its first look at the snapshots, but waits this long for it.
 FIRST_LOOK_SECONDS = 2.0
 
+#: A read that would say "not running" looks for news first, this long at most.
+REFRESH_SECONDS = 1.0
+
 
 class Worker:
     """What one worker process holds."""
 
     def __init__(self, settings: Settings) -> None:
         keys = Keys(settings.redis_prefix)
+        self._looking: asyncio.Task[None] | None = None
         self._reads = LocalReads()
         self._snapshots = SnapshotReader(settings.bus_url, keys, self._reads.take)
         self._commands = CommandClient(settings.bus_url, keys, worker_name())
@@ -46,6 +50,7 @@ class Worker:
             self._reads,
             self._commands,
             self._logs,
+            self._refresh,
             write_timeout_seconds=settings.write_timeout_seconds,
             node_version=__version__,
         )
@@ -55,6 +60,19 @@ class Worker:
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
         )
+
+    async def _refresh(self) -> None:
+        """Look for news in the store now; whoever asks while a look is under way shares it."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        await asyncio.shield(self._looking)
+
+    async def _look(self) -> None:
+        try:
+            async with asyncio.timeout(REFRESH_SECONDS):
+                await self._snapshots.look()
+        except BUS_ERRORS as error:
+            log.debug("no news", error=str(error))
 
     async def start(self) -> None:
         self._commands.start()

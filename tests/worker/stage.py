@@ -102,7 +102,9 @@ class StubSupervisor:
 
     async def publish_all(self) -> None:
         """One of everything: users alice and bob, of whom alice is online from two addresses."""
-        alice = pb.StatResponse(stats=[stat("alice", "traffic", "uplink", 10), stat("alice", "traffic", "downlink", 20)])
+        alice = pb.StatResponse(
+            stats=[stat("alice", "traffic", "uplink", 10), stat("alice", "traffic", "downlink", 20)]
+        )
         bob = pb.StatResponse(stats=[stat("bob", "traffic", "uplink", 5)])
         online = pb.StatsOnlineIpListResponse(name="alice", ips={"192.0.2.1": 100, "192.0.2.2": 200})
         inbound = pb.StatResponse(stats=[stat("VLESS", "traffic", "uplink", 7)])
@@ -220,7 +222,9 @@ class Stage:
             return [child.pid for child in psutil.Process(self._gunicorn.pid).children() if is_running(child.pid)]
         return []
 
-    def panel(self, *, auth: Auth = "x-api-key", api_key: str | None = None, timeout_seconds: float = 10) -> PanelClient:
+    def panel(
+        self, *, auth: Auth = "x-api-key", api_key: str | None = None, timeout_seconds: float = 10
+    ) -> PanelClient:
         """A panel with this stage's certificate and key."""
         return PanelClient(
             "127.0.0.1",
@@ -246,6 +250,20 @@ class Stage:
         if self._valkey is not None and self._valkey.returncode is None:
             self._valkey.kill()
             await self._valkey.wait()
+
+    async def commands_waiting(self) -> int:
+        """Commands in the stream that nobody has answered."""
+        client = connect(self.settings.bus_url, connections=1)
+        try:
+            return int(await client.xlen(self.supervisor.keys.commands))
+        finally:
+            await client.aclose()
+
+    async def new_supervisor(self) -> None:
+        """Another stub in the place of one that was closed."""
+        self.supervisor = StubSupervisor(self.settings.bus_url)
+        await self.supervisor.start()
+        await self.supervisor.publish_all()
 
     async def kill_master(self) -> None:
         assert self._gunicorn is not None
@@ -287,4 +305,3 @@ class Stage:
             return await self.answers()
 
         await eventually(up, "Gunicorn answers", 30, errors=NOT_YET)
-

@@ -1,0 +1,90 @@
+"""Rows and the table."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pytest
+from bench.report import Figure, Row, at_least, at_most, below, none_of, number, summary, table
+from rich.console import Console
+
+FAST = Row("GET /fast", [Figure(8000, "/s")], [Figure(10_000, "/s")], "bare", at_least(0.8, 0.8, "of the bare app"))
+SLOW = Row(
+    "GET /slow", [Figure(3, "s")], [Figure(1, "s")], "bare", at_most(3.0, 2, "times the bare core"), "1 refused [x]"
+)
+FREE = Row("GET /free", [Figure(5, "/s"), Figure(12.345, "ms", "p99")])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (8712.4, "8,712"), (123.4, "123"), (12.34, "12.3"), (1.234, "1.23"), (0.1234, "0.123"), (3.0, "3")],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_what_is_no_number_is_a_question_mark() -> None:
+    assert number(math.nan) == "?"
+
+
+def test_figures_read_well() -> None:
+    assert [str(figure) for figure in (*FAST.ours, *FREE.ours)] == ["8,000/s", "5/s", "p99 12.3 ms"]
+
+
+def test_ratio_is_of_the_first_figures() -> None:
+    assert FAST.ratio == 0.8
+    assert FREE.ratio is None
+    assert Row("x", [Figure(1, "s")], [Figure(0, "s")]).ratio is None
+
+
+def test_aims_hold_at_their_limit_and_join() -> None:
+    assert at_least(0.8, 0.8, "").held
+    assert not at_least(0.799, 0.8, "").held
+    assert not at_least(None, 0.8, "").held
+    assert at_most(2.0, 2, "").held
+    assert not at_most(None, 2, "").held
+    assert not below(1.0, 1, "s").held
+    both = below(0.5, 1, "s") & none_of(1, "dropped")
+    assert (both.text, both.held) == ("< 1 s, 0 dropped", False)
+    assert (below(0.5, 1, "s") & none_of(0, "dropped")).held
+
+
+def test_nan_meets_no_aim() -> None:
+    assert not at_least(math.nan, 0.8, "").held
+    assert not below(math.nan, 1, "s").held
+
+
+def test_table_shows_every_row_and_names_what_was_missed() -> None:
+    out = io.StringIO()
+    shown = table({"reads": [FAST, SLOW], "sync": [FREE]}, {"machine": "2 cores"}, {"reads": "GETs [all]"})
+    Console(file=out, width=200).print(shown)
+    lines = out.getvalue().splitlines()
+    fast, slow, free = (next(line for line in lines if f"GET /{name}" in line) for name in ("fast", "slow", "free"))
+    assert "8,000/s" in fast
+    assert "bare: 10,000/s" in fast
+    assert "0.80" in fast
+    assert "✓" in fast
+    assert "3.00" in slow
+    assert "✗" in slow
+    assert "p99 12.3 ms" in free
+    assert "✓" not in free
+    assert "✗" not in free
+    assert any("1 refused [x]" in line for line in lines)
+    assert any("GETs [all]" in line for line in lines)
+    assert any("2 cores" in line for line in lines)
+    assert "1 of 2 aims missed: GET /slow (aim: ≤ 2 times the bare core)" in lines[-1]
+
+
+def test_summary() -> None:
+    assert "All 1 aims met" in summary([FAST, FREE])
+    assert summary([FREE]) == "Nothing here has an aim."
+
+
+def test_rows_become_json_without_nan() -> None:
+    row = Row("x", [Figure(math.nan, "s")], [Figure(1, "s")])
+    made = json.loads(json.dumps(row.as_json(), allow_nan=False))
+    assert made["pgnode"] == [{"value": None, "unit": "s", "name": ""}]
+    assert made["ratio"] is None
+    assert SLOW.as_json()["held"] is False
