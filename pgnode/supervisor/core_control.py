@@ -18,6 +18,7 @@ from pgnode.xray.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, Sw
 from pgnode.xray.config import PLACEHOLDER_EMAIL, BaseConfig, InboundSpec, render
 from pgnode.xray.core import EXIT_CONFIG_REFUSED, Core, EmbeddedCore, RunningCore, adopt
 from pgnode.xray.diagnose import find_refused_part
+from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,8 @@ class CoreControl:
         self._pump = pump
         self.running: RunningCore | None = None
         self.api: CoreApi | None = None
+        #: The core's first figures, from when it came up.
+        self.first_stats = SysStatsResponse()
 
     def __repr__(self) -> str:
         return f"CoreControl({self.running!r})"
@@ -143,7 +146,7 @@ class CoreControl:
             if not ready.done():
                 raise StartFailedError(f"the core did not answer within {limit:g} s")
             try:
-                ready.result()
+                self.first_stats = ready.result()
             except CoreApiError as error:
                 raise StartFailedError(f"the core's API does not answer: {error}") from None
         finally:
@@ -160,7 +163,7 @@ class CoreControl:
         self._pump.watch(running.log_fd)
         self.api = CoreApi(str(self._settings.core_socket))
         try:
-            await self.api.wait_ready(self._settings.core_call_timeout_seconds)
+            self.first_stats = await self.api.wait_ready(self._settings.core_call_timeout_seconds)
         except CoreApiError as error:
             log.warning("the core of an earlier run does not answer, ending it", pid=running.pid, error=str(error))
             await self.stop()

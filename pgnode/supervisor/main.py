@@ -17,10 +17,11 @@ from typing import Any
 import structlog
 import uvloop
 
+from pgnode.bus import indexed
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.server import CommandServer
-from pgnode.bus.snapshots import BACKEND, SYSTEM, SnapshotWriter
+from pgnode.bus.snapshots import BACKEND, ONLINE, SYSTEM, SnapshotWriter
 from pgnode.bus.tasks import end_tasks
 from pgnode.errors import ChildFailedError, OperatorError, StartFailedError
 from pgnode.settings import Settings, shorten
@@ -139,6 +140,7 @@ class Supervisor:
         log.info("state loaded", users=len(stored.users), generation=stored.generation, active=stored.active)
         restored = asyncio.create_task(self.node.restore(stored))
         await self._publish_system(SystemSampler())
+        await self._publish({ONLINE: indexed.EMPTY, **self._traffic.blocks()})
         await self._web.start()
         tasks = [
             self._task("commands", self.node.read_commands),
@@ -301,6 +303,8 @@ class Supervisor:
 
 def run(settings: Settings) -> int:
     """Run the node in the foreground. Returns the exit code; raises OperatorError."""
+    # Whatever this process and its children make in the state folder is for this user alone.
+    os.umask(0o077)
     identity.prepare_state_dir(settings)
     with identity.lock_state_dir(settings):
         who = identity.ensure_identity(settings)

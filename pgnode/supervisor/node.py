@@ -21,7 +21,7 @@ from pgnode import __version__
 from pgnode.bus.commands import QUERY_KINDS, Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
-from pgnode.bus.snapshots import STATE, NodeStatus, SnapshotWriter
+from pgnode.bus.snapshots import BACKEND, STATE, NodeStatus, SnapshotWriter
 from pgnode.errors import (
     CoreNotStartedError,
     CoreUnavailableError,
@@ -37,7 +37,7 @@ from pgnode.errors import (
 from pgnode.settings import Settings
 from pgnode.supervisor.core_control import CoreControl
 from pgnode.supervisor.restart import GiveUp, RestartPolicy
-from pgnode.supervisor.sampling import stats_answer
+from pgnode.supervisor.sampling import backend_stats, stats_answer
 from pgnode.supervisor.states import Event, State, next_state
 from pgnode.supervisor.store import Store, StoredState
 from pgnode.supervisor.traffic import Traffic
@@ -127,6 +127,8 @@ class Node:
         self.state = State.IDLE
         self.generation = 0
         self.core_run = 0
+        #: Core run whose first figures were published.
+        self._introduced_run = 0
         self.core_version = ""
         self.core_api_error = ""
 
@@ -309,6 +311,10 @@ class Node:
             else:
                 self._store.put_generation(pipe, self.generation)
             self._snapshots.put(pipe, STATE, self.status().encode())
+            if self._core.running is not None and self._introduced_run != self.core_run:
+                self._introduced_run = self.core_run
+                # Nobody who was told that the core runs shall hear that nothing is known of it.
+                self._snapshots.put(pipe, BACKEND, backend_stats(self._core.first_stats).SerializeToString())
         self._server.answer(pipe, answers)
         try:
             await pipe.execute()

@@ -18,6 +18,7 @@ from pgnode.supervisor.ledger import Ledger
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.stats import parse_counter
 from pgnode.xray.api import CoreApi
+from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
 
 log = structlog.get_logger(__name__)
 
@@ -148,7 +149,11 @@ STAT_TYPES: dict[int, tuple[str, bool]] = {
 
 async def read_backend(api: CoreApi, deadline_seconds: float) -> pb.BackendStatsResponse:
     """The core's own figures. Raises CoreApiError."""
-    stats = await api.sys_stats(deadline_seconds)
+    return backend_stats(await api.sys_stats(deadline_seconds))
+
+
+def backend_stats(stats: SysStatsResponse) -> pb.BackendStatsResponse:
+    """The core's own figures in the node's message."""
     return pb.BackendStatsResponse(
         num_goroutine=stats.NumGoroutine,
         num_gc=stats.NumGC,

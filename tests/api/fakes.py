@@ -82,12 +82,21 @@ class Node:
     reads: FakeReads = field(default_factory=FakeReads)
     commands: FakeCommands = field(default_factory=FakeCommands)
     logs: FakeLogs = field(default_factory=FakeLogs)
+    #: What the next look for news finds; None leaves everything as it is.
+    news: NodeStatus | None = None
+    refreshes: int = 0
+
+    async def refresh(self) -> None:
+        self.refreshes += 1
+        if self.news is not None:
+            self.reads.status = self.news
 
     def service(self, write_timeout_seconds: float = 30.0) -> NodeService:
         return NodeService(
             self.reads,
             self.commands,
             self.logs,
+            self.refresh,
             write_timeout_seconds=write_timeout_seconds,
             node_version="0.3.0",
         )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
-
 import pytest
 
 from pgnode.api import service as service_module
 from pgnode.api.methods import BY_ROUTE, METHODS
-from pgnode.api.service import NodeService
+from pgnode.api.service import Answer, NodeService
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
+from pgnode.bus.snapshots import NodeStatus
 from pgnode.errors import (
     BusUnavailableError,
     CoreNotStartedError,
@@ -51,11 +50,13 @@ def query(kind: pb.StatType, name: str = "", *, reset: bool = False) -> bytes:
     return pb.StatRequest(type=kind, name=name, reset=reset).SerializeToString()
 
 
+async def answer_of(answer: Answer) -> bytes:
+    return answer if isinstance(answer, bytes) else await answer
+
+
 async def failure(service: NodeService, handler: str, body: bytes) -> NodeError:
     try:
-        answer = getattr(service, handler)(body)
-        if inspect.isawaitable(answer):
-            answer = await answer
+        answer = await answer_of(getattr(service, handler)(body))
     except NodeError as error:
         return error
     pytest.fail(f"{handler} answered {answer!r}")
@@ -88,7 +89,8 @@ async def test_reads_of_the_core_say_the_state(node: Node, state: str | None, er
         ("user_online_ips", query(pb.StatType.UserStat, "alice")),
     ]:
         assert type(await failure(service, handler, body)) is error
-    info = pb.BaseInfoResponse.FromString(service.info())
+    assert node.refreshes == 4
+    info = pb.BaseInfoResponse.FromString(await answer_of(service.info()))
     assert not info.started
     assert info.node_version
     assert service.system_stats() == b"sys"
@@ -103,9 +105,11 @@ async def test_a_core_that_does_not_answer(node: Node) -> None:
     assert (type(error), error.text) == (CoreUnavailableError, "failed to get stats: timed out")
 
 
-def test_info_follows_the_status(node: Node) -> None:
+async def test_info_follows_the_status(node: Node) -> None:
     service = node.service()
-    info = pb.BaseInfoResponse.FromString(service.info())
+    first = service.info()
+    assert isinstance(first, bytes)
+    info = pb.BaseInfoResponse.FromString(first)
     assert info.started
     assert info.running
     assert (info.core_version, info.node_version, info.version, info.core_type) == (
@@ -114,11 +118,31 @@ def test_info_follows_the_status(node: Node) -> None:
         "9.9.9",
         "xray",
     )
-    assert service.info() is service.info()
+    assert service.info() is first
     node.reads.status = status("recovering")
-    assert not pb.BaseInfoResponse.FromString(service.info()).started
+    assert not pb.BaseInfoResponse.FromString(await answer_of(service.info())).started
     node.reads.status = None
-    assert pb.BaseInfoResponse.FromString(service.info()).node_version == "0.3.0"
+    assert pb.BaseInfoResponse.FromString(await answer_of(service.info())).node_version == "0.3.0"
+
+
+@pytest.mark.parametrize("before", [None, status("idle"), status("starting"), status(api_error="timed out")])
+async def test_news_of_a_start_are_looked_for_before_saying_no(node: Node, before: NodeStatus | None) -> None:
+    service = node.service()
+    for handler, body, expected in [
+        ("backend_stats", b"", b"back"),
+        ("stats", query(pb.StatType.UserStat, "bob"), BOB),
+        ("user_online_ips", query(pb.StatType.UserStat, "alice"), ONLINE),
+    ]:
+        node.reads.status, node.news = before, status()
+        assert await answer_of(getattr(service, handler)(body)) == expected
+    assert node.refreshes == 3
+
+
+def test_a_running_core_is_read_without_a_look(node: Node) -> None:
+    service = node.service()
+    assert service.backend_stats() == b"back"
+    assert service.user_online_ips(query(pb.StatType.UserStat, "alice")) == ONLINE
+    assert node.refreshes == 0
 
 
 @pytest.mark.parametrize(
@@ -186,7 +210,7 @@ async def test_other_backends_and_later_methods_are_not_implemented(node: Node) 
 async def test_online(node: Node) -> None:
     service = node.service()
     body = query(pb.StatType.UserStat, "alice")
-    online = pb.OnlineStatResponse.FromString(service.user_online(body))
+    online = pb.OnlineStatResponse.FromString(await answer_of(service.user_online(body)))
     assert (online.name, online.value) == ("alice", 2)
     assert service.user_online_ips(body) == ONLINE
     error = await failure(service, "user_online", query(pb.StatType.UserStat, "carol"))
@@ -219,13 +243,10 @@ async def test_writes_hand_on_the_bytes_as_they_came(node: Node, large: bool, mo
     ]
 
 
-@pytest.mark.parametrize("handler", ["sync_users", "sync_users_chunked"])
-async def test_emails_that_differ_only_in_case_are_named(node: Node, handler: str) -> None:
+async def test_emails_that_differ_only_in_case_are_for_the_supervisor(node: Node) -> None:
     users = [pb.User(email="Alice"), pb.User(email="bob"), pb.User(email="aLice")]
     whole = pb.Users(users=users).SerializeToString()
-    body = whole if handler == "sync_users" else frame(pb.UsersChunk(users=users, last=True))
-    error = await failure(node.service(), handler, body)
-    assert type(error) is InvalidRequestError
-    assert "'Alice'" in error.text
-    assert "'aLice'" in error.text
-    assert not node.commands.calls
+    service = node.service()
+    await service.sync_users(whole)
+    await service.sync_users_chunked(frame(pb.UsersChunk(users=users, last=True)))
+    assert [call[:2] for call in node.commands.calls] == [(Kind.SYNC_USERS, whole), (Kind.SYNC_CHUNKED, whole)]

@@ -7,8 +7,9 @@ import json
 import math
 
 import pytest
-from bench.report import Figure, Row, at_least, at_most, below, none_of, number, summary, table
 from rich.console import Console
+
+from bench.report import Figure, Row, at_least, at_most, below, none_of, number, summary, table
 
 FAST = Row("GET /fast", [Figure(8000, "/s")], [Figure(10_000, "/s")], "bare", at_least(0.8, 0.8, "of the bare app"))
 SLOW = Row(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from bench.samples import percentile, share_of, turns
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bench.samples import percentile, share_of, turns
 
 samples = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1)
 

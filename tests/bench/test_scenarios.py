@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from falcon import testing
+
 from bench.bare_app import build, write_answers
 from bench.load import LoadResult, Requests, summarize
 from bench.load_process import read_requests
 from bench.registry import Bench, scenario, scenarios
 from bench.scenarios import full, sync
 from bench.servers import moved
-from falcon import testing
-
 from pgnode.demo import people
 from pgnode.wire import service_pb2 as pb
 
@@ -68,7 +69,7 @@ def test_bare_app_answers_what_was_written(tmp_path: Path) -> None:
 
 
 def test_moved_config_shares_nothing_with_the_core_it_was_made_for() -> None:
-    config = {
+    config: dict[str, Any] = {
         "api": {"tag": "api", "listen": "/a"},
         "inbounds": [{"port": 1, "tag": "x"}, {"listen": "/b", "tag": "y"}],
     }

@@ -8,12 +8,12 @@ carry no ``data:``. A caller whose Accept header names ``text/event-stream`` get
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 from pgnode.api.rest.gate import Receive
 from pgnode.api.service import LogEntry
+from pgnode.bus.tasks import end_tasks
 
 EVENT_STREAM = "text/event-stream"
 
@@ -64,26 +64,24 @@ async def _stream(
 ) -> AsyncGenerator[bytes, None]:
     yield encode(None)
     gone = asyncio.create_task(_disconnected(receive))
-    line: asyncio.Task[LogEntry] | None = None
     try:
         async with source as entries:
             while True:
                 # Sending tells nothing about a caller that has gone: only receive does, also while no line comes.
                 line = asyncio.create_task(_next(entries))
-                await asyncio.wait((gone, line), return_when=asyncio.FIRST_COMPLETED)
-                if gone.done():
-                    return
                 try:
+                    await asyncio.wait((gone, line), return_when=asyncio.FIRST_COMPLETED)
+                    if gone.done():
+                        return
                     entry = line.result()
                 except StopAsyncIteration:
                     return
+                finally:
+                    if not line.done():
+                        await end_tasks([line])
                 yield encode(entry)
     finally:
-        for task in (gone, line):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+        await end_tasks([gone])
 
 
 async def _next(entries: AsyncIterator[LogEntry]) -> LogEntry:
