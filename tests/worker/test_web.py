@@ -33,7 +33,7 @@ def error_of(answer: Response) -> dict[str, str]:
 
 
 def _route(route: str) -> tuple[str, str]:
-    """"PUT /stop" taken apart."""
+    """ "PUT /stop" taken apart."""
     method, path = route.split(" ")
     return method, path
 

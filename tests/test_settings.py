@@ -1,0 +1,104 @@
+"""Settings: names, defaults, and sentences for wrong values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pgnode.errors import SettingsError
+from pgnode.settings import Settings, load
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting from this machine's environment, and no .env file."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", "/tmp/pgn-settings")
+
+
+def test_defaults_are_those_of_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load()
+    assert (settings.service_port, settings.node_host, settings.max_body_mib) == (62050, "0.0.0.0", 64)
+    assert settings.redis_url is None
+    assert settings.bus_url == "unix:///tmp/pgn-settings/run/valkey.sock"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SERVICE_PORT", "0", "greater than or equal to 1"),
+        ("SERVICE_PORT", "http", "valid integer"),
+        ("NODE_HOST", "localhost", "IPv4 or IPv6"),
+        ("SERVICE_PROTOCOL", "carrier-pigeon", "'rest'"),
+        ("REDIS_URL", "http://x", "redis://"),
+        ("XRAY_EXECUTABLE_PATH", "/nowhere/xray", "executable"),
+        ("XRAY_ASSETS_PATH", "/nowhere", "existing folder"),
+        ("GUNICORN_CONF", "/nowhere.py", "existing file"),
+        ("MAX_BODY_MIB", "0", "greater than or equal to 1"),
+        ("STATS_UPDATE_INTERVAL_SECONDS", "never", "valid number"),
+        ("REDIS_PREFIX", "a b", "without blanks"),
+        ("DEBUG", "perhaps", "boolean"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value).startswith(f"{name}=")
+    assert words in str(caught.value)
+
+
+def test_an_api_key_that_is_no_uuid_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "correct horse battery staple")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert "UUID" in str(caught.value)
+    assert "battery" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spelled", ["{5783A3E7-E373-51CD-8642-C83782B807C5}", "5783a3e7e37351cd8642c83782b807c5"])
+def test_an_api_key_in_any_spelling(monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
+    monkeypatch.setenv("API_KEY", spelled)
+    assert load().api_key == "5783a3e7-e373-51cd-8642-c83782b807c5"
+
+
+def test_an_empty_api_key_is_no_key_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "")
+    assert load().api_key is None, "then the node makes one"
+
+
+def test_the_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SERVICE_PORT=1234\nWEB_CONCURRENCY=7\n")
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    settings = load()
+    assert (settings.service_port, settings.web_concurrency) == (1234, 3)
+
+
+def test_openssls_list_of_authorities_is_no_certificate_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+    assert load().ssl_cert_file is None
+
+
+def test_a_key_without_a_certificate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_KEY_FILE", "/x/key.pem")
+    with pytest.raises(SettingsError, match="SSL_CERT_FILE is not set but SSL_KEY_FILE is"):
+        load()
+
+
+def test_a_pair_has_to_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    monkeypatch.setenv("SSL_KEY_FILE", str(tmp_path / "key.pem"))
+    with pytest.raises(SettingsError, match=r"SSL_KEY_FILE=.*no such file"):
+        load()
+
+
+def test_a_folder_too_deep_for_unix_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIR", "/" + "deep/" * 30)
+    with pytest.raises(SettingsError, match="too long"):
+        load()
