@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -20,6 +21,8 @@ def main() -> None:
 @main.command()
 def run() -> None:
     """Run the node in the foreground, until SIGTERM or Ctrl-C."""
+    # The gRPC library's hooks around fork are of no use here (every process of ours is spawned) and print about it.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from pgnode.supervisor.main import run as run_node  # noqa: PLC0415 - the demo and --help need none of it
 
     try:

@@ -42,7 +42,8 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
         if settings.api_key is None
         else f'curl --cacert {settings.cert_file} -H "x-api-key: $API_KEY" https://{shown_host}:{settings.service_port}/info',
     )
-    table.add_row("", "or add the node to a panel with this address, port, key and certificate; Ctrl-C ends it")
+    table.add_row("", "or add the node to a panel with this address, port, key and certificate")
+    table.add_row("", "or see it work without a panel: pgnode demo. Ctrl-C ends the node")
     console = Console(soft_wrap=False, highlight=False, markup=False)
     console.print(Panel(table, title=f"pgnode {__version__} is ready", title_align="left", expand=False))
 

@@ -37,7 +37,7 @@ from pgnode.supervisor.states import State
 from pgnode.supervisor.store import Store
 from pgnode.supervisor.traffic import Traffic, read_online
 from pgnode.xray.api import CoreApiError
-from pgnode.xray.core import Core, EmbeddedCore, ExecutableCore
+from pgnode.xray.core import Core, EmbeddedCore, ExecutableCore, end_tracker
 
 log = structlog.get_logger(__name__)
 
@@ -194,6 +194,7 @@ class Supervisor:
         finally:
             await end_tasks([again, ending])
             self._kill_all()
+            end_tracker()
 
     async def _end_in_order(self) -> None:
         await self._web.stop()

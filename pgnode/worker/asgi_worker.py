@@ -30,11 +30,12 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
         super().connection_made(transport)
         self._arm_header_timer()
 
-    def data_received(self, data: bytes) -> None:
-        # The first bytes of a further request on the connection: from now on its headers have to come, too.
-        if self._header_timer is None and self._awaiting_request and not self._request_ready.is_set():
+    def _feed_callback_parser(self, data: bytes) -> Any:
+        # Bytes of a further request, as they come or from the same packet as the one before: the rest of its headers
+        # has to come in time, too.
+        if self._header_timer is None and not self._request_ready.is_set():
             self._arm_header_timer()
-        super().data_received(data)
+        return super()._feed_callback_parser(data)
 
     def _on_headers_complete(self) -> Any:
         if self._header_timer is not None:

@@ -37,6 +37,8 @@ class _Viewer:
         self._lines: deque[Line] = deque()
         self._dropped = 0
         self._wake = asyncio.Event()
+        #: Last entry of the replay: nothing up to it comes again, however far the reader of the stream lags behind.
+        self._replayed_to = (0, 0)
 
     def put(self, lines: list[Line]) -> None:
         self._lines.extend(lines)
@@ -47,9 +49,14 @@ class _Viewer:
 
     def joined(self, last: str, replay: list[bytes]) -> None:
         """The replay reaches up to the entry ``last``: what came meanwhile and is not in it follows."""
-        held = [line for line in self._lines if entry_order(line[0]) > entry_order(last)]
+        self._replayed_to = entry_order(last)
+        held = [line for line in self._lines if entry_order(line[0]) > self._replayed_to]
         self._lines.clear()
         self.put([*((last, line) for line in replay), *held])
+
+    def wants(self, entry_id: str) -> bool:
+        """Whether this entry comes after the replay."""
+        return entry_order(entry_id) > self._replayed_to
 
     async def lines(self) -> AsyncIterator[Line | None]:
         while True:
@@ -81,6 +88,8 @@ class LogHub:
         self._replay_lines = replay_lines
         self._viewers: set[_Viewer] = set()
         self._follower: asyncio.Task[None] | None = None
+        #: Replays are fetched one after the other: thousands may join at once, and connections are few.
+        self._fetching = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"LogHub({len(self._viewers)} viewers)"
@@ -110,7 +119,8 @@ class LogHub:
 
     async def _tail(self) -> tuple[str, list[bytes]]:
         try:
-            return await self._reader.tail(self._replay_lines)
+            async with self._fetching:
+                return await self._reader.tail(self._replay_lines)
         except BUS_ERRORS as error:
             log.warning("no replay of log lines", error=str(error))
             # Entries that are already there are not replayed later: the stream is read from now on.
@@ -120,4 +130,5 @@ class LogHub:
         async for entry_id, lines in self._reader.follow(after):
             batch = [(entry_id, line) for line in lines]
             for viewer in self._viewers:
-                viewer.put(batch)
+                if viewer.wants(entry_id):
+                    viewer.put(batch)

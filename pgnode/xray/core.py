@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import multiprocess
+import multiprocess.resource_tracker
 
 from pgnode.errors import StartFailedError
 from pgnode.xray import embedded
@@ -360,6 +361,11 @@ class _PopenChild:
 
     def exit_code(self) -> int | None:
         return self._process.poll()
+
+
+def end_tracker() -> None:
+    """End the helper process that ``multiprocess`` keeps while this process spawns: it would outlive us by a moment."""
+    multiprocess.resource_tracker._resource_tracker._stop()
 
 
 _main_lock = threading.Lock()

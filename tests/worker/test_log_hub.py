@@ -1,0 +1,144 @@
+"""Lines between replay and follow: in order, none missing, none twice, however far the one reader lags behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from pgnode.bus.keys import Keys
+from pgnode.worker.log_hub import QUEUE_LINES, LogHub
+
+REPLAY_LINES = 3
+
+
+class FakeReader:
+    """A stream of entries "1-0", "2-0", … of one line each; the follower sees one when the test lets it."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        self.away = False
+        self.tails_at_once = 0
+        self._tails = 0
+        self._released = asyncio.Semaphore(0)
+
+    async def close(self) -> None:
+        pass
+
+    def write(self, lines: int) -> None:
+        self.written += lines
+
+    def release(self, lines: int) -> None:
+        for _ in range(lines):
+            self._released.release()
+
+    async def tail(self, lines: int) -> tuple[str, list[bytes]]:
+        self._tails += 1
+        self.tails_at_once = max(self.tails_at_once, self._tails)
+        try:
+            await asyncio.sleep(0)
+            if self.away:
+                raise RedisConnectionError("away")
+            first = max(0, self.written - lines)
+            return f"{self.written}-0", [b"%d" % (number + 1) for number in range(first, self.written)]
+        finally:
+            self._tails -= 1
+
+    async def follow(self, after: str) -> AsyncIterator[tuple[str, list[bytes]]]:
+        at = int(after.partition("-")[0])
+        while True:
+            await self._released.acquire()
+            at += 1
+            yield f"{at}-0", [b"%d" % at]
+
+
+def hub_on(reader: FakeReader) -> LogHub:
+    hub = LogHub("unix:///nowhere", Keys("test"), replay_lines=REPLAY_LINES)
+    hub._reader = reader  # type: ignore[assignment]
+    return hub
+
+
+async def take(entries: AsyncIterator[Any], count: int) -> list[str]:
+    lines: list[str] = []
+    async with asyncio.timeout(5):
+        while len(lines) < count:
+            entry = await anext(entries)
+            if entry is not None:
+                lines.append(entry[1].decode())
+    return lines
+
+
+def numbers(first: int, last: int) -> list[str]:
+    return [str(number) for number in range(first, last + 1)]
+
+
+async def test_a_viewer_gets_the_last_lines_and_what_follows() -> None:
+    reader = FakeReader()
+    reader.write(10)
+    hub = hub_on(reader)
+    async with hub.watch() as entries:
+        reader.write(2)
+        reader.release(2)
+        assert await take(entries, REPLAY_LINES + 2) == numbers(8, 12)
+    await hub.close()
+
+
+async def test_who_joins_while_the_reader_lags_behind_gets_nothing_twice() -> None:
+    reader = FakeReader()
+    reader.write(10)
+    hub = hub_on(reader)
+    async with hub.watch() as first:
+        reader.write(90)  # of which the reader has seen none yet
+        async with hub.watch() as second:
+            assert await take(second, REPLAY_LINES) == numbers(98, 100)
+            reader.release(90)
+            reader.write(5)
+            reader.release(5)
+            assert await take(second, 5) == numbers(101, 105)
+            assert await take(first, REPLAY_LINES + 95) == numbers(8, 105)
+    await hub.close()
+
+
+async def test_without_the_store_a_viewer_waits_for_lines() -> None:
+    reader = FakeReader()
+    reader.away = True
+    hub = hub_on(reader)
+    async with hub.watch() as entries:
+        line = asyncio.ensure_future(take(entries, 1))
+        reader.release(1)
+        assert len(await line) == 1
+    await hub.close()
+
+
+async def test_a_viewer_that_does_not_read_loses_the_oldest_lines_and_is_told() -> None:
+    reader = FakeReader()
+    hub = hub_on(reader)
+    async with hub.watch() as sleeper, hub.watch() as awake:
+        total = QUEUE_LINES + 7
+        taken = asyncio.ensure_future(take(awake, total))
+        for _ in range(total):
+            reader.release(1)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert await taken == numbers(1, total)
+        notice, *rest = await take(sleeper, 1 + QUEUE_LINES)
+        assert "7 lines dropped" in notice
+        assert rest == numbers(8, total)
+    await hub.close()
+
+
+async def test_many_who_join_at_once_do_not_use_up_the_readers_connections() -> None:
+    reader = FakeReader()
+    reader.write(10)
+    hub = hub_on(reader)
+
+    async def watch() -> list[str]:
+        async with hub.watch() as entries:
+            return await take(entries, REPLAY_LINES)
+
+    assert await asyncio.gather(*(watch() for _ in range(20))) == [numbers(8, 10)] * 20
+    # One connection of the two is taken by the follower.
+    assert reader.tails_at_once == 1
+    await hub.close()
