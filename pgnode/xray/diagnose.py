@@ -89,6 +89,23 @@ _LEAST_SETTINGS: Final[dict[str, dict[str, Any]]] = {
 _SECRET_FIELDS: Final = frozenset({"settings", "streamSettings", "tlsSettings", "realitySettings"})
 
 
+#: What may be shown also out of these.
+_HARMLESS_FIELDS: Final = frozenset(
+    {
+        "domainStrategy",
+        "network",
+        "security",
+        "flow",
+        "method",
+        "decryption",
+        "encryption",
+        "fingerprint",
+        "port",
+        "level",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """One piece of a config: an entry of a list (``section`` dotted: "routing.rules") or a whole section (index -1)."""
@@ -397,7 +414,9 @@ def _dotted(path: Iterable[str | int]) -> str:
 def _value_at(value: Any, path: Sequence[str | int]) -> str:
     """The refused value itself where it says something and cannot be a secret."""
     found = _at(value, path)
-    if isinstance(found, dict | list) or _SECRET_FIELDS & set(path[:-1]):
+    if isinstance(found, dict | list):
+        return ""
+    if _SECRET_FIELDS & set(path[:-1]) and path[-1] not in _HARMLESS_FIELDS:
         return ""
     return f" {_short(found)}"
 
