@@ -101,7 +101,7 @@ def damage(document: dict[str, Any], path: tuple[str | int, ...], value: object)
         (
             ("outbounds", 0, "settings", "domainStrategy"),
             5,
-            "outbound 'DIRECT' (freedom): settings.domainStrategy is refused",
+            "outbound 'DIRECT' (freedom): settings.domainStrategy 5 is refused",
         ),
         (("routing", "rules", 3), {"port": "1"}, "routing rule #4 has neither outboundTag nor balancerTag"),
         (
