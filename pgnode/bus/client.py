@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pgnode.bus.commands import Kind, Reply, new_id
 from pgnode.bus.connection import BUS_ERRORS, connect, stream_entries
@@ -25,8 +26,9 @@ log = structlog.get_logger(__name__)
 #: Commands sent in one round trip at most.
 GROUP_MAX = 512
 
-#: How long one look for replies blocks in Redis.
-BLOCK_MS = 5000
+#: How long one look for replies blocks in Redis. With the client's own limit on top, a Redis that hangs is noticed
+#: within three seconds.
+BLOCK_MS = 700
 
 #: Callers whose replies cannot come because Redis is away are told after this time.
 AWAY_SECONDS = 2.0
@@ -55,7 +57,7 @@ class CommandClient:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._sender: Redis = connect(url, connections=2)
-        self._receiver: Redis = connect(url, timeout_seconds=BLOCK_MS / 1000 + 2, connections=1)
+        self._receiver: Redis = connect(url, timeout_seconds=BLOCK_MS / 1000 + 1.8, connections=1)
 
     def __repr__(self) -> str:
         return f"CommandClient({self._worker}, {len(self._pending)} waiting)"
@@ -139,7 +141,8 @@ class CommandClient:
                 if away_since is None:
                     away_since = loop.time()
                     log.warning("replies not reachable", error=str(error))
-                if loop.time() - away_since >= AWAY_SECONDS:
+                hangs = isinstance(error, TimeoutError | RedisTimeoutError)
+                if hangs or loop.time() - away_since >= AWAY_SECONDS:
                     self._fail_all(BusUnavailableError("the node's store is not reachable, try again"))
                 with contextlib.suppress(*BUS_ERRORS):
                     await self._receiver.connection_pool.disconnect()

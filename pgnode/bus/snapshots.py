@@ -132,6 +132,8 @@ class SnapshotReader:
         self._client: Redis = connect(url, connections=2)
         self._listener: Redis = connect(url, timeout_seconds=LOOK_SECONDS + 2, connections=1)
         self._task: asyncio.Task[None] | None = None
+        #: One look at a time: a slower, older answer must not win over a newer one.
+        self._looking = asyncio.Lock()
         #: Monotonic time of the last complete look at the keys, None before the first.
         self.looked_at: float | None = None
 
@@ -152,6 +154,10 @@ class SnapshotReader:
 
     async def look(self, names: tuple[str, ...] = ALL) -> None:
         """Read the revisions of ``names`` and the bodies of those that are new. Raises BUS_ERRORS."""
+        async with self._looking:
+            await self._look(names)
+
+    async def _look(self, names: tuple[str, ...]) -> None:
         pipe = self._client.pipeline(transaction=False)
         for name in names:
             pipe.hget(self._keys.snapshot(name), "rev")

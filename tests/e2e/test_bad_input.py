@@ -200,7 +200,7 @@ def with_bad_settings(config: dict[str, Any]) -> str:
         (without_inbounds, ["inbound"]),
         (with_unknown_protocol, ["quux"]),
         (with_missing_geo_file, ["geoip.dat"]),
-        (with_bad_settings, ["Sideways"]),
+        (with_bad_settings, ["DIRECT", "domainStrategy"]),
     ],
     ids=["no JSON", "a list", "empty", "no inbounds", "protocol", "geo file", "settings"],
 )

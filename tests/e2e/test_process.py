@@ -60,7 +60,7 @@ async def test_a_first_run_makes_what_it_needs_and_ctrl_c_ends_all_of_it(fresh: 
     files = [path for path in fresh.state_dir.rglob("*") if path.is_file()]
     assert {mode(path) & 0o077 for path in files} == {0}, [(path, oct(mode(path))) for path in files]
     assert len(fresh.ca_file.read_text()) < 2048
-    for text in (str(fresh.port), str(fresh.ca_file), "demo"):
+    for text in (str(fresh.port), str(fresh.ca_file), "Try next"):
         assert text in fresh.output_text
 
     config = people.config([people.inbound("VLESS", "vless")])

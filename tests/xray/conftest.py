@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -42,19 +41,6 @@ def core(request: pytest.FixtureRequest) -> Core:
     if request.param == "embedded":
         return EmbeddedCore()
     return ExecutableCore(request.getfixturevalue("xray_executable"))
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free for TCP and UDP."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def api_part(run_dir: Path) -> dict[str, Any]:

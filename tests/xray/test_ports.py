@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pgnode.demo.people import free_port
 from pgnode.errors import StartFailedError
 from pgnode.xray.inbounds import InboundSpec, read_ports
 from pgnode.xray.ports import Listener, check_ports, check_ports_in_thread, listeners
@@ -34,7 +35,8 @@ def holder(kind: int, address: str = "127.0.0.1", family: int = socket.AF_INET) 
     held = socket.socket(family, kind)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    held.bind((address, 0))
+    # Not one of the kernel's own choice: by the time it is free again, some connection may have got it.
+    held.bind((address, free_port()))
     if kind == socket.SOCK_STREAM:
         held.listen()
     return held
