@@ -1,7 +1,7 @@
-"""Gunicorn's ``asgi`` worker with what it lacks: time limits for headers and handshakes, and JSON for its own errors.
+"""Gunicorn's ``asgi`` worker with what it lacks: a time limit for headers, patience with quick callers, JSON for its own errors.
 
-Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request; and it answers a request
-that it cannot parse with a page of HTML.
+Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request; it answers a request that
+it cannot parse with a page of HTML; and it drops a large request that comes before it has put the one before it away.
 """
 
 from __future__ import annotations
@@ -12,11 +12,49 @@ from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
+from gunicorn_h1c import H1CProtocol
 
 #: Seconds until a request's headers must be complete; set from the settings before the first connection.
 HEADER_TIMEOUT_SECONDS = 15.0
 
 _CODES = {400: "INVALID_ARGUMENT", 414: "INVALID_ARGUMENT", 431: "INVALID_ARGUMENT", 501: "UNIMPLEMENTED"}
+
+
+#: Bytes given to the parser at once: less than the 64 KiB that it keeps of what follows a complete request.
+FEED_BYTES = 32 * 1024
+
+
+class PatientParser(H1CProtocol):  # type: ignore[misc]
+    """The parser, with room for a request that comes while the one before it is not put away yet.
+
+    An answer is on its way some turns of the event loop before Gunicorn resets the parser. A caller that sends its next
+    request right then finds the parser complete, which keeps 64 KiB of it; Gunicorn closes the connection of a caller
+    whose request was longer, without an answer (gunicorn_h1c 0.6.10, ``remaining_truncated``).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tail = b""
+
+    def feed(self, data: bytes) -> None:
+        for at in range(0, len(data), FEED_BYTES):
+            if self.is_complete:
+                self._tail += data[at:]
+                return
+            super().feed(data[at : at + FEED_BYTES] if len(data) > FEED_BYTES else data)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits for :meth:`reset`, apart from the parser's own part."""
+        return len(self._tail)
+
+    def remaining(self) -> bytes:
+        kept: bytes = super().remaining()
+        return kept + self._tail if self._tail else kept
+
+    def reset(self) -> None:
+        self._tail = b""
+        super().reset()
 
 
 class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
@@ -36,6 +74,12 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
         if self._header_timer is None and not self._request_ready.is_set():
             self._arm_header_timer()
         return super()._feed_callback_parser(data)
+
+    def _http1_buffered(self) -> int:
+        # Counted so that Gunicorn stops reading from a connection of which too much waits.
+        held: int = super()._http1_buffered()
+        parser = self._callback_parser
+        return held + parser.waiting_bytes if isinstance(parser, PatientParser) else held
 
     def _on_headers_complete(self) -> Any:
         if self._header_timer is not None:
@@ -78,6 +122,7 @@ class NodeWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         # Looked up through the subclass, its findings would be kept where the base class does not look for them.
         ASGIProtocol._check_h1c_protocol_available()
+        ASGIProtocol._h1c_protocol_class = PatientParser
         # Where the worker looks up the class of its connections.
         gasgi.ASGIProtocol = NodeProtocol
         super().init_process()

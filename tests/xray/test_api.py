@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgnode.demo.people import free_port
 from pgnode.xray import api as api_module
 from pgnode.xray.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, SwapFailedError, classify, with_users
 from pgnode.xray.core import EmbeddedCore
@@ -38,7 +39,7 @@ from pgnode.xray.proto import (
     vmess_pb2,
 )
 from tests.support.polling import eventually
-from tests.xray.conftest import DEADLINE_SECONDS, StartCore, api_part, free_port
+from tests.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
 
 WIDE = json.loads((Path(__file__).parents[1] / "samples" / "wide.json").read_text())
 SERVER_KEY = "AAECAwQFBgcICQoLDA0ODw=="

@@ -19,11 +19,12 @@ from typing import Any
 import psutil
 import pytest
 
+from pgnode.demo.people import free_port
 from pgnode.errors import StartFailedError
 from pgnode.xray.api import CoreApi
 from pgnode.xray.core import FIFO_NAME, RECORD_NAME, Core, EmbeddedCore, ExecutableCore, adopt
 from tests.support.polling import eventually
-from tests.xray.conftest import DEADLINE_SECONDS, StartCore, api_part, free_port, handles_sigterm
+from tests.xray.conftest import DEADLINE_SECONDS, StartCore, api_part, handles_sigterm
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
