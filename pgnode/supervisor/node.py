@@ -56,6 +56,9 @@ SLICE = 500
 #: Pause before Redis is tried again.
 BUS_PAUSE_SECONDS = 0.1
 
+#: What a caller is told of an error that nobody expected.
+INTERNAL_TEXT = "internal error while doing this call; the node's log has the details"
+
 #: What the caller of a command is told that waited until nobody waited for it.
 NOT_BEGUN = "the call waited too long and was not begun"
 
@@ -284,8 +287,18 @@ class Node:
             work = self._start(command) if command.kind is Kind.START else self._stop()
             answers.append((command, await self._guarded(command, work)))
         elif live:
-            answers += await self._sync(live)
+            answers += await self._guarded_sync(live)
         return answers
+
+    async def _guarded_sync(self, commands: Sequence[Command]) -> list[tuple[Command, Reply]]:
+        """A fault in one batch ends that batch, not the node: it would be delivered to the next one again."""
+        try:
+            return await self._sync(commands)
+        except Exception:
+            log.exception("changes of users failed", commands=[repr(command) for command in commands[:5]])
+            # What was taken in is desired from now on; whatever the core has of it is looked at again.
+            self.users.core_uncertain(self.users.differing(self.users.all_known()))
+            return [(command, Reply(error=InternalError(INTERNAL_TEXT))) for command in commands]
 
     async def _guarded(self, command: Command, work: Coroutine[Any, Any, bytes]) -> Reply:
         try:
@@ -294,7 +307,7 @@ class Node:
             return Reply(error=error)
         except Exception:
             log.exception("command failed", command=repr(command))
-            return Reply(error=InternalError("internal error while doing this call; the node's log has the details"))
+            return Reply(error=InternalError(INTERNAL_TEXT))
 
     async def _commit(self, answers: Sequence[tuple[Command, Reply]]) -> bool:
         """Store what changed and answer, in one transaction; returns whether that was done."""
@@ -408,10 +421,12 @@ class Node:
             await self._check(new)
             # From here on something that runs is touched.
             previous = dict(self.users.items())
+            # A config that did not stay up is nothing to come back to.
+            fallback = old if self.state is not State.FAILED else None
             self._go(Event.START_REQUESTED)
             refusals = await self._replace_users(users, new)
             self._policy.reset()
-            await self._replace_core(old, new, previous)
+            await self._replace_core(fallback, new, previous)
         self._backend_unstored = True
         if refusals:
             log.warning("start: users left out", count=len(refusals), first=str(refusals[0]))
@@ -434,8 +449,7 @@ class Node:
         except NodeError as error:
             self.users = _table_of(previous, self.users)
             self._backend = old
-            if old is None or not was_running:
-                self._backend = None
+            if old is None:
                 self._go(Event.START_FAILED)
                 self._backend_unstored = True
                 raise
