@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import structlog
 
+from pgnode.bus.tasks import end_tasks
 from pgnode.errors import ChildFailedError
 from pgnode.supervisor.restart import GiveUp, RestartPolicy
 
@@ -97,10 +98,7 @@ class Child:
                 await self.stop()
             raise ChildFailedError("\n".join([reason, *self._tail]))
         finally:
-            for task in (ended, ready):
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await ready
+            await end_tasks([ended, ready])
 
     async def keep(self) -> None:
         """Bring it back whenever it dies, until cancelled; raises ChildFailedError when it does not stay up."""

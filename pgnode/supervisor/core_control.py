@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from pgnode.bus.tasks import end_tasks
 from pgnode.errors import CoreUnavailableError, StartFailedError
 from pgnode.settings import Settings
 from pgnode.supervisor.log_pump import LogPump
@@ -150,9 +151,7 @@ class CoreControl:
             except CoreApiError as error:
                 raise StartFailedError(f"the core's API does not answer: {error}") from None
         finally:
-            ended.cancel()
-            ready.cancel()
-            await asyncio.gather(ended, ready, return_exceptions=True)
+            await end_tasks([ended, ready])
 
     async def adopt(self) -> RunningCore | None:
         """Take over a core that an earlier supervisor left running; None when there is none. Its users are not known."""

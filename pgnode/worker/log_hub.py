@@ -114,8 +114,8 @@ class LogHub:
         finally:
             self._viewers.discard(viewer)
             if not self._viewers and self._follower is not None:
-                self._follower.cancel()
-                self._follower = None
+                follower, self._follower = self._follower, None
+                await end_tasks([follower])
 
     async def _tail(self) -> tuple[str, list[bytes]]:
         try:

@@ -33,6 +33,7 @@ from pgnode.bus.snapshots import (
     NodeStatus,
     SnapshotWriter,
 )
+from pgnode.bus.tasks import end_tasks
 from pgnode.demo.panel import Auth, NoAnswerError, PanelClient
 from pgnode.demo.people import free_port
 from pgnode.settings import Settings, load
@@ -88,8 +89,7 @@ class StubSupervisor:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
         await self._server.close()
         await self._redis.aclose()
 
