@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from pgnode.bus import snapshots
 from pgnode.bus.commands import Kind
-from pgnode.bus.indexed import IndexedBlock
+from pgnode.bus.indexed import IndexedBlock, name_hash
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.errors import (
     BusUnavailableError,
@@ -90,6 +90,7 @@ class _StatQuery(NamedTuple):
     type: int
     name: str
     reset: bool
+    hashed: int
 
 
 #: Snapshot that answers a type of statistics, and whether the answer is one named piece of it.
@@ -183,7 +184,7 @@ class NodeService:
 
         def answer() -> bytes:
             block = self._block(name)
-            return (block.get(query.name) or b"") if single else block.body
+            return (block.find(query.hashed) or b"") if single else block.body
 
         return answer() if self._core_answers() else self._after_refresh(answer)
 
@@ -310,7 +311,7 @@ class NodeService:
         query = self._queries.get(body)
         if query is None:
             request = _decode(pb.StatRequest, body)
-            query = _StatQuery(int(request.type), request.name, request.reset)
+            query = _StatQuery(int(request.type), request.name, request.reset, name_hash(request.name))
             if len(body) <= _REQUEST_BYTES_MAX:
                 if len(self._queries) >= _REQUESTS_MAX:
                     self._queries.clear()

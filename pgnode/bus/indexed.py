@@ -67,7 +67,10 @@ class IndexedBlock:
 
     def get(self, name: str) -> bytes | None:
         """The bytes under ``name``, None where there are none."""
-        hashed = name_hash(name)
+        return self.find(name_hash(name))
+
+    def find(self, hashed: int) -> bytes | None:
+        """:meth:`get`, by the name's hash."""
         at = bisect_left(self._hashes, hashed)
         if at == len(self._hashes) or self._hashes[at] != hashed:
             return None

@@ -37,11 +37,14 @@ class PatientParser(H1CProtocol):  # type: ignore[misc]
         self._tail = b""
 
     def feed(self, data: bytes) -> None:
+        if len(data) <= FEED_BYTES and not self.is_complete:
+            super().feed(data)
+            return
         for at in range(0, len(data), FEED_BYTES):
             if self.is_complete:
                 self._tail += data[at:]
                 return
-            super().feed(data[at : at + FEED_BYTES] if len(data) > FEED_BYTES else data)
+            super().feed(data[at : at + FEED_BYTES])
 
     @property
     def waiting_bytes(self) -> int:
@@ -69,11 +72,12 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
         self._arm_header_timer()
 
     def _feed_callback_parser(self, data: bytes) -> Any:
-        # Bytes of a further request, as they come or from the same packet as the one before: the rest of its headers
-        # has to come in time, too.
-        if self._header_timer is None and not self._request_ready.is_set():
+        goes_on = super()._feed_callback_parser(data)
+        # The first bytes of a further request, as they come or from the same packet as the one before: the rest of its
+        # headers has to come in time, too. Nearly always they are complete by now, and no timer is needed.
+        if goes_on and self._header_timer is None and not self._request_ready.is_set():
             self._arm_header_timer()
-        return super()._feed_callback_parser(data)
+        return goes_on
 
     def _http1_buffered(self) -> int:
         # Counted so that Gunicorn stops reading from a connection of which too much waits.

@@ -12,10 +12,12 @@ caller gets to read it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import json
+import types
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from pgnode.api.methods import Method
@@ -32,6 +34,7 @@ BODY = "pgnode.body"
 RECEIVE = "pgnode.receive"
 
 CONTENT_TYPE = "application/x-protobuf"
+_CONTENT_TYPE = CONTENT_TYPE.encode()
 
 #: Seconds for which the rest of a refused body is read and thrown away. A connection closed with unread bytes in it is
 #: reset, and a reset may overtake the answer (RFC 9112, section 9.6).
@@ -139,12 +142,18 @@ class Gate:
             return b""
         if announced is not None and announced > self._max_bytes:
             raise self._too_large(f"{announced} bytes")
+        # Nearly always the whole body is there already: no timer is set up for it.
+        event, waiting = _step(receive)
+        if event is not None and not event.get("more_body", False) and len(event.get("body", b"")) == announced:
+            whole: bytes = event["body"]
+            return whole
         parts: list[bytes] = []
         size = 0
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 while True:
-                    event = await receive()
+                    if event is None:
+                        event = await waiting
                     if event["type"] != "http.request":
                         raise InvalidRequestError(
                             f"the body was cut short after {size} bytes"
@@ -158,6 +167,7 @@ class Gate:
                             raise self._too_large(f"more than {self._max_bytes} bytes")
                     if not event.get("more_body", False):
                         break
+                    event, waiting = None, receive()
         except TimeoutError:
             raise InvalidRequestError(f"the body did not arrive within {self._timeout_seconds:g} s") from None
         if announced is not None and size != announced:
@@ -166,6 +176,35 @@ class Gate:
 
     def _too_large(self, what: str) -> TooLargeError:
         return TooLargeError(f"the body has {what}, allowed are {self._max_bytes}: raise MAX_BODY_MIB")
+
+
+def _step(receive: Receive) -> tuple[Event | None, Awaitable[Event]]:
+    """The next event if it is there already; else None, and what to await for it."""
+    receiving = receive()
+    if not isinstance(receiving, Coroutine):
+        return None, receiving
+    try:
+        pending = receiving.send(None)
+    except StopIteration as done:
+        return done.value, receiving
+    return None, _resumed(receiving, pending)
+
+
+@types.coroutine
+def _resumed(coroutine: Coroutine[Any, Any, Event], pending: Any) -> Generator[Any, Any, Event]:
+    """Go on awaiting a coroutine that was stepped once and waits for ``pending``."""
+    while True:
+        try:
+            sent = yield pending
+        except BaseException as error:  # cancellations and errors are the coroutine's to see
+            step = functools.partial(coroutine.throw, error)
+        else:
+            step = functools.partial(coroutine.send, sent)
+        try:
+            pending = step()
+        except StopIteration as done:
+            event: Event = done.value
+            return event
 
 
 def error_body(error: NodeError) -> bytes:
@@ -188,7 +227,11 @@ def _check_framing(scope: Scope, length: bytes | None, coding: bytes | None) -> 
 
 def _check_content_type(value: bytes | None) -> None:
     """Raise InvalidRequestError for another type than the node's; none at all is fine, parameters do not matter."""
-    if value is not None and value.partition(b";")[0].strip().lower() not in (CONTENT_TYPE.encode(), b""):
+    if (
+        value is not None
+        and value != _CONTENT_TYPE
+        and value.partition(b";")[0].strip().lower() not in (_CONTENT_TYPE, b"")
+    ):
         raise InvalidRequestError(f"wrong Content-Type {value.decode('latin-1')!r}: send {CONTENT_TYPE}")
 
 
