@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import socket
@@ -120,6 +121,9 @@ class Application:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         self._serve = self._worker.serve
+        # What is loaded by now stays: the collector need not walk it again and again while requests are answered.
+        gc.collect()
+        gc.freeze()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._worker.close()
