@@ -52,8 +52,11 @@ class Ledger:
         """Book a reading of the core's counters; ``run`` tells one core from the next. Returns the names that moved."""
         if run != self._run:
             self._run = run
-            for earlier in self._entries.values():
-                earlier.seen = 0
+            for name, earlier in self._entries.items():
+                if earlier.seen:
+                    earlier.seen = 0
+                    # The store has to know, too: what it holds is read as belonging to the run that it names.
+                    self._unstored.add(name)
         changed = set()
         entries = self._entries
         for name, value in counters:
