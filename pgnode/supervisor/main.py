@@ -18,6 +18,7 @@ import structlog
 import uvloop
 
 from pgnode.bus import indexed
+from pgnode.bus.commands import Command, Kind
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.server import CommandServer
@@ -28,7 +29,9 @@ from pgnode.settings import Settings, shorten
 from pgnode.supervisor import identity, valkey, web
 from pgnode.supervisor.banner import banner
 from pgnode.supervisor.children import Child, Records
+from pgnode.supervisor.commands import Commands
 from pgnode.supervisor.core_control import CoreControl
+from pgnode.supervisor.keeper import Keeper
 from pgnode.supervisor.log_pump import LogPump
 from pgnode.supervisor.logs import set_up_logging
 from pgnode.supervisor.node import Node
@@ -68,21 +71,26 @@ class Supervisor:
             self._redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size
         )
         self._records = Records(settings.run_dir / "children.json")
-        self._traffic = Traffic()
+        self._traffic = Traffic(self._store)
         self._core_kind: Core = (
             EmbeddedCore(settings.assets_dir)
             if settings.xray_executable_path is None
             else ExecutableCore(settings.xray_executable_path, settings.assets_dir)
         )
         self._core = CoreControl(settings, self._core_kind, self._pump)
+        keeper = Keeper(self._store, self._server, self._snapshots)
+        keeper.books.append(self._traffic)
         self.node = Node(
             settings,
             core=self._core,
             store=self._store,
-            server=self._server,
+            keeper=keeper,
             snapshots=self._snapshots,
             traffic=self._traffic,
         )
+        self._commands = Commands(self._server, keeper, self.node.turn)
+        self.node.serve(self._commands)
+        self._commands.queries[Kind.TAKE_STATS] = self._take_stats
         self._valkey = (
             Child(
                 "valkey",
@@ -143,8 +151,8 @@ class Supervisor:
         await self._publish({ONLINE: indexed.EMPTY, **self._traffic.blocks()})
         await self._web.start()
         tasks = [
-            self._task("commands", self.node.read_commands),
-            self._task("queries", self.node.answer_queries),
+            self._task("commands", self._commands.read),
+            self._task("queries", self._commands.answer_queries),
             self._task("logs", self._pump.run),
             self._task("health", self._health_loop),
             self._task("statistics", self._stats_loop),
@@ -155,7 +163,7 @@ class Supervisor:
             tasks.append(self._task("valkey", self._valkey.keep))
         # Changes wait until the state of before is back.
         await restored
-        tasks.append(self._task("changes", self.node.write))
+        tasks.append(self._task("changes", self._commands.write))
         sys.stderr.flush()
         banner(settings, who, core=str(self._core_kind), version=self.node.core_version, users=len(stored.users))
         return tasks
@@ -231,6 +239,10 @@ class Supervisor:
                 "or unset it for a Valkey of the node's own"
             ) from None
 
+    async def _take_stats(self, command: Command) -> bytes:
+        self.node.require_running()
+        return await self._traffic.take_stats(command.body, self._core.api, self._core.run_id)
+
     # --- loops over figures -------------------------------------------------------------------------------------
 
     async def _health_loop(self) -> None:
@@ -266,18 +278,18 @@ class Supervisor:
 
     async def _store_traffic(self) -> None:
         """Store what of the ledger changed, and publish the statistics that changed with it. Raises BUS_ERRORS."""
-        entries = self._traffic.ledger.take_unstored()
-        blocks = self._traffic.blocks()
-        if not entries and not blocks:
-            return
         pipe = self._store.pipeline()
-        self._store.put_ledger(pipe, entries)
+        undo = self._traffic.stage(pipe)
+        blocks = self._traffic.blocks()
+        if undo is None and not blocks:
+            return
         for name, body in blocks.items():
             self._snapshots.put(pipe, name, body)
         try:
             await pipe.execute()
         except BUS_ERRORS:
-            self._traffic.ledger.put_back_unstored(entries)
+            if undo is not None:
+                undo()
             raise
 
     async def _system_loop(self) -> None:

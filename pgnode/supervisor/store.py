@@ -62,10 +62,8 @@ class Store:
         value: bytes | None = await self._redis.hget(self._keys.backend, "generation")  # type: ignore[assignment]
         return None if value is None else int(value)
 
-    def put_backend(
-        self, pipe: Pipeline, *, backend: bytes | None, active: bool, generation: int, core_run: int
-    ) -> None:
-        fields: dict[str, bytes | int] = {"active": int(active), "generation": generation, "core_run": core_run}
+    def put_backend(self, pipe: Pipeline, *, backend: bytes | None, active: bool, core_run: int) -> None:
+        fields: dict[str, bytes | int] = {"active": int(active), "core_run": core_run}
         if backend is not None:
             fields["config"] = backend
         pipe.hset(self._keys.backend, mapping=fields)  # type: ignore[arg-type]

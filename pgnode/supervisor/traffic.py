@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import structlog
+from redis.asyncio.client import Pipeline
 
 from pgnode.bus import indexed
 from pgnode.bus.snapshots import ONLINE, STATS_INBOUNDS, STATS_OUTBOUNDS, STATS_USERS
+from pgnode.errors import CoreUnavailableError
+from pgnode.supervisor.keeper import Undo
 from pgnode.supervisor.ledger import Ledger
-from pgnode.supervisor.sampling import KINDS, STAT_TYPES, StatsBook
+from pgnode.supervisor.sampling import KINDS, STAT_TYPES, StatsBook, stats_answer
+from pgnode.supervisor.store import Store
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.api import CoreApi, CoreApiError
 
@@ -25,12 +29,15 @@ POLL_SECONDS = 5.0
 class Traffic:
     """Belongs to the supervisor's loop. Any number of askers share one reading of the core."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self.ledger = Ledger()
         self._book = StatsBook(self.ledger)
         #: Kinds ("user", …) whose snapshot is older than the ledger.
         self.stale: set[str] = set(KINDS)
         self._reading: asyncio.Task[str] | None = None
+        #: What was taken since the last transaction: nobody has it while that is not through.
+        self._taken: list[tuple[str, int]] = []
 
     def restore(self, stored: Mapping[str, str]) -> None:
         self.ledger.restore(stored)
@@ -53,17 +60,38 @@ class Traffic:
         self.stale |= self._book.touch(changed)
         return ""
 
-    def take(self, request: pb.StatRequest) -> list[tuple[str, int]]:
-        """(counter, owed bytes) of the asked kind and name, only what is owed; it counts as reported from now on."""
+    async def take_stats(self, body: bytes, api: CoreApi | None, run: str) -> bytes:
+        """StatResponse for a StatRequest with ``reset``: what is owed, booked as reported. Raises CoreUnavailableError."""
+        error = await self.poll(api, run)
+        if error:
+            raise CoreUnavailableError(f"failed to get stats: {error}")
+        request = pb.StatRequest.FromString(body)
         kind, named = STAT_TYPES[request.type]
         taken = self.ledger.take(self._book.counters_of(kind, request.name if named else None))
         self.stale |= self._book.touch(name for name, _ in taken)
-        return taken
+        self._taken += taken
+        return stats_answer(taken).SerializeToString()
 
-    def give_back(self, taken: Sequence[tuple[str, int]]) -> None:
-        """What :meth:`take` returned was not delivered."""
-        self.ledger.give_back(taken)
-        self.stale |= self._book.touch(name for name, _ in taken)
+    # --- the copy in the store ----------------------------------------------------------------------------------
+
+    def stage(self, pipe: Pipeline) -> Undo | None:
+        taken, self._taken = self._taken, []
+        entries = self.ledger.take_unstored()
+        if not entries:
+            return None
+        self._store.put_ledger(pipe, entries)
+
+        def undo() -> None:
+            self.ledger.put_back_unstored(entries)
+            # Nobody got it: it is owed as before.
+            self.ledger.give_back(taken)
+            self.stale.update(self._book.touch(name for name, _ in taken))
+
+        return undo
+
+    def stage_all(self, pipe: Pipeline) -> Undo | None:
+        self.ledger.mark_all_unstored()
+        return self.stage(pipe)
 
     def blocks(self) -> dict[str, bytes]:
         """Snapshot name -> body, of the kinds that changed since the last call."""

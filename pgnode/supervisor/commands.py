@@ -1,0 +1,133 @@
+"""Commands on their way through the supervisor: taken from the bus, sorted, done in groups, stored and answered.
+
+What changes something is done by one task, in the order in which it came, with the node's turn held; what only reads or books
+is answered by another and never waits behind a change. A new kind of command is one entry in :attr:`Commands.changes` or
+:attr:`Commands.queries`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from pgnode.bus.commands import QUERY_KINDS, Command, Kind, Reply
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.server import CommandServer
+from pgnode.errors import DeadlineExceededError, InternalError, NodeError
+from pgnode.supervisor.keeper import Keeper
+
+log = structlog.get_logger(__name__)
+
+#: Pause before Redis is tried again.
+BUS_PAUSE_SECONDS = 0.1
+
+#: What a caller is told of an error that nobody expected.
+INTERNAL_TEXT = "internal error while doing this call; the node's log has the details"
+
+#: What the caller of a command is told that waited until nobody waited for it.
+NOT_BEGUN = "the call waited too long and was not begun"
+
+#: Does one command and returns the reply's body, or raises a NodeError.
+Handler = Callable[[Command], Awaitable[bytes]]
+
+Answers = list[tuple[Command, Reply]]
+
+
+class Commands:
+    """The queues and who does what. Belongs to the supervisor's loop."""
+
+    def __init__(self, server: CommandServer, keeper: Keeper, turn: asyncio.Lock) -> None:
+        self._server = server
+        self._keeper = keeper
+        #: Held by whoever starts, stops or changes the core.
+        self._turn = turn
+        self._writes: asyncio.Queue[Command] = asyncio.Queue()
+        self._queries: asyncio.Queue[Command] = asyncio.Queue()
+        #: Commands that are done alone: barriers between groups of user changes.
+        self.changes: dict[Kind, Handler] = {}
+        #: Commands that read or book (:data:`QUERY_KINDS`).
+        self.queries: dict[Kind, Handler] = {}
+        #: Does a group of user changes (every kind that has no entry above); every caller gets its own answer.
+        self.sync: Callable[[Sequence[Command]], Awaitable[Answers]] | None = None
+
+    def __repr__(self) -> str:
+        return f"Commands({self._writes.qsize()} changes and {self._queries.qsize()} queries waiting)"
+
+    async def read(self) -> None:
+        """Take commands from the bus until cancelled; nothing is done here, only sorted."""
+        away = False
+        while True:
+            try:
+                commands = await self._server.take()
+                await self._keeper.fill_if_missed(self._turn)
+                away = False
+            except BUS_ERRORS as error:
+                if not away:
+                    log.warning("the store is away", error=str(error))
+                away = True
+                self._keeper.lost()
+                await asyncio.sleep(BUS_PAUSE_SECONDS)
+                continue
+            for command in commands:
+                (self._queries if command.kind in QUERY_KINDS else self._writes).put_nowait(command)
+
+    async def answer_queries(self) -> None:
+        """Answer what only reads, or books what was read; never behind a change."""
+        while True:
+            group = await _all_waiting(self._queries)
+            answers = [(command, await self._one(command, self.queries)) for command in group]
+            await self._keeper.commit(answers, self._keeper.books)
+
+    async def write(self) -> None:
+        """Do what changes something, in the order in which it came, in groups."""
+        while True:
+            for batch in batches(await _all_waiting(self._writes)):
+                async with self._turn:
+                    answers = await self._do(batch)
+                    await self._keeper.commit(answers)
+
+    async def _do(self, batch: Sequence[Command]) -> Answers:
+        if batch[0].kind in self.changes:
+            return [(command, await self._one(command, self.changes)) for command in batch]
+        # Nobody waits for an expired one any more, and whoever sent it was told that it failed.
+        expired = [command for command in batch if self._server.expired(command)]
+        answers: Answers = [(command, Reply(error=DeadlineExceededError(NOT_BEGUN))) for command in expired]
+        live = [command for command in batch if command not in expired] if expired else batch
+        if live and self.sync is not None:
+            answers += await self.sync(live)
+        return answers
+
+    async def _one(self, command: Command, handlers: dict[Kind, Handler]) -> Reply:
+        if self._server.expired(command):
+            return Reply(error=DeadlineExceededError(NOT_BEGUN))
+        try:
+            return Reply(body=await handlers[command.kind](command))
+        except NodeError as error:
+            return Reply(error=error)
+        except Exception:
+            log.exception("command failed", command=repr(command))
+            return Reply(error=InternalError(INTERNAL_TEXT))
+
+
+async def _all_waiting(queue: asyncio.Queue[Command]) -> list[Command]:
+    """Everything that waits, at least one."""
+    group = [await queue.get()]
+    while not queue.empty():
+        group.append(queue.get_nowait())
+    return group
+
+
+def batches(group: Sequence[Command]) -> list[list[Command]]:
+    """Runs of single and chunked syncs together; every other kind is a barrier, alone. Pure."""
+    found: list[list[Command]] = []
+    together = False
+    for command in group:
+        mergeable = command.kind in (Kind.SYNC_USER, Kind.SYNC_CHUNKED)
+        if mergeable and together:
+            found[-1].append(command)
+        else:
+            found.append([command])
+        together = mergeable
+    return found

@@ -1,0 +1,114 @@
+"""The copy of the node's state in the store, kept true: what changed is stored together with the answers that depend on it.
+
+What has a copy is a :class:`Part`. One transaction holds what the parts changed, the replies and the acknowledgements: a 200
+means that the store has it. What was not stored is not acknowledged, so it is delivered and done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+from redis.asyncio.client import Pipeline
+
+from pgnode.bus.commands import Command, Reply
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.server import CommandServer
+from pgnode.bus.snapshots import SnapshotWriter
+from pgnode.supervisor.store import Store
+
+log = structlog.get_logger(__name__)
+
+#: Makes a part believe again that what it staged is not stored.
+Undo = Callable[[], None]
+
+
+class Part(Protocol):
+    """Something in the supervisor's memory of which the store holds a copy."""
+
+    def stage(self, pipe: Pipeline) -> Undo | None:
+        """Add what changed since it was last stored; None where nothing did."""
+
+    def stage_all(self, pipe: Pipeline) -> Undo | None:
+        """Add all of it, in place of whatever the store holds."""
+
+
+class Keeper:
+    """Stores parts and sends answers. Belongs to the supervisor's loop.
+
+    ``desired`` are the parts that make up the desired state: a change of any of them raises the generation.
+    """
+
+    def __init__(self, store: Store, server: CommandServer, snapshots: SnapshotWriter) -> None:
+        self._store = store
+        self._server = server
+        self._snapshots = snapshots
+        self.desired: list[Part] = []
+        #: Parts that are not desired but counted; they are stored by whoever changes them.
+        self.books: list[Part] = []
+        #: Rises with every change of the desired state that is stored.
+        self.generation = 0
+        #: Called with the transaction of each such change, for what has to be told with it.
+        self.on_change: Callable[[Pipeline], None] = lambda _pipe: None
+        self._missed = False
+
+    def __repr__(self) -> str:
+        return f"Keeper(generation {self.generation}{', store missed something' if self._missed else ''})"
+
+    async def commit(self, answers: Sequence[tuple[Command, Reply]], parts: Sequence[Part] | None = None) -> bool:
+        """Store what changed in ``parts`` (default: the desired ones) and answer, in one transaction.
+
+        Returns whether that was done. When it was not, the commands will be taken again.
+        """
+        pipe = self._store.pipeline()
+        chosen = self.desired if parts is None else parts
+        undos = [undo for part in chosen if (undo := part.stage(pipe)) is not None]
+        if undos and parts is None:
+            self.generation += 1
+            self._store.put_generation(pipe, self.generation)
+            self.on_change(pipe)
+        self._server.answer(pipe, answers)
+        try:
+            await pipe.execute()
+        except BUS_ERRORS as error:
+            log.warning("not stored, will be done again", commands=len(answers), error=str(error))
+            for undo in undos:
+                undo()
+            self._missed = True
+            self._server.lost_connection()
+            return False
+        finally:
+            self._server.release(command for command, _ in answers)
+        return True
+
+    def lost(self) -> None:
+        """The store could not be reached."""
+        self._missed = True
+        self._server.lost_connection()
+
+    async def fill_if_missed(self, turn: asyncio.Lock) -> None:
+        """After the store was away: write what it misses; everything, when it came back empty or old. Raises BUS_ERRORS."""
+        if not self._missed:
+            return
+        async with turn:
+            pipe = self._store.pipeline()
+            stored = await self._store.generation()
+            if stored != self.generation:
+                log.warning("the store is not what it was, filling it again", stored=stored, generation=self.generation)
+                undos = [part.stage_all(pipe) for part in (*self.desired, *self.books)]
+                self._store.put_generation(pipe, self.generation)
+            else:
+                undos = [part.stage(pipe) for part in (*self.desired, *self.books)]
+            self.on_change(pipe)
+            self._snapshots.put_all(pipe)
+            try:
+                await pipe.execute()
+            except BUS_ERRORS:
+                for undo in undos:
+                    if undo is not None:
+                        undo()
+                raise
+            self._missed = False
+            log.info("the store is back")

@@ -1,0 +1,221 @@
+"""Changes of users: what callers ask is made the desired state, and the core is brought to it by difference.
+
+What a command says is taken in whole: users that cannot be applied stay as they were and their caller is told, everybody else
+is applied. Called with the node's turn held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from redis.asyncio.client import Pipeline
+
+from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.errors import (
+    CoreNotStartedError,
+    CoreUnavailableError,
+    InternalError,
+    InvalidRequestError,
+    NodeError,
+    UsersRefusedError,
+)
+from pgnode.supervisor.commands import INTERNAL_TEXT, Answers
+from pgnode.supervisor.core_control import CoreControl
+from pgnode.supervisor.keeper import Undo
+from pgnode.supervisor.store import Store
+from pgnode.supervisor.users import Refusal, UserTable, refusal_of
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.accounts import email_key
+from pgnode.xray.config import InboundSpec
+
+log = structlog.get_logger(__name__)
+
+#: Users looked at before the event loop gets its turn.
+SLICE = 500
+
+#: Users named in the error of one call; the panel cuts the text anyway.
+REFUSALS_SHOWN = 5
+
+#: The inbounds whose users the node owns, by tag.
+Inbounds = Mapping[str, InboundSpec]
+
+
+@dataclass(slots=True)
+class _Change:
+    """One command that changes users, on its way."""
+
+    command: Command
+    keys: set[str] = field(default_factory=set)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of an attempt to make the core have some users as desired."""
+
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    unanswered: set[str] = field(default_factory=set)
+    #: Why some were not answered.
+    error: NodeError | None = None
+
+
+class UserSync:
+    """Owns the table of users. Belongs to the supervisor's loop; one caller at a time."""
+
+    def __init__(self, core: CoreControl, store: Store) -> None:
+        self._core = core
+        self._store = store
+        self.table = UserTable()
+
+    def __repr__(self) -> str:
+        return f"UserSync({self.table!r})"
+
+    # --- the copy in the store ----------------------------------------------------------------------------------
+
+    def stage(self, pipe: Pipeline) -> Undo | None:
+        unstored, self.table.unstored = self.table.unstored, set()
+        if not unstored:
+            return None
+        self._store.put_users(pipe, {key: self.table.get(key) for key in unstored})
+        return lambda: self.table.unstored.update(unstored)
+
+    def stage_all(self, pipe: Pipeline) -> Undo | None:
+        self.table.unstored = set()
+        self._store.clear_users(pipe)
+        self._store.put_users(pipe, dict(self.table.items()))
+        return lambda: self.table.unstored.update(self.table.keys())
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    async def sync(self, commands: Sequence[Command], inbounds: Inbounds) -> Answers:
+        """User changes of many callers as one: merged by e-mail, applied, each caller gets its own answer."""
+        try:
+            return await self._sync(commands, inbounds)
+        except Exception:
+            # A fault in one batch ends that batch, not the node: it would be delivered to the next one again.
+            log.exception("changes of users failed", commands=[repr(command) for command in commands[:5]])
+            # What was taken in is desired from now on; whatever the core has of it is looked at again.
+            self.table.core_uncertain(self.table.differing(self.table.all_known()))
+            return [(command, Reply(error=InternalError(INTERNAL_TEXT))) for command in commands]
+
+    async def _sync(self, commands: Sequence[Command], inbounds: Inbounds) -> Answers:
+        changes = [_Change(command) for command in commands]
+        bad: dict[str, InvalidRequestError] = {}
+        for change in changes:
+            try:
+                await self._take_in(change, inbounds)
+            except InvalidRequestError as error:
+                bad[change.command.id] = error
+        touched = set().union(*(change.keys for change in changes))
+        applied = await self.apply(touched, inbounds)
+        return [(change.command, _answer(change, bad.get(change.command.id), applied)) for change in changes]
+
+    async def _take_in(self, change: _Change, inbounds: Inbounds) -> None:
+        """Make what one command says the desired state; unusable users are left as they were."""
+        command = change.command
+        if command.kind is Kind.SYNC_USER:
+            user = pb.User.FromString(command.body)
+            refusal = self._take_user(user, change.keys, inbounds)
+            if refusal is not None:
+                # One caller, one user: the request itself is wrong.
+                raise InvalidRequestError(f"{refusal.cause} (user {refusal.email!r})")
+            return
+        users = await asyncio.to_thread(pb.Users.FromString, command.body)
+        if command.kind is Kind.SYNC_USERS:
+            change.refusals += await self.replace(users.users, inbounds, change.keys)
+        else:
+            change.refusals += await self._take_users(users.users, inbounds, change.keys)
+
+    def _take_user(self, user: pb.User, keys: set[str], inbounds: Inbounds) -> Refusal | None:
+        key = email_key(user.email)
+        raw = user.SerializeToString(deterministic=True) if user.inbounds else None
+        if raw is None or self.table.get(key) != raw:
+            refusal = refusal_of(user, inbounds) if raw is not None or not user.email else None
+            if refusal is not None:
+                return refusal
+            self.table.put(key, raw)
+        keys.add(key)
+        return None
+
+    async def _take_users(self, users: Sequence[pb.User], inbounds: Inbounds, keys: set[str]) -> list[Refusal]:
+        refusals = []
+        spelled: dict[str, str] = {}
+        for number, user in enumerate(users):
+            first = spelled.setdefault(email_key(user.email), user.email)
+            refusal = (
+                self._take_user(user, keys, inbounds)
+                if first == user.email
+                else Refusal(user.email, f"differs only in case from {first!r}, which the core takes for the same user")
+            )
+            if refusal is not None:
+                refusals.append(refusal)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        return refusals
+
+    async def replace(
+        self, users: Sequence[pb.User], inbounds: Inbounds, keys: set[str] | None = None
+    ) -> list[Refusal]:
+        """The set becomes exactly ``users``; those that cannot be applied stay as they were."""
+        named = keys if keys is not None else set()
+        refusals = await self._take_users(users, inbounds, named)
+        kept = named | {email_key(refusal.email) for refusal in refusals}
+        for key in self.table.keys() - kept:
+            self.table.put(key, None)
+            named.add(key)
+        return refusals
+
+    async def apply(self, keys: Iterable[str], inbounds: Inbounds) -> Applied:
+        """Make the core have ``keys`` as desired."""
+        applied = Applied()
+        differing = self.table.differing(keys)
+        if not differing:
+            return applied
+        plans = self.table.plan(differing, inbounds)
+        if plans:
+            ways = [f"{plan.tag}: {plan.calls} {'swapped' if plan.swap else 'altered'}" for plan in plans]
+            log.debug("applying users", users=len(differing), inbounds=ways)
+        outcome = await self._core.apply(plans, self.table, inbounds)
+        self.table.core_has(set(differing) - outcome.refused.keys() - outcome.unanswered)
+        self.table.core_uncertain(outcome.refused.keys() | outcome.unanswered)
+        for key, cause in outcome.refused.items():
+            raw = self.table.get(key)
+            refusal = applied.refused[key] = Refusal(pb.User.FromString(raw).email if raw is not None else key, cause)
+            self.table.put(key, None)
+            log.warning("the core refuses a user", user=refusal.email, cause=cause)
+        applied.unanswered = outcome.unanswered
+        if outcome.unanswered:
+            applied.error = CoreUnavailableError(f"the core did not take all users: {outcome.error}")
+        return applied
+
+    async def reconcile_all(self, inbounds: Inbounds) -> None:
+        """After taking over a core of which nothing is known: remove strangers, then bring everybody in. NodeError."""
+        if self._core.api is None:
+            raise CoreNotStartedError
+        await self._core.remove_strangers(self.table, inbounds)
+        self.table.core_has_nothing_certain()
+        applied = await self.apply(self.table.all_known(), inbounds)
+        if applied.error is not None:
+            raise applied.error
+
+    def return_to(self, desired: Mapping[str, bytes]) -> None:
+        """The users as they were before a start that failed; what differs goes to the store again."""
+        now, self.table = self.table, UserTable()
+        self.table.restore(desired)
+        self.table.unstored = (now.keys() | desired.keys()) if now.unstored else set()
+
+
+def _answer(change: _Change, bad: InvalidRequestError | None, applied: Applied) -> Reply:
+    if bad is not None:
+        return Reply(error=bad)
+    refusals = change.refusals + [applied.refused[key] for key in change.keys & applied.refused.keys()]
+    if refusals:
+        shown = "; ".join(str(refusal) for refusal in refusals[:REFUSALS_SHOWN])
+        more = f"; and {len(refusals) - REFUSALS_SHOWN} more" if len(refusals) > REFUSALS_SHOWN else ""
+        return Reply(error=UsersRefusedError(f"failed to update users: {shown}{more}"))
+    if applied.error is not None and not change.keys.isdisjoint(applied.unanswered):
+        return Reply(error=applied.error)
+    return Reply()
