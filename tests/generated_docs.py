@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pgnode import settings
+from pgnode import __version__, settings
+from pgnode.api.documents.markdown import api_page
+from pgnode.api.documents.openapi import openapi_text
 from pgnode.supervisor import states
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+API = ROOT / "docs" / "api.md"
+OPENAPI = ROOT / "docs" / "openapi.json"
+PROTO = ROOT / "docs" / "service.proto"
 
 _BEGIN, _END = "<!-- generated: states -->\n", "<!-- end -->"
 
@@ -20,7 +25,13 @@ def pages() -> dict[Path, str]:
     head, rest = text.split(_BEGIN)
     _, tail = rest.split(_END, 1)
     diagram = f"{_BEGIN}\n```mermaid\n{states.mermaid()}\n```\n\n{_END}"
-    return {CONFIGURATION: settings.markdown(), ARCHITECTURE: head + diagram + tail}
+    return {
+        CONFIGURATION: settings.markdown(),
+        ARCHITECTURE: head + diagram + tail,
+        API: api_page(),
+        OPENAPI: openapi_text(__version__),
+        PROTO: (ROOT / "pgnode" / "wire" / "service.proto").read_text(encoding="utf-8"),
+    }
 
 
 if __name__ == "__main__":

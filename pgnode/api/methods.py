@@ -1,6 +1,7 @@
-"""The one table of the node's methods. REST routes are made from it; every other face and the documents follow it.
+"""The one table of the node's methods: REST routes are made from it, every other face and the documents follow it.
 
-Adding a method means one row here and one handler on :class:`pgnode.api.service.NodeService`.
+Adding a method means one row here and one handler on :class:`pgnode.api.service.NodeService`; ``make docs`` writes the
+documents anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,23 @@ from typing import Literal
 
 from google.protobuf.message import Message
 
+from pgnode.errors import (
+    BusUnavailableError,
+    CoreNotStartedError,
+    CoreUnavailableError,
+    DeadlineExceededError,
+    InternalError,
+    InvalidRequestError,
+    LengthRequiredError,
+    NodeError,
+    NotFoundError,
+    NotInitializedError,
+    StartFailedError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnsupportedError,
+    UsersRefusedError,
+)
 from pgnode.wire import service_pb2 as pb
 
 HttpMethod = Literal["GET", "POST", "PUT", "DELETE"]
@@ -35,11 +53,37 @@ class Method:
     streaming: bool = False
     #: In gRPC the caller sends a stream of ``request``.
     client_streaming: bool = False
+    #: It works in every state of the node. All others need a core: without one they say which error of NEEDS_CORE.
+    any_state: bool = False
+    #: What it may answer beside EVERY_CALL, MESSAGE_CALL and NEEDS_CORE.
+    errors: tuple[type[NodeError], ...] = ()
 
     @property
     def takes_body(self) -> bool:
         """The call carries a message, which may still be empty."""
         return self.request is not pb.Empty
+
+    @property
+    def all_errors(self) -> tuple[type[NodeError], ...]:
+        """All that it may answer, by status."""
+        found: set[type[NodeError]] = {*EVERY_CALL, *self.errors}
+        if self.takes_body:
+            found.update(MESSAGE_CALL)
+            if self.http_method in ("PUT", "POST"):
+                found.add(LengthRequiredError)
+        if not self.any_state:
+            found.update(NEEDS_CORE)
+        return tuple(sorted(found, key=lambda error: (error.status, error.code)))
+
+
+#: What any call may answer.
+EVERY_CALL = (UnauthenticatedError, InternalError)
+#: What a call that takes a message may answer, too.
+MESSAGE_CALL = (InvalidRequestError, TooLargeError)
+#: What a call that needs a core answers without one: none was started, or it is being started or brought back.
+NEEDS_CORE = (NotInitializedError, CoreNotStartedError)
+#: Of calls that go to the supervisor.
+_BY_SUPERVISOR = (BusUnavailableError, DeadlineExceededError)
 
 
 METHODS: tuple[Method, ...] = (
@@ -51,8 +95,20 @@ METHODS: tuple[Method, ...] = (
         pb.BaseInfoResponse,
         "start",
         "Starts the core with a config and its users; a running core is changed only as far as the config differs.",
+        any_state=True,
+        errors=(StartFailedError, UnsupportedError, *_BY_SUPERVISOR),
     ),
-    Method("Stop", "PUT", "/stop", pb.Empty, pb.Empty, "stop", "Stops the core; without one there is nothing to do."),
+    Method(
+        "Stop",
+        "PUT",
+        "/stop",
+        pb.Empty,
+        pb.Empty,
+        "stop",
+        "Stops the core; without one there is nothing to do.",
+        any_state=True,
+        errors=_BY_SUPERVISOR,
+    ),
     Method(
         "GetBaseInfo",
         "GET",
@@ -61,6 +117,7 @@ METHODS: tuple[Method, ...] = (
         pb.BaseInfoResponse,
         "info",
         "Versions, and whether the core runs; answers in every state.",
+        any_state=True,
     ),
     Method(
         "GetLogs",
@@ -71,6 +128,7 @@ METHODS: tuple[Method, ...] = (
         "logs",
         "The lines of core and node as they are logged, after a short replay of the last ones.",
         streaming=True,
+        any_state=True,
     ),
     Method(
         "GetSystemStats",
@@ -80,6 +138,8 @@ METHODS: tuple[Method, ...] = (
         pb.SystemStatsResponse,
         "system_stats",
         "Memory, processor, network and uptime of the machine; answers in every state.",
+        any_state=True,
+        errors=(BusUnavailableError,),
     ),
     Method(
         "GetBackendStats",
@@ -89,6 +149,7 @@ METHODS: tuple[Method, ...] = (
         pb.BackendStatsResponse,
         "backend_stats",
         "The core's own runtime figures; the panel's health probe.",
+        errors=(CoreUnavailableError, BusUnavailableError),
     ),
     Method(
         "GetStats",
@@ -98,6 +159,7 @@ METHODS: tuple[Method, ...] = (
         pb.StatResponse,
         "stats",
         "Traffic of all or one of the users, inbounds or outbounds; with `reset` the node's books begin at zero again.",
+        errors=(CoreUnavailableError, *_BY_SUPERVISOR),
     ),
     Method(
         "GetOutboundsLatency",
@@ -107,6 +169,7 @@ METHODS: tuple[Method, ...] = (
         pb.LatencyResponse,
         "unsupported",
         "What the core's observatory measured for its outbounds.",
+        errors=(UnsupportedError,),
     ),
     Method(
         "GetUserOnlineStats",
@@ -116,6 +179,7 @@ METHODS: tuple[Method, ...] = (
         pb.OnlineStatResponse,
         "user_online",
         "Number of addresses that one user is online from; 404 when there is none.",
+        errors=(NotFoundError, CoreUnavailableError, BusUnavailableError),
     ),
     Method(
         "GetUserOnlineIpListStats",
@@ -125,6 +189,7 @@ METHODS: tuple[Method, ...] = (
         pb.StatsOnlineIpListResponse,
         "user_online_ips",
         "Addresses that one user is online from, with the second each was last seen; 404 when there is none.",
+        errors=(NotFoundError, CoreUnavailableError, BusUnavailableError),
     ),
     Method(
         "SyncUser",
@@ -135,6 +200,7 @@ METHODS: tuple[Method, ...] = (
         "sync_user",
         "Adds or changes one user, or removes it when it has no inbounds.",
         client_streaming=True,
+        errors=(UsersRefusedError, CoreUnavailableError, *_BY_SUPERVISOR),
     ),
     Method(
         "SyncUsers",
@@ -144,6 +210,7 @@ METHODS: tuple[Method, ...] = (
         pb.Empty,
         "sync_users",
         "The node's users become exactly these.",
+        errors=(UsersRefusedError, CoreUnavailableError, *_BY_SUPERVISOR),
     ),
     Method(
         "SyncUsersChunked",
@@ -154,6 +221,7 @@ METHODS: tuple[Method, ...] = (
         "sync_users_chunked",
         "Adds, changes or removes the users listed, in chunks, and leaves all others alone.",
         client_streaming=True,
+        errors=(UsersRefusedError, CoreUnavailableError, *_BY_SUPERVISOR),
     ),
     Method(
         "ListRoutingRules",
@@ -163,6 +231,7 @@ METHODS: tuple[Method, ...] = (
         pb.RoutingRulesResponse,
         "unsupported",
         "The core's routing rules.",
+        errors=(UnsupportedError,),
     ),
     Method(
         "AddRoutingRule",
@@ -172,6 +241,7 @@ METHODS: tuple[Method, ...] = (
         pb.Empty,
         "unsupported",
         "Adds one routing rule, or replaces all with it.",
+        errors=(UnsupportedError,),
     ),
     Method(
         "RemoveRoutingRule",
@@ -181,6 +251,7 @@ METHODS: tuple[Method, ...] = (
         pb.Empty,
         "unsupported",
         "Removes one routing rule.",
+        errors=(UnsupportedError,),
     ),
     Method(
         "GetBalancerInfo",
@@ -190,6 +261,7 @@ METHODS: tuple[Method, ...] = (
         pb.BalancerInfoResponse,
         "unsupported",
         "What a balancer chooses now.",
+        errors=(UnsupportedError,),
     ),
     Method(
         "OverrideBalancerTarget",
@@ -199,6 +271,7 @@ METHODS: tuple[Method, ...] = (
         pb.Empty,
         "unsupported",
         "Fixes a balancer's choice.",
+        errors=(UnsupportedError,),
     ),
     Method(
         "TestRoute",
@@ -208,6 +281,7 @@ METHODS: tuple[Method, ...] = (
         pb.RouteResult,
         "unsupported",
         "The outbound that the core's routing would choose for a connection.",
+        errors=(UnsupportedError,),
     ),
 )
 

@@ -11,8 +11,9 @@ import falcon.asgi
 import structlog
 
 from pgnode.api.methods import METHODS, Method
-from pgnode.api.rest.gate import BODY, CONTENT_TYPE, RECEIVE, App, Gate, error_body
-from pgnode.api.rest.logs import EVENT_STREAM, LogStream, event, plain, wants_events
+from pgnode.api.rest.gate import BODY, CONTENT_TYPE, JSON_FORM, RECEIVE, App, Gate, error_body
+from pgnode.api.rest.json_face import JSON, JsonFace
+from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES, LogStream, event, json_line, plain, wants_events
 from pgnode.api.service import Handler, NodeService
 from pgnode.errors import InternalError, InvalidRequestError, MethodNotAllowedError, NodeError, NotFoundError
 
@@ -41,27 +42,35 @@ def falcon_app(service: NodeService) -> App:
     app.add_error_handler(Exception, _on_exception)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(NodeError, _on_node_error)
+    json_face = JsonFace()
     by_path: dict[str, list[Method]] = defaultdict(list)
     for row in METHODS:
         by_path[row.path].append(row)
     for path, rows in by_path.items():
-        app.add_route(path, _resource(service, rows))
+        app.add_route(path, _resource(service, json_face, rows))
     return cast(App, app)
 
 
-def _resource(service: NodeService, rows: list[Method]) -> object:
+def _resource(service: NodeService, json_face: JsonFace, rows: list[Method]) -> object:
     """One path's resource, with a responder for each of its methods and 405 for OPTIONS, which Falcon would answer."""
     responders: dict[str, Any] = {"on_options": staticmethod(_not_allowed([row.http_method for row in rows]))}
     for row in rows:
         handler = getattr(service, row.handler)
-        responder = _log_responder(service) if row.streaming else _responder(handler)
+        responder = _log_responder(service) if row.streaming else _responder(row, handler, json_face)
         responders[f"on_{row.http_method.lower()}"] = staticmethod(responder)
     return type("Resource" + re.sub(r"\W", "_", rows[0].path), (), responders)()
 
 
-def _responder(handler: Handler) -> Any:
+def _responder(row: Method, handler: Handler, json_face: JsonFace) -> Any:
     async def respond(req: Request, resp: Response) -> None:
-        answer = handler(req.scope[BODY])
+        scope = req.scope
+        if JSON_FORM in scope:
+            form = scope[JSON_FORM]
+            resp.data = await json_face.answer(row, handler, scope[BODY], form)
+            if form.answer:
+                resp.content_type = JSON
+            return
+        answer = handler(scope[BODY])
         resp.data = answer if isinstance(answer, bytes) else await answer
 
     return respond
@@ -69,8 +78,11 @@ def _responder(handler: Handler) -> Any:
 
 def _log_responder(service: NodeService) -> Any:
     async def respond(req: Request, resp: Response) -> None:
-        encode = event if wants_events(req.get_header("accept", default="")) else plain
-        resp.content_type = EVENT_STREAM
+        encode, resp.content_type = plain, EVENT_STREAM
+        if wants_events(req.get_header("accept", default="")):
+            encode = event
+        elif JSON_FORM in req.scope:
+            encode, resp.content_type = json_line, JSON_LINES
         resp.set_header("cache-control", "no-store")
         resp.stream = LogStream(service.logs(), req.scope[RECEIVE], encode)  # type: ignore[assignment]
 

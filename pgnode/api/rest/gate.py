@@ -3,8 +3,9 @@
 An ASGI callable for scopes of type ``http``. Behind it a handler either has the whole body or is not called: a body
 cut short can be a valid message that says something else (half of a ``Users`` would remove the other half).
 
-What it hands on, beside the scope as it came: ``scope[BODY]``, the body's bytes, and ``scope[RECEIVE]``, the server's
-own ``receive``, by which a streaming answer learns that its caller has gone. No answer waits for a body that will not
+What it hands on, beside the scope as it came: ``scope[BODY]``, the body's bytes; ``scope[JSON_FORM]``, only where JSON is
+sent or asked for; and ``scope[RECEIVE]``, the server's own ``receive``, by which a streaming answer learns that its
+caller has gone. No answer waits for a body that will not
 be read: such an answer says ``connection: close``, and what still arrives is thrown away for a moment so that the
 caller gets to read it.
 """
@@ -21,6 +22,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from typing import Any
 
 from pgnode.api.methods import Method
+from pgnode.api.rest.json_face import JSON, JsonForm, prefers_json
 from pgnode.errors import InvalidRequestError, LengthRequiredError, NodeError, TooLargeError, UnauthenticatedError
 
 Scope = MutableMapping[str, Any]
@@ -32,9 +34,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: Keys of the scope that the gate adds.
 BODY = "pgnode.body"
 RECEIVE = "pgnode.receive"
+#: A :class:`JsonForm`; missing where neither the body nor the answer is JSON.
+JSON_FORM = "pgnode.json"
 
 CONTENT_TYPE = "application/x-protobuf"
 _CONTENT_TYPE = CONTENT_TYPE.encode()
+_JSON = JSON.encode()
 
 #: Seconds for which the rest of a refused body is read and thrown away. A connection closed with unread bytes in it is
 #: reset, and a reset may overtake the answer (RFC 9112, section 9.6).
@@ -119,15 +124,20 @@ class Gate:
                 await self._app(scope, _nothing_to_receive, send)
             return
         body = b""
+        json_body = False
         if has_body or (method.takes_body and method.http_method in ("PUT", "POST")):
             try:
                 _check_framing(scope, length, coding)
                 if method.takes_body:
-                    _check_content_type(headers.get(b"content-type"))
+                    json_body = _is_json(headers.get(b"content-type"))
                 body = await self._read(length, receive)
             except NodeError as error:
                 await _refuse(error, has_body, receive, send)
                 return
+        accept = headers.get(b"accept")
+        json_answer = accept is not None and accept != b"*/*" and prefers_json(accept)
+        if json_body or json_answer:
+            scope[JSON_FORM] = JsonForm(json_body, json_answer)
         scope[BODY] = body
         scope[RECEIVE] = receive
         await self._app(scope, _nothing_to_receive, send)
@@ -225,14 +235,19 @@ def _check_framing(scope: Scope, length: bytes | None, coding: bytes | None) -> 
         raise InvalidRequestError("more than one Content-Length or Transfer-Encoding: send one of them, once")
 
 
-def _check_content_type(value: bytes | None) -> None:
-    """Raise InvalidRequestError for another type than the node's; none at all is fine, parameters do not matter."""
-    if (
-        value is not None
-        and value != _CONTENT_TYPE
-        and value.partition(b";")[0].strip().lower() not in (_CONTENT_TYPE, b"")
-    ):
-        raise InvalidRequestError(f"wrong Content-Type {value.decode('latin-1')!r}: send {CONTENT_TYPE}")
+def _is_json(content_type: bytes | None) -> bool:
+    """Whether the body is JSON, not protobuf; no type at all means protobuf, and parameters do not matter.
+
+    Raises InvalidRequestError for any other type.
+    """
+    if content_type is None or content_type == _CONTENT_TYPE:
+        return False
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind not in (_CONTENT_TYPE, _JSON, b""):
+        raise InvalidRequestError(
+            f"wrong Content-Type {content_type.decode('latin-1')!r}: send {CONTENT_TYPE} or {JSON}"
+        )
+    return kind == _JSON
 
 
 def _parsed_length(value: bytes) -> int:

@@ -1,8 +1,9 @@
-"""The log as an endless answer: plain lines, or Server-Sent Events for callers that ask for them.
+"""The log as an endless answer: plain lines, or Server-Sent Events or JSON for callers that ask for them.
 
 Plain: each line as it is, ended by a line feed, an empty line as heartbeat. The panel shows lines as they come, so they
 carry no ``data:``. A caller whose Accept header names ``text/event-stream`` gets real events (WHATWG HTML, section
-9.2): the entry's id and the line, and a comment as heartbeat. Either is ``Content-Type: text/event-stream``.
+9.2): the entry's id and the line, and a comment as heartbeat. Either is ``Content-Type: text/event-stream``. One that
+asks for JSON gets a Log message a line, and an empty line as heartbeat, as ``application/x-ndjson``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from contextlib import AbstractAsyncContextManager
 from pgnode.api.rest.gate import Receive
 from pgnode.api.service import LogEntry
 from pgnode.bus.tasks import end_tasks
+from pgnode.wire import service_pb2 as pb
+from pgnode.wire.json_form import line_of
 
 EVENT_STREAM = "text/event-stream"
+JSON_LINES = "application/x-ndjson"
 
 
 def plain(entry: LogEntry) -> bytes:
@@ -29,6 +33,11 @@ def event(entry: LogEntry) -> bytes:
         return b": \n\n"
     # A carriage return within a line would end the data field, and lose what follows it.
     return b"id: " + entry[0].encode() + b"\ndata: " + _clean(entry[1]).replace(b"\r", b" ") + b"\n\n"
+
+
+def json_line(entry: LogEntry) -> bytes:
+    """``entry`` as a Log message in JSON, on a line of its own."""
+    return b"\n" if entry is None else line_of(pb.Log(detail=entry[1].decode(errors="replace")))
 
 
 def wants_events(accept: str) -> bool:

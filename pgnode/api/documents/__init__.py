@@ -1,0 +1,1 @@
+"""Documents made from the table of methods: docs/api.md and docs/openapi.json. Pure; ``make docs`` writes them."""

@@ -1,0 +1,137 @@
+"""docs/api.md, for people who write a caller or debug one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pgnode.api.methods import EVERY_CALL, MESSAGE_CALL, METHODS, NEEDS_CORE, Method
+from pgnode.errors import BY_CODE, NodeError
+
+_HEAD = """\
+# The API
+
+Every method over both protocols, from the table in [`pgnode/api/methods.py`](../pgnode/api/methods.py). This page is
+generated: `make docs`. Messages: [service.proto](service.proto). REST for tools: [openapi.json](openapi.json) (OpenAPI 3.1).
+
+## Calling
+
+* TLS always, with the node's certificate. The key goes into `x-api-key` or `Authorization: Bearer`, over gRPC into metadata
+  of the same names; without the right one every path answers 401 / `UNAUTHENTICATED`, unknown ones too.
+* REST: `https://<node>:<SERVICE_PORT><path>`, with or without a trailing slash. GET and DELETE carry bodies where a message is
+  asked for. PUT and POST with a message need a `Content-Length` or chunked coding; `Content-Length: 0` is the empty message.
+* A body or an answer is the message in binary form (`application/x-protobuf`) or in JSON (below).
+* Messages may have up to `MAX_BODY_MIB` (64 MiB).
+
+```
+S=~/.local/state/pgnode
+node() { curl -sS --cacert $S/tls/cert.pem -H "x-api-key: $(cat $S/api_key)" -H 'Accept: application/json' \\
+         -H 'Content-Type: application/json' "https://127.0.0.1:62050$@"; }
+
+node /info
+node /stats -X GET -d '{"type": "UserStat", "name": "alice@example.com"}'
+node /user/sync -X PUT -d '{"email": "alice@example.com", "inbounds": ["VLESS"], "proxies": {"vless": {"id": "'$(uuidgen)'"}}}'
+node /start -d "$(jq -n --rawfile config config.json '{$config}')"
+```
+
+"""
+
+_JSON = """\
+## JSON
+
+`Accept: application/json` gets the answer as JSON, `Content-Type: application/json` sends the message so; one does not need
+the other. Errors are the same, and are JSON for all callers. It is proto3 JSON:
+
+* Fields have the names of [service.proto](service.proto); `camelCase` is understood as well. In answers every field is there,
+  also when it has its default. Large answers come on one line.
+* `int64` and `uint64` are strings in answers (`"value": "1024"`), since many readers of JSON have no integers of 64 bits;
+  numbers and strings are understood.
+* Enums are names (`"type": "UserStat"`). `null` is a field that is not there. A body of no bytes is the empty message.
+* Unknown fields, fields given twice, wrong types, unknown names and numbers out of range are 400, with the path first:
+  `users[3].proxies.vless.id: a string is expected, not a number`. So are text that is no JSON, no UTF-8, or too deeply nested.
+* `PUT /users/sync/chunked` takes one `Users` object (`{"users": […]}`): JSON that is whole needs no chunks.
+* `GET /logs` gives one `Log` object a line (`application/x-ndjson`), and an empty line as heartbeat.
+
+"""
+
+_STREAMS = """\
+## Streams
+
+**`PUT /users/sync/chunked`**: the body is a run of (unsigned varint length, `UsersChunk` bytes), usually in HTTP's chunked
+coding, whose borders mean nothing. Frames of length zero are skipped. Chunks may come in any order, equal indexes append, and
+reading stops at the chunk that says `last`; the indexes 0 to the last must all be there. Nothing is applied before that.
+
+**`GET /logs`** sends its headers at once and lasts as long as the caller stays. Plain: a log line a line, an empty line as
+heartbeat, `Content-Type: text/event-stream`. With `Accept: text/event-stream` they are Server-Sent Events (`id:`, `data:`).
+Bytes that are no UTF-8 are replaced. A viewer that is too slow finds `[N lines dropped]`.
+
+"""
+
+_ERRORS = """\
+## Errors
+
+REST answers `{"error": "<text>", "code": "<code>"}` (`application/json`), gRPC the status with the same text. The text begins
+with the cause: some callers show 128 characters. Answers of 503 carry `Retry-After`.
+
+"""
+
+_STATES = """\
+## States
+
+A method works **always**, or **with a core**. The latter say without one:
+
+| state of the node | answer |
+| --- | --- |
+| no core was started, or it was stopped, or it was given up | 503 `BACKEND_NOT_INITIALIZED` "backend not initialized" |
+| the core is being started, or brought back after it died | 503 `CORE_NOT_STARTED` "core is not started yet" |
+| the core runs, but its API did not answer | 503 `CORE_UNAVAILABLE` "failed to get …" |
+
+"""
+
+
+def api_page() -> str:
+    """docs/api.md."""
+    return _HEAD + _methods() + _STATES + _JSON + _STREAMS + _ERRORS + _errors()
+
+
+def _methods() -> str:
+    rows = [
+        f"| `{row.grpc_name}` | `{row.http_method} {row.path}` | {_messages(row)} "
+        f"| {'always' if row.any_state else 'with a core'} | {row.summary} |"
+        for row in METHODS
+    ]
+    return _table(
+        "## Methods\n\nOver gRPC: service `service.NodeService`, port `GRPC_PORT`.",
+        ("gRPC", "REST", "message → answer", "works", "what it does"),
+        rows,
+    )
+
+
+def _messages(row: Method) -> str:
+    request, response = row.request.DESCRIPTOR.name, row.response.DESCRIPTOR.name
+    return f"{'stream ' * row.client_streaming}{request} → {'stream ' * row.streaming}{response}"
+
+
+def _errors() -> str:
+    rows = []
+    for error in sorted(BY_CODE.values(), key=lambda error: (error.status, error.code)):
+        meaning = (error.__doc__ or "").splitlines()[0].replace("``", "`")
+        rows.append(f"| {error.status} | {error.grpc_status} | `{error.code}` | {meaning} | {_who(error)} |")
+    return _table("", ("REST", "gRPC", "code", "meaning", "who answers it"), rows).strip() + "\n"
+
+
+def _who(error: type[NodeError]) -> str:
+    """The methods that answer ``error``, in words where they are many."""
+    if error in EVERY_CALL:
+        return "every method"
+    if error in MESSAGE_CALL:
+        return "every method that takes a message"
+    if error in NEEDS_CORE:
+        return "every method that needs a core"
+    names = [f"`{row.grpc_name}`" for row in METHODS if error in row.all_errors]
+    return ", ".join(names) or "no method of its own"
+
+
+def _table(head: str, columns: Iterable[str], rows: Iterable[str]) -> str:
+    names = list(columns)
+    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}", *rows]
+    return f"{head}\n\n" + "\n".join(lines) + "\n\n"

@@ -1,0 +1,178 @@
+"""docs/openapi.json: the REST face for tools, in OpenAPI 3.1. Schemas are those of proto3 JSON, from the descriptors."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from http import HTTPStatus
+from typing import Any
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+
+from pgnode.api.methods import METHODS, Method
+from pgnode.api.rest.gate import CONTENT_TYPE
+from pgnode.api.rest.json_face import JSON
+from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES
+from pgnode.errors import BY_CODE, NodeError, UnauthenticatedError
+from pgnode.wire import service_pb2 as pb
+
+Json = dict[str, Any]
+
+_INFO: Json = {
+    "title": "pgnode",
+    "description": "A node for proxy panels. Messages are protobuf (service.proto) or proto3 JSON; errors are JSON.",
+    "license": {"name": "MIT", "identifier": "MIT"},
+}
+
+#: JSON numbers of these lose digits in many readers, so proto3 JSON writes them as strings and reads both.
+_WIDE = {FieldDescriptor.CPPTYPE_INT64: "int64", FieldDescriptor.CPPTYPE_UINT64: "uint64"}
+_SCALARS: dict[int, Json] = {
+    FieldDescriptor.CPPTYPE_STRING: {"type": "string"},
+    FieldDescriptor.CPPTYPE_BOOL: {"type": "boolean"},
+    FieldDescriptor.CPPTYPE_DOUBLE: {"type": "number", "format": "double"},
+    FieldDescriptor.CPPTYPE_INT32: {"type": "integer", "format": "int32"},
+    FieldDescriptor.CPPTYPE_UINT32: {"type": "integer", "format": "int64", "minimum": 0, "maximum": 2**32 - 1},
+}
+
+_ERROR: Json = {
+    "type": "object",
+    "required": ["error", "code"],
+    "properties": {
+        "error": {"type": "string", "description": "What is wrong; begins with the cause."},
+        "code": {"type": "string", "enum": sorted(BY_CODE)},
+    },
+}
+
+
+def openapi_text(version: str) -> str:
+    """docs/openapi.json. ``version`` is the node's."""
+    return json.dumps(openapi(version), indent=2, ensure_ascii=False) + "\n"
+
+
+def openapi(version: str) -> Json:
+    """The document as an object."""
+    schemas: Json = {"Error": _ERROR}
+    paths: dict[str, Json] = defaultdict(dict)
+    for row in METHODS:
+        paths[row.path][row.http_method.lower()] = _operation(row)
+        for message in (row.request, row.response, _json_request(row)):
+            _add_schema(message.DESCRIPTOR, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {**_INFO, "version": version},
+        "servers": [
+            {
+                "url": "https://{host}:{port}",
+                "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": "62050"}},
+            }
+        ],
+        "security": [{"key": []}, {"bearer": []}],
+        "paths": dict(paths),
+        "components": {
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+            "schemas": dict(sorted(schemas.items())),
+        },
+    }
+
+
+def _operation(row: Method) -> Json:
+    operation: Json = {
+        "operationId": row.grpc_name,
+        "summary": row.summary,
+        "description": "Works in every state of the node." if row.any_state else "Needs a running core.",
+    }
+    if row.takes_body:
+        operation["requestBody"] = {
+            "required": row.http_method in ("PUT", "POST"),
+            "content": {CONTENT_TYPE: _binary(row), JSON: _reference(_json_request(row).DESCRIPTOR)},
+        }
+    operation["responses"] = {"200": _success(row), **_failures(row)}
+    return operation
+
+
+def _json_request(row: Method) -> Any:
+    """The message that a JSON body holds; JSON that is whole needs no chunks."""
+    return pb.Users if row.request is pb.UsersChunk else row.request
+
+
+def _binary(row: Method) -> Json:
+    """A body in binary form; JSON Schema says nothing about bytes, so the message is named in words."""
+    name = row.request.DESCRIPTOR.name
+    if row.request is pb.UsersChunk:
+        return {"schema": {"description": f"A run of (unsigned varint length, {name} bytes), see api.md."}}
+    return {"schema": {"description": f"The message {name} of service.proto."}}
+
+
+def _success(row: Method) -> Json:
+    name = row.response.DESCRIPTOR.name
+    if row.streaming:
+        lines = {"schema": {"type": "string", "description": "A log line a line; an empty line is a heartbeat."}}
+        objects = {"schema": {"type": "string", "description": f"A {name} object a line."}}
+        return {"description": "A stream without an end.", "content": {EVENT_STREAM: lines, JSON_LINES: objects}}
+    return {
+        "description": name,
+        "content": {
+            CONTENT_TYPE: {"schema": {"description": f"The message {name} of service.proto."}},
+            JSON: _reference(row.response.DESCRIPTOR),
+        },
+    }
+
+
+def _failures(row: Method) -> Json:
+    by_status: dict[int, list[type[NodeError]]] = defaultdict(list)
+    for error in row.all_errors:
+        by_status[error.status].append(error)
+    return {str(status): _failure(status, errors) for status, errors in sorted(by_status.items())}
+
+
+def _failure(status: int, errors: list[type[NodeError]]) -> Json:
+    meanings = "; ".join(f"{error.code}: {(error.__doc__ or '').splitlines()[0].rstrip('.')}" for error in errors)
+    answer: Json = {
+        "description": f"{HTTPStatus(status).phrase}. {meanings}.",
+        "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+    if any(error.retry_after_seconds is not None for error in errors):
+        answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    if UnauthenticatedError in errors:
+        answer["headers"] = {"WWW-Authenticate": {"schema": {"const": "Bearer"}}}
+    return answer
+
+
+def _reference(descriptor: Any) -> Json:
+    return {"schema": {"$ref": f"#/components/schemas/{descriptor.name}"}}
+
+
+def _add_schema(descriptor: Any, schemas: Json) -> None:
+    """Add the schemas of a message and of all that its fields hold."""
+    if descriptor.name in schemas:
+        return
+    properties: Json = {}
+    schemas[descriptor.name] = {"type": "object", "additionalProperties": False, "properties": properties}
+    for field in descriptor.fields:
+        properties[field.name] = _field(field, schemas)
+
+
+def _field(field: FieldDescriptor, schemas: Json) -> Json:
+    message = field.message_type
+    if message is not None and message.GetOptions().map_entry:
+        return {"type": "object", "additionalProperties": _value(message.fields_by_name["value"], schemas)}
+    value = _value(field, schemas)
+    return {"type": "array", "items": value} if field.is_repeated else value
+
+
+def _value(field: FieldDescriptor, schemas: Json) -> Json:
+    if field.message_type is not None:
+        _add_schema(field.message_type, schemas)
+        return {"$ref": f"#/components/schemas/{field.message_type.name}"}
+    if field.enum_type is not None:
+        return _enum(field.enum_type)
+    if field.cpp_type in _WIDE:
+        return {"type": ["string", "integer"], "format": _WIDE[field.cpp_type]}
+    return dict(_SCALARS[field.cpp_type])
+
+
+def _enum(enum: EnumDescriptor) -> Json:
+    return {"type": "string", "enum": [value.name for value in enum.values]}
