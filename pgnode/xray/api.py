@@ -276,6 +276,10 @@ class CoreApi:
             method = self._calls[path] = self._channel.unary_unary(path, None, None)
         return method
 
+    async def call(self, path: str, request: bytes, deadline_seconds: float) -> bytes:
+        """Any method of the core's API by its path, messages as bytes; for the modules beside this one."""
+        return await self._call(path, request, deadline_seconds)
+
     async def _call(self, path: str, request: bytes, deadline_seconds: float, *, wait_for_ready: bool = False) -> bytes:
         try:
             answer: bytes = await self._method(path)(
@@ -292,11 +296,11 @@ class CoreApi:
     async def wait_ready(self, deadline_seconds: float) -> stats_command_pb2.SysStatsResponse:
         """Wait until the core answers; the channel itself retries until the socket is there."""
         answer = await self._call(_STATS + "GetSysStats", b"", deadline_seconds, wait_for_ready=True)
-        return _parsed(stats_command_pb2.SysStatsResponse, answer)
+        return parsed(stats_command_pb2.SysStatsResponse, answer)
 
     async def sys_stats(self, deadline_seconds: float) -> stats_command_pb2.SysStatsResponse:
         """Memory, goroutines and uptime of the core."""
-        return _parsed(
+        return parsed(
             stats_command_pb2.SysStatsResponse, await self._call(_STATS + "GetSysStats", b"", deadline_seconds)
         )
 
@@ -305,7 +309,7 @@ class CoreApi:
     async def query_stats(self, pattern: str, deadline_seconds: float) -> stats_command_pb2.QueryStatsResponse:
         """All counters whose name holds ``pattern``; values in bytes since the core's start."""
         request = stats_command_pb2.QueryStatsRequest(pattern=pattern).SerializeToString()
-        return _parsed(
+        return parsed(
             stats_command_pb2.QueryStatsResponse,
             await self._call(_STATS + "QueryStats", request, deadline_seconds),
         )
@@ -326,7 +330,7 @@ class CoreApi:
             if error.kind is ErrorKind.NOT_FOUND:
                 return None
             raise
-        return _parsed(stats_command_pb2.GetStatsResponse, answer).stat.value
+        return parsed(stats_command_pb2.GetStatsResponse, answer).stat.value
 
     async def online_ips(self, email: str, deadline_seconds: float) -> dict[str, int] | None:
         """Addresses the user is online from, to the Unix second each was last seen; None when there is no entry."""
@@ -337,12 +341,12 @@ class CoreApi:
             if error.kind is ErrorKind.NOT_FOUND:
                 return None
             raise
-        return dict(_parsed(stats_command_pb2.GetStatsOnlineIpListResponse, answer).ips)
+        return dict(parsed(stats_command_pb2.GetStatsOnlineIpListResponse, answer).ips)
 
     async def online_users(self, deadline_seconds: float) -> list[str]:
         """The counter names (``user>>>alice>>>online``) of all users that are online."""
         answer = await self._call(_STATS + "GetAllOnlineUsers", b"", deadline_seconds)
-        return list(_parsed(stats_command_pb2.GetAllOnlineUsersResponse, answer).users)
+        return list(parsed(stats_command_pb2.GetAllOnlineUsersResponse, answer).users)
 
     async def online(self, deadline_seconds: float) -> dict[str, dict[str, int]]:
         """E-mail of each online user to its addresses, each with the Unix second it was last seen."""
@@ -354,7 +358,7 @@ class CoreApi:
     ) -> stats_command_pb2.GetUsersStatsResponse:
         """Addresses, last-seen times and, if asked, traffic of the users that are online; of nobody else."""
         request = stats_command_pb2.GetUsersStatsRequest(include_traffic=include_traffic).SerializeToString()
-        return _parsed(
+        return parsed(
             stats_command_pb2.GetUsersStatsResponse,
             await self._call(_STATS + "GetUsersStats", request, deadline_seconds),
         )
@@ -410,7 +414,7 @@ class CoreApi:
     async def inbound_users(self, tag: str, deadline_seconds: float) -> list[user_pb2.User]:
         """All users of an inbound, in no order."""
         answer = await self._inbound_users(tag, deadline_seconds)
-        return list(_parsed(handler_command_pb2.GetInboundUserResponse, answer).users)
+        return list(parsed(handler_command_pb2.GetInboundUserResponse, answer).users)
 
     async def _inbound_users(self, tag: str, deadline_seconds: float) -> bytes:
         request = handler_command_pb2.GetInboundUserRequest(tag=tag).SerializeToString()
@@ -420,14 +424,14 @@ class CoreApi:
         """How many users an inbound has."""
         request = handler_command_pb2.GetInboundUserRequest(tag=tag).SerializeToString()
         answer = await self._call(_HANDLER + "GetInboundUsersCount", request, deadline_seconds)
-        return _parsed(handler_command_pb2.GetInboundUsersCountResponse, answer).count
+        return parsed(handler_command_pb2.GetInboundUsersCountResponse, answer).count
 
     # --- inbounds and outbounds
 
     async def list_inbounds(self, deadline_seconds: float) -> list[core_pb2.InboundHandlerConfig]:
         """The inbounds as they were configured: users that were added or removed since do not show here."""
         answer = await self._call(_HANDLER + "ListInbounds", b"", deadline_seconds)
-        return list(_parsed(handler_command_pb2.ListInboundsResponse, answer).inbounds)
+        return list(parsed(handler_command_pb2.ListInboundsResponse, answer).inbounds)
 
     async def add_inbound(self, config: core_pb2.InboundHandlerConfig, deadline_seconds: float) -> None:
         """Add an inbound and listen. A tag in use is ALREADY_EXISTS, a port that cannot be bound REFUSED."""
@@ -444,7 +448,7 @@ class CoreApi:
     async def list_outbounds(self, deadline_seconds: float) -> list[core_pb2.OutboundHandlerConfig]:
         """The outbounds as they were configured."""
         answer = await self._call(_HANDLER + "ListOutbounds", b"", deadline_seconds)
-        return list(_parsed(handler_command_pb2.ListOutboundsResponse, answer).outbounds)
+        return list(parsed(handler_command_pb2.ListOutboundsResponse, answer).outbounds)
 
     async def add_outbound(self, config: core_pb2.OutboundHandlerConfig, deadline_seconds: float) -> None:
         """Add an outbound."""
@@ -506,7 +510,7 @@ class CoreApi:
     ) -> bool:
         rest: Sequence[bytes] = ()
         if before is not None:
-            had = _parsed(handler_command_pb2.GetInboundUserResponse, before).users
+            had = parsed(handler_command_pb2.GetInboundUserResponse, before).users
             inbound, rest = with_users(inbound, [user.SerializeToString() for user in had])
         try:
             await self.add_inbound(inbound, deadline_seconds)
@@ -516,7 +520,8 @@ class CoreApi:
         return not any(await self.alter_many(operations, deadline_seconds))
 
 
-def _parsed(kind: type[_MessageT], answer: bytes) -> _MessageT:
+def parsed(kind: type[_MessageT], answer: bytes) -> _MessageT:
+    """The message in the core's answer. Raises CoreApiError where it is none."""
     try:
         return kind.FromString(answer)
     except DecodeError:

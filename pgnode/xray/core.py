@@ -46,6 +46,8 @@ SOCKET_NAME: Final = "core.sock"
 FIFO_NAME: Final = "core.log.fifo"
 RECORD_NAME: Final = "core.json"
 _CONFIG_NAME: Final = "core.config.json"
+#: The core looks for geo files in the folder that this variable names.
+_ASSETS_VARIABLE: Final = "XRAY_LOCATION_ASSET"
 #: The core locks its socket by a file beside it, and leaves that behind.
 _LEFTOVERS: Final = (RECORD_NAME, SOCKET_NAME, f"{SOCKET_NAME}.lock", FIFO_NAME, _CONFIG_NAME)
 
@@ -290,9 +292,8 @@ class EmbeddedCore(Core):
 
     def _launch(self, config: Path, fifo: Path, assets_dir: Path | None) -> tuple[int, _Child]:
         context = multiprocess.get_context("spawn")
-        assets = str(assets_dir) if assets_dir is not None else None
-        process = context.Process(target=embedded.run, args=(str(config), str(fifo), assets), name="pgnode-core")
-        with _without_main():
+        process = context.Process(target=embedded.run, args=(str(config), str(fifo)), name="pgnode-core")
+        with _without_main(), _assets_in_environment(assets_dir):
             process.start()
         # multiprocess waits at exit for every child it knows; this one may outlive us.
         _forget(process)
@@ -384,6 +385,21 @@ def _without_main() -> Iterator[None]:
             yield
         finally:
             sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _assets_in_environment(assets_dir: Path | None) -> Iterator[None]:
+    """The spawn method passes on our own environment, and the core's library knows only what its process began with."""
+    before = os.environ.get(_ASSETS_VARIABLE)
+    if assets_dir is not None:
+        os.environ[_ASSETS_VARIABLE] = str(assets_dir)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_ASSETS_VARIABLE] = before
+        elif assets_dir is not None:
+            del os.environ[_ASSETS_VARIABLE]
 
 
 def _forget(process: Any) -> None:
@@ -535,7 +551,7 @@ def _readable(descriptor: int) -> bool:
 def _environment(assets_dir: Path | None) -> dict[str, str]:
     environment = dict(os.environ)
     if assets_dir is not None:
-        environment["XRAY_LOCATION_ASSET"] = str(assets_dir)
+        environment[_ASSETS_VARIABLE] = str(assets_dir)
     return environment
 
 

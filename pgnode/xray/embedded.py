@@ -31,7 +31,7 @@ def open_log(fifo: Path) -> int:
     return descriptor
 
 
-def run(config_path: str, log_fifo: str, assets_dir: str | None) -> None:
+def run(config_path: str, log_fifo: str) -> None:
     """Be the runner: a session of its own, no descriptor of the parent kept, output to the FIFO; does not return."""
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -49,8 +49,6 @@ def run(config_path: str, log_fifo: str, assets_dir: str | None) -> None:
     os.dup2(log, 2)
     os.close(null)
     os.close(log)
-    if assets_dir is not None:
-        os.environ["XRAY_LOCATION_ASSET"] = assets_dir
     os.chdir("/")
     config = Path(config_path).read_text(encoding="utf-8")
     Path(config_path).unlink()
