@@ -107,8 +107,18 @@ async def _wait_for_port(process: asyncio.subprocess.Process, port: int) -> None
 async def start_bare_core(config: Mapping[str, Any]) -> float:
     """Seconds from the start of a process with the embedded core until its API answers; the core is ended again.
 
-    ``config`` is a finished one, as a node writes it to GENERATED_CONFIG_PATH; its API moves to a socket of its own and its
-    inbounds to free ports. SideFailedError when it does not answer.
+    ``config`` is a finished one, as a node writes it to GENERATED_CONFIG_PATH. SideFailedError when it does not answer.
+    """
+    async with bare_core(config) as (seconds, _):
+        return seconds
+
+
+@contextlib.asynccontextmanager
+async def bare_core(config: Mapping[str, Any]) -> AsyncIterator[tuple[float, Path]]:
+    """A process with the embedded core; yields the seconds until its API answered, and the API's socket.
+
+    The API of ``config`` moves to a socket of its own and its inbounds to free ports. SideFailedError when it does not
+    answer.
     """
     folder = Path(tempfile.mkdtemp(prefix="pgncore"))
     try:
@@ -122,15 +132,17 @@ async def start_bare_core(config: Mapping[str, Any]) -> float:
             cwd=folder,
         )
         try:
-            assert process.stdin is not None
-            async with asyncio.timeout(START_TIMEOUT_SECONDS):
-                process.stdin.write(text)
-                await process.stdin.drain()
-                process.stdin.close()
-                await _wait_for_api(process, folder / "api.sock")
-            return time.monotonic() - begun
-        except (TimeoutError, ConnectionError):
-            raise SideFailedError(f"the bare core did not answer within {START_TIMEOUT_SECONDS:g} s") from None
+            try:
+                assert process.stdin is not None
+                async with asyncio.timeout(START_TIMEOUT_SECONDS):
+                    process.stdin.write(text)
+                    await process.stdin.drain()
+                    process.stdin.close()
+                    await _wait_for_api(process, folder / "api.sock")
+                took = time.monotonic() - begun
+            except (TimeoutError, ConnectionError):
+                raise SideFailedError(f"the bare core did not answer within {START_TIMEOUT_SECONDS:g} s") from None
+            yield took, folder / "api.sock"
         finally:
             await _end(process, signal.SIGKILL)
     finally:

@@ -32,9 +32,6 @@ DIAGNOSIS_SECONDS = 5.0
 #: Users encoded at a time before the event loop gets its turn.
 SLICE = 1000
 
-#: AlterInbound calls under way at once.
-IN_FLIGHT = 128
-
 
 @dataclass(slots=True)
 class Outcome:
@@ -205,7 +202,7 @@ class CoreControl:
                 outcome.unanswered.update(change.key for _, change in part)
                 outcome.error = "the core has ended"
                 continue
-            results = await self.api.alter_many(operations, self._settings.core_call_timeout_seconds, IN_FLIGHT)
+            results = await self.api.alter_many(operations, self._settings.core_call_timeout_seconds)
             again = []
             for (tag, change), error in zip(part, results, strict=True):
                 if error is None or (not add and error.kind is ErrorKind.NOT_FOUND):
@@ -223,8 +220,8 @@ class CoreControl:
         if api is None:
             return
         limit = self._settings.core_call_timeout_seconds
-        await api.alter_many([AlterOperation(tag, change.new_email or "") for tag, change in changes], limit, IN_FLIGHT)
-        results = await api.alter_many([_addition(tag, change) for tag, change in changes], limit, IN_FLIGHT)
+        await api.alter_many([AlterOperation(tag, change.new_email or "") for tag, change in changes], limit)
+        results = await api.alter_many([_addition(tag, change) for tag, change in changes], limit)
         for (_, change), error in zip(changes, results, strict=True):
             if error is not None:
                 outcome.note(change.key, error)
@@ -281,7 +278,7 @@ class CoreControl:
             wanted = {email for email, _ in accounts[tag].values()}
             strangers = [AlterOperation(tag, user.email) for user in there if user.email not in wanted]
             if strangers:
-                await self.api.alter_many(strangers, limit, IN_FLIGHT)
+                await self.api.alter_many(strangers, limit)
 
     async def _accounts_of_all(
         self, users: UserTable, inbounds: Mapping[str, InboundSpec]

@@ -31,6 +31,8 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
+from pgnode.xray.fastlane import FastLane
+from pgnode.xray.http2 import Failure
 from pgnode.xray.proto import (
     core_pb2,
     handler_command_pb2,
@@ -54,8 +56,6 @@ _STATS: Final = "/xray.app.stats.command.StatsService/"
 MAX_RECEIVE_BYTES: Final = 64 * 1024 * 1024
 #: What the core accepts: grpc-go's default of 4 MiB, less some room for what encloses the users.
 MAX_SEND_BYTES: Final = 4 * 1024 * 1024 - 64 * 1024
-#: From about 64 calls in flight on, the core is busy all the time.
-DEFAULT_IN_FLIGHT: Final = 128
 
 _CHANNEL_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
@@ -132,6 +132,15 @@ def classify(code: grpc.StatusCode, text: str) -> ErrorKind:
 def _translated(error: grpc.aio.AioRpcError) -> CoreApiError:
     text = error.details() or error.code().name.lower().replace("_", " ")
     return CoreApiError(text, classify(error.code(), text))
+
+
+_STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _failed(failure: Failure) -> CoreApiError:
+    code = _STATUS_CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
+    text = failure.text or code.name.lower().replace("_", " ")
+    return CoreApiError(text, classify(code, text))
 
 
 def _varint(value: int) -> bytes:
@@ -248,6 +257,7 @@ class CoreApi:
         self._channel: grpc.aio.Channel | None = None
         self._calls: dict[str, Any] = {}
         self._finishing: set[asyncio.Task[None]] = set()
+        self._lane: FastLane | None = None
 
     def __repr__(self) -> str:
         return f"<CoreApi {self._socket_path} {'idle' if self._channel is None else 'open'}>"
@@ -263,7 +273,10 @@ class CoreApi:
     async def aclose(self) -> None:
         """Close the channel; calls under way end as unavailable."""
         channel, self._channel = self._channel, None
+        lane, self._lane = self._lane, None
         self._calls.clear()
+        if lane is not None:
+            await lane.aclose()
         if channel is not None:
             await channel.close(None)
 
@@ -380,36 +393,26 @@ class CoreApi:
         self,
         operations: Sequence[AlterOperation],
         deadline_seconds: float,
-        in_flight: int = DEFAULT_IN_FLIGHT,
     ) -> list[CoreApiError | None]:
-        """Carry out all operations, ``in_flight`` at a time; the result of each: None, or its error. Never raises one.
+        """Carry out all operations, many at a time; the result of each: None, or its error. Never raises one.
 
         Operations on the same e-mail of the same inbound run one after the other, in the order given. What could not
         be begun in time is answered with a deadline error.
         """
-        results: list[CoreApiError | None] = [None] * len(operations)
-        chains: dict[tuple[str, str], list[int]] = {}
+        last: dict[tuple[str, str], int] = {}
+        followers: dict[int, int] = {}
         for index, operation in enumerate(operations):
-            chains.setdefault((operation.tag, operation.email.lower()), []).append(index)
-        waiting = iter(chains.values())
-        end = time.monotonic() + deadline_seconds
+            before = last.setdefault(key := (operation.tag, operation.email.lower()), index)
+            if before != index:
+                followers[before] = last[key] = index
+        if self._lane is None:
+            self._lane = FastLane(self._socket_path, _HANDLER + "AlterInbound")
 
-        async def work() -> None:
-            for chain in waiting:
-                for index in chain:
-                    left_seconds = end - time.monotonic()
-                    if left_seconds <= 0:
-                        results[index] = CoreApiError("not begun within the deadline", ErrorKind.DEADLINE)
-                        continue
-                    try:
-                        await self._alter(operations[index], left_seconds)
-                    except CoreApiError as error:
-                        results[index] = error
+        def request(index: int) -> bytes:
+            return operations[index].request()
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(in_flight, len(chains))):
-                group.create_task(work())
-        return results
+        failures = await self._lane.run(len(operations), request, deadline_seconds, followers)
+        return [None if failure is None else _failed(failure) for failure in failures]
 
     async def inbound_users(self, tag: str, deadline_seconds: float) -> list[user_pb2.User]:
         """All users of an inbound, in no order."""

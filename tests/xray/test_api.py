@@ -231,7 +231,7 @@ async def test_alter_many(run_dir: Path, start_core: StartCore, api: CoreApi) ->
         AlterOperation.add("in", _user("first@node", protocol.account("x"))),
         AlterOperation.remove("absent", "a@node"),
     ]
-    results = await api.alter_many([*users, *odd], DEADLINE_SECONDS, in_flight=64)
+    results = await api.alter_many([*users, *odd], DEADLINE_SECONDS)
     assert results[:500] == [None] * 500
     assert [error and error.kind for error in results[500:]] == [
         ErrorKind.NOT_FOUND,
