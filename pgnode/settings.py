@@ -163,6 +163,16 @@ class Settings(BaseSettings):
     body_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
         60.0, description="Seconds within which a request's body must have arrived."
     )
+    stop_linger_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        30.0,
+        description="Seconds that the core lives on after a stop, so that a start within them drops no connection; "
+        "0 ends it at once.",
+    )
+    keep_alive_action: Literal["none", "stop"] = Field(
+        "none",
+        description="What to do when the panel has not called for the time that it named at the start (keep_alive): "
+        "nothing but say so, or stop.",
+    )
     debug: bool = Field(False, description="More of the node's own log, and the core's log level as the panel set it.")
 
     @property

@@ -34,7 +34,10 @@ async def start(bench: Bench) -> AsyncGenerator[Row, None]:
     ours, bare = [], []
     with tempfile.TemporaryDirectory(prefix="pgnstart") as folder:
         generated = Path(folder, "config.json")
-        async with node(bench, GENERATED_CONFIG_PATH=str(generated)) as beside, beside.panel() as panel:
+        async with (
+            node(bench, GENERATED_CONFIG_PATH=str(generated), STOP_LINGER_SECONDS="0") as beside,
+            beside.panel() as panel,
+        ):
             for number in range(WARM_UPS + bench.rounds):
                 bench.say(f"POST /start, {number + 1} of {WARM_UPS + bench.rounds}")
                 body = _backend(number)

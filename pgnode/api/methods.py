@@ -105,7 +105,7 @@ METHODS: tuple[Method, ...] = (
         pb.Empty,
         pb.Empty,
         "stop",
-        "Stops the core; without one there is nothing to do.",
+        "Stops the node; its core lives on for a while, for a start that comes soon.",
         any_state=True,
         errors=_BY_SUPERVISOR,
     ),

@@ -120,6 +120,7 @@ class NodeService:
         *,
         write_timeout_seconds: float,
         node_version: str,
+        on_call: Callable[[], None] = lambda: None,
     ) -> None:
         self._reads = reads
         self._commands = commands
@@ -128,12 +129,19 @@ class NodeService:
         self._write_seconds = write_timeout_seconds
         self._take_stats_seconds = min(TAKE_STATS_SECONDS, write_timeout_seconds)
         self._node_version = node_version
+        self._on_call = on_call
         self._queries: dict[bytes, _StatQuery] = {}
         self._info_of: NodeStatus | None = None
         self._info = self._encode_info(None)
 
     def __repr__(self) -> str:
         return f"NodeService({self._reads.status})"
+
+    def called(self) -> None:
+        """Every face says so of every call that brought the key: the supervisor may want to know that the panel is there."""
+        status = self._reads.status
+        if status is not None and status.keep_alive_seconds:
+            self._on_call()
 
     # Reads
 

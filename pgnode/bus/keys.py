@@ -14,6 +14,9 @@ key (after the prefix)        type     written by  lifetime                     
 ``snapshots``                 channel  supervisor  --                              ``<name> <rev> <at_ms>``, a small body in
                                                                                    the next line: look again
 ``log``                       stream   supervisor  capped at LOG_BUFFER_SIZE       lines of core and node
+``activity``                  string   workers     for good                        number of seconds in which a worker was
+                                                                                   called; only that it rises means
+                                                                                   something
 ``backend``                   hash     supervisor  for good                        desired state without users: config
                                                                                    message, generation
 ``users``                     hash     supervisor  for good                        e-mail in lower case -> ``User``
@@ -49,6 +52,7 @@ class Keys:
         self.commands = f"{prefix}:commands"
         self.snapshots_channel = f"{prefix}:snapshots"
         self.log = f"{prefix}:log"
+        self.activity = f"{prefix}:activity"
         self.backend = f"{prefix}:backend"
         self.users = f"{prefix}:users"
         self.ledger = f"{prefix}:ledger"

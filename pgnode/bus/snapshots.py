@@ -60,7 +60,7 @@ RECONNECT_SECONDS = 0.2
 class NodeStatus:
     """The node's state as workers need it to answer; units in names."""
 
-    #: Name of the supervisor's state: idle, starting, running, recovering, failed, stopping.
+    #: Name of the supervisor's state: idle, starting, running, recovering, failed, lingering, stopping.
     state: str
     #: The core runs and its API answered at the last look.
     core_ready: bool
@@ -72,6 +72,10 @@ class NodeStatus:
     core_run: int
     #: Rises with every change of config or users.
     generation: int
+    #: Workers tell of calls (pgnode.bus.activity) while this is above 0: the silence after which the panel is missed.
+    keep_alive_seconds: int = 0
+    #: The panel has been silent for longer than that.
+    degraded: bool = False
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()

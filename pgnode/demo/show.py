@@ -123,6 +123,7 @@ class Story:
                 transfers = [await holding.enter_async_context(client.hold(email)) for email in MOVERS]
                 await self._move(client)
                 await self._change_users(panel, client, users, transfers)
+                await self._reconnect(node, panel, inbounds, transfers)
                 await self._online(panel)
                 await holding.aclose()
                 for transfer in transfers:
@@ -206,8 +207,7 @@ class Story:
         await panel.sync_chunked([people.user(user.email, tags, key="new") for user in users[-CHUNKED_USERS:]])
         chunked_seconds = time.monotonic() - begun
         begun = time.monotonic()
-        kept = [people.user(email, tags) for email in (*MOVERS, NEWCOMER)]
-        await panel.sync_users(kept + people.crowd(FULL_SET_USERS - len(kept), tags))
+        await panel.sync_users(_full_set(tags))
         full_seconds = time.monotonic() - begun
         await asyncio.gather(*(transfer.wait_rounds(3) for transfer in transfers if transfer.broken is None))
         self._check(
@@ -224,6 +224,26 @@ class Story:
             or f"none of the {len(transfers)} transfers broke: {rounds:,} blocks went there and back, "
             f"the longest wait for one was {silence * 1000:.0f} ms",
         )
+
+    async def _reconnect(
+        self,
+        node: NodeProcess,
+        panel: PanelClient,
+        inbounds: Mapping[str, Mapping[str, Any]],
+        transfers: Sequence[HeldTransfer],
+    ) -> None:
+        self._step("The panel reconnects: it stops the node and starts it again")
+        before = {process.pid for process in _tree(node.pid)}
+        await panel.stop()
+        stopped = not (await panel.info()).started
+        info = await panel.start(people.config(inbounds.values()), _full_set(list(inbounds)))
+        self._check(
+            stopped and info.started and before == {process.pid for process in _tree(node.pid)},
+            "PUT /stop, then POST /start with the same config: the core was waiting, and is the one of before",
+        )
+        await asyncio.gather(*(transfer.wait_rounds(3) for transfer in transfers if transfer.broken is None))
+        broken = [f"{transfer.link_name} {transfer.broken}" for transfer in transfers if transfer.broken is not None]
+        self._check(not broken, "; ".join(broken) or f"none of the {len(transfers)} transfers noticed")
 
     async def _online(self, panel: PanelClient) -> None:
         async def all_seen() -> bool:
@@ -306,7 +326,7 @@ class Story:
         self._step("The end")
         await panel.stop()
         info = await panel.info()
-        self._check(not info.started, "PUT /stop: the core has ended, GET /info still answers")
+        self._check(not info.started, "PUT /stop: GET /info says so; the core waits a while for another start")
 
     async def _end(self, node: NodeProcess, processes: Sequence[psutil.Process]) -> None:
         begun = time.monotonic()
@@ -341,6 +361,12 @@ class Story:
         self.console.print("\nWhat the node printed:")
         for line in list(node.output)[-30:]:
             self.console.print(f"  [dim]{escape(line)}[/]", soft_wrap=True)
+
+
+def _full_set(tags: Sequence[str]) -> list[pb.User]:
+    """The users of the full set, those who move bytes among them."""
+    kept = [people.user(email, tags) for email in (*MOVERS, NEWCOMER)]
+    return kept + people.crowd(FULL_SET_USERS - len(kept), tags)
 
 
 def _mark(ok: bool) -> str:

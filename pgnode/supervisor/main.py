@@ -18,6 +18,7 @@ import structlog
 import uvloop
 
 from pgnode.bus import indexed
+from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Command, Kind
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
@@ -35,8 +36,9 @@ from pgnode.supervisor.keeper import Keeper
 from pgnode.supervisor.log_pump import LogPump
 from pgnode.supervisor.logs import set_up_logging
 from pgnode.supervisor.node import Node
+from pgnode.supervisor.panel_watch import watch_panel
 from pgnode.supervisor.sampling import SystemSampler, every, read_backend
-from pgnode.supervisor.states import State
+from pgnode.supervisor.states import WITH_CORE, State
 from pgnode.supervisor.store import Store
 from pgnode.supervisor.traffic import Traffic, read_online
 from pgnode.xray.api import CoreApiError
@@ -62,7 +64,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        keys = Keys(settings.redis_prefix)
+        keys = self._keys = Keys(settings.redis_prefix)
         self._redis = connect(settings.bus_url)
         self._store = Store(self._redis, keys)
         self._server = CommandServer(settings.bus_url, keys)
@@ -157,6 +159,7 @@ class Supervisor:
             self._task("health", self._health_loop),
             self._task("statistics", self._stats_loop),
             self._task("system", self._system_loop),
+            self._task("panel", self._watch_panel),
             self._task("gunicorn", self._web.keep),
         ]
         if self._valkey is not None:
@@ -263,7 +266,7 @@ class Supervisor:
     async def _stats_loop(self) -> None:
         while True:
             api = self._core.api
-            if self.node.state is State.RUNNING and api is not None:
+            if self.node.state in WITH_CORE and api is not None:
                 error = await self._traffic.poll(api, self._core.run_id)
                 if error:
                     log.debug("counters not read", error=error)
@@ -298,6 +301,13 @@ class Supervisor:
         while True:
             await every(SYSTEM_SECONDS, never)
             await self._publish_system(sampler)
+
+    async def _watch_panel(self) -> None:
+        await watch_panel(
+            lambda: self.node.keep_alive_seconds,
+            lambda: read_activity(self._redis, self._keys),
+            self.node.panel_is,
+        )
 
     async def _publish_system(self, sampler: SystemSampler) -> None:
         stats = await asyncio.to_thread(sampler.sample)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import structlog
 from redis.asyncio.client import Pipeline
@@ -20,6 +19,7 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.snapshots import BACKEND, STATE, NodeStatus, SnapshotWriter
 from pgnode.errors import (
     CoreNotStartedError,
+    CoreUnavailableError,
     InvalidRequestError,
     NodeError,
     NotInitializedError,
@@ -27,34 +27,23 @@ from pgnode.errors import (
     UnsupportedError,
 )
 from pgnode.settings import Settings
+from pgnode.supervisor.backend import Backend
 from pgnode.supervisor.commands import Answers, Commands
 from pgnode.supervisor.core_control import CoreControl
 from pgnode.supervisor.keeper import Keeper, Undo
 from pgnode.supervisor.restart import GiveUp, RestartPolicy
 from pgnode.supervisor.sampling import backend_stats
-from pgnode.supervisor.states import Event, State, next_state
+from pgnode.supervisor.states import WITH_CORE, Event, State, next_state
 from pgnode.supervisor.store import Store, StoredState
 from pgnode.supervisor.traffic import Traffic
 from pgnode.supervisor.user_sync import UserSync
+from pgnode.supervisor.users import Refusal
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.config import BaseConfig, InboundSpec, parse_config
+from pgnode.xray.api import CoreApiError
 from pgnode.xray.core import RunningCore
 from pgnode.xray.ports import check_ports_in_thread, listeners
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Backend:
-    """The config that shall run."""
-
-    #: The ``Backend`` message of the start, without its users.
-    message: bytes
-    base: BaseConfig
-    inbounds: dict[str, InboundSpec] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.inbounds = self.base.managed_inbounds
 
 
 class Node:
@@ -80,7 +69,12 @@ class Node:
         self.turn = asyncio.Lock()
         self._policy = RestartPolicy()
         self._watcher: asyncio.Task[None] | None = None
-        self._backend: _Backend | None = None
+        #: Ends a core that lingers.
+        self._timer: asyncio.Task[None] | None = None
+        #: What shall run; None when nothing shall.
+        self._backend: Backend | None = None
+        #: What the core runs, where there is one; goes on through a stop for as long as the core does.
+        self._core_backend: Backend | None = None
         self._backend_unstored = False
         self.users = UserSync(core, store)
         self.state = State.IDLE
@@ -89,6 +83,8 @@ class Node:
         self._introduced_run = 0
         self.core_version = ""
         self.core_api_error = ""
+        #: The panel has not called for its keep_alive.
+        self._panel_away = False
         keeper.desired += [self.users, self]
         keeper.on_change = self._tell
 
@@ -107,10 +103,10 @@ class Node:
         self._keeper.generation, self.core_run = stored.generation, stored.core_run
         self.users.table.restore(stored.users)
         self._traffic.restore(stored.ledger)
-        backend: _Backend | None = None
+        backend: Backend | None = None
         if stored.backend is not None and stored.active:
             try:
-                backend = self._parse(pb.Backend.FromString(stored.backend), stored.backend)
+                backend = Backend.read(pb.Backend.FromString(stored.backend), self._settings)
             except NodeError as error:
                 log.error("the stored config cannot be used, waiting for a start", error=error.text)
         async with self.turn:
@@ -118,7 +114,7 @@ class Node:
             if backend is None:
                 if running is not None:
                     log.info("ending the core of an earlier run: nothing shall run", pid=running.pid)
-                    await self._core.stop()
+                    await self._end_core()
                 await self._publish_state()
                 return
             self._go(Event.START_REQUESTED)
@@ -127,12 +123,13 @@ class Node:
             try:
                 if running is not None and running.config_hash == backend.base.base_hash:
                     log.info("taking over the running core of an earlier run", pid=running.pid)
+                    self._core_backend = backend
                     self._watch(running)
                     await self.users.reconcile_all(backend.inbounds)
                 else:
                     if running is not None:
                         log.info("ending the core of an earlier run: it has another config", pid=running.pid)
-                        await self._core.stop()
+                        await self._end_core()
                     await self._start_core(backend)
                 self._go(Event.CORE_READY)
             except NodeError as error:
@@ -143,15 +140,13 @@ class Node:
     async def shut_down(self) -> None:
         """End the core with the node, after a last look at its counters; the state stays desired."""
         async with self.turn:
-            if self._watcher is not None:
-                self._watcher.cancel()
-            await self._traffic.poll(self._core.api, self._core.run_id)
-            await self._core.stop()
+            await self._end_core()
 
-    def _go(self, event: Event) -> None:
+    def _go(self, event: Event) -> State:
         before, self.state = self.state, next_state(self.state, event)
         if before is not self.state:
             log.info("node state", before=str(before), because=str(event), state=str(self.state))
+        return self.state
 
     def status(self) -> NodeStatus:
         return NodeStatus(
@@ -162,7 +157,24 @@ class Node:
             core_api_error=self.core_api_error,
             core_run=self.core_run,
             generation=self._keeper.generation,
+            keep_alive_seconds=self.keep_alive_seconds,
+            degraded=self._panel_away,
         )
+
+    @property
+    def keep_alive_seconds(self) -> int:
+        """How long the panel may be silent before that is noticed; 0 = for ever."""
+        return self._backend.keep_alive_seconds if self._backend is not None else 0
+
+    async def panel_is(self, away: bool) -> None:
+        """The panel has not called for as long as it said it would, or it is back."""
+        self._panel_away = away
+        if away and self._settings.keep_alive_action == "stop":
+            log.warning("stopping: the panel is away, and KEEP_ALIVE_ACTION says so")
+            async with self.turn:
+                await self.stop()
+                await self._keeper.commit(())
+        await self._publish_state()
 
     async def _publish_state(self) -> None:
         pipe = self._store.pipeline()
@@ -207,9 +219,9 @@ class Node:
             # Nobody who was told that the core runs shall hear that nothing is known of it.
             self._snapshots.put(pipe, BACKEND, backend_stats(self._core.first_stats).SerializeToString())
 
-    def require_running(self) -> _Backend:
+    def require_running(self) -> Backend:
         """The config that runs. Raises the UnavailableError of the node's state where none does."""
-        if self._backend is None or self.state in (State.IDLE, State.FAILED):
+        if self._backend is None or self.state in (State.IDLE, State.FAILED):  # also while a core lingers
             raise NotInitializedError
         if self.state is not State.RUNNING:
             raise CoreNotStartedError
@@ -224,15 +236,6 @@ class Node:
 
     # --- start and stop -----------------------------------------------------------------------------------------
 
-    def _parse(self, backend: pb.Backend, message: bytes) -> _Backend:
-        base = parse_config(
-            backend.config,
-            exclude_inbounds=frozenset(backend.exclude_inbounds),
-            api_socket=str(self._settings.core_socket),
-            assets_dir=self._settings.assets_dir,
-        )
-        return _Backend(message, base)
-
     async def _start(self, command: Command) -> bytes:
         """``/start``: the same base config means that users are reconciled, another one means a new core."""
         request = pb.Backend.FromString(command.body)
@@ -242,25 +245,18 @@ class Node:
             raise InvalidRequestError("config is empty: send a whole Xray config as JSON")
         users = list(request.users)
         del request.users[:]
-        new = self._parse(request, request.SerializeToString())
+        new = Backend.read(request, self._settings)
         for warning in new.base.warnings:
             log.warning("config", warning=warning)
 
-        old = self._backend
-        if self.state is State.RUNNING and old is not None and _same_core(old, new):
-            log.info("start: the base config is the running one, the core stays", users=len(users))
-            self._backend = new
-            refusals = await self.users.replace(users, new.inbounds)
-            applied = await self.users.apply(self.users.table.all_known(), new.inbounds)
-            refusals += applied.refused.values()
-            if applied.error is not None:
-                raise applied.error
+        if self.state in WITH_CORE and self._core_backend is not None and self._core_backend.same_core(new):
+            refusals = await self._keep_core(new, users)
         else:
             await self._check(new)
             # From here on something that runs is touched.
             previous = dict(self.users.table.items())
             # A config that did not stay up is nothing to come back to.
-            fallback = old if self.state is not State.FAILED else None
+            fallback = self._backend if self.state is not State.FAILED else None
             self._go(Event.START_REQUESTED)
             refusals = await self.users.replace(users, new.inbounds)
             self._policy.reset()
@@ -270,13 +266,51 @@ class Node:
             log.warning("start: users left out", count=len(refusals), first=str(refusals[0]))
         return self.base_info().SerializeToString()
 
-    async def _check(self, new: _Backend) -> None:
+    async def _keep_core(self, new: Backend, users: Sequence[pb.User]) -> list[Refusal]:
+        """A start with the base config of the core that runs, or lingers: only its users are changed."""
+        log.info("start: the base config is the running one, the core stays", users=len(users), state=str(self.state))
+        lingered = self.state is State.LINGERING
+        previous = dict(self.users.table.items())
+        if lingered:
+            self._end_timer()
+            self._go(Event.START_REQUESTED)
+        self._backend = self._core_backend = new
+        refusals = await self.users.replace(users, new.inbounds)
+        applied = await self.users.apply(self.users.table.all_known(), new.inbounds)
+        refusals += applied.refused.values()
+        error = applied.error
+        if lingered:
+            error = error or await self._core_silent()
+            if error is not None:
+                # It may have hung since the stop, and nobody has been told yet that it runs.
+                log.warning("the core that lingered does not answer", error=error.text)
+                await self._replace_core(None, new, previous)
+            else:
+                self._go(Event.CORE_READY)
+        elif error is not None:
+            raise error
+        return refusals
+
+    async def _core_silent(self) -> NodeError | None:
+        """Why the core's API does not answer; None when it does."""
+        try:
+            if self._core.api is None:
+                raise CoreNotStartedError
+            await self._core.api.sys_stats(self._settings.core_call_timeout_seconds)
+        except CoreApiError as error:
+            return CoreUnavailableError(str(error))
+        except NodeError as error:
+            return error
+        return None
+
+    async def _check(self, new: Backend) -> None:
         """Everything that can be known about a config before anything that runs is touched."""
-        held = self._backend.base.inbounds if self._core.running is not None and self._backend is not None else ()
+        runs = self._core_backend if self._core.running is not None else None
+        held = runs.base.inbounds if runs is not None else ()
         await check_ports_in_thread(new.base.inbounds, {listener for spec in held for listener in listeners(spec)})
         await self._core.check(new.base)
 
-    async def _replace_core(self, old: _Backend | None, new: _Backend, previous: dict[str, bytes]) -> None:
+    async def _replace_core(self, old: Backend | None, new: Backend, previous: dict[str, bytes]) -> None:
         """End the running core and start one with ``new``; bring ``old`` back when that one does not come up."""
         was_running = self._core.running is not None
         log.info("start: a new core", reason="the base config changed" if was_running else "no core runs")
@@ -303,8 +337,9 @@ class Node:
             raise StartFailedError(f"{error.text}; the previous config runs again") from None
         self._go(Event.CORE_READY)
 
-    async def _start_core(self, backend: _Backend) -> None:
+    async def _start_core(self, backend: Backend) -> None:
         running = await self._core.start(backend.base, self.users.table, backend.inbounds)
+        self._core_backend = backend
         self.core_run += 1
         self.core_api_error = ""
         self._backend_unstored = True
@@ -312,21 +347,50 @@ class Node:
         self._watch(running)
 
     async def _end_core(self) -> None:
+        """End the core, if there is one, after a last look at its counters."""
+        self._end_timer()
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
         if self._core.running is not None:
             await self._traffic.poll(self._core.api, self._core.run_id)
         await self._core.stop()
+        self._core_backend = None
 
     async def _stop(self, _command: Command) -> bytes:
-        if self.state is not State.IDLE:
-            self._go(Event.STOP_REQUESTED)
-            await self._end_core()
-            self._backend = None
-            self._backend_unstored = True
-            self._go(Event.CORE_STOPPED)
+        await self.stop()
         return b""
+
+    async def stop(self) -> None:
+        """Nothing shall run any more. A healthy core lingers: a start may take it over. Called with the turn held."""
+        if self.state in (State.IDLE, State.LINGERING):
+            return
+        self._backend = None
+        self._backend_unstored = True
+        linger_seconds = self._settings.stop_linger_seconds
+        if self._go(Event.STOP_REQUESTED) is State.LINGERING and linger_seconds and not self.core_api_error:
+            log.info("stop: the core lives on, for a start that comes soon", seconds=linger_seconds)
+            self._timer = asyncio.create_task(self._end_later(linger_seconds))
+        else:
+            await self._end_stopped_core()
+
+    async def _end_stopped_core(self) -> None:
+        if self.state is State.LINGERING:
+            self._go(Event.LINGER_ENDED)
+        await self._end_core()
+        self._go(Event.CORE_STOPPED)
+
+    async def _end_later(self, delay_seconds: float) -> None:
+        await asyncio.sleep(delay_seconds)
+        async with self.turn:
+            if self.state is State.LINGERING:
+                await self._end_stopped_core()
+                await self._publish_state()
+
+    def _end_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer is not asyncio.current_task():
+            timer.cancel()
 
     def base_info(self) -> pb.BaseInfoResponse:
         running = self.state is State.RUNNING
@@ -352,6 +416,12 @@ class Node:
             if self._core.running is not running:
                 return
             await self._core.stop()
+            if self.state is State.LINGERING:
+                log.info("the core ended while nothing was to run", exit_code=code)
+                self._end_timer()
+                self._go(Event.CORE_DIED)
+                await self._publish_state()
+                return
             await self._bring_back_later(code, f"the core ended with exit code {code}", Event.CORE_DIED)
             await self._publish_state()
 
@@ -377,8 +447,3 @@ class Node:
             except NodeError as error:
                 await self._bring_back_later(None, error.text, Event.CORE_DIED)
             await self._keeper.commit(())
-
-
-def _same_core(old: _Backend, new: _Backend) -> bool:
-    """Whether the core that runs ``old`` needs nothing but its users changed to run ``new``."""
-    return old.base.base_hash == new.base.base_hash and old.inbounds == new.inbounds

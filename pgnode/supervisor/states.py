@@ -13,18 +13,24 @@ class State(enum.StrEnum):
     RUNNING = "running"  # the core runs and has its users
     RECOVERING = "recovering"  # the core died and the node is bringing it back
     FAILED = "failed"  # the core does not stay up; only a new start, or a stop, leads out
+    LINGERING = "lingering"  # stopped, but the core lives on for a while: a start may take it over
     STOPPING = "stopping"  # the core is being ended
+
+
+#: States in which a core runs and has its users.
+WITH_CORE = frozenset({State.RUNNING, State.LINGERING})
 
 
 class Event(enum.StrEnum):
     """What happens to the node."""
 
-    START_REQUESTED = "start requested"  # /start with a new base config, or a config found in the store
+    START_REQUESTED = "start requested"  # /start that a running core cannot just go on with, or a config in the store
     CORE_READY = "core ready"  # a core answers and has its users
     START_FAILED = "start failed"  # no core came up, and no earlier one is left
     CORE_DIED = "core died"
     GAVE_UP = "gave up"  # too many deaths in a window, or a config that the core refuses
     STOP_REQUESTED = "stop requested"
+    LINGER_ENDED = "linger ended"  # nobody took the core over in time
     CORE_STOPPED = "core stopped"
 
 
@@ -47,7 +53,7 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.STARTING, Event.STOP_REQUESTED): State.STOPPING,
     (State.RUNNING, Event.START_REQUESTED): State.STARTING,
     (State.RUNNING, Event.CORE_DIED): State.RECOVERING,
-    (State.RUNNING, Event.STOP_REQUESTED): State.STOPPING,
+    (State.RUNNING, Event.STOP_REQUESTED): State.LINGERING,
     (State.RECOVERING, Event.CORE_READY): State.RUNNING,
     (State.RECOVERING, Event.CORE_DIED): State.RECOVERING,
     (State.RECOVERING, Event.GAVE_UP): State.FAILED,
@@ -55,6 +61,10 @@ TABLE: dict[tuple[State, Event], State] = {
     (State.RECOVERING, Event.STOP_REQUESTED): State.STOPPING,
     (State.FAILED, Event.START_REQUESTED): State.STARTING,
     (State.FAILED, Event.STOP_REQUESTED): State.STOPPING,
+    (State.LINGERING, Event.START_REQUESTED): State.STARTING,
+    (State.LINGERING, Event.STOP_REQUESTED): State.LINGERING,
+    (State.LINGERING, Event.LINGER_ENDED): State.STOPPING,
+    (State.LINGERING, Event.CORE_DIED): State.IDLE,
     (State.STOPPING, Event.CORE_STOPPED): State.IDLE,
 }
 

@@ -16,6 +16,7 @@ import structlog
 from pgnode import __version__
 from pgnode.api.rest.app import build
 from pgnode.api.service import NodeService
+from pgnode.bus.activity import ActivityTeller
 from pgnode.bus.client import CommandClient
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
@@ -46,6 +47,7 @@ class Worker:
         self._reads = LocalReads()
         self._snapshots = SnapshotReader(settings.bus_url, keys, self._reads.take)
         self._commands = CommandClient(settings.bus_url, keys, worker_name())
+        self._activity = ActivityTeller(settings.bus_url, keys)
         self._logs = LogHub(settings.bus_url, keys, replay_lines=settings.startup_log_tail_size)
         service = NodeService(
             self._reads,
@@ -54,6 +56,7 @@ class Worker:
             self._refresh,
             write_timeout_seconds=settings.write_timeout_seconds,
             node_version=__version__,
+            on_call=self._activity.called,
         )
         self.serve = build(
             service,
@@ -87,6 +90,7 @@ class Worker:
     async def close(self) -> None:
         await self._snapshots.close()
         await self._commands.close()
+        await self._activity.close()
         await self._logs.close()
 
 

@@ -19,8 +19,9 @@ from pgnode.demo.target import Target
 SAMPLES = Path(__file__).parent.parent / "samples"
 HERE = Path(__file__).parent
 
-#: Settings of all nodes here: figures are read often, so that tests need not wait for them.
-FAST = {"STATS_UPDATE_INTERVAL_SECONDS": "0.5"}
+#: Settings of all nodes here: figures are read often, so that tests need not wait for them, and a stop ends the core at
+#: once, so that every test begins anew.
+FAST = {"STATS_UPDATE_INTERVAL_SECONDS": "0.5", "STOP_LINGER_SECONDS": "0"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

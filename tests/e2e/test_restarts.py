@@ -281,7 +281,7 @@ async def test_stopped_node_stays_stopped_after_a_restart(stage: Stage) -> None:
 
 
 async def test_start_right_after_stop(stage: Stage) -> None:
-    """What the panel does at every reconnect."""
+    """A new core each time, where none lingers."""
     async with stage.node.panel() as panel:
         for _ in range(3):
             await panel.stop()

@@ -31,6 +31,7 @@ def build(service: NodeService, *, api_key: str, max_body_bytes: int, body_timeo
         api_key=api_key,
         max_body_bytes=max_body_bytes,
         body_timeout_seconds=body_timeout_seconds,
+        called=service.called,
     )
 
 

@@ -92,9 +92,18 @@ class Gate:
     """
 
     def __init__(
-        self, app: App, methods: Iterable[Method], *, api_key: str, max_body_bytes: int, body_timeout_seconds: float
+        self,
+        app: App,
+        methods: Iterable[Method],
+        *,
+        api_key: str,
+        max_body_bytes: int,
+        body_timeout_seconds: float,
+        called: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
+        #: Told of every request that brought the key.
+        self._called = called
         self._key_ok = KeyCheck(api_key)
         self._max_bytes = max_body_bytes
         self._timeout_seconds = body_timeout_seconds
@@ -115,6 +124,7 @@ class Gate:
             error = UnauthenticatedError("the API key is missing or wrong: send it as x-api-key or as a Bearer token")
             await _refuse(error, has_body, receive, send)
             return
+        self._called()
         method = self._routes.get((scope["method"], scope["path"]))
         if method is None:  # Falcon says 404 or 405
             if has_body:
