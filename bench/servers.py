@@ -65,7 +65,8 @@ async def bare_app(beside: NodeProcess, answers: Mapping[str, bytes]) -> AsyncIt
                 "bench.bare_app:application",
             ),
             env=beside.environment()
-            | {"SERVICE_PORT": str(port), ANSWERS_VARIABLE: str(folder), "PYTHONPATH": str(REPOSITORY)},
+            | {"SERVICE_PORT": str(port), "API_PORT": str(people.free_port())}
+            | {ANSWERS_VARIABLE: str(folder), "PYTHONPATH": str(REPOSITORY)},
             cwd=folder,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -56,6 +56,14 @@ class MethodNotAllowedError(NodeError):
     grpc_status = "UNIMPLEMENTED"
 
 
+class ConflictError(NodeError):
+    """Something else is under way that excludes this; the text names it."""
+
+    status = 409
+    code = "CONFLICT"
+    grpc_status = "ABORTED"
+
+
 class LengthRequiredError(NodeError):
     """A call that takes a message came without a length and without chunked coding."""
 
@@ -83,6 +91,12 @@ class UsersRefusedError(NodeError):
     """
 
     code = "USER_REJECTED"
+
+
+class UpdateFailedError(NodeError):
+    """A maintenance job did not lead to what was asked for; the node is as it was before."""
+
+    code = "UPDATE_FAILED"
 
 
 class UnsupportedError(NodeError):
@@ -132,6 +146,13 @@ class StartFailedError(UnavailableError):
     code = "START_FAILED"
 
 
+class DownloadFailedError(UnavailableError):
+    """What a maintenance job needs could not be downloaded; nothing was changed."""
+
+    code = "DOWNLOAD_FAILED"
+    retry_after_seconds = 60
+
+
 class BusUnavailableError(UnavailableError):
     """Redis, or the supervisor behind it, cannot be reached."""
 
@@ -155,16 +176,19 @@ BY_CODE: dict[str, type[NodeError]] = {
         UnauthenticatedError,
         NotFoundError,
         MethodNotAllowedError,
+        ConflictError,
         LengthRequiredError,
         TooLargeError,
         InternalError,
         UsersRefusedError,
+        UpdateFailedError,
         UnsupportedError,
         UnavailableError,
         NotInitializedError,
         CoreNotStartedError,
         CoreUnavailableError,
         StartFailedError,
+        DownloadFailedError,
         BusUnavailableError,
         DeadlineExceededError,
     )

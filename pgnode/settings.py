@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shlex
 import sys
 import uuid
 from collections.abc import Mapping
@@ -47,6 +48,22 @@ def _host(value: str) -> str:
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("allowed is an address that begins with redis://, rediss:// or unix://")
+    return value
+
+
+def _web_url(value: str) -> str:
+    if not value.startswith(("https://", "http://")) or any(c.isspace() for c in value):
+        raise ValueError("allowed is an address that begins with https:// or http://")
+    return value.rstrip("/")
+
+
+def _command(value: str) -> str:
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"allowed is a command with its arguments, quoted as for a shell ({error})") from None
+    if not words:
+        raise ValueError("allowed is a command with its arguments; unset it if there is none")
     return value
 
 
@@ -94,6 +111,9 @@ class Settings(BaseSettings):
         "0.0.0.0", description="Address the API listens on, IPv4 or IPv6."
     )
     service_port: Port = Field(62050, description="Port of the REST API.")
+    api_port: Port = Field(
+        62051, description="Port of the maintenance API (JSON): updates of core, geo files and node."
+    )
     service_protocol: Literal["rest"] = Field(
         "rest", description="Protocols that the node serves; this version serves REST."
     )
@@ -133,6 +153,36 @@ class Settings(BaseSettings):
     )
     xray_assets_path: Annotated[Annotated[Path, AfterValidator(_existing_folder)] | None, OptionalText] = Field(
         None, description="Folder with geoip.dat and geosite.dat. Unset: `assets` in STATE_DIR."
+    )
+    core_releases_url: Annotated[str, AfterValidator(_web_url)] = Field(
+        "https://github.com/XTLS/Xray-core/releases",
+        description="Where core updates come from: an address with the layout of GitHub releases.",
+    )
+    geofiles_iran_url: Annotated[str, AfterValidator(_web_url)] = Field(
+        "https://github.com/Chocolate4U/Iran-v2ray-rules/releases/latest/download",
+        description="Address of the folder with geoip.dat and geosite.dat of the region `iran`.",
+    )
+    geofiles_china_url: Annotated[str, AfterValidator(_web_url)] = Field(
+        "https://github.com/Loyalsoldier/v2ray-rules-dat/releases/latest/download",
+        description="The same for the region `china`.",
+    )
+    geofiles_russia_url: Annotated[str, AfterValidator(_web_url)] = Field(
+        "https://github.com/runetfreedom/russia-v2ray-rules-dat/releases/latest/download",
+        description="The same for the region `russia`.",
+    )
+    update_command: Annotated[Annotated[str, AfterValidator(_command)] | None, OptionalText] = Field(
+        None,
+        description="Command that updates this installation, for `POST /node/update`; split like a shell would, but run "
+        "without one. Unset: such calls answer 501.",
+    )
+    maintenance_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        290.0, description="Seconds that a maintenance job may prepare, or UPDATE_COMMAND run; panels wait 330."
+    )
+    download_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        240.0, description="Seconds that one download may take."
+    )
+    download_max_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
+        128, description="Largest file that is downloaded or unpacked, in MiB."
     )
     generated_config_path: Annotated[Path | None, OptionalText] = Field(
         None,
@@ -174,6 +224,14 @@ class Settings(BaseSettings):
         "nothing but say so, or stop.",
     )
     debug: bool = Field(False, description="More of the node's own log, and the core's log level as the panel set it.")
+
+    @property
+    def gunicorn_ports(self) -> dict[str, int]:
+        """The ports that Gunicorn listens on, by the setting that names each: the one place that knows which."""
+        ports = {"API_PORT": self.api_port}
+        if str(self.service_protocol) != "grpc":
+            ports = {"SERVICE_PORT": self.service_port, **ports}
+        return ports
 
     @property
     def run_dir(self) -> Path:
@@ -221,6 +279,7 @@ def load(**overrides: Any) -> Settings:
     except ValidationError as error:
         raise SettingsError("\n".join(_sentence(dict(item)) for item in error.errors())) from None
     settings = _certificate_files(settings)
+    _different_ports(settings)
     absolute = settings.state_dir.expanduser().absolute()
     longest = absolute / "run" / "core.scratch.sock"
     if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:
@@ -239,6 +298,13 @@ def read_api_key(settings: Settings) -> str:
         return _uuid(settings.key_file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingsError(f"no API key in {settings.key_file}: {error}") from None
+
+
+def _different_ports(settings: Settings) -> None:
+    if settings.api_port == settings.service_port:
+        raise SettingsError(
+            f"API_PORT={settings.api_port} is not allowed: SERVICE_PORT is the same; give each a port of its own"
+        )
 
 
 def _certificate_files(settings: Settings) -> Settings:

@@ -27,10 +27,18 @@ class Kind(enum.StrEnum):
     SYNC_USERS = "sync_users"  # [Users -> Empty], the set becomes exactly this
     SYNC_CHUNKED = "sync_chunked"  # [Users -> Empty], a delta: the listed ones only
     TAKE_STATS = "take_stats"  # [StatRequest with reset -> StatResponse]
+    # Maintenance jobs: JSON bodies, and JSON with "detail" in their replies.
+    CORE_UPDATE = "core_update"  # {"core_version": "latest" or "26.10.10"}
+    GEOFILES = "geofiles"  # {"region": one of pgnode.wire.maintenance.REGIONS}
+    HARD_RESET = "hard_reset"
+    UPDATE = "update"
 
 
 #: Commands that read or book statistics: they never wait for a change of users.
 QUERY_KINDS = frozenset({Kind.TAKE_STATS})
+
+#: Commands that take minutes, one at a time and beside everything else.
+MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE})
 
 
 @dataclass(frozen=True, slots=True)

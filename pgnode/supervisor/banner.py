@@ -20,6 +20,7 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row("API", f"https://{shown_host}:{settings.service_port}  (listening on {settings.node_host}, REST)")
+    table.add_row("Maintenance", f"https://{shown_host}:{settings.api_port}  (JSON, with the same key)")
     if who.key_is_new:
         table.add_row("API key", f"{who.api_key}  (made now and shown once; kept in {settings.key_file})")
     elif settings.api_key is not None:

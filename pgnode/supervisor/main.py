@@ -137,7 +137,7 @@ class Supervisor:
     async def _start(self, who: identity.Identity) -> list[asyncio.Task[None]]:
         settings = self._settings
         await self._records.clear_leftovers()
-        await asyncio.to_thread(web.check_port, settings)
+        await asyncio.to_thread(web.check_ports, settings)
         if self._valkey is not None:
             await self._valkey.start()
         else:

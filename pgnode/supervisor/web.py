@@ -32,18 +32,19 @@ def environment(settings: Settings) -> dict[str, str]:
     return {**os.environ, "STATE_DIR": str(settings.state_dir)}
 
 
-def check_port(settings: Settings) -> None:
-    """Raises PortInUseError when somebody else listens on the port."""
+def check_ports(settings: Settings) -> None:
+    """Raises PortInUseError when somebody else listens on one of Gunicorn's ports."""
     family = socket.AF_INET6 if ":" in settings.node_host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.node_host, settings.service_port))
-        except OSError as error:
-            raise PortInUseError(
-                f"port {settings.service_port} on {settings.node_host} cannot be used: {error.strerror}; "
-                "end what listens there, or set SERVICE_PORT (or NODE_HOST) to something else"
-            ) from None
+    for name, port in settings.gunicorn_ports.items():
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.node_host, port))
+            except OSError as error:
+                raise PortInUseError(
+                    f"port {port} on {settings.node_host} cannot be used: {error.strerror}; "
+                    f"end what listens there, or set {name} (or NODE_HOST) to something else"
+                ) from None
 
 
 def local_address(settings: Settings) -> str:
@@ -57,10 +58,12 @@ async def ready(settings: Settings) -> None:
     # Only asks whether somebody is there: the certificate may be an operator's for another name.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    # A worker listens on all of its ports or on none.
+    port = next(iter(settings.gunicorn_ports.values()))
     while True:
         try:
             async with asyncio.timeout(2):
-                _, writer = await asyncio.open_connection(local_address(settings), settings.service_port, ssl=context)
+                _, writer = await asyncio.open_connection(local_address(settings), port, ssl=context)
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1):

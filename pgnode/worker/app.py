@@ -14,6 +14,8 @@ from typing import Any
 import structlog
 
 from pgnode import __version__
+from pgnode.api.maintenance import MaintenanceService
+from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
 from pgnode.api.service import NodeService
 from pgnode.bus.activity import ActivityTeller
@@ -58,12 +60,32 @@ class Worker:
             node_version=__version__,
             on_call=self._activity.called,
         )
-        self.serve = build(
+        api_key = read_api_key(settings)
+        self._rest = build(
             service,
-            api_key=read_api_key(settings),
+            api_key=api_key,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
         )
+        self._api_port = settings.api_port
+        self._maintenance = maintenance.build(
+            MaintenanceService(
+                self._reads,
+                self._commands,
+                self._refresh,
+                job_timeout_seconds=settings.maintenance_timeout_seconds,
+                write_timeout_seconds=settings.write_timeout_seconds,
+                node_version=__version__,
+            ),
+            api_key=api_key,
+            body_timeout_seconds=settings.body_timeout_seconds,
+        )
+
+    def serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The face that belongs to the port on which the connection came in."""
+        server = scope["server"]
+        face = self._maintenance if server is not None and server[1] == self._api_port else self._rest
+        return face(scope, receive, send)
 
     async def _refresh(self) -> None:
         """Look for news in the store now; whoever asks while a look is under way shares it."""

@@ -22,7 +22,7 @@ _asgi_worker.HEADER_TIMEOUT_SECONDS = _settings.header_timeout_seconds
 _die_with_parent(_signal.SIGKILL)
 
 _host = f"[{_settings.node_host}]" if ":" in _settings.node_host else _settings.node_host
-bind = [f"{_host}:{_settings.service_port}"]
+bind = [f"{_host}:{_port}" for _port in _settings.gunicorn_ports.values()]
 wsgi_app = "pgnode.worker.app:application"
 worker_class = "pgnode.worker.asgi_worker.NodeWorker"
 workers = _settings.web_concurrency

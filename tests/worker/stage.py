@@ -156,10 +156,11 @@ class Stage:
         # pytest's own folders have paths too long for unix sockets.
         self.folder = Path(tempfile.mkdtemp(prefix="pgn"))
         self.api_key = str(uuid.uuid4())
-        self.port = free_port()
+        self.port, self.api_port = free_port(), free_port()
         self._overrides = {
             "NODE_HOST": "127.0.0.1",
             "SERVICE_PORT": str(self.port),
+            "API_PORT": str(self.api_port),
             "STATE_DIR": str(self.folder / "state"),
             "API_KEY": self.api_key,
             "WEB_CONCURRENCY": str(workers),

@@ -19,9 +19,8 @@ import json
 import types
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
-from pgnode.api.methods import Method
 from pgnode.api.rest.json_face import JSON, JsonForm, prefers_json
 from pgnode.errors import InvalidRequestError, LengthRequiredError, NodeError, TooLargeError, UnauthenticatedError
 
@@ -56,6 +55,19 @@ async def _nothing_to_receive() -> Event:
     return _NO_BODY
 
 
+class Route(Protocol):
+    """What the gate has to know of a method."""
+
+    @property
+    def http_method(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def takes_body(self) -> bool: ...
+
+
 class KeyCheck:
     """Compares keys with the node's own, by their value as UUIDs and in constant time."""
 
@@ -88,18 +100,22 @@ class KeyCheck:
 class Gate:
     """The ASGI callable. Serves one event loop; requests share nothing but its settings.
 
-    ``body_timeout_seconds`` is for the whole body, not for each piece of it.
+    ``body_timeout_seconds`` is for the whole body, not for each piece of it. With ``json_only`` no body may be protobuf.
+    ``size_setting`` names the setting that raises ``max_body_bytes``, ``encode_error`` is the form of errors.
     """
 
     def __init__(
         self,
         app: App,
-        methods: Iterable[Method],
+        methods: Iterable[Route],
         *,
         api_key: str,
         max_body_bytes: int,
         body_timeout_seconds: float,
         called: Callable[[], None] = lambda: None,
+        json_only: bool = False,
+        size_setting: str | None = "MAX_BODY_MIB",
+        encode_error: Callable[[NodeError], bytes] | None = None,
     ) -> None:
         self._app = app
         #: Told of every request that brought the key.
@@ -107,7 +123,10 @@ class Gate:
         self._key_ok = KeyCheck(api_key)
         self._max_bytes = max_body_bytes
         self._timeout_seconds = body_timeout_seconds
-        self._routes: dict[tuple[str, str], Method] = {}
+        self._json_only = json_only
+        self._size_hint = f": raise {size_setting}" if size_setting is not None else ""
+        self._encode_error = encode_error or error_body
+        self._routes: dict[tuple[str, str], Route] = {}
         for row in methods:
             self._routes[row.http_method, row.path] = row
             self._routes[row.http_method, row.path + "/"] = row
@@ -122,7 +141,7 @@ class Gate:
         has_body = coding is not None or (length is not None and length != b"0")
         if not self._key_ok(headers):
             error = UnauthenticatedError("the API key is missing or wrong: send it as x-api-key or as a Bearer token")
-            await _refuse(error, has_body, receive, send)
+            await self._refuse(error, has_body, receive, send)
             return
         self._called()
         method = self._routes.get((scope["method"], scope["path"]))
@@ -139,10 +158,10 @@ class Gate:
             try:
                 _check_framing(scope, length, coding)
                 if method.takes_body:
-                    json_body = _is_json(headers.get(b"content-type"))
+                    json_body = _is_json(headers.get(b"content-type"), self._json_only)
                 body = await self._read(length, receive)
             except NodeError as error:
-                await _refuse(error, has_body, receive, send)
+                await self._refuse(error, has_body, receive, send)
                 return
         accept = headers.get(b"accept")
         json_answer = accept is not None and accept != b"*/*" and prefers_json(accept)
@@ -194,8 +213,23 @@ class Gate:
             raise InvalidRequestError(f"the body has {size} bytes, Content-Length says {announced}")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def _refuse(self, error: NodeError, has_body: bool, receive: Receive, send: Send) -> None:
+        """Answer ``error`` in place of the application; a body that was not read ends the connection."""
+        body = self._encode_error(error)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if error.status == UnauthenticatedError.status:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if error.retry_after_seconds is not None:
+            headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
+        if has_body:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        if has_body:
+            await _linger(receive)
+
     def _too_large(self, what: str) -> TooLargeError:
-        return TooLargeError(f"the body has {what}, allowed are {self._max_bytes}: raise MAX_BODY_MIB")
+        return TooLargeError(f"the body has {what}, allowed are {self._max_bytes}{self._size_hint}")
 
 
 def _step(receive: Receive) -> tuple[Event | None, Awaitable[Event]]:
@@ -245,41 +279,24 @@ def _check_framing(scope: Scope, length: bytes | None, coding: bytes | None) -> 
         raise InvalidRequestError("more than one Content-Length or Transfer-Encoding: send one of them, once")
 
 
-def _is_json(content_type: bytes | None) -> bool:
+def _is_json(content_type: bytes | None, json_only: bool) -> bool:
     """Whether the body is JSON, not protobuf; no type at all means protobuf, and parameters do not matter.
 
-    Raises InvalidRequestError for any other type.
+    Raises InvalidRequestError for any other type, and with ``json_only`` for protobuf.
     """
-    if content_type is None or content_type == _CONTENT_TYPE:
-        return False
+    if content_type is None or (content_type == _CONTENT_TYPE and not json_only):
+        return json_only
     kind = content_type.partition(b";")[0].strip().lower()
-    if kind not in (_CONTENT_TYPE, _JSON, b""):
-        raise InvalidRequestError(
-            f"wrong Content-Type {content_type.decode('latin-1')!r}: send {CONTENT_TYPE} or {JSON}"
-        )
-    return kind == _JSON
+    if kind not in ((_JSON, b"") if json_only else (_CONTENT_TYPE, _JSON, b"")):
+        allowed = JSON if json_only else f"{CONTENT_TYPE} or {JSON}"
+        raise InvalidRequestError(f"wrong Content-Type {content_type.decode('latin-1')!r}: send {allowed}")
+    return json_only or kind == _JSON
 
 
 def _parsed_length(value: bytes) -> int:
     if not value.isdigit() or len(value) > 18:
         raise InvalidRequestError("Content-Length is not a number")
     return int(value)
-
-
-async def _refuse(error: NodeError, has_body: bool, receive: Receive, send: Send) -> None:
-    """Answer ``error`` in place of the application; a body that was not read ends the connection."""
-    body = error_body(error)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if error.status == UnauthenticatedError.status:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if error.retry_after_seconds is not None:
-        headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
-    if has_body:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-    if has_body:
-        await _linger(receive)
 
 
 def _closing(send: Send) -> Send:
