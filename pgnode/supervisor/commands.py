@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from pgnode.bus.commands import QUERY_KINDS, Command, Kind, Reply
+from pgnode.bus.commands import MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
@@ -51,6 +51,8 @@ class Commands:
         self.queries: dict[Kind, Handler] = {}
         #: Does a group of user changes (every kind that has no entry above); every caller gets its own answer.
         self.sync: Callable[[Sequence[Command]], Awaitable[Answers]] | None = None
+        #: Takes commands of :data:`MAINTENANCE_KINDS`, and answers them itself.
+        self.maintain: Callable[[Command], None] | None = None
 
     def __repr__(self) -> str:
         return f"Commands({self._writes.qsize()} changes and {self._queries.qsize()} queries waiting)"
@@ -71,7 +73,10 @@ class Commands:
                 await asyncio.sleep(BUS_PAUSE_SECONDS)
                 continue
             for command in commands:
-                (self._queries if command.kind in QUERY_KINDS else self._writes).put_nowait(command)
+                if command.kind in MAINTENANCE_KINDS and self.maintain is not None:
+                    self.maintain(command)
+                else:
+                    (self._queries if command.kind in QUERY_KINDS else self._writes).put_nowait(command)
 
     async def answer_queries(self) -> None:
         """Answer what only reads, or books what was read; never behind a change."""

@@ -64,7 +64,8 @@ class CoreControl:
 
     def __init__(self, settings: Settings, core: Core, pump: LogPump) -> None:
         self._settings = settings
-        self._core = core
+        #: The core that the next start runs.
+        self.core = core
         self._pump = pump
         self.running: RunningCore | None = None
         self.api: CoreApi | None = None
@@ -84,18 +85,21 @@ class CoreControl:
 
     async def version(self) -> str:
         """The version of the core that would be started. Raises StartFailedError."""
-        return await self._core.version(self._settings.core_start_timeout_seconds)
+        return await self.core.version(self._settings.core_start_timeout_seconds)
 
-    async def check(self, base: BaseConfig) -> None:
-        """Whether the core takes this config, without touching anything that runs. Raises StartFailedError."""
+    async def check(self, base: BaseConfig, other: Core | None = None) -> None:
+        """Whether the core (or an ``other`` one) takes this config, without touching anything that runs.
+
+        Raises StartFailedError.
+        """
+        core = other if other is not None else self.core
         limit = self._settings.core_start_timeout_seconds
         try:
-            await self._core.check(render(base, {}), limit)
+            await core.check(render(base, {}), limit)
         except StartFailedError:
-            if not isinstance(self._core, EmbeddedCore):
+            if not isinstance(core, EmbeddedCore):
                 raise
             # The library gives no reason, so the parts are tried one by one.
-            core = self._core
 
             async def accepted(config_json: str) -> bool:
                 code, _ = await core.check_exit_code(config_json, limit)
@@ -113,7 +117,7 @@ class CoreControl:
         await self._write_copy(config_json)
         self._pump.tail.clear()
         self._pump.write_files(base.access_log_path, base.error_log_path)
-        running = await self._core.spawn(
+        running = await self.core.spawn(
             config_json, self._settings.run_dir, self._settings.assets_dir, config_hash=base.base_hash
         )
         self._pump.watch(running.log_fd)
@@ -149,6 +153,10 @@ class CoreControl:
                 raise StartFailedError(f"the core's API does not answer: {error}") from None
         finally:
             await end_tasks([ended, ready])
+
+    def is_its(self, running: RunningCore) -> bool:
+        """Whether a process runs the core that would be started now."""
+        return running.record.core in ("", str(self.core))
 
     async def adopt(self) -> RunningCore | None:
         """Take over a core that an earlier supervisor left running; None when there is none. Its users are not known."""

@@ -32,12 +32,18 @@ from pgnode.supervisor.banner import banner
 from pgnode.supervisor.children import Child, Records
 from pgnode.supervisor.commands import Commands
 from pgnode.supervisor.core_control import CoreControl
+from pgnode.supervisor.core_store import CoreStore
+from pgnode.supervisor.core_update import CoreUpdate
+from pgnode.supervisor.downloads import Downloads
+from pgnode.supervisor.geofiles import GeoFiles
 from pgnode.supervisor.keeper import Keeper
 from pgnode.supervisor.log_pump import LogPump
 from pgnode.supervisor.logs import set_up_logging
+from pgnode.supervisor.maintenance import Maintenance
 from pgnode.supervisor.node import Node
 from pgnode.supervisor.panel_watch import watch_panel
 from pgnode.supervisor.sampling import SystemSampler, every, read_backend
+from pgnode.supervisor.self_update import SelfUpdate
 from pgnode.supervisor.states import WITH_CORE, State
 from pgnode.supervisor.store import Store
 from pgnode.supervisor.traffic import Traffic, read_online
@@ -74,12 +80,8 @@ class Supervisor:
         )
         self._records = Records(settings.run_dir / "children.json")
         self._traffic = Traffic(self._store)
-        self._core_kind: Core = (
-            EmbeddedCore(settings.assets_dir)
-            if settings.xray_executable_path is None
-            else ExecutableCore(settings.xray_executable_path, settings.assets_dir)
-        )
-        self._core = CoreControl(settings, self._core_kind, self._pump)
+        cores = CoreStore(settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024)
+        self._core = CoreControl(settings, _core_of(settings, cores), self._pump)
         keeper = Keeper(self._store, self._server, self._snapshots)
         keeper.books.append(self._traffic)
         self.node = Node(
@@ -93,6 +95,15 @@ class Supervisor:
         self._commands = Commands(self._server, keeper, self.node.turn)
         self.node.serve(self._commands)
         self._commands.queries[Kind.TAKE_STATS] = self._take_stats
+        self._maintenance = Maintenance(settings.run_dir, self._server, keeper)
+        downloads = Downloads(settings)
+        self._maintenance.jobs = {
+            Kind.CORE_UPDATE: CoreUpdate(settings, self.node, self._core, cores, downloads).run,
+            Kind.GEOFILES: GeoFiles(settings, self.node, self._core, downloads).run,
+            Kind.HARD_RESET: self._hard_reset,
+            Kind.UPDATE: SelfUpdate(settings).run,
+        }
+        self._commands.maintain = self._maintenance.take
         self._valkey = (
             Child(
                 "valkey",
@@ -143,10 +154,8 @@ class Supervisor:
         else:
             await self._wait_for_redis()
         stored = await self._store.load()
-        try:
-            self.node.core_version = await self._core.version()
-        except StartFailedError as error:
-            raise ChildFailedError(f"the core cannot be run: {error}") from None
+        self._maintenance.restore()
+        self.node.core_version = await self._core_version()
         log.info("state loaded", users=len(stored.users), generation=stored.generation, active=stored.active)
         restored = asyncio.create_task(self.node.restore(stored))
         await self._publish_system(SystemSampler())
@@ -168,8 +177,22 @@ class Supervisor:
         await restored
         tasks.append(self._task("changes", self._commands.write))
         sys.stderr.flush()
-        banner(settings, who, core=str(self._core_kind), version=self.node.core_version, users=len(stored.users))
+        banner(settings, who, core=str(self._core.core), version=self.node.core_version, users=len(stored.users))
         return tasks
+
+    async def _core_version(self) -> str:
+        """The core's version. A core that was chosen over the API and cannot be run is left aside."""
+        try:
+            return await self._core.version()
+        except StartFailedError as error:
+            usual = _usual_core(self._settings)
+            if str(usual) == str(self._core.core):
+                raise ChildFailedError(f"the core cannot be run: {error}") from None
+            log.error(
+                "the chosen core cannot be run, taking the usual one", core=str(self._core.core), error=error.text
+            )
+            self._core.core = usual
+            return await self._core_version()
 
     @staticmethod
     def _task(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -209,6 +232,7 @@ class Supervisor:
 
     async def _end_in_order(self) -> None:
         await self._web.stop()
+        await self._maintenance.close()
         await self.node.shut_down()
         with contextlib.suppress(*BUS_ERRORS):
             await self._store_traffic()
@@ -245,6 +269,10 @@ class Supervisor:
     async def _take_stats(self, command: Command) -> bytes:
         self.node.require_running()
         return await self._traffic.take_stats(command.body, self._core.api, self._core.run_id)
+
+    async def _hard_reset(self, _request: dict[str, str]) -> str:
+        await self.node.reset()
+        return "config and users are forgotten, no core runs; the next start makes a new one"
 
     # --- loops over figures -------------------------------------------------------------------------------------
 
@@ -322,6 +350,18 @@ class Supervisor:
                 self._snapshots.put(pipe, name, body)
         with contextlib.suppress(*BUS_ERRORS):
             await pipe.execute()
+
+
+def _core_of(settings: Settings, cores: CoreStore) -> Core:
+    """The core that was chosen over the API, else the usual one."""
+    path = cores.chosen()
+    return _usual_core(settings) if path is None else ExecutableCore(path, settings.assets_dir)
+
+
+def _usual_core(settings: Settings) -> Core:
+    """What XRAY_EXECUTABLE_PATH names, or the embedded core."""
+    path = settings.xray_executable_path
+    return EmbeddedCore(settings.assets_dir) if path is None else ExecutableCore(path, settings.assets_dir)
 
 
 def run(settings: Settings) -> int:

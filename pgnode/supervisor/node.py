@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from redis.asyncio.client import Pipeline
@@ -121,14 +121,17 @@ class Node:
             self._backend = backend
             await self._publish_state()
             try:
-                if running is not None and running.config_hash == backend.base.base_hash:
+                if running is not None and running.config_hash == backend.base.base_hash and self._core.is_its(running):
                     log.info("taking over the running core of an earlier run", pid=running.pid)
                     self._core_backend = backend
                     self._watch(running)
                     await self.users.reconcile_all(backend.inbounds)
                 else:
                     if running is not None:
-                        log.info("ending the core of an earlier run: it has another config", pid=running.pid)
+                        log.info(
+                            "ending the core of an earlier run: it has another config, or is another core",
+                            pid=running.pid,
+                        )
                         await self._end_core()
                     await self._start_core(backend)
                 self._go(Event.CORE_READY)
@@ -391,6 +394,81 @@ class Node:
         timer, self._timer = self._timer, None
         if timer is not None and timer is not asyncio.current_task():
             timer.cancel()
+
+    # --- maintenance --------------------------------------------------------------------------------------------
+
+    @property
+    def running_base(self) -> BaseConfig | None:
+        """The config that runs, or is being brought back; None where nothing has to run."""
+        return self._backend.base if self._backend is not None and self.state is not State.FAILED else None
+
+    async def change_core(
+        self, change: Callable[[], Awaitable[None]], undo: Callable[[], Awaitable[None]], what: str
+    ) -> bool:
+        """End the core, do ``change``, and start it again with all users; where it does not come up, ``undo`` and once more.
+
+        With nothing to run, only ``change`` is done. Returns whether a core runs now. Raises StartFailedError, whose text
+        ends with what runs now, and what ``change`` raises.
+        """
+        async with self.turn:
+            backend = self._backend
+            if self.state is State.LINGERING:
+                # The next start shall not take this one over.
+                await self._end_stopped_core()
+            if backend is None or self.state is State.FAILED:
+                await change()
+                await self._learn_version()
+                await self._publish_state()
+                return False
+            log.info("a new core", reason=what)
+            self._go(Event.START_REQUESTED)
+            await self._publish_state()
+            self._policy.reset()
+            await self._end_core()
+            failed: NodeError | None = None
+            try:
+                await change()
+                await self._start_core(backend)
+            except NodeError as error:
+                log.warning("the core did not come up, going back", reason=what, error=error.text)
+                failed = error
+                await undo()
+                try:
+                    await self._start_core(backend)
+                except NodeError as second:
+                    await self._bring_back_later(None, second.text, Event.CORE_DIED)
+                    await self._keeper.commit(())
+                    await self._publish_state()
+                    raise StartFailedError(
+                        f"{error.text}; the core of before did not come up either: {second.text}"
+                    ) from None
+            self._go(Event.CORE_READY)
+            await self._learn_version()
+            await self._keeper.commit(())
+            await self._publish_state()
+            if failed is not None:
+                raise StartFailedError(f"{failed.text}; the core of before runs again")
+            return True
+
+    async def _learn_version(self) -> None:
+        try:
+            self.core_version = await self._core.version()
+        except StartFailedError as error:
+            log.warning("the core does not tell its version", error=error.text)
+
+    async def reset(self) -> None:
+        """End the core and forget config and users; the traffic books stay."""
+        async with self.turn:
+            if self.state not in (State.IDLE, State.LINGERING):
+                self._go(Event.STOP_REQUESTED)
+            if self.state is not State.IDLE:
+                await self._end_stopped_core()
+            self._policy.reset()
+            self._backend = None
+            self._backend_unstored = True
+            await self.users.forget_all()
+            await self._keeper.commit(())
+            await self._publish_state()
 
     def base_info(self) -> pb.BaseInfoResponse:
         running = self.state is State.RUNNING

@@ -66,6 +66,8 @@ class Store:
         fields: dict[str, bytes | int] = {"active": int(active), "core_run": core_run}
         if backend is not None:
             fields["config"] = backend
+        else:
+            pipe.hdel(self._keys.backend, "config")
         pipe.hset(self._keys.backend, mapping=fields)  # type: ignore[arg-type]
 
     def put_generation(self, pipe: Pipeline, generation: int) -> None:

@@ -201,6 +201,14 @@ class UserSync:
         if applied.error is not None:
             raise applied.error
 
+    async def forget_all(self) -> None:
+        """No user is desired any more, and there is no core that has one."""
+        for number, key in enumerate(self.table.keys()):
+            self.table.put(key, None)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        self.table.core_has_all()
+
     def return_to(self, desired: Mapping[str, bytes]) -> None:
         """The users as they were before a start that failed; what differs goes to the store again."""
         now, self.table = self.table, UserTable()

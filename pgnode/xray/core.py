@@ -82,6 +82,8 @@ class CoreRecord:
     boot_id: str
     config_hash: str
     kind: str
+    #: Which core this is, as it names itself; "" in records of earlier versions.
+    core: str = ""
 
 
 class RunningCore:
@@ -193,6 +195,10 @@ class Core(ABC):
         self.assets_dir = assets_dir
         self._version: str | None = None
 
+    @abstractmethod
+    def with_assets(self, assets_dir: Path) -> Core:
+        """The same core with another folder of geo files."""
+
     async def version(self, deadline_seconds: float) -> str:
         """The core's own version, "26.10.10". StartFailedError when the core cannot be run."""
         if self._version is None:
@@ -247,7 +253,7 @@ class Core(ABC):
             os.close(log_fd)
             _clear(run_dir, None)
             raise
-        record = CoreRecord(pid, _start_ticks(pid), _boot_id(), digest, self.kind)
+        record = CoreRecord(pid, _start_ticks(pid), _boot_id(), digest, self.kind, str(self))
         _write_record(run_dir, record)
         return RunningCore(record, run_dir, pid_fd, log_fd, child)
 
@@ -260,6 +266,9 @@ class EmbeddedCore(Core):
 
     def __str__(self) -> str:
         return f"embedded (Xray-core {importlib.metadata.version('Xray-core')})"
+
+    def with_assets(self, assets_dir: Path) -> EmbeddedCore:
+        return EmbeddedCore(assets_dir)
 
     async def check_exit_code(self, config_json: str, deadline_seconds: float) -> tuple[int, str]:
         """Run the config with addresses that cannot be bound: 255 accepted, 23 refused; about 70 ms."""
@@ -312,6 +321,9 @@ class ExecutableCore(Core):
 
     def __str__(self) -> str:
         return f"executable {self.path}"
+
+    def with_assets(self, assets_dir: Path) -> ExecutableCore:
+        return ExecutableCore(self.path, assets_dir)
 
     async def check_exit_code(self, config_json: str, deadline_seconds: float) -> tuple[int, str]:
         """``run -test``: 0 accepted, 23 refused, with the core's reason in the output."""
@@ -516,7 +528,7 @@ def _read_record(run_dir: Path) -> CoreRecord | None:
     except (OSError, ValueError, TypeError):
         return None
     numbers = isinstance(record.pid, int) and isinstance(record.start_ticks, int) and record.pid > 1
-    texts = all(isinstance(text, str) for text in (record.boot_id, record.config_hash, record.kind))
+    texts = all(isinstance(text, str) for text in (record.boot_id, record.config_hash, record.kind, record.core))
     return record if numbers and texts else None
 
 

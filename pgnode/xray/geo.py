@@ -84,6 +84,11 @@ def missing_geo_files(document: dict[str, Any], assets_dir: Path | None) -> str 
     return None
 
 
+def uses_files(document: dict[str, Any]) -> bool:
+    """Whether the core reads geoip.dat or geosite.dat for this config."""
+    return any(_file_of(reference) in ("geoip.dat", "geosite.dat") for reference in _references(document))
+
+
 def _is_private(item: object) -> bool:
     # The code behind the prefix is not case-sensitive in the core, the prefix is.
     return isinstance(item, str) and item.strip().startswith("geoip:") and item.strip().lower() == "geoip:private"

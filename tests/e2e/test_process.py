@@ -83,6 +83,7 @@ async def test_a_first_run_makes_what_it_needs_and_ctrl_c_ends_all_of_it(fresh: 
     assert of_state_dir(fresh.state_dir) == []
     assert sockets_in(fresh.run_dir) == []
     assert not listens(fresh.port)
+    assert not listens(fresh.api_port)
     assert not listens(config["inbounds"][0]["port"])
 
     await fresh.start()
@@ -126,13 +127,15 @@ async def test_a_second_node_on_the_same_folder_says_who_holds_it(node: NodeProc
         await panel.info()
 
 
-async def test_a_port_in_use_is_named(fresh: NodeProcess) -> None:
+@pytest.mark.parametrize("name", ["SERVICE_PORT", "API_PORT"])
+async def test_a_port_in_use_is_named(fresh: NodeProcess, name: str) -> None:
+    port = fresh.port if name == "SERVICE_PORT" else fresh.api_port
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", fresh.port))
+        taken.bind(("127.0.0.1", port))
         taken.listen()
         assert await run_to_its_end(fresh) == 4
-    assert str(fresh.port) in fresh.output_text
-    assert "SERVICE_PORT" in fresh.output_text
+    assert str(port) in fresh.output_text
+    assert f"set {name}" in fresh.output_text
     assert "Traceback" not in fresh.output_text
     assert of_state_dir(fresh.state_dir) == []
 

@@ -1,15 +1,18 @@
 """A command with the interface of an Xray executable around the embedded library, for machines without an executable.
 
 ``version``, ``run -c stdin:`` and ``run -test -c stdin:``; exit codes and reasons in the shape the real one gives them.
-``install`` writes it as an executable script.
+``install`` writes it as an executable script, ``source`` is that script's text. For tests of core updates it may say any
+version, and have a fault.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 from pgnode.xray import embedded
 from pgnode.xray.diagnose import unbindable
@@ -17,15 +20,23 @@ from pgnode.xray.diagnose import unbindable
 _STARTED = "started"
 
 
-def install(folder: Path) -> Path:
+#: "refuses": no config passes its test. "dies": it ends at its start. "hangs": it starts, and never answers.
+Fault = Literal["none", "refuses", "dies", "hangs"]
+
+
+def source(version: str | None = None, fault: Fault = "none") -> str:
+    """The script; ``version`` is what it says, by default the library's own."""
+    root = Path(__file__).resolve().parents[2]
+    return (
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
+        f"from tests.support.xray_command import main\nsys.exit(main(sys.argv[1:], {version!r}, {fault!r}))\n"
+    )
+
+
+def install(folder: Path, version: str | None = None) -> Path:
     """An executable ``xray`` in ``folder``."""
     path = folder / "xray"
-    root = Path(__file__).resolve().parents[2]
-    path.write_text(
-        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(root)!r})\n"
-        "from tests.support.xray_command import main\nsys.exit(main(sys.argv[1:]))\n",
-        encoding="utf-8",
-    )
+    path.write_text(source(version), encoding="utf-8")
     path.chmod(0o700)
     return path
 
@@ -48,16 +59,24 @@ def _version() -> str:
     return line.split("Xray ")[1].split()[0]
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], version: str | None = None, fault: Fault = "none") -> int:
     """The command line."""
     if arguments == ["version"]:
-        print(f"Xray {_version()} (Xray, Penetrates Everything.) embedded (library)")
+        print(f"Xray {version or _version()} (Xray, Penetrates Everything.) embedded (library)")
         return 0
     if arguments == ["run", "-c", "stdin:"]:
+        if fault == "dies":
+            print("Failed to start: this core has a fault")
+            return 255
+        if fault == "hangs":
+            signal.pause()
         import xray
 
         xray.startFromJSON(sys.stdin.read())
         return 0
+    if arguments == ["run", "-test", "-c", "stdin:"] and fault == "refuses":
+        print("Failed to start: main: failed to load config files: [stdin:] > infra/conf: this core likes no config")
+        return 23
     if arguments == ["run", "-test", "-c", "stdin:"]:
         try:
             code, _ = _embedded(json.dumps(unbindable(json.load(sys.stdin))))

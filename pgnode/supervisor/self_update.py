@@ -1,0 +1,97 @@
+"""The job ``update``: runs the operator's UPDATE_COMMAND, without a shell and with nothing of the caller's in it.
+
+Its output goes to a file, so that a command that ends this node (to start it anew) is not ended with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import structlog
+
+from pgnode.errors import DeadlineExceededError, UnsupportedError, UpdateFailedError
+from pgnode.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: As much of the command's output is answered: its end.
+OUTPUT_BYTES = 8 * 1024
+
+
+class SelfUpdate:
+    """Belongs to the supervisor's loop; one call at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._command = shlex.split(settings.update_command or "")
+        self._limit_seconds = settings.maintenance_timeout_seconds
+        self._output = settings.run_dir / "update.log"
+
+    def __repr__(self) -> str:
+        return f"SelfUpdate({self._command[:1]})"
+
+    async def run(self, _request: dict[str, str]) -> str:
+        """Returns the command's output. Raises UnsupportedError without a command, UpdateFailed-, DeadlineExceededError."""
+        if not self._command:
+            raise UnsupportedError(
+                "no UPDATE_COMMAND is set: update this node in its folder with `git pull` and `make install`, then start it "
+                "anew; or set UPDATE_COMMAND to a command that does so"
+            )
+        log.info("running UPDATE_COMMAND", program=self._command[0], output=str(self._output))
+        try:
+            process = await asyncio.to_thread(self._spawn)
+        except OSError as error:
+            raise UpdateFailedError(
+                f"UPDATE_COMMAND cannot be run: {error.strerror} ({self._command[0]}); correct UPDATE_COMMAND"
+            ) from None
+        try:
+            async with asyncio.timeout(self._limit_seconds):
+                await _ended(process.pid)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await _ended(process.pid)
+            process.poll()
+            raise DeadlineExceededError(
+                f"UPDATE_COMMAND did not end within {self._limit_seconds:g} s and was killed: {await self._tail()}"
+            ) from None
+        code = process.poll()
+        tail = await self._tail()
+        if code != 0:
+            raise UpdateFailedError(f"UPDATE_COMMAND ended with exit code {code}: {tail or 'it printed nothing'}")
+        return tail or "UPDATE_COMMAND is done; it printed nothing"
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # Not asyncio's: that would end the command together with the event loop.
+        with self._output.open("wb") as output:
+            return subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    async def _tail(self) -> str:
+        return await asyncio.to_thread(_end_of, self._output)
+
+
+async def _ended(pid: int) -> None:
+    """Return when this child has ended; it is still to be reaped."""
+    loop = asyncio.get_running_loop()
+    descriptor = os.pidfd_open(pid)
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _end_of(path: Path) -> str:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - OUTPUT_BYTES))
+        return file.read().decode(errors="replace").strip()

@@ -1,0 +1,75 @@
+"""Whether bytes are a geoip.dat or geosite.dat: their outer form, without decoding millions of entries. Pure.
+
+Both are one protobuf message with a repeated field 1 of entries (``GeoIPList``, ``GeoSiteList``; xray-core
+``common/geodata/geodat.proto``); an entry has its code in field 1, and in field 2 its networks (address bytes in field 1) or its
+domains (type in field 1, as a number, and value in field 2).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+GeoKind = Literal["geoip", "geosite"]
+
+_TAG_1_BYTES = 0x0A
+_TAG_2_BYTES = 0x12
+_TAG_1_NUMBER = 0x08
+_ADDRESS_BYTES = (4, 16)
+
+
+class NoGeoFileError(ValueError):
+    """``str(error)`` tells what is wrong, and where."""
+
+
+def codes_in(data: memoryview | bytes, kind: GeoKind) -> list[str]:
+    """The codes of all entries, in their order. Raises NoGeoFileError."""
+    view = memoryview(data)
+    codes: list[str] = []
+    at, end = 0, len(view)
+    while at < end:
+        entry_at, entry_end = _field(view, at, end, _TAG_1_BYTES, "an entry")
+        code_at, code_end = _field(view, entry_at, entry_end, _TAG_1_BYTES, "a code")
+        try:
+            code = bytes(view[code_at:code_end]).decode("ascii")
+        except UnicodeDecodeError:
+            raise NoGeoFileError(f"no {kind} file: the code at byte {code_at} is no text") from None
+        if not code:
+            raise NoGeoFileError(f"no {kind} file: the entry at byte {at} has an empty code")
+        if code_end < entry_end and view[code_end] == _TAG_2_BYTES:
+            first_at, first_end = _field(view, code_end, entry_end, _TAG_2_BYTES, "a list")
+            _check_first(view, first_at, first_end, kind)
+        codes.append(code)
+        at = entry_end
+    if not codes:
+        raise NoGeoFileError(f"no {kind} file: it is empty")
+    return codes
+
+
+def _check_first(view: memoryview, at: int, end: int, kind: GeoKind) -> None:
+    """The first network or domain of an entry tells which kind of file this is."""
+    if kind == "geoip":
+        ip_at, ip_end = _field(view, at, end, _TAG_1_BYTES, "an address")
+        if ip_end - ip_at not in _ADDRESS_BYTES:
+            raise NoGeoFileError(f"no geoip file: the address at byte {ip_at} has {ip_end - ip_at} bytes")
+    elif at >= end or view[at] not in (_TAG_1_NUMBER, _TAG_2_BYTES):
+        raise NoGeoFileError(f"no geosite file: no domain at byte {at}")
+
+
+def _field(view: memoryview, at: int, end: int, tag: int, what: str) -> tuple[int, int]:
+    """Where the content of a length-delimited field begins and ends."""
+    if at >= end or view[at] != tag:
+        raise NoGeoFileError(f"no geo file: {what} is missing at byte {at}")
+    length = shift = 0
+    position = at + 1
+    while True:
+        if position >= end or shift > 63:
+            raise NoGeoFileError(f"no geo file: cut off at byte {position}")
+        byte = view[position]
+        position += 1
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            break
+    if position + length > end:
+        raise NoGeoFileError(f"no geo file: cut off, {what} at byte {at} is longer than what is there")
+    return position, position + length
