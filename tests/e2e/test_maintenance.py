@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import platform
@@ -14,22 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
 from pgnode.demo import people
 from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient, PanelError, Response
+from pgnode.demo.panel import PanelClient, Response
 from pgnode.demo.target import Target
 from pgnode.demo.traffic import ClientCore, link
-from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support import geo_data, xray_command
 from tests.support.certificates import make_certificate
 from tests.support.core_lists import inbound_users
-from tests.support.polling import eventually
-from tests.support.processes import core_pid, is_running, kill
-from tests.support.release_server import PROXIED_HOST, ReleaseServer, good_release
+from tests.support.processes import core_pid
+from tests.support.release_server import PROXIED_HOST, ReleaseServer
 
 JSON = {"Content-Type": "application/json"}
 USERS = 20

@@ -105,9 +105,8 @@ class ReleaseServer:
 
     async def _answer(self, path: str, writer: asyncio.StreamWriter) -> None:
         if path in self.redirects:
-            writer.write(
-                f"HTTP/1.1 302 Found\r\nlocation: {self.redirects[path]}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode()
-            )
+            head = f"HTTP/1.1 302 Found\r\nlocation: {self.redirects[path]}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            writer.write(head.encode())
             return
         content = self.files.get(path)
         if content is None:
