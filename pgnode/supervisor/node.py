@@ -40,6 +40,7 @@ from pgnode.supervisor.user_sync import UserSync
 from pgnode.supervisor.users import Refusal
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.api import CoreApiError
+from pgnode.xray.config import BaseConfig
 from pgnode.xray.core import RunningCore
 from pgnode.xray.ports import check_ports_in_thread, listeners
 

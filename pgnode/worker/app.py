@@ -79,6 +79,7 @@ class Worker:
             ),
             api_key=api_key,
             body_timeout_seconds=settings.body_timeout_seconds,
+            called=self._activity.called,
         )
 
     def serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

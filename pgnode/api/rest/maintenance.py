@@ -6,6 +6,7 @@ Errors have the node's form and, since the panel reads only that, the text once 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import structlog
 
@@ -20,7 +21,7 @@ log = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 16 * 1024
 
 
-def build(service: MaintenanceService, *, api_key: str, body_timeout_seconds: float) -> App:
+def build(service: MaintenanceService, *, api_key: str, body_timeout_seconds: float, called: Callable[[], None]) -> App:
     """The ASGI callable for scopes of type ``http``. Raises ValueError for an ``api_key`` that is no UUID."""
     return Gate(
         MaintenanceFace(service),
@@ -28,6 +29,7 @@ def build(service: MaintenanceService, *, api_key: str, body_timeout_seconds: fl
         api_key=api_key,
         max_body_bytes=MAX_BODY_BYTES,
         body_timeout_seconds=body_timeout_seconds,
+        called=called,
         json_only=True,
         size_setting=None,
         encode_error=error_body,
