@@ -1,4 +1,4 @@
-"""The operator's commands: ``pgnode run``, ``pgnode demo``, ``pgnode version``."""
+"""The operator's commands: ``pgnode run``, ``pgnode demo``, ``pgnode users``."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ def run() -> None:
         click.echo(f"pgnode: {error}", err=True)
         sys.exit(error.exit_code)
     sys.exit(code)
+
+
+@main.command()
+@click.option("--failed", is_flag=True, help="Only those that were refused.")
+def users(failed: bool) -> None:
+    """Show the node's users: desired, applied, failed and why."""
+    from pgnode.cli_users import report  # noqa: PLC0415
+
+    try:
+        for line in report(load(), failed_only=failed):
+            click.echo(line)
+    except OperatorError as error:
+        click.echo(f"pgnode: {error}", err=True)
+        sys.exit(error.exit_code)
 
 
 @main.command()

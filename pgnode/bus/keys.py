@@ -20,6 +20,8 @@ key (after the prefix)        type     written by  lifetime                     
 ``backend``                   hash     supervisor  for good                        desired state without users: config
                                                                                    message, generation
 ``users``                     hash     supervisor  for good                        e-mail in lower case -> ``User``
+``failed``                    hash     supervisor  until applied or removed        e-mail in lower case -> user that was
+                                                                                   refused, cause and time, as JSON
 ``ledger``                    hash     supervisor  for good                        counter -> total and reported bytes
 ============================  =======  ==========  ==============================  =====================================
 
@@ -54,6 +56,7 @@ class Keys:
         self.log = f"{prefix}:log"
         self.activity = f"{prefix}:activity"
         self.backend = f"{prefix}:backend"
+        self.failed = f"{prefix}:failed"
         self.users = f"{prefix}:users"
         self.ledger = f"{prefix}:ledger"
 

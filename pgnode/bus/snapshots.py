@@ -76,6 +76,10 @@ class NodeStatus:
     keep_alive_seconds: int = 0
     #: The panel has been silent for longer than that.
     degraded: bool = False
+    #: Users that the core should have, those that it has, and those that were asked for and refused.
+    users: int = 0
+    users_applied: int = 0
+    users_failed: int = 0
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -36,7 +36,7 @@ from pgnode.supervisor.sampling import backend_stats
 from pgnode.supervisor.states import WITH_CORE, Event, State, next_state
 from pgnode.supervisor.store import Store, StoredState
 from pgnode.supervisor.traffic import Traffic
-from pgnode.supervisor.user_sync import UserSync
+from pgnode.supervisor.user_sync import Check, UserSync
 from pgnode.supervisor.users import Refusal
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.api import CoreApiError
@@ -86,7 +86,7 @@ class Node:
         self.core_api_error = ""
         #: The panel has not called for its keep_alive.
         self._panel_away = False
-        keeper.desired += [self.users, self]
+        keeper.desired += [self.users, self.users.failures, self]
         keeper.on_change = self._tell
 
     def __repr__(self) -> str:
@@ -103,6 +103,7 @@ class Node:
         """Take over what an earlier supervisor left, and bring its core up (or take it over)."""
         self._keeper.generation, self.core_run = stored.generation, stored.core_run
         self.users.table.restore(stored.users)
+        self.users.failures.restore(stored.failed)
         self._traffic.restore(stored.ledger)
         backend: Backend | None = None
         if stored.backend is not None and stored.active:
@@ -163,6 +164,9 @@ class Node:
             generation=self._keeper.generation,
             keep_alive_seconds=self.keep_alive_seconds,
             degraded=self._panel_away,
+            users=len(self.users.table),
+            users_applied=self.users.table.applied_count if self._core.running is not None else 0,
+            users_failed=len(self.users.failures),
         )
 
     @property
@@ -262,7 +266,7 @@ class Node:
             # A config that did not stay up is nothing to come back to.
             fallback = self._backend if self.state is not State.FAILED else None
             self._go(Event.START_REQUESTED)
-            refusals = await self.users.replace(users, new.inbounds)
+            refusals = await self.users.replace(users, new.inbounds, check=Check.ALL)
             self._policy.reset()
             await self._replace_core(fallback, new, previous)
         self._backend_unstored = True
@@ -282,6 +286,7 @@ class Node:
         refusals = await self.users.replace(users, new.inbounds)
         applied = await self.users.apply(self.users.table.all_known(), new.inbounds)
         refusals += applied.refused.values()
+        await self.users.try_failed_again(new.inbounds)
         error = applied.error
         if lingered:
             error = error or await self._core_silent()
@@ -349,6 +354,7 @@ class Node:
         self._backend_unstored = True
         log.info("core started", pid=running.pid, run=self.core_run, users=len(self.users.table))
         self._watch(running)
+        await self.users.try_failed_again(backend.inbounds)
 
     async def _end_core(self) -> None:
         """End the core, if there is one, after a last look at its counters."""

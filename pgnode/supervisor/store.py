@@ -29,6 +29,7 @@ class StoredState:
     generation: int
     core_run: int
     users: dict[str, bytes]
+    failed: dict[str, str]
     ledger: dict[str, str]
 
 
@@ -47,6 +48,7 @@ class Store:
         """Raises BUS_ERRORS."""
         meta: dict[bytes, bytes] = await self._redis.hgetall(self._keys.backend)  # type: ignore[assignment]
         users: dict[bytes, bytes] = await self._redis.hgetall(self._keys.users)  # type: ignore[assignment]
+        failed: dict[bytes, bytes] = await self._redis.hgetall(self._keys.failed)  # type: ignore[assignment]
         ledger: dict[bytes, bytes] = await self._redis.hgetall(self._keys.ledger)  # type: ignore[assignment]
         return StoredState(
             backend=meta.get(b"config"),
@@ -54,6 +56,7 @@ class Store:
             generation=int(meta.get(b"generation", b"0")),
             core_run=int(meta.get(b"core_run", b"0")),
             users={key.decode(): raw for key, raw in users.items()},
+            failed={key.decode(): text.decode() for key, text in failed.items()},
             ledger={name.decode(): text.decode() for name, text in ledger.items()},
         )
 
@@ -75,17 +78,28 @@ class Store:
 
     def put_users(self, pipe: Pipeline, users: Mapping[str, bytes | None]) -> None:
         """``None`` removes."""
-        gone = [key for key, raw in users.items() if raw is None]
-        kept = [(key, raw) for key, raw in users.items() if raw is not None]
-        for at in range(0, len(gone), SLICE):
-            pipe.hdel(self._keys.users, *gone[at : at + SLICE])
-        for at in range(0, len(kept), SLICE):
-            pipe.hset(self._keys.users, mapping=dict(kept[at : at + SLICE]))
+        _put(pipe, self._keys.users, users)
 
     def clear_users(self, pipe: Pipeline) -> None:
         pipe.delete(self._keys.users)
+
+    def put_failed(self, pipe: Pipeline, failures: Mapping[str, str | None]) -> None:
+        """``None`` removes."""
+        _put(pipe, self._keys.failed, failures)
+
+    def clear_failed(self, pipe: Pipeline) -> None:
+        pipe.delete(self._keys.failed)
 
     def put_ledger(self, pipe: Pipeline, entries: Mapping[str, str]) -> None:
         items = list(entries.items())
         for at in range(0, len(items), SLICE):
             pipe.hset(self._keys.ledger, mapping=dict(items[at : at + SLICE]))
+
+
+def _put(pipe: Pipeline, key: str, fields: Mapping[str, bytes | str | None]) -> None:
+    gone = [name for name, value in fields.items() if value is None]
+    kept = [(name, value) for name, value in fields.items() if value is not None]
+    for at in range(0, len(gone), SLICE):
+        pipe.hdel(key, *gone[at : at + SLICE])
+    for at in range(0, len(kept), SLICE):
+        pipe.hset(key, mapping=dict(kept[at : at + SLICE]))

@@ -7,6 +7,7 @@ is applied. Called with the node's turn held.
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ from pgnode.errors import (
 )
 from pgnode.supervisor.commands import INTERNAL_TEXT, Answers
 from pgnode.supervisor.core_control import CoreControl
+from pgnode.supervisor.failures import Failures
 from pgnode.supervisor.keeper import Undo
 from pgnode.supervisor.store import Store
 from pgnode.supervisor.users import Refusal, UserTable, refusal_of
@@ -41,6 +43,14 @@ REFUSALS_SHOWN = 5
 
 #: The inbounds whose users the node owns, by tag.
 Inbounds = Mapping[str, InboundSpec]
+
+
+class Check(enum.Enum):
+    """Which users are looked at when they are taken in; whoever is not gets the answer of the last time."""
+
+    CHANGED = enum.auto()  # those that changed
+    ALL = enum.auto()  # all, for inbounds that may have changed; what the core refused it does not get again
+    AGAIN = enum.auto()  # also that
 
 
 @dataclass(slots=True)
@@ -69,9 +79,10 @@ class UserSync:
         self._core = core
         self._store = store
         self.table = UserTable()
+        self.failures = Failures(store)
 
     def __repr__(self) -> str:
-        return f"UserSync({self.table!r})"
+        return f"UserSync({self.table!r}, {self.failures!r})"
 
     # --- the copy in the store ----------------------------------------------------------------------------------
 
@@ -119,9 +130,10 @@ class UserSync:
         if command.kind is Kind.SYNC_USER:
             user = pb.User.FromString(command.body)
             refusal = self._take_user(user, change.keys, inbounds)
-            if refusal is not None:
+            if refusal is not None and refusal_of(user, inbounds) is not None:
                 # One caller, one user: the request itself is wrong.
                 raise InvalidRequestError(f"{refusal.cause} (user {refusal.email!r})")
+            change.refusals += [refusal] if refusal is not None else []
             return
         users = await asyncio.to_thread(pb.Users.FromString, command.body)
         if command.kind is Kind.SYNC_USERS:
@@ -129,24 +141,43 @@ class UserSync:
         else:
             change.refusals += await self._take_users(users.users, inbounds, change.keys)
 
-    def _take_user(self, user: pb.User, keys: set[str], inbounds: Inbounds) -> Refusal | None:
+    def _take_user(
+        self, user: pb.User, keys: set[str], inbounds: Inbounds, check: Check = Check.CHANGED
+    ) -> Refusal | None:
         key = email_key(user.email)
         raw = user.SerializeToString(deterministic=True) if user.inbounds else None
-        if raw is None or self.table.get(key) != raw:
+        known = self.table.get(key) == raw
+        if raw is None or not known or check is not Check.CHANGED:
+            failure = self.failures.get(key)
+            if failure is not None and failure.user == raw:
+                stands = check is Check.CHANGED or (check is Check.ALL and failure.by_core)
+                if stands:
+                    return Refusal(failure.email, failure.cause)
             refusal = refusal_of(user, inbounds) if raw is not None or not user.email else None
             if refusal is not None:
+                if user.email and raw is not None:
+                    self.failures.put(key, user.email, refusal.cause, raw, by_core=False)
+                if known:
+                    # It was fine with the inbounds of before.
+                    self.table.put(key, None)
+                    keys.add(key)
                 return refusal
             self.table.put(key, raw)
+        if raw is None or raw == self.table.applied(key):
+            # Nothing that waits to be tried again: the caller wants it as it is now, or not at all.
+            self.failures.drop([key])
         keys.add(key)
         return None
 
-    async def _take_users(self, users: Sequence[pb.User], inbounds: Inbounds, keys: set[str]) -> list[Refusal]:
+    async def _take_users(
+        self, users: Sequence[pb.User], inbounds: Inbounds, keys: set[str], check: Check = Check.CHANGED
+    ) -> list[Refusal]:
         refusals = []
         spelled: dict[str, str] = {}
         for number, user in enumerate(users):
             first = spelled.setdefault(email_key(user.email), user.email)
             refusal = (
-                self._take_user(user, keys, inbounds)
+                self._take_user(user, keys, inbounds, check)
                 if first == user.email
                 else Refusal(user.email, f"differs only in case from {first!r}, which the core takes for the same user")
             )
@@ -157,11 +188,17 @@ class UserSync:
         return refusals
 
     async def replace(
-        self, users: Sequence[pb.User], inbounds: Inbounds, keys: set[str] | None = None
+        self,
+        users: Sequence[pb.User],
+        inbounds: Inbounds,
+        keys: set[str] | None = None,
+        *,
+        check: Check = Check.CHANGED,
     ) -> list[Refusal]:
         """The set becomes exactly ``users``; those that cannot be applied stay as they were."""
         named = keys if keys is not None else set()
-        refusals = await self._take_users(users, inbounds, named)
+        refusals = await self._take_users(users, inbounds, named, check)
+        self.failures.drop_all_but({email_key(user.email) for user in users} if self.failures else ())
         kept = named | {email_key(refusal.email) for refusal in refusals}
         for key in self.table.keys() - kept:
             self.table.put(key, None)
@@ -179,17 +216,43 @@ class UserSync:
             ways = [f"{plan.tag}: {plan.calls} {'swapped' if plan.swap else 'altered'}" for plan in plans]
             log.debug("applying users", users=len(differing), inbounds=ways)
         outcome = await self._core.apply(plans, self.table, inbounds)
-        self.table.core_has(set(differing) - outcome.refused.keys() - outcome.unanswered)
+        fine = set(differing) - outcome.refused.keys() - outcome.unanswered
+        self.table.core_has(fine)
+        self.failures.drop(fine)
+        before = {key: self.table.applied(key) for key in outcome.refused}
         self.table.core_uncertain(outcome.refused.keys() | outcome.unanswered)
         for key, cause in outcome.refused.items():
             raw = self.table.get(key)
-            refusal = applied.refused[key] = Refusal(pb.User.FromString(raw).email if raw is not None else key, cause)
-            self.table.put(key, None)
-            log.warning("the core refuses a user", user=refusal.email, cause=cause)
+            email = pb.User.FromString(raw).email if raw is not None else key
+            applied.refused[key] = Refusal(email, cause)
+            if raw is not None:
+                self.failures.put(key, email, cause, raw, by_core=True)
+        if outcome.refused:
+            await self._as_before(before, inbounds)
         applied.unanswered = outcome.unanswered
         if outcome.unanswered:
             applied.error = CoreUnavailableError(f"the core did not take all users: {outcome.error}")
         return applied
+
+    async def _as_before(self, users: Mapping[str, bytes | None], inbounds: Inbounds) -> None:
+        """The core refused a change of these: it gets back what it had of them, else nothing of them stays in any inbound."""
+        for key, raw in users.items():
+            self.table.put(key, raw)
+        outcome = await self._core.apply(self.table.plan(users, inbounds), self.table, inbounds)
+        self.table.core_has(users.keys() - outcome.refused.keys() - outcome.unanswered)
+        for key in outcome.refused:
+            # Not even that: whatever is left of it is removed with the next change.
+            self.table.put(key, None)
+
+    async def try_failed_again(self, inbounds: Inbounds) -> None:
+        """A core came up without the users that were refused before: perhaps it takes them. Never raises for a user."""
+        keys: set[str] = set()
+        for key in self.failures:
+            failure = self.failures.get(key)
+            if failure is not None:
+                self._take_user(pb.User.FromString(failure.user), keys, inbounds, Check.AGAIN)
+        if keys:
+            await self.apply(keys, inbounds)
 
     async def reconcile_all(self, inbounds: Inbounds) -> None:
         """After taking over a core of which nothing is known: remove strangers, then bring everybody in. NodeError."""

@@ -48,6 +48,15 @@ class UserTable:
     def get(self, key: str) -> bytes | None:
         return self._desired.get(key)
 
+    def applied(self, key: str) -> bytes | None:
+        """What the core has of this user, where that is certain."""
+        return None if key in self._uncertain else self._applied.get(key)
+
+    @property
+    def applied_count(self) -> int:
+        """Users that the core has for certain."""
+        return len(self._applied) - sum(key in self._applied for key in self._uncertain)
+
     def keys(self) -> set[str]:
         return set(self._desired)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -111,3 +112,22 @@ def sockets_in(folder: Path) -> list[Path]:
             if probe.connect_ex(str(path)) == 0:
                 found.append(path)
     return found
+
+
+async def run_to_end(command: Sequence[str], *, env: Mapping[str, str], timeout_seconds: float = 30) -> tuple[int, str]:
+    """Exit code and output, both streams, of a command that ends by itself."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    return process.returncode or 0, output.decode(errors="replace")

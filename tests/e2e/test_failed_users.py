@@ -1,0 +1,87 @@
+"""A user that cannot be had stays on a list with its cause until it can; ``pgnode users`` shows it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pgnode.demo import people
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import PanelClient, PanelError
+from tests.support.core_lists import inbound_users
+from tests.support.polling import eventually
+from tests.support.processes import core_pid, kill, run_to_end
+
+TAGS = ["Trojan", "VLESS"]
+#: The core takes messages of up to 4 MiB: it refuses this user, with no word of the node's own in between.
+LONG_PASSWORD = "x" * 4_500_000
+
+
+async def listed(node: NodeProcess, *arguments: str) -> list[str]:
+    """What ``pgnode users`` prints."""
+    code, output = await run_to_end([sys.executable, "-m", "pgnode", "users", *arguments], env=node.environment())
+    assert code == 0, output
+    return output.splitlines()
+
+
+async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel: PanelClient) -> None:
+    config = people.config([people.inbound("VLESS", "vless"), people.inbound("Trojan", "trojan")])
+    await panel.start(config, people.crowd(20, TAGS))
+    unusable = people.user("unusable@e2e", TAGS)
+    unusable.proxies.vless.id = "12345"
+    refused = people.user("Refused@e2e", TAGS)
+    refused.proxies.trojan.password = LONG_PASSWORD
+    changed = people.user("user3@demo", TAGS, key="new")
+    changed.proxies.vless.id = "54321"
+    with pytest.raises(PanelError) as caught:
+        await panel.sync_chunked([people.user("good@e2e", TAGS), unusable, refused, changed])
+    assert caught.value.status == 500
+    assert caught.value.text.startswith("failed to update users: ")
+    for email in ("unusable@e2e: vless id '12345' is not a UUID", "Refused@e2e: ", "user3@demo: "):
+        assert email in caught.value.text
+
+    expected = {user.email for user in people.crowd(20, TAGS)} | {"good@e2e"}
+    for tag in TAGS:
+        assert set(await inbound_users(node.run_dir / "core.sock", tag)) == expected
+
+    rows = await listed(node)
+    assert rows[0] == "21 desired, 21 applied, 3 failed; node running"
+    assert "good@e2e  Trojan, VLESS" in rows
+    assert len(rows) == 1 + 21 + 2
+    failed = await listed(node, "--failed")
+    assert len(failed) == 4
+    assert any(row.startswith("unusable@e2e  failed since 20") and "is not a UUID" in row for row in failed)
+    assert any(row.startswith("user3@demo  failed since") and "as before in Trojan, VLESS" in row for row in failed)
+
+    # The list outlives the core, and the node.
+    first = core_pid(node)
+    kill(first)
+    await eventually(lambda: core_pid(node) not in (0, first), "another core", 15)
+
+    async def counted() -> bool:
+        return (await listed(node))[0] == "21 desired, 21 applied, 3 failed; node running"
+
+    await eventually(counted, "the same users", 20)
+    assert await node.stop() == 0
+    await node.start()
+    await eventually(counted, "the same users", 20)
+    assert {row.split(" ")[0] for row in (await listed(node, "--failed"))[1:]} == {
+        "unusable@e2e",
+        "Refused@e2e",
+        "user3@demo",
+    }
+
+    # Cured: changed, removed, and as it was.
+    await panel.sync_user(people.user("unusable@e2e", TAGS))
+    await panel.sync_user(people.user("Refused@e2e", []))
+    await panel.sync_user(people.user("user3@demo", TAGS))
+    assert await listed(node, "--failed") == ["22 desired, 22 applied, 0 failed; node running"]
+    assert set(await inbound_users(node.run_dir / "core.sock", "Trojan")) == expected | {"unusable@e2e"}
+
+
+async def test_the_command_says_when_there_is_no_node(node: NodeProcess) -> None:
+    environment = {**node.environment(), "STATE_DIR": str(node.state_dir / "elsewhere")}
+    code, output = await run_to_end([sys.executable, "-m", "pgnode", "users"], env=environment)
+    assert code == 1
+    assert "elsewhere running?" in output
