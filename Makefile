@@ -6,7 +6,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := $(VENV)/bin
 
-.PHONY: run install test demo bench docs lock gates dev clean
+# The panel's own client, which tests drive a node with, needs a newer Python than the node and an environment of its own.
+PANEL_VENV := .venv-panel
+
+.PHONY: run install test demo bench docs lock gates dev panel clean
 
 run: install ## install and run the node in the foreground
 	@exec $(BIN)/pgnode run
@@ -16,7 +19,7 @@ install: $(VENV)/.installed ## .venv/bin/pgnode is there and works
 demo: install ## show that it works, without a panel
 	@$(BIN)/pgnode demo
 
-test: dev ## gates, units, end to end
+test: dev panel ## gates, units, end to end, and the panel's own client
 	@$(MAKE) --no-print-directory gates
 	$(BIN)/python -m pytest
 
@@ -38,8 +41,26 @@ lock: dev
 		--no-header --quiet --extra dev --extra build pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --quiet --extra build -c requirements-dev.lock pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
+		--no-header --quiet tests/panel/requirements.in -o requirements-panel.lock
 
 dev: $(VENV)/.installed-dev
+
+# Without a Python for it the tests with the panel's client are left out, and say so; with CI=true that is a failure.
+panel: ## the environment of the panel's own client
+	@if [ -f $(PANEL_VENV)/.installed ] && ! [ requirements-panel.lock -nt $(PANEL_VENV)/.installed ] \
+			&& $(PANEL_VENV)/bin/python -c '' 2>/dev/null; then exit 0; fi; \
+	rm -rf $(PANEL_VENV); \
+	python=$$(sh tests/panel/find_python.sh); \
+	if [ -z "$$python" ]; then \
+		echo "no Python 3.12 or newer was found, on PATH or among pyenv's versions: tests/panel needs one"; \
+		case "$$CI" in true|1) exit 1;; esac; \
+		echo "the tests with the panel's own client will be left out"; exit 0; \
+	fi; \
+	echo "$$python -m venv $(PANEL_VENV), with the panel's own client"; \
+	$$python -m venv $(PANEL_VENV) \
+		&& $(PANEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-panel.lock \
+		&& touch $(PANEL_VENV)/.installed || { rm -rf $(PANEL_VENV); exit 1; }
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "pgnode needs Python 3.11 or newer; none was found. Name one: make run PYTHON=/path/to/python3"; exit 1; }
@@ -56,4 +77,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@touch $@
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(PANEL_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
