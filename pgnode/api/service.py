@@ -12,8 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
+from pgnode.api.messages import decode
+from pgnode.api.routing import RoutingCalls
 from pgnode.bus import snapshots
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash
@@ -104,7 +106,7 @@ _STATS: dict[int, tuple[str, bool]] = {
 }
 
 
-class NodeService:
+class NodeService(RoutingCalls):
     """One object per worker that answers every method of :data:`pgnode.api.methods.METHODS`.
 
     ``write_timeout_seconds`` is how long a start or a change of users may take. ``node_version`` is told to callers
@@ -215,10 +217,6 @@ class NodeService:
         """The log, in every state, for as long as the context is entered."""
         return self._logs.watch()
 
-    def unsupported(self, _body: bytes = b"") -> bytes:
-        """Methods that this version does not offer."""
-        raise UnsupportedError("not supported by this version of the node")
-
     # Calls to the supervisor. None looks at the state first: only the supervisor's own is not out of date.
 
     async def start(self, body: bytes) -> bytes:
@@ -318,25 +316,13 @@ class NodeService:
     def _query(self, body: bytes) -> _StatQuery:
         query = self._queries.get(body)
         if query is None:
-            request = _decode(pb.StatRequest, body)
+            request = decode(pb.StatRequest, body)
             query = _StatQuery(int(request.type), request.name, request.reset, name_hash(request.name))
             if len(body) <= _REQUEST_BYTES_MAX:
                 if len(self._queries) >= _REQUESTS_MAX:
                     self._queries.clear()
                 self._queries[body] = query
         return query
-
-
-def _decode(message: type[_M], body: bytes) -> _M:
-    """The message in ``body``. Raises InvalidRequestError for what is malformed or holds text that is no UTF-8."""
-    try:
-        return message.FromString(body)
-    except DecodeError:
-        # The parser does not say what or where.
-        name = message.DESCRIPTOR.name
-        raise InvalidRequestError(
-            f"malformed {name}: the body is no {name} message, or text in it is no UTF-8"
-        ) from None
 
 
 _R = TypeVar("_R")
@@ -350,11 +336,11 @@ async def _off_loop(work: Callable[[bytes], _R], body: bytes) -> _R:
 
 
 async def _parse(message: type[_M], body: bytes) -> _M:
-    return await _off_loop(lambda data: _decode(message, data), body)
+    return await _off_loop(lambda data: decode(message, data), body)
 
 
 def _check_users(body: bytes) -> None:
-    _decode(pb.Users, body)
+    decode(pb.Users, body)
 
 
 def _assembled(body: bytes) -> bytes:

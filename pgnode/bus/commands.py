@@ -32,6 +32,13 @@ class Kind(enum.StrEnum):
     GEOFILES = "geofiles"  # {"region": one of pgnode.wire.maintenance.REGIONS}
     HARD_RESET = "hard_reset"
     UPDATE = "update"
+    ADD_RULE = "add_rule"  # [AddRoutingRuleRequest -> Empty]
+    REMOVE_RULE = "remove_rule"  # [RemoveRoutingRuleRequest -> Empty]
+    OVERRIDE_BALANCER = "override_balancer"  # [OverrideBalancerTargetRequest -> Empty]
+    LIST_RULES = "list_rules"  # [Empty -> RoutingRulesResponse]
+    BALANCER_INFO = "balancer_info"  # [BalancerInfoRequest -> BalancerInfoResponse]
+    TEST_ROUTE = "test_route"  # [TestRouteRequest -> RouteResult]
+    LATENCY = "latency"  # [LatencyRequest -> LatencyResponse]
 
 
 #: Commands that read or book statistics: they never wait for a change of users.
@@ -39,6 +46,9 @@ QUERY_KINDS = frozenset({Kind.TAKE_STATS})
 
 #: Commands that take minutes, one at a time and beside everything else.
 MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE})
+
+#: Commands that only look at the running core: each is done on its own, behind nothing and in front of nothing.
+LOOK_KINDS = frozenset({Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY})
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ key (after the prefix)        type     written by  lifetime                     
 ``users``                     hash     supervisor  for good                        e-mail in lower case -> ``User``
 ``failed``                    hash     supervisor  until applied or removed        e-mail in lower case -> user that was
                                                                                    refused, cause and time, as JSON
+``routing``                   hash     supervisor  until another config starts     what was changed in the routing of the
+                                                                                   config that runs: ``base`` (its hash),
+                                                                                   ``rules`` and ``overrides`` (JSON)
 ``ledger``                    hash     supervisor  for good                        counter -> total and reported bytes
 ============================  =======  ==========  ==============================  =====================================
 
@@ -58,6 +61,7 @@ class Keys:
         self.backend = f"{prefix}:backend"
         self.failed = f"{prefix}:failed"
         self.users = f"{prefix}:users"
+        self.routing = f"{prefix}:routing"
         self.ledger = f"{prefix}:ledger"
 
     def blob(self, command_id: str) -> str:

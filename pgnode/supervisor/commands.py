@@ -1,8 +1,8 @@
 """Commands on their way through the supervisor: taken from the bus, sorted, done in groups, stored and answered.
 
 What changes something is done by one task, in the order in which it came, with the node's turn held; what only reads or books
-is answered by another and never waits behind a change. A new kind of command is one entry in :attr:`Commands.changes` or
-:attr:`Commands.queries`.
+is answered by another and never waits behind a change; what only looks at the running core waits behind nothing. A new kind of
+command is one entry in :attr:`Commands.changes`, :attr:`Commands.queries` or :attr:`Commands.looks`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from pgnode.bus.commands import MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
+from pgnode.bus.commands import LOOK_KINDS, MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
 from pgnode.supervisor.keeper import Keeper
+from pgnode.supervisor.looks import Looks
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,9 @@ class Commands:
         self.changes: dict[Kind, Handler] = {}
         #: Commands that read or book (:data:`QUERY_KINDS`).
         self.queries: dict[Kind, Handler] = {}
+        #: Commands that look at the running core (:data:`LOOK_KINDS`).
+        self.looks: dict[Kind, Handler] = {}
+        self._looks = Looks(lambda command: self._one(command, self.looks), self._send)
         #: Does a group of user changes (every kind that has no entry above); every caller gets its own answer.
         self.sync: Callable[[Sequence[Command]], Awaitable[Answers]] | None = None
         #: Takes commands of :data:`MAINTENANCE_KINDS`, and answers them itself.
@@ -73,10 +77,15 @@ class Commands:
                 await asyncio.sleep(BUS_PAUSE_SECONDS)
                 continue
             for command in commands:
-                if command.kind in MAINTENANCE_KINDS and self.maintain is not None:
+                if command.kind in LOOK_KINDS:
+                    self._looks.begin(command)
+                elif command.kind in MAINTENANCE_KINDS and self.maintain is not None:
                     self.maintain(command)
                 else:
                     (self._queries if command.kind in QUERY_KINDS else self._writes).put_nowait(command)
+
+    async def _send(self, command: Command, reply: Reply) -> None:
+        await self._keeper.commit([(command, reply)], ())
 
     async def answer_queries(self) -> None:
         """Answer what only reads, or books what was read; never behind a change."""

@@ -108,6 +108,14 @@ class CoreControl:
             deadline = asyncio.get_running_loop().time() + DIAGNOSIS_SECONDS
             raise StartFailedError(await find_refused_part(base.document, accepted, deadline)) from None
 
+    async def refusal(self, base: BaseConfig) -> str:
+        """Why a process of its own does not take this config, "" when it does. Nothing that runs is touched."""
+        try:
+            await self.core.check(render(base, {}), self._settings.core_start_timeout_seconds)
+        except StartFailedError as error:
+            return error.text
+        return ""
+
     async def start(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> RunningCore:
         """Start a core with all desired users and wait until its API answers.
 

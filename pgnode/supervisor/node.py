@@ -32,6 +32,7 @@ from pgnode.supervisor.commands import Answers, Commands
 from pgnode.supervisor.core_control import CoreControl
 from pgnode.supervisor.keeper import Keeper, Undo
 from pgnode.supervisor.restart import GiveUp, RestartPolicy
+from pgnode.supervisor.routing import Routing
 from pgnode.supervisor.sampling import backend_stats
 from pgnode.supervisor.states import WITH_CORE, Event, State, next_state
 from pgnode.supervisor.store import Store, StoredState
@@ -78,6 +79,7 @@ class Node:
         self._core_backend: Backend | None = None
         self._backend_unstored = False
         self.users = UserSync(core, store)
+        self.routing = Routing(settings, core, store, self.turn, lambda: self.require_running().base)
         self.state = State.IDLE
         self.core_run = 0
         #: Core run whose first figures were published.
@@ -86,15 +88,16 @@ class Node:
         self.core_api_error = ""
         #: The panel has not called for its keep_alive.
         self._panel_away = False
-        keeper.desired += [self.users, self.users.failures, self]
+        keeper.desired += [self.users, self.users.failures, self.routing, self]
         keeper.on_change = self._tell
 
     def __repr__(self) -> str:
         return f"Node({self.state}, generation {self._keeper.generation}, {self.users.table!r})"
 
     def serve(self, commands: Commands) -> None:
-        """Take over the commands that start, stop and change users."""
-        commands.changes |= {Kind.START: self._start, Kind.STOP: self._stop}
+        """Take over the commands that start, stop, and change users or routing."""
+        commands.changes |= {Kind.START: self._start, Kind.STOP: self._stop, **self.routing.changes}
+        commands.looks |= self.routing.looks
         commands.sync = self._sync
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -104,6 +107,7 @@ class Node:
         self._keeper.generation, self.core_run = stored.generation, stored.core_run
         self.users.table.restore(stored.users)
         self.users.failures.restore(stored.failed)
+        self.routing.table.restore(stored.routing)
         self._traffic.restore(stored.ledger)
         backend: Backend | None = None
         if stored.backend is not None and stored.active:
@@ -121,6 +125,7 @@ class Node:
                 return
             self._go(Event.START_REQUESTED)
             self._backend = backend
+            self.routing.table.keep_for(backend.base)
             await self._publish_state()
             try:
                 if running is not None and running.config_hash == backend.base.base_hash and self._core.is_its(running):
@@ -128,6 +133,7 @@ class Node:
                     self._core_backend = backend
                     self._watch(running)
                     await self.users.reconcile_all(backend.inbounds)
+                    await self.routing.settle(backend.base, sure=False)
                 else:
                     if running is not None:
                         log.info(
@@ -138,6 +144,8 @@ class Node:
                     await self._start_core(backend)
                 self._go(Event.CORE_READY)
             except NodeError as error:
+                # One that was taken over and is not as it should be makes room for a new one.
+                await self._end_core()
                 await self._bring_back_later(None, error.text, Event.CORE_DIED)
             await self._keeper.commit(())
             await self._publish_state()
@@ -317,7 +325,7 @@ class Node:
         runs = self._core_backend if self._core.running is not None else None
         held = runs.base.inbounds if runs is not None else ()
         await check_ports_in_thread(new.base.inbounds, {listener for spec in held for listener in listeners(spec)})
-        await self._core.check(new.base)
+        await self._core.check(self.routing.table.effective(new.base))
 
     async def _replace_core(self, old: Backend | None, new: Backend, previous: dict[str, bytes]) -> None:
         """End the running core and start one with ``new``; bring ``old`` back when that one does not come up."""
@@ -347,8 +355,10 @@ class Node:
         self._go(Event.CORE_READY)
 
     async def _start_core(self, backend: Backend) -> None:
-        running = await self._core.start(backend.base, self.users.table, backend.inbounds)
+        effective = self.routing.table.effective(backend.base)
+        running = await self._core.start(effective, self.users.table, backend.inbounds)
         self._core_backend = backend
+        await self.routing.core_started(backend.base)
         self.core_run += 1
         self.core_api_error = ""
         self._backend_unstored = True
@@ -406,8 +416,10 @@ class Node:
 
     @property
     def running_base(self) -> BaseConfig | None:
-        """The config that runs, or is being brought back; None where nothing has to run."""
-        return self._backend.base if self._backend is not None and self.state is not State.FAILED else None
+        """The config that runs, or is being brought back, with the rules of now; None where nothing has to run."""
+        if self._backend is None or self.state is State.FAILED:
+            return None
+        return self.routing.table.effective(self._backend.base)
 
     async def change_core(
         self, change: Callable[[], Awaitable[None]], undo: Callable[[], Awaitable[None]], what: str
@@ -464,7 +476,7 @@ class Node:
             log.warning("the core does not tell its version", error=error.text)
 
     async def reset(self) -> None:
-        """End the core and forget config and users; the traffic books stay."""
+        """End the core and forget config, users and routing; the traffic books stay."""
         async with self.turn:
             if self.state not in (State.IDLE, State.LINGERING):
                 self._go(Event.STOP_REQUESTED)
@@ -474,6 +486,7 @@ class Node:
             self._backend = None
             self._backend_unstored = True
             await self.users.forget_all()
+            self.routing.table.forget()
             await self._keeper.commit(())
             await self._publish_state()
 

@@ -7,7 +7,7 @@ back empty: then it is filled again from memory. Keys: see pgnode.bus.keys.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -31,6 +31,8 @@ class StoredState:
     users: dict[str, bytes]
     failed: dict[str, str]
     ledger: dict[str, str]
+    #: Fields of the routing that was changed; empty when none was.
+    routing: dict[str, str] = field(default_factory=dict)
 
 
 class Store:
@@ -50,6 +52,7 @@ class Store:
         users: dict[bytes, bytes] = await self._redis.hgetall(self._keys.users)  # type: ignore[assignment]
         failed: dict[bytes, bytes] = await self._redis.hgetall(self._keys.failed)  # type: ignore[assignment]
         ledger: dict[bytes, bytes] = await self._redis.hgetall(self._keys.ledger)  # type: ignore[assignment]
+        routing: dict[bytes, bytes] = await self._redis.hgetall(self._keys.routing)  # type: ignore[assignment]
         return StoredState(
             backend=meta.get(b"config"),
             active=meta.get(b"active") == b"1",
@@ -58,6 +61,7 @@ class Store:
             users={key.decode(): raw for key, raw in users.items()},
             failed={key.decode(): text.decode() for key, text in failed.items()},
             ledger={name.decode(): text.decode() for name, text in ledger.items()},
+            routing={name.decode(): text.decode() for name, text in routing.items()},
         )
 
     async def generation(self) -> int | None:
@@ -89,6 +93,12 @@ class Store:
 
     def clear_failed(self, pipe: Pipeline) -> None:
         pipe.delete(self._keys.failed)
+
+    def put_routing(self, pipe: Pipeline, fields: Mapping[str, str]) -> None:
+        """In place of what there was; no fields remove it."""
+        pipe.delete(self._keys.routing)
+        if fields:
+            pipe.hset(self._keys.routing, mapping=dict(fields))  # type: ignore[arg-type]
 
     def put_ledger(self, pipe: Pipeline, entries: Mapping[str, str]) -> None:
         items = list(entries.items())

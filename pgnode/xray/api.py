@@ -302,6 +302,12 @@ class CoreApi:
             raise _translated(error) from None
         except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise CoreApiError(f"the channel to the core is closed: {error}", ErrorKind.UNAVAILABLE) from None
+        except asyncio.CancelledError:
+            # grpc cancels the calls of a channel that is closed; whoever made this one was not cancelled.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise CoreApiError("the channel to the core was closed", ErrorKind.UNAVAILABLE) from None
         return answer
 
     # --- state of the core

@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -21,7 +21,7 @@ from pgnode.errors import StartFailedError
 from pgnode.xray import geo, rewrite
 from pgnode.xray.inbounds import InboundSpec, json_type, read_inbound
 
-__all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "render"]
+__all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "render", "with_rules"]
 
 #: User that stands in a Shadowsocks-2022 inbound while it has no others, with a random key that nobody is told. Without
 #: any client the core builds the kind of inbound that can never take users ("proxy is not a UserManager"); once it runs,
@@ -104,6 +104,12 @@ def parse_config(
         _pieces=_cut(document, inbounds, specs),
         _managed=tuple(spec for spec in specs if spec.managed),
     )
+
+
+def with_rules(base: BaseConfig, rules: Sequence[dict[str, Any]]) -> BaseConfig:
+    """The same base config, ``base_hash`` included, whose core starts with these routing rules."""
+    document = {**base.document, "routing": {**base.document["routing"], "rules": list(rules)}}
+    return replace(base, document=document, _pieces=_cut(document, document["inbounds"], base.inbounds))
 
 
 def render(base: BaseConfig, clients_by_tag: Mapping[str, Sequence[str]]) -> str:

@@ -85,7 +85,7 @@ def canonical_keys(document: dict[str, Any]) -> None:
         _fold(outbound, _OUTBOUND_KEYS)
     routing = section(document, "routing")
     if routing is not None:
-        _fold(routing, ("rules",))
+        _fold(routing, ("rules", "balancers", "domainStrategy"))
         for rule in _rules(routing):
             _fold(rule, _RULE_KEYS)
     _fold(document.get("log"), _LOG_KEYS)
@@ -186,7 +186,10 @@ def take_log_paths(document: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def set_rules(document: dict[str, Any], warnings: list[str]) -> None:
-    """Plain private networks in all rules, and the guard against malformed domains in front of them."""
+    """Plain private networks in all rules, and the guard against malformed domains in front of them.
+
+    Where there was no ``routing`` there is one afterwards: a core without it has no router that could take rules later.
+    """
     outbounds = objects(document, "outbounds")
     routing = section(document, "routing")
     rules = [rule for rule in _rules(routing or {}) if rule.get("ruleTag") != GUARD_RULE_TAG]
@@ -200,8 +203,6 @@ def set_rules(document: dict[str, Any], warnings: list[str]) -> None:
     elif blackholes:
         warnings.append("the blackhole outbound has no tag: malformed domains are not caught")
     if routing is None:
-        if not rules:
-            return
         routing = document["routing"] = {}
     if rules or "rules" in routing:
         routing["rules"] = rules

@@ -100,8 +100,7 @@ async def test_every_path_is_there_with_and_without_a_slash(app: App, row: Metho
         call = Call(row.http_method, path, keyed(content_length="0"), [GONE])
         answer = await call.run(app)
         assert answer.status not in (404, 405)
-        if answer.status == 501:
-            assert error_of(answer)["code"] == "UNIMPLEMENTED"
+        assert answer.status != 501
 
 
 async def test_an_empty_message_is_an_empty_body(app: App) -> None:

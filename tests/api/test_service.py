@@ -200,10 +200,9 @@ async def test_bad_input_reaches_no_supervisor(node: Node, handler: str, body: b
     assert not node.commands.calls
 
 
-async def test_other_backends_and_later_methods_are_not_implemented(node: Node) -> None:
+async def test_other_backends_are_not_implemented(node: Node) -> None:
     backend = pb.Backend(type=pb.BackendType.WIREGUARD, config="{}").SerializeToString()
     assert type(await failure(node.service(), "start", backend)) is UnsupportedError
-    assert type(await failure(node.service(), "unsupported", b"")) is UnsupportedError
     assert not node.commands.calls
 
 

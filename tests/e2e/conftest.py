@@ -57,6 +57,13 @@ def wide_sample() -> dict[str, Any]:
     return config
 
 
+@pytest.fixture(scope="module")
+def balancer_sample() -> dict[str, Any]:
+    """The sample config with balancers and an observatory."""
+    config: dict[str, Any] = json.loads((SAMPLES / "balancer.json").read_text())
+    return config
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node() -> AsyncIterator[NodeProcess]:
     """A node for all tests of a module; nothing is started on it yet."""

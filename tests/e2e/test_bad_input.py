@@ -316,24 +316,6 @@ async def test_wrong_methods(stage: Stage, method: str, path: str) -> None:
     assert error_of(answer)["code"] == "METHOD_NOT_ALLOWED"
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/stats/latency"),
-        ("GET", "/routing/rules"),
-        ("PUT", "/routing/rules"),
-        ("DELETE", "/routing/rules"),
-        ("POST", "/routing/balancer"),
-        ("PUT", "/routing/balancer/override"),
-        ("POST", "/routing/test"),
-    ],
-)
-async def test_what_comes_later_says_so(stage: Stage, method: str, path: str) -> None:
-    answer = await stage.panel.request(method, path, b"")
-    assert answer.status == 501
-    assert error_of(answer)["code"] == "UNIMPLEMENTED"
-
-
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/users/sync"), ("PUT", "/user/sync"), ("POST", "/start")])
 async def test_a_message_without_a_length(stage: Stage, method: str, path: str) -> None:
     answer = await stage.panel.request(method, path)

@@ -451,14 +451,6 @@ async def test_malformed_framing(stage: Stage, panel: PanelClient, body: bytes) 
     assert stage.supervisor.commands == []
 
 
-@pytest.mark.parametrize(
-    "route", ["GET /stats/latency", "GET /routing/rules", "PUT /routing/rules", "POST /routing/test"]
-)
-async def test_what_comes_later_says_so(panel: PanelClient, route: str) -> None:
-    answer = await panel.request(*_route(route), b"")
-    assert (answer.status, error_of(answer)["code"]) == (501, "UNIMPLEMENTED")
-
-
 # --- logs ---------------------------------------------------------------------------------------------------------
 
 

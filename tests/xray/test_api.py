@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -515,3 +516,28 @@ def test_messages_have_the_names_of_the_core() -> None:
     names = {message.DESCRIPTOR.full_name for message, _ in api_module.USER_LISTS.values()}
     assert names == set(api_module.USER_LISTS)
     assert stats_command_pb2.SysStatsResponse.DESCRIPTOR.full_name == "xray.app.stats.command.SysStatsResponse"
+
+
+async def test_a_call_under_way_when_the_client_is_closed_is_unavailable(run_dir: Path, start_core: StartCore) -> None:
+    """grpc cancels it, which must not pass for a cancellation of whoever made the call."""
+    running = await start_core(
+        EmbeddedCore(), json.dumps({**api_part(run_dir), "outbounds": [{"protocol": "freedom"}]}), run_dir
+    )
+    api = CoreApi(running.socket_path)
+    await api.sys_stats(DEADLINE_SECONDS)
+    running.send_signal(signal.SIGSTOP)
+    try:
+        call = asyncio.create_task(api.sys_stats(DEADLINE_SECONDS))
+        await asyncio.sleep(0)
+        await api.aclose()
+        with pytest.raises(CoreApiError) as caught:
+            await call
+        assert caught.value.kind is ErrorKind.UNAVAILABLE
+        cancelled = asyncio.create_task(api.sys_stats(DEADLINE_SECONDS))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+    finally:
+        running.send_signal(signal.SIGCONT)
+        await api.aclose()

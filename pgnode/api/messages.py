@@ -1,0 +1,23 @@
+"""Messages of callers, read."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from pgnode.errors import InvalidRequestError
+
+_M = TypeVar("_M", bound=Message)
+
+
+def decode(message: type[_M], body: bytes) -> _M:
+    """The message in ``body``. Raises InvalidRequestError for what is malformed or holds text that is no UTF-8."""
+    try:
+        return message.FromString(body)
+    except DecodeError:
+        # The parser does not say what or where.
+        name = message.DESCRIPTOR.name
+        raise InvalidRequestError(
+            f"malformed {name}: the body is no {name} message, or text in it is no UTF-8"
+        ) from None

@@ -1,0 +1,43 @@
+"""Commands that only look at the running core: each a task of its own, with a deadline, behind nothing and ahead of nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from pgnode.bus.commands import Command, Reply
+from pgnode.errors import UnavailableError
+
+#: Looks under way at once; a core that hangs must not gather them without end.
+LOOKS_MAX = 256
+
+#: Does one command, whatever happens.
+Answer = Callable[[Command], Awaitable[Reply]]
+
+#: Sends one reply.
+Send = Callable[[Command, Reply], Awaitable[None]]
+
+
+class Looks:
+    """Belongs to the supervisor's loop."""
+
+    def __init__(self, answer: Answer, send: Send) -> None:
+        self._answer = answer
+        self._send = send
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"Looks({len(self._tasks)} under way)"
+
+    def begin(self, command: Command) -> None:
+        """Answer it sooner or later; returns at once."""
+        full = len(self._tasks) >= LOOKS_MAX
+        task = asyncio.create_task(self._refuse(command) if full else self._do(command))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, command: Command) -> None:
+        await self._send(command, await self._answer(command))
+
+    async def _refuse(self, command: Command) -> None:
+        await self._send(command, Reply(error=UnavailableError("too many looks at the core at once, try again")))
