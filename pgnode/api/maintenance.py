@@ -13,6 +13,20 @@ from typing import Literal
 
 from pgnode.api.service import Commands, Reads
 from pgnode.bus.commands import Kind
+from pgnode.errors import (
+    BusUnavailableError,
+    ConflictError,
+    DeadlineExceededError,
+    DownloadFailedError,
+    InternalError,
+    InvalidRequestError,
+    LengthRequiredError,
+    NodeError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnsupportedError,
+    UpdateFailedError,
+)
 from pgnode.wire.maintenance import core_version_of, object_of, region_of, text_of
 
 #: Seconds more that a caller waits than a job may prepare: a core is exchanged after that, with deadlines of its own.
@@ -31,6 +45,20 @@ class MaintenanceCall:
     takes_body: bool
     #: One sentence for the documents.
     summary: str
+    #: What a job may answer beside what every call may.
+    errors: tuple[type[NodeError], ...] = ()
+
+    @property
+    def all_errors(self) -> tuple[type[NodeError], ...]:
+        """All that it may answer, by status."""
+        found: set[type[NodeError]] = {UnauthenticatedError, InternalError, *self.errors}
+        if self.http_method == "POST":
+            found.update(
+                (InvalidRequestError, TooLargeError, BusUnavailableError, DeadlineExceededError, ConflictError)
+            )
+        if self.takes_body:
+            found.add(LengthRequiredError)
+        return tuple(sorted(found, key=lambda error: (error.status, error.code)))
 
 
 CALLS: tuple[MaintenanceCall, ...] = (
@@ -43,6 +71,7 @@ CALLS: tuple[MaintenanceCall, ...] = (
         "core_update",
         True,
         'Downloads a release of the core and exchanges the core for it: `{"core_version": "latest"}` or a version.',
+        (UpdateFailedError, DownloadFailedError),
     ),
     MaintenanceCall(
         "POST",
@@ -50,6 +79,7 @@ CALLS: tuple[MaintenanceCall, ...] = (
         "geofiles",
         True,
         'Downloads geoip.dat and geosite.dat: `{"region": "iran"}`, `"china"` or `"russia"`.',
+        (UpdateFailedError, DownloadFailedError),
     ),
     MaintenanceCall(
         "POST",
@@ -58,7 +88,14 @@ CALLS: tuple[MaintenanceCall, ...] = (
         False,
         "Ends the core and forgets config and users; key, certificate and unreported traffic stay.",
     ),
-    MaintenanceCall("POST", "/node/update", "update", False, "Runs UPDATE_COMMAND and answers its output."),
+    MaintenanceCall(
+        "POST",
+        "/node/update",
+        "update",
+        False,
+        "Runs UPDATE_COMMAND and answers its output; without one it says how this installation is updated.",
+        (UnsupportedError, UpdateFailedError),
+    ),
 )
 
 

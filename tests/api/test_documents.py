@@ -9,6 +9,7 @@ import pytest
 
 from pgnode.api.documents.markdown import api_page
 from pgnode.api.documents.openapi import openapi
+from pgnode.api.maintenance import CALLS
 from pgnode.api.methods import BY_ROUTE, METHODS, Method
 from pgnode.api.rest.gate import Gate
 from pgnode.api.service import NodeService
@@ -52,12 +53,23 @@ def operations() -> dict[tuple[str, str], dict[str, Any]]:
         (method.upper(), path): operation
         for path, item in DOCUMENT["paths"].items()
         for method, operation in item.items()
+        if method != "servers"
     }
 
 
 def test_openapi_has_exactly_the_rest_routes() -> None:
     routes = Gate(app=None, methods=METHODS, api_key="0" * 32, max_body_bytes=1, body_timeout_seconds=1)._routes  # type: ignore[arg-type]
-    assert set(operations()) == set(BY_ROUTE) == {(method, path.rstrip("/")) for method, path in routes}
+    rest = {route for route in operations() if "servers" not in DOCUMENT["paths"][route[1]]}
+    assert rest == set(BY_ROUTE) == {(method, path.rstrip("/")) for method, path in routes}
+
+
+def test_openapi_has_exactly_the_maintenance_calls() -> None:
+    elsewhere = {route for route in operations() if "servers" in DOCUMENT["paths"][route[1]]}
+    assert elsewhere == {(call.http_method, call.path) for call in CALLS}
+    for call in CALLS:
+        operation = operations()[call.http_method, call.path]
+        assert ("requestBody" in operation) is call.takes_body
+        assert set(operation["responses"]) == {"200", *(str(error.status) for error in call.all_errors)}
 
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.grpc_name)
@@ -117,5 +129,7 @@ def test_the_page_names_every_method_and_every_error() -> None:
     page = api_page()
     for row in METHODS:
         assert f"| `{row.grpc_name}` | `{row.http_method} {row.path}` |" in page
+    for call in CALLS:
+        assert f"| `{call.http_method} {call.path}` | {call.summary} |" in page
     for code in BY_CODE:
         assert f"| `{code}` |" in page

@@ -130,7 +130,7 @@ class Client:
         usual = {
             "address": node.host,
             "port": port_of(node, protocol),
-            "api_port": api_port_of(node),
+            "api_port": node.api_port,
             "server_ca": node.ca_file.read_text(),
             "api_key": node.api_key,
             "sync_poll_interval": 0.1,
@@ -233,8 +233,3 @@ def _decoded(value: Any) -> Any:
 def port_of(node: NodeProcess, protocol: Protocol) -> int:
     """The node's port for a protocol."""
     return node.port if protocol == "rest" else int(node.environment()["GRPC_PORT"])
-
-
-def api_port_of(node: NodeProcess) -> int:
-    """The node's port for the maintenance API; the panel never calls its own default."""
-    return int(node.environment().get("API_PORT", 1))

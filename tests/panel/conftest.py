@@ -93,8 +93,6 @@ async def node() -> AsyncIterator[NodeProcess]:
     """The node of all tests here; they leave it as they like, since each begins with a start."""
     env = {
         "STATS_UPDATE_INTERVAL_SECONDS": "0.3",
-        "GRPC_PORT": str(people.free_port()),
-        "API_PORT": str(people.free_port()),
     }
     async with NodeProcess(env=env) as running:
         yield running

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pgnode.api.maintenance import CALLS
 from pgnode.api.methods import EVERY_CALL, MESSAGE_CALL, METHODS, NEEDS_CORE, Method
-from pgnode.errors import BY_CODE, NodeError
+from pgnode.errors import BY_CODE, BusUnavailableError, ConflictError, DeadlineExceededError, NodeError
 
 _HEAD = """\
 # The API
@@ -66,6 +67,14 @@ Bytes that are no UTF-8 are replaced. A viewer that is too slow finds `[N lines 
 
 """
 
+_MAINTENANCE = """\
+## Maintenance
+
+JSON over TLS on `API_PORT` (62051), with the same keys. An answer is an object with `detail`, a sentence; an error carries its
+text as `detail`, too. All calls but the first are jobs, which may take minutes: one at a time, and a caller that goes away does
+not stop its job.\
+"""
+
 _ERRORS = """\
 ## Errors
 
@@ -90,7 +99,7 @@ A method works **always**, or **with a core**. The latter say without one:
 
 def api_page() -> str:
     """docs/api.md."""
-    return _HEAD + _methods() + _STATES + _JSON + _STREAMS + _ERRORS + _errors()
+    return _HEAD + _methods() + _STATES + _JSON + _STREAMS + _maintenance() + _ERRORS + _errors()
 
 
 def _methods() -> str:
@@ -111,6 +120,11 @@ def _messages(row: Method) -> str:
     return f"{'stream ' * row.client_streaming}{request} → {'stream ' * row.streaming}{response}"
 
 
+def _maintenance() -> str:
+    rows = [f"| `{call.http_method} {call.path}` | {call.summary} |" for call in CALLS]
+    return _table(_MAINTENANCE, ("call", "what it does"), rows)
+
+
 def _errors() -> str:
     rows = []
     for error in sorted(BY_CODE.values(), key=lambda error: (error.status, error.code)):
@@ -127,7 +141,12 @@ def _who(error: type[NodeError]) -> str:
         return "every method that takes a message"
     if error in NEEDS_CORE:
         return "every method that needs a core"
+    if error in (BusUnavailableError, DeadlineExceededError):
+        return "what goes to the supervisor; reads only while nothing came from it"
     names = [f"`{row.grpc_name}`" for row in METHODS if error in row.all_errors]
+    names += [
+        f"`{call.path}`" for call in CALLS if error in call.errors or (error is ConflictError and call.path != "/")
+    ]
     return ", ".join(names) or "no method of its own"
 
 

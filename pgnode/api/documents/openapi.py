@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
+from pgnode.api.maintenance import CALLS, MaintenanceCall
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest.gate import CONTENT_TYPE
 from pgnode.api.rest.json_face import JSON
@@ -43,6 +44,16 @@ _ERROR: Json = {
     },
 }
 
+_MAINTENANCE_ERROR: Json = {
+    "type": "object",
+    "required": [*_ERROR["required"], "detail"],
+    "properties": {**_ERROR["properties"], "detail": {"type": "string", "description": "The text of `error`."}},
+}
+_MAINTENANCE_FIELDS: dict[str, Json] = {
+    "/node/core_update": {"core_version": {"type": "string", "examples": ["latest", "26.10.10", "v26.10.10"]}},
+    "/node/geofiles": {"region": {"type": "string", "examples": ["iran", "china", "russia"]}},
+}
+
 
 def openapi_text(version: str) -> str:
     """docs/openapi.json. ``version`` is the node's."""
@@ -57,15 +68,13 @@ def openapi(version: str) -> Json:
         paths[row.path][row.http_method.lower()] = _operation(row)
         for message in (row.request, row.response, _json_request(row)):
             _add_schema(message.DESCRIPTOR, schemas)
+    schemas["MaintenanceError"] = _MAINTENANCE_ERROR
+    for call in CALLS:
+        paths[call.path] = {"servers": [_server("62051")], call.http_method.lower(): _maintenance(call)}
     return {
         "openapi": "3.1.0",
         "info": {**_INFO, "version": version},
-        "servers": [
-            {
-                "url": "https://{host}:{port}",
-                "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": "62050"}},
-            }
-        ],
+        "servers": [_server("62050")],
         "security": [{"key": []}, {"bearer": []}],
         "paths": dict(paths),
         "components": {
@@ -75,6 +84,13 @@ def openapi(version: str) -> Json:
             },
             "schemas": dict(sorted(schemas.items())),
         },
+    }
+
+
+def _server(port: str) -> Json:
+    return {
+        "url": "https://{host}:{port}",
+        "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": port}},
     }
 
 
@@ -89,7 +105,7 @@ def _operation(row: Method) -> Json:
             "required": row.http_method in ("PUT", "POST"),
             "content": {CONTENT_TYPE: _binary(row), JSON: _reference(_json_request(row).DESCRIPTOR)},
         }
-    operation["responses"] = {"200": _success(row), **_failures(row)}
+    operation["responses"] = {"200": _success(row), **_failures(row.all_errors, "Error")}
     return operation
 
 
@@ -121,18 +137,38 @@ def _success(row: Method) -> Json:
     }
 
 
-def _failures(row: Method) -> Json:
+def _maintenance(call: MaintenanceCall) -> Json:
+    """A call of the maintenance API, which has a port of its own."""
+    operation: Json = {"operationId": f"maintenance_{call.handler}", "summary": call.summary}
+    if call.takes_body:
+        fields = _MAINTENANCE_FIELDS[call.path]
+        schema = {
+            "type": "object",
+            "additionalProperties": False,
+            "required": list(fields),
+            "properties": fields,
+        }
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+    answer = {"type": "object", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
+    operation["responses"] = {
+        "200": {"description": "What was done.", "content": {JSON: {"schema": answer}}},
+        **_failures(call.all_errors, "MaintenanceError"),
+    }
+    return operation
+
+
+def _failures(possible: tuple[type[NodeError], ...], schema: str) -> Json:
     by_status: dict[int, list[type[NodeError]]] = defaultdict(list)
-    for error in row.all_errors:
+    for error in possible:
         by_status[error.status].append(error)
-    return {str(status): _failure(status, errors) for status, errors in sorted(by_status.items())}
+    return {str(status): _failure(status, errors, schema) for status, errors in sorted(by_status.items())}
 
 
-def _failure(status: int, errors: list[type[NodeError]]) -> Json:
+def _failure(status: int, errors: list[type[NodeError]], schema: str) -> Json:
     meanings = "; ".join(f"{error.code}: {(error.__doc__ or '').splitlines()[0].rstrip('.')}" for error in errors)
     answer: Json = {
         "description": f"{HTTPStatus(status).phrase}. {meanings}.",
-        "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}},
+        "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
     }
     if any(error.retry_after_seconds is not None for error in errors):
         answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
