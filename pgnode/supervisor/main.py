@@ -80,8 +80,10 @@ class Supervisor:
         )
         self._records = Records(settings.run_dir / "children.json")
         self._traffic = Traffic(self._store)
-        cores = CoreStore(settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024)
-        self._core = CoreControl(settings, _core_of(settings, cores), self._pump)
+        self._cores = CoreStore(
+            settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024
+        )
+        self._core = CoreControl(settings, _usual_core(settings), self._pump)
         keeper = Keeper(self._store, self._server, self._snapshots)
         keeper.books.append(self._traffic)
         self.node = Node(
@@ -98,7 +100,7 @@ class Supervisor:
         self._maintenance = Maintenance(settings.run_dir, self._server, keeper)
         downloads = Downloads(settings)
         self._maintenance.jobs = {
-            Kind.CORE_UPDATE: CoreUpdate(settings, self.node, self._core, cores, downloads).run,
+            Kind.CORE_UPDATE: CoreUpdate(settings, self.node, self._core, self._cores, downloads).run,
             Kind.GEOFILES: GeoFiles(settings, self.node, self._core, downloads).run,
             Kind.HARD_RESET: self._hard_reset,
             Kind.UPDATE: SelfUpdate(settings).run,
@@ -155,7 +157,7 @@ class Supervisor:
             await self._wait_for_redis()
         stored = await self._store.load()
         self._maintenance.restore()
-        self.node.core_version = await self._core_version()
+        self.node.core_version = await self._choose_core()
         log.info("state loaded", users=len(stored.users), generation=stored.generation, active=stored.active)
         restored = asyncio.create_task(self.node.restore(stored))
         await self._publish_system(SystemSampler())
@@ -180,19 +182,21 @@ class Supervisor:
         banner(settings, who, core=str(self._core.core), version=self.node.core_version, users=len(stored.users))
         return tasks
 
-    async def _core_version(self) -> str:
-        """The core's version. A core that was chosen over the API and cannot be run is left aside."""
+    async def _choose_core(self) -> str:
+        """Take the core that was chosen over the API, if there is one that can be run; returns the core's version."""
+        usual = self._core.core
+        path = await asyncio.to_thread(self._cores.chosen)
+        if path is not None:
+            self._core.core = ExecutableCore(path, self._settings.assets_dir)
+            try:
+                return await self._core.version()
+            except StartFailedError as error:
+                log.error("the chosen core cannot be run, taking the usual one", core=str(path), error=error.text)
+                self._core.core = usual
         try:
             return await self._core.version()
         except StartFailedError as error:
-            usual = _usual_core(self._settings)
-            if str(usual) == str(self._core.core):
-                raise ChildFailedError(f"the core cannot be run: {error}") from None
-            log.error(
-                "the chosen core cannot be run, taking the usual one", core=str(self._core.core), error=error.text
-            )
-            self._core.core = usual
-            return await self._core_version()
+            raise ChildFailedError(f"the core cannot be run: {error}") from None
 
     @staticmethod
     def _task(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -350,12 +354,6 @@ class Supervisor:
                 self._snapshots.put(pipe, name, body)
         with contextlib.suppress(*BUS_ERRORS):
             await pipe.execute()
-
-
-def _core_of(settings: Settings, cores: CoreStore) -> Core:
-    """The core that was chosen over the API, else the usual one."""
-    path = cores.chosen()
-    return _usual_core(settings) if path is None else ExecutableCore(path, settings.assets_dir)
 
 
 def _usual_core(settings: Settings) -> Core:

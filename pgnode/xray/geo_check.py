@@ -7,9 +7,12 @@ domains (type in field 1, as a number, and value in field 2).
 
 from __future__ import annotations
 
+from mmap import mmap
 from typing import Literal
 
 GeoKind = Literal["geoip", "geosite"]
+
+Bytes = bytes | mmap
 
 _TAG_1_BYTES = 0x0A
 _TAG_2_BYTES = 0x12
@@ -21,23 +24,22 @@ class NoGeoFileError(ValueError):
     """``str(error)`` tells what is wrong, and where."""
 
 
-def codes_in(data: memoryview | bytes, kind: GeoKind) -> list[str]:
+def codes_in(data: Bytes, kind: GeoKind) -> list[str]:
     """The codes of all entries, in their order. Raises NoGeoFileError."""
-    view = memoryview(data)
     codes: list[str] = []
-    at, end = 0, len(view)
+    at, end = 0, len(data)
     while at < end:
-        entry_at, entry_end = _field(view, at, end, _TAG_1_BYTES, "an entry")
-        code_at, code_end = _field(view, entry_at, entry_end, _TAG_1_BYTES, "a code")
+        entry_at, entry_end = _field(data, at, end, _TAG_1_BYTES, "an entry")
+        code_at, code_end = _field(data, entry_at, entry_end, _TAG_1_BYTES, "a code")
         try:
-            code = bytes(view[code_at:code_end]).decode("ascii")
+            code = data[code_at:code_end].decode("ascii")
         except UnicodeDecodeError:
             raise NoGeoFileError(f"no {kind} file: the code at byte {code_at} is no text") from None
         if not code:
             raise NoGeoFileError(f"no {kind} file: the entry at byte {at} has an empty code")
-        if code_end < entry_end and view[code_end] == _TAG_2_BYTES:
-            first_at, first_end = _field(view, code_end, entry_end, _TAG_2_BYTES, "a list")
-            _check_first(view, first_at, first_end, kind)
+        if code_end < entry_end and data[code_end] == _TAG_2_BYTES:
+            first_at, first_end = _field(data, code_end, entry_end, _TAG_2_BYTES, "a list")
+            _check_first(data, first_at, first_end, kind)
         codes.append(code)
         at = entry_end
     if not codes:
@@ -45,26 +47,26 @@ def codes_in(data: memoryview | bytes, kind: GeoKind) -> list[str]:
     return codes
 
 
-def _check_first(view: memoryview, at: int, end: int, kind: GeoKind) -> None:
+def _check_first(data: Bytes, at: int, end: int, kind: GeoKind) -> None:
     """The first network or domain of an entry tells which kind of file this is."""
     if kind == "geoip":
-        ip_at, ip_end = _field(view, at, end, _TAG_1_BYTES, "an address")
+        ip_at, ip_end = _field(data, at, end, _TAG_1_BYTES, "an address")
         if ip_end - ip_at not in _ADDRESS_BYTES:
             raise NoGeoFileError(f"no geoip file: the address at byte {ip_at} has {ip_end - ip_at} bytes")
-    elif at >= end or view[at] not in (_TAG_1_NUMBER, _TAG_2_BYTES):
+    elif at >= end or data[at] not in (_TAG_1_NUMBER, _TAG_2_BYTES):
         raise NoGeoFileError(f"no geosite file: no domain at byte {at}")
 
 
-def _field(view: memoryview, at: int, end: int, tag: int, what: str) -> tuple[int, int]:
+def _field(data: Bytes, at: int, end: int, tag: int, what: str) -> tuple[int, int]:
     """Where the content of a length-delimited field begins and ends."""
-    if at >= end or view[at] != tag:
+    if at >= end or data[at] != tag:
         raise NoGeoFileError(f"no geo file: {what} is missing at byte {at}")
     length = shift = 0
     position = at + 1
     while True:
         if position >= end or shift > 63:
             raise NoGeoFileError(f"no geo file: cut off at byte {position}")
-        byte = view[position]
+        byte = data[position]
         position += 1
         length |= (byte & 0x7F) << shift
         shift += 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import platform
@@ -13,19 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
+from pgnode.bus.connection import connect
+from pgnode.bus.keys import Keys
 from pgnode.demo import people
 from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient, Response
+from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError, Response
 from pgnode.demo.target import Target
 from pgnode.demo.traffic import ClientCore, link
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.core import EmbeddedCore
 from tests.e2e.conftest import FAST
 from tests.support import geo_data, xray_command
 from tests.support.certificates import make_certificate
 from tests.support.core_lists import inbound_users
-from tests.support.processes import core_pid
-from tests.support.release_server import PROXIED_HOST, ReleaseServer
+from tests.support.polling import eventually
+from tests.support.processes import core_pid, is_running, kill
+from tests.support.release_server import PROXIED_HOST, ReleaseServer, good_release
 
 JSON = {"Content-Type": "application/json"}
 USERS = 20
@@ -48,7 +55,7 @@ async def server(folder: Path) -> AsyncIterator[ReleaseServer]:
         running.latest("26.11.1")
         for region, code in GEO_CODES.items():
             running.files[f"/{region}/geoip.dat"] = geo_data.geoip({code: ["192.0.2.0/24"], "private": ["10.0.0.0/8"]})
-            running.files[f"/{region}/geosite.dat"] = geo_data.geosite({code.upper(): [f"example.{code}"]})
+            running.files[f"/{region}/geosite.dat"] = geo_data.geosite({code: [f"example.{code}"]})
             published = hashlib.sha256(running.files[f"/{region}/geosite.dat"]).hexdigest()
             running.files[f"/{region}/geosite.dat.sha256sum"] = f"{published}  geosite.dat\n".encode()
         yield running
@@ -68,8 +75,6 @@ async def node(folder: Path, server: ReleaseServer) -> AsyncIterator[NodeProcess
         "HTTPS_PROXY": f"http://127.0.0.1:{server.proxy_port}",
         "NO_PROXY": "127.0.0.1",
         "DOWNLOAD_MAX_MIB": "1",
-        "DOWNLOAD_TIMEOUT_SECONDS": "4",
-        "CORE_START_TIMEOUT_SECONDS": "12",
         "UPDATE_COMMAND": f"{sys.executable} -c \"print('updated;', 'done $HOME')\"",
     }
     async with NodeProcess(env=env) as running:
@@ -100,6 +105,12 @@ class Stage:
 
     async def version(self) -> str:
         return (await self.panel.info()).core_version
+
+    async def stop(self) -> None:
+        """Stop the node; a kept connection would be waited for."""
+        await self.panel.close()
+        await self.desk.close()
+        assert await self.node.stop() == 0
 
     async def works(self) -> None:
         """The core runs with its users, and lets one in."""
@@ -153,3 +164,279 @@ async def test_update_to_the_latest_core(stage: Stage) -> None:
     asked = len(stage.server.requests)
     assert "already" in detail_of(await stage.update_core("v26.11.1"), 200)
     assert len(stage.server.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("version", "members", "words"),
+    [
+        ("26.12.1", good_release("26.12.1", "dies"), ["26.12.1 did not come up", "runs again"]),
+        ("26.12.2", good_release("26.12.2", "refuses"), ["refuses the running config", "this core likes no config"]),
+        ("26.12.3", good_release("26.11.9"), ["says that it is 26.11.9"]),
+        ("26.12.4", {"xray": b"\x7fELF of another machine"}, ["cannot be run"]),
+        ("26.12.5", {"bin/xray": b"", "geoip.dat": b""}, ["holds no 'xray'"]),
+        ("26.12.6", {"xray": b"#!/bin/sh\n" + bytes(2 * MIB)}, ["too large", "DOWNLOAD_MAX_MIB"]),
+    ],
+)
+async def test_a_core_that_is_no_good_is_not_kept(
+    stage: Stage, version: str, members: dict[str, bytes], words: list[str]
+) -> None:
+    await stage.works()
+    before, pid = await stage.version(), core_pid(stage.node)
+    kept = {path.name for path in stage.cores.iterdir()}
+    stage.server.release(version, members)
+    answer = await stage.update_core(version)
+    detail = detail_of(answer, 500)
+    assert json.loads(answer.body)["code"] == "UPDATE_FAILED"
+    assert all(word in detail for word in words), detail
+    assert await stage.version() == before
+    assert {path.name for path in stage.cores.iterdir()} == kept
+    if version != "26.12.1":
+        assert core_pid(stage.node) == pid, "the core was not touched"
+    await stage.works()
+
+
+async def test_names_in_a_zip_lead_nowhere(stage: Stage) -> None:
+    evil = {"../../evil": b"x", "xray/../../evil": b"x"}
+    stage.server.release("26.12.7", {**evil, **good_release("26.12.7")})
+    detail_of(await stage.update_core("26.12.7"), 200)
+    assert await stage.version() == "26.12.7"
+    assert not list(stage.node.state_dir.parent.rglob("*evil*"))
+    await stage.works()
+
+
+@pytest.mark.parametrize("digest", ["0" * 128, "no digest"])
+async def test_a_wrong_digest(stage: Stage, digest: str) -> None:
+    before, pid = await stage.version(), core_pid(stage.node)
+    stage.server.release("26.12.8", digest=digest)
+    detail = detail_of(await stage.update_core("26.12.8"), 500)
+    assert ("wrong digest" if len(digest) == 128 else "cannot be checked") in detail
+    assert (await stage.version(), core_pid(stage.node)) == (before, pid)
+    assert not (stage.cores / "26.12.8").exists()
+
+
+async def test_a_version_that_is_not_known(stage: Stage) -> None:
+    detail = detail_of(await stage.update_core("26.99.9"), 400)
+    assert all(word in detail for word in ("26.99.9 is not known", '"latest" (now 26.11.1)')), detail
+    await stage.works()
+
+
+async def test_downloads_that_are_too_large_or_not_there(stage: Stage) -> None:
+    path = stage.server.asset_path("26.13.1")
+    stage.server.release("26.13.1")
+    stage.server.files[path] += bytes(MIB)
+    assert "too large" in detail_of(await stage.update_core("26.13.1"), 500)
+    redirects, stage.server.redirects = stage.server.redirects, {}
+    try:
+        answer = await stage.update_core("latest")
+    finally:
+        stage.server.redirects = redirects
+    assert "does not tell which release" in detail_of(answer, 503)
+    assert int(answer.headers["retry-after"]) > 0
+    assert json.loads(answer.body)["code"] == "DOWNLOAD_FAILED"
+    await stage.works()
+
+
+async def test_the_last_two_cores_are_kept_and_one_can_go_back_without_a_download(stage: Stage) -> None:
+    for version in ("26.14.1", "26.14.2", "26.14.3"):
+        stage.server.release(version)
+        detail_of(await stage.update_core(version), 200)
+        assert await stage.version() == version
+    assert {path.name for path in stage.cores.iterdir()} == {"26.14.2", "26.14.3", "chosen.json"}
+    asked = len(stage.server.requests)
+    detail_of(await stage.update_core("26.14.2"), 200)
+    assert await stage.version() == "26.14.2"
+    assert len(stage.server.requests) == asked
+    await stage.works()
+
+
+async def test_the_choice_survives_a_restart(stage: Stage) -> None:
+    before = await stage.version()
+    assert before != (await embedded_version())
+    await stage.stop()
+    await stage.node.start()
+    assert await stage.version() == before
+    await stage.works()
+
+
+async def embedded_version() -> str:
+    return await EmbeddedCore().version(20)
+
+
+async def test_one_job_at_a_time_beside_everything_else_and_a_caller_that_goes_away(stage: Stage) -> None:
+    stage.server.release("26.15.1")
+    path = stage.server.asset_path("26.15.1")
+    held = stage.server.held[path] = asyncio.Event()
+    connection = await stage.desk.connect()
+    body = b'{"core_version": "26.15.1"}'
+    connection.send(
+        stage.desk.head(
+            "POST", "/node/core_update", {"Content-Length": str(len(body)), "Content-Type": "application/json"}
+        )
+        + body
+    )
+    await eventually(lambda: path in stage.server.requests, "the download has begun")
+    await connection.close()
+    for other in ("/node/hard_reset", "/node/update"):
+        detail = detail_of(await stage.post(other), 409)
+        assert "core_update 26.15.1 is under way since" in detail
+    assert (await stage.desk.request("GET", "/", timeout_seconds=5)).status == 200
+    await stage.panel.sync_user(people.user("meanwhile@e2e", ["VLESS"]))
+    await stage.panel.sync_user(people.user("meanwhile@e2e", []))
+    async with stage.panel.logs() as viewer:
+        held.set()
+        await viewer.wait_for("core 26.15.1 runs in place of", 30)
+    assert await stage.version() == "26.15.1"
+    await stage.works()
+
+
+async def test_a_job_is_not_run_twice_after_a_crash(stage: Stage) -> None:
+    before = await stage.version()
+    stage.server.release("26.15.2")
+    path = stage.server.asset_path("26.15.2")
+    held = stage.server.held[path] = asyncio.Event()
+    job = asyncio.ensure_future(stage.update_core("26.15.2"))
+    await eventually(lambda: path in stage.server.requests, "the download has begun")
+    core = core_pid(stage.node)
+    kill(stage.node.pid)
+    await stage.node.wait()
+    with pytest.raises((NoAnswerError, OSError)):
+        await job
+    assert is_running(core)
+    await stage.node.start()
+    held.set()
+    assert any("broken off" in line for line in stage.node.output)
+    assert await stage.version() == before
+    assert core_pid(stage.node) == core, "the core was taken over"
+    await stage.works()
+    assert stage.server.requests.count(path) == 1
+    detail_of(await stage.update_core("26.15.2"), 200)
+    assert await stage.version() == "26.15.2"
+
+
+def geo_config(stage: Stage, code: str) -> dict[str, Any]:
+    """The stage's config with rules that need both geo files."""
+    rules = [
+        {"type": "field", "domain": [f"geosite:{code}"], "outboundTag": "BLOCK"},
+        {"type": "field", "ip": [f"geoip:{code}"], "outboundTag": "BLOCK"},
+    ]
+    return {**stage.config, "routing": {"rules": rules}}
+
+
+@pytest.mark.parametrize("region", list(GEO_CODES))
+async def test_geo_files_of_each_region(stage: Stage, region: str) -> None:
+    pid = core_pid(stage.node)
+    detail = detail_of(await stage.post("/node/geofiles", {"region": region}), 200)
+    assert region in detail
+    assert core_pid(stage.node) == pid, "a config without geo rules goes on"
+    assets = stage.node.state_dir / "assets"
+    assert {path.name for path in assets.iterdir()} == {"geoip.dat", "geosite.dat"}
+    for kind in ("geoip.dat", "geosite.dat"):
+        assert (assets / kind).read_bytes() == stage.server.files[f"/{region}/{kind}"]
+    # The files are what the real core reads.
+    await stage.panel.start(geo_config(stage, GEO_CODES[region]), people.crowd(USERS, ["VLESS"]))
+    await stage.works()
+    with pytest.raises(PanelError):
+        await stage.panel.start(geo_config(stage, "xx"), people.crowd(USERS, ["VLESS"]))
+    await stage.works()
+
+
+async def test_geo_files_for_a_config_that_uses_them(stage: Stage) -> None:
+    detail_of(await stage.post("/node/geofiles", {"region": "russia"}), 200)
+    await stage.panel.start(geo_config(stage, "ru"), people.crowd(USERS, ["VLESS"]))
+    pid = core_pid(stage.node)
+    assets = stage.node.state_dir / "assets"
+    # This region's files lack what the config names.
+    detail = detail_of(await stage.post("/node/geofiles", {"region": "iran"}), 500)
+    assert "running config does not work with the files of region iran" in detail
+    assert core_pid(stage.node) == pid
+    assert (assets / "geoip.dat").read_bytes() == stage.server.files["/russia/geoip.dat"]
+    # These have it, and more.
+    more = stage.server.files["/russia/geoip.dat"] + geo_data.geoip({"more": ["2001:db8::/32"]})
+    stage.server.files["/russia/geoip.dat"] = more
+    assert "started with them" in detail_of(await stage.post("/node/geofiles", {"region": "russia"}), 200)
+    assert core_pid(stage.node) != pid
+    assert (assets / "geoip.dat").read_bytes() == more
+    await stage.works()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("geoip.dat", b"<html>please log in</html>", "broken"),
+        ("geoip.dat", geo_data.geosite({"cn": ["example.cn"]}), "geoip"),
+        ("geosite.dat", geo_data.geosite({"cn": ["example.org"]}), "wrong digest"),
+        ("geosite.dat", None, "no geosite.dat for region china"),
+        ("geoip.dat", geo_data.geoip({"cn": ["192.0.2.0/24", "2001:db8::/32"]})[:-3], "cut off"),
+    ],
+)
+async def test_broken_geo_files_change_nothing(stage: Stage, name: str, content: bytes | None, words: str) -> None:
+    assets = stage.node.state_dir / "assets"
+    before = {path.name: path.read_bytes() for path in assets.iterdir()}
+    path = f"/china/{name}"
+    good = stage.server.files.pop(path)
+    try:
+        if content is not None:
+            stage.server.files[path] = content
+        detail = detail_of(await stage.post("/node/geofiles", {"region": "china"}), 500)
+    finally:
+        stage.server.files[path] = good
+    assert words in detail, detail
+    assert {path.name: path.read_bytes() for path in assets.iterdir()} == before
+    await stage.works()
+
+
+async def test_hard_reset(stage: Stage) -> None:
+    await stage.client.move("VLESS", 4_000, 5_000)
+    version, pid = await stage.version(), core_pid(stage.node)
+    certificate = stage.node.ca_file.read_bytes()
+    detail_of(await stage.post("/node/hard_reset"), 200)
+    assert not is_running(pid)
+    info = await stage.panel.info()
+    assert (info.started, info.core_version) == (False, version)
+    answer = await stage.panel.request("GET", "/stats/backend")
+    assert (answer.status, b"backend not initialized" in answer.body) == (503, True)
+    # It is forgotten for good: the store has none of it, and a node that restarts has nothing to run.
+    redis = connect(f"unix://{stage.node.run_dir / 'valkey.sock'}")
+    keys = Keys("pgnode")
+    assert await redis.hlen(keys.users) == 0
+    assert await redis.hget(keys.backend, "config") is None
+    assert await redis.hlen(keys.ledger) > 0
+    await redis.aclose()
+    await stage.stop()
+    await stage.node.start()
+    assert not (await stage.panel.info()).started
+    assert stage.node.ca_file.read_bytes() == certificate
+    await stage.panel.start(stage.config, [people.user("new@e2e", ["VLESS"])])
+    assert set(await inbound_users(stage.node.run_dir / "core.sock", "VLESS")) == {"new@e2e"}
+    owed = {stat.type: stat.value for stat in await stage.panel.stats(pb.UserStat, "user7@demo", reset=True)}
+    assert owed["uplink"] >= 4_000
+    assert owed["downlink"] >= 5_000
+    assert detail_of(await stage.post("/node/hard_reset"), 200)
+    assert detail_of(await stage.post("/node/hard_reset"), 200), "twice is fine"
+
+
+async def test_a_core_for_the_next_start(stage: Stage) -> None:
+    stage.server.release("26.16.1")
+    await stage.panel.stop()
+    assert "next start" in detail_of(await stage.update_core("26.16.1"), 200)
+    info = await stage.panel.info()
+    assert (info.started, info.core_version) == (False, "26.16.1")
+    answer = await stage.panel.start(stage.config, people.crowd(USERS, ["VLESS"]))
+    assert (answer.started, answer.core_version) == (True, "26.16.1")
+    await stage.works()
+
+
+async def test_update_command(stage: Stage) -> None:
+    assert detail_of(await stage.post("/node/update"), 200) == "updated; done $HOME"
+
+
+async def test_a_later_setting_wins_over_an_earlier_choice(stage: Stage, short_dir: Path) -> None:
+    """Last: the node gets another core."""
+    environment = {**stage.node.environment(), "XRAY_EXECUTABLE_PATH": str(xray_command.install(short_dir, "26.9.9"))}
+    assert await stage.version() != "26.9.9"
+    await stage.stop()
+    other = NodeProcess(env=environment, state_dir=stage.node.state_dir)
+    other.api_key = stage.node.api_key
+    other.port, other.api_port = stage.node.port, stage.node.api_port
+    async with other, other.panel() as panel:
+        assert (await panel.info()).core_version == "26.9.9"

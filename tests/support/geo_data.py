@@ -1,4 +1,7 @@
-"""Small geoip.dat and geosite.dat files, encoded by hand, so that they check the node's own reading of them."""
+"""Small geoip.dat and geosite.dat files, encoded by hand, so that they check the node's own reading of them.
+
+The core looks for codes in capitals, however a config spells them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def geoip(codes: Mapping[str, Sequence[str]]) -> bytes:
     """Code -> networks."""
     entries = []
     for code, networks in codes.items():
-        parts = [_field(1, code.encode())]
+        parts = [_field(1, code.upper().encode())]
         for text in networks:
             network = ipaddress.ip_network(text)
             parts.append(_field(2, _field(1, network.network_address.packed) + b"\x10" + _varint(network.prefixlen)))
@@ -38,7 +41,7 @@ def geosite(codes: Mapping[str, Sequence[str]]) -> bytes:
     """Code -> domains."""
     entries = []
     for code, domains in codes.items():
-        parts = [_field(1, code.encode())]
+        parts = [_field(1, code.upper().encode())]
         parts += [_field(2, b"\x08" + _varint(_TYPE_DOMAIN) + _field(2, domain.encode())) for domain in domains]
         entries.append(_field(1, b"".join(parts)))
     return b"".join(entries)

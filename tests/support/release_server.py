@@ -21,6 +21,10 @@ from tests.support import xray_command
 PROXIED_HOST = "releases.example"
 
 
+#: Pause after each byte of a slow file.
+SLOW_SECONDS = 0.2
+
+
 class ReleaseServer:
     """``async with ReleaseServer(certificate) as server:``; what it serves may be changed at any time."""
 
@@ -36,12 +40,16 @@ class ReleaseServer:
         self.slow: set[str] = set()
         #: Paths whose content comes once the event is set.
         self.held: dict[str, asyncio.Event] = {}
+        #: Paths whose length is not told; of which only the half comes.
+        self.unannounced: set[str] = set()
+        self.cut: set[str] = set()
         #: Every path that was asked for, in order.
         self.requests: list[str] = []
         #: Hosts that the proxy was asked to connect to.
         self.proxied: list[str] = []
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
 
     async def __aenter__(self) -> ReleaseServer:
         for handler, tls in ((self._serve, None), (self._serve, self._tls), (self._proxy, None)):
@@ -51,6 +59,7 @@ class ReleaseServer:
     async def __aexit__(self, *_: object) -> None:
         for server in self._servers:
             server.close()
+        self._ending.set()
         for event in self.held.values():
             event.set()
         for task in self._tasks:
@@ -95,13 +104,15 @@ class ReleaseServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._note_task()
-        with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError, ssl.SSLError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            path = head.split(b" ", 2)[1].decode()
-            self.requests.append(path)
-            await self._answer(path, writer)
-            await writer.drain()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError, ssl.SSLError):
+                head = await reader.readuntil(b"\r\n\r\n")
+                path = head.split(b" ", 2)[1].decode()
+                self.requests.append(path)
+                await self._answer(path, writer)
+                await writer.drain()
+        finally:
+            await _close(writer)
 
     async def _answer(self, path: str, writer: asyncio.StreamWriter) -> None:
         if path in self.redirects:
@@ -112,7 +123,8 @@ class ReleaseServer:
         if content is None:
             writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\nconnection: close\r\n\r\nnot found")
             return
-        writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(content)}\r\nconnection: close\r\n\r\n".encode())
+        length = "" if path in self.unannounced else f"content-length: {len(content)}\r\n"
+        writer.write(f"HTTP/1.1 200 OK\r\n{length}connection: close\r\n\r\n".encode())
         await writer.drain()
         if path in self.held:
             await self.held[path].wait()
@@ -120,30 +132,40 @@ class ReleaseServer:
             for at in range(len(content)):
                 writer.write(content[at : at + 1])
                 await writer.drain()
-                await asyncio.sleep(0.2)
-        writer.write(content)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), SLOW_SECONDS)
+        writer.write(content[: len(content) // 2] if path in self.cut else content)
 
     async def _proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """CONNECT to any host leads to the HTTPS side."""
         self._note_task()
-        with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            method, host, _ = head.decode().split(" ", 2)
-            assert method == "CONNECT"
-            self.proxied.append(host)
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.https_port)
-            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            try:
-                await asyncio.gather(_pass_on(reader, there_writer), _pass_on(there_reader, writer))
-            finally:
-                there_writer.close()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
+                head = await reader.readuntil(b"\r\n\r\n")
+                method, host, _ = head.decode().split(" ", 2)
+                assert method == "CONNECT"
+                self.proxied.append(host)
+                there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.https_port)
+                writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+                try:
+                    await asyncio.gather(_pass_on(reader, there_writer), _pass_on(there_reader, writer))
+                finally:
+                    await _close(there_writer)
+        finally:
+            await _close(writer)
 
     def _note_task(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError, ssl.SSLError):
+        async with asyncio.timeout(1):
+            await writer.wait_closed()
 
 
 async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

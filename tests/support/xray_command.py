@@ -8,7 +8,6 @@ version, and have a fault.
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +19,8 @@ from pgnode.xray.diagnose import unbindable
 _STARTED = "started"
 
 
-#: "refuses": no config passes its test. "dies": it ends at its start. "hangs": it starts, and never answers.
-Fault = Literal["none", "refuses", "dies", "hangs"]
+#: "refuses": no config passes its test. "dies": it ends at its start.
+Fault = Literal["none", "refuses", "dies"]
 
 
 def source(version: str | None = None, fault: Fault = "none") -> str:
@@ -68,8 +67,6 @@ def main(arguments: list[str], version: str | None = None, fault: Fault = "none"
         if fault == "dies":
             print("Failed to start: this core has a fault")
             return 255
-        if fault == "hangs":
-            signal.pause()
         import xray
 
         xray.startFromJSON(sys.stdin.read())
