@@ -271,6 +271,7 @@ class UserSync:
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         self.table.core_has_all()
+        self.failures.drop_all_but(())
 
     def return_to(self, desired: Mapping[str, bytes]) -> None:
         """The users as they were before a start that failed; what differs goes to the store again."""
