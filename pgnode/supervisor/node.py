@@ -30,6 +30,7 @@ from pgnode.settings import Settings
 from pgnode.supervisor.backend import Backend
 from pgnode.supervisor.commands import Answers, Commands
 from pgnode.supervisor.core_control import CoreControl
+from pgnode.supervisor.core_looks import CoreLooks
 from pgnode.supervisor.keeper import Keeper, Undo
 from pgnode.supervisor.restart import GiveUp, RestartPolicy
 from pgnode.supervisor.routing import Routing
@@ -97,7 +98,7 @@ class Node:
     def serve(self, commands: Commands) -> None:
         """Take over the commands that start, stop, and change users or routing."""
         commands.changes |= {Kind.START: self._start, Kind.STOP: self._stop, **self.routing.changes}
-        commands.looks |= self.routing.looks
+        commands.looks |= CoreLooks(self._settings, self._core, lambda: self.require_running().base).handlers
         commands.sync = self._sync
 
     # --- life ---------------------------------------------------------------------------------------------------

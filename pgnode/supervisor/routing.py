@@ -1,15 +1,14 @@
-"""Routing and latency: changes of rules and balancers, which are desired state, and looks at the running core.
+"""Changes of rules and balancers, which are desired state.
 
 A change is planned on the desired rules, given to the core, and only then desired; what the core refuses leaves everything as it
-was. Changes are called with the node's turn held; looks take no turn.
+was. Called with the node's turn held.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -22,7 +21,6 @@ from pgnode.errors import (
     InvalidRequestError,
     NodeError,
     NotFoundError,
-    UnavailableError,
 )
 from pgnode.settings import Settings
 from pgnode.supervisor.commands import Handler
@@ -31,39 +29,25 @@ from pgnode.supervisor.keeper import Undo
 from pgnode.supervisor.rule_table import (
     RuleTable,
     balancer_tags,
-    default_outbound,
-    listed,
     outbound_tags,
     tagged,
-    whole_table,
 )
 from pgnode.supervisor.store import Store
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray import geo
 from pgnode.xray.api import CoreApiError, ErrorKind
 from pgnode.xray.config import BaseConfig
-from pgnode.xray.proto import network_pb2, router_pb2, routing_command_pb2
+from pgnode.xray.proto import router_pb2
 from pgnode.xray.routing import Rule, compile_rule, needs_trial, parse_rule
 from pgnode.xray.routing_api import RoutingApi
 
 log = structlog.get_logger(__name__)
-
-#: Who says what latency an outbound has.
-LATENCY_SOURCE: Final = "xray-observatory"
 
 #: Seconds until it is tried again to bring a core's routing in order that did not answer.
 REPAIR_SECONDS: Final = 2.0
 
 #: Ids of changes that were done, kept in case they are delivered again because they could not be stored.
 _DONE_MAX: Final = 256
-
-_NETWORKS: Final = {
-    "": network_pb2.Unknown,
-    "tcp": network_pb2.TCP,
-    "udp": network_pb2.UDP,
-    "unix": network_pb2.UNIX,
-}
-_NETWORK_NAMES: Final = {number: name for name, number in _NETWORKS.items()}
 
 
 class Routing:
@@ -96,12 +80,6 @@ class Routing:
             Kind.REMOVE_RULE: self._once(self._remove),
             Kind.OVERRIDE_BALANCER: self._once(self._override),
         }
-        self.looks: dict[Kind, Handler] = {
-            Kind.LIST_RULES: self._list,
-            Kind.BALANCER_INFO: self._balancer,
-            Kind.TEST_ROUTE: self._test,
-            Kind.LATENCY: self._latency,
-        }
 
     def __repr__(self) -> str:
         return f"Routing({self.table!r}{', uncertain' if self._uncertain else ''})"
@@ -131,21 +109,39 @@ class Routing:
             log.warning("balancers not fixed", error=error.text)
             self._doubt()
 
+    async def switched(self, base: BaseConfig) -> None:
+        """The running core became one of this base config, whose rules it was given. Raises NodeError.
+
+        What was changed in the config of before is forgotten, in the core too.
+        """
+        had = self.table.touched and not self.table.belongs_to(base)
+        self.table.take_base(base)
+        if had or self._uncertain:
+            await self._replace_table(base)
+            await self._fix_balancers(base, all_of_them=True)
+            self._uncertain = False
+
+    async def _replace_table(self, base: BaseConfig) -> None:
+        try:
+            await self._api().add_rules(await asyncio.to_thread(self.table.whole, base), append=False)
+        except CoreApiError as error:
+            raise CoreUnavailableError(f"failed to replace the routing rules: {error}") from None
+
     async def settle(self, base: BaseConfig, *, sure: bool) -> None:
         """Make a running core have what is desired of it. Raises NodeError.
 
         ``sure``: it has what it lists, and its balancers are fixed as they should be if nothing has to be changed.
         """
         self.table.take_base(base)
-        effective = self.table.effective(base)
         try:
             there = [(rule.outbound, rule.tag) for rule in await self._api().rules()]
-            if sure and there == listed(effective):
-                return
-            if self.table.changed(base) or there != listed(effective):
-                await self._api().add_rules(whole_table(effective), append=False)
         except CoreApiError as error:
             raise CoreUnavailableError(f"the routing rules are not known: {error}") from None
+        as_desired = there == self.table.listed(base)
+        if sure and as_desired:
+            return
+        if self.table.changed(base) or not as_desired:
+            await self._replace_table(base)
         await self._fix_balancers(base, all_of_them=True)
         self._uncertain = False
 
@@ -186,23 +182,23 @@ class Routing:
 
     async def _add(self, body: bytes, base: BaseConfig) -> None:
         request = pb.AddRoutingRuleRequest.FromString(body)
-        _require(request.rule.strip(), "rule", "hold one Xray routing rule as JSON")
-        rule = self._readable(request.rule)
+        require(request.rule.strip(), "rule", "hold one Xray routing rule as JSON")
+        rule = await asyncio.to_thread(self._readable, request.rule)
         rules = self.table.added(base, rule, reset=request.should_reset)
         if rules is None:
             return
-        wanted = self.table.with_panel_rules(base, rules)
         if needs_trial(rule):
-            reason = await self._core.refusal(wanted)
+            reason = await self._core.refusal(self.table.with_panel_rules(base, rules))
             if reason:
                 log.warning("a routing rule was refused on trial", rule_tag=rule["ruleTag"], reason=reason)
                 raise InvalidRequestError(
                     "rule: the core refuses it: a value in attrs is no regular expression as Go knows them"
                 )
         if request.should_reset:
-            await self._change(base, whole_table(wanted), append=False)
+            wanted = await asyncio.to_thread(self.table.whole, base, rules)
         else:
-            await self._change(base, router_pb2.Config(rule=[compile_rule(rule)]), append=True)
+            wanted = router_pb2.Config(rule=[compile_rule(rule)])
+        await self._change(base, wanted, append=not request.should_reset)
         self.table.set_rules(base, rules)
         if request.should_reset:
             # The balancers are new as well.
@@ -224,13 +220,13 @@ class Routing:
             await self._api().add_rules(config, append=append)
         except CoreApiError as error:
             await self._put_back(base, error)
-            if _is_unanswered(error):
+            if is_unanswered(error):
                 raise CoreUnavailableError(f"failed to add the routing rule: {error}") from None
             raise InvalidRequestError(f"the core refuses the rule: {error.reason}") from None
 
     async def _put_back(self, base: BaseConfig, cause: CoreApiError) -> None:
         """After a failed change: what is desired is in force again, or will be soon."""
-        if _is_unanswered(cause):
+        if is_unanswered(cause):
             # Its caller has waited long enough.
             self._doubt()
             return
@@ -263,7 +259,7 @@ class Routing:
 
     async def _remove(self, body: bytes, base: BaseConfig) -> None:
         tag = pb.RemoveRoutingRuleRequest.FromString(body).rule_tag
-        _require(tag, "rule_tag", "name a rule")
+        require(tag, "rule_tag", "name a rule")
         rules = self.table.removed(base, tag)
         try:
             await self._api().remove_rule(tag)
@@ -276,7 +272,7 @@ class Routing:
     async def _override(self, body: bytes, base: BaseConfig) -> None:
         request = pb.OverrideBalancerTargetRequest.FromString(body)
         balancer, target = request.balancer_tag, request.target
-        _require(balancer, "balancer_tag", "name a balancer")
+        require(balancer, "balancer_tag", "name a balancer")
         if target and target not in outbound_tags(base):
             raise NotFoundError(f"outbound '{target}' not found.")
         try:
@@ -289,124 +285,13 @@ class Routing:
         self.table.set_override(base, balancer, target)
         log.info("balancer fixed" if target else "balancer chooses again", balancer=balancer, target=target)
 
-    # --- looks --------------------------------------------------------------------------------------------------
 
-    async def _list(self, _command: Command) -> bytes:
-        self._running_base()
-        try:
-            rules = await self._api().rules()
-        except CoreApiError as error:
-            raise CoreUnavailableError(f"failed to list routing rules: {error}") from None
-        return pb.RoutingRulesResponse(
-            rules=[pb.RoutingRule(outbound_tag=rule.outbound, rule_tag=rule.tag) for rule in rules]
-        ).SerializeToString()
-
-    async def _balancer(self, command: Command) -> bytes:
-        self._running_base()
-        tag = pb.BalancerInfoRequest.FromString(command.body).tag
-        _require(tag, "tag", "name a balancer")
-        try:
-            found = await self._api().balancer(tag)
-        except CoreApiError as error:
-            raise CoreUnavailableError(f"failed to get balancer info: {error}") from None
-        if found is None:
-            raise NotFoundError(f"balancer '{tag}' not found.")
-        return pb.BalancerInfoResponse(
-            override_target=found.override, principle_target=found.principal
-        ).SerializeToString()
-
-    async def _test(self, command: Command) -> bytes:
-        base = self._running_base()
-        request = pb.TestRouteRequest.FromString(command.body)
-        context = route_context(request)
-        try:
-            found = await self._api().test_route(context, request.field_selectors, publish=request.publish_result)
-        except CoreApiError as error:
-            raise CoreUnavailableError(f"failed to test the route: {error.reason}") from None
-        if found is None:
-            context.OutboundTag = default_outbound(base)
-            found = _selected(context, request.field_selectors)
-        return pb.RouteResult(
-            outbound_tag=found.OutboundTag,
-            outbound_group_tags=found.OutboundGroupTags,
-            inbound_tag=found.InboundTag,
-            network=_NETWORK_NAMES.get(found.Network, ""),
-            target_domain=found.TargetDomain,
-        ).SerializeToString()
-
-    async def _latency(self, command: Command) -> bytes:
-        base = self._running_base()
-        name = pb.LatencyRequest.FromString(command.body).name
-        try:
-            statuses = await self._api().observed()
-        except CoreApiError as error:
-            raise CoreUnavailableError(f"failed to get outbounds latency: {error}") from None
-        latencies = [
-            pb.Latency(
-                name=status.outbound_tag,
-                alive=status.alive,
-                delay=status.delay,
-                last_seen_time=status.last_seen_time,
-                last_try_time=status.last_try_time,
-                source=LATENCY_SOURCE,
-            )
-            for status in statuses
-            if status.outbound_tag not in base.observed_outbound_exclusions
-        ]
-        if not latencies:
-            raise UnavailableError("xray outbound latency is not available")
-        if name:
-            latencies = [latency for latency in latencies if latency.name == name]
-            if not latencies:
-                raise NotFoundError(f"latency of outbound '{name}' not found.")
-        return pb.LatencyResponse(latencies=latencies).SerializeToString()
-
-
-def _require(value: str, field: str, what: str) -> None:
-    if not value:
-        raise InvalidRequestError(f"empty {field}: it must {what}")
-
-
-def _is_unanswered(error: CoreApiError) -> bool:
+def is_unanswered(error: CoreApiError) -> bool:
+    """Nobody knows whether the core acted on the call."""
     return error.kind in (ErrorKind.UNAVAILABLE, ErrorKind.DEADLINE)
 
 
-def route_context(request: pb.TestRouteRequest) -> routing_command_pb2.RoutingContext:
-    """The connection that a caller asks about, as the core's message. Pure. Raises InvalidRequestError."""
-    network = _NETWORKS.get(request.network.strip().lower())
-    if network is None:
-        known = ", ".join(name for name in _NETWORKS if name)
-        raise InvalidRequestError(f"unknown network {request.network!r}; known are {known}")
-    if request.target_port > 65535:
-        raise InvalidRequestError(f"target_port {request.target_port} is no port (0 to 65535)")
-    context = routing_command_pb2.RoutingContext(
-        InboundTag=request.inbound_tag,
-        Network=network,
-        TargetPort=request.target_port,
-        TargetDomain=request.target_domain,
-        Protocol=request.protocol,
-        User=request.user,
-        Attributes=dict(request.attributes),
-    )
-    if request.target_ip:
-        try:
-            context.TargetIPs.append(ipaddress.ip_address(request.target_ip.strip()).packed)
-        except ValueError:
-            raise InvalidRequestError(f"target_ip {request.target_ip!r} is no IP address") from None
-    return context
-
-
-def _selected(
-    context: routing_command_pb2.RoutingContext, selectors: Sequence[str]
-) -> routing_command_pb2.RoutingContext:
-    """Of a route that the core did not choose, what it would have told: a selector is the beginning of a field's name."""
-
-    def wanted(field: str) -> bool:
-        return not selectors or any(field.startswith(selector) for selector in selectors)
-
-    return routing_command_pb2.RoutingContext(
-        OutboundTag=context.OutboundTag if wanted("outbound") else "",
-        InboundTag=context.InboundTag if wanted("inbound") else "",
-        Network=context.Network if wanted("network") else network_pb2.Unknown,
-        TargetDomain=context.TargetDomain if wanted("domain") else "",
-    )
+def require(value: str, field: str, what: str) -> None:
+    """A field of a message that must not be empty. Raises InvalidRequestError."""
+    if not value:
+        raise InvalidRequestError(f"empty {field}: it must {what}")

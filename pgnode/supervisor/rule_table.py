@@ -20,6 +20,9 @@ from pgnode.xray.routing import Rule, compile_routing
 #: A rule without a tag cannot be removed, so it is given one: this and a hash of its content.
 TAG_PREFIX: Final = "pgnode-"
 
+#: Rules beside those of the config, at most: all are looked at for every connection, and stored with every change.
+ADDED_MAX: Final = 1000
+
 
 class RuleTable:
     """The desired routing. Belongs to the supervisor's loop."""
@@ -40,7 +43,7 @@ class RuleTable:
 
     def fields(self) -> dict[str, str]:
         """The copy for the store; empty when nothing was changed."""
-        if self._rules is None and not self._overrides:
+        if not self.touched:
             return {}
         fields = {"base": self._base_hash, "overrides": json.dumps(self._overrides)}
         if self._rules is not None:
@@ -71,10 +74,15 @@ class RuleTable:
             self.unstored = True
 
     def forget(self) -> None:
-        self.unstored |= bool(self.fields())
+        self.unstored |= self.touched
         self._base_hash, self._rules, self._overrides = "", None, {}
 
     # --- what shall be ------------------------------------------------------------------------------------------
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything at all was changed in the config that it belongs to."""
+        return self._rules is not None or bool(self._overrides)
 
     def changed(self, base: BaseConfig) -> bool:
         """Whether the rules are others than those of the config."""
@@ -84,7 +92,7 @@ class RuleTable:
         """The panel's rules that shall be in force: the node's own are not among them."""
         if self.belongs_to(base) and self._rules is not None:
             return self._rules
-        return [rule for rule in _rules_of(base) if rule.get("ruleTag") != GUARD_RULE_TAG]
+        return configured_rules(base)
 
     def overrides(self, base: BaseConfig) -> dict[str, str]:
         """Balancer to the target that it is fixed to."""
@@ -93,6 +101,19 @@ class RuleTable:
     def effective(self, base: BaseConfig) -> BaseConfig:
         """The config that a core has to start with."""
         return self.with_panel_rules(base, self.rules(base)) if self.changed(base) else base
+
+    def whole(self, base: BaseConfig, rules: Sequence[Rule] | None = None) -> router_pb2.Config:
+        """All rules and balancers as one message, which replaces whatever a core has. Raises InvalidRequestError.
+
+        ``rules``: the panel's, in place of those that shall be in force.
+        """
+        chosen = self.rules(base) if rules is None else rules
+        return compile_routing({**base.document["routing"], "rules": [*own_rules(base), *chosen]})
+
+    def listed(self, base: BaseConfig) -> list[tuple[str, str]]:
+        """(outbound, ruleTag) of each rule that shall be there, as a core lists them."""
+        rules = [*own_rules(base), *self.rules(base)]
+        return [(rule.get("outboundTag") or "", rule.get("ruleTag") or "") for rule in rules]
 
     def with_panel_rules(self, base: BaseConfig, rules: Sequence[Rule]) -> BaseConfig:
         """``base`` with other rules of the panel; the node's own stay in front."""
@@ -127,6 +148,8 @@ class RuleTable:
             return None if rules == [rule] else [rule]
         same = next((known for known in rules if known.get("ruleTag") == tag), None)
         if same is None:
+            if len(rules) >= len(configured_rules(base)) + ADDED_MAX:
+                raise InvalidRequestError(f"too many routing rules: {ADDED_MAX} beside those of the config are allowed")
             return [*rules, rule]
         if same != rule:
             raise InvalidRequestError(
@@ -158,18 +181,13 @@ def own_rules(base: BaseConfig) -> list[Rule]:
     return [rule for rule in _rules_of(base) if rule.get("ruleTag") == GUARD_RULE_TAG]
 
 
+def configured_rules(base: BaseConfig) -> list[Rule]:
+    """The panel's rules as the config has them."""
+    return [rule for rule in _rules_of(base) if rule.get("ruleTag") != GUARD_RULE_TAG]
+
+
 def _rules_of(base: BaseConfig) -> list[Rule]:
     return base.document["routing"].get("rules") or []
-
-
-def whole_table(effective: BaseConfig) -> router_pb2.Config:
-    """All rules and balancers of a config as one message, which replaces whatever a core has. Raises InvalidRequestError."""
-    return compile_routing(effective.document["routing"])
-
-
-def listed(effective: BaseConfig) -> list[tuple[str, str]]:
-    """(outbound, ruleTag) of each rule, as a core with this config lists them."""
-    return [(rule.get("outboundTag") or "", rule.get("ruleTag") or "") for rule in _rules_of(effective)]
 
 
 def balancer_tags(base: BaseConfig) -> list[str]:

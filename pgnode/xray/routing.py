@@ -71,6 +71,9 @@ _DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 
 _UINT32_MAX: Final = 2**32 - 1
 
+#: Characters of one rule: far beyond any list of domains that is kept by hand, well below what the core's API takes.
+RULE_MAX_CHARACTERS: Final = 1024 * 1024
+
 
 def parse_rule(text: str) -> Rule:
     """One rule as a caller sends it: JSON, its fields known and of the right types, with a target and a condition.
@@ -78,6 +81,10 @@ def parse_rule(text: str) -> Rule:
     Returns it as it would usually be written, which the core reads from a config just as :func:`compile_rule` does: fields in
     their own spelling, lists as lists, ports as strings. Raises InvalidRequestError; the text begins with what is wrong.
     """
+    if len(text) > RULE_MAX_CHARACTERS:
+        raise InvalidRequestError(
+            f"rule is too long: {len(text)} characters, {RULE_MAX_CHARACTERS} are allowed; long lists belong into a geo file"
+        )
     try:
         rule = json.loads(text, parse_constant=_no_constant)
     except RecursionError:

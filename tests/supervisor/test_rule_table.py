@@ -10,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.errors import InvalidRequestError, NotFoundError
-from pgnode.supervisor.routing import route_context
+from pgnode.supervisor.core_looks import route_context
 from pgnode.supervisor.rule_table import (
+    ADDED_MAX,
     RuleTable,
     balancer_tags,
     default_outbound,
-    listed,
     outbound_tags,
     tagged,
-    whole_table,
 )
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config import BaseConfig, parse_config, render
@@ -75,10 +74,11 @@ def test_a_core_starts_with_what_is_desired() -> None:
         "a",
         "b",
     ]
-    assert listed(effective) == [("BLOCK", GUARD_RULE_TAG), ("DIRECT", "a"), ("", "b")]
-    whole = whole_table(effective)
+    assert table.listed(BASE) == [("BLOCK", GUARD_RULE_TAG), ("DIRECT", "a"), ("", "b")]
+    whole = table.whole(BASE)
     assert [rule.rule_tag for rule in whole.rule] == [GUARD_RULE_TAG, "a", "b"]
     assert [balancer.tag for balancer in whole.balancing_rule] == ["bal"]
+    assert [rule.rule_tag for rule in table.whole(BASE, [B]).rule] == [GUARD_RULE_TAG, "b"]
     assert RuleTable().effective(BASE) is BASE
 
 
@@ -116,6 +116,13 @@ def test_adding() -> None:
     ):
         with pytest.raises(InvalidRequestError, match=text):
             table.added(BASE, rule, reset=False)
+
+
+def test_there_is_an_end_to_adding() -> None:
+    table = changed(A, *({**B, "ruleTag": f"b{number}"} for number in range(ADDED_MAX)))
+    with pytest.raises(InvalidRequestError, match="too many routing rules"):
+        table.added(BASE, B, reset=False)
+    assert table.added(BASE, B, reset=True) == [B]
 
 
 def test_removing() -> None:

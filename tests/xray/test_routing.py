@@ -145,6 +145,10 @@ def test_what_is_no_rule_at_all_is_refused(text: str) -> None:
     assert refusal(text).startswith("rule ")
 
 
+def test_a_rule_has_an_end() -> None:
+    assert refusal('{"outboundTag": "o", "domain": ["' + "x" * 2**20 + '"]}').startswith("rule is too long: 10486")
+
+
 def test_a_config_that_the_core_takes_is_compiled_as_the_core_does() -> None:
     config = compile_routing(
         {
