@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from grpc_tools import protoc
 
 from pgnode.api.documents.markdown import api_page
 from pgnode.api.documents.openapi import openapi
@@ -15,7 +18,7 @@ from pgnode.api.rest.gate import Gate
 from pgnode.api.service import NodeService
 from pgnode.errors import BY_CODE
 from pgnode.wire import service_pb2 as pb
-from tests.generated_docs import OPENAPI
+from tests.generated_docs import OPENAPI, ROOT
 
 DOCUMENT = openapi("1.2.3")
 SERVICE = pb.DESCRIPTOR.services_by_name["NodeService"]
@@ -36,6 +39,18 @@ def test_the_table_is_the_proto_s_service() -> None:
         for row in METHODS
     ]
     assert sorted(listed) == sorted(described)
+
+
+def test_the_generated_messages_are_those_of_the_proto(tmp_path: Path) -> None:
+    compiled = tmp_path / "service.pb"
+    source = ROOT / "pgnode" / "wire" / "service.proto"
+    assert protoc.main(["protoc", f"-I{ROOT}", f"--descriptor_set_out={compiled}", str(source)]) == 0
+    described, generated = FileDescriptorSet.FromString(compiled.read_bytes()).file[0], FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(generated)
+    for message in described.message_type:
+        for field in (*message.field, *(inner for nested in message.nested_type for inner in nested.field)):
+            field.ClearField("json_name")  # follows from the name, and only one of the two has it
+    assert generated == described
 
 
 def test_no_two_rows_are_the_same_call() -> None:

@@ -53,7 +53,7 @@ class Driver:
         self._process: asyncio.subprocess.Process | None = None
         self._waiting: dict[str, asyncio.Future[Any]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self.logs: dict[str, asyncio.Queue[str]] = {}
+        self.logs: dict[str, asyncio.Queue[str | ClientError]] = {}
         self.output: deque[str] = deque(maxlen=200)
 
     async def __aenter__(self) -> Driver:
@@ -98,13 +98,14 @@ class Driver:
         while line := await stdout.readline():
             said = json.loads(line)
             if "log" in said:
-                self.logs[said["log"]].put_nowait(said["line"])
+                entry = _error(said) if "error" in said else str(said["line"])
+                self.logs[said["log"]].put_nowait(entry)
                 continue
             waiting = self._waiting.pop(said["id"])
             if waiting.done():
                 continue
             if "error" in said:
-                waiting.set_exception(ClientError(said["error"]["code"], str(said["error"]["detail"])))
+                waiting.set_exception(_error(said))
             else:
                 waiting.set_result(said["result"])
         for waiting in self._waiting.values():
@@ -194,24 +195,33 @@ class Client:
 class Viewer:
     """An open log of the client."""
 
-    def __init__(self, lines: asyncio.Queue[str]) -> None:
+    def __init__(self, lines: asyncio.Queue[str | ClientError]) -> None:
         self._lines = lines
 
     async def wait_for(self, text: str, timeout_seconds: float = 15.0) -> str:
-        """The next line that holds ``text``. TimeoutError."""
+        """The next line that holds ``text``. Raises TimeoutError, and the ClientError that the log ended with."""
         async with asyncio.timeout(timeout_seconds):
             while True:
-                line = await self._lines.get()
-                assert not line.startswith("ERROR "), line
+                line = self._line(await self._lines.get())
                 if text in line:
                     return line
 
     def take(self) -> list[str]:
-        """All lines that have come by now."""
+        """All lines that have come by now. Raises the ClientError that the log ended with."""
         found = []
         while not self._lines.empty():
-            found.append(self._lines.get_nowait())
+            found.append(self._line(self._lines.get_nowait()))
         return found
+
+    @staticmethod
+    def _line(entry: str | ClientError) -> str:
+        if isinstance(entry, ClientError):
+            raise entry
+        return entry
+
+
+def _error(said: dict[str, Any]) -> ClientError:
+    return ClientError(said["error"]["code"], str(said["error"]["detail"]))
 
 
 def _encoded(value: Any) -> Any:

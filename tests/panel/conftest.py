@@ -16,6 +16,7 @@ from pgnode.demo.node import NodeProcess
 from pgnode.demo.panel import PanelClient
 from pgnode.demo.target import Target
 from pgnode.demo.traffic import ClientCore, link
+from pgnode.settings import Settings
 from pgnode.wire import service_pb2 as pb
 from tests.generated_docs import ROOT
 from tests.panel.client import Client, Driver, Protocol
@@ -26,7 +27,8 @@ HERE = Path(__file__).parent
 #: The environment that `make panel` makes.
 PYTHON = ROOT / ".venv-panel" / "bin" / "python"
 
-PROTOCOLS: tuple[Protocol, ...] = ("rest",)
+#: Those that this version serves.
+PROTOCOLS: tuple[Protocol, ...] = ("rest", "grpc") if "grpc_port" in Settings.model_fields else ("rest",)
 
 #: The four protocols of the config; the inbounds are called so, too.
 TAGS = ["VLESS", "VMess", "Trojan", "Shadowsocks"]

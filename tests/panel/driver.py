@@ -4,8 +4,8 @@ Runs in the panel's own environment, where pgnode is not installed: it knows the
 
 A line in is ``{"id", "client", "do", ...}``, a line out ``{"id", "result"}`` or ``{"id", "error": {"code", "detail"}}``.
 ``do`` is ``create`` (with ``connection`` and ``options``), ``call`` (``method``, ``args``), ``rejected``, ``pending``,
-``open_logs``, ``close_logs`` or ``drop``. Lines of an open log come as ``{"log": client, "line"}``. Messages are
-``{"message": name, "bytes": base64}`` both ways.
+``open_logs``, ``close_logs`` or ``drop``. Lines of an open log come as ``{"log": viewer, "line"}``, its end
+as ``{"log": viewer, "error"}``. Messages are ``{"message": name, "bytes": base64}`` both ways.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ class Driver:
     async def _pass_on(self, viewer: str, queue: asyncio.Queue[Any]) -> None:
         while True:
             item = await queue.get()
-            say({"log": viewer, "line": item if isinstance(item, str) else f"ERROR {item}"})
+            if isinstance(item, str):
+                say({"log": viewer, "line": item})
+            else:
+                say({"log": viewer, "error": {"code": item.code, "detail": item.detail}})
 
     async def do_close_logs(self, _name: str, request: dict[str, Any]) -> None:
         await self._logs.pop(request["viewer"]).aclose()

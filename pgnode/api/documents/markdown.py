@@ -50,6 +50,7 @@ the other. Errors are the same, and are JSON for all callers. It is proto3 JSON:
 * Unknown fields, fields given twice, wrong types, unknown names and numbers out of range are 400, with the path first:
   `users[3].proxies.vless.id: a string is expected, not a number`. So are text that is no JSON, no UTF-8, or too deeply nested.
 * `PUT /users/sync/chunked` takes one `Users` object (`{"users": […]}`): JSON that is whole needs no chunks.
+* It is a form for people: a list of 100,000 users takes seconds, in which its worker answers others late. Programs send protobuf.
 * `GET /logs` gives one `Log` object a line (`application/x-ndjson`), and an empty line as heartbeat.
 
 """
