@@ -1,23 +1,23 @@
 """A worker's side of the command stream: sends commands in groups, waits for their replies.
 
-What is asked while one round trip is under way goes with the next one; at low load nothing waits. One instance per
+What is asked while one round trip is under way goes with the next one; at low load nothing waits. For single changes of
+users the round trip is that to their answers, and what gathered meanwhile is one entry of the stream. One instance per
 process; everything in it belongs to the event loop that called :meth:`CommandClient.start`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import secrets
 from collections import deque
 from dataclasses import dataclass
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pgnode.bus.commands import Kind, Reply, new_id
-from pgnode.bus.connection import BUS_ERRORS, connect, stream_entries
+from pgnode.bus.commands import GATHERED_KINDS, WORKER_FIELD, Kind, Reply, encode_command
+from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import BLOB_BYTES, BLOB_TTL_SECONDS, Keys
+from pgnode.bus.link import Args, Link, entries_of
 from pgnode.bus.tasks import end_tasks
 from pgnode.errors import BusUnavailableError, DeadlineExceededError
 
@@ -25,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 #: Commands sent in one round trip at most.
 GROUP_MAX = 512
+
+#: Single changes are gathered while others of this worker have no answer, but no more than so many: the supervisor does
+#: them in groups, and two large groups cost less than ten small ones, which would be done no sooner.
+GROUP_ENOUGH = 32
 
 #: How long one look for replies blocks in Redis. With the client's own limit on top, a Redis that hangs is noticed
 #: within three seconds.
@@ -36,13 +40,26 @@ AWAY_SECONDS = 2.0
 #: Pause before a lost connection is tried again.
 RECONNECT_SECONDS = 0.1
 
+#: Callers whose time is up are looked for this often: one look for all is cheaper than a timer for each.
+SWEEP_SECONDS = 0.5
 
-@dataclass(slots=True)
+#: The supervisor answers in time or not at all; this is for its answer to get here.
+ANSWER_SECONDS = 1.0
+
+#: Bytes of commands in one entry, about.
+ENTRY_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
 class _Pending:
     kind: Kind
     body: bytes
     budget_seconds: float
     future: asyncio.Future[Reply]
+    #: Loop time after which it is given up.
+    ends_at: float
+    #: A single change that was sent and has no answer.
+    under_way: bool = False
 
 
 class CommandClient:
@@ -52,12 +69,21 @@ class CommandClient:
         self._url = url
         self._keys = keys
         self._worker = worker
-        self._pending: dict[str, _Pending] = {}
-        self._outgoing: deque[str] = deque()
+        self._worker_bytes = worker.encode()
+        self._pending: dict[bytes, _Pending] = {}
+        self._outgoing: deque[bytes] = deque()
+        #: Ids are this and a number: unique also where two processes should have the same name.
+        self._prefix = secrets.token_hex(6).encode()
+        self._number = 0
+        #: Single changes that were sent and have no answer.
+        self._under_way = 0
+        #: Something else than single changes waits to be sent.
+        self._urgent = False
+        self._swept_at = 0.0
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._sender: Redis = connect(url, connections=2)
-        self._receiver: Redis = connect(url, timeout_seconds=BLOCK_MS / 1000 + 1.8, connections=1)
+        self._sender = Link(url)
+        self._receiver = Link(url, timeout_seconds=BLOCK_MS / 1000 + 1.8)
 
     def __repr__(self) -> str:
         return f"CommandClient({self._worker}, {len(self._pending)} waiting)"
@@ -68,8 +94,8 @@ class CommandClient:
     async def close(self) -> None:
         await end_tasks(self._tasks)
         self._fail_all(BusUnavailableError("this worker is shutting down"))
-        await self._sender.aclose()
-        await self._receiver.aclose()
+        self._sender.drop()
+        self._receiver.drop()
 
     async def call(self, kind: Kind, body: bytes, budget_seconds: float) -> bytes:
         """Ask the supervisor and return the reply's body.
@@ -77,19 +103,23 @@ class CommandClient:
         Raises the NodeError that the supervisor answered, BusUnavailableError when Redis is away, and
         DeadlineExceededError after ``budget_seconds``.
         """
-        command_id = new_id()
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._pending[command_id] = _Pending(kind, body, budget_seconds, future)
+        loop = asyncio.get_running_loop()
+        self._number += 1
+        command_id = b"%b%x" % (self._prefix, self._number)
+        future: asyncio.Future[Reply] = loop.create_future()
+        ends_at = loop.time() + budget_seconds + ANSWER_SECONDS
+        self._pending[command_id] = _Pending(kind, body, budget_seconds, future, ends_at)
         self._outgoing.append(command_id)
+        if kind is not Kind.SYNC_USER:
+            self._urgent = True
         self._wake.set()
         try:
-            # The supervisor answers in time or not at all; the second more is for its answer to get here.
-            async with asyncio.timeout(budget_seconds + 1):
-                reply = await future
-        except TimeoutError:
-            raise DeadlineExceededError(f"no answer from the supervisor within {budget_seconds:g} s") from None
+            reply = await future
         finally:
-            self._pending.pop(command_id, None)
+            if self._pending.pop(command_id).under_way:
+                self._under_way -= 1
+                if not self._under_way and self._outgoing:
+                    self._wake.set()
         if reply.error is not None:
             raise reply.error
         return reply.body
@@ -98,7 +128,8 @@ class CommandClient:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._outgoing:
+            while self._outgoing and (self._urgent or not self._under_way or len(self._outgoing) >= GROUP_ENOUGH):
+                self._urgent = False
                 group = [self._outgoing.popleft() for _ in range(min(len(self._outgoing), GROUP_MAX))]
                 try:
                     await self._send(group)
@@ -108,26 +139,35 @@ class CommandClient:
                     for command_id in group:
                         self._resolve(command_id, Reply(error=away))
 
-    async def _send(self, group: list[str]) -> None:
-        pipe = self._sender.pipeline(transaction=False)
+    async def _send(self, group: list[bytes]) -> None:
+        now = asyncio.get_running_loop().time()
+        commands: list[Args] = []
+        entries: list[list[bytes]] = []
+        size, gathering = 0, False
         for command_id in group:
             pending = self._pending.get(command_id)
             if pending is None:
                 continue  # its caller has gone
-            fields: dict[str, bytes | str | int] = {
-                "id": command_id,
-                "kind": pending.kind,
-                "worker": self._worker,
-                "budget_ms": int(pending.budget_seconds * 1000),
-            }
-            if len(pending.body) > BLOB_BYTES:
-                pipe.set(self._keys.blob(command_id), pending.body, ex=BLOB_TTL_SECONDS)
-                fields["blob"] = 1
-            else:
-                fields["body"] = pending.body
+            blob = len(pending.body) > BLOB_BYTES
+            if blob:
+                key = self._keys.blob(command_id.decode())
+                commands.append(("SET", key, pending.body, "EX", BLOB_TTL_SECONDS))
+            # Counted from the entry's id on: what was spent on waiting here is gone.
+            budget_seconds = max(0.0, pending.ends_at - ANSWER_SECONDS - now)
+            data = encode_command(pending.kind, budget_seconds, pending.body, blob=blob)
             pending.body = b""
-            pipe.xadd(self._keys.commands, fields)  # type: ignore[arg-type]
-        await pipe.execute()
+            if pending.kind is Kind.SYNC_USER:
+                pending.under_way = True
+                self._under_way += 1
+            gathered = pending.kind in GATHERED_KINDS
+            if not (gathered and gathering and size < ENTRY_BYTES):
+                entries.append([WORKER_FIELD, self._worker_bytes])
+                size = 0
+            entries[-1] += (command_id, data)
+            size += len(data)
+            gathering = gathered
+        commands += [("XADD", self._keys.commands, "*", *fields) for fields in entries]
+        await self._sender.pipeline(commands)
 
     async def _receive_loop(self) -> None:
         key = self._keys.replies(self._worker)
@@ -136,25 +176,37 @@ class CommandClient:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                answer = await self._receiver.xread({key: last}, count=GROUP_MAX, block=BLOCK_MS)
+                answer = await self._receiver.execute(
+                    "XREAD", "COUNT", GROUP_MAX, "BLOCK", BLOCK_MS, "STREAMS", key, last
+                )
             except BUS_ERRORS as error:
                 if away_since is None:
                     away_since = loop.time()
                     log.warning("replies not reachable", error=str(error))
-                hangs = isinstance(error, TimeoutError | RedisTimeoutError)
+                hangs = isinstance(error, TimeoutError)
                 if hangs or loop.time() - away_since >= AWAY_SECONDS:
                     self._fail_all(BusUnavailableError("the node's store is not reachable, try again"))
-                with contextlib.suppress(*BUS_ERRORS):
-                    await self._receiver.connection_pool.disconnect()
+                self._receiver.drop()
                 await asyncio.sleep(RECONNECT_SECONDS)
                 continue
             away_since = None
-            for entry_id, fields in stream_entries(answer):
+            for entry_id, fields in entries_of(answer):
                 last = entry_id
-                command_id, reply = Reply.from_fields(fields)
-                self._resolve(command_id, reply)
+                for command_id, data in fields.items():
+                    self._resolve(command_id, Reply.decode(data))
+            self._sweep(loop.time())
 
-    def _resolve(self, command_id: str, reply: Reply) -> None:
+    def _sweep(self, now: float) -> None:
+        """Tell the callers whose time is up."""
+        if now - self._swept_at < SWEEP_SECONDS:
+            return
+        self._swept_at = now
+        for command_id, pending in list(self._pending.items()):
+            if pending.ends_at <= now:
+                text = f"no answer from the supervisor within {pending.budget_seconds:g} s"
+                self._resolve(command_id, Reply(error=DeadlineExceededError(text)))
+
+    def _resolve(self, command_id: bytes, reply: Reply) -> None:
         pending = self._pending.get(command_id)
         if pending is not None and not pending.future.done():
             pending.future.set_result(reply)

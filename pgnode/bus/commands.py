@@ -1,18 +1,19 @@
 """Commands of the workers to the supervisor, and its replies: what they hold and how they look in a stream.
 
-A command: ``id`` (hex, unique), ``kind``, ``worker`` (whose replies stream gets the answer), ``budget_ms`` (how long
-the caller waits, counted from the entry's own id, which is Redis's clock: hosts disagree about the time), and
-``body`` (raw message bytes) or ``blob`` = 1 when the body is under a key of its own.
+An entry of the command stream holds one or more commands of one worker, in their order: the field ``w`` names the worker,
+whose replies stream gets the answers; every other field is a command, under its id. Its value is ``kind budget body``,
+parted by single spaces. ``budget`` is in milliseconds how long the caller waits, counted from the entry's own id, which
+is Redis's clock (hosts disagree about the time). ``body`` are raw message bytes; where a ``*`` follows the budget, they
+are under a key of their own. Only commands that are done together anyway share an entry (:data:`GATHERED_KINDS`): it is
+acknowledged as a whole.
 
-A reply: ``id``, ``code`` ("" = done, else an ERROR_CODE of pgnode.errors), ``body`` (message bytes, or the text of
-the error).
+An entry of a replies stream holds one or more replies, each under the id of its command: ``code body``, where ``code`` is
+"" for done, else an ERROR_CODE of pgnode.errors, and ``body`` message bytes, or the text of the error.
 """
 
 from __future__ import annotations
 
 import enum
-import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgnode.errors import NodeError, from_code
@@ -51,7 +52,19 @@ MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET,
 LOOK_KINDS = frozenset({Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY})
 
 
-@dataclass(frozen=True, slots=True)
+#: Commands of which any number are done as one; every other kind is a barrier in the order of changes.
+GATHERED_KINDS = frozenset({Kind.SYNC_USER, Kind.SYNC_CHUNKED})
+
+#: Field of a command entry that names the worker.
+WORKER_FIELD = b"w"
+
+#: Follows the budget of a command whose body is under a key of its own.
+BLOB_MARK = b"*"
+
+_KINDS = {kind.encode(): kind for kind in Kind}
+
+
+@dataclass(slots=True, eq=False)
 class Command:
     """One command as the supervisor sees it."""
 
@@ -61,6 +74,8 @@ class Command:
     worker: str
     budget_ms: int
     body: bytes
+    #: The body came by a key of its own.
+    blob: bool = False
 
     @property
     def expires_at_ms(self) -> int:
@@ -78,18 +93,34 @@ class Reply:
     body: bytes = b""
     error: NodeError | None = None
 
-    def fields(self, command_id: str) -> dict[str, bytes | str]:
+    def encode(self) -> bytes:
         if self.error is None:
-            return {"id": command_id, "code": "", "body": self.body}
-        return {"id": command_id, "code": self.error.code, "body": self.error.text.encode()}
+            return b" " + self.body
+        return f"{self.error.code} {self.error.text}".encode()
 
     @classmethod
-    def from_fields(cls, fields: Mapping[bytes, bytes]) -> tuple[str, Reply]:
-        command_id, code, body = fields[b"id"].decode(), fields[b"code"].decode(), fields[b"body"]
+    def decode(cls, data: bytes) -> Reply:
+        if data == _DONE_BYTES:
+            return _DONE
+        code, _, body = data.partition(b" ")
         if code:
-            return command_id, cls(error=from_code(code, body.decode(errors="replace")))
-        return command_id, cls(body=body)
+            return cls(error=from_code(code.decode(), body.decode(errors="replace")))
+        return cls(body=body)
 
 
-def new_id() -> str:
-    return secrets.token_hex(12)
+_DONE_BYTES = b" "
+_DONE = Reply()
+
+
+def encode_command(kind: Kind, budget_seconds: float, body: bytes, *, blob: bool) -> bytes:
+    """A command as the value of its field; the ``body`` of a blob is left out. Pure."""
+    if blob:
+        return b"%b %d%b " % (kind.encode(), int(budget_seconds * 1000), BLOB_MARK)
+    return b"%b %d %b" % (kind.encode(), int(budget_seconds * 1000), body)
+
+
+def decode_command(data: bytes) -> tuple[Kind, int, bool, bytes]:
+    """Kind, budget in milliseconds, whether the body is under a key of its own, body. ValueError, KeyError. Pure."""
+    kind, budget, body = data.split(b" ", 2)
+    blob = budget.endswith(BLOB_MARK)
+    return _KINDS[kind], int(budget.removesuffix(BLOB_MARK)), blob, body

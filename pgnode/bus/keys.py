@@ -5,8 +5,8 @@ key (after the prefix)        type     written by  lifetime                     
 ============================  =======  ==========  ==============================  =====================================
 ``commands``                  stream   workers     entry: until it is answered     commands to the supervisor, read by
                                                                                    the consumer group ``supervisor``
-``blob:<id>``                 string   workers     BLOB_TTL_SECONDS                body of a command that is too large
-                                                                                   for the stream
+``blob:<id>``                 string   workers     until it is answered, at most   body of a command that is too large
+                                                   BLOB_TTL_SECONDS                for the stream
 ``replies:<worker>``          stream   supervisor  REPLIES_TTL_SECONDS after the   answers to one worker's commands
                                                    last one
 ``snapshot:<name>``           hash     supervisor  for good                        ``rev``, ``at_ms``, ``body``: what
@@ -45,8 +45,9 @@ BLOB_TTL_SECONDS = 900
 #: Answers that nobody fetched belong to a worker that has gone.
 REPLIES_TTL_SECONDS = 120
 
-#: Answers kept per worker; a worker reads them at once, so this is reached only by one that hangs.
-REPLIES_MAX = 20_000
+#: Entries kept per worker, each with the answers of one group; a worker reads them at once, so this is reached only by
+#: one that hangs.
+REPLIES_MAX = 5_000
 
 
 class Keys:

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
-from pgnode.bus.commands import Command, Kind, Reply
-from pgnode.bus.connection import connect, stream_entries
+from pgnode.bus.commands import WORKER_FIELD, Command, Reply, decode_command
 from pgnode.bus.keys import GROUP, REPLIES_MAX, REPLIES_TTL_SECONDS, Keys
+from pgnode.bus.link import Link, entries_of
 
 log = structlog.get_logger(__name__)
 
-#: Commands taken at once.
-TAKE_MAX = 2000
+#: Entries taken at once; each may hold many commands.
+TAKE_MAX = 500
+
+#: How often the lifetime of a replies stream is set anew while it is used.
+EXPIRE_AGAIN_SECONDS = 20.0
 
 #: How long one look for commands blocks in Redis.
 BLOCK_MS = 2000
@@ -36,32 +37,44 @@ class CommandServer:
 
     def __init__(self, url: str, keys: Keys) -> None:
         self._keys = keys
-        self._reader: Redis = connect(url, timeout_seconds=BLOCK_MS / 1000 + 2, connections=1)
+        self._reader = Link(url, timeout_seconds=BLOCK_MS / 1000 + 2)
         self._held: set[str] = set()
-        self._again = True
+        #: Where to go on reading what was delivered and not answered; None when all of it was read.
+        self._cursor: str | None = "0"
+        self._lost = False
         self._clock_offset_ms = 0.0
         self._clock_checked_at = float("-inf")
+        #: Replies stream -> monotonic time at which its lifetime was set.
+        self._lifetimes: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"CommandServer({len(self._held)} held)"
 
     async def close(self) -> None:
-        await self._reader.aclose()
+        self._reader.drop()
 
     def lost_connection(self) -> None:
         """Look through what was delivered but never answered before new commands are taken."""
-        self._again = True
+        self._cursor = "0"
+        self._lost = True
+        self._lifetimes.clear()
+
+    @property
+    def looks_again(self) -> bool:
+        """What was taken last may be newer than what the next :meth:`take` brings again."""
+        return self._lost
 
     async def take(self) -> list[Command]:
         """Everything that waits, oldest first; an empty list after BLOCK_MS without any. Raises BUS_ERRORS.
 
         A malformed entry is logged, acknowledged and left out.
         """
+        self._lost = False
         await self._check_clock()
-        if self._again:
-            await self._ensure_group()
-            commands = await self._read("0")
-            self._again = False
+        while self._cursor is not None:
+            if self._cursor == "0":
+                await self._ensure_group()
+            commands = await self._read(self._cursor)
             if commands:
                 return commands
         return await self._read(">")
@@ -76,17 +89,23 @@ class CommandServer:
 
     def answer(self, pipe: Pipeline, answers: Sequence[tuple[Command, Reply]]) -> None:
         """Add replies and acknowledgements to ``pipe``; call :meth:`release` when it was executed."""
-        workers = set()
+        by_worker: dict[str, dict[bytes, bytes | str]] = {}
         for command, reply in answers:
-            key = self._keys.replies(command.worker)
-            pipe.xadd(key, reply.fields(command.id), maxlen=REPLIES_MAX, approximate=True)  # type: ignore[arg-type]
-            workers.add(key)
-        for key in workers:
-            pipe.expire(key, REPLIES_TTL_SECONDS)
-        entry_ids = [command.entry_id for command, _ in answers]
+            by_worker.setdefault(command.worker, {})[command.id.encode()] = reply.encode()
+        now = time.monotonic()
+        for worker, replies in by_worker.items():
+            key = self._keys.replies(worker)
+            pipe.xadd(key, replies, maxlen=REPLIES_MAX, approximate=True)  # type: ignore[arg-type]
+            if now - self._lifetimes.get(key, float("-inf")) > EXPIRE_AGAIN_SECONDS:
+                self._lifetimes[key] = now
+                pipe.expire(key, REPLIES_TTL_SECONDS)
+        entry_ids = list({command.entry_id: None for command, _ in answers})
         if entry_ids:
             pipe.xack(self._keys.commands, GROUP, *entry_ids)
             pipe.xdel(self._keys.commands, *entry_ids)
+        blobs = [self._keys.blob(command.id) for command, _ in answers if command.blob]
+        if blobs:
+            pipe.unlink(*blobs)
 
     def release(self, commands: Iterable[Command]) -> None:
         """These were answered; or they were not, and shall be taken again."""
@@ -94,53 +113,56 @@ class CommandServer:
 
     async def _read(self, start: str) -> list[Command]:
         try:
-            answer = await self._reader.xreadgroup(
-                GROUP,
-                "supervisor",
-                {self._keys.commands: start},
-                count=TAKE_MAX,
-                block=BLOCK_MS if start == ">" else None,
+            block = ("BLOCK", BLOCK_MS) if start == ">" else ()
+            answer = await self._reader.execute(
+                *("XREADGROUP", "GROUP", GROUP, "supervisor", "COUNT", TAKE_MAX, *block),
+                *("STREAMS", self._keys.commands, start),
             )
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-            self._again = True  # Redis came back empty: no stream, no group
+            # Redis came back empty: no stream, no group.
+            await self._ensure_group()
             return []
-        entries = [(entry_id, fields) for entry_id, fields in stream_entries(answer) if entry_id not in self._held]
-        blobs = await self._blobs([fields[b"id"].decode() for _, fields in entries if b"blob" in fields])
-        commands, bad = [], []
+        entries = entries_of(answer)
+        if start != ">" and self._cursor == start:
+            self._cursor = entries[-1][0] if entries else None
+        commands: list[Command] = []
+        bad: list[str] = []
         for entry_id, fields in entries:
+            if entry_id in self._held:
+                continue
             try:
-                command_id = fields[b"id"].decode()
-                body = blobs[command_id] if b"blob" in fields else fields[b"body"]
-                command = Command(
-                    entry_id=entry_id,
-                    id=command_id,
-                    kind=Kind(fields[b"kind"].decode()),
-                    worker=fields[b"worker"].decode(),
-                    budget_ms=int(fields[b"budget_ms"]),
-                    body=body,
-                )
+                commands += _commands(entry_id, fields)
             except (KeyError, ValueError) as error:
-                log.warning("malformed command dropped", entry_id=entry_id, error=repr(error))
+                log.warning("malformed entry of commands dropped", entry_id=entry_id, error=repr(error))
                 bad.append(entry_id)
-            else:
-                commands.append(command)
+        blobs = [command for command in commands if command.blob]
+        if blobs:
+            lost = await self._fetch(blobs)
+            commands = [command for command in commands if command not in lost]
+            bad += [command.entry_id for command in lost]
         if bad:
-            await self._reader.xack(self._keys.commands, GROUP, *bad)
-            await self._reader.xdel(self._keys.commands, *bad)
+            await self._reader.execute("XACK", self._keys.commands, GROUP, *bad)
+            await self._reader.execute("XDEL", self._keys.commands, *bad)
         self._held.update(command.entry_id for command in commands)
         return commands
 
-    async def _blobs(self, ids: list[str]) -> dict[str, bytes]:
-        if not ids:
-            return {}
-        bodies: list[Any] = await self._reader.mget([self._keys.blob(command_id) for command_id in ids])
-        return {command_id: body for command_id, body in zip(ids, bodies, strict=True) if body is not None}
+    async def _fetch(self, blobs: list[Command]) -> list[Command]:
+        """Give these commands their bodies; those whose body is gone are returned."""
+        keys = [self._keys.blob(command.id) for command in blobs]
+        lost = []
+        for command, body in zip(blobs, await self._reader.execute("MGET", *keys), strict=True):
+            if not isinstance(body, bytes):
+                log.warning("a command without its body dropped", command=repr(command))
+                lost.append(command)
+            else:
+                command.body = body
+        return lost
 
     async def _ensure_group(self) -> None:
         try:
-            await self._reader.xgroup_create(self._keys.commands, GROUP, id="0", mkstream=True)
+            await self._reader.execute("XGROUP", "CREATE", self._keys.commands, GROUP, "0", "MKSTREAM")
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
@@ -148,6 +170,17 @@ class CommandServer:
     async def _check_clock(self) -> None:
         if time.monotonic() - self._clock_checked_at < CLOCK_SECONDS:
             return
-        seconds, microseconds = await self._reader.time()
-        self._clock_offset_ms = seconds * 1000 + microseconds / 1000 - time.time() * 1000
+        seconds, microseconds = await self._reader.execute("TIME")
+        self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - time.time() * 1000
         self._clock_checked_at = time.monotonic()
+
+
+def _commands(entry_id: str, fields: dict[bytes, bytes]) -> list[Command]:
+    """The commands in one entry. KeyError, ValueError."""
+    worker = fields[WORKER_FIELD].decode()
+    commands = []
+    for command_id, data in fields.items():
+        if command_id != WORKER_FIELD:
+            kind, budget_ms, blob, body = decode_command(data)
+            commands.append(Command(entry_id, command_id.decode(), kind, worker, budget_ms, body, blob))
+    return commands

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from pgnode.bus.commands import LOOK_KINDS, MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
+from pgnode.bus.commands import GATHERED_KINDS, LOOK_KINDS, MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
+from pgnode.bus.tasks import end_tasks
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
 from pgnode.supervisor.keeper import Keeper
 from pgnode.supervisor.looks import Looks
@@ -65,16 +66,22 @@ class Commands:
         """Take commands from the bus until cancelled; nothing is done here, only sorted."""
         away = False
         while True:
+            commands: list[Command] = []
             try:
                 commands = await self._server.take()
                 await self._keeper.fill_if_missed(self._turn)
                 away = False
             except BUS_ERRORS as error:
+                self._server.release(commands)
                 if not away:
                     log.warning("the store is away", error=str(error))
                 away = True
                 self._keeper.lost()
                 await asyncio.sleep(BUS_PAUSE_SECONDS)
+                continue
+            if self._server.looks_again:
+                # Something older was not stored and comes again: these come after it.
+                self._server.release(commands)
                 continue
             for command in commands:
                 if command.kind in LOOK_KINDS:
@@ -95,12 +102,40 @@ class Commands:
             await self._keeper.commit(answers, self._keeper.books)
 
     async def write(self) -> None:
-        """Do what changes something, in the order in which it came, in groups."""
-        while True:
-            for batch in batches(await _all_waiting(self._writes)):
-                async with self._turn:
-                    answers = await self._do(batch)
-                    await self._keeper.commit(answers)
+        """Do what changes something, in the order in which it came, in groups.
+
+        While one group is being stored the next one is already applied to the core. It is stored only after that one, and if
+        that one could not be stored, everything behind it is taken again as well, in order.
+        """
+        storing: asyncio.Task[bool] | None = None
+        try:
+            while True:
+                group = await _all_waiting(self._writes)
+                for batch in batches(group):
+                    if storing is not None and batch[0].kind not in GATHERED_KINDS:
+                        await asyncio.wait([storing])
+                    if storing is not None and storing.done() and not storing.result():
+                        storing = None
+                        self._take_again(group)
+                        break
+                    async with self._turn:
+                        staged = self._keeper.stage(await self._do(batch))
+                    if storing is not None and not await storing:
+                        storing = None
+                        self._keeper.give_up(staged)
+                        self._take_again(group)
+                        break
+                    storing = asyncio.create_task(self._keeper.store(staged))
+        finally:
+            if storing is not None:
+                await end_tasks([storing])
+
+    def _take_again(self, group: Sequence[Command]) -> None:
+        """Leave ``group`` and everything that waits to be delivered again; what of it is answered is not."""
+        self._server.release(group)
+        while not self._writes.empty():
+            self._server.release([self._writes.get_nowait()])
+        self._server.lost_connection()
 
     async def _do(self, batch: Sequence[Command]) -> Answers:
         if batch[0].kind in self.changes:
@@ -138,10 +173,10 @@ def batches(group: Sequence[Command]) -> list[list[Command]]:
     found: list[list[Command]] = []
     together = False
     for command in group:
-        mergeable = command.kind in (Kind.SYNC_USER, Kind.SYNC_CHUNKED)
-        if mergeable and together:
+        gathered = command.kind in GATHERED_KINDS
+        if gathered and together:
             found[-1].append(command)
         else:
             found.append([command])
-        together = mergeable
+        together = gathered
     return found

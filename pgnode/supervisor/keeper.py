@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -15,6 +16,7 @@ from redis.asyncio.client import Pipeline
 
 from pgnode.bus.commands import Command, Reply
 from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.link import Link
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshots import SnapshotWriter
 from pgnode.supervisor.store import Store
@@ -23,6 +25,17 @@ log = structlog.get_logger(__name__)
 
 #: Makes a part believe again that what it staged is not stored.
 Undo = Callable[[], None]
+
+
+@dataclass(slots=True)
+class Staged:
+    """A transaction that is made and not sent."""
+
+    pipe: Pipeline
+    commands: list[Command]
+    undos: list[Undo]
+    #: Of the desired state: sent in order.
+    ordered: bool
 
 
 class Part(Protocol):
@@ -41,10 +54,12 @@ class Keeper:
     ``desired`` are the parts that make up the desired state: a change of any of them raises the generation.
     """
 
-    def __init__(self, store: Store, server: CommandServer, snapshots: SnapshotWriter) -> None:
+    def __init__(self, store: Store, server: CommandServer, snapshots: SnapshotWriter, link: Link) -> None:
         self._store = store
         self._server = server
         self._snapshots = snapshots
+        #: Sends the transactions.
+        self._link = link
         self.desired: list[Part] = []
         #: Parts that are not desired but counted; they are stored by whoever changes them.
         self.books: list[Part] = []
@@ -53,6 +68,8 @@ class Keeper:
         #: Called with the transaction of each such change, for what has to be told with it.
         self.on_change: Callable[[Pipeline], None] = lambda _pipe: None
         self._missed = False
+        #: Held while the desired state is written: an older transaction must not follow a newer one.
+        self._order = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"Keeper(generation {self.generation}{', store missed something' if self._missed else ''})"
@@ -62,6 +79,10 @@ class Keeper:
 
         Returns whether that was done. When it was not, the commands will be taken again.
         """
+        return await self.store(self.stage(answers, parts))
+
+    def stage(self, answers: Sequence[tuple[Command, Reply]], parts: Sequence[Part] | None = None) -> Staged:
+        """The transaction of :meth:`commit`, made but not sent: what changes from here on is not in it."""
         pipe = self._store.pipeline()
         chosen = self.desired if parts is None else parts
         undos = [undo for part in chosen if (undo := part.stage(pipe)) is not None]
@@ -70,18 +91,31 @@ class Keeper:
             self._store.put_generation(pipe, self.generation)
             self.on_change(pipe)
         self._server.answer(pipe, answers)
+        return Staged(pipe, [command for command, _ in answers], undos, ordered=parts is None)
+
+    async def store(self, staged: Staged) -> bool:
+        """Send a transaction; those of the desired state in the order in which this was called."""
         try:
-            await pipe.execute()
+            if staged.ordered:
+                async with self._order:
+                    await self._link.transaction(staged.pipe)
+            else:
+                # Not behind a long transaction of the desired state.
+                await staged.pipe.execute()
         except BUS_ERRORS as error:
-            log.warning("not stored, will be done again", commands=len(answers), error=str(error))
-            for undo in undos:
-                undo()
-            self._missed = True
-            self._server.lost_connection()
+            log.warning("not stored, will be done again", commands=len(staged.commands), error=str(error))
+            self.give_up(staged)
+            self.lost()
             return False
         finally:
-            self._server.release(command for command, _ in answers)
+            self._server.release(staged.commands)
         return True
+
+    def give_up(self, staged: Staged) -> None:
+        """A transaction that will not be sent: what it held is to be stored by another one."""
+        for undo in staged.undos:
+            undo()
+        self._server.release(staged.commands)
 
     def lost(self) -> None:
         """The store could not be reached."""
@@ -92,7 +126,7 @@ class Keeper:
         """After the store was away: write what it misses; everything, when it came back empty or old. Raises BUS_ERRORS."""
         if not self._missed:
             return
-        async with turn:
+        async with turn, self._order:
             pipe = self._store.pipeline()
             stored = await self._store.generation()
             if stored != self.generation:

@@ -22,6 +22,7 @@ from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Command, Kind
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
+from pgnode.bus.link import Link
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshots import BACKEND, ONLINE, SYSTEM, SnapshotWriter
 from pgnode.bus.tasks import end_tasks
@@ -84,7 +85,8 @@ class Supervisor:
             settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024
         )
         self._core = CoreControl(settings, _usual_core(settings), self._pump)
-        keeper = Keeper(self._store, self._server, self._snapshots)
+        self._link = Link(settings.bus_url)
+        keeper = Keeper(self._store, self._server, self._snapshots, self._link)
         keeper.books.append(self._traffic)
         self.node = Node(
             settings,
@@ -241,6 +243,7 @@ class Supervisor:
         with contextlib.suppress(*BUS_ERRORS):
             await self._store_traffic()
         await self._server.close()
+        self._link.drop()
         await self._redis.aclose()
         if self._valkey is not None:
             await self._valkey.stop()

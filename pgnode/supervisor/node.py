@@ -85,6 +85,8 @@ class Node:
         self.core_run = 0
         #: Core run whose first figures were published.
         self._introduced_run = 0
+        #: What workers were told last.
+        self._told: NodeStatus | None = None
         self.core_version = ""
         self.core_api_error = ""
         #: The panel has not called for its keep_alive.
@@ -170,7 +172,6 @@ class Node:
             node_version=__version__,
             core_api_error=self.core_api_error,
             core_run=self.core_run,
-            generation=self._keeper.generation,
             keep_alive_seconds=self.keep_alive_seconds,
             degraded=self._panel_away,
             users=len(self.users.table),
@@ -195,7 +196,7 @@ class Node:
 
     async def _publish_state(self) -> None:
         pipe = self._store.pipeline()
-        self._snapshots.put(pipe, STATE, self.status().encode())
+        self._put_state(pipe)
         try:
             await pipe.execute()
         except BUS_ERRORS as error:
@@ -229,8 +230,14 @@ class Node:
     def _backend_not_stored(self) -> None:
         self._backend_unstored = True
 
+    def _put_state(self, pipe: Pipeline) -> None:
+        self._told = self.status()
+        self._snapshots.put(pipe, STATE, self._told.encode())
+
     def _tell(self, pipe: Pipeline) -> None:
-        self._snapshots.put(pipe, STATE, self.status().encode())
+        # A change of users alone is no news to workers, and would cost each of them a look.
+        if self.status() != self._told:
+            self._put_state(pipe)
         if self._core.running is not None and self._introduced_run != self.core_run:
             self._introduced_run = self.core_run
             # Nobody who was told that the core runs shall hear that nothing is known of it.

@@ -25,7 +25,6 @@ def status(state: str = "running", *, api_error: str = "") -> NodeStatus:
         node_version="9.9.9",
         core_api_error=api_error,
         core_run=1,
-        generation=1,
     )
 
 

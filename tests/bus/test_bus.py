@@ -121,7 +121,7 @@ async def test_what_was_not_acknowledged_is_delivered_to_the_next_supervisor(val
 
 async def test_a_malformed_command_is_dropped_and_holds_up_nobody(valkey: TestValkey) -> None:
     redis = connect(valkey.url)
-    await redis.xadd(KEYS.commands, {"id": "x", "kind": "no such kind", "worker": "w", "budget_ms": "1", "body": b""})
+    await redis.xadd(KEYS.commands, {"w": "w1", "x": "no_such_kind 1 "})
     async with answering(valkey.url, echo), client_of(valkey.url) as client:
         assert await client.call(Kind.SYNC_USER, b"fine", 5) == b"fine"
     assert await redis.xlen(KEYS.commands) == 0
@@ -246,3 +246,61 @@ async def test_log_lines_are_followed_from_the_tail_on(valkey: TestValkey) -> No
     finally:
         await reader.close()
         await redis.aclose()
+
+
+async def test_single_changes_gather_while_others_are_under_way(valkey: TestValkey) -> None:
+    async with client_of(valkey.url) as client:
+        server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+        calls = [asyncio.create_task(client.call(Kind.SYNC_USER, b"first", 10))]
+        [first] = await eventually(server.take, "the first one alone")
+        calls += [asyncio.create_task(client.call(Kind.SYNC_USER, b"%d" % number, 10)) for number in range(20)]
+        # Anything else waits for nobody, and takes along what came before it.
+        calls.append(asyncio.create_task(client.call(Kind.STOP, b"", 10)))
+        gathered = await eventually(server.take, "the others")
+        [stop] = gathered[20:] or await eventually(server.take, "the last one")
+        del gathered[20:]
+        assert [command.body for command in gathered] == [b"%d" % number for number in range(20)]
+        assert stop.kind is Kind.STOP
+        assert len({command.entry_id for command in gathered}) == 1
+        assert stop.entry_id not in {command.entry_id for command in gathered}
+        taken = [first, *gathered, stop]
+        pipe = redis.pipeline(transaction=True)
+        server.answer(pipe, [(command, Reply(body=command.body)) for command in taken])
+        await pipe.execute()
+        assert await asyncio.gather(*calls) == [command.body for command in taken]
+        await server.close()
+        await redis.aclose()
+
+
+async def test_what_was_not_answered_comes_again_in_order_and_before_anything_new(valkey: TestValkey) -> None:
+    async with client_of(valkey.url) as one, client_of(valkey.url, "w2") as two:
+        server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+        calls = []
+        for number in range(4):
+            calls.append(asyncio.create_task((one, two)[number % 2].call(Kind.SYNC_CHUNKED, b"%d" % number, 20)))
+
+            async def arrived(count: int = number + 1) -> bool:
+                return int(await redis.xlen(KEYS.commands)) == count
+
+            await eventually(arrived, "the command is on its way")
+        taken = await eventually(server.take, "the commands")
+        before = server.looks_again
+        server.release(taken)
+        server.lost_connection()
+        assert (before, server.looks_again) == (False, True)
+        again = await server.take()
+        assert [command.body for command in again] == [b"0", b"1", b"2", b"3"]
+        assert await server.take() == []
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await server.close()
+        await redis.aclose()
+
+
+async def test_a_body_of_its_own_goes_when_it_was_answered(valkey: TestValkey) -> None:
+    redis = connect(valkey.url)
+    async with answering(valkey.url, lambda _: Reply()), client_of(valkey.url) as client:
+        await client.call(Kind.SYNC_USERS, bytes(BLOB_BYTES + 1), 5)
+        assert [key async for key in redis.scan_iter("test:blob:*")] == []
+    await redis.aclose()

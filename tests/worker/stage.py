@@ -55,7 +55,6 @@ RUNNING = NodeStatus(
     node_version="0.3.0",
     core_api_error="",
     core_run=1,
-    generation=1,
 )
 
 Handler = Callable[[Command], Reply]
