@@ -242,7 +242,7 @@ METHODS: tuple[Method, ...] = (
         pb.Empty,
         "add_rule",
         "Appends one routing rule, or puts it in the place of all; kept until another config is started.",
-        errors=(CoreUnavailableError, *_BY_SUPERVISOR),
+        errors=(UnsupportedError, CoreUnavailableError, *_BY_SUPERVISOR),
     ),
     Method(
         "RemoveRoutingRule",

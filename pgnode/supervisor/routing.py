@@ -21,6 +21,7 @@ from pgnode.errors import (
     InvalidRequestError,
     NodeError,
     NotFoundError,
+    UnsupportedError,
 )
 from pgnode.settings import Settings
 from pgnode.supervisor.commands import Handler
@@ -39,7 +40,7 @@ from pgnode.xray.api import CoreApiError, ErrorKind
 from pgnode.xray.config import BaseConfig
 from pgnode.xray.proto import router_pb2
 from pgnode.xray.routing import Rule, compile_rule, needs_trial, parse_rule
-from pgnode.xray.routing_api import RoutingApi
+from pgnode.xray.routing_api import RoutingApi, takes_rules
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +122,13 @@ class Routing:
             await self._fix_balancers(base, all_of_them=True)
             self._uncertain = False
 
+    async def _require_new_enough(self) -> None:
+        version = await self._core.version()
+        if not takes_rules(version):
+            raise UnsupportedError(f"the core {version} is too old to be given rules while it runs: 26.4 is needed")
+
     async def _replace_table(self, base: BaseConfig) -> None:
+        await self._require_new_enough()
         try:
             await self._api().add_rules(await asyncio.to_thread(self.table.whole, base), append=False)
         except CoreApiError as error:
@@ -183,6 +190,7 @@ class Routing:
     async def _add(self, body: bytes, base: BaseConfig) -> None:
         request = pb.AddRoutingRuleRequest.FromString(body)
         require(request.rule.strip(), "rule", "hold one Xray routing rule as JSON")
+        await self._require_new_enough()
         rule = await asyncio.to_thread(self._readable, request.rule)
         rules = self.table.added(base, rule, reset=request.should_reset)
         if rules is None:

@@ -14,6 +14,7 @@ How Xray 26.10.10 behaves, measured (tests/xray/test_routing_core.py keeps it tr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,17 @@ _NO_RULE: Final = "not enough information for making a decision"
 _NO_BALANCER: Final = "cannot find tag"
 #: gRPC's sentence for the observatory of a core that has none.
 _NO_SERVICE: Final = "unknown service"
+
+
+#: The first release whose rules name geo data (PyPI ``python-xray-api``, 26.3.27 beside 26.4.13). An earlier one takes the
+#: same message for another rule, and says nothing.
+FIRST_RELEASE: Final = (26, 4)
+
+
+def takes_rules(version: str) -> bool:
+    """Whether a core of this version ("26.10.10") understands the rules of :meth:`RoutingApi.add_rules`."""
+    numbers = re.match(r"(\d+)\.(\d+)\.", version)
+    return numbers is None or (int(numbers[1]), int(numbers[2])) >= FIRST_RELEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +85,10 @@ class RoutingApi:
         return [ListedRule(item.tag, item.ruleTag) for item in answer.rules]
 
     async def add_rules(self, config: router_pb2.Config, *, append: bool) -> None:
-        """Append rules and balancers, or put these in the place of all. Only messages of :mod:`pgnode.xray.routing`."""
+        """Append rules and balancers, or put these in the place of all.
+
+        Only messages of :mod:`pgnode.xray.routing`, and only to a core that :func:`takes_rules`.
+        """
         typed = typed_message_pb2.TypedMessage(
             type=config.DESCRIPTOR.full_name, value=config.SerializeToString(deterministic=True)
         )

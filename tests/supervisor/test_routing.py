@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 
 from pgnode.bus.commands import Command, Kind, Reply
-from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError, UnavailableError
+from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError, UnavailableError, UnsupportedError
 from pgnode.supervisor import looks
 from pgnode.supervisor import routing as routing_module
+from pgnode.supervisor.commands import Answers, Commands
 from pgnode.supervisor.looks import Looks
 from pgnode.supervisor.routing import Routing
 from pgnode.supervisor.rule_table import RuleTable
@@ -78,7 +79,12 @@ class Stage:
         self.core = ModelCore()
         self.base = BASE
         settings = SimpleNamespace(assets_dir=None, core_call_timeout_seconds=1.0)
-        control = SimpleNamespace(api=object())
+        self.version = "26.10.10"
+
+        async def version() -> str:
+            return self.version
+
+        control = SimpleNamespace(api=object(), version=version)
         self.routing = Routing(
             cast(Any, settings), cast(Any, control), cast(Any, None), asyncio.Lock(), lambda: self.base
         )
@@ -168,6 +174,63 @@ async def test_a_core_that_is_taken_over_gets_what_is_desired(stage: Stage) -> N
     stage.core.overrides = {"bal": "BLOCK"}
     await stage.routing.settle(BASE, sure=False)
     assert (stage.core.tags(), stage.core.overrides) == (["a"], {"bal": ""})
+
+
+@pytest.mark.parametrize(
+    ("version", "taken"), [("26.3.27", False), ("1.8.24", False), ("26.4.13", True), ("27.1.0", True), ("", True)]
+)
+async def test_a_core_that_would_take_a_rule_for_another_one_gets_none(stage: Stage, version: str, taken: bool) -> None:
+    stage.version = version
+    if not taken:
+        with pytest.raises(UnsupportedError, match="is too old to be given rules"):
+            await stage.add(B)
+        stage.routing.table.set_rules(BASE, [B])
+        with pytest.raises(UnsupportedError):
+            await stage.routing.settle(BASE, sure=False)
+        assert stage.core.tags() == ["a"]
+    else:
+        await stage.add(B)
+        assert stage.core.tags() == ["a", "b"]
+
+
+async def test_a_look_waits_behind_no_change() -> None:
+    """A change holds the turn for as long as the test lasts."""
+    taken = [
+        Command("0-1", "look", Kind.LIST_RULES, "w", 1000, b""),
+        Command("0-2", "add", Kind.ADD_RULE, "w", 1000, b""),
+    ]
+    answered: list[str] = []
+    never = asyncio.Event()
+
+    async def take() -> list[Command]:
+        if not taken:
+            await never.wait()
+        return [taken.pop()]
+
+    async def commit(answers: Answers, _parts: object = None) -> bool:
+        answered.extend(command.id for command, _ in answers)
+        return True
+
+    async def fill(_turn: asyncio.Lock) -> None: ...
+
+    async def handler(_command: Command) -> bytes:
+        return b""
+
+    async def change(_command: Command) -> bytes:
+        await never.wait()
+        return b""
+
+    server = SimpleNamespace(take=take, expired=lambda _command: False, looks_again=False)
+    keeper = SimpleNamespace(commit=commit, fill_if_missed=fill, books=[], lost=lambda: None)
+    commands = Commands(cast(Any, server), cast(Any, keeper), asyncio.Lock())
+    commands.changes[Kind.ADD_RULE], commands.looks[Kind.LIST_RULES] = change, handler
+    tasks = [asyncio.create_task(work()) for work in (commands.read, commands.write)]
+    try:
+        await eventually(lambda: answered, "the look is answered")
+        assert answered == ["look"]
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def test_looks_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
