@@ -20,7 +20,7 @@ def lines(stored: StoredUsers, *, failed_only: bool) -> Iterator[str]:
         yield "no state yet: the node has not run with this store"
         return
     yield (
-        f"{status.users} desired, {status.users_applied} applied, {status.users_failed} failed; "
+        f"{len(stored.desired)} desired, {stored.applied_count} applied, {len(stored.failed)} failed; "
         f"node {status.state}{', panel away' if status.degraded else ''}"
     )
     for key in sorted(stored.desired.keys() | stored.failed.keys()):

@@ -260,6 +260,11 @@ class Settings(BaseSettings):
         return self.run_dir / "core.sock"
 
     @property
+    def core_scratch_socket(self) -> Path:
+        """The API of a core that only tells how it encodes a config."""
+        return self.run_dir / "core.scratch.sock"
+
+    @property
     def valkey_socket(self) -> Path:
         return self.run_dir / "valkey.sock"
 

@@ -18,7 +18,8 @@ key (after the prefix)        type     written by  lifetime                     
                                                                                    called; only that it rises means
                                                                                    something
 ``backend``                   hash     supervisor  for good                        desired state without users: config
-                                                                                   message, generation
+                                                                                   message, generation; how many users the
+                                                                                   core has
 ``users``                     hash     supervisor  for good                        e-mail in lower case -> ``User``
 ``failed``                    hash     supervisor  until applied or removed        e-mail in lower case -> user that was
                                                                                    refused, cause and time, as JSON

@@ -25,7 +25,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import structlog
 from redis.asyncio import Redis
@@ -74,10 +74,8 @@ class NodeStatus:
     keep_alive_seconds: int = 0
     #: The panel has been silent for longer than that.
     degraded: bool = False
-    #: Users that the core should have, those that it has, and those that were asked for and refused.
-    users: int = 0
-    users_applied: int = 0
-    users_failed: int = 0
+    #: How often each way was taken at a start (pgnode.xray.base_change.Way), since the supervisor began.
+    starts: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -48,6 +48,8 @@ class StoredUsers:
     #: None where no supervisor has written one yet.
     status: NodeStatus | None
     desired: dict[str, pb.User]
+    #: How many of them the core has, if there is one.
+    applied_count: int
     failed: dict[str, Failure]
 
 
@@ -55,11 +57,14 @@ async def read_users(redis: Redis, keys: Keys) -> StoredUsers:
     """All of it, read in one transaction. Raises BUS_ERRORS."""
     pipe = redis.pipeline(transaction=True)
     pipe.hget(keys.snapshot(STATE), "body")
+    pipe.hget(keys.backend, "applied")
     pipe.hgetall(keys.users)
     pipe.hgetall(keys.failed)
-    state, desired, failed = await pipe.execute()
+    state, applied, desired, failed = await pipe.execute()
+    status = NodeStatus.decode(state) if state is not None else None
     return StoredUsers(
-        status=NodeStatus.decode(state) if state is not None else None,
+        status=status,
+        applied_count=int(applied or 0) if status is not None and status.state in ("running", "lingering") else 0,
         desired={key.decode(): pb.User.FromString(raw) for key, raw in desired.items()},
         failed={key.decode(): Failure.decode(text) for key, text in failed.items()},
     )

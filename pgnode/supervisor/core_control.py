@@ -142,6 +142,12 @@ class CoreControl:
         users.core_has_all()
         return running
 
+    async def follow(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> None:
+        """The running core was brought to this config, or has it already: what else goes by it follows."""
+        self._pump.write_files(base.access_log_path, base.error_log_path)
+        if self._settings.generated_config_path is not None:
+            await self._write_copy(await self._render(base, users, inbounds))
+
     async def _wait_ready(self, running: RunningCore, api: CoreApi) -> None:
         """The core answers, or it has ended: whichever comes first."""
         limit = self._settings.core_start_timeout_seconds
@@ -244,7 +250,7 @@ class CoreControl:
 
     async def _swap(self, plan: InboundPlan, users: UserTable, inbound: InboundSpec, outcome: Outcome) -> None:
         keys = {change.key for change in plan.changes}
-        accounts = await self._accounts_of_all(users, {plan.tag: inbound})
+        accounts = await self.accounts_of_all(users, {plan.tag: inbound})
         if self.api is None:
             outcome.unanswered |= keys
             outcome.error = "the core has ended"
@@ -282,7 +288,7 @@ class CoreControl:
 
     async def remove_strangers(self, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> None:
         """Remove from each inbound whoever is there and should not be. Raises CoreUnavailableError."""
-        accounts = await self._accounts_of_all(users, inbounds)
+        accounts = await self.accounts_of_all(users, inbounds)
         limit = self._settings.core_call_timeout_seconds
         for tag in inbounds:
             if self.api is None:
@@ -296,7 +302,7 @@ class CoreControl:
             if strangers:
                 await self.api.alter_many(strangers, limit)
 
-    async def _accounts_of_all(
+    async def accounts_of_all(
         self, users: UserTable, inbounds: Mapping[str, InboundSpec]
     ) -> dict[str, dict[str, tuple[str, Account]]]:
         found: dict[str, dict[str, tuple[str, Account]]] = {tag: {} for tag in inbounds}
@@ -308,7 +314,7 @@ class CoreControl:
         return found
 
     async def _render(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> str:
-        accounts = await self._accounts_of_all(users, inbounds)
+        accounts = await self.accounts_of_all(users, inbounds)
         clients: dict[str, list[str]] = {}
         for tag, of_tag in accounts.items():
             rows = clients[tag] = []

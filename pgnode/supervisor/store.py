@@ -80,6 +80,10 @@ class Store:
     def put_generation(self, pipe: Pipeline, generation: int) -> None:
         pipe.hset(self._keys.backend, "generation", str(generation))
 
+    def put_applied_count(self, pipe: Pipeline, count: int) -> None:
+        """How many users the core has: for whoever looks from outside."""
+        pipe.hset(self._keys.backend, "applied", str(count))
+
     def put_users(self, pipe: Pipeline, users: Mapping[str, bytes | None]) -> None:
         """``None`` removes."""
         _put(pipe, self._keys.users, users)

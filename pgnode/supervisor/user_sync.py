@@ -80,6 +80,7 @@ class UserSync:
         self._store = store
         self.table = UserTable()
         self.failures = Failures(store)
+        self._stored_count = -1
 
     def __repr__(self) -> str:
         return f"UserSync({self.table!r}, {self.failures!r})"
@@ -88,13 +89,18 @@ class UserSync:
 
     def stage(self, pipe: Pipeline) -> Undo | None:
         unstored, self.table.unstored = self.table.unstored, set()
-        if not unstored:
+        count = self.table.applied_count
+        if not unstored and count == self._stored_count:
             return None
+        self._stored_count = count
+        self._store.put_applied_count(pipe, count)
         self._store.put_users(pipe, {key: self.table.get(key) for key in unstored})
         return lambda: self.table.unstored.update(unstored)
 
     def stage_all(self, pipe: Pipeline) -> Undo | None:
         self.table.unstored = set()
+        self._stored_count = self.table.applied_count
+        self._store.put_applied_count(pipe, self._stored_count)
         self._store.clear_users(pipe)
         self._store.put_users(pipe, dict(self.table.items()))
         return lambda: self.table.unstored.update(self.table.keys())
@@ -219,30 +225,39 @@ class UserSync:
         fine = set(differing) - outcome.refused.keys() - outcome.unanswered
         self.table.core_has(fine)
         self.failures.drop(fine)
-        before = {key: self.table.applied(key) for key in outcome.refused}
-        self.table.core_uncertain(outcome.refused.keys() | outcome.unanswered)
-        for key, cause in outcome.refused.items():
-            raw = self.table.get(key)
-            email = pb.User.FromString(raw).email if raw is not None else key
-            applied.refused[key] = Refusal(email, cause)
-            if raw is not None:
-                self.failures.put(key, email, cause, raw, by_core=True)
+        self.table.core_uncertain(outcome.unanswered)
         if outcome.refused:
-            await self._as_before(before, inbounds)
+            before = {key: self.table.applied(key) for key in outcome.refused}
+            applied.refused = await self.refuse(outcome.refused, before, inbounds)
         applied.unanswered = outcome.unanswered
         if outcome.unanswered:
             applied.error = CoreUnavailableError(f"the core did not take all users: {outcome.error}")
         return applied
 
-    async def _as_before(self, users: Mapping[str, bytes | None], inbounds: Inbounds) -> None:
-        """The core refused a change of these: it gets back what it had of them, else nothing of them stays in any inbound."""
-        for key, raw in users.items():
-            self.table.put(key, raw)
-        outcome = await self._core.apply(self.table.plan(users, inbounds), self.table, inbounds)
-        self.table.core_has(users.keys() - outcome.refused.keys() - outcome.unanswered)
-        for key in outcome.refused:
-            # Not even that: whatever is left of it is removed with the next change.
-            self.table.put(key, None)
+    async def refuse(
+        self, causes: Mapping[str, str], before: Mapping[str, bytes | None], inbounds: Inbounds
+    ) -> dict[str, Refusal]:
+        """The core refused a change of users (key -> cause): they go on the list, and it gets back what it had of them.
+
+        ``before`` says what that was, None for nothing: then nothing of the user stays in any inbound.
+        """
+        refusals = {}
+        for key, cause in causes.items():
+            raw = self.table.get(key)
+            email = pb.User.FromString(raw).email if raw is not None else key
+            refusals[key] = Refusal(email, cause)
+            if raw is not None:
+                self.failures.put(key, email, cause, raw, by_core=True)
+        self.table.core_uncertain(causes)
+        desired = before
+        while desired:
+            for key, raw in desired.items():
+                self.table.put(key, raw)
+            outcome = await self._core.apply(self.table.plan(desired, inbounds), self.table, inbounds)
+            self.table.core_has(desired.keys() - outcome.refused.keys() - outcome.unanswered)
+            # Not even that: then nothing, unless that was it.
+            desired = {key: None for key in outcome.refused if desired[key] is not None}
+        return refusals
 
     async def try_failed_again(self, inbounds: Inbounds) -> None:
         """A core came up without the users that were refused before: perhaps it takes them. Never raises for a user."""

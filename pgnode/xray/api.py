@@ -442,6 +442,12 @@ class CoreApi:
         answer = await self._call(_HANDLER + "ListInbounds", b"", deadline_seconds)
         return list(parsed(handler_command_pb2.ListInboundsResponse, answer).inbounds)
 
+    async def inbound_tags(self, deadline_seconds: float) -> set[str]:
+        """The tags of all inbounds; the core's own API is none of them."""
+        request = handler_command_pb2.ListInboundsRequest(isOnlyTags=True).SerializeToString()
+        answer = await self._call(_HANDLER + "ListInbounds", request, deadline_seconds)
+        return {inbound.tag for inbound in parsed(handler_command_pb2.ListInboundsResponse, answer).inbounds} - {""}
+
     async def add_inbound(self, config: core_pb2.InboundHandlerConfig, deadline_seconds: float) -> None:
         """Add an inbound and listen. A tag in use is ALREADY_EXISTS, a port that cannot be bound REFUSED."""
         if not config.HasField("receiver_settings") or not config.HasField("proxy_settings"):

@@ -31,7 +31,7 @@ import threading
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -130,6 +130,11 @@ class RunningCore:
     def log_path(self) -> Path:
         return self.run_dir / FIFO_NAME
 
+    async def set_config_hash(self, config_hash: str) -> None:
+        """Its config was changed while it runs: the record says so from now on."""
+        self.record = replace(self.record, config_hash=config_hash)
+        await asyncio.to_thread(_write_record, self.run_dir, self.record)
+
     def is_running(self) -> bool:
         """Whether the process has not ended yet."""
         return self._pid_fd >= 0 and not _readable(self._pid_fd)
@@ -226,6 +231,10 @@ class Core(ABC):
         """Exit code and output of a process that tries the config: 23 refused; see ``check``."""
 
     @abstractmethod
+    def short_lived(self) -> tuple[list[str], dict[str, str]]:
+        """Command and environment of a core that reads its config from standard input and prints to its output."""
+
+    @abstractmethod
     async def _ask_version(self, deadline_seconds: float) -> str: ...
 
     @abstractmethod
@@ -287,6 +296,9 @@ class EmbeddedCore(Core):
         # On a machine where any address may be bound (ip_nonlocal_bind) the core comes up, which answers as well.
         return (EXIT_START_FAILED, output) if _STARTED.search(output) else (code, output)
 
+    def short_lived(self) -> tuple[list[str], dict[str, str]]:
+        return self._command(), _environment(self.assets_dir)
+
     async def _ask_version(self, deadline_seconds: float) -> str:
         environment = _environment(None)
         _, output = await _run_to_end(self._command(), _SCRATCH_CONFIG, deadline_seconds, environment, stop=_STARTED)
@@ -329,6 +341,9 @@ class ExecutableCore(Core):
         """``run -test``: 0 accepted, 23 refused, with the core's reason in the output."""
         command = [str(self.path), "run", "-test", "-c", "stdin:"]
         return await _run_to_end(command, config_json, deadline_seconds, _environment(self.assets_dir))
+
+    def short_lived(self) -> tuple[list[str], dict[str, str]]:
+        return [str(self.path), "run", "-c", "stdin:"], _environment(self.assets_dir)
 
     async def _ask_version(self, deadline_seconds: float) -> str:
         code, output = await _run_to_end([str(self.path), "version"], "", deadline_seconds, _environment(None))

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.bus.connection import connect
-from pgnode.bus.keys import Keys
-from pgnode.bus.snapshots import STATE, NodeStatus
+from pgnode.bus.snapshots import NodeStatus
 from pgnode.demo import people
 from pgnode.demo.node import NodeProcess
 from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError
@@ -22,6 +20,7 @@ from pgnode.demo.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
+from tests.support.node_state import node_status
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, is_running, kill
 
@@ -44,12 +43,7 @@ class Stage:
         return core_pid(self.node)
 
     async def status(self) -> NodeStatus:
-        redis = connect(f"unix://{self.node.run_dir / 'valkey.sock'}", connections=1)
-        try:
-            body: bytes = await redis.hget(Keys("pgnode").snapshot(STATE), "body")  # type: ignore[assignment]
-            return NodeStatus.decode(body)
-        finally:
-            await redis.aclose()
+        return await node_status(self.node)
 
     async def assert_not_initialized(self) -> None:
         """What a node says that was never started."""
