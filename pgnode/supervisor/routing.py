@@ -110,18 +110,6 @@ class Routing:
             log.warning("balancers not fixed", error=error.text)
             self._doubt()
 
-    async def switched(self, base: BaseConfig) -> None:
-        """The running core became one of this base config, whose rules it was given. Raises NodeError.
-
-        What was changed in the config of before is forgotten, in the core too.
-        """
-        had = self.table.touched and not self.table.belongs_to(base)
-        self.table.take_base(base)
-        if had or self._uncertain:
-            await self._replace_table(base)
-            await self._fix_balancers(base, all_of_them=True)
-            self._uncertain = False
-
     async def _require_new_enough(self) -> None:
         version = await self._core.version()
         if not takes_rules(version):
@@ -135,19 +123,21 @@ class Routing:
             raise CoreUnavailableError(f"failed to replace the routing rules: {error}") from None
 
     async def settle(self, base: BaseConfig, *, sure: bool) -> None:
-        """Make a running core have what is desired of it. Raises NodeError.
+        """Make a running core have what is desired of it with this base config. Raises NodeError.
 
-        ``sure``: it has what it lists, and its balancers are fixed as they should be if nothing has to be changed.
+        What was changed in another one is forgotten, in the core too. ``sure``: the core has what it lists, and its balancers
+        are fixed as they should be if nothing has to be changed.
         """
+        other = self.table.touched and not self.table.belongs_to(base)
         self.table.take_base(base)
         try:
             there = [(rule.outbound, rule.tag) for rule in await self._api().rules()]
         except CoreApiError as error:
             raise CoreUnavailableError(f"the routing rules are not known: {error}") from None
         as_desired = there == self.table.listed(base)
-        if sure and as_desired:
+        if sure and as_desired and not other:
             return
-        if self.table.changed(base) or not as_desired:
+        if other or self.table.changed(base) or not as_desired:
             await self._replace_table(base)
         await self._fix_balancers(base, all_of_them=True)
         self._uncertain = False

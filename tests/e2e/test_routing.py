@@ -263,6 +263,21 @@ async def test_rules_come_back_with_a_core_and_with_the_node(stage: Stage) -> No
     assert await stage.rules() == CONFIGURED, "and what was forgotten does not come back"
 
 
+async def test_a_config_with_one_outbound_more_is_another_config(stage: Stage) -> None:
+    """Whether that takes a new core or not."""
+    await stage.add(BLOCKED)
+    await stage.remove("vip")
+    await stage.add({"ruleTag": "vip", "network": "udp", "balancerTag": "spread"})
+    await stage.override("exits", "exit-2")
+    more = {"tag": "more", "protocol": "blackhole"}
+    await stage.panel.start(
+        {**stage.config, "outbounds": [*stage.config["outbounds"], more]}, people.crowd(2, ["VLESS"])
+    )
+    assert await stage.rules() == CONFIGURED
+    assert (await stage.balancer("exits")).override_target == ""
+    assert (await stage.route(user="vip@node", network="tcp")).outbound_tag in ("exit-1", "exit-2")
+
+
 async def test_a_core_that_hangs_gets_in_order_by_itself(stage: Stage) -> None:
     """The call fails, and the core takes the rule all the same when it goes on: then it is put out again."""
     core = core_pid(stage.node)

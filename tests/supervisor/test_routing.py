@@ -158,13 +158,15 @@ async def test_replacing_keeps_balancers_fixed(stage: Stage) -> None:
 
 
 async def test_another_config_in_the_same_core_forgets_what_was_changed(stage: Stage) -> None:
-    await stage.routing.switched(OTHER)
+    await stage.routing.settle(OTHER, sure=False)
     assert stage.core.replaced == 0, "nothing was changed, nothing is sent"
     stage.routing.table.take_base(BASE)
-    await stage.add(B)
+    # Another rule in the place of the configured one: a core lists both alike.
+    await stage.do(Kind.REMOVE_RULE, pb.RemoveRoutingRuleRequest(rule_tag="a"))
+    await stage.add({**A, "domain": ["b.example"]})
     await stage.override("DIRECT")
-    stage.base = OTHER
-    await stage.routing.switched(OTHER)
+    await stage.routing.settle(OTHER, sure=False)
+    assert stage.core.replaced == 1
     assert (stage.core.tags(), stage.core.overrides) == (["a"], {"bal": ""})
     assert stage.routing.table.rules(OTHER) == [A]
 
