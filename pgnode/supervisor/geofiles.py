@@ -59,14 +59,13 @@ class GeoFiles:
                 await asyncio.to_thread(self._prepare_folders)
                 found = [await self._fetch(region, kind) for kind in KINDS]
                 await self._try_config(region)
-            restarted = await self._put_in_place(region)
+            core = await self._put_in_place(region)
         except TimeoutError:
             raise DeadlineExceededError(
                 f"geofiles were not ready within {limit:g} s: nothing was changed; raise MAINTENANCE_TIMEOUT_SECONDS"
             ) from None
         finally:
             await asyncio.to_thread(self._drop_folders)
-        core = "the core was started with them" if restarted else "the core's config uses none, so it went on"
         return f"geo files of region {region} are in place ({', '.join(found)}); {core}"
 
     def _prepare_folders(self) -> None:
@@ -127,8 +126,8 @@ class GeoFiles:
             if path.is_file() and not (trial / path.name).exists():
                 (trial / path.name).symlink_to(path)
 
-    async def _put_in_place(self, region: str) -> bool:
-        """Whether the core was started anew."""
+    async def _put_in_place(self, region: str) -> str:
+        """Replace the files; returns what that meant for the core."""
 
         async def use_new() -> None:
             await asyncio.to_thread(self._swap, self._folder / _NEW)
@@ -136,17 +135,18 @@ class GeoFiles:
         async def use_old() -> None:
             await asyncio.to_thread(self._swap_back)
 
-        base = self._node.running_base
-        if base is None or not uses_files(base.document):
+        bases = [base for base in (self._node.running_base, self._node.core_base) if base is not None]
+        if not any(uses_files(base.document) for base in bases):
             async with self._node.turn:
                 await use_new()
-            return False
+            return "the core's config uses none, so it went on" if bases else "the next start has them"
         try:
-            return await self._node.change_core(use_new, use_old, f"geo files of region {region}")
+            restarted = await self._node.change_core(use_new, use_old, f"geo files of region {region}")
         except StartFailedError as error:
             raise UpdateFailedError(
                 f"the core did not come up with the files of region {region}: {error.text}; the files of before are back"
             ) from None
+        return "the core was started with them" if restarted else "the next start has them"
 
     def _swap(self, source: Path) -> None:
         """Each file is there all the time, as the old or the new one."""

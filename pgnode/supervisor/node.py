@@ -268,6 +268,11 @@ class Node:
             return None
         return self.routing.table.effective(self.life.backend.base)
 
+    @property
+    def core_base(self) -> BaseConfig | None:
+        """The config of the core that is there, also of one that lingers; None where there is none."""
+        return self._core_backend.base if self._core_backend is not None else None
+
     async def change_core(
         self, change: Callable[[], Awaitable[None]], undo: Callable[[], Awaitable[None]], what: str
     ) -> bool:

@@ -604,7 +604,8 @@ async def _run_to_end(
     output = bytearray()
 
     async def feed(writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
+        # A process that ended at once: uvloop's pipe is closed by then, and says so by a RuntimeError.
+        with contextlib.suppress(ConnectionError, RuntimeError):
             writer.write(stdin.encode())
             await writer.drain()
         writer.close()

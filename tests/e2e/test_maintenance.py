@@ -31,7 +31,7 @@ from tests.support import geo_data, xray_command
 from tests.support.certificates import make_certificate
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, is_running, kill
+from tests.support.processes import core_pid, is_running, kill, valkey_pid
 from tests.support.release_server import PROXIED_HOST, ReleaseServer, good_release
 
 JSON = {"Content-Type": "application/json"}
@@ -75,6 +75,7 @@ async def node(folder: Path, server: ReleaseServer) -> AsyncIterator[NodeProcess
         "HTTPS_PROXY": f"http://127.0.0.1:{server.proxy_port}",
         "NO_PROXY": "127.0.0.1",
         "DOWNLOAD_MAX_MIB": "1",
+        "STOP_LINGER_SECONDS": "60",
         "UPDATE_COMMAND": f"{sys.executable} -c \"print('updated;', 'done $HOME')\"",
     }
     async with NodeProcess(env=env) as running:
@@ -289,6 +290,27 @@ async def test_one_job_at_a_time_beside_everything_else_and_a_caller_that_goes_a
     await stage.works()
 
 
+async def test_a_job_is_not_run_twice_after_the_store_was_away(stage: Stage) -> None:
+    stage.server.release("26.15.3")
+    path = stage.server.asset_path("26.15.3")
+    held = stage.server.held[path] = asyncio.Event()
+    job = asyncio.ensure_future(stage.update_core("26.15.3"))
+    await eventually(lambda: path in stage.server.requests, "the download has begun")
+    kill(valkey_pid(stage.node))
+    held.set()
+
+    async def updated() -> bool:
+        return await stage.version() == "26.15.3"
+
+    await eventually(updated, "the job went on", 30, errors=(PanelError,))
+    answer = await job  # the job's own, or that the store was away
+    assert answer.status in (200, 503), answer
+    assert stage.server.requests.count(path) == 1
+    assert "already" in detail_of(await stage.update_core("26.15.3"), 200)
+    assert sum("maintenance job begins" in line and "26.15.3" in line for line in stage.node.output) == 2
+    await stage.works()
+
+
 async def test_a_job_is_not_run_twice_after_a_crash(stage: Stage) -> None:
     before = await stage.version()
     stage.server.release("26.15.2")
@@ -357,6 +379,12 @@ async def test_geo_files_for_a_config_that_uses_them(stage: Stage) -> None:
     assert core_pid(stage.node) != pid
     assert (assets / "geoip.dat").read_bytes() == more
     await stage.works()
+    # Nor does a core that lingers after a stop go on with files of before.
+    pid = core_pid(stage.node)
+    await stage.panel.stop()
+    assert is_running(pid)
+    assert "next start" in detail_of(await stage.post("/node/geofiles", {"region": "russia"}), 200)
+    assert not is_running(pid)
 
 
 @pytest.mark.parametrize(
@@ -430,11 +458,19 @@ async def test_update_command(stage: Stage) -> None:
     assert detail_of(await stage.post("/node/update"), 200) == "updated; done $HOME"
 
 
-async def test_a_later_setting_wins_over_an_earlier_choice(stage: Stage, short_dir: Path) -> None:
-    """Last: the node gets another core."""
-    environment = {**stage.node.environment(), "XRAY_EXECUTABLE_PATH": str(xray_command.install(short_dir, "26.9.9"))}
-    assert await stage.version() != "26.9.9"
+async def test_choices_that_do_not_count_any_more(stage: Stage, short_dir: Path) -> None:
+    """A chosen core that is broken is left aside, and a setting that was changed later wins. The last test: other cores run."""
+    chosen = stage.cores / await stage.version() / "xray"
+    good = chosen.read_bytes()
     await stage.stop()
+    chosen.write_bytes(b"\x7fELF damaged")
+    await stage.node.start()
+    assert await stage.version() == await embedded_version()
+    await stage.works()
+    await stage.stop()
+    chosen.write_bytes(good)
+
+    environment = {**stage.node.environment(), "XRAY_EXECUTABLE_PATH": str(xray_command.install(short_dir, "26.9.9"))}
     other = NodeProcess(env=environment, state_dir=stage.node.state_dir)
     other.api_key = stage.node.api_key
     other.port, other.api_port = stage.node.port, stage.node.api_port
