@@ -25,7 +25,7 @@ from pgnode.supervisor.core_store import CoreStore
 from pgnode.supervisor.downloads import Downloads, progress_logger
 from pgnode.supervisor.node import Node
 from pgnode.supervisor.releases import asset_name, asset_url, digest_of, latest_url
-from pgnode.wire.maintenance import LATEST
+from pgnode.wire.maintenance import LATEST, core_version_of
 from pgnode.xray.core import Core, ExecutableCore
 
 log = structlog.get_logger(__name__)
@@ -54,7 +54,7 @@ class CoreUpdate:
         limit = self._settings.maintenance_timeout_seconds
         try:
             async with asyncio.timeout(limit):
-                version = request["core_version"]
+                version = core_version_of(request.get("core_version", ""))
                 if version == LATEST:
                     version = await self._downloads.latest_version(latest_url(self._settings.core_releases_url))
                 before = self._node.core_version
@@ -121,8 +121,8 @@ class CoreUpdate:
         except NodeError as error:
             log.debug("latest version not known", error=str(error))
         return InvalidRequestError(
-            f"core_version {version} is not known: {self._settings.core_releases_url} has no {asset} of it; "
-            f"known are {known} and its other releases"
+            f"core_version {version} is not known: known are {known} and the other releases with {asset} at "
+            f"{self._settings.core_releases_url}"
         )
 
     async def _check_version(self, core: ExecutableCore, version: str) -> None:

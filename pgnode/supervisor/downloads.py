@@ -53,7 +53,7 @@ class Downloads:
             async for part in answer.aiter_raw():
                 data += part
                 if len(data) > TEXT_BYTES:
-                    raise UpdateFailedError(f"{url} is larger than {TEXT_BYTES} bytes: this is no digest")
+                    raise UpdateFailedError(f"no digest: more than {TEXT_BYTES} bytes came ({url})")
         return data.decode(errors="replace")
 
     async def file(self, url: str, path: Path, algorithm: Algorithm, progress: Progress) -> str:
@@ -77,7 +77,7 @@ class Downloads:
                     await asyncio.to_thread(keep, block)
                     progress(size, announced)
         if announced and size != announced:
-            raise DownloadFailedError(f"{url} was cut short after {size} bytes of {announced}")
+            raise DownloadFailedError(f"cut short after {size} bytes of {announced}: {url}")
         return digest.hexdigest()
 
     async def latest_version(self, url: str) -> str:
@@ -100,7 +100,7 @@ class Downloads:
 
     def _too_large(self, url: str, size: int) -> UpdateFailedError:
         return UpdateFailedError(
-            f"{url} is too large: {size} bytes or more, allowed are {self._max_bytes}; raise DOWNLOAD_MAX_MIB"
+            f"too large: {size} bytes or more, allowed are {self._max_bytes}; raise DOWNLOAD_MAX_MIB ({url})"
         )
 
     @asynccontextmanager
@@ -110,7 +110,9 @@ class Downloads:
 
         async def stay_secure(request: httpx.Request) -> None:
             if secure and request.url.scheme != "https":
-                raise DownloadFailedError(f"{url} redirects to an address without https ({request.url}): not followed")
+                raise DownloadFailedError(
+                    f"redirected to an address without https, not followed: {url} to {request.url}"
+                )
 
         try:
             context = await asyncio.to_thread(self._tls)
@@ -129,16 +131,16 @@ class Downloads:
         try:
             async with asyncio.timeout(self._timeout_seconds), client, client.stream("GET", url) as answer:
                 if answer.status_code in (404, 410):
-                    raise NotFoundError(f"{url} does not exist ({answer.status_code})")
+                    raise NotFoundError(f"does not exist ({answer.status_code}): {url}")
                 if answer.is_error:
-                    raise DownloadFailedError(f"{url} answered {answer.status_code} {answer.reason_phrase}")
+                    raise DownloadFailedError(f"answer {answer.status_code} {answer.reason_phrase}: {url}")
                 yield answer
         except TimeoutError:
             raise DownloadFailedError(
-                f"{url} was not there within {self._timeout_seconds:g} s: too slow, or raise DOWNLOAD_TIMEOUT_SECONDS"
+                f"too slow: not there within {self._timeout_seconds:g} s; raise DOWNLOAD_TIMEOUT_SECONDS ({url})"
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise DownloadFailedError(f"{url} cannot be downloaded: {str(error) or type(error).__name__}") from None
+            raise DownloadFailedError(f"download failed: {str(error) or type(error).__name__} ({url})") from None
 
     def _tls(self) -> ssl.SSLContext:
         """The machine's list of CAs, or the one that SSL_CERT_FILE names; certifi's beside it, for machines without any."""

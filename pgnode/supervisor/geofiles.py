@@ -98,13 +98,13 @@ class GeoFiles:
             raise UpdateFailedError(f"no {kind}.dat for region {region}: {error.text}") from None
         if published is not None and digest != published.hexadecimal:
             raise UpdateFailedError(
-                f"wrong digest: {url} has sha256 {digest[:16]}…, its .sha256sum says {published.hexadecimal[:16]}…; "
-                "nothing was changed"
+                f"wrong digest: {kind}.dat has sha256 {digest[:16]}…, published is {published.hexadecimal[:16]}…; "
+                f"nothing was changed ({url})"
             )
         try:
             codes = await asyncio.to_thread(_check, path, kind)
         except NoGeoFileError as error:
-            raise UpdateFailedError(f"{url} is broken: {error}; nothing was changed") from None
+            raise UpdateFailedError(f"broken {kind}.dat: {error}; nothing was changed ({url})") from None
         return f"{kind}.dat with {codes} codes"
 
     async def _try_config(self, region: str) -> None:

@@ -111,9 +111,9 @@ class Maintenance:
             )
         else:
             try:
-                request: dict[str, str] = json.loads(command.body or b"{}")
-            except ValueError:
-                self._answer(command, Reply(error=InternalError("malformed command: its body is no JSON")))
+                request = {name: str(value) for name, value in json.loads(command.body or b"{}").items()}
+            except (ValueError, AttributeError):
+                self._answer(command, Reply(error=InternalError("malformed command: its body is no JSON object")))
                 return
             name = " ".join([command.kind.value, *request.values()])
             task = asyncio.create_task(self._run(command, name, request))

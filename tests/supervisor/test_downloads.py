@@ -61,32 +61,32 @@ async def test_too_large_whatever_is_announced(server: ReleaseServer, tmp_path: 
     server.files["/large"] = bytes(MIB + 1)
     for announced in (True, False):
         (server.unannounced.discard if announced else server.unannounced.add)("/large")
-        with pytest.raises(UpdateFailedError, match=r"too large.*DOWNLOAD_MAX_MIB"):
+        with pytest.raises(UpdateFailedError, match=r"^too large.*DOWNLOAD_MAX_MIB"):
             await downloads().file(f"http://127.0.0.1:{server.http_port}/large", tmp_path / "got", "sha256", nothing)
-    with pytest.raises(UpdateFailedError, match="no digest"):
+    with pytest.raises(UpdateFailedError, match="^no digest"):
         await downloads().text(f"http://127.0.0.1:{server.http_port}/large")
 
 
 async def test_too_slow(server: ReleaseServer, tmp_path: Path) -> None:
     server.files["/slow"] = bytes(1000)
     server.slow.add("/slow")
-    with pytest.raises(DownloadFailedError, match=r"not there within 1 s.*DOWNLOAD_TIMEOUT_SECONDS"):
+    with pytest.raises(DownloadFailedError, match=r"^too slow: not there within 1 s.*DOWNLOAD_TIMEOUT_SECONDS"):
         await downloads(1).file(f"http://127.0.0.1:{server.http_port}/slow", tmp_path / "got", "sha256", nothing)
 
 
 async def test_cut_short(server: ReleaseServer, tmp_path: Path) -> None:
     server.files["/cut"] = bytes(1000)
     server.cut.add("/cut")
-    with pytest.raises(DownloadFailedError, match="cannot be downloaded"):
+    with pytest.raises(DownloadFailedError, match="^download failed"):
         await downloads().file(f"http://127.0.0.1:{server.http_port}/cut", tmp_path / "got", "sha256", nothing)
 
 
 async def test_what_is_not_there(server: ReleaseServer) -> None:
-    with pytest.raises(NotFoundError, match="/nothing does not exist"):
+    with pytest.raises(NotFoundError, match=r"^does not exist \(404\): .*/nothing"):
         await downloads().text(f"http://127.0.0.1:{server.http_port}/nothing")
-    with pytest.raises(DownloadFailedError, match="cannot be downloaded"):
+    with pytest.raises(DownloadFailedError, match="^download failed"):
         await downloads().text("http://127.0.0.1:9/nobody")
-    with pytest.raises(DownloadFailedError, match="cannot be downloaded"):
+    with pytest.raises(DownloadFailedError, match="^download failed"):
         await downloads().text("http://[/")
 
 
@@ -144,5 +144,5 @@ async def test_the_latest_version(server: ReleaseServer, redirects: dict[str, st
     if version is not None:
         assert await downloads().latest_version(url) == version
     else:
-        with pytest.raises(DownloadFailedError, match="which release is the latest"):
+        with pytest.raises(DownloadFailedError, match="^which release is the latest"):
             await downloads().latest_version(url)
