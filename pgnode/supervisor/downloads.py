@@ -95,7 +95,7 @@ class Downloads:
             if version is not None:
                 return version
         raise DownloadFailedError(
-            f"{url} does not tell which release is the latest: it redirects to no page of a version"
+            f"which release is the latest is not told: no redirect to the page of a version ({url})"
         )
 
     def _too_large(self, url: str, size: int) -> UpdateFailedError:

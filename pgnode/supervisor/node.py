@@ -271,7 +271,7 @@ class Node:
     @property
     def core_base(self) -> BaseConfig | None:
         """The config of the core that is there, also of one that lingers; None where there is none."""
-        return self._core_backend.base if self._core_backend is not None else None
+        return self.life.core_backend.base if self.life.core_backend is not None else None
 
     async def change_core(
         self, change: Callable[[], Awaitable[None]], undo: Callable[[], Awaitable[None]], what: str

@@ -63,7 +63,7 @@ async def test_too_large_whatever_is_announced(server: ReleaseServer, tmp_path: 
         (server.unannounced.discard if announced else server.unannounced.add)("/large")
         with pytest.raises(UpdateFailedError, match=r"^too large.*DOWNLOAD_MAX_MIB"):
             await downloads().file(f"http://127.0.0.1:{server.http_port}/large", tmp_path / "got", "sha256", nothing)
-    with pytest.raises(UpdateFailedError, match="^no digest"):
+    with pytest.raises(UpdateFailedError, match=r"^no digest"):
         await downloads().text(f"http://127.0.0.1:{server.http_port}/large")
 
 
@@ -77,16 +77,16 @@ async def test_too_slow(server: ReleaseServer, tmp_path: Path) -> None:
 async def test_cut_short(server: ReleaseServer, tmp_path: Path) -> None:
     server.files["/cut"] = bytes(1000)
     server.cut.add("/cut")
-    with pytest.raises(DownloadFailedError, match="^download failed"):
+    with pytest.raises(DownloadFailedError, match=r"^download failed"):
         await downloads().file(f"http://127.0.0.1:{server.http_port}/cut", tmp_path / "got", "sha256", nothing)
 
 
 async def test_what_is_not_there(server: ReleaseServer) -> None:
     with pytest.raises(NotFoundError, match=r"^does not exist \(404\): .*/nothing"):
         await downloads().text(f"http://127.0.0.1:{server.http_port}/nothing")
-    with pytest.raises(DownloadFailedError, match="^download failed"):
+    with pytest.raises(DownloadFailedError, match=r"^download failed"):
         await downloads().text("http://127.0.0.1:9/nobody")
-    with pytest.raises(DownloadFailedError, match="^download failed"):
+    with pytest.raises(DownloadFailedError, match=r"^download failed"):
         await downloads().text("http://[/")
 
 
@@ -144,5 +144,5 @@ async def test_the_latest_version(server: ReleaseServer, redirects: dict[str, st
     if version is not None:
         assert await downloads().latest_version(url) == version
     else:
-        with pytest.raises(DownloadFailedError, match="^which release is the latest"):
+        with pytest.raises(DownloadFailedError, match=r"^which release is the latest"):
             await downloads().latest_version(url)
