@@ -33,6 +33,7 @@ class Kind(enum.StrEnum):
     GEOFILES = "geofiles"  # {"region": one of pgnode.wire.maintenance.REGIONS}
     HARD_RESET = "hard_reset"
     UPDATE = "update"
+    # Routing and latency.
     ADD_RULE = "add_rule"  # [AddRoutingRuleRequest -> Empty]
     REMOVE_RULE = "remove_rule"  # [RemoveRoutingRuleRequest -> Empty]
     OVERRIDE_BALANCER = "override_balancer"  # [OverrideBalancerTargetRequest -> Empty]
