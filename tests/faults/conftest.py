@@ -1,0 +1,134 @@
+"""One node with four workers for all faults; every test begins with its own users on it and has its own record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pgnode.demo import people
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import PanelClient
+from pgnode.wire import service_pb2 as pb
+from tests.faults.checker import Record, check, state_of
+
+HERE = Path(__file__).parent
+
+#: Altered one by one, whatever changes: its transport does not outlive its listener.
+ALTERED = "VLESS gRPC"
+#: Swapped, where that is cheaper.
+SWAPPED = "VLESS"
+TAGS = [SWAPPED, ALTERED, "Trojan"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One loop for all tests in this folder: the node lives longer than a test."""
+    for item in items:
+        if HERE in item.path.parents and inspect.iscoroutinefunction(getattr(item, "function", None)):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its nodes printed."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, NodeProcess):
+                report.sections.append((f"output of {name}", value.output_text))
+    return report
+
+
+@dataclass
+class Stage:
+    """The node, started with some users, and the record of what is asked of it from then on."""
+
+    node: NodeProcess
+    panel: PanelClient
+    config: dict[str, Any]
+    record: Record
+
+    async def begin(self, users: Sequence[pb.User], config: dict[str, Any] | None = None) -> None:
+        """Start with these users; the record begins here."""
+        if config is not None:
+            self.config = config
+        await self.panel.start(self.config, users, timeout_seconds=60)
+        self.record.initial = {user.email: state_of(user) for user in users}
+
+    async def check(self) -> None:
+        await check(self.node, self.record, [item["tag"] for item in self.config["inbounds"]])
+
+    @contextlib.asynccontextmanager
+    async def callers(self, count: int, emails: Callable[[int], str]) -> AsyncIterator[Load]:
+        """``count`` callers, each changing the user ``emails(number)`` again and again, until the context ends."""
+        load = Load(self.record, count, emails)
+        tasks = [asyncio.create_task(load.run(number)) for number in range(count)]
+        try:
+            yield load
+        finally:
+            load.end.set()
+            await asyncio.gather(*tasks)
+
+
+class Load:
+    """Callers at work."""
+
+    def __init__(self, record: Record, count: int, emails: Callable[[int], str]) -> None:
+        self._record = record
+        self._emails = emails
+        self.count = count
+        self.end = asyncio.Event()
+        self.answered = 0
+        self._progress = asyncio.Event()
+
+    async def run(self, number: int) -> None:
+        turn = 0
+        while not self.end.is_set():
+            turn += 1
+            tags = TAGS if turn % 5 else []
+            if await self._record.one(people.user(self._emails(number), tags, key=f"{number} {turn}")):
+                self.answered += 1
+                self._progress.set()
+            else:
+                # The node is away, and says so at once.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.end.wait(), 0.1)
+
+    async def progress(self, more: int, timeout_seconds: float = 40.0) -> None:
+        """Wait until ``more`` calls were answered with success from now on."""
+        wanted = self.answered + more
+        async with asyncio.timeout(timeout_seconds):
+            while self.answered < wanted:
+                self._progress.clear()
+                await self._progress.wait()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def node() -> AsyncIterator[NodeProcess]:
+    async with NodeProcess(env={"WEB_CONCURRENCY": "4"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    stream = {"network": "grpc", "grpcSettings": {"serviceName": "g"}}
+    return people.config(
+        [
+            people.inbound(SWAPPED, "vless"),
+            people.inbound(ALTERED, "vless", stream=stream),
+            people.inbound("Trojan", "trojan"),
+        ]
+    )
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stage(node: NodeProcess, config: dict[str, Any]) -> AsyncIterator[Stage]:
+    async with node.panel() as panel:
+        yield Stage(node, panel, config, Record(panel))

@@ -1,0 +1,200 @@
+"""Parts die while users change: afterwards core and store agree, and every answered call holds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from pgnode.demo import people
+from pgnode.demo.panel import PanelError
+from pgnode.supervisor.parts import CHANGING
+from pgnode.xray.api import CoreApi
+from tests.faults.checker import in_core, in_store
+from tests.faults.conftest import ALTERED, SWAPPED, TAGS, Stage
+from tests.support.polling import eventually
+from tests.support.processes import core_pid, kill, valkey_pid, worker_pids
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def test_bad_users_among_ten_thousand(stage: Stage) -> None:
+    await stage.begin(people.crowd(100, TAGS))
+    users = people.crowd(10_000, TAGS, key="new")
+    bad = users[50::500]
+    for user in bad:
+        user.proxies.vless.id = "no uuid"
+    with pytest.raises(PanelError) as caught:
+        await stage.panel.sync_users(users)
+    assert caught.value.status == 500
+    assert caught.value.text.startswith(f"failed to update users: {bad[0].email}: vless id 'no uuid' is not a UUID")
+    named = {user.email for user in bad}
+    # The first of them was there before, and stays as it was.
+    stage.record.initial = {user.email: user.SerializeToString(deterministic=True) for user in users}
+    for user in bad:
+        stage.record.initial[user.email] = None
+    first = people.crowd(100, TAGS)[50]
+    stage.record.initial[first.email] = first.SerializeToString(deterministic=True)
+    await stage.check()
+    assert (await in_store(stage.node)).failed.keys() == named
+    for user in bad:
+        user.CopyFrom(people.user(user.email, TAGS, key="cured"))
+    assert await stage.record.several(bad)
+    await stage.check()
+    assert not (await in_store(stage.node)).failed
+
+
+async def killed_when(stage: Stage, pid: int, seen: Callable[[CoreApi], Awaitable[bool]]) -> None:
+    """Kill the process as soon as ``seen`` is true of the core, which is asked without a pause."""
+    async with CoreApi(stage.node.run_dir / "core.sock") as api, asyncio.timeout(20):
+        while not await seen(api):
+            pass
+    kill(pid)
+
+
+async def half_way(api: CoreApi) -> bool:
+    """Of 4,000 users in the inbound that is altered many are removed and not added again yet."""
+    return await api.inbound_user_count(ALTERED, 5) < 3_000
+
+
+async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
+    users = people.crowd(4_000, [ALTERED])
+    await stage.begin(users)
+
+    changed = [people.user(user.email, [ALTERED], key="new") for user in users]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stage.record.several(changed))
+        group.create_task(killed_when(stage, core_pid(stage.node), half_way))
+    await stage.check()
+    assert await stage.record.several(changed[:100])
+    await stage.check()
+
+
+async def test_core_killed_in_the_middle_of_a_swap(stage: Stage) -> None:
+    """Between the end of the old inbound and the beginning of the new one."""
+    users = people.crowd(15_000, [SWAPPED])
+    await stage.begin(users)
+
+    async def gone(api: CoreApi) -> bool:
+        return SWAPPED not in await api.inbound_tags(5)
+
+    changed = [people.user(user.email, [SWAPPED], key="new") for user in users]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stage.record.several(changed))
+        group.create_task(killed_when(stage, core_pid(stage.node), gone))
+    await stage.check()
+
+
+async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -> None:
+    users = people.crowd(2_000, TAGS)
+    await stage.begin(users)
+    other = copy.deepcopy(stage.config)
+    for item in other["inbounds"]:
+        item["port"] = people.free_port()
+    record = stage.node.run_dir / "core.json"
+
+    async def changing(api: CoreApi) -> bool:
+        await api.sys_stats(5)
+        return bool(json.loads(record.read_bytes())["config_hash"] == CHANGING)
+
+    async with asyncio.TaskGroup() as group:
+        started = group.create_task(stage.record.start(other, users[:1_500]))
+        group.create_task(killed_when(stage, core_pid(stage.node), changing))
+    stage.config = other
+    assert started.result(), stage.record.unexpected
+    await stage.check()
+    assert any("the core could not be changed, starting a new one" in line for line in stage.node.output)
+
+
+@contextlib.asynccontextmanager
+async def under_load(stage: Stage) -> AsyncIterator[None]:
+    """30 callers are answered before what happens in the context, and after it."""
+    await stage.begin(people.crowd(30, TAGS))
+    async with stage.callers(30, lambda number: f"user{number}@demo") as load:
+        await load.progress(100)
+        yield
+        await load.progress(60)
+    await stage.check()
+
+
+async def test_valkey_killed_before_and_after_the_store_step(stage: Stage) -> None:
+    """The core has half of a change when the store dies; then the store dies right after its answer."""
+    users = people.crowd(4_000, [ALTERED])
+    await stage.begin(users)
+    changed = [people.user(user.email, [ALTERED], key="new") for user in users]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stage.record.several(changed))
+        group.create_task(killed_when(stage, valkey_pid(stage.node), half_way))
+    await stage.check()
+    assert await stage.record.several(changed[:2_000])
+    assert await stage.record.one(people.user("after@demo", TAGS))
+    kill(valkey_pid(stage.node))
+    await stage.check()
+
+
+async def test_valkey_killed(stage: Stage) -> None:
+    async with under_load(stage):
+        kill(valkey_pid(stage.node))
+
+
+async def test_worker_killed_while_its_callers_wait(stage: Stage) -> None:
+    async with under_load(stage):
+        kill(worker_pids(stage.node)[0])
+
+
+async def test_core_killed(stage: Stage) -> None:
+    async with under_load(stage):
+        kill(core_pid(stage.node))
+
+
+@pytest.mark.parametrize("with_its_store", [False, True])
+async def test_supervisor_killed_in_the_middle_of_a_group(stage: Stage, with_its_store: bool) -> None:
+    """With its store gone at the same moment nobody is left to write again what was answered and not stored."""
+    async with under_load(stage):
+        if with_its_store:
+            kill(valkey_pid(stage.node))
+        kill(stage.node.pid)
+        await stage.node.wait()
+        await stage.node.start()
+
+
+async def test_fifty_callers_change_the_same_user(stage: Stage) -> None:
+    await stage.begin(people.crowd(5, TAGS))
+    async with stage.callers(50, lambda _number: "user0@demo") as load:
+        await load.progress(500)
+    await stage.check()
+    # Who comes after all of them wins.
+    assert await stage.record.one(people.user("user0@demo", ["Trojan"], key="last"))
+    await stage.check()
+    assert "user0@demo" not in (await in_core(stage.node, TAGS))[SWAPPED]
+
+
+async def test_a_full_set_races_a_thousand_single_changes(stage: Stage) -> None:
+    """From four workers: what was accepted after the set survives it, what was before does not."""
+    assert len(worker_pids(stage.node)) == 4
+    await stage.begin(people.crowd(500, TAGS))
+    numbers = iter(range(1_000))
+    full = people.crowd(700, TAGS, key="full")
+
+    async def caller() -> None:
+        for number in numbers:
+            await stage.record.one(people.user(f"user{number}@demo", TAGS, key="single"))
+
+    async def sets() -> None:
+        await eventually(lambda: len(stage.record.calls) > 300, "a third of the changes", 30)
+        assert await stage.record.all(full)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(24):
+            group.create_task(caller())
+        group.create_task(sets())
+    assert len(stage.record.calls) == 1_001
+    assert all(call.done for call in stage.record.calls)
+    await stage.check()
+    allowed = stage.record.allowed()
+    sure = sum(len(states) == 1 for states in allowed.values())
+    assert sure > 500, "nearly every user's end is certain"
