@@ -118,7 +118,10 @@ async def _on_http_error(req: Request, resp: Response, error: falcon.HTTPError, 
     """What Falcon itself refuses: unknown paths and methods above all."""
     resp.set_headers(error.headers or {})
     if isinstance(error, falcon.HTTPMethodNotAllowed):
-        _answer(resp, MethodNotAllowedError(f"{req.method} is not allowed here, {resp.get_header('allow')} is"))
+        # Falcon counts its own answer to OPTIONS, which the node refuses.
+        allowed = ", ".join(name for name in (resp.get_header("allow") or "").split(", ") if name != "OPTIONS")
+        resp.set_header("allow", allowed)
+        _answer(resp, MethodNotAllowedError(f"{req.method} is not allowed here, {allowed} is"))
     elif isinstance(error, falcon.HTTPNotFound):
         _answer(resp, NotFoundError(f"no such endpoint: {req.path}"))
     else:
