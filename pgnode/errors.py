@@ -80,8 +80,22 @@ class TooLargeError(NodeError):
     grpc_status = "RESOURCE_EXHAUSTED"
 
 
+class TooManyCallsError(NodeError):
+    """A worker has as many calls or streams under way as it may have."""
+
+    status = 429
+    code = "RESOURCE_EXHAUSTED"
+    grpc_status = "RESOURCE_EXHAUSTED"
+    retry_after_seconds = 1
+
+
 class InternalError(NodeError):
     """A fault of the node itself."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> InternalError:
+        """What a caller is told about an exception that nobody expected; the log has the rest."""
+        return cls(f"internal error ({type(error).__name__}): the node's log tells more")
 
 
 class UsersRefusedError(NodeError):
@@ -179,6 +193,7 @@ BY_CODE: dict[str, type[NodeError]] = {
         ConflictError,
         LengthRequiredError,
         TooLargeError,
+        TooManyCallsError,
         InternalError,
         UsersRefusedError,
         UpdateFailedError,

@@ -110,13 +110,26 @@ class Settings(BaseSettings):
     node_host: Annotated[str, AfterValidator(_host)] = Field(
         "0.0.0.0", description="Address the API listens on, IPv4 or IPv6."
     )
-    service_port: Port = Field(62050, description="Port of the REST API.")
+    service_port: Port = Field(62050, description="Port of the REST API; of gRPC when SERVICE_PROTOCOL is `grpc`.")
     api_port: Port = Field(
         62051, description="Port of the maintenance API (JSON): updates of core, geo files and node."
     )
-    service_protocol: Literal["rest"] = Field(
-        "rest", description="Protocols that the node serves; this version serves REST."
+    service_protocol: Literal["both", "rest", "grpc"] = Field(
+        "both",
+        description="What is served: `both` (REST on SERVICE_PORT, gRPC on GRPC_PORT), `rest`, or `grpc` "
+        "(on SERVICE_PORT).",
     )
+    grpc_port: Port = Field(62052, description="Port of gRPC when SERVICE_PROTOCOL is `both`.")
+    grpc_workers: Annotated[int, Field(ge=0, le=64)] = Field(
+        1, description="Number of gRPC workers; 0 serves no gRPC, as SERVICE_PROTOCOL=rest does."
+    )
+    grpc_max_calls: Annotated[int, Field(ge=8, le=100_000)] = Field(
+        1000, description="Calls that one gRPC worker has under way at most; further ones get RESOURCE_EXHAUSTED."
+    )
+    grpc_max_streams: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1000, description="Log viewers of one gRPC worker at most; further ones get RESOURCE_EXHAUSTED."
+    )
+    grpc_reflection: bool = Field(False, description="Whether gRPC's reflection service answers callers with the key.")
     api_key: Annotated[Annotated[str, AfterValidator(_uuid)] | None, OptionalText] = Field(
         None, description="Key that callers must send, a UUID. Unset: the key in API_KEY_FILE, made if it is missing."
     )
@@ -229,7 +242,7 @@ class Settings(BaseSettings):
     def gunicorn_ports(self) -> dict[str, int]:
         """The ports that Gunicorn listens on, by the setting that names each: the one place that knows which."""
         ports = {"API_PORT": self.api_port}
-        if str(self.service_protocol) != "grpc":
+        if self.service_protocol != "grpc":
             ports = {"SERVICE_PORT": self.service_port, **ports}
         return ports
 
@@ -276,6 +289,15 @@ class Settings(BaseSettings):
     def max_body_bytes(self) -> int:
         return self.max_body_mib * 1024 * 1024
 
+    @property
+    def grpc_worker_count(self) -> int:
+        return 0 if self.service_protocol == "rest" else self.grpc_workers
+
+    @property
+    def grpc_listen(self) -> tuple[str, int]:
+        """The port that gRPC is served on, after the name of the setting it comes from."""
+        return ("SERVICE_PORT", self.service_port) if self.service_protocol == "grpc" else ("GRPC_PORT", self.grpc_port)
+
 
 def load(**overrides: Any) -> Settings:
     """Read the settings from the environment and ``.env``; ``overrides`` win. Raises SettingsError."""
@@ -284,6 +306,7 @@ def load(**overrides: Any) -> Settings:
     except ValidationError as error:
         raise SettingsError("\n".join(_sentence(dict(item)) for item in error.errors())) from None
     settings = _certificate_files(settings)
+    _check_protocols(settings)
     _different_ports(settings)
     absolute = settings.state_dir.expanduser().absolute()
     longest = absolute / "run" / "core.scratch.sock"
@@ -305,11 +328,23 @@ def read_api_key(settings: Settings) -> str:
         raise SettingsError(f"no API key in {settings.key_file}: {error}") from None
 
 
-def _different_ports(settings: Settings) -> None:
-    if settings.api_port == settings.service_port:
+def _check_protocols(settings: Settings) -> None:
+    if settings.service_protocol == "grpc" and settings.grpc_workers == 0:
         raise SettingsError(
-            f"API_PORT={settings.api_port} is not allowed: SERVICE_PORT is the same; give each a port of its own"
+            "GRPC_WORKERS=0 is not allowed: with SERVICE_PROTOCOL=grpc nothing would be served; allowed is 1 or more"
         )
+
+
+def _different_ports(settings: Settings) -> None:
+    ports = dict(settings.gunicorn_ports)
+    if settings.grpc_worker_count:
+        name, port = settings.grpc_listen
+        ports[name] = port
+    known: dict[int, str] = {}
+    for name, port in ports.items():
+        if port in known:
+            raise SettingsError(f"{name}={port} is not allowed: {known[port]} is the same; give each a port of its own")
+        known[port] = name
 
 
 def _certificate_files(settings: Settings) -> Settings:

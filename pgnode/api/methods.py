@@ -65,6 +65,11 @@ class Method:
         return self.request is not pb.Empty
 
     @property
+    def stream_handler(self) -> str:
+        """Name of the handler that takes an iterator of message bytes; only with ``client_streaming``."""
+        return f"{self.handler}_stream"
+
+    @property
     def all_errors(self) -> tuple[type[NodeError], ...]:
         """All that it may answer, by status."""
         found: set[type[NodeError]] = {*EVERY_CALL, *self.errors}

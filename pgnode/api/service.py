@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from pgnode.api import budget, streams
 from pgnode.api.messages import decode
 from pgnode.api.routing import RoutingCalls
 from pgnode.bus import snapshots
@@ -110,7 +111,7 @@ class NodeService(RoutingCalls):
     """One object per worker that answers every method of :data:`pgnode.api.methods.METHODS`.
 
     ``write_timeout_seconds`` is how long a start or a change of users may take. ``node_version`` is told to callers
-    until the supervisor has said its own.
+    until the supervisor has said its own. ``max_body_bytes`` is for all messages of one stream together.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class NodeService(RoutingCalls):
         write_timeout_seconds: float,
         node_version: str,
         on_call: Callable[[], None] = lambda: None,
+        max_body_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._reads = reads
         self._commands = commands
@@ -132,6 +134,7 @@ class NodeService(RoutingCalls):
         self._take_stats_seconds = min(TAKE_STATS_SECONDS, write_timeout_seconds)
         self._node_version = node_version
         self._on_call = on_call
+        self._max_body_bytes = max_body_bytes
         self._queries: dict[bytes, _StatQuery] = {}
         self._info_of: NodeStatus | None = None
         self._info = self._encode_info(None)
@@ -190,7 +193,7 @@ class NodeService(RoutingCalls):
         if single and not query.name:
             raise InvalidRequestError("empty name: this stat type needs the name of a user, inbound or outbound")
         if query.reset:
-            return self._commands.call(Kind.TAKE_STATS, body, self._take_stats_seconds)
+            return self._commands.call(Kind.TAKE_STATS, body, budget.within(self._take_stats_seconds))
 
         def answer() -> bytes:
             block = self._block(name)
@@ -234,7 +237,7 @@ class NodeService(RoutingCalls):
 
     async def _change_state(self, kind: Kind, body: bytes) -> bytes:
         """The caller's next request may come to this worker, which then has to know the new state."""
-        response = await self._commands.call(kind, body, self._write_seconds)
+        response = await self._commands.call(kind, body, budget.within(self._write_seconds))
         await self._refresh()
         return response
 
@@ -243,17 +246,28 @@ class NodeService(RoutingCalls):
         user = await _parse(pb.User, body)
         if not user.email:
             raise InvalidRequestError("empty email: a user is known by its email")
-        return await self._commands.call(Kind.SYNC_USER, body, self._write_seconds)
+        return await self._commands.call(Kind.SYNC_USER, body, budget.within(self._write_seconds))
 
     async def sync_users(self, body: bytes) -> bytes:
         """Empty, for Users. Raises InvalidRequestError, and UsersRefusedError from the supervisor."""
         await _off_loop(_check_users, body)
-        return await self._commands.call(Kind.SYNC_USERS, body, self._write_seconds)
+        return await self._commands.call(Kind.SYNC_USERS, body, budget.within(self._write_seconds))
 
     async def sync_users_chunked(self, body: bytes) -> bytes:
         """Empty, for framed UsersChunks (:mod:`pgnode.wire.framing`). Errors as in :meth:`sync_users`."""
         users = await _off_loop(_assembled, body)
-        return await self._commands.call(Kind.SYNC_CHUNKED, users, self._write_seconds)
+        return await self._commands.call(Kind.SYNC_CHUNKED, users, budget.within(self._write_seconds))
+
+    # The same with a stream of messages in place of a body; an error says how far the stream got.
+
+    async def sync_user_stream(self, messages: AsyncIterator[bytes]) -> bytes:
+        """Empty, for a stream of User messages, which are applied as they come."""
+        return await streams.apply_users(messages, self.sync_user, alone_bytes=THREAD_BYTES)
+
+    async def sync_users_chunked_stream(self, messages: AsyncIterator[bytes]) -> bytes:
+        """Empty, for a stream of UsersChunks; nothing is applied before it is complete."""
+        users = await streams.assemble(messages, max_bytes=self._max_body_bytes)
+        return await self._commands.call(Kind.SYNC_CHUNKED, users, budget.within(self._write_seconds))
 
     # Insides
 

@@ -48,7 +48,7 @@ class NodeProcess:
         self._own_dir = Path(tempfile.mkdtemp(prefix="pgn")) if state_dir is None else None
         self.state_dir = state_dir or Path(self._own_dir or "", "state")
         self.host = "127.0.0.1"
-        self.port, self.api_port = people.free_port(), people.free_port()
+        self.port, self.api_port, self.grpc_port = people.free_port(), people.free_port(), people.free_port()
         self.api_key = str(uuid.uuid4())
         self._env = dict(env or {})
         self._process: asyncio.subprocess.Process | None = None
@@ -88,6 +88,7 @@ class NodeProcess:
             "NODE_HOST": self.host,
             "SERVICE_PORT": str(self.port),
             "API_PORT": str(self.api_port),
+            "GRPC_PORT": str(self.grpc_port),
             "STATE_DIR": str(self.state_dir),
             "API_KEY": self.api_key,
         }

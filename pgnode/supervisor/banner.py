@@ -19,7 +19,12 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("API", f"https://{shown_host}:{settings.service_port}  (listening on {settings.node_host}, REST)")
+    rest = settings.gunicorn_ports.get("SERVICE_PORT")
+    if rest is not None:
+        table.add_row("API", f"https://{shown_host}:{rest}  (listening on {settings.node_host}, REST)")
+    if settings.grpc_worker_count:
+        port = settings.grpc_listen[1]
+        table.add_row("gRPC" if rest else "API", f"{shown_host}:{port}  (listening on {settings.node_host}, gRPC, TLS)")
     table.add_row("Maintenance", f"https://{shown_host}:{settings.api_port}  (JSON, with the same key)")
     if who.key_is_new:
         table.add_row("API key", f"{who.api_key}  (made now and shown once; kept in {settings.key_file})")
@@ -33,15 +38,14 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     store = "embedded Valkey" if settings.redis_url is None else "Redis at REDIS_URL"
     table.add_row(
         "Processes",
-        f"supervisor, {store}, Gunicorn with {settings.web_concurrency} REST workers, the core when started",
+        f"supervisor, {store}, Gunicorn with {settings.web_concurrency} REST workers, "
+        f"{settings.grpc_worker_count} gRPC workers, the core when started",
     )
     table.add_row("State", str(settings.state_dir))
+    key = "$API_KEY" if settings.api_key is not None else f"$(cat {settings.key_file})"
+    address = f"{rest}/info" if rest is not None else f"{settings.api_port}/"
     table.add_row(
-        "Try next",
-        f'curl --cacert {settings.cert_file} -H "x-api-key: $(cat {settings.key_file})" '
-        f"https://{shown_host}:{settings.service_port}/info -o info.bin"
-        if settings.api_key is None
-        else f'curl --cacert {settings.cert_file} -H "x-api-key: $API_KEY" https://{shown_host}:{settings.service_port}/info',
+        "Try next", f'curl --cacert {settings.cert_file} -H "x-api-key: {key}" https://{shown_host}:{address}'
     )
     table.add_row("", "or add the node to a panel with this address, port, key and certificate")
     table.add_row("", "or see it work without a panel: pgnode demo. Ctrl-C ends the node")

@@ -49,6 +49,7 @@ class Child:
         ready: Callable[[], Awaitable[None]],
         records: Records,
         quiet: bool = False,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._command = [sys.executable, "-m", "pgnode.pdeath", *command]
@@ -56,6 +57,7 @@ class Child:
         self._ready = ready
         self._records = records
         self._quiet = quiet
+        self._pass_fds = pass_fds
         self._policy = RestartPolicy(max_deaths=10)
         self._process: asyncio.subprocess.Process | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -78,6 +80,7 @@ class Child:
             stderr=asyncio.subprocess.STDOUT,
             env=dict(self._environment),
             start_new_session=True,
+            pass_fds=self._pass_fds,
             limit=1024 * 1024,
         )
         self._records.put(self.name, self._process.pid)
@@ -121,6 +124,16 @@ class Child:
                     break
                 except ChildFailedError as error:
                     log.warning("child did not come up", child=self.name, error=str(error))
+
+    async def wait(self) -> int:
+        """Wait for its end and return the exit code; for who keeps it by other rules than :meth:`keep`."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    @property
+    def last_lines(self) -> list[str]:
+        """The end of its output."""
+        return list(self._tail)
 
     def signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:

@@ -37,6 +37,7 @@ from pgnode.supervisor.core_store import CoreStore
 from pgnode.supervisor.core_update import CoreUpdate
 from pgnode.supervisor.downloads import Downloads
 from pgnode.supervisor.geofiles import GeoFiles
+from pgnode.supervisor.grpc_workers import GrpcWorkers
 from pgnode.supervisor.keeper import Keeper
 from pgnode.supervisor.log_pump import LogPump
 from pgnode.supervisor.logs import set_up_logging
@@ -127,6 +128,7 @@ class Supervisor:
             ready=lambda: web.ready(settings),
             records=self._records,
         )
+        self._grpc = GrpcWorkers(settings, self._records)
         self._stats_wanted = asyncio.Event()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
@@ -153,6 +155,7 @@ class Supervisor:
         settings = self._settings
         await self._records.clear_leftovers()
         await asyncio.to_thread(web.check_ports, settings)
+        self._grpc.reserve_port()
         if self._valkey is not None:
             await self._valkey.start()
         else:
@@ -164,7 +167,7 @@ class Supervisor:
         restored = asyncio.create_task(self.node.restore(stored))
         await self._publish_system(SystemSampler())
         await self._publish({ONLINE: indexed.EMPTY, **self._traffic.blocks()})
-        await self._web.start()
+        await asyncio.gather(self._web.start(), self._grpc.start())
         tasks = [
             self._task("commands", self._commands.read),
             self._task("queries", self._commands.answer_queries),
@@ -175,6 +178,8 @@ class Supervisor:
             self._task("panel", self._watch_panel),
             self._task("gunicorn", self._web.keep),
         ]
+        if self._settings.grpc_worker_count:
+            tasks.append(self._task("gRPC workers", self._grpc.keep))
         if self._valkey is not None:
             tasks.append(self._task("valkey", self._valkey.keep))
         # Changes wait until the state of before is back.
@@ -237,7 +242,7 @@ class Supervisor:
             end_tracker()
 
     async def _end_in_order(self) -> None:
-        await self._web.stop()
+        await asyncio.gather(self._web.stop(), self._grpc.stop())
         await self._maintenance.close()
         await self.node.shut_down()
         with contextlib.suppress(*BUS_ERRORS):
@@ -250,7 +255,8 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         running = self._core.running
-        pids = [self._web.pid, self._valkey.pid if self._valkey is not None else None, running.pid if running else None]
+        children = [child.pid for child in (self._web, self._valkey) if child is not None]
+        pids = [*children, *self._grpc.pids, *([running.pid] if running else [])]
         for pid in pids:
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -14,6 +14,7 @@ from typing import Any as _Any
 from pgnode.pdeath import die_with_parent as _die_with_parent
 from pgnode.settings import load as _load
 from pgnode.worker import asgi_worker as _asgi_worker
+from pgnode.worker import certificate as _certificate
 
 _settings = _load()
 _asgi_worker.HEADER_TIMEOUT_SECONDS = _settings.header_timeout_seconds
@@ -31,8 +32,8 @@ proc_name = "pgnode"
 # The panel's connection pool keeps connections for 15 s: closing earlier would reset its requests.
 keepalive = 75
 backlog = 4096
-#: Seconds without a sign of life after which a worker is killed.
-timeout = 30
+#: Seconds without a sign of life after which a worker is killed; looking and killing take some more.
+timeout = 15
 #: Seconds that requests under way get when a worker ends.
 graceful_timeout = 4
 
@@ -55,9 +56,13 @@ worker_tmp_dir = "/dev/shm" if _Path("/dev/shm").is_dir() else str(_settings.run
 
 def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:
     """TLS 1.2 or later; nothing is negotiated by ALPN, since panels offer only h2 and then speak HTTP/1.1."""
-    context: _ssl.SSLContext = default_factory()
-    context.minimum_version = _ssl.TLSVersion.TLSv1_2
-    return context
+
+    def make() -> _ssl.SSLContext:
+        context: _ssl.SSLContext = default_factory()
+        context.minimum_version = _ssl.TLSVersion.TLSv1_2
+        return context
+
+    return _certificate.live_context(_settings.cert_file, _settings.cert_key_file, make)
 
 
 def post_fork(_server: _Any, _worker: _Any) -> None:

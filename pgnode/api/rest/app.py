@@ -111,7 +111,7 @@ async def _on_node_error(_req: Request, resp: Response, error: NodeError, _param
 
 async def _on_exception(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("request failed", method=req.method, path=req.path, exc_info=error)
-    _answer(resp, InternalError(f"internal error ({type(error).__name__}): the node's log tells more"))
+    _answer(resp, InternalError.of(error))
 
 
 async def _on_http_error(req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:

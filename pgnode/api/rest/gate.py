@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hmac
 import json
 import types
-import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, MutableMapping
 from typing import Any, Protocol
 
+from pgnode.api.keys import WRONG_KEY, KeyCheck
 from pgnode.api.rest.json_face import JSON, JsonForm, prefers_json
 from pgnode.errors import InvalidRequestError, LengthRequiredError, NodeError, TooLargeError, UnauthenticatedError
 
@@ -44,9 +43,6 @@ _JSON = JSON.encode()
 #: reset, and a reset may overtake the answer (RFC 9112, section 9.6).
 LINGER_SECONDS = 1.0
 
-#: The longest text that may be a UUID: ``urn:uuid:`` and braces around the 36 characters.
-_KEY_BYTES_MAX = 64
-
 _NO_BODY: Event = {"type": "http.request", "body": b"", "more_body": False}
 
 
@@ -66,35 +62,6 @@ class Route(Protocol):
 
     @property
     def takes_body(self) -> bool: ...
-
-
-class KeyCheck:
-    """Compares keys with the node's own, by their value as UUIDs and in constant time."""
-
-    def __init__(self, api_key: str) -> None:
-        """``api_key`` is a UUID in any notation. Raises ValueError for anything else."""
-        key = uuid.UUID(api_key)
-        self._canonical = str(key).encode()
-        self._value = key.bytes
-
-    def __call__(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether ``headers`` (names in lower case) hold the key."""
-        sent = headers.get(b"x-api-key")
-        if sent is not None and self._matches(sent):
-            return True
-        scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
-        return scheme.lower() == b"bearer" and self._matches(token)
-
-    def _matches(self, sent: bytes) -> bool:
-        if hmac.compare_digest(sent, self._canonical):
-            return True
-        if len(sent) > _KEY_BYTES_MAX:
-            return False
-        try:
-            value = uuid.UUID(sent.decode("ascii").strip())
-        except ValueError:
-            return False
-        return hmac.compare_digest(value.bytes, self._value)
 
 
 class Gate:
@@ -140,8 +107,7 @@ class Gate:
         coding = headers.get(b"transfer-encoding")
         has_body = coding is not None or (length is not None and length != b"0")
         if not self._key_ok(headers):
-            error = UnauthenticatedError("the API key is missing or wrong: send it as x-api-key or as a Bearer token")
-            await self._refuse(error, has_body, receive, send)
+            await self._refuse(UnauthenticatedError(WRONG_KEY), has_body, receive, send)
             return
         self._called()
         method = self._routes.get((scope["method"], scope["path"]))

@@ -1,0 +1,59 @@
+"""``grpc.health.v1``: serving or not, for balancers and probes that have no key.
+
+Nothing else is told, and nothing of a caller's message is read, so that nobody without a key can make the node hold
+anything: the answer is that of the worker, whatever service is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from pgnode.api.grpc.refusal import Context, refuse
+from pgnode.api.grpc.room import Room
+from pgnode.errors import NodeError
+
+SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+#: Callers that watch at once; they need no key, so they are few.
+WATCHERS_MAX = 64
+
+#: Seconds between two looks at the state for those who watch.
+LOOK_SECONDS = 0.5
+
+_SERVING: bytes = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING).SerializeToString()
+_NOT_SERVING: bytes = health_pb2.HealthCheckResponse(
+    status=health_pb2.HealthCheckResponse.NOT_SERVING
+).SerializeToString()
+
+
+def handlers(serving: Callable[[], bool]) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    """Check and Watch by path; ``serving`` is asked for every answer."""
+    room = Room(WATCHERS_MAX, "health watchers", "the time between calls of Check")
+
+    def state() -> bytes:
+        return _SERVING if serving() else _NOT_SERVING
+
+    async def check(_messages: Any, _context: Context) -> bytes:
+        return state()
+
+    async def watch(_messages: Any, context: Context) -> None:
+        try:
+            with room:
+                told = None
+                while True:
+                    if state() != told:
+                        told = state()
+                        await context.write(told)
+                    await asyncio.sleep(LOOK_SECONDS)
+        except NodeError as error:
+            await refuse(context, error)
+
+    return {
+        f"/{SERVICE}/Check": grpc.stream_unary_rpc_method_handler(check),
+        f"/{SERVICE}/Watch": grpc.stream_stream_rpc_method_handler(watch),
+    }

@@ -1,0 +1,44 @@
+"""Errors over gRPC: the status of the error's class, its text as details, its code in the trailing metadata."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import grpc
+from grpc import aio
+
+from pgnode.errors import NodeError
+
+Context = aio.ServicerContext[Any, Any]
+
+#: Trailing metadata that holds the ERROR_CODE.
+CODE_KEY = "error-code"
+
+#: Bytes of a text that are sent at most. They travel in a header, where three may become of one, and callers take
+#: 8 KiB of headers in all (gRPC's ``max_metadata_size``).
+DETAILS_BYTES_MAX = 1500
+
+
+def details(text: str) -> str:
+    """``text`` as it is sent: shortened where it is long, the cause being in front."""
+    data = text.encode(errors="replace")
+    if len(data) <= DETAILS_BYTES_MAX:
+        return data.decode()
+    return data[:DETAILS_BYTES_MAX].decode(errors="ignore") + "…"
+
+
+async def refuse(context: Context, error: NodeError) -> NoReturn:
+    """End the call with ``error``."""
+    # A plain tuple: aio's server takes no Metadata here, whatever its stubs say.
+    trailing: Any = ((CODE_KEY, error.code),)
+    await context.abort(grpc.StatusCode[error.grpc_status], details(error.text), trailing)
+    raise AssertionError("abort raises")
+
+
+def refusing(error: NodeError) -> grpc.RpcMethodHandler[Any, Any]:
+    """A handler that ends every call with ``error`` without reading anything of it."""
+
+    async def answer(_messages: Any, context: Context) -> None:
+        await refuse(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(answer)

@@ -1,0 +1,42 @@
+"""The API key as callers send it: ``x-api-key`` or a Bearer token, over REST in headers, over gRPC in metadata."""
+
+from __future__ import annotations
+
+import hmac
+import uuid
+from collections.abc import Mapping
+
+#: What a caller without the key is told.
+WRONG_KEY = "the API key is missing or wrong: send it as x-api-key or as a Bearer token"
+
+#: The longest text that may be a UUID: ``urn:uuid:`` and braces around the 36 characters.
+_KEY_BYTES_MAX = 64
+
+
+class KeyCheck:
+    """Compares keys with the node's own, by their value as UUIDs and in constant time."""
+
+    def __init__(self, api_key: str) -> None:
+        """``api_key`` is a UUID in any notation. Raises ValueError for anything else."""
+        key = uuid.UUID(api_key)
+        self._canonical = str(key).encode()
+        self._value = key.bytes
+
+    def __call__(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether ``headers`` (names in lower case) hold the key."""
+        sent = headers.get(b"x-api-key")
+        if sent is not None and self._matches(sent):
+            return True
+        scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
+        return scheme.lower() == b"bearer" and self._matches(token)
+
+    def _matches(self, sent: bytes) -> bool:
+        if hmac.compare_digest(sent, self._canonical):
+            return True
+        if len(sent) > _KEY_BYTES_MAX:
+            return False
+        try:
+            value = uuid.UUID(sent.decode("ascii").strip())
+        except ValueError:
+            return False
+        return hmac.compare_digest(value.bytes, self._value)

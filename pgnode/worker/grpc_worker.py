@@ -1,0 +1,168 @@
+"""One gRPC worker: ``python -m pgnode.worker.grpc_worker [LINK]``, LINK being the file number of its line to the supervisor.
+
+It is a process of its own and never forked, since objects of the gRPC library do not survive a fork; several share the
+port by SO_REUSEPORT. SIGTERM ends it: it goes on taking calls until its replacement has the port, then those under way
+are given :data:`GRACE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+
+import grpc
+import structlog
+import uvloop
+from grpc import aio
+
+from pgnode.api.grpc import health, reflection
+from pgnode.api.grpc.face import SERVICE, Face
+from pgnode.bus.lifeline import REPLACEMENT_SECONDS, Lifeline
+from pgnode.settings import Settings, load, read_api_key
+from pgnode.worker.certificate import CertificateFiles
+from pgnode.worker.common import Worker, set_up_logging
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that calls under way get when the worker ends.
+GRACE_SECONDS = 4.0
+
+#: Room for what is always answered: probes of the panel, health, refusals.
+RESERVED_CALLS = 1000
+
+#: Milliseconds after which a connection without a call is closed, politely: the next call opens another. The panel's
+#: probe comes every ten seconds, so its connection is never without one for so long.
+IDLE_MS = 300_000
+
+#: Milliseconds between the pings by which callers that have gone without a word are found, and that an answer may take.
+PING_MS, PING_ANSWER_MS = 60_000, 20_000
+
+#: Milliseconds between pings of a caller that keeps an idle channel warm; more frequent ones count as an attack.
+CALLERS_PING_MS = 5_000
+
+
+def server_options(settings: Settings) -> list[tuple[str, int]]:
+    """The channel arguments (grpc_types.h of the gRPC library tells of each)."""
+    all_calls = _all_calls(settings)
+    return [
+        ("grpc.so_reuseport", 1),
+        # Told before the message is taken: its length comes first.
+        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_concurrent_streams", all_calls),
+        ("grpc.server_handshake_timeout_ms", int(settings.header_timeout_seconds * 1000)),
+        ("grpc.max_connection_idle_ms", IDLE_MS),
+        ("grpc.keepalive_time_ms", PING_MS),
+        ("grpc.keepalive_timeout_ms", PING_ANSWER_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", CALLERS_PING_MS),
+    ]
+
+
+def _all_calls(settings: Settings) -> int:
+    return settings.grpc_max_calls + settings.grpc_max_streams + RESERVED_CALLS
+
+
+def credentials(settings: Settings) -> grpc.ServerCredentials:
+    """The node's certificate; looked at again with every handshake."""
+    files = CertificateFiles(settings.cert_file, settings.cert_key_file)
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        certificate, key = files.read()
+        return grpc.ssl_server_certificate_configuration([(key, certificate)])
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        return configuration() if files.changed() else None
+
+    # None means "as before", which the stubs do not know.
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        renewed,  # type: ignore[arg-type]
+        require_client_authentication=False,
+    )
+
+
+def address(settings: Settings) -> str:
+    host = f"[{settings.node_host}]" if ":" in settings.node_host else settings.node_host
+    return f"{host}:{settings.grpc_listen[1]}"
+
+
+def make_face(worker: Worker, settings: Settings) -> Face:
+    """The face with health, and with reflection where it is wanted."""
+    reflected = (
+        reflection.handlers((SERVICE, health.SERVICE, *reflection.SERVICES)) if settings.grpc_reflection else None
+    )
+    return Face(
+        worker.service,
+        api_key=read_api_key(settings),
+        body_timeout_seconds=settings.body_timeout_seconds,
+        max_calls=settings.grpc_max_calls,
+        max_streams=settings.grpc_max_streams,
+        open_handlers=health.handlers(lambda: worker.serving),
+        more_handlers=reflected,
+    )
+
+
+async def serve(settings: Settings, link_number: int | None) -> None:
+    """Serve until told to end. Raises RuntimeError when the port cannot be had."""
+    told_to_end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_end.set)
+    link = Lifeline(link_number)
+    worker = Worker(settings)
+    await worker.start()
+    face = make_face(worker, settings)
+    server = aio.server(options=server_options(settings), maximum_concurrent_rpcs=_all_calls(settings))
+    server.add_generic_rpc_handlers((face,))
+    server.add_secure_port(address(settings), credentials(settings))
+    await server.start()
+    # What is loaded by now stays, see the REST worker.
+    gc.collect()
+    gc.freeze()
+    link.start()
+    try:
+        await _first(told_to_end, link.let_go)
+        if not link.let_go.is_set():
+            link.leave()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REPLACEMENT_SECONDS):
+                    await link.let_go.wait()
+        face.end_viewers()
+        await server.stop(GRACE_SECONDS)
+    finally:
+        link.close()
+        await worker.close()
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait for any of them."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+def allow_many_files() -> None:
+    """As many open files as this process may have: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> None:
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    set_up_logging()
+    allow_many_files()
+    uvloop.run(serve(load(), int(sys.argv[1]) if len(sys.argv) > 1 else None))
+
+
+if __name__ == "__main__":
+    main()
