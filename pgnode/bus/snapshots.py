@@ -74,7 +74,8 @@ class NodeStatus:
     keep_alive_seconds: int = 0
     #: The panel has been silent for longer than that.
     degraded: bool = False
-    #: How often each way was taken at a start (pgnode.xray.base_change.Way), since the supervisor began.
+    #: How often each way was taken at a start ("same core", "parts", "new core"; "parts, failed" became a new core),
+    #: since the supervisor began.
     starts: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:

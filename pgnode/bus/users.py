@@ -51,20 +51,23 @@ class StoredUsers:
     #: How many of them the core has, if there is one.
     applied_count: int
     failed: dict[str, Failure]
+    #: The config of the last start as it came, JSON; "" before the first.
+    config: str
 
 
 async def read_users(redis: Redis, keys: Keys) -> StoredUsers:
     """All of it, read in one transaction. Raises BUS_ERRORS."""
     pipe = redis.pipeline(transaction=True)
     pipe.hget(keys.snapshot(STATE), "body")
-    pipe.hget(keys.backend, "applied")
+    pipe.hmget(keys.backend, ["applied", "config"])
     pipe.hgetall(keys.users)
     pipe.hgetall(keys.failed)
-    state, applied, desired, failed = await pipe.execute()
+    state, (applied, backend), desired, failed = await pipe.execute()
     status = NodeStatus.decode(state) if state is not None else None
     return StoredUsers(
         status=status,
         applied_count=int(applied or 0) if status is not None and status.state in ("running", "lingering") else 0,
         desired={key.decode(): pb.User.FromString(raw) for key, raw in desired.items()},
+        config=pb.Backend.FromString(backend or b"").config,
         failed={key.decode(): Failure.decode(text) for key, text in failed.items()},
     )

@@ -142,9 +142,13 @@ class CoreControl:
         users.core_has_all()
         return running
 
-    async def follow(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> None:
-        """The running core was brought to this config, or has it already: what else goes by it follows."""
+    def follow_logs(self, base: BaseConfig) -> None:
+        """The files that a config's log part names are written by the node, so they may change while the core runs."""
         self._pump.write_files(base.access_log_path, base.error_log_path)
+
+    async def follow(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> None:
+        """The running core was brought to this config: what else goes by it follows."""
+        self.follow_logs(base)
         if self._settings.generated_config_path is not None:
             await self._write_copy(await self._render(base, users, inbounds))
 

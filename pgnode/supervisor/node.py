@@ -174,10 +174,13 @@ class Node:
         """The panel has not called for as long as it said it would, or it is back."""
         self._panel_away = away
         if away and self._settings.keep_alive_action == "stop":
-            log.warning("stopping: the panel is away, and KEEP_ALIVE_ACTION says so")
+            silent_about = self.life.backend
             async with self.turn:
-                await self.life.stop()
-                await self._keeper.commit(())
+                # A start while this waited was a call.
+                if self.life.backend is silent_about:
+                    log.warning("stopping: the panel is away, and KEEP_ALIVE_ACTION says so")
+                    await self.life.stop()
+                    await self._keeper.commit(())
         await self._publish_state()
 
     async def _settled(self) -> None:

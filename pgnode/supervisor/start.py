@@ -128,7 +128,10 @@ class Starts:
             return refusals
         life.core_backend = new
         life.shall_run(new)
-        await life.core.follow(self._routing.table.effective(new.base), self._users.table, new.inbounds)
+        if prepared is None:
+            life.core.follow_logs(new.base)
+        else:
+            await life.core.follow(new.base, self._users.table, new.inbounds)
         await self._users.try_failed_again(new.inbounds)
         if not lingered:
             if error is not None:

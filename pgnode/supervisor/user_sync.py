@@ -95,7 +95,12 @@ class UserSync:
         self._stored_count = count
         self._store.put_applied_count(pipe, count)
         self._store.put_users(pipe, {key: self.table.get(key) for key in unstored})
-        return lambda: self.table.unstored.update(unstored)
+
+        def undo() -> None:
+            self.table.unstored.update(unstored)
+            self._stored_count = -1
+
+        return undo
 
     def stage_all(self, pipe: Pipeline) -> Undo | None:
         self.table.unstored = set()

@@ -14,6 +14,7 @@ from pgnode.demo import people
 from pgnode.demo.panel import PanelError
 from pgnode.supervisor.parts import CHANGING
 from pgnode.xray.api import CoreApi
+from pgnode.xray.proto import core_pb2, proxyman_pb2
 from tests.faults.checker import in_core, in_store
 from tests.faults.conftest import ALTERED, SWAPPED, TAGS, Stage
 from tests.support.polling import eventually
@@ -108,6 +109,43 @@ async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -
     assert started.result(), stage.record.unexpected
     await stage.check()
     assert any("the core could not be changed, starting a new one" in line for line in stage.node.output)
+
+
+async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: Stage) -> None:
+    """The core that is neither the old config nor the new one is not taken over."""
+    await stage.begin(people.crowd(2_000, TAGS))
+    other = copy.deepcopy(stage.config)
+    for item in other["inbounds"]:
+        item["port"] = people.free_port()
+    core, record = core_pid(stage.node), stage.node.run_dir / "core.json"
+
+    async def changing(api: CoreApi) -> bool:
+        await api.sys_stats(5)
+        return bool(json.loads(record.read_bytes())["config_hash"] == CHANGING)
+
+    async with asyncio.TaskGroup() as group:
+        started = group.create_task(stage.record.start(other, people.crowd(1_500, TAGS)))
+        group.create_task(killed_when(stage, stage.node.pid, changing))
+    assert not started.result()
+    await stage.node.wait()
+    await stage.node.start()
+    await stage.check()
+    assert core_pid(stage.node) not in (0, core)
+    # What the core listens on is what is stored, whichever of the two that is.
+    stored = json.loads((await in_store(stage.node)).config)
+    async with CoreApi(stage.node.run_dir / "core.sock") as api:
+        listed = {item.tag: ports_of(item) for item in await api.list_inbounds(10)}
+    assert listed == {item["tag"]: item["port"] for item in stored["inbounds"]}
+    stage.config = other
+    assert await stage.record.start(other, people.crowd(1_500, TAGS))
+    await stage.check()
+
+
+def ports_of(inbound: core_pb2.InboundHandlerConfig) -> int:
+    """The one port that an inbound listens on."""
+    receiver = proxyman_pb2.ReceiverConfig.FromString(inbound.receiver_settings.value)
+    (only,) = receiver.port_list.range
+    return only.From
 
 
 @contextlib.asynccontextmanager
