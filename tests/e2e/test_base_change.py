@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -25,6 +26,7 @@ from pgnode.xray.config import parse_config, render
 from pgnode.xray.core import EmbeddedCore
 from pgnode.xray.routing_api import RoutingApi
 from tests.e2e.conftest import FAST
+from tests.e2e.test_samples import sample
 from tests.support.core_lists import inbound_users
 from tests.support.node_state import node_status
 from tests.support.polling import eventually
@@ -239,3 +241,30 @@ async def test_a_new_supervisor_takes_over_what_really_runs(stage: Stage) -> Non
     transfer.check()
     assert core_pid(stage.node) == core
     await stage.assert_runs(changed)
+
+
+def listening(pid: int) -> set[tuple[str, Any]]:
+    """(kind, address) of the sockets that a process offers on the network."""
+    offered = psutil.Process(pid).net_connections("inet")
+    return {(item.type.name, item.laddr) for item in offered if item.status in ("LISTEN", "NONE")}
+
+
+async def test_every_kind_of_inbound_changes_and_listens_again(stage: Stage, tmp_path: Path) -> None:
+    """Some transports do not tell that they could not listen, so their sockets are looked at."""
+    config = sample("wide", tmp_path)
+    users = people.crowd(50, people.tags(config))
+    await stage.panel.stop()
+    await stage.panel.start(config, users)
+    core = core_pid(stage.node)
+    before = listening(core)
+    for item in config["inbounds"]:
+        sniffing = item.setdefault("sniffing", {"enabled": True, "destOverride": ["http"]})
+        sniffing["routeOnly"] = not sniffing.get("routeOnly", False)
+    await stage.panel.start(config, users)
+    assert core_pid(stage.node) == core
+    assert before
+    assert listening(core) == before
+    for item in config["inbounds"]:
+        if item["tag"] != "API_INBOUND":
+            emails = set(await inbound_users(stage.node.run_dir / "core.sock", item["tag"]))
+            assert {user.email for user in users} <= emails, item["tag"]
