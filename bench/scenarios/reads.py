@@ -43,7 +43,7 @@ async def reads(bench: Bench) -> AsyncGenerator[Row, None]:
         f"GET /stats, all of {USERS:,} users": ("/stats", pb.StatRequest(type=pb.UsersStat)),
     }
     async with node(bench) as beside:
-        await _fill(bench, beside, users)
+        await fill_books(bench, beside, users)
         async with beside.panel() as panel:
             heads = {what: request_bytes(panel, path, message) for what, (path, message) in calls.items()}
             answers = {what: await _answer(panel, path, message) for what, (path, message) in calls.items()}
@@ -87,7 +87,7 @@ async def _answer(panel: PanelClient, path: str, message: pb.StatRequest | None)
     return response.body
 
 
-async def _fill(bench: Bench, beside: NodeProcess, users: list[pb.User]) -> None:
+async def fill_books(bench: Bench, beside: NodeProcess, users: list[pb.User]) -> None:
     """Start the node with the users, fill its books, run it again and wait until it serves them."""
     bench.say(f"starting a node with {USERS:,} users and filling its books")
     async with beside.panel() as panel:

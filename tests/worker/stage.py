@@ -155,11 +155,12 @@ class Stage:
         # pytest's own folders have paths too long for unix sockets.
         self.folder = Path(tempfile.mkdtemp(prefix="pgn"))
         self.api_key = str(uuid.uuid4())
-        self.port, self.api_port = free_port(), free_port()
+        self.port, self.api_port, self.grpc_port = free_port(), free_port(), free_port()
         self._overrides = {
             "NODE_HOST": "127.0.0.1",
             "SERVICE_PORT": str(self.port),
             "API_PORT": str(self.api_port),
+            "GRPC_PORT": str(self.grpc_port),
             "STATE_DIR": str(self.folder / "state"),
             "API_KEY": self.api_key,
             "WEB_CONCURRENCY": str(workers),
@@ -279,9 +280,13 @@ class Stage:
         async with self.panel(timeout_seconds=3) as panel:
             return bool((await panel.info()).node_version)
 
-    async def _start_gunicorn(self) -> None:
+    @property
+    def environment(self) -> dict[str, str]:
+        """What workers are started with."""
         names = {name.upper() for name in Settings.model_fields}
-        kept = {name: value for name, value in os.environ.items() if name.upper() not in names}
+        return {name: value for name, value in os.environ.items() if name.upper() not in names} | self._overrides
+
+    async def _start_gunicorn(self) -> None:
         with self._output.open("wb") as output:
             self._gunicorn = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -293,7 +298,7 @@ class Stage:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**kept, **self._overrides},
+                env=self.environment,
                 cwd=self.folder,
                 start_new_session=True,
             )

@@ -1,0 +1,198 @@
+"""gRPC workers of a real node: watched, replaced, and ended with it; ports and protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+from grpc import StatusCode, aio
+
+from pgnode.demo import people
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import PanelClient
+from pgnode.wire import service_pb2 as pb
+from tests.e2e.conftest import FAST
+from tests.support.grpc_node import GrpcNode
+from tests.support.polling import eventually
+from tests.support.processes import is_running, kill, listens, of_state_dir, tree, worker_pids
+
+#: What is promised for a worker that hangs.
+HUNG_SECONDS = 30.0
+WORKERS = 2
+
+
+def grpc_pids(node: NodeProcess) -> list[int]:
+    """The gRPC workers that run."""
+    found = []
+    for process in tree(node.pid):
+        try:
+            if "pgnode.worker.grpc_worker" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return sorted(found)
+
+
+def caller(node: NodeProcess, port: int | None = None) -> GrpcNode:
+    return GrpcNode(f"{node.host}:{port or node.grpc_port}", node.api_key, node.ca_file.read_bytes())
+
+
+async def answers(node: NodeProcess, times: int = 1) -> bool:
+    """Whether calls on that many new connections are answered."""
+    for _ in range(times):
+        async with caller(node) as one:
+            await one.call("GetBaseInfo", timeout_seconds=5)
+    return True
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def node() -> AsyncIterator[NodeProcess]:
+    async with NodeProcess(env=FAST | {"GRPC_WORKERS": str(WORKERS)}) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def whole(node: NodeProcess) -> NodeProcess:
+    """The module's node with all its workers."""
+    await eventually(lambda: len(grpc_pids(node)) == WORKERS, "all workers run", 30)
+    await eventually(lambda: answers(node, 4), "they answer", 20, errors=(aio.AioRpcError,))
+    return node
+
+
+async def test_both_faces_are_one_node(whole: NodeProcess) -> None:
+    config = people.config([people.inbound("VLESS", "vless")])
+    users = people.crowd(20, ["VLESS"])
+    async with caller(whole) as grpc_panel, whole.panel() as rest_panel:
+        start = pb.Backend(config=json.dumps(config), users=users[:10])
+        assert (await grpc_panel.call("Start", start, timeout_seconds=40)).started
+        assert (await rest_panel.info()).started
+        await grpc_panel.stream("SyncUser", users[10:])
+        bad = pb.User(email="bad", inbounds=["VLESS"], proxies=pb.Proxy(vless=pb.Vless(id="no UUID")))
+        with pytest.raises(aio.AioRpcError) as caught:
+            await grpc_panel.stream("SyncUser", [users[10], bad, users[11]])
+        assert caught.value.code() is StatusCode.INTERNAL
+        assert (caught.value.details() or "").startswith("failed to update users: bad: ")
+        chunks = [pb.UsersChunk(users=[users[0], bad], index=0), pb.UsersChunk(users=[users[1]], index=1, last=True)]
+        with pytest.raises(aio.AioRpcError) as caught:
+            await grpc_panel.stream("SyncUsersChunked", chunks)
+        assert caught.value.code() is StatusCode.INTERNAL
+        assert (caught.value.details() or "").startswith("failed to update users: bad: ")
+        await grpc_panel.call("Stop")
+        with pytest.raises(aio.AioRpcError) as caught:
+            await grpc_panel.call("GetBackendStats")
+        assert (caught.value.code(), caught.value.details()) == (StatusCode.UNAVAILABLE, "backend not initialized")
+
+
+async def test_a_worker_that_dies_is_brought_back_at_once(whole: NodeProcess) -> None:
+    before = grpc_pids(whole)
+    begun = time.monotonic()
+    kill(before[0])
+    await eventually(lambda: len(set(grpc_pids(whole)) - {before[0]}) == WORKERS, "another one", 20)
+    await eventually(lambda: answers(whole, 4), "calls are answered", 20, errors=(aio.AioRpcError,))
+    assert time.monotonic() - begun < HUNG_SECONDS
+    assert before[1] in grpc_pids(whole)
+
+
+async def test_workers_that_hang_are_replaced_on_both_faces(whole: NodeProcess) -> None:
+    hung = [grpc_pids(whole)[0], worker_pids(whole)[0]]
+    begun = time.monotonic()
+    for pid in hung:
+        os.kill(pid, signal.SIGSTOP)
+    await eventually(lambda: not is_running(hung[0]), "the gRPC worker is ended", HUNG_SECONDS)
+    await eventually(lambda: not is_running(hung[1]), "the REST worker is ended", HUNG_SECONDS)
+    await eventually(
+        lambda: len(grpc_pids(whole)) == WORKERS and len(worker_pids(whole)) == 2, "others are there", HUNG_SECONDS
+    )
+    await eventually(lambda: answers(whole, 4), "calls are answered", HUNG_SECONDS, errors=(aio.AioRpcError,))
+    assert time.monotonic() - begun < HUNG_SECONDS
+    async with whole.panel() as panel:
+        await panel.info()
+
+
+async def test_a_worker_told_to_end_is_replaced_before_it_goes(whole: NodeProcess) -> None:
+    before = grpc_pids(whole)
+    failed: list[aio.AioRpcError] = []
+    ended = asyncio.Event()
+
+    async def calls() -> int:
+        done = 0
+        while not ended.is_set():
+            try:
+                await answers(whole)
+                done += 1
+            except aio.AioRpcError as error:
+                failed.append(error)
+        return done
+
+    calling = asyncio.create_task(calls())
+    for pid in before:
+        os.kill(pid, signal.SIGTERM)
+    await eventually(lambda: not set(before) & set(grpc_pids(whole)), "the old ones have gone", 30)
+    ended.set()
+    assert await calling > 0
+    # A connection that was made and not yet accepted goes with its socket: a few callers repeat their call.
+    assert len(failed) <= 2, [error.details() for error in failed]
+    assert len(grpc_pids(whole)) == WORKERS
+
+
+async def test_a_second_node_does_not_share_the_port(whole: NodeProcess, short_dir: Path) -> None:
+    second = NodeProcess(env=FAST | {"GRPC_PORT": str(whole.grpc_port)}, state_dir=short_dir / "state")
+    await second.spawn()
+    try:
+        assert await second.wait(20) == 4
+    finally:
+        await second.stop()
+    assert f"port {whole.grpc_port} on" in second.output_text
+    assert "set GRPC_PORT" in second.output_text
+    assert "Traceback" not in second.output_text
+    assert await answers(whole)
+
+
+async def test_workers_end_with_a_killed_supervisor(short_dir: Path) -> None:
+    other = NodeProcess(env=FAST, state_dir=short_dir / "state")
+    await other.start()
+    pids = grpc_pids(other)
+    assert len(pids) == 1
+    kill(other.pid)
+    await other.wait()
+    await eventually(lambda: not any(is_running(pid) for pid in pids), "its workers end", 10)
+    assert not listens(other.grpc_port)
+    await other.start()
+    assert await answers(other)
+    assert await other.stop() == 0
+    assert of_state_dir(other.state_dir) == []
+    assert not listens(other.grpc_port)
+
+
+async def test_grpc_alone_is_served_on_the_service_port(short_dir: Path) -> None:
+    other = NodeProcess(env=FAST | {"SERVICE_PROTOCOL": "grpc"}, state_dir=short_dir / "state")
+    await other.spawn()
+    try:
+        await eventually(lambda: "Try next" in other.output_text, "it is up", 40)
+        async with caller(other, other.port) as one:
+            assert (await one.call("GetBaseInfo")).node_version
+        assert not listens(other.grpc_port)
+        desk = PanelClient(other.host, other.api_port, ca_file=other.ca_file, api_key=other.api_key)
+        async with desk:
+            assert (await desk.request("GET", "/")).status == 200
+    finally:
+        assert await other.stop() == 0
+
+
+async def test_rest_alone_needs_no_grpc(short_dir: Path) -> None:
+    with socket.socket() as taken:
+        other = NodeProcess(env=FAST | {"SERVICE_PROTOCOL": "rest"}, state_dir=short_dir / "state")
+        taken.bind(("127.0.0.1", other.grpc_port))
+        taken.listen()
+        await other.start()
+        assert grpc_pids(other) == []
+        assert await other.stop() == 0
