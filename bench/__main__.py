@@ -26,7 +26,7 @@ from bench.report import Row, table
 from pgnode import __version__
 
 #: All scenarios together end within this time; one that is cut off by it counts as not measured.
-TOTAL_TIMEOUT_SECONDS = 340.0
+TOTAL_TIMEOUT_SECONDS = 420.0
 
 
 @click.command(help="Measure the node beside what it is held against. Without names, all scenarios are run.")
