@@ -1,6 +1,7 @@
 """Ending with the parent: the kernel sends a process a signal when its parent has gone, also after ``kill -9``.
 
-``python -m pgnode.pdeath COMMAND…`` sets that up for a program that cannot do it itself, and becomes the program.
+``python -m pgnode.pdeath PARENT COMMAND…`` sets that up for a program that cannot do it itself, and becomes the program, unless
+the process PARENT has gone by then; :func:`command` makes such a command line.
 Linux only (prctl(2), PR_SET_PDEATHSIG). The setting is the process's own: a child made by fork does not inherit it.
 """
 
@@ -10,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
 
@@ -27,6 +29,11 @@ def die_with_parent(number: signal.Signals = signal.SIGKILL, parent: int | None 
         os.kill(os.getpid(), number)
 
 
+def command(program: Sequence[str]) -> list[str]:
+    """The command line that runs ``program`` as a child of this process, and not a moment longer than this process."""
+    return [sys.executable, "-m", "pgnode.pdeath", str(os.getpid()), *program]
+
+
 if __name__ == "__main__":
-    die_with_parent()
-    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - the supervisor's own command line
+    die_with_parent(parent=int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - the supervisor's own command line

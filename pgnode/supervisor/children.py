@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import structlog
 
+from pgnode import pdeath
 from pgnode.bus.tasks import end_tasks
 from pgnode.errors import ChildFailedError
 from pgnode.supervisor.restart import GiveUp, RestartPolicy
@@ -52,7 +53,7 @@ class Child:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
-        self._command = [sys.executable, "-m", "pgnode.pdeath", *command]
+        self._command = pdeath.command(command)
         self._environment = environment
         self._ready = ready
         self._records = records

@@ -13,12 +13,12 @@ import ipaddress
 import json
 import secrets
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pgnode import pdeath
 from pgnode.errors import StartFailedError
 from pgnode.xray.api import CoreApi, CoreApiError
 from pgnode.xray.base_change import Parts
@@ -144,10 +144,7 @@ async def _running(core: Core, config_json: str, socket_path: Path, deadline_sec
     command, environment = core.short_lived()
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "pgnode.pdeath",
-            *command,
+            *pdeath.command(command),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
