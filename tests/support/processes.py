@@ -53,6 +53,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process has stopped: some go on for a moment after SIGSTOP was sent."""
+    states = [task.read_bytes().rpartition(b")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return bool(states) and all(state in (b"T", b"t") for state in states)
+
+
 def valkey_pid(node: NodeProcess) -> int:
     """The embedded store; 0 when it is not there."""
     return next((p.pid for p in tree(node.pid) if "valkey-server" in _command(p)), 0)

@@ -40,6 +40,7 @@ from pgnode.xray.proto import (
     vmess_pb2,
 )
 from tests.support.polling import eventually
+from tests.support.processes import is_stopped
 from tests.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
 
 WIDE = json.loads((Path(__file__).parents[1] / "samples" / "wide.json").read_text())
@@ -489,6 +490,7 @@ async def test_a_core_that_dies_and_one_that_hangs(run_dir: Path, start_core: St
     running = await start_core(EmbeddedCore(), _config(run_dir, _inbound(PROTOCOLS["vless"], free_port())), run_dir)
     await api.wait_ready(DEADLINE_SECONDS)
     running.send_signal(signal.SIGSTOP)
+    await eventually(lambda: is_stopped(running.pid), "the core has stopped")
     assert await _kind(api.sys_stats(0.2)) is ErrorKind.DEADLINE
     running.send_signal(signal.SIGKILL)
     assert await _kind(api.sys_stats(5.0)) is ErrorKind.UNAVAILABLE

@@ -9,7 +9,6 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pgnode.demo import people
@@ -20,6 +19,7 @@ from pgnode.xray.core import EmbeddedCore
 from pgnode.xray.fastlane import NOT_ANSWERED, NOT_BEGUN, FastLane
 from pgnode.xray.http2 import Failure
 from tests.support.polling import eventually
+from tests.support.processes import is_stopped
 from tests.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
 from tests.xray.http2_peer import Peer
 
@@ -118,11 +118,7 @@ async def test_a_core_that_hangs(run_dir: Path, start_core: StartCore, lane: Fas
     running = await start_core(EmbeddedCore(), _config(run_dir), run_dir)
     assert await _run(lane, [_add("first@x")]) == [None]
     running.send_signal(signal.SIGSTOP)
-
-    async def stopped() -> bool:
-        return psutil.Process(running.pid).status() == psutil.STATUS_STOPPED
-
-    await eventually(stopped, "a stopped core")
+    await eventually(lambda: is_stopped(running.pid), "the core has stopped")
     results = await _run(lane, [_add(f"u{number}@x") for number in range(1000)], 0.3)
     assert set(results) == {NOT_ANSWERED, NOT_BEGUN}
     # Another connection is tried: the socket takes it, but nobody answers.
