@@ -6,14 +6,16 @@ Every loop here has deadlines and survives every failure: a core that hangs, a R
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import psutil
 import structlog
 
 from pgnode.bus import indexed
+from pgnode.supervisor.cgroup import Limits, read_limits
 from pgnode.supervisor.ledger import Ledger
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.stats import parse_counter
@@ -27,10 +29,15 @@ KINDS = ("user", "inbound", "outbound")
 
 
 class SystemSampler:
-    """Load of the machine; speeds and CPU are differences since the last sample."""
+    """Load of the machine; speeds and CPU are differences since the last sample.
 
-    def __init__(self) -> None:
+    In a container the limits of its control group are the machine's memory and processors.
+    """
+
+    def __init__(self, limits: Callable[[], Limits] = read_limits) -> None:
+        self._limits = limits
         psutil.cpu_percent(None)
+        self._cpu_seconds = limits().cpu_seconds
         self._at = time.monotonic()
         self._received, self._sent = self._network()
         self._cores = psutil.cpu_count() or 1
@@ -50,12 +57,25 @@ class SystemSampler:
         now = time.monotonic()
         elapsed = max(1e-3, now - self._at)
         received, sent = self._network()
+        limits = self._limits()
         memory = psutil.virtual_memory()
+        mem_total, mem_used = memory.total, memory.total - memory.available
+        if limits.memory_bytes is not None and limits.memory_bytes < mem_total:
+            mem_total = limits.memory_bytes
+            mem_used = limits.memory_used_bytes if limits.memory_used_bytes is not None else min(mem_used, mem_total)
+        cpu_cores, cpu_usage = self._cores, psutil.cpu_percent(None)
+        if limits.cpus is not None and limits.cpus < self._cores:
+            # A share of a processor counts as one.
+            cpu_cores = math.ceil(limits.cpus)
+            if limits.cpu_seconds is not None and self._cpu_seconds is not None:
+                share = (limits.cpu_seconds - self._cpu_seconds) / elapsed / limits.cpus
+                cpu_usage = round(min(100.0, max(0.0, 100 * share)), 1)
+        self._cpu_seconds = limits.cpu_seconds
         answer = pb.SystemStatsResponse(
-            mem_total=memory.total,
-            mem_used=memory.total - memory.available,
-            cpu_cores=self._cores,
-            cpu_usage=psutil.cpu_percent(None),
+            mem_total=mem_total,
+            mem_used=mem_used,
+            cpu_cores=cpu_cores,
+            cpu_usage=cpu_usage,
             # An interface that went away takes its counters with it: no negative speeds.
             incoming_bandwidth_speed=max(0, int((received - self._received) / elapsed)),
             outgoing_bandwidth_speed=max(0, int((sent - self._sent) / elapsed)),
