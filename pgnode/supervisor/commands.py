@@ -17,10 +17,13 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
 from pgnode.bus.tasks import end_tasks
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
-from pgnode.supervisor.keeper import Keeper
+from pgnode.supervisor.keeper import Keeper, Staged
 from pgnode.supervisor.looks import Looks
 
 log = structlog.get_logger(__name__)
+
+#: Changes that are applied in steps, where they are not small.
+LONG_KINDS = frozenset({Kind.SYNC_USERS, Kind.SYNC_CHUNKED})
 
 #: Pause before Redis is tried again.
 BUS_PAUSE_SECONDS = 0.1
@@ -33,6 +36,9 @@ NOT_BEGUN = "the call waited too long and was not begun"
 
 #: Does one command and returns the reply's body, or raises a NodeError.
 Handler = Callable[[Command], Awaitable[bytes]]
+
+#: One step of a long change; its answer, when it came to its end.
+Step = Callable[[], Awaitable[Reply | None]]
 
 Answers = list[tuple[Command, Reply]]
 
@@ -54,6 +60,11 @@ class Commands:
         #: Commands that look at the running core (:data:`LOOK_KINDS`).
         self.looks: dict[Kind, Handler] = {}
         self._looks = Looks(lambda command: self._one(command, self.looks), self._send)
+        #: Takes in a long change (:data:`LONG_KINDS`), and returns its answer, or what does the next step of it.
+        self.begin: Callable[[Command], Awaitable[Reply | Step]] | None = None
+        self._long: tuple[Command, Step] | None = None
+        #: The transaction that is under way.
+        self._storing: asyncio.Task[bool] | None = None
         #: Does a group of user changes (every kind that has no entry above); every caller gets its own answer.
         self.sync: Callable[[Sequence[Command]], Awaitable[Answers]] | None = None
         #: Takes commands of :data:`MAINTENANCE_KINDS`, and answers them itself.
@@ -105,34 +116,78 @@ class Commands:
         """Do what changes something, in the order in which it came, in groups.
 
         While one group is being stored the next one is already applied to the core. It is stored only after that one, and if
-        that one could not be stored, everything behind it is taken again as well, in order.
+        that one could not be stored, everything behind it is taken again as well, in order. A long change is taken in in its
+        turn and then applied in steps; small changes come between them, everything else waits for its end.
         """
-        storing: asyncio.Task[bool] | None = None
         try:
             while True:
-                group = await _all_waiting(self._writes)
-                for batch in batches(group):
-                    if storing is not None and batch[0].kind not in GATHERED_KINDS:
-                        await asyncio.wait([storing])
-                    if storing is not None and storing.done() and not storing.result():
-                        storing = None
-                        self._take_again(group)
-                        break
-                    async with self._turn:
-                        staged = self._keeper.stage(await self._do(batch))
-                    if storing is not None and not await storing:
-                        storing = None
-                        self._keeper.give_up(staged)
-                        self._take_again(group)
-                        break
-                    storing = asyncio.create_task(self._keeper.store(staged))
+                group = await _all_waiting(self._writes, wait=self._long is None)
+                try:
+                    for batch in batches(group):
+                        await self._one_batch(batch)
+                    if self._long is not None:
+                        await self._go_on()
+                except _NotStoredError:
+                    self._take_again(group)
         finally:
-            if storing is not None:
-                await end_tasks([storing])
+            if self._storing is not None:
+                await end_tasks([self._storing])
+
+    async def _one_batch(self, batch: Sequence[Command]) -> None:
+        alone = not gathered(batch[0])
+        while alone and self._long is not None:
+            await self._go_on()
+        if alone or (self._storing is not None and self._storing.done()):
+            await self._stored()
+        if self.begin is None or batch[0].kind not in LONG_KINDS or not alone or self._server.expired(batch[0]):
+            async with self._turn:
+                staged = self._keeper.stage(await self._do(batch))
+        else:
+            async with self._turn:
+                begun = await self.begin(batch[0])
+                if isinstance(begun, Reply):
+                    staged = self._keeper.stage([(batch[0], begun)])
+                else:
+                    # What is desired is stored now; the answer comes with the end.
+                    self._long = batch[0], begun
+                    staged = self._keeper.stage(())
+        await self._store(staged)
+
+    async def _go_on(self) -> None:
+        assert self._long is not None
+        command, step = self._long
+        async with self._turn:
+            reply = await step()
+            if reply is None:
+                return
+            self._long = None
+            staged = self._keeper.stage([(command, reply)])
+        await self._store(staged)
+
+    async def _store(self, staged: Staged) -> None:
+        """Send a transaction behind the one that is under way. Raises _NotStoredError where that one failed."""
+        try:
+            await self._stored()
+        except _NotStoredError:
+            self._keeper.give_up(staged)
+            raise
+        self._storing = asyncio.create_task(self._keeper.store(staged))
+
+    async def _stored(self) -> None:
+        storing = self._storing
+        if storing is not None:
+            await asyncio.wait([storing])
+            self._storing = None
+            if not storing.result():
+                raise _NotStoredError
 
     def _take_again(self, group: Sequence[Command]) -> None:
-        """Leave ``group`` and everything that waits to be delivered again; what of it is answered is not."""
-        self._server.release(group)
+        """Leave ``group`` and everything that waits to be delivered again; what of it is answered is not.
+
+        A long change goes on: everything before it was stored when it began, and what it wants is desired.
+        """
+        under_way = self._long[0] if self._long is not None else None
+        self._server.release(command for command in group if command is not under_way)
         while not self._writes.empty():
             self._server.release([self._writes.get_nowait()])
         self._server.lost_connection()
@@ -160,23 +215,32 @@ class Commands:
             return Reply(error=InternalError(INTERNAL_TEXT))
 
 
-async def _all_waiting(queue: asyncio.Queue[Command]) -> list[Command]:
-    """Everything that waits, at least one."""
-    group = [await queue.get()]
+class _NotStoredError(Exception):
+    """A transaction was not stored: nothing that came after it may be."""
+
+
+async def _all_waiting(queue: asyncio.Queue[Command], *, wait: bool = True) -> list[Command]:
+    """Everything that waits; at least one, unless told not to ``wait``."""
+    group = [await queue.get()] if wait else []
     while not queue.empty():
         group.append(queue.get_nowait())
     return group
 
 
+def gathered(command: Command) -> bool:
+    """Any number of such commands are done as one; every other one is done alone. Pure."""
+    # A body that came by a key of its own holds some hundred users and more.
+    return command.kind in GATHERED_KINDS and not command.blob
+
+
 def batches(group: Sequence[Command]) -> list[list[Command]]:
-    """Runs of single and chunked syncs together; every other kind is a barrier, alone. Pure."""
+    """Runs of small changes of users together; every other command is a barrier, alone. Pure."""
     found: list[list[Command]] = []
     together = False
     for command in group:
-        gathered = command.kind in GATHERED_KINDS
-        if gathered and together:
+        if gathered(command) and together:
             found[-1].append(command)
         else:
             found.append([command])
-        together = gathered
+        together = gathered(command)
     return found

@@ -203,17 +203,11 @@ class CoreControl:
             self._pump.unwatch()
             running.close()
 
-    async def apply(
-        self, plans: Sequence[InboundPlan], users: UserTable, inbounds: Mapping[str, InboundSpec]
-    ) -> Outcome:
-        """Carry out ``plans``: per inbound a swap, or all removals and then all additions."""
+    async def alter(self, plans: Sequence[InboundPlan]) -> Outcome:
+        """Carry out ``plans``: all removals, and then all additions."""
         outcome = Outcome()
-        for plan in plans:
-            if plan.swap:
-                await self._swap(plan, users, inbounds[plan.tag], outcome)
-        altered = [plan for plan in plans if not plan.swap]
-        removals = [(plan.tag, change) for plan in altered for change in plan.changes if change.old_email is not None]
-        additions = [(plan.tag, change) for plan in altered for change in plan.changes if change.new is not None]
+        removals = [(plan.tag, change) for plan in plans for change in plan.changes if change.old_email is not None]
+        additions = [(plan.tag, change) for plan in plans for change in plan.changes if change.new is not None]
         await self._alter(removals, outcome, add=False)
         await self._alter(additions, outcome, add=True)
         return outcome
@@ -252,43 +246,25 @@ class CoreControl:
             if error is not None:
                 outcome.note(change.key, error)
 
-    async def _swap(self, plan: InboundPlan, users: UserTable, inbound: InboundSpec, outcome: Outcome) -> None:
-        keys = {change.key for change in plan.changes}
-        accounts = await self.accounts_of_all(users, {plan.tag: inbound})
+    async def swap(self, tag: str, messages: Sequence[bytes]) -> int | None:
+        """Give an inbound exactly these users (serialized User messages); how many from their end did not fit.
+
+        None where the core refused and has what it had before. Raises CoreUnavailableError when nothing is certain any more.
+        """
         if self.api is None:
-            outcome.unanswered |= keys
-            outcome.error = "the core has ended"
-            return
-        entries = list(accounts[plan.tag].items())
-        messages = []
-        for at in range(0, len(entries), SLICE):
-            messages += [user_message(email, account) for _, (email, account) in entries[at : at + SLICE]]
-            await asyncio.sleep(0)
+            raise CoreUnavailableError("the core has ended")
         try:
-            left = await self.api.swap_inbound_users(plan.tag, messages, self._settings.core_call_timeout_seconds)
+            return len(await self.api.swap_inbound_users(tag, messages, self._settings.core_call_timeout_seconds))
         except SwapFailedError as error:
             if not error.restored and self.running is not None:
                 # An inbound is gone for good: only a new core has all of them again, and it starts with all users.
-                log.error("the core lost an inbound, ending it", inbound=plan.tag, error=str(error))
-                outcome.unanswered |= keys
-                outcome.error = str(error)
+                log.error("the core lost an inbound, ending it", inbound=tag, error=str(error))
                 await self.running.terminate(STOP_SECONDS)
-                return
-            await self._alter_instead(plan, outcome, error)
-            return
+                raise CoreUnavailableError(f"the core lost inbound {tag!r}: {error}") from None
+            log.warning("swap failed, altering instead", inbound=tag, error=str(error))
         except CoreApiError as error:
-            await self._alter_instead(plan, outcome, error)
-            return
-        rest = [
-            (plan.tag, Change(key, None, email, account))
-            for key, (email, account) in entries[len(entries) - len(left) :]
-        ]
-        await self._alter(rest, outcome, add=True)
-
-    async def _alter_instead(self, plan: InboundPlan, outcome: Outcome, error: CoreApiError) -> None:
-        log.warning("swap failed, altering instead", inbound=plan.tag, error=str(error))
-        await self._alter([(plan.tag, c) for c in plan.changes if c.old_email is not None], outcome, add=False)
-        await self._alter([(plan.tag, c) for c in plan.changes if c.new is not None], outcome, add=True)
+            log.warning("swap failed, altering instead", inbound=tag, error=str(error))
+        return None
 
     async def remove_strangers(self, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> None:
         """Remove from each inbound whoever is there and should not be. Raises CoreUnavailableError."""

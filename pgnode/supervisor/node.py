@@ -18,13 +18,14 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.snapshots import BACKEND, STATE, NodeStatus, SnapshotWriter
 from pgnode.errors import (
     CoreNotStartedError,
+    InternalError,
     NodeError,
     NotInitializedError,
     StartFailedError,
 )
 from pgnode.settings import Settings
 from pgnode.supervisor.backend import Backend
-from pgnode.supervisor.commands import Answers, Commands
+from pgnode.supervisor.commands import INTERNAL_TEXT, Answers, Commands, Step
 from pgnode.supervisor.core_control import CoreControl
 from pgnode.supervisor.core_life import CoreLife
 from pgnode.supervisor.core_looks import CoreLooks
@@ -35,7 +36,7 @@ from pgnode.supervisor.start import Starts
 from pgnode.supervisor.states import Event, State
 from pgnode.supervisor.store import Store, StoredState
 from pgnode.supervisor.traffic import Traffic
-from pgnode.supervisor.user_sync import UserSync
+from pgnode.supervisor.user_sync import LongChange, UserSync
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config import BaseConfig
 
@@ -93,6 +94,7 @@ class Node:
         commands.changes |= {Kind.START: self._start, Kind.STOP: self._stop, **self.routing.changes}
         commands.looks |= CoreLooks(self._settings, self._core, lambda: self.require_running().base).handlers
         commands.sync = self._sync
+        commands.begin = self._begin
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -100,6 +102,7 @@ class Node:
         """Take over what an earlier supervisor left, and bring its core up (or take it over)."""
         self._keeper.generation, self.life.core_run = stored.generation, stored.core_run
         self.users.table.restore(stored.users)
+        self.users.taken = stored.taken
         self.users.failures.restore(stored.failed)
         self.routing.table.restore(stored.routing)
         self._traffic.restore(stored.ledger)
@@ -251,6 +254,34 @@ class Node:
         except NodeError as error:
             return [(command, Reply(error=error)) for command in commands]
         return await self.users.sync(commands, backend.inbounds)
+
+    async def _begin(self, command: Command) -> Reply | Step:
+        """A full set, or another change of many users."""
+        try:
+            begun = await self.users.begin(command, self.require_running().inbounds)
+        except NodeError as error:
+            return Reply(error=error)
+        except Exception:
+            log.exception("a change of users failed", command=repr(command))
+            self.users.look_again()
+            return Reply(error=InternalError(INTERNAL_TEXT))
+        return begun if isinstance(begun, Reply) else self._steps(command, begun)
+
+    def _steps(self, command: Command, long: LongChange) -> Step:
+        async def step() -> Reply | None:
+            try:
+                reply = await self.users.go_on(long, self.require_running().inbounds)
+            except NodeError as error:
+                reply = Reply(error=error)
+            except Exception:
+                log.exception("a change of users failed", command=repr(command))
+                self.users.look_again()
+                reply = Reply(error=InternalError(INTERNAL_TEXT))
+            if reply is not None:
+                long.work.abandon()
+            return reply
+
+        return step
 
     # --- start and stop -----------------------------------------------------------------------------------------
 

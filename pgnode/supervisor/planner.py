@@ -13,14 +13,21 @@ from dataclasses import dataclass, field
 from pgnode.xray.accounts import Account
 from pgnode.xray.config import InboundSpec
 
-#: Milliseconds of one AlterInbound call with 128 in flight on one channel (measured: about 10,000/s).
-ALTER_COST_MS = 0.1
+#: Milliseconds of one AlterInbound call, many in flight (``make bench``, scenario lane: 0.016 to 0.02 with nothing else
+#: running; while a list is taken in, the supervisor needs as much again for what surrounds the call).
+ALTER_COST_MS = 0.04
 
-#: Milliseconds of a swap apart from its users: ListInbounds, RemoveInbound, AddInbound (measured: 10 to 20).
+#: Milliseconds of a swap apart from its users: ListInbounds, GetInboundUsers, RemoveInbound, AddInbound (measured against
+#: the core: 10 to 20).
 SWAP_COST_MS = 20.0
 
-#: Milliseconds of each user in a swap: encoding here, decoding and adding there (measured: 0.15 s for 40,000).
+#: Milliseconds of each user in a swap: encoding here, decoding and adding there (scenario full: 0.3 s for the 38,000 users
+#: that fit into one message).
 SWAP_USER_COST_MS = 0.008
+
+#: An inbound is not swapped again within this time: its listener is away for some milliseconds each time, and with a swap
+#: a second somebody would notice. Changes meanwhile are altered.
+SWAP_PAUSE_SECONDS = 5.0
 
 #: An inbound whose users are altered one by one is never away for a moment; below this many calls that is worth more.
 SWAP_MIN_CALLS = 200
@@ -51,21 +58,22 @@ class Change:
 
 @dataclass(slots=True)
 class InboundPlan:
-    """What to do in one inbound."""
+    """What to alter in one inbound."""
 
     tag: str
     changes: list[Change] = field(default_factory=list)
-    swap: bool = False
 
     @property
     def calls(self) -> int:
-        """Core calls that altering takes."""
+        """Core calls that it takes."""
         return sum((c.old_email is not None) + (c.new is not None) for c in self.changes)
 
 
-def choose_swap(inbound: InboundSpec, calls: int, users_after: int) -> bool:
+def choose_swap(inbound: InboundSpec, calls: int, users_after: int, seconds_since_swap: float = float("inf")) -> bool:
     """Whether replacing the whole list of ``users_after`` users beats ``calls`` single calls."""
     if inbound.transport not in SWAPPABLE_TRANSPORTS or inbound.protocol == "hysteria" or calls <= 1:
+        return False
+    if seconds_since_swap < SWAP_PAUSE_SECONDS:
         return False
     alter = calls * ALTER_COST_MS
     if inbound.is_shadowsocks_2022:

@@ -31,6 +31,8 @@ class StoredState:
     users: dict[str, bytes]
     failed: dict[str, str]
     ledger: dict[str, str]
+    #: Id of the last command with a long change of users that was taken in; perhaps it was not answered.
+    taken: str = ""
     #: Fields of the routing that was changed; empty when none was.
     routing: dict[str, str] = field(default_factory=dict)
 
@@ -56,6 +58,7 @@ class Store:
         return StoredState(
             backend=meta.get(b"config"),
             active=meta.get(b"active") == b"1",
+            taken=meta.get(b"taken", b"").decode(),
             generation=int(meta.get(b"generation", b"0")),
             core_run=int(meta.get(b"core_run", b"0")),
             users={key.decode(): raw for key, raw in users.items()},
@@ -87,6 +90,9 @@ class Store:
     def put_users(self, pipe: Pipeline, users: Mapping[str, bytes | None]) -> None:
         """``None`` removes."""
         _put(pipe, self._keys.users, users)
+
+    def put_taken(self, pipe: Pipeline, entry_id: str) -> None:
+        pipe.hset(self._keys.backend, "taken", entry_id)
 
     def clear_users(self, pipe: Pipeline) -> None:
         pipe.delete(self._keys.users)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
+from google.protobuf.message import DecodeError
 from redis.asyncio.client import Pipeline
 
 from pgnode.bus.commands import Command, Kind, Reply
@@ -23,13 +24,16 @@ from pgnode.errors import (
     NodeError,
     UsersRefusedError,
 )
+from pgnode.supervisor.application import STEP_USERS, Application
 from pgnode.supervisor.commands import INTERNAL_TEXT, Answers
-from pgnode.supervisor.core_control import CoreControl
+from pgnode.supervisor.core_control import CoreControl, Outcome
 from pgnode.supervisor.failures import Failures
 from pgnode.supervisor.keeper import Undo
+from pgnode.supervisor.planner import choose_swap
 from pgnode.supervisor.store import Store
 from pgnode.supervisor.users import Refusal, UserTable, refusal_of
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.users import leading_email, split_users
 from pgnode.xray.accounts import email_key
 from pgnode.xray.config import InboundSpec
 
@@ -72,6 +76,15 @@ class Applied:
     error: NodeError | None = None
 
 
+@dataclass(slots=True)
+class LongChange:
+    """A change of many users that was taken in and is being applied."""
+
+    change: _Change
+    work: Application
+    applied: Applied = field(default_factory=Applied)
+
+
 class UserSync:
     """Owns the table of users. Belongs to the supervisor's loop; one caller at a time."""
 
@@ -79,6 +92,12 @@ class UserSync:
         self._core = core
         self._store = store
         self.table = UserTable()
+        #: Inbound -> loop time of its last swap.
+        self._swapped_at: dict[str, float] = {}
+        #: The last long change whose users are the desired ones: delivered again, it is applied, but not taken in again,
+        #: for others may have changed users since.
+        self.taken = ""
+        self._taken_unstored = False
         self.failures = Failures(store)
         self._stored_count = -1
 
@@ -90,23 +109,29 @@ class UserSync:
     def stage(self, pipe: Pipeline) -> Undo | None:
         unstored, self.table.unstored = self.table.unstored, set()
         count = self.table.applied_count
-        if not unstored and count == self._stored_count:
+        if not unstored and not self._taken_unstored and count == self._stored_count:
             return None
         self._stored_count = count
         self._store.put_applied_count(pipe, count)
         self._store.put_users(pipe, {key: self.table.get(key) for key in unstored})
+        taken, self._taken_unstored = self._taken_unstored, False
+        if taken:
+            self._store.put_taken(pipe, self.taken)
 
         def undo() -> None:
-            self.table.unstored.update(unstored)
+            self.table.unstored |= unstored
+            self._taken_unstored |= taken
             self._stored_count = -1
 
         return undo
 
     def stage_all(self, pipe: Pipeline) -> Undo | None:
         self.table.unstored = set()
+        self._taken_unstored = False
         self._stored_count = self.table.applied_count
         self._store.put_applied_count(pipe, self._stored_count)
         self._store.clear_users(pipe)
+        self._store.put_taken(pipe, self.taken)
         self._store.put_users(pipe, dict(self.table.items()))
         return lambda: self.table.unstored.update(self.table.keys())
 
@@ -120,8 +145,12 @@ class UserSync:
             # A fault in one batch ends that batch, not the node: it would be delivered to the next one again.
             log.exception("changes of users failed", commands=[repr(command) for command in commands[:5]])
             # What was taken in is desired from now on; whatever the core has of it is looked at again.
-            self.table.core_uncertain(self.table.differing(self.table.all_known()))
+            self.look_again()
             return [(command, Reply(error=InternalError(INTERNAL_TEXT))) for command in commands]
+
+    def look_again(self) -> None:
+        """After a fault nothing is certain of whoever is not as desired."""
+        self.table.core_uncertain(self.table.differing(self.table.all_known()))
 
     async def _sync(self, commands: Sequence[Command], inbounds: Inbounds) -> Answers:
         changes = [_Change(command) for command in commands]
@@ -146,11 +175,7 @@ class UserSync:
                 raise InvalidRequestError(f"{refusal.cause} (user {refusal.email!r})")
             change.refusals += [refusal] if refusal is not None else []
             return
-        users = await asyncio.to_thread(pb.Users.FromString, command.body)
-        if command.kind is Kind.SYNC_USERS:
-            change.refusals += await self.replace(users.users, inbounds, change.keys)
-        else:
-            change.refusals += await self._take_users(users.users, inbounds, change.keys)
+        change.refusals += await self._take_users(_users_in(command.body), change.keys, inbounds)
 
     def _take_user(
         self, user: pb.User, keys: set[str], inbounds: Inbounds, check: Check = Check.CHANGED
@@ -181,11 +206,27 @@ class UserSync:
         return None
 
     async def _take_users(
-        self, users: Sequence[pb.User], inbounds: Inbounds, keys: set[str], check: Check = Check.CHANGED
+        self, users: Iterable[bytes | pb.User], keys: set[str], inbounds: Inbounds, check: Check = Check.CHANGED
     ) -> list[Refusal]:
+        """Take in users, given as messages or as their bytes, which need no parsing where they are known."""
         refusals = []
         spelled: dict[str, str] = {}
-        for number, user in enumerate(users):
+        look_closer = check is not Check.CHANGED or bool(self.failures)
+        for number, given in enumerate(users):
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            if isinstance(given, bytes):
+                email = None if look_closer else leading_email(given)
+                if (
+                    email is not None
+                    and self.table.get(key := email_key(email)) == given
+                    and spelled.setdefault(key, email) == email
+                ):
+                    keys.add(key)
+                    continue
+                user = pb.User.FromString(given)
+            else:
+                user = given
             first = spelled.setdefault(email_key(user.email), user.email)
             refusal = (
                 self._take_user(user, keys, inbounds, check)
@@ -194,13 +235,11 @@ class UserSync:
             )
             if refusal is not None:
                 refusals.append(refusal)
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
         return refusals
 
     async def replace(
         self,
-        users: Sequence[pb.User],
+        users: Iterable[bytes | pb.User],
         inbounds: Inbounds,
         keys: set[str] | None = None,
         *,
@@ -208,13 +247,51 @@ class UserSync:
     ) -> list[Refusal]:
         """The set becomes exactly ``users``; those that cannot be applied stay as they were."""
         named = keys if keys is not None else set()
-        refusals = await self._take_users(users, inbounds, named, check)
-        self.failures.drop_all_but({email_key(user.email) for user in users} if self.failures else ())
+        refusals = await self._take_users(users, named, inbounds, check)
         kept = named | {email_key(refusal.email) for refusal in refusals}
+        self.failures.drop_all_but(kept)
         for key in self.table.keys() - kept:
             self.table.put(key, None)
             named.add(key)
         return refusals
+
+    # --- long changes -------------------------------------------------------------------------------------------
+
+    async def begin(self, command: Command, inbounds: Inbounds) -> Reply | LongChange:
+        """Take in a full set or a long delta. It is desired from here on; :meth:`go_on` brings the core to it, in steps.
+
+        Answered at once where the core has it all.
+        """
+        change = _Change(command)
+        if command.id == self.taken:
+            # Delivered again: who was left out is on the list, everybody else is desired, or was changed since.
+            failed = [failure for key in self.failures if (failure := self.failures.get(key)) is not None]
+            change.refusals += [Refusal(failure.email, failure.cause) for failure in failed]
+            keys: Iterable[str] = self.table.all_known()
+        elif command.kind is Kind.SYNC_USERS:
+            change.refusals += await self.replace(_users_in(command.body), inbounds, change.keys)
+            keys = self.table.all_known()
+        else:
+            change.refusals += await self._take_users(_users_in(command.body), change.keys, inbounds)
+            keys = change.keys
+        # Megabytes.
+        command.body = b""
+        differing = self.table.differing(keys)
+        if not differing:
+            return _answer(change, None, Applied())
+        work = self._application(differing, inbounds)
+        await work.choose()
+        self.taken, self._taken_unstored = command.id, True
+        return LongChange(change, work)
+
+    async def go_on(self, long: LongChange, inbounds: Inbounds) -> Reply | None:
+        """The next step of a long change; its answer, when it came to its end."""
+        if not long.work.done:
+            await self._settle(*await long.work.step(), long.applied, inbounds)
+        if not long.work.done:
+            return None
+        long.change.keys |= long.applied.refused.keys() | long.applied.unanswered
+        return _answer(long.change, None, long.applied)
 
     async def apply(self, keys: Iterable[str], inbounds: Inbounds) -> Applied:
         """Make the core have ``keys`` as desired."""
@@ -222,22 +299,38 @@ class UserSync:
         differing = self.table.differing(keys)
         if not differing:
             return applied
-        plans = self.table.plan(differing, inbounds)
-        if plans:
-            ways = [f"{plan.tag}: {plan.calls} {'swapped' if plan.swap else 'altered'}" for plan in plans]
-            log.debug("applying users", users=len(differing), inbounds=ways)
-        outcome = await self._core.apply(plans, self.table, inbounds)
-        fine = set(differing) - outcome.refused.keys() - outcome.unanswered
+        # A long change that is under way knows who is in the inbounds that it swapped: nobody else swaps meanwhile.
+        swaps = not self.table.pending
+        if len(differing) <= STEP_USERS:
+            plans = self.table.plan(differing, inbounds)
+            if not swaps or not any(self._would_swap(inbounds[plan.tag], plan.calls) for plan in plans):
+                await self._settle(differing, await self._core.alter(plans), applied, inbounds)
+                return applied
+        work = self._application(differing, inbounds)
+        await work.choose(swaps=swaps)
+        while not work.done:
+            await self._settle(*await work.step(), applied, inbounds)
+        return applied
+
+    def _would_swap(self, inbound: InboundSpec, calls: int) -> bool:
+        since = asyncio.get_running_loop().time() - self._swapped_at.get(inbound.tag, float("-inf"))
+        return choose_swap(inbound, calls, len(self.table), since)
+
+    def _application(self, keys: Iterable[str], inbounds: Inbounds) -> Application:
+        return Application(self._core, self.table, inbounds, keys, self._swapped_at)
+
+    async def _settle(self, keys: Sequence[str], outcome: Outcome, applied: Applied, inbounds: Inbounds) -> None:
+        """Note what became of ``keys``."""
+        fine = [key for key in keys if key not in outcome.refused and key not in outcome.unanswered]
+        before = {key: self.table.before(key) for key in outcome.refused}
         self.table.core_has(fine)
         self.failures.drop(fine)
         self.table.core_uncertain(outcome.unanswered)
         if outcome.refused:
-            before = {key: self.table.applied(key) for key in outcome.refused}
-            applied.refused = await self.refuse(outcome.refused, before, inbounds)
-        applied.unanswered = outcome.unanswered
+            applied.refused |= await self.refuse(outcome.refused, before, inbounds)
+        applied.unanswered |= outcome.unanswered
         if outcome.unanswered:
             applied.error = CoreUnavailableError(f"the core did not take all users: {outcome.error}")
-        return applied
 
     async def refuse(
         self, causes: Mapping[str, str], before: Mapping[str, bytes | None], inbounds: Inbounds
@@ -258,7 +351,7 @@ class UserSync:
         while desired:
             for key, raw in desired.items():
                 self.table.put(key, raw)
-            outcome = await self._core.apply(self.table.plan(desired, inbounds), self.table, inbounds)
+            outcome = await self._core.alter(self.table.plan(desired, inbounds))
             self.table.core_has(desired.keys() - outcome.refused.keys() - outcome.unanswered)
             # Not even that: then nothing, unless that was it.
             desired = {key: None for key in outcome.refused if desired[key] is not None}
@@ -298,6 +391,17 @@ class UserSync:
         now, self.table = self.table, UserTable()
         self.table.restore(desired)
         self.table.unstored = (now.keys() | desired.keys()) if now.unstored else set()
+
+
+def _users_in(body: bytes) -> Iterable[bytes | pb.User]:
+    """The users of a ``Users`` message."""
+    try:
+        # One look at the borders of all, so that what is odd is found before anybody is taken in.
+        for _ in split_users(body):
+            pass
+    except DecodeError:
+        return pb.Users.FromString(body).users
+    return split_users(body)
 
 
 def _answer(change: _Change, bad: InvalidRequestError | None, applied: Applied) -> Reply:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pgnode.supervisor.planner import Change, InboundPlan, choose_swap
+from pgnode.supervisor.planner import Change, InboundPlan
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.accounts import Account, UnusableAccountError, accounts_of
 from pgnode.xray.config import InboundSpec
@@ -34,6 +34,9 @@ class UserTable:
         self._applied: dict[str, bytes] = {}
         #: Users of whom the core may have something else than ``_applied`` says: a call about them failed.
         self._uncertain: set[str] = set()
+        #: Users who are being brought to what is desired by a long application (pgnode.supervisor.application), which has
+        #: not come to them, or not in all inbounds. For everybody else they are uncertain.
+        self.pending: set[str] = set()
         #: Users whose copy in the store is older than ``_desired``.
         self.unstored: set[str] = set()
 
@@ -50,12 +53,16 @@ class UserTable:
 
     def applied(self, key: str) -> bytes | None:
         """What the core has of this user, where that is certain."""
+        return None if key in self._uncertain or key in self.pending else self._applied.get(key)
+
+    def before(self, key: str) -> bytes | None:
+        """What the core had of this user before what is being done now, where that is certain."""
         return None if key in self._uncertain else self._applied.get(key)
 
     @property
     def applied_count(self) -> int:
-        """Users that the core has for certain."""
-        return len(self._applied) - sum(key in self._applied for key in self._uncertain)
+        """Users that the core has, as desired or as they were before."""
+        return len(self._applied) - len(self._applied.keys() & self._uncertain)
 
     def keys(self) -> set[str]:
         return set(self._desired)
@@ -80,8 +87,9 @@ class UserTable:
 
     def differing(self, keys: Iterable[str]) -> list[str]:
         """Those of ``keys`` that the core has differently, or perhaps so."""
-        desired, applied, uncertain = self._desired, self._applied, self._uncertain
-        return [key for key in keys if key in uncertain or desired.get(key) != applied.get(key)]
+        desired, applied = self._desired, self._applied
+        doubtful = self._uncertain | self.pending if self.pending else self._uncertain
+        return [key for key in keys if desired.get(key) != applied.get(key) or key in doubtful]
 
     def all_known(self) -> set[str]:
         return self._desired.keys() | self._applied.keys() | self._uncertain
@@ -90,6 +98,7 @@ class UserTable:
         """A core was started with all desired users."""
         self._applied = dict(self._desired)
         self._uncertain.clear()
+        self.pending.clear()
 
     def core_has(self, keys: Iterable[str]) -> None:
         """These users were applied as desired."""
@@ -100,15 +109,19 @@ class UserTable:
             else:
                 self._applied[key] = raw
             self._uncertain.discard(key)
+            self.pending.discard(key)
 
     def core_uncertain(self, keys: Iterable[str]) -> None:
         """Calls about these users failed: nobody knows what the core has."""
-        self._uncertain.update(keys)
+        keys = set(keys)
+        self._uncertain |= keys
+        self.pending -= keys
 
     def core_has_nothing_certain(self) -> None:
         """The core was taken over from an earlier supervisor: every user has to be looked at."""
         self._applied.clear()
         self._uncertain = set(self._desired)
+        self.pending.clear()
 
     def accounts(
         self, keys: Iterable[str], inbounds: Mapping[str, InboundSpec]
@@ -124,21 +137,43 @@ class UserTable:
                 found[tag][key] = (email, account)
         return found
 
-    def plan(self, keys: Iterable[str], inbounds: Mapping[str, InboundSpec]) -> list[InboundPlan]:
-        """What has to be done in each inbound so that the core has ``keys`` as desired."""
+    def account(self, key: str, inbound: InboundSpec) -> tuple[str, Account] | None:
+        """(e-mail, account) of a desired user in one inbound; None where it has none."""
+        raw = self._desired.get(key)
+        if raw is None:
+            return None
+        email, accounts = _decode(raw, {inbound.tag: inbound})
+        account = accounts.get(inbound.tag)
+        return None if account is None else (email, account)
+
+    def plan(self, keys: Iterable[str], inbounds: Mapping[str, InboundSpec], *, own: bool = False) -> list[InboundPlan]:
+        """What has to be altered in each inbound so that the core has ``keys`` as desired.
+
+        ``own`` is for the application that ``pending`` users wait for: it knows what the core has of them.
+        """
         plans: dict[str, InboundPlan] = {}
         for key in keys:
-            for tag, change in self._changes(key, inbounds):
+            for tag, change in self._changes(key, inbounds, own):
                 plans.setdefault(tag, InboundPlan(tag)).changes.append(change)
-        for tag, plan in plans.items():
-            plan.swap = choose_swap(inbounds[tag], plan.calls, len(self._desired))
         return list(plans.values())
 
-    def _changes(self, key: str, inbounds: Mapping[str, InboundSpec]) -> Iterator[tuple[str, Change]]:
+    def moves(self, key: str, inbounds: Mapping[str, InboundSpec]) -> Iterator[tuple[str, str, bool]]:
+        """(inbound, secret, whether it is given up) for each secret that this user gives up or takes on."""
+        _, accounts = _decode(self._desired.get(key), inbounds)
+        _, old_accounts = _decode(self._applied.get(key), inbounds)
+        for tag in inbounds:
+            new, old = accounts.get(tag), old_accounts.get(tag)
+            if new != old:
+                if old is not None:
+                    yield tag, old.secret, True
+                if new is not None:
+                    yield tag, new.secret, False
+
+    def _changes(self, key: str, inbounds: Mapping[str, InboundSpec], own: bool) -> Iterator[tuple[str, Change]]:
         raw, before = self._desired.get(key), self._applied.get(key)
         email, accounts = _decode(raw, inbounds)
         old_email, old_accounts = _decode(before, inbounds)
-        uncertain = key in self._uncertain
+        uncertain = key in self._uncertain or (key in self.pending and not own)
         for tag in inbounds:
             new, old = accounts.get(tag), old_accounts.get(tag)
             if uncertain:

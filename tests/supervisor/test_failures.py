@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.bus.commands import Command, Kind
+from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.users import Failure
 from pgnode.supervisor.core_control import Outcome
 from pgnode.supervisor.planner import InboundPlan
 from pgnode.supervisor.user_sync import UserSync
-from pgnode.supervisor.users import UserTable
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.accounts import Account
 from pgnode.xray.inbounds import InboundSpec
@@ -37,10 +36,9 @@ class ModelCore:
     def __init__(self) -> None:
         self.users: dict[str, dict[str, Account]] = {tag: {} for tag in INBOUNDS}
         self.calls = 0
+        self.api = object()
 
-    async def apply(
-        self, plans: Sequence[InboundPlan], _users: UserTable, _inbounds: Mapping[str, InboundSpec]
-    ) -> Outcome:
+    async def alter(self, plans: Sequence[InboundPlan]) -> Outcome:
         outcome = Outcome()
         for plan in plans:
             for change in plan.changes:
@@ -68,8 +66,15 @@ class Staged:
 
     async def sync(self, kind: Kind, message: pb.User | pb.Users) -> str:
         """The error's code and text, "" for none."""
-        command = Command(f"0-{next(_numbers)}", "id", kind, "worker", 1000, message.SerializeToString())
-        ((_, reply),) = await self.users.sync([command], INBOUNDS)
+        number = next(_numbers)
+        command = Command(f"0-{number}", str(number), kind, "worker", 1000, message.SerializeToString())
+        if kind is Kind.SYNC_USERS:
+            begun = await self.users.begin(command, INBOUNDS)
+            while not isinstance(begun, Reply):
+                begun = await self.users.go_on(begun, INBOUNDS) or begun
+            reply = begun
+        else:
+            ((_, reply),) = await self.users.sync([command], INBOUNDS)
         return f"{reply.error.code}: {reply.error.text}" if reply.error is not None else ""
 
     async def one(self, user: pb.User) -> str:

@@ -1,0 +1,53 @@
+"""A ``Users`` message as the bytes of its users, without parsing any of them. Pure.
+
+Comparing 100,000 users with what is known takes their bytes, and of those that are known nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from google.protobuf.message import DecodeError
+
+#: The tag of ``Users.users``, and of ``User.email``: field 1, length-delimited.
+_FIELD_1 = 0x0A
+
+
+def split_users(body: bytes) -> Iterator[bytes]:
+    """The serialized ``User`` messages in a serialized ``Users``. DecodeError for what is no such message.
+
+    Fields that ``Users`` does not have are refused, too: the generated parser takes what they hold, callers go back to it.
+    """
+    at, end = 0, len(body)
+    try:
+        while at < end:
+            if body[at] != _FIELD_1:
+                raise DecodeError(f"field {body[at] >> 3} is none of Users")
+            size = body[at + 1]
+            at += 2
+            if size >= 0x80:
+                size &= 0x7F
+                shift = 7
+                while True:
+                    byte = body[at]
+                    at += 1
+                    size |= (byte & 0x7F) << shift
+                    if byte < 0x80:
+                        break
+                    shift += 7
+            begin, at = at, at + size
+            if at > end:
+                raise DecodeError("a user is cut short")
+            yield body[begin:at]
+    except IndexError:
+        raise DecodeError("the message is cut short") from None
+
+
+def leading_email(user: bytes) -> str | None:
+    """The e-mail of a serialized ``User`` that begins with it, as serializers write it; None where it does not."""
+    if len(user) < 2 or user[0] != _FIELD_1 or not 0 < user[1] < 0x80:
+        return None
+    try:
+        return user[2 : 2 + user[1]].decode()
+    except UnicodeDecodeError:
+        return None
