@@ -1,7 +1,8 @@
 """Gunicorn's ``asgi`` worker with what it lacks: a time limit for headers, patience with quick callers, JSON for its own errors.
 
 Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request; it answers a request that
-it cannot parse with a page of HTML; and it drops a large request that comes before it has put the one before it away.
+it cannot parse with a page of HTML; it drops a large request that comes before it has put the one before it away; and when it
+ends it waits for connections on which nothing goes on.
 """
 
 from __future__ import annotations
@@ -69,7 +70,13 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.worker.connections.add(self)
         self._arm_header_timer()
+
+    def close_if_idle(self) -> None:
+        """Close the connection unless a request is under way on it."""
+        if self._awaiting_request and not self._finishing_calls:
+            self._headers_too_late()
 
     def _feed_callback_parser(self, data: bytes) -> Any:
         goes_on = super()._feed_callback_parser(data)
@@ -92,6 +99,7 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
         return super()._on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.connections.discard(self)
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
@@ -122,6 +130,29 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
 
 class NodeWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     """The worker class that the node's Gunicorn configuration names."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connections: set[NodeProtocol] = set()
+        self._main: asyncio.Task[None] | None = None
+
+    async def _serve(self) -> None:
+        self._main = asyncio.current_task()
+        await super()._serve()
+
+    def handle_exit_signal(self) -> None:
+        serves = self.alive and bool(self.servers)
+        super().handle_exit_signal()
+        if serves and self._main is not None:
+            # Its main loop looks once a second whether it is to end; what it does then is the same.
+            self._main.cancel()
+
+    async def _shutdown(self) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        await super()._shutdown()
 
     def init_process(self) -> None:
         # Looked up through the subclass, its findings would be kept where the base class does not look for them.

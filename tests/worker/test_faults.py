@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -112,6 +113,26 @@ async def test_reloading_replaces_the_workers_while_requests_are_answered(stage:
         return len(now) == 2 and not now & before
 
     await eventually(replaced, "both workers are new", 30)
+
+
+async def test_a_worker_that_ends_closes_idle_connections_and_answers_what_is_under_way() -> None:
+    body = pb.User(email="alice", inbounds=["VLESS"]).SerializeToString()
+    async with Stage(workers=1) as stage, stage.panel() as panel:
+        idle, busy = await panel.connect(), await panel.connect()
+        answer = await idle.exchange(panel.head("GET", "/info", {}), (), 10)
+        assert answer.status == 200
+        busy.send(panel.head("PUT", "/user/sync", {"Content-Length": str(len(body))}) + body[:3])
+        await busy.drain()
+        [ending] = stage.worker_pids()
+        # Answered by the worker that has the other connections: what was sent before has arrived, too.
+        assert (await panel.request("GET", "/info")).status == 200
+        os.kill(ending, signal.SIGTERM)
+        assert await idle.wait_end(10) == b""
+        busy.send(body[3:])
+        assert (await busy.read_response(10)).status == 200
+        await eventually(lambda: not is_running(ending), "the worker has ended", 10)
+        assert "Forcing close" not in stage.output
+        await busy.close()
 
 
 async def test_nothing_outlives_a_killed_master() -> None:
