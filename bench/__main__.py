@@ -22,14 +22,21 @@ import click
 from rich.console import Console
 
 from bench.registry import Bench, Scenario, scenarios
-from bench.report import Row, table
+from bench.report import Row, markdown, table
 from pgnode import __version__
 
-#: All scenarios together end within this time; one that is cut off by it counts as not measured.
+#: The scenarios that are run without being named end within this time together; one that is cut off by it counts as not
+#: measured. Each has a limit of its own besides.
 TOTAL_TIMEOUT_SECONDS = 420.0
 
+#: In place of names: also the scenarios that take long.
+ALL = "all"
 
-@click.command(help="Measure the node beside what it is held against. Without names, all scenarios are run.")
+
+@click.command(
+    help="Measure the node beside what it is held against. Without names, all scenarios are run but those that take long; "
+    f"{ALL!r} names every one."
+)
 @click.argument("names", nargs=-1, metavar="[SCENARIO]...")
 @click.option(
     "--seconds", default=1.5, show_default=True, type=click.FloatRange(0.2, 60), help="Seconds of load per round."
@@ -40,6 +47,9 @@ TOTAL_TIMEOUT_SECONDS = 420.0
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the results here, too."
 )
+@click.option(
+    "--markdown", "markdown_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the table here, too."
+)
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios and end.")
 def main(
     *,
@@ -49,18 +59,21 @@ def main(
     connections: int,
     workers: int,
     json_file: Path | None,
+    markdown_file: Path | None,
     only_list: bool,
 ) -> None:
     known = scenarios()
     if only_list:
         for item in known.values():
-            click.echo(f"{item.name:10} {item.title}")
+            click.echo(f"{item.name:10} {item.title}{'' if item.default else ' (only when it is named)'}")
         return
+    if ALL in names:
+        names = tuple(known)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise click.UsageError(f"no scenario is called {', '.join(unknown)}; there are: {', '.join(known)}")
     errors = Console(stderr=True, highlight=False)
-    chosen = [known[name] for name in dict.fromkeys(names or known)]
+    chosen = [known[name] for name in dict.fromkeys(names or (name for name, item in known.items() if item.default))]
     bench = Bench(
         seconds=seconds,
         rounds=rounds,
@@ -71,7 +84,7 @@ def main(
     )
     begun = time.monotonic()
     try:
-        results, failed = asyncio.run(run_all(bench, chosen))
+        results, failed = asyncio.run(run_all(bench, chosen, float("inf") if names else TOTAL_TIMEOUT_SECONDS))
     except (KeyboardInterrupt, asyncio.CancelledError):
         errors.print("Interrupted; everything the bench started has ended.")
         sys.exit(130)
@@ -80,7 +93,10 @@ def main(
         f"{time.monotonic() - begun:.0f} s in all"
     )
     width = None if sys.stdout.isatty() else 150
-    Console(highlight=False, width=width).print(table(results, bench.facts, {item.name: item.title for item in chosen}))
+    titles = {item.name: item.title for item in chosen}
+    Console(highlight=False, width=width).print(table(results, bench.facts, titles))
+    if markdown_file is not None:
+        markdown_file.write_text(markdown(results, bench.facts, titles), encoding="utf-8")
     if json_file is not None:
         json_file.write_text(as_json(results, bench.facts), encoding="utf-8")
     for name, reason in failed.items():
@@ -88,7 +104,9 @@ def main(
     sys.exit(1 if failed else 0)
 
 
-async def run_all(bench: Bench, chosen: Sequence[Scenario]) -> tuple[dict[str, list[Row]], dict[str, str]]:
+async def run_all(
+    bench: Bench, chosen: Sequence[Scenario], total_seconds: float
+) -> tuple[dict[str, list[Row]], dict[str, str]]:
     """Rows by scenario, and why scenarios could not be measured (to their end)."""
     results: dict[str, list[Row]] = {item.name: [] for item in chosen}
     failed: dict[str, str] = {}
@@ -97,7 +115,7 @@ async def run_all(bench: Bench, chosen: Sequence[Scenario]) -> tuple[dict[str, l
     assert task is not None
     # As with SIGINT: what was started is ended before the bench ends.
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    total = loop.time() + TOTAL_TIMEOUT_SECONDS
+    total = loop.time() + total_seconds
     for item in chosen:
         limit = min(loop.time() + item.timeout_seconds, total)
         try:
@@ -105,9 +123,7 @@ async def run_all(bench: Bench, chosen: Sequence[Scenario]) -> tuple[dict[str, l
                 async for row in rows:
                     results[item.name].append(row)
         except TimeoutError:
-            failed[item.name] = (
-                f"it took longer than {item.timeout_seconds:g} s, or all of them {TOTAL_TIMEOUT_SECONDS:g} s"
-            )
+            failed[item.name] = f"it took longer than {item.timeout_seconds:g} s, or all of them {total_seconds:g} s"
         except Exception as error:  # one that fails leaves the others to be measured
             failed[item.name] = f"{type(error).__name__}: {error}"
     return results, failed

@@ -47,18 +47,23 @@ class Scenario:
     title: str
     run: Run
     timeout_seconds: float
+    #: Run without being named.
+    default: bool = True
 
 
 _scenarios: dict[str, Scenario] = {}
 
 
-def scenario(name: str, title: str, *, timeout_seconds: float = 120.0) -> Callable[[Run], Run]:
-    """Put an async generator of rows into the registry. ValueError where the name is taken."""
+def scenario(name: str, title: str, *, timeout_seconds: float = 120.0, default: bool = True) -> Callable[[Run], Run]:
+    """Put an async generator of rows into the registry. ValueError where the name is taken.
+
+    One that is not ``default`` takes long, and is run when it is named, or with ``all``.
+    """
 
     def register(run: Run) -> Run:
         if name in _scenarios:
             raise ValueError(f"two scenarios have the name {name!r}")
-        _scenarios[name] = Scenario(name, title, run, timeout_seconds)
+        _scenarios[name] = Scenario(name, title, run, timeout_seconds, default)
         return run
 
     return register

@@ -121,6 +121,20 @@ def table(results: Mapping[str, Sequence[Row]], facts: Mapping[str, str], titles
     return Group(head, made, summary(row for rows in results.values() for row in rows))
 
 
+def markdown(results: Mapping[str, Sequence[Row]], facts: Mapping[str, str], titles: Mapping[str, str]) -> str:
+    """The same as a page: the facts as a list, then a table for each scenario."""
+    lines = [f"* {name}: {value}" for name, value in facts.items()]
+    for name, rows in results.items():
+        lines += ["", f"**{name}**: {titles.get(name, '')}", ""]
+        lines += ["| what | pgnode | other side | ratio | aim | met |", "|---|---|---|---|---|---|"]
+        for row in rows:
+            *cells, note = _plain_cells(row)
+            held = "" if row.aim is None else "yes" if row.aim.held else "**no**"
+            cells[0] += f" ({note})" if note else ""
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in (*cells, held)) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def summary(rows: Iterable[Row]) -> str:
     """One sentence: how many aims were met, and which were not."""
     aims = [(row.what, row.aim) for row in rows if row.aim is not None]
@@ -131,16 +145,22 @@ def summary(rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row) -> list[str]:
+    what, *others, note = map(escape, _plain_cells(row))
+    held = "" if row.aim is None else "[green]✓[/]" if row.aim.held else "[bold red]✗[/]"
+    return [f"{what}\n[yellow]{note}[/]" if note else what, *others, held]
+
+
+def _plain_cells(row: Row) -> list[str]:
+    """What, ours, the other side, ratio, aim, note."""
     ratio = row.ratio
     other = ", ".join(map(str, row.other))
-    what = f"{escape(row.what)}\n[yellow]{escape(row.note)}[/]" if row.note else escape(row.what)
     return [
-        what,
-        escape(", ".join(map(str, row.ours))),
-        escape(f"{row.other_name}: {other}" if row.other_name and other else other or row.other_name),
+        row.what,
+        ", ".join(map(str, row.ours)),
+        f"{row.other_name}: {other}" if row.other_name and other else other or row.other_name,
         "" if ratio is None or not math.isfinite(ratio) else f"{ratio:.2f}",
-        "" if row.aim is None else escape(row.aim.text),
-        "" if row.aim is None else "[green]✓[/]" if row.aim.held else "[bold red]✗[/]",
+        "" if row.aim is None else row.aim.text,
+        row.note,
     ]
 
 

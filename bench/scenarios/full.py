@@ -6,63 +6,203 @@ and waits for it to come back: its longest wait is the longest silence.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from bench.registry import Bench, scenario
 from bench.report import Figure, Row, below, none_of
-from bench.samples import median
+from bench.samples import median, percentile
 from bench.servers import node, started
 from pgnode.demo import people
+from pgnode.demo.node import NodeProcess
 from pgnode.demo.panel import PanelClient
 from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, HeldTransfer, link
+from pgnode.demo.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
 
 USERS = 10_000
 #: Users at the head of the list, whose keys stay as they are, who hold transfers: half of them over each protocol.
 HELD = 8
 PROTOCOLS = {"VLESS": "vless", "Trojan": "trojan"}
-#: Share of users with a changed key -> aim in seconds, None where there is none.
-SHARES: dict[float, float | None] = {0.0: None, 0.01: 1.0, 0.5: None}
+#: Share of users with a changed key -> aim in seconds.
+SHARES = {0.0: 0.1, 0.01: 0.15, 0.5: 0.6}
+#: The same for a hundred thousand users.
+MANY_USERS = 100_000
+MANY_SHARES = {0.0: 0.8, 0.01: 1.0, 0.5: 4.0}
+#: A delta of so many users, and its aim.
+DELTA_USERS, DELTA_AIM_SECONDS = 300, 0.1
+#: The longest wait of a transfer while users change.
+SILENCE_AIM_MS = 150.0
+#: Single changes while a full set of MANY_USERS is taken in.
+SINGLE_AIM_SECONDS = 1.0
+#: The supervisor's memory with MANY_USERS in MEMORY_INBOUNDS, at first and after MEMORY_SETS full sets.
+MEMORY_AIM_MB, MEMORY_INBOUNDS, MEMORY_SETS = 250.0, 5, 10
 CALL_TIMEOUT_SECONDS = 30.0
 
 
 @scenario("full", f"PUT /users/sync of {USERS:,} users in {len(PROTOCOLS)} inbounds, {HELD} transfers held")
 async def full(bench: Bench) -> AsyncGenerator[Row, None]:
-    tags = list(PROTOCOLS)
+    users = people.crowd(USERS, list(PROTOCOLS))
+    async with held_node(bench, users) as stage:
+        bench.say(f"PUT /users/sync/chunked, {DELTA_USERS} users")
+        deltas = []
+        for number in range(bench.rounds):
+            at = range(HELD + number, len(users), len(users) // DELTA_USERS)
+            for index in at:
+                users[index] = people.user(users[index].email, users[index].inbounds, key=f"delta {number}")
+            deltas.append([users[index] for index in at])
+        yield await stage.row(
+            f"PUT /users/sync/chunked, {DELTA_USERS} of {USERS:,} users",
+            [partial(stage.panel.sync_chunked, delta) for delta in deltas],
+            DELTA_AIM_SECONDS,
+        )
+        for share, limit_seconds in SHARES.items():
+            yield await stage.full_set(users, share, limit_seconds, bench.rounds)
+
+
+@scenario(
+    "full-many", f"the same with {MANY_USERS:,} users, others calling meanwhile", timeout_seconds=240, default=False
+)
+async def full_many(bench: Bench) -> AsyncGenerator[Row, None]:
+    users = people.crowd(MANY_USERS, list(PROTOCOLS))
+    async with held_node(bench, users) as stage:
+        for share, limit_seconds in MANY_SHARES.items():
+            yield await stage.full_set(users, share, limit_seconds, min(bench.rounds, 2))
+        bench.say("others calling while 50% change")
+        body = encoded_set(users, 0.5, "meanwhile")
+        async with stage.node.panel() as first, stage.node.panel() as second, stage.node.panel() as third:
+            keys = map(str, itertools.count())
+            calls: dict[str, Callable[[], Awaitable[object]]] = {
+                "PUT /user/sync": lambda: first.sync_user(people.user("single@demo", list(PROTOCOLS), key=next(keys))),
+                "GET /info": second.info,
+                "GET /stats/backend": third.backend_stats,
+            }
+            done = asyncio.Event()
+            tasks = {name: asyncio.create_task(_latencies(call, done)) for name, call in calls.items()}
+            await asyncio.sleep(bench.seconds)
+            begun = time.monotonic()
+            await _sync(stage.panel, body)
+            ended = time.monotonic()
+            done.set()
+            for name, task in tasks.items():
+                samples = await task
+                during = [took * 1000 for at, took in samples if begun <= at <= ended]
+                before = [took * 1000 for at, took in samples if at < begun]
+                yield Row(
+                    f"{name} by one caller, meanwhile",
+                    [Figure(percentile(during, 0.99), "ms", "p99"), Figure(max(during), "ms", "longest")],
+                    [Figure(percentile(before, 0.99), "ms", "p99")],
+                    "before",
+                    below(max(during) / 1000, SINGLE_AIM_SECONDS, "s") if name.startswith("PUT") else None,
+                )
+
+
+@scenario(
+    "memory",
+    f"the supervisor with {MANY_USERS:,} users in {MEMORY_INBOUNDS} inbounds, before and after {MEMORY_SETS} full sets",
+    timeout_seconds=240,
+    default=False,
+)
+async def memory(bench: Bench) -> AsyncGenerator[Row, None]:
+    inbounds = [people.inbound(f"VLESS {number}", "vless") for number in range(MEMORY_INBOUNDS)]
+    users = people.crowd(MANY_USERS, [inbound["tag"] for inbound in inbounds])
+    async with node(bench) as beside, beside.panel() as panel:
+        bench.say(f"starting a node with {MANY_USERS:,} users")
+        await started(bench, panel, people.config(inbounds), users)
+        at_first = memory_mb(beside.pid)
+        for number in range(MEMORY_SETS):
+            bench.say(f"full set {number + 1} of {MEMORY_SETS}")
+            await _sync(panel, encoded_set(users, 0.01, str(number)))
+        after = memory_mb(beside.pid)
+        yield Row(
+            f"memory of the supervisor, {MANY_USERS:,} users",
+            [Figure(at_first, "MB", "at first"), Figure(after, "MB", "after the sets")],
+            aim=below(max(at_first, after), MEMORY_AIM_MB, "MB"),
+        )
+
+
+def memory_mb(pid: int) -> float:
+    """A process's proportional set size: what it shares with others counts in parts."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("smaps_rollup has no Pss")
+
+
+async def _latencies(call: Callable[[], Awaitable[object]], done: asyncio.Event) -> list[tuple[float, float]]:
+    """(when it began, seconds) of one call after another until ``done``."""
+    found = []
+    while not done.is_set():
+        begun = time.monotonic()
+        await call()
+        found.append((begun, time.monotonic() - begun))
+    return found
+
+
+@dataclass
+class Stage:
+    """A node with users, some of whom hold transfers."""
+
+    node: NodeProcess
+    panel: PanelClient
+    client: ClientCore
+    say: Callable[[str], None]
+
+    async def full_set(self, users: list[pb.User], share: float, limit_seconds: float, rounds: int) -> Row:
+        self.say(f"PUT /users/sync, {share:.0%} changed")
+        # Encoded beforehand: it would hold up the loop that the transfers run in.
+        bodies = [encoded_set(users, share, f"{share}/{number}") for number in range(rounds)]
+        return await self.row(
+            f"PUT /users/sync, {len(users):,} users, {share:.0%} changed ({len(bodies[0]) / 1e6:.1f} MB)",
+            [partial(_sync, self.panel, body) for body in bodies],
+            limit_seconds,
+        )
+
+    async def row(self, what: str, calls: Sequence[Callable[[], Awaitable[object]]], limit_seconds: float) -> Row:
+        """The median time of these calls, with every transfer going before and after each."""
+        async with contextlib.AsyncExitStack() as stack:
+            held = [await stack.enter_async_context(self.client.hold(name)) for name in self.client.links]
+            seconds = []
+            for call in calls:
+                begun = time.monotonic()
+                await call()
+                seconds.append(time.monotonic() - begun)
+                for transfer in held:
+                    if transfer.broken is None:
+                        with contextlib.suppress(Exception):
+                            await transfer.wait_rounds(2)
+            silence_ms = max(transfer.longest_silence_seconds for transfer in held) * 1000
+            broken = [transfer for transfer in held if transfer.broken is not None]
+        took = median(seconds)
+        return Row(
+            what,
+            [Figure(took, "s"), Figure(len(broken), "dropped"), Figure(silence_ms, "ms", "longest silence")],
+            aim=below(took, limit_seconds, "s")
+            & none_of(len(broken), "dropped")
+            & below(silence_ms, SILENCE_AIM_MS, "ms silence"),
+            note="; ".join(f"{transfer.link_name} {transfer.broken}" for transfer in broken),
+        )
+
+
+@contextlib.asynccontextmanager
+async def held_node(bench: Bench, users: list[pb.User]) -> AsyncIterator[Stage]:
+    """Starts a node with ``users``; the first HELD of them have links to it."""
     inbounds = [people.inbound(tag, protocol) for tag, protocol in PROTOCOLS.items()]
-    users = people.crowd(USERS, tags)
-    bench.say(f"starting a node with {USERS:,} users")
+    bench.say(f"starting a node with {len(users):,} users")
     async with node(bench) as beside, beside.panel() as panel, Target() as target:
         await started(bench, panel, people.config(inbounds), users)
         links = [
             link(inbounds[number % len(inbounds)], users[number], source_address=f"127.0.0.{number + 2}")
             for number in range(HELD)
         ]
-        async with ClientCore(links, target) as client, contextlib.AsyncExitStack() as stack:
-            for share, limit_seconds in SHARES.items():
-                # Encoded beforehand: it would hold up the loop that the transfers run in.
-                bodies = [encoded_set(users, share, f"{share}/{number}") for number in range(bench.rounds)]
-                bench.say(f"PUT /users/sync, {share:.0%} changed")
-                held = [await stack.enter_async_context(client.hold(name)) for name in client.links]
-                seconds = [await _sync(panel, body, held) for body in bodies]
-                silence_ms = max(transfer.longest_silence_seconds for transfer in held) * 1000
-                broken = [transfer for transfer in held if transfer.broken is not None]
-                took = median(seconds)
-                aim = none_of(len(broken), "dropped")
-                yield Row(
-                    f"PUT /users/sync, {USERS:,} users, {share:.0%} changed ({len(bodies[0]) / 1e6:.1f} MB)",
-                    [
-                        Figure(took, "s"),
-                        Figure(len(broken), "dropped"),
-                        Figure(silence_ms, "ms", "longest silence"),
-                    ],
-                    aim=aim if limit_seconds is None else below(took, limit_seconds, "s") & aim,
-                    note="; ".join(f"{transfer.link_name} {transfer.broken}" for transfer in broken),
-                )
-                await stack.aclose()
+        async with ClientCore(links, target) as client:
+            yield Stage(beside, panel, client, bench.say)
 
 
 def encoded_set(users: list[pb.User], share: float, key: str) -> bytes:
@@ -78,15 +218,7 @@ def encoded_set(users: list[pb.User], share: float, key: str) -> bytes:
     return pb.Users(users=users).SerializeToString()
 
 
-async def _sync(panel: PanelClient, body: bytes, held: Sequence[HeldTransfer]) -> float:
-    """Seconds that one full set takes, with every transfer going before and after."""
-    begun = time.monotonic()
+async def _sync(panel: PanelClient, body: bytes) -> None:
     response = await panel.request("PUT", "/users/sync", body, timeout_seconds=CALL_TIMEOUT_SECONDS)
-    took = time.monotonic() - begun
     if response.status != 200:
         raise RuntimeError(f"PUT /users/sync is {response.status}: {response.body[:200]!r}")
-    for transfer in held:
-        if transfer.broken is None:
-            with contextlib.suppress(Exception):
-                await transfer.wait_rounds(2)
-    return took

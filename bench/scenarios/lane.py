@@ -57,6 +57,23 @@ async def lane(bench: Bench) -> AsyncGenerator[Row, None]:
     )
 
 
+async def bare_rate(bench: Bench) -> float:
+    """Calls a second by the fast lane, with nothing else running: what rates of changes are held against."""
+    api_part = {"tag": "api", "services": ["HandlerService", "StatsService"]}
+    config = people.config([people.inbound(TAG, "vless")]) | {"api": api_part}
+    rates = []
+    async with bare_core(config) as (_, socket), CoreApi(socket) as api:
+        operations = _operations()
+        for _round in range(bench.rounds + 1):
+            calls, begun = 0, time.monotonic()
+            while time.monotonic() - begun < bench.seconds / 2:
+                for part in operations:
+                    await _by_lane(api, part)
+                    calls += len(part)
+            rates.append(calls / (time.monotonic() - begun))
+    return median(rates[1:])
+
+
 def _operations() -> tuple[list[AlterOperation], list[AlterOperation]]:
     """Additions of all users, and their removals."""
     users = people.crowd(USERS, [TAG], name="lane")
