@@ -236,6 +236,11 @@ class Settings(BaseSettings):
         description="What to do when the panel has not called for the time that it named at the start (keep_alive): "
         "nothing but say so, or stop.",
     )
+    delivery_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
+        30.0,
+        description="Seconds within which a caller must have received statistics that it read with reset; those that take "
+        "longer are broken off and owed again.",
+    )
     debug: bool = Field(False, description="More of the node's own log, and the core's log level as the panel set it.")
 
     @property

@@ -58,6 +58,8 @@ class Method:
     any_state: bool = False
     #: What it may answer beside EVERY_CALL, MESSAGE_CALL and NEEDS_CORE.
     errors: tuple[type[NodeError], ...] = ()
+    #: The handler may answer :class:`~pgnode.api.booked.Booked`; the face has to say whether it arrived.
+    booked: bool = False
 
     @property
     def takes_body(self) -> bool:
@@ -166,6 +168,7 @@ METHODS: tuple[Method, ...] = (
         "stats",
         "Traffic of all or one of the users, inbounds or outbounds; with `reset` the node's books begin at zero again.",
         errors=(CoreUnavailableError, *_BY_SUPERVISOR),
+        booked=True,
     ),
     Method(
         "GetOutboundsLatency",

@@ -2,7 +2,8 @@
 
 Every handler takes the bytes of the request's message. Reads are answered from the worker's own copy of the snapshots
 and are plain functions that return the bytes of the response's message; calls that change something, or that have to
-be booked, go to the supervisor and return an awaitable of those bytes. Errors are those of :mod:`pgnode.errors`.
+be booked, go to the supervisor and return an awaitable of those bytes, or of a :class:`Booked` answer of which the face has to
+say whether it arrived. Errors are those of :mod:`pgnode.errors`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from pgnode.api import budget, streams
+from pgnode.api.booked import Booked, Settle
 from pgnode.api.messages import decode
 from pgnode.api.routing import RoutingCalls
 from pgnode.bus import snapshots
@@ -48,6 +50,9 @@ CORE_TYPE = "xray"
 
 Answer = bytes | Awaitable[bytes]
 Handler = Callable[[bytes], Answer]
+#: Of methods that are ``booked`` in the table.
+BookedAnswer = bytes | Awaitable[bytes | Booked]
+BookedHandler = Callable[[bytes], BookedAnswer]
 
 _M = TypeVar("_M", bound=Message)
 
@@ -71,6 +76,9 @@ class Commands(Protocol):
 
     async def call(self, kind: Kind, body: bytes, budget_seconds: float) -> bytes:
         """The reply's body. Raises the supervisor's NodeError, or BusUnavailable- and DeadlineExceededError."""
+
+    async def lend(self, kind: Kind, body: bytes, budget_seconds: float) -> tuple[bytes, Settle]:
+        """As :meth:`call`, for what is on loan until the second value was called; it is given back when this raises."""
 
 
 #: Looks at the store for newer snapshots; returns soon, also when the store is away, and never raises.
@@ -180,10 +188,11 @@ class NodeService(RoutingCalls):
             raise CoreUnavailableError("failed to get sys stats: not read from the core yet")
         return body
 
-    def stats(self, body: bytes) -> Answer:
+    def stats(self, body: bytes) -> BookedAnswer:
         """StatResponse for a StatRequest; an unknown name has no statistics, which is an empty response.
 
-        With ``reset`` the supervisor books it. Raises InvalidRequestError and the UnavailableError of the state.
+        With ``reset`` it is Booked: on loan until the face has told what became of it. Raises InvalidRequestError and the
+        UnavailableError of the state.
         """
         query = self._query(body)
         row = _STATS.get(query.type)
@@ -193,13 +202,16 @@ class NodeService(RoutingCalls):
         if single and not query.name:
             raise InvalidRequestError("empty name: this stat type needs the name of a user, inbound or outbound")
         if query.reset:
-            return self._commands.call(Kind.TAKE_STATS, body, budget.within(self._take_stats_seconds))
+            return self._take_stats(body)
 
         def answer() -> bytes:
             block = self._block(name)
             return (block.find(query.hashed) or b"") if single else block.body
 
         return answer() if self._core_answers() else self._after_refresh(answer)
+
+    async def _take_stats(self, body: bytes) -> Booked:
+        return Booked(*await self._commands.lend(Kind.TAKE_STATS, body, budget.within(self._take_stats_seconds)))
 
     def user_online(self, body: bytes) -> Answer:
         """OnlineStatResponse: the number of addresses. Raises NotFoundError for who is not online."""

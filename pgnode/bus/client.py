@@ -8,18 +8,21 @@ process; everything in it belongs to the event loop that called :meth:`CommandCl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
-from pgnode.bus.commands import GATHERED_KINDS, WORKER_FIELD, Kind, Reply, encode_command
+from pgnode.bus.books import LoanPart
+from pgnode.bus.commands import GATHERED_KINDS, WORKER_FIELD, Kind, Reply, encode_command, loan_part, settlement
 from pgnode.bus.connection import BUS_ERRORS
-from pgnode.bus.keys import BLOB_BYTES, BLOB_TTL_SECONDS, Keys
+from pgnode.bus.keys import BLOB_BYTES, BLOB_TTL_SECONDS, WORKER_TTL_MS, Keys
 from pgnode.bus.link import Args, Link, entries_of
 from pgnode.bus.tasks import end_tasks
-from pgnode.errors import BusUnavailableError, DeadlineExceededError
+from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,16 @@ RECONNECT_SECONDS = 0.1
 
 #: Callers whose time is up are looked for this often: one look for all is cheaper than a timer for each.
 SWEEP_SECONDS = 0.5
+
+#: How often a worker says that it is alive.
+ALIVE_SECONDS = WORKER_TTL_MS / 4000
+
+#: Seconds for one attempt to tell the supervisor what became of a loan, and between two attempts.
+SETTLE_SECONDS = 5.0
+SETTLE_PAUSE_SECONDS = 0.3
+
+#: Seconds that a worker which ends gives to what it still has to tell.
+LAST_WORDS_SECONDS = 2.0
 
 #: The supervisor answers in time or not at all; this is for its answer to get here.
 ANSWER_SECONDS = 1.0
@@ -82,6 +95,8 @@ class CommandClient:
         self._swept_at = 0.0
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._settling: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._sender = Link(url)
         self._receiver = Link(url, timeout_seconds=BLOCK_MS / 1000 + 1.8)
 
@@ -89,10 +104,13 @@ class CommandClient:
         return f"CommandClient({self._worker}, {len(self._pending)} waiting)"
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._send_loop()), asyncio.create_task(self._receive_loop())]
+        self._tasks = [asyncio.create_task(work()) for work in (self._send_loop, self._receive_loop, self._say_alive)]
 
     async def close(self) -> None:
-        await end_tasks(self._tasks)
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=LAST_WORDS_SECONDS)
+        self._closed = True
+        await end_tasks([*self._tasks, *self._settling])
         self._fail_all(BusUnavailableError("this worker is shutting down"))
         self._sender.drop()
         self._receiver.drop()
@@ -103,9 +121,42 @@ class CommandClient:
         Raises the NodeError that the supervisor answered, BusUnavailableError when Redis is away, and
         DeadlineExceededError after ``budget_seconds``.
         """
-        loop = asyncio.get_running_loop()
+        return (await self._ask(self._new_id(), kind, body, budget_seconds)).body
+
+    async def lend(self, kind: Kind, body: bytes, budget_seconds: float) -> tuple[bytes, Callable[[bool], None]]:
+        """:meth:`call` for what is on loan: the reply's body, and a function that takes whether it reached its caller.
+
+        That function returns at once and does nothing the second time; the supervisor is told for as long as it takes. When
+        this method raises, the loan, if there is one, is given back.
+        """
+        command_id = self._new_id()
+        loan = command_id.decode()
+        try:
+            reply = await self._ask(command_id, kind, body, budget_seconds)
+            data = await self._parts(loan, reply.lent) if reply.lent else reply.body
+        except BaseException as error:
+            if not isinstance(error, NodeError) or isinstance(error, BusUnavailableError | DeadlineExceededError):
+                # The supervisor may have done it all the same.
+                self._settle(loan, delivered=False)
+            raise
+        if reply.lent is None:
+            return data, lambda _delivered: None
+        settled = False
+
+        def settle(delivered: bool) -> None:
+            nonlocal settled
+            if not settled:
+                settled = True
+                self._settle(loan, delivered=delivered)
+
+        return data, settle
+
+    def _new_id(self) -> bytes:
         self._number += 1
-        command_id = b"%b%x" % (self._prefix, self._number)
+        return b"%b%x" % (self._prefix, self._number)
+
+    async def _ask(self, command_id: bytes, kind: Kind, body: bytes, budget_seconds: float) -> Reply:
+        loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
         ends_at = loop.time() + budget_seconds + ANSWER_SECONDS
         self._pending[command_id] = _Pending(kind, body, budget_seconds, future, ends_at)
@@ -122,7 +173,42 @@ class CommandClient:
                     self._wake.set()
         if reply.error is not None:
             raise reply.error
-        return reply.body
+        return reply
+
+    async def _parts(self, loan: str, count: int) -> bytes:
+        """The body of a loan that is too large for the stream of replies. Raises BusUnavailableError."""
+        fields = [loan_part(loan, number) for number in range(count)]
+        try:
+            parts: list[bytes | None] = await self._sender.execute("HMGET", self._keys.loans, *fields)
+        except BUS_ERRORS as error:
+            raise BusUnavailableError(f"the node's store is not reachable, try again ({error})") from None
+        if None in parts:
+            raise BusUnavailableError("the node's store has lost this answer, try again")
+        return b"".join(LoanPart.decode(part).body for part in parts if part is not None)
+
+    def _settle(self, loan: str, *, delivered: bool) -> None:
+        if self._closed:
+            return  # nobody says any more that this worker is alive, which gives the loan back
+        task = asyncio.get_running_loop().create_task(self._tell_settlement(settlement(loan, delivered=delivered)))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _tell_settlement(self, body: bytes) -> None:
+        """Until the supervisor has stored it: a store that is away, or comes back empty, loses no settlement."""
+        while True:
+            try:
+                await self.call(Kind.SETTLE, body, SETTLE_SECONDS)
+                return
+            except NodeError as error:
+                log.debug("settlement not told yet", error=error.text)
+            await asyncio.sleep(SETTLE_PAUSE_SECONDS)
+
+    async def _say_alive(self) -> None:
+        key = self._keys.worker(self._worker)
+        while True:
+            with contextlib.suppress(*BUS_ERRORS):
+                await self._sender.execute("SET", key, 1, "PX", WORKER_TTL_MS)
+            await asyncio.sleep(ALIVE_SECONDS)
 
     async def _send_loop(self) -> None:
         while True:

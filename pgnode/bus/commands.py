@@ -8,7 +8,9 @@ are under a key of their own. Only commands that are done together anyway share 
 acknowledged as a whole.
 
 An entry of a replies stream holds one or more replies, each under the id of its command: ``code body``, where ``code`` is
-"" for done, else an ERROR_CODE of pgnode.errors, and ``body`` message bytes, or the text of the error.
+"" for done, else an ERROR_CODE of pgnode.errors, and ``body`` message bytes, or the text of the error. A ``code`` of ``=``
+and a number is done as well, with a body that is on loan: 0 with the body in the reply, else the number of parts that the body
+has to be fetched in (the fields ``<id>:0`` and so on of the hash ``loans``).
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Kind(enum.StrEnum):
     SYNC_USER = "sync_user"  # [User -> Empty]
     SYNC_USERS = "sync_users"  # [Users -> Empty], the set becomes exactly this
     SYNC_CHUNKED = "sync_chunked"  # [Users -> Empty], a delta: the listed ones only
-    TAKE_STATS = "take_stats"  # [StatRequest with reset -> StatResponse]
+    TAKE_STATS = "take_stats"  # [StatRequest with reset -> StatResponse], on loan under the command's id
+    SETTLE = "settle"  # [:func:`settlement` -> nothing], whether what a command took has reached its caller
     # Maintenance jobs: JSON bodies, and JSON with "detail" in their replies.
     CORE_UPDATE = "core_update"  # {"core_version": "latest" or "26.10.10"}
     GEOFILES = "geofiles"  # {"region": one of pgnode.wire.maintenance.REGIONS}
@@ -44,7 +47,7 @@ class Kind(enum.StrEnum):
 
 
 #: Commands that read or book statistics: they never wait for a change of users.
-QUERY_KINDS = frozenset({Kind.TAKE_STATS})
+QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE})
 
 #: Commands that take minutes, one at a time and beside everything else.
 MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE})
@@ -93,10 +96,12 @@ class Reply:
 
     body: bytes = b""
     error: NodeError | None = None
+    #: The body is on loan: 0 when it is here, else in so many parts; None when it is not.
+    lent: int | None = None
 
     def encode(self) -> bytes:
         if self.error is None:
-            return b" " + self.body
+            return b" " + self.body if self.lent is None else b"=%d %b" % (self.lent, self.body)
         return f"{self.error.code} {self.error.text}".encode()
 
     @classmethod
@@ -105,8 +110,26 @@ class Reply:
             return _DONE
         code, _, body = data.partition(b" ")
         if code:
+            if code.startswith(b"="):
+                return cls(body=body, lent=int(code[1:]))
             return cls(error=from_code(code.decode(), body.decode(errors="replace")))
         return cls(body=body)
+
+
+def settlement(loan: str, *, delivered: bool) -> bytes:
+    """The body of a SETTLE command; ``loan`` is the id of the command that took."""
+    return f"{loan} {int(delivered)}".encode()
+
+
+def parse_settlement(body: bytes) -> tuple[str, bool]:
+    """(loan, delivered). Raises ValueError."""
+    loan, delivered = body.decode().split(" ")
+    return loan, delivered == "1"
+
+
+def loan_part(loan: str, number: int) -> str:
+    """The field of the hash ``loans`` that holds one part of a loan."""
+    return f"{loan}:{number}"
 
 
 _DONE_BYTES = b" "

@@ -26,7 +26,11 @@ key (after the prefix)        type     written by  lifetime                     
 ``routing``                   hash     supervisor  until another config starts     what was changed in the routing of the
                                                                                    config that runs: ``base`` (its hash),
                                                                                    ``rules`` and ``overrides`` (JSON)
-``ledger``                    hash     supervisor  for good                        counter -> total and reported bytes
+``ledger``                    hash     supervisor  for good                        counter -> its line in the books, see
+                                                                                   pgnode.bus.books
+``loans``                     hash     supervisor  until they are settled          parts of what was handed out and is not
+                                                                                   known to have arrived, see there
+``worker:<worker>``           string   workers     WORKER_TTL_MS                   this worker is alive
 ============================  =======  ==========  ==============================  =====================================
 
 Commands carry ids and may be delivered twice; whoever changes several keys does it in one transaction.
@@ -45,6 +49,9 @@ BLOB_TTL_SECONDS = 900
 
 #: Answers that nobody fetched belong to a worker that has gone.
 REPLIES_TTL_SECONDS = 120
+
+#: A worker that said nothing for so long has gone; what was on its way through it is owed again.
+WORKER_TTL_MS = 2000
 
 #: Entries kept per worker, each with the answers of one group; a worker reads them at once, so this is reached only by
 #: one that hangs.
@@ -65,12 +72,16 @@ class Keys:
         self.users = f"{prefix}:users"
         self.routing = f"{prefix}:routing"
         self.ledger = f"{prefix}:ledger"
+        self.loans = f"{prefix}:loans"
 
     def blob(self, command_id: str) -> str:
         return f"{self.prefix}:blob:{command_id}"
 
     def replies(self, worker: str) -> str:
         return f"{self.prefix}:replies:{worker}"
+
+    def worker(self, worker: str) -> str:
+        return f"{self.prefix}:worker:{worker}"
 
     def snapshot(self, name: str) -> str:
         return f"{self.prefix}:snapshot:{name}"

@@ -14,6 +14,7 @@ name                body
 ``stats.users``     indexed block: ``StatResponse`` pieces by e-mail
 ``stats.inbounds``  indexed block: ``StatResponse`` pieces by tag
 ``stats.outbounds`` indexed block: ``StatResponse`` pieces by tag
+``polled``          :class:`Polled` as JSON; comes with every reading of the core, also where nothing moved
 ``online``          indexed block: ``StatsOnlineIpListResponse`` by e-mail, online users only
 ==================  ======================================================================================
 """
@@ -44,7 +45,8 @@ STATS_USERS = "stats.users"
 STATS_INBOUNDS = "stats.inbounds"
 STATS_OUTBOUNDS = "stats.outbounds"
 ONLINE = "online"
-ALL = (STATE, SYSTEM, BACKEND, STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE)
+POLLED = "polled"
+ALL = (STATE, SYSTEM, BACKEND, STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE, POLLED)
 
 #: A reader looks at every key at least this often.
 LOOK_SECONDS = 2.0
@@ -83,6 +85,28 @@ class NodeStatus:
 
     @classmethod
     def decode(cls, body: bytes) -> NodeStatus:
+        return cls(**json.loads(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """How old the statistics are: ages, not times, since hosts disagree about the time and clocks are set."""
+
+    #: Milliseconds since the last reading of the core that succeeded, when this was sent; None before the first one.
+    age_ms: int | None
+    #: Milliseconds between two readings.
+    interval_ms: int
+    #: Why the last attempt failed, "" when it did not.
+    error: str
+    #: Counters that the node keeps books of, and milliseconds that the last reading took, for the operator.
+    counters: int = 0
+    took_ms: int = 0
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> Polled:
         return cls(**json.loads(body))
 
 

@@ -34,8 +34,8 @@ INTERNAL_TEXT = "internal error while doing this call; the node's log has the de
 #: What the caller of a command is told that waited until nobody waited for it.
 NOT_BEGUN = "the call waited too long and was not begun"
 
-#: Does one command and returns the reply's body, or raises a NodeError.
-Handler = Callable[[Command], Awaitable[bytes]]
+#: Does one command and returns the reply or its body, or raises a NodeError.
+Handler = Callable[[Command], Awaitable[bytes | Reply]]
 
 #: One step of a long change; its answer, when it came to its end.
 Step = Callable[[], Awaitable[Reply | None]]
@@ -106,11 +106,15 @@ class Commands:
         await self._keeper.commit([(command, reply)], ())
 
     async def answer_queries(self) -> None:
-        """Answer what only reads, or books what was read; never behind a change."""
-        while True:
-            group = await _all_waiting(self._queries)
-            answers = [(command, await self._one(command, self.queries)) for command in group]
-            await self._keeper.commit(answers, self._keeper.books)
+        """Answer what only reads, or books what was read; never behind a change, and none behind another."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for command in await _all_waiting(self._queries):
+                    tasks.create_task(self._answer_query(command))
+
+    async def _answer_query(self, command: Command) -> None:
+        reply = await self._one(command, self.queries)
+        await self._keeper.commit([(command, reply)], self._keeper.books)
 
     async def write(self) -> None:
         """Do what changes something, in the order in which it came, in groups.
@@ -207,7 +211,8 @@ class Commands:
         if self._server.expired(command):
             return Reply(error=DeadlineExceededError(NOT_BEGUN))
         try:
-            return Reply(body=await handlers[command.kind](command))
+            answer = await handlers[command.kind](command)
+            return answer if isinstance(answer, Reply) else Reply(body=answer)
         except NodeError as error:
             return Reply(error=error)
         except Exception:

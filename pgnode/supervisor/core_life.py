@@ -108,7 +108,7 @@ class CoreLife:
             self._watcher.cancel()
             self._watcher = None
         if self.core.running is not None:
-            await self._traffic.poll(self.core.api, self.core.run_id)
+            await self._traffic.last_poll(self.core.api, self.core.run_id)
         await self.core.stop()
         self.core_backend = None
 

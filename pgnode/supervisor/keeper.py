@@ -70,6 +70,8 @@ class Keeper:
         self._missed = False
         #: Held while the desired state is written: an older transaction must not follow a newer one.
         self._order = asyncio.Lock()
+        #: The same for the books.
+        self._books_order = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"Keeper(generation {self.generation}{', store missed something' if self._missed else ''})"
@@ -99,8 +101,11 @@ class Keeper:
             if staged.ordered:
                 async with self._order:
                     await self._link.transaction(staged.pipe)
-            else:
+            elif staged.undos:
                 # Not behind a long transaction of the desired state.
+                async with self._books_order:
+                    await staged.pipe.execute()
+            else:
                 await staged.pipe.execute()
         except BUS_ERRORS as error:
             log.warning("not stored, will be done again", commands=len(staged.commands), error=str(error))
@@ -126,7 +131,7 @@ class Keeper:
         """After the store was away: write what it misses; everything, when it came back empty or old. Raises BUS_ERRORS."""
         if not self._missed:
             return
-        async with turn, self._order:
+        async with turn, self._order, self._books_order:
             pipe = self._store.pipeline()
             stored = await self._store.generation()
             if stored != self.generation:

@@ -17,14 +17,13 @@ from typing import Any
 import structlog
 import uvloop
 
-from pgnode.bus import indexed
 from pgnode.bus.activity import read_activity
-from pgnode.bus.commands import Command, Kind
+from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.link import Link
 from pgnode.bus.server import CommandServer
-from pgnode.bus.snapshots import BACKEND, ONLINE, SYSTEM, SnapshotWriter
+from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM, SnapshotWriter
 from pgnode.bus.tasks import end_tasks
 from pgnode.errors import ChildFailedError, OperatorError, StartFailedError
 from pgnode.settings import Settings, shorten
@@ -48,7 +47,8 @@ from pgnode.supervisor.sampling import SystemSampler, every, read_backend
 from pgnode.supervisor.self_update import SelfUpdate
 from pgnode.supervisor.states import WITH_CORE, State
 from pgnode.supervisor.store import Store
-from pgnode.supervisor.traffic import Traffic, read_online
+from pgnode.supervisor.traffic import Traffic
+from pgnode.xray.accounts import email_key
 from pgnode.xray.api import CoreApiError
 from pgnode.xray.core import Core, EmbeddedCore, ExecutableCore, end_tracker
 
@@ -59,6 +59,13 @@ HEALTH_SECONDS = 2.0
 
 #: Seconds between two samples of the machine's load.
 SYSTEM_SECONDS = 2.0
+
+#: Pause between two publications of statistics: at least so many seconds, and so many times what the last one took.
+FIGURES_PAUSE_SECONDS = 0.05
+FIGURES_PAUSE_RATIO = 5
+
+#: Seconds between two looks for users who were removed and are owed nothing.
+FORGET_SECONDS = 30.0
 
 #: Seconds within which an external Redis must answer at the start.
 REDIS_START_SECONDS = 10.0
@@ -81,13 +88,13 @@ class Supervisor:
             self._redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size
         )
         self._records = Records(settings.run_dir / "children.json")
-        self._traffic = Traffic(self._store)
+        self._traffic = Traffic(self._store, interval_seconds=settings.stats_update_interval_seconds)
         self._cores = CoreStore(
             settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024
         )
         self._core = CoreControl(settings, _usual_core(settings), self._pump)
         self._link = Link(settings.bus_url)
-        keeper = Keeper(self._store, self._server, self._snapshots, self._link)
+        keeper = self._keeper = Keeper(self._store, self._server, self._snapshots, self._link)
         keeper.books.append(self._traffic)
         self.node = Node(
             settings,
@@ -99,7 +106,10 @@ class Supervisor:
         )
         self._commands = Commands(self._server, keeper, self.node.turn)
         self.node.serve(self._commands)
-        self._commands.queries[Kind.TAKE_STATS] = self._take_stats
+        self._commands.queries |= {Kind.TAKE_STATS: self._take_stats, Kind.SETTLE: self._traffic.settle}
+        self._traffic.store_now = lambda: keeper.commit((), keeper.books)
+        self._traffic.tags = self.node.counted_tags
+        self._traffic.wanted = lambda email: self.node.users.table.get(email_key(email)) is not None
         self._maintenance = Maintenance(settings.run_dir, self._server, keeper)
         downloads = Downloads(settings)
         self._maintenance.jobs = {
@@ -129,7 +139,6 @@ class Supervisor:
             records=self._records,
         )
         self._grpc = GrpcWorkers(settings, self._records)
-        self._stats_wanted = asyncio.Event()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     async def run(self, who: identity.Identity) -> int:
@@ -166,7 +175,7 @@ class Supervisor:
         log.info("state loaded", users=len(stored.users), generation=stored.generation, active=stored.active)
         restored = asyncio.create_task(self.node.restore(stored))
         await self._publish_system(SystemSampler())
-        await self._publish({ONLINE: indexed.EMPTY, **self._traffic.blocks()})
+        await self._publish_statistics()
         await asyncio.gather(self._web.start(), self._grpc.start())
         tasks = [
             self._task("commands", self._commands.read),
@@ -174,6 +183,8 @@ class Supervisor:
             self._task("logs", self._pump.run),
             self._task("health", self._health_loop),
             self._task("statistics", self._stats_loop),
+            self._task("figures", self._figures_loop),
+            self._task("loans", self._traffic.watch_loans),
             self._task("system", self._system_loop),
             self._task("panel", self._watch_panel),
             self._task("gunicorn", self._web.keep),
@@ -245,8 +256,7 @@ class Supervisor:
         await asyncio.gather(self._web.stop(), self._grpc.stop())
         await self._maintenance.close()
         await self.node.shut_down()
-        with contextlib.suppress(*BUS_ERRORS):
-            await self._store_traffic()
+        await self._traffic.store_now()
         await self._server.close()
         self._link.drop()
         await self._redis.aclose()
@@ -279,9 +289,9 @@ class Supervisor:
                 "or unset it for a Valkey of the node's own"
             ) from None
 
-    async def _take_stats(self, command: Command) -> bytes:
+    async def _take_stats(self, command: Command) -> Reply:
         self.node.require_running()
-        return await self._traffic.take_stats(command.body, self._core.api, self._core.run_id)
+        return await self._traffic.take(command, self._core.api, self._core.run_id)
 
     async def _hard_reset(self, _request: dict[str, str]) -> str:
         await self.node.reset()
@@ -305,36 +315,34 @@ class Supervisor:
             await every(HEALTH_SECONDS, never)
 
     async def _stats_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        never = asyncio.Event()
+        forgotten_at = loop.time()
         while True:
             api = self._core.api
             if self.node.state in WITH_CORE and api is not None:
-                error = await self._traffic.poll(api, self._core.run_id)
+                error = await self._traffic.poll(api, self._core.run_id, scheduled=True)
                 if error:
                     log.debug("counters not read", error=error)
-                else:
-                    online: dict[str, bytes] = {}
-                    with contextlib.suppress(CoreApiError):
-                        online = await read_online(api, self._settings.core_call_timeout_seconds)
-                    await self._publish(online)
-            with contextlib.suppress(*BUS_ERRORS):
-                await self._store_traffic()
-            await every(self._settings.stats_update_interval_seconds, self._stats_wanted)
+                elif loop.time() - forgotten_at >= FORGET_SECONDS:
+                    forgotten_at = loop.time()
+                    await self._traffic.forget_removed(self._keeper.generation)
+            await self._traffic.store_now()
+            await every(self._settings.stats_update_interval_seconds, never)
 
-    async def _store_traffic(self) -> None:
-        """Store what of the ledger changed, and publish the statistics that changed with it. Raises BUS_ERRORS."""
-        pipe = self._store.pipeline()
-        undo = self._traffic.stage(pipe)
-        blocks = self._traffic.blocks()
-        if undo is None and not blocks:
-            return
-        for name, body in blocks.items():
-            self._snapshots.put(pipe, name, body)
-        try:
-            await pipe.execute()
-        except BUS_ERRORS:
-            if undo is not None:
-                undo()
-            raise
+    async def _figures_loop(self) -> None:
+        """Publish statistics when they are news; a large set takes its time, so the pauses grow with it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._traffic.news.wait()
+            self._traffic.news.clear()
+            begun = loop.time()
+            await self._publish_statistics()
+            await asyncio.sleep(max(FIGURES_PAUSE_SECONDS, FIGURES_PAUSE_RATIO * (loop.time() - begun)))
+
+    async def _publish_statistics(self) -> None:
+        bodies = await self._traffic.blocks()
+        await self._publish({**bodies, POLLED: self._traffic.polled().encode()})
 
     async def _system_loop(self) -> None:
         sampler = SystemSampler()
@@ -359,7 +367,7 @@ class Supervisor:
         pipe = self._store.pipeline()
         for name, body in bodies.items():
             held = self._snapshots.get(name)
-            if held is None or held.body != body:
+            if held is None or held.body != body or name == POLLED:
                 self._snapshots.put(pipe, name, body)
         with contextlib.suppress(*BUS_ERRORS):
             await pipe.execute()

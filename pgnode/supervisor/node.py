@@ -105,7 +105,7 @@ class Node:
         self.users.taken = stored.taken
         self.users.failures.restore(stored.failed)
         self.routing.table.restore(stored.routing)
-        self._traffic.restore(stored.ledger)
+        self._traffic.restore(stored.ledger, stored.loans)
         backend: Backend | None = None
         if stored.backend is not None and stored.active:
             try:
@@ -239,6 +239,19 @@ class Node:
             self._introduced_run = self.life.core_run
             # Nobody who was told that the core runs shall hear that nothing is known of it.
             self._snapshots.put(pipe, BACKEND, backend_stats(self._core.first_stats).SerializeToString())
+
+    def counted_tags(self) -> list[tuple[str, str]]:
+        """(kind, tag) of every inbound and outbound whose traffic the running core counts."""
+        backend = self.life.core_backend or self.life.backend
+        if backend is None:
+            return []
+        document = backend.base.document
+        return [
+            (kind, str(part["tag"]))
+            for kind, key in (("inbound", "inbounds"), ("outbound", "outbounds"))
+            for part in document.get(key) or ()
+            if part.get("tag")
+        ]
 
     def require_running(self) -> Backend:
         """The config that runs. Raises the UnavailableError of the node's state where none does."""

@@ -1,4 +1,4 @@
-"""Figures that are taken again and again: the machine's, the core's own and its traffic counters; made into snapshots.
+"""Figures that are taken again and again: the machine's and the core's own.
 
 Every loop here has deadlines and survives every failure: a core that hangs, a Redis that is away.
 """
@@ -8,24 +8,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import psutil
 import structlog
 
-from pgnode.bus import indexed
 from pgnode.supervisor.cgroup import Limits, read_limits
-from pgnode.supervisor.ledger import Ledger
 from pgnode.wire import service_pb2 as pb
-from pgnode.wire.stats import parse_counter
 from pgnode.xray.api import CoreApi
 from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
 
 log = structlog.get_logger(__name__)
-
-#: Ledger name -> snapshot: the first part of a counter's name decides.
-KINDS = ("user", "inbound", "outbound")
 
 
 class SystemSampler:
@@ -83,88 +76,6 @@ class SystemSampler:
         )
         self._at, self._received, self._sent = now, received, sent
         return answer
-
-
-@dataclass(slots=True)
-class _Named:
-    """One user's, inbound's or outbound's part of a snapshot."""
-
-    hashed: int
-    #: Link ("uplink") -> counter name.
-    counters: dict[str, str]
-    encoded: bytes = b""
-
-
-class StatsBook:
-    """The ledger, and the encoded statistics of everybody in it; what did not move is not encoded again."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self._named: dict[str, dict[str, _Named]] = {kind: {} for kind in KINDS}
-        self.touch(ledger.names())
-
-    def touch(self, counters: Iterable[str]) -> set[str]:
-        """Encode again what these counters belong to; returns the kinds that changed."""
-        stale: set[tuple[str, str]] = set()
-        for counter in counters:
-            parsed = parse_counter(counter)
-            if parsed is None or parsed.kind not in self._named:
-                continue
-            of_kind = self._named[parsed.kind]
-            named = of_kind.get(parsed.name)
-            if named is None:
-                named = of_kind[parsed.name] = _Named(indexed.name_hash(parsed.name), {})
-            named.counters.setdefault(f"{parsed.type}>>>{parsed.link}", counter)
-            stale.add((parsed.kind, parsed.name))
-        for kind, name in stale:
-            self._encode(kind, name)
-        return {kind for kind, _ in stale}
-
-    def _encode(self, kind: str, name: str) -> None:
-        named = self._named[kind][name]
-        response = pb.StatResponse()
-        for counter in named.counters.values():
-            parsed = parse_counter(counter)
-            entry = self.ledger.get(counter)
-            if parsed is not None and entry is not None:
-                response.stats.add(name=parsed.name, type=parsed.type, link=parsed.link, value=entry.owed)
-        named.encoded = response.SerializeToString()
-
-    def block(self, kind: str) -> bytes:
-        """The indexed block of all of ``kind`` ("user", "inbound", "outbound")."""
-        return indexed.pack((named.hashed, named.encoded) for named in self._named[kind].values())
-
-    def counters_of(self, kind: str, name: str | None) -> list[str]:
-        """Counter names of one ``name``, in any case, or of all of ``kind``."""
-        of_kind = self._named[kind]
-        if name is None:
-            return [counter for named in of_kind.values() for counter in named.counters.values()]
-        named = of_kind.get(name)
-        if named is None:
-            wanted = indexed.name_hash(name)
-            named = next((candidate for candidate in of_kind.values() if candidate.hashed == wanted), None)
-        return list(named.counters.values()) if named is not None else []
-
-
-def stats_answer(taken: Iterable[tuple[str, int]]) -> pb.StatResponse:
-    """What a reading with ``reset`` returns: only what is owed, zeros are left out."""
-    response = pb.StatResponse()
-    for counter, value in taken:
-        parsed = parse_counter(counter)
-        if parsed is not None:
-            response.stats.add(name=parsed.name, type=parsed.type, link=parsed.link, value=value)
-    return response
-
-
-#: StatType -> (kind, whether one name is asked for).
-STAT_TYPES: dict[int, tuple[str, bool]] = {
-    pb.Outbounds: ("outbound", False),
-    pb.Outbound: ("outbound", True),
-    pb.Inbounds: ("inbound", False),
-    pb.Inbound: ("inbound", True),
-    pb.UsersStat: ("user", False),
-    pb.UserStat: ("user", True),
-}
 
 
 async def read_backend(api: CoreApi, deadline_seconds: float) -> pb.BackendStatsResponse:

@@ -6,7 +6,7 @@ back empty: then it is filled again from memory. Keys: see pgnode.bus.keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
@@ -33,6 +33,8 @@ class StoredState:
     ledger: dict[str, str]
     #: Id of the last command with a long change of users that was taken in; perhaps it was not answered.
     taken: str = ""
+    #: Parts of what was handed out and not settled; see pgnode.bus.books.
+    loans: dict[str, bytes] = field(default_factory=dict)
     #: Fields of the routing that was changed; empty when none was.
     routing: dict[str, str] = field(default_factory=dict)
 
@@ -54,6 +56,7 @@ class Store:
         users: dict[bytes, bytes] = await self._redis.hgetall(self._keys.users)  # type: ignore[assignment]
         failed: dict[bytes, bytes] = await self._redis.hgetall(self._keys.failed)  # type: ignore[assignment]
         ledger: dict[bytes, bytes] = await self._redis.hgetall(self._keys.ledger)  # type: ignore[assignment]
+        loans: dict[bytes, bytes] = await self._redis.hgetall(self._keys.loans)  # type: ignore[assignment]
         routing: dict[bytes, bytes] = await self._redis.hgetall(self._keys.routing)  # type: ignore[assignment]
         return StoredState(
             backend=meta.get(b"config"),
@@ -64,6 +67,7 @@ class Store:
             users={key.decode(): raw for key, raw in users.items()},
             failed={key.decode(): text.decode() for key, text in failed.items()},
             ledger={name.decode(): text.decode() for name, text in ledger.items()},
+            loans={name.decode(): part for name, part in loans.items()},
             routing={name.decode(): text.decode() for name, text in routing.items()},
         )
 
@@ -110,10 +114,20 @@ class Store:
         if fields:
             pipe.hset(self._keys.routing, mapping=dict(fields))  # type: ignore[arg-type]
 
-    def put_ledger(self, pipe: Pipeline, entries: Mapping[str, str]) -> None:
-        items = list(entries.items())
-        for at in range(0, len(items), SLICE):
-            pipe.hset(self._keys.ledger, mapping=dict(items[at : at + SLICE]))
+    def put_ledger(self, pipe: Pipeline, lines: Mapping[str, str | None]) -> None:
+        """``None`` removes."""
+        _put(pipe, self._keys.ledger, lines)
+
+    def put_loans(self, pipe: Pipeline, parts: Mapping[str, bytes | None]) -> None:
+        """``None`` removes."""
+        _put(pipe, self._keys.loans, parts)
+
+    async def alive(self, workers: Sequence[str]) -> set[str]:
+        """Those of ``workers`` that said lately that they are there. Raises BUS_ERRORS."""
+        pipe = self._redis.pipeline(transaction=False)
+        for worker in workers:
+            pipe.exists(self._keys.worker(worker))
+        return {worker for worker, there in zip(workers, await pipe.execute(), strict=True) if there}
 
 
 def _put(pipe: Pipeline, key: str, fields: Mapping[str, bytes | str | None]) -> None:

@@ -15,6 +15,9 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 from gunicorn_h1c import H1CProtocol
 
+from pgnode.api.rest.delivery import DELIVERIES
+from pgnode.worker.delivery import TcpDelivery
+
 #: Seconds until a request's headers must be complete; set from the settings before the first connection.
 HEADER_TIMEOUT_SECONDS = 15.0
 
@@ -114,6 +117,15 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
         if self._request_ready is not None:
             # The connection's task waits for this and then sees that the connection is closed.
             self._request_ready.set()
+
+    def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
+        scope = super()._build_http_scope(request, sockname, peername)
+        scope[DELIVERIES] = self._deliver
+        return scope
+
+    def _deliver(self) -> TcpDelivery:
+        """Watch the answer that is about to be written."""
+        return TcpDelivery(self.transport)
 
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
         code = _CODES.get(status, "INTERNAL")

@@ -15,9 +15,11 @@ from pgnode.pdeath import die_with_parent as _die_with_parent
 from pgnode.settings import load as _load
 from pgnode.worker import asgi_worker as _asgi_worker
 from pgnode.worker import certificate as _certificate
+from pgnode.worker import delivery as _delivery
 
 _settings = _load()
 _asgi_worker.HEADER_TIMEOUT_SECONDS = _settings.header_timeout_seconds
+_delivery.LIMIT_SECONDS = _settings.delivery_timeout_seconds
 
 # The master reads this once; the supervisor that started it is its parent.
 _die_with_parent(_signal.SIGKILL)

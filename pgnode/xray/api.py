@@ -333,6 +333,16 @@ class CoreApi:
             await self._call(_STATS + "QueryStats", request, deadline_seconds),
         )
 
+    async def query_stats_pieces(self, pattern: str, deadline_seconds: float) -> list[bytes]:
+        """:meth:`query_stats`, each ``Stat`` as the bytes it came in."""
+        request = stats_command_pb2.QueryStatsRequest(pattern=pattern).SerializeToString()
+        return await _pieces(await self._call(_STATS + "QueryStats", request, deadline_seconds))
+
+    async def users_stats_pieces(self, deadline_seconds: float, *, include_traffic: bool) -> list[bytes]:
+        """:meth:`users_stats`, each ``UserStat`` as the bytes it came in."""
+        request = stats_command_pb2.GetUsersStatsRequest(include_traffic=include_traffic).SerializeToString()
+        return await _pieces(await self._call(_STATS + "GetUsersStats", request, deadline_seconds))
+
     async def get_stat(self, name: str, deadline_seconds: float) -> int | None:
         """The counter of exactly this name; None when the core has none."""
         return await self._stat("GetStats", name, deadline_seconds)
@@ -541,3 +551,7 @@ def parsed(kind: type[_MessageT], answer: bytes) -> _MessageT:
         return kind.FromString(answer)
     except DecodeError:
         raise CoreApiError(f"the core's answer is no {kind.__name__}", ErrorKind.REFUSED) from None
+
+
+async def _pieces(answer: bytes) -> list[bytes]:
+    return list((await asyncio.to_thread(parsed, stats_command_pb2.Pieces, answer)).piece)

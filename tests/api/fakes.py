@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgnode.api.booked import Settle
 from pgnode.api.rest.gate import App, Event
 from pgnode.api.service import LogEntry, NodeService
 from pgnode.bus.commands import Kind
@@ -46,12 +47,17 @@ class FakeCommands:
     calls: list[tuple[Kind, bytes, float]] = field(default_factory=list)
     reply: bytes = b""
     error: Exception | None = None
+    #: Whether what was lent has arrived, as the face told it.
+    settled: list[bool] = field(default_factory=list)
 
     async def call(self, kind: Kind, body: bytes, budget_seconds: float) -> bytes:
         self.calls.append((kind, body, budget_seconds))
         if self.error is not None:
             raise self.error
         return self.reply
+
+    async def lend(self, kind: Kind, body: bytes, budget_seconds: float) -> tuple[bytes, Settle]:
+        return await self.call(kind, body, budget_seconds), self.settled.append
 
 
 class FakeLogs:

@@ -11,6 +11,7 @@ import pytest
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest import gate
 from pgnode.api.rest.app import build
+from pgnode.api.rest.delivery import DELIVERIES
 from pgnode.api.rest.gate import App, Event
 from pgnode.bus.commands import Kind
 from pgnode.errors import StartFailedError, UsersRefusedError
@@ -160,6 +161,44 @@ async def test_get_with_a_body(app: App, node: Node) -> None:
     answer = await Call("GET", "/stats", keyed(content_length=str(len(body))), [part(body)]).run(app)
     assert (answer.status, answer.body) == (200, b"taken")
     assert [call[:2] for call in node.commands.calls] == [(Kind.TAKE_STATS, body)]
+    assert node.commands.settled == [True]
+
+
+async def test_a_booked_answer_that_could_not_be_sent_is_told_as_lost(app: App, node: Node) -> None:
+    body = pb.StatRequest(type=pb.StatType.UsersStat, reset=True).SerializeToString()
+    call = Call("GET", "/stats", keyed(content_length=str(len(body))), [part(body)])
+    sent: list[str] = []
+
+    async def breaks(event: Event) -> None:
+        sent.append(event["type"])
+        if event["type"] == "http.response.body":
+            raise ConnectionResetError("gone")
+
+    with pytest.raises(ConnectionResetError):
+        await app(call.scope, call.receive, breaks)
+    assert node.commands.settled == [False]
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_the_server_knows_whether_a_booked_answer_arrived(app: App, node: Node, arrives: bool) -> None:
+    body = pb.StatRequest(type=pb.StatType.UsersStat, reset=True).SerializeToString()
+    node.commands.reply = b"taken"
+    call = Call("GET", "/stats", keyed(content_length=str(len(body))), [part(body)])
+    asked: list[int] = []
+
+    class Watch:
+        async def arrived(self, answer_bytes: int) -> bool:
+            asked.append(answer_bytes)
+            return arrives
+
+        def close(self, _answer_bytes: int) -> bool:
+            return arrives
+
+    call.scope[DELIVERIES] = Watch
+    answer = await call.run(app)
+    headers = sum(len(name) + len(value) + 4 for name, value in answer.headers.items())
+    assert asked == [headers + len(b"taken")]
+    assert node.commands.settled == [arrives]
 
 
 async def test_a_body_nobody_asked_for_is_read_away(app: App) -> None:

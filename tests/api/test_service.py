@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pgnode.api import service as service_module
+from pgnode.api.booked import Booked
 from pgnode.api.methods import BY_ROUTE, METHODS
-from pgnode.api.service import Answer, NodeService
+from pgnode.api.service import BookedAnswer, NodeService
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.bus.snapshots import NodeStatus
@@ -50,8 +51,11 @@ def query(kind: pb.StatType, name: str = "", *, reset: bool = False) -> bytes:
     return pb.StatRequest(type=kind, name=name, reset=reset).SerializeToString()
 
 
-async def answer_of(answer: Answer) -> bytes:
-    return answer if isinstance(answer, bytes) else await answer
+async def answer_of(answer: BookedAnswer) -> bytes:
+    if isinstance(answer, bytes):
+        return answer
+    waited = await answer
+    return waited.body if isinstance(waited, Booked) else waited
 
 
 async def failure(service: NodeService, handler: str, body: bytes) -> NodeError:
@@ -172,7 +176,9 @@ async def test_reset_goes_to_the_supervisor(node: Node) -> None:
     for timeout, budget in ((30.0, 10.0), (4.0, 4.0)):
         answer = node.service(timeout).stats(body)
         assert not isinstance(answer, bytes)
-        assert await answer == b"taken"
+        booked = await answer
+        assert isinstance(booked, Booked)
+        assert booked.body == b"taken"
         assert node.commands.calls.pop() == (Kind.TAKE_STATS, body, budget)
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Awaitable, MutableMapping
 from typing import Any, cast
 
 import falcon
 import falcon.asgi
 import structlog
 
+from pgnode.api.booked import Booked
 from pgnode.api.methods import METHODS, Method
+from pgnode.api.rest.delivery import SETTLE, settling
 from pgnode.api.rest.gate import BODY, CONTENT_TYPE, JSON_FORM, RECEIVE, App, Gate, error_body
 from pgnode.api.rest.json_face import JSON, JsonFace
 from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES, LogStream, event, json_line, plain, wants_events
-from pgnode.api.service import Handler, NodeService
+from pgnode.api.service import Answer, BookedHandler, Handler, NodeService
 from pgnode.errors import InternalError, InvalidRequestError, MethodNotAllowedError, NodeError, NotFoundError
 
 log = structlog.get_logger(__name__)
@@ -26,7 +29,7 @@ Response = falcon.asgi.Response
 def build(service: NodeService, *, api_key: str, max_body_bytes: int, body_timeout_seconds: float) -> App:
     """The ASGI callable for scopes of type ``http``. Raises ValueError for an ``api_key`` that is no UUID."""
     return Gate(
-        falcon_app(service),
+        settling(falcon_app(service), [row.path for row in METHODS if row.booked]),
         METHODS,
         api_key=api_key,
         max_body_bytes=max_body_bytes,
@@ -62,19 +65,36 @@ def _resource(service: NodeService, json_face: JsonFace, rows: list[Method]) -> 
     return type("Resource" + re.sub(r"\W", "_", rows[0].path), (), responders)()
 
 
-def _responder(row: Method, handler: Handler, json_face: JsonFace) -> Any:
+def _responder(row: Method, handler: Any, json_face: JsonFace) -> Any:
     async def respond(req: Request, resp: Response) -> None:
         scope = req.scope
+        call = _unbooked(handler, scope) if row.booked else handler
         if JSON_FORM in scope:
             form = scope[JSON_FORM]
-            resp.data = await json_face.answer(row, handler, scope[BODY], form)
+            resp.data = await json_face.answer(row, call, scope[BODY], form)
             if form.answer:
                 resp.content_type = JSON
             return
-        answer = handler(scope[BODY])
+        answer = call(scope[BODY])
         resp.data = answer if isinstance(answer, bytes) else await answer
 
     return respond
+
+
+def _unbooked(handler: BookedHandler, scope: MutableMapping[str, Any]) -> Handler:
+    """The handler with bytes for its answer; whom to tell of its delivery is left in the scope, for the gate."""
+
+    def call(body: bytes) -> Answer:
+        answer = handler(body)
+        return answer if isinstance(answer, bytes) else waited(answer)
+
+    async def waited(answer: Awaitable[bytes | Booked]) -> bytes:
+        found = await answer
+        if isinstance(found, Booked):
+            found, scope[SETTLE] = found
+        return found
+
+    return call
 
 
 def _log_responder(service: NodeService) -> Any:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pgnode/xray/proto/stats_command.proto\x12\x16xray.app.stats.command\".\n\x0fGetStatsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05reset\x18\x02 \x01(\x08\"#\n\x04Stat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\">\n\x10GetStatsResponse\x12*\n\x04stat\x18\x01 \x01(\x0b\x32\x1c.xray.app.stats.command.Stat\"3\n\x11QueryStatsRequest\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\r\n\x05reset\x18\x02 \x01(\x08\"@\n\x12QueryStatsResponse\x12*\n\x04stat\x18\x01 \x03(\x0b\x32\x1c.xray.app.stats.command.Stat\"\x11\n\x0fSysStatsRequest\"\xc2\x01\n\x10SysStatsResponse\x12\x14\n\x0cNumGoroutine\x18\x01 \x01(\r\x12\r\n\x05NumGC\x18\x02 \x01(\r\x12\r\n\x05\x41lloc\x18\x03 \x01(\x04\x12\x12\n\nTotalAlloc\x18\x04 \x01(\x04\x12\x0b\n\x03Sys\x18\x05 \x01(\x04\x12\x0f\n\x07Mallocs\x18\x06 \x01(\x04\x12\r\n\x05\x46rees\x18\x07 \x01(\x04\x12\x13\n\x0bLiveObjects\x18\x08 \x01(\x04\x12\x14\n\x0cPauseTotalNs\x18\t \x01(\x04\x12\x0e\n\x06Uptime\x18\n \x01(\r\"\xa4\x01\n\x1cGetStatsOnlineIpListResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12J\n\x03ips\x18\x02 \x03(\x0b\x32=.xray.app.stats.command.GetStatsOnlineIpListResponse.IpsEntry\x1a*\n\x08IpsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x1a\n\x18GetAllOnlineUsersRequest\"*\n\x19GetAllOnlineUsersResponse\x12\r\n\x05users\x18\x01 \x03(\t\".\n\rOnlineIPEntry\x12\n\n\x02ip\x18\x01 \x01(\t\x12\x11\n\tlast_seen\x18\x02 \x01(\x03\"3\n\x0fTrafficUserStat\x12\x0e\n\x06uplink\x18\x01 \x01(\x03\x12\x10\n\x08\x64ownlink\x18\x02 \x01(\x03\"\x87\x01\n\x08UserStat\x12\r\n\x05\x65mail\x18\x01 \x01(\t\x12\x32\n\x03ips\x18\x02 \x03(\x0b\x32%.xray.app.stats.command.OnlineIPEntry\x12\x38\n\x07traffic\x18\x03 \x01(\x0b\x32\'.xray.app.stats.command.TrafficUserStat\">\n\x14GetUsersStatsRequest\x12\x17\n\x0finclude_traffic\x18\x01 \x01(\x08\x12\r\n\x05reset\x18\x02 \x01(\x08\"H\n\x15GetUsersStatsResponse\x12/\n\x05users\x18\x01 \x03(\x0b\x32 .xray.app.stats.command.UserStatb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%pgnode/xray/proto/stats_command.proto\x12\x16xray.app.stats.command\".\n\x0fGetStatsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05reset\x18\x02 \x01(\x08\"#\n\x04Stat\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\">\n\x10GetStatsResponse\x12*\n\x04stat\x18\x01 \x01(\x0b\x32\x1c.xray.app.stats.command.Stat\"3\n\x11QueryStatsRequest\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\r\n\x05reset\x18\x02 \x01(\x08\"@\n\x12QueryStatsResponse\x12*\n\x04stat\x18\x01 \x03(\x0b\x32\x1c.xray.app.stats.command.Stat\"\x17\n\x06Pieces\x12\r\n\x05piece\x18\x01 \x03(\x0c\"\x11\n\x0fSysStatsRequest\"\xc2\x01\n\x10SysStatsResponse\x12\x14\n\x0cNumGoroutine\x18\x01 \x01(\r\x12\r\n\x05NumGC\x18\x02 \x01(\r\x12\r\n\x05\x41lloc\x18\x03 \x01(\x04\x12\x12\n\nTotalAlloc\x18\x04 \x01(\x04\x12\x0b\n\x03Sys\x18\x05 \x01(\x04\x12\x0f\n\x07Mallocs\x18\x06 \x01(\x04\x12\r\n\x05\x46rees\x18\x07 \x01(\x04\x12\x13\n\x0bLiveObjects\x18\x08 \x01(\x04\x12\x14\n\x0cPauseTotalNs\x18\t \x01(\x04\x12\x0e\n\x06Uptime\x18\n \x01(\r\"\xa4\x01\n\x1cGetStatsOnlineIpListResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12J\n\x03ips\x18\x02 \x03(\x0b\x32=.xray.app.stats.command.GetStatsOnlineIpListResponse.IpsEntry\x1a*\n\x08IpsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x1a\n\x18GetAllOnlineUsersRequest\"*\n\x19GetAllOnlineUsersResponse\x12\r\n\x05users\x18\x01 \x03(\t\".\n\rOnlineIPEntry\x12\n\n\x02ip\x18\x01 \x01(\t\x12\x11\n\tlast_seen\x18\x02 \x01(\x03\"3\n\x0fTrafficUserStat\x12\x0e\n\x06uplink\x18\x01 \x01(\x03\x12\x10\n\x08\x64ownlink\x18\x02 \x01(\x03\"\x87\x01\n\x08UserStat\x12\r\n\x05\x65mail\x18\x01 \x01(\t\x12\x32\n\x03ips\x18\x02 \x03(\x0b\x32%.xray.app.stats.command.OnlineIPEntry\x12\x38\n\x07traffic\x18\x03 \x01(\x0b\x32\'.xray.app.stats.command.TrafficUserStat\">\n\x14GetUsersStatsRequest\x12\x17\n\x0finclude_traffic\x18\x01 \x01(\x08\x12\r\n\x05reset\x18\x02 \x01(\x08\"H\n\x15GetUsersStatsResponse\x12/\n\x05users\x18\x01 \x03(\x0b\x32 .xray.app.stats.command.UserStatb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,26 +43,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERYSTATSREQUEST']._serialized_end=265
   _globals['_QUERYSTATSRESPONSE']._serialized_start=267
   _globals['_QUERYSTATSRESPONSE']._serialized_end=331
-  _globals['_SYSSTATSREQUEST']._serialized_start=333
-  _globals['_SYSSTATSREQUEST']._serialized_end=350
-  _globals['_SYSSTATSRESPONSE']._serialized_start=353
-  _globals['_SYSSTATSRESPONSE']._serialized_end=547
-  _globals['_GETSTATSONLINEIPLISTRESPONSE']._serialized_start=550
-  _globals['_GETSTATSONLINEIPLISTRESPONSE']._serialized_end=714
-  _globals['_GETSTATSONLINEIPLISTRESPONSE_IPSENTRY']._serialized_start=672
-  _globals['_GETSTATSONLINEIPLISTRESPONSE_IPSENTRY']._serialized_end=714
-  _globals['_GETALLONLINEUSERSREQUEST']._serialized_start=716
-  _globals['_GETALLONLINEUSERSREQUEST']._serialized_end=742
-  _globals['_GETALLONLINEUSERSRESPONSE']._serialized_start=744
-  _globals['_GETALLONLINEUSERSRESPONSE']._serialized_end=786
-  _globals['_ONLINEIPENTRY']._serialized_start=788
-  _globals['_ONLINEIPENTRY']._serialized_end=834
-  _globals['_TRAFFICUSERSTAT']._serialized_start=836
-  _globals['_TRAFFICUSERSTAT']._serialized_end=887
-  _globals['_USERSTAT']._serialized_start=890
-  _globals['_USERSTAT']._serialized_end=1025
-  _globals['_GETUSERSSTATSREQUEST']._serialized_start=1027
-  _globals['_GETUSERSSTATSREQUEST']._serialized_end=1089
-  _globals['_GETUSERSSTATSRESPONSE']._serialized_start=1091
-  _globals['_GETUSERSSTATSRESPONSE']._serialized_end=1163
+  _globals['_PIECES']._serialized_start=333
+  _globals['_PIECES']._serialized_end=356
+  _globals['_SYSSTATSREQUEST']._serialized_start=358
+  _globals['_SYSSTATSREQUEST']._serialized_end=375
+  _globals['_SYSSTATSRESPONSE']._serialized_start=378
+  _globals['_SYSSTATSRESPONSE']._serialized_end=572
+  _globals['_GETSTATSONLINEIPLISTRESPONSE']._serialized_start=575
+  _globals['_GETSTATSONLINEIPLISTRESPONSE']._serialized_end=739
+  _globals['_GETSTATSONLINEIPLISTRESPONSE_IPSENTRY']._serialized_start=697
+  _globals['_GETSTATSONLINEIPLISTRESPONSE_IPSENTRY']._serialized_end=739
+  _globals['_GETALLONLINEUSERSREQUEST']._serialized_start=741
+  _globals['_GETALLONLINEUSERSREQUEST']._serialized_end=767
+  _globals['_GETALLONLINEUSERSRESPONSE']._serialized_start=769
+  _globals['_GETALLONLINEUSERSRESPONSE']._serialized_end=811
+  _globals['_ONLINEIPENTRY']._serialized_start=813
+  _globals['_ONLINEIPENTRY']._serialized_end=859
+  _globals['_TRAFFICUSERSTAT']._serialized_start=861
+  _globals['_TRAFFICUSERSTAT']._serialized_end=912
+  _globals['_USERSTAT']._serialized_start=915
+  _globals['_USERSTAT']._serialized_end=1050
+  _globals['_GETUSERSSTATSREQUEST']._serialized_start=1052
+  _globals['_GETUSERSSTATSREQUEST']._serialized_end=1114
+  _globals['_GETUSERSSTATSRESPONSE']._serialized_start=1116
+  _globals['_GETUSERSSTATSRESPONSE']._serialized_end=1188
 # @@protoc_insertion_point(module_scope)

@@ -42,6 +42,12 @@ class QueryStatsResponse(_message.Message):
     stat: _containers.RepeatedCompositeFieldContainer[Stat]
     def __init__(self, stat: _Optional[_Iterable[_Union[Stat, _Mapping]]] = ...) -> None: ...
 
+class Pieces(_message.Message):
+    __slots__ = ("piece",)
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    piece: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, piece: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class SysStatsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
