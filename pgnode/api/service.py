@@ -135,7 +135,7 @@ class NodeService(RoutingCalls):
         max_body_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._reads = reads
-        self._commands = commands
+        self._commands: Commands = commands
         self._logs = logs
         self._refresh = refresh
         self._write_seconds = write_timeout_seconds

@@ -18,11 +18,12 @@ import structlog
 from grpc import aio
 
 from pgnode.api import budget
+from pgnode.api.booked import Booked
 from pgnode.api.grpc.refusal import Context, refuse, refusing
 from pgnode.api.grpc.room import Room
 from pgnode.api.keys import WRONG_KEY, KeyCheck
 from pgnode.api.methods import METHODS, Method
-from pgnode.api.service import Answer, LogEntry, NodeService
+from pgnode.api.service import BookedAnswer, LogEntry, NodeService
 from pgnode.errors import (
     DeadlineExceededError,
     InternalError,
@@ -95,7 +96,7 @@ class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
         if row.client_streaming:
             respond = self._from_stream(getattr(self._service, row.stream_handler))
         else:
-            respond = self._from_message(getattr(self._service, row.handler), row.request.DESCRIPTOR.name)
+            respond = self._from_message(row, getattr(self._service, row.handler))
         room = None if row.grpc_name in PROBES else self._calls
 
         async def answer(_messages: Any, context: Context) -> bytes:
@@ -113,12 +114,22 @@ class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
                 await refuse(context, InternalError.of(error))
             raise AssertionError("refusing ends the call")
 
+        if row.booked:
+            # One message and a status, which is the same on the wire.
+            return grpc.stream_stream_rpc_method_handler(answer)
         return grpc.stream_unary_rpc_method_handler(answer)
 
-    def _from_message(self, handle: Callable[[bytes], Answer], name: str) -> Respond:
+    def _from_message(self, row: Method, handle: Callable[[bytes], BookedAnswer]) -> Respond:
+        name = row.request.DESCRIPTOR.name
+
         async def respond(context: Context) -> bytes:
             answer = handle(await self._message(context, name))
-            return answer if isinstance(answer, bytes) else await answer
+            found = answer if isinstance(answer, bytes) else await answer
+            if row.booked:
+                await _deliver(found, context)
+                return b""
+            assert not isinstance(found, Booked)
+            return found
 
         return respond
 
@@ -200,6 +211,30 @@ class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
         self._ending = True
         for viewer in self._viewing:
             viewer.cancel()
+
+
+async def _deliver(answer: bytes | Booked, context: Context) -> None:
+    """Write an answer of which somebody wants to know whether it arrived.
+
+    It has when it was written and the call ended without the caller having gone. grpc swallows what it learns of that behind
+    a handler that returns its answer: here a failed write is seen, and the call's task knows whether it was cancelled.
+    """
+    if not isinstance(answer, Booked):
+        await context.write(answer)
+        return
+    call = asyncio.current_task()
+    assert call is not None
+    written = False
+
+    def ended(task: asyncio.Task[object]) -> None:
+        answer.settle(written and not task.cancelled() and not task.cancelling() and task.exception() is None)
+
+    call.add_done_callback(ended)
+    try:
+        await context.write(answer.body)
+        written = True
+    except aio.InternalError as error:
+        log.debug("an answer was not taken", error=repr(error))
 
 
 def _note_deadline(context: Context) -> None:
