@@ -124,7 +124,10 @@ def test_core_and_desired_end_alike_whatever_comes_in_between(data: st.DataObjec
     async def run() -> None:
         core = ModelCore(data)
         users = UserSync(cast(Any, core), cast(Any, None))
-        desired: dict[str, pb.User] = {}
+        desired = {name: user(name, list(INBOUNDS), 0) for name in NAMES}
+        core.well = True
+        await users.sync([_command(Kind.SYNC_CHUNKED, pb.Users(users=desired.values()))], INBOUNDS)
+        core.well = False
         for _round in range(data.draw(st.integers(1, 3))):
             kind = data.draw(st.sampled_from([Kind.SYNC_USERS, Kind.SYNC_CHUNKED]))
             many = data.draw(SETS)
