@@ -125,11 +125,13 @@ class Commands:
         """
         try:
             while True:
-                group = await _all_waiting(self._writes, wait=self._long is None)
+                under_way = self._long
+                group = await _all_waiting(self._writes, wait=under_way is None)
                 try:
                     for batch in batches(group):
                         await self._one_batch(batch)
-                    if self._long is not None:
+                    # Taking one in takes a while: what came meanwhile is done before its first step.
+                    if self._long is not None and self._long is under_way:
                         await self._go_on()
                 except _NotStoredError:
                     self._take_again(group)
