@@ -1,4 +1,4 @@
-"""The operator's commands: ``pgnode run``, ``pgnode demo``, ``pgnode users``."""
+"""The operator's commands: ``pgnode run``, ``pgnode demo``, ``pgnode users``, ``pgnode stats``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,23 @@ def users(failed: bool) -> None:
     try:
         for line in report(load(), failed_only=failed):
             click.echo(line)
+    except OperatorError as error:
+        click.echo(f"pgnode: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+@main.command()
+@click.option("--json", "json_wanted", is_flag=True, help="All of it as one JSON object; bytes and seconds.")
+@click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
+@click.option("--top", default=20, show_default=True, type=click.IntRange(0), help="Lines of a kind; 0 = all.")
+def stats(json_wanted: bool, watch: bool, top: int) -> None:
+    """Show traffic by users, inbounds and outbounds, who is online, and what callers have not been given yet."""
+    from pgnode.cli_stats import report  # noqa: PLC0415
+
+    try:
+        report(load(), json_wanted=json_wanted, watch=watch, top=top)
+    except KeyboardInterrupt:
+        sys.exit(0)
     except OperatorError as error:
         click.echo(f"pgnode: {error}", err=True)
         sys.exit(error.exit_code)

@@ -6,10 +6,9 @@ import asyncio
 import time
 from collections.abc import Iterator
 
-from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.connection import BUS_ERRORS, connect, unreadable
 from pgnode.bus.keys import Keys
 from pgnode.bus.users import StoredUsers, read_users
-from pgnode.errors import OperatorError
 from pgnode.settings import Settings
 
 
@@ -43,10 +42,7 @@ async def _report(settings: Settings, *, failed_only: bool) -> list[str]:
     try:
         stored = await read_users(redis, Keys(settings.redis_prefix))
     except BUS_ERRORS as error:
-        where = "REDIS_URL" if settings.redis_url is not None else f"STATE_DIR={settings.state_dir}"
-        raise OperatorError(
-            f"the node's store does not answer ({error}): is the node with this {where} running?"
-        ) from None
+        raise unreadable(settings, error) from None
     finally:
         await redis.aclose()
     return list(lines(stored, failed_only=failed_only))
