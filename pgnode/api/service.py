@@ -70,6 +70,12 @@ class Reads(Protocol):
     def block(self, name: str) -> IndexedBlock | None:
         """An indexed snapshot (``stats.users``, ``stats.inbounds``, ``stats.outbounds``, ``online``)."""
 
+    def age_seconds(self) -> float | None:
+        """Since the core was read for the statistics; None where it was not yet."""
+
+    def overdue(self) -> str:
+        """Why the statistics are too old to be told, "" where they are not."""
+
 
 class Commands(Protocol):
     """The way to the supervisor."""
@@ -210,6 +216,10 @@ class NodeService(RoutingCalls):
 
         return answer() if self._core_answers() else self._after_refresh(answer)
 
+    def stats_age(self) -> float | None:
+        """Seconds since the core was read for the statistics; None where it was not yet."""
+        return self._reads.age_seconds()
+
     async def _take_stats(self, body: bytes) -> Booked:
         return Booked(*await self._commands.lend(Kind.TAKE_STATS, body, budget.within(self._take_stats_seconds)))
 
@@ -321,6 +331,9 @@ class NodeService(RoutingCalls):
 
     def _block(self, name: str) -> IndexedBlock:
         self._require_core("failed to get stats")
+        overdue = self._reads.overdue()
+        if overdue:
+            raise CoreUnavailableError(f"failed to get stats: {overdue}")
         block = self._reads.block(name)
         if block is None:
             raise CoreUnavailableError("failed to get stats: not read from the core yet")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import structlog
 
 from pgnode.bus import snapshots
 from pgnode.bus.indexed import IndexedBlock
-from pgnode.bus.snapshots import NodeStatus, Snapshot
+from pgnode.bus.snapshots import NodeStatus, Polled, Snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +23,9 @@ class LocalReads:
     def __init__(self) -> None:
         #: The node's state, None before the first look at Redis.
         self.status: NodeStatus | None = None
+        self._polled: Polled | None = None
+        #: Monotonic time at which the core was read last.
+        self._read_at: float | None = None
         self._bodies: dict[str, bytes] = {}
         self._blocks: dict[str, IndexedBlock] = {}
 
@@ -32,6 +37,9 @@ class LocalReads:
         try:
             if snapshot.name == snapshots.STATE:
                 self.status = NodeStatus.decode(snapshot.body)
+            elif snapshot.name == snapshots.POLLED:
+                polled = self._polled = Polled.decode(snapshot.body)
+                self._read_at = None if polled.age_ms is None else time.monotonic() - polled.age_ms / 1000
             elif snapshot.name in _BLOCKS:
                 self._blocks[snapshot.name] = IndexedBlock(snapshot.body)
             else:
@@ -46,3 +54,14 @@ class LocalReads:
     def block(self, name: str) -> IndexedBlock | None:
         """The statistics of a kind, or who is online."""
         return self._blocks.get(name)
+
+    def age_seconds(self) -> float | None:
+        """Since the core was read for the statistics; None where it was not yet."""
+        return None if self._read_at is None else time.monotonic() - self._read_at
+
+    def overdue(self) -> str:
+        """Why the statistics are older than two intervals; "" where they are not, or nothing is known to have failed."""
+        polled, age = self._polled, self.age_seconds()
+        if polled is None or not polled.error or age is None or age * 1000 <= 2 * polled.interval_ms:
+            return ""
+        return polled.error

@@ -34,6 +34,14 @@ class FakeReads:
     status: NodeStatus | None = field(default_factory=status)
     bodies: dict[str, bytes] = field(default_factory=dict)
     blocks: dict[str, IndexedBlock] = field(default_factory=dict)
+    age: float | None = None
+    too_old: str = ""
+
+    def age_seconds(self) -> float | None:
+        return self.age
+
+    def overdue(self) -> str:
+        return self.too_old
 
     def body(self, name: str) -> bytes | None:
         return self.bodies.get(name)

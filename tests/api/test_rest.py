@@ -14,6 +14,7 @@ from pgnode.api.rest.app import build
 from pgnode.api.rest.delivery import DELIVERIES
 from pgnode.api.rest.gate import App, Event
 from pgnode.bus.commands import Kind
+from pgnode.bus.indexed import IndexedBlock, pack
 from pgnode.errors import StartFailedError, UsersRefusedError
 from pgnode.wire import service_pb2 as pb
 from tests.api.fakes import GONE, KEY, Answer, Call, Node, part, status
@@ -162,6 +163,14 @@ async def test_get_with_a_body(app: App, node: Node) -> None:
     assert (answer.status, answer.body) == (200, b"taken")
     assert [call[:2] for call in node.commands.calls] == [(Kind.TAKE_STATS, body)]
     assert node.commands.settled == [True]
+
+
+async def test_statistics_say_how_old_they_are(app: App, node: Node) -> None:
+    node.reads.blocks = {"stats.users": IndexedBlock(pack([]))}
+    node.reads.age = 3.7
+    body = pb.StatRequest(type=pb.StatType.UsersStat).SerializeToString()
+    answer = await Call("GET", "/stats", keyed(content_length=str(len(body))), [part(body)]).run(app)
+    assert (answer.status, answer.headers[b"age"]) == (200, b"3")
 
 
 async def test_a_booked_answer_that_could_not_be_sent_is_told_as_lost(app: App, node: Node) -> None:

@@ -255,3 +255,10 @@ async def test_emails_that_differ_only_in_case_are_for_the_supervisor(node: Node
     await service.sync_users(whole)
     await service.sync_users_chunked(frame(pb.UsersChunk(users=users, last=True)))
     assert [call[:2] for call in node.commands.calls] == [(Kind.SYNC_USERS, whole), (Kind.SYNC_CHUNKED, whole)]
+
+
+async def test_statistics_that_are_too_old_are_not_told(node: Node) -> None:
+    node.reads.too_old = "QueryStats: no answer within 5 s"
+    error = await failure(node.service(), "stats", query(pb.UserStat, "alice"))
+    assert isinstance(error, CoreUnavailableError)
+    assert error.text == "failed to get stats: QueryStats: no answer within 5 s"

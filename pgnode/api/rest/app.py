@@ -60,12 +60,12 @@ def _resource(service: NodeService, json_face: JsonFace, rows: list[Method]) -> 
     responders: dict[str, Any] = {"on_options": staticmethod(_not_allowed([row.http_method for row in rows]))}
     for row in rows:
         handler = getattr(service, row.handler)
-        responder = _log_responder(service) if row.streaming else _responder(row, handler, json_face)
+        responder = _log_responder(service) if row.streaming else _responder(service, row, handler, json_face)
         responders[f"on_{row.http_method.lower()}"] = staticmethod(responder)
     return type("Resource" + re.sub(r"\W", "_", rows[0].path), (), responders)()
 
 
-def _responder(row: Method, handler: Any, json_face: JsonFace) -> Any:
+def _responder(service: NodeService, row: Method, handler: Any, json_face: JsonFace) -> Any:
     async def respond(req: Request, resp: Response) -> None:
         scope = req.scope
         call = _unbooked(handler, scope) if row.booked else handler
@@ -76,7 +76,13 @@ def _responder(row: Method, handler: Any, json_face: JsonFace) -> Any:
                 resp.content_type = JSON
             return
         answer = call(scope[BODY])
-        resp.data = answer if isinstance(answer, bytes) else await answer
+        if isinstance(answer, bytes):
+            resp.data = answer
+            if row.booked and (age := service.stats_age()) is not None:
+                # Of what was read before the question; what is handed out with ``reset`` was read for it.
+                resp.set_header("age", str(int(age)))
+        else:
+            resp.data = await answer
 
     return respond
 
