@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -111,6 +112,15 @@ async def test_reset_hands_over_what_was_counted_and_nothing_twice(stage: Stage)
     await stage.counted(email, 0, 0)
     await stage.client.move("VMess", 1_000, 2_000)
     await stage.counted(email, 1_000, 2_000)
+
+
+async def test_callers_at_the_same_time_are_given_it_once(stage: Stage) -> None:
+    email = email_of("VMess")
+    await stage.panel.stats(pb.UserStat, email, reset=True)
+    await stage.client.move("VMess", 50_000, 70_000)
+    await stage.counted(email, 50_000, 70_000)
+    taken = await asyncio.gather(*(stage.panel.traffic(email, reset=True) for _ in range(4)))
+    assert sorted((one.uplink_bytes, one.downlink_bytes) for one in taken) == [(0, 0), (0, 0), (0, 0), (50_000, 70_000)]
 
 
 async def test_all_users_at_once_with_reset(stage: Stage) -> None:
