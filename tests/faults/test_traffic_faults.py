@@ -1,0 +1,269 @@
+"""Parts die, and callers misbehave, while real traffic is counted: every byte is given to a caller once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from pgnode.demo import people
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.demo.target import Target
+from pgnode.demo.traffic import ClientCore, link
+from pgnode.wire import service_pb2 as pb
+from tests.faults.traffic_checker import Books, SlowCaller, check, fill, loans, stored, totals, traffic
+from tests.support.polling import eventually
+from tests.support.processes import core_pid, is_running, kill, valkey_pid, worker_pids
+
+pytestmark = pytest.mark.timeout(180)
+
+TAG = "VLESS"
+EMAILS = ["one@traffic", "two@traffic", "three@traffic"]
+INTERVAL_SECONDS = 0.5
+#: How long an answer may be on its way: the caller that never reads is waited for.
+DELIVERY_SECONDS = 2.0
+#: An answer with so many users does not fit into the buffers of a caller that does not read.
+MANY = 15_000
+TAKE = pb.StatRequest(type=pb.UsersStat, reset=True)
+
+
+@dataclass
+class Stage:
+    """The node, its users' links, and the books that are kept beside it."""
+
+    node: NodeProcess
+    client: ClientCore
+    panel: PanelClient
+    books: Books
+    fills: int = 0
+
+    async def check(self, *, loss_bytes: int = 0) -> int:
+        return await check(self.node, self.books, self.panel, loss_bytes=loss_bytes)
+
+    async def owe_much(self) -> int:
+        """The node owes so much that its answer is large, real traffic among it. Returns the bytes of all of it."""
+        if sum(line.total != line.reported for line in (await stored(self.node)).values()) < MANY:
+            self.fills += 1
+            await fill(self.node, self.books, MANY, f"fill{self.fills}-", lambda number: 1_000_000 + number)
+            # What was written last is the books' only copy: a supervisor that ends in good order would not know of it.
+            kill(self.node.pid)
+            await self.node.wait()
+            await self.node.start()
+            await eventually(self.panel.backend_stats, "the node serves again", 40, errors=(PanelError, NoAnswerError))
+        for email in EMAILS:
+            await self.books.move(self.client, email)
+        owed = sum(self.books.moved.values()) - sum(self.books.given.values())
+
+        async def counted() -> bool:
+            return sum(line.total - line.reported for line in (await stored(self.node)).values()) == owed
+
+        await eventually(counted, "all that was moved is counted", 20)
+        return owed
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared() -> AsyncIterator[Stage]:
+    config = people.config([people.inbound(TAG, "vless")])
+    users = [people.user(email, [TAG]) for email in EMAILS]
+    settings = {
+        "WEB_CONCURRENCY": "2",
+        "STATS_UPDATE_INTERVAL_SECONDS": str(INTERVAL_SECONDS),
+        "DELIVERY_TIMEOUT_SECONDS": str(DELIVERY_SECONDS),
+    }
+    links = [
+        link(config["inbounds"][0], user, name=user.email, source_address=f"127.0.0.{2 + number}")
+        for number, user in enumerate(users)
+    ]
+    async with (
+        Target() as target,
+        NodeProcess(env=settings) as node,
+        node.panel() as panel,
+        ClientCore(links, target) as client,
+    ):
+        await panel.start(config, users, timeout_seconds=60)
+        yield Stage(node, client, panel, Books())
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def billed(shared: Stage) -> Stage:
+    return shared
+
+
+@pytest.fixture
+def node(shared: Stage) -> NodeProcess:
+    """Its output is shown when a test fails."""
+    return shared.node
+
+
+async def stuck(billed: Stage, caller: SlowCaller) -> None:
+    """The caller has asked, and has the answer's head; the rest of it waits for it to read."""
+    await caller.ask(billed.panel, TAKE)
+    status, headers = await caller.connection.read_head(20)
+    assert status == 200
+    assert int(headers["content-length"]) > 500_000
+    await eventually(lambda: loans(billed.node), "the answer is on loan", 10)
+
+
+async def test_caller_that_closes_after_half_the_answer(billed: Stage, node: NodeProcess) -> None:
+    owed = await billed.owe_much()
+    async with SlowCaller(node) as caller:
+        await caller.ask(billed.panel, TAKE)
+        status, headers = await caller.connection.read_head(20)
+        assert status == 200
+        async with asyncio.timeout(20):
+            half = await caller.read(int(headers["content-length"]) // 2)
+    assert len(half) > 250_000
+
+    async def owed_again() -> bool:
+        lines = (await stored(node)).values()
+        return await loans(node) == 0 and sum(line.total - line.reported for line in lines) == owed
+
+    await eventually(owed_again, "what did not arrive is owed again", 20)
+
+
+async def test_caller_that_never_reads_and_asks_again_at_once(billed: Stage, node: NodeProcess) -> None:
+    """The second request waits until the first answer is broken off, and then holds all of it."""
+    owed = await billed.owe_much()
+    async with SlowCaller(node) as caller:
+        await stuck(billed, caller)
+        async with SlowCaller(node) as again:
+            await again.ask(billed.panel, TAKE)
+            response = await again.connection.read_response(20)
+        with pytest.raises(NoAnswerError):
+            await caller.connection.read_body(200, {"content-length": str(len(response.body))}, 20)
+    stats = pb.StatResponse.FromString(response.body).stats
+    assert response.status == 200
+    assert sum(totals([stats]).values()) == owed
+    billed.books.took(stats)
+    await billed.check()
+
+
+async def test_worker_killed_while_it_sends(billed: Stage, node: NodeProcess) -> None:
+    """The same request on a new connection gets the same numbers, once."""
+    owed = await billed.owe_much()
+    async with SlowCaller(node) as caller:
+        await stuck(billed, caller)
+        [pid] = [
+            pid
+            for pid in worker_pids(node)
+            for connection in psutil.Process(pid).net_connections("tcp")
+            if connection.raddr and connection.raddr.port == caller.connection.source_port
+        ]
+        kill(pid)
+        await eventually(lambda: not is_running(pid), "the worker has gone", 10)
+        async with node.panel(timeout_seconds=30) as panel:
+            first = await panel.stats(pb.UsersStat, reset=True)
+            second = await panel.stats(pb.UsersStat, reset=True)
+        with pytest.raises(NoAnswerError):
+            await caller.connection.read_body(200, {"content-length": "500000"}, 20)
+    assert sum(totals([first]).values()) == owed
+    assert list(second) == []
+    billed.books.took(first)
+    await billed.check()
+
+
+async def test_two_callers_at_once(billed: Stage, node: NodeProcess) -> None:
+    async with node.panel(timeout_seconds=30) as one, node.panel(timeout_seconds=30) as other:
+        for _ in range(6):
+            for email in EMAILS:
+                await billed.books.move(billed.client, email)
+            answers = await asyncio.gather(*(panel.stats(pb.UsersStat, reset=True) for panel in (one, other)))
+            for stats in answers:
+                billed.books.took(stats)
+    await billed.check()
+
+
+async def test_caller_that_gives_up_at_once_and_asks_again(billed: Stage, node: NodeProcess) -> None:
+    """Small answers, that may be on their way by then: what the kernel of the caller refused did not arrive."""
+    for email in EMAILS * 2:
+        await billed.books.move(billed.client, email)
+        async with SlowCaller(node) as caller:
+            await caller.ask(billed.panel, TAKE)
+        billed.books.took(await billed.panel.stats(pb.UsersStat, reset=True))
+    await billed.check()
+
+
+async def test_node_restarted(billed: Stage, node: NodeProcess) -> None:
+    """What was moved a moment before has not been read from the core by then."""
+    async with traffic(node, billed.books, billed.client, billed.panel) as load:
+        await load.progress(20)
+    await node.stop()
+    await node.start()
+    await eventually(billed.panel.backend_stats, "the core is back", 40, errors=(PanelError, NoAnswerError))
+    assert await billed.check() == 0
+
+
+async def test_supervisor_killed_under_traffic(billed: Stage, node: NodeProcess) -> None:
+    """The core goes on, and what moves while nobody reads its counters is counted afterwards."""
+    core = core_pid(node)
+    async with traffic(node, billed.books, billed.client, billed.panel) as load:
+        await load.progress(20)
+        kill(node.pid)
+        await node.wait()
+        await node.start()
+        await load.progress(20)
+    assert core_pid(node) == core
+    assert await billed.check() == 0
+
+
+async def test_valkey_killed_under_traffic(billed: Stage, node: NodeProcess) -> None:
+    async with traffic(node, billed.books, billed.client, billed.panel) as load:
+        for _ in range(2):
+            await load.progress(20)
+            kill(valkey_pid(node))
+        await load.progress(20)
+    assert await billed.check() == 0
+
+
+async def test_valkey_emptied_under_traffic(billed: Stage, node: NodeProcess) -> None:
+    """It dies and its files go; what the supervisor knows is written again."""
+    async with traffic(node, billed.books, billed.client, billed.panel) as load:
+        await load.progress(20)
+        valkey = valkey_pid(node)
+        # Stopped, so that it does not start the store again before the files are gone.
+        node.send_signal(signal.SIGSTOP)
+        try:
+            os.kill(valkey, signal.SIGKILL)
+            await eventually(lambda: not is_running(valkey), "the store has gone", 10)
+            for path in (node.state_dir / "store").iterdir():
+                await asyncio.to_thread(shutil.rmtree, path)
+        finally:
+            node.send_signal(signal.SIGCONT)
+        await load.progress(20)
+    assert await billed.check() == 0
+
+
+async def test_core_killed_under_traffic(billed: Stage, node: NodeProcess) -> None:
+    """What moved since the last reading is lost, and no more than that. Nobody asks, which would make readings more frequent."""
+    allowed, broken = 0, len(billed.books.broken)
+    before = sum(billed.books.moved.values())
+    async with traffic(node, billed.books, billed.client, billed.panel, taking=False) as load:
+        for _ in range(2):
+            await load.go_on(3 * INTERVAL_SECONDS)
+            pid = core_pid(node)
+            # A reading is not begun on the dot, and takes a while.
+            allowed += billed.books.moved_since(time.monotonic() - 2 * INTERVAL_SECONDS)
+            kill(pid)
+            dead = {0, pid}
+
+            def another(dead: set[int] = dead) -> bool:
+                return core_pid(node) not in dead
+
+            await eventually(another, "there is a new core", 30)
+        await load.go_on(INTERVAL_SECONDS)
+    lost = await billed.check(loss_bytes=allowed)
+    moved = sum(billed.books.moved.values()) - before
+    assert allowed < moved
+    print(
+        f"two cores killed: {lost:,} of {moved:,} bytes lost; {allowed:,} moved in the two intervals before each; "
+        f"{len(billed.books.broken) - broken} transfers broke"
+    )

@@ -1,0 +1,264 @@
+"""What users moved, held against what the node counted and what callers were given: nothing twice, nothing lost.
+
+Per user and direction three sums are kept: bytes of transfers that went through, bytes of transfers that broke (of which the core
+may have counted any part), and bytes in answers that reached a caller. The fourth is the node's own, its books in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from socket import AF_INET, SO_RCVBUF, SOCK_STREAM, SOL_SOCKET, socket
+from typing import Any
+
+from pgnode.bus.books import RUN_KEY, Line
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.keys import Keys
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import PROTOBUF, Connection, NoAnswerError, PanelClient, PanelError
+from pgnode.demo.traffic import ClientCore, TransferError
+from pgnode.wire import service_pb2 as pb
+from tests.support.polling import eventually
+
+#: Bytes of one transfer of a mover.
+UPLOAD_BYTES, DOWNLOAD_BYTES = 20_000, 50_000
+
+#: Generous: after a fault the node may first have to bring core and store back.
+SETTLED_SECONDS = 40.0
+
+#: (e-mail, "uplink" or "downlink").
+CounterKey = tuple[str, str]
+
+
+@dataclass
+class Books:
+    """All that is known of the traffic from outside the node; bytes."""
+
+    moved: Counter[CounterKey] = field(default_factory=Counter)
+    #: Of transfers that broke, or are under way.
+    uncertain: Counter[CounterKey] = field(default_factory=Counter)
+    given: Counter[CounterKey] = field(default_factory=Counter)
+    #: How transfers broke.
+    broken: list[str] = field(default_factory=list)
+    #: (monotonic seconds, bytes moved so far) at the end of each transfer.
+    history: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def took(self, stats: Iterable[pb.Stat]) -> None:
+        """These were in an answer that arrived."""
+        for stat in stats:
+            self.given[stat.name, stat.type] += stat.value
+
+    async def move(
+        self, client: ClientCore, email: str, upload_bytes: int = UPLOAD_BYTES, download_bytes: int = DOWNLOAD_BYTES
+    ) -> None:
+        """One transfer of the user whose link has the e-mail as its name. TransferError when it broke."""
+        sizes = Counter({(email, "uplink"): upload_bytes, (email, "downlink"): download_bytes})
+        self.uncertain += sizes
+        try:
+            await client.move(email, upload_bytes, download_bytes)
+        except TransferError as error:
+            self.broken.append(str(error))
+            raise
+        self.uncertain -= sizes
+        self.moved += sizes
+        self.history.append((time.monotonic(), sum(self.moved.values())))
+
+    def moved_since(self, moment: float) -> int:
+        before = [moved for at, moved in self.history if at < moment]
+        return sum(self.moved.values()) - (before[-1] if before else 0)
+
+
+async def stored(node: NodeProcess) -> dict[CounterKey, Line]:
+    """The lines of users in the node's own books."""
+    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
+    try:
+        lines = await redis.hgetall(Keys("pgnode").ledger)
+    finally:
+        await redis.aclose()
+    found = {}
+    for name, line in lines.items():
+        text = name.decode() if isinstance(name, bytes) else name
+        if text != RUN_KEY and text.startswith("user>>>"):
+            _, email, _, direction = text.split(">>>")
+            found[email, direction] = Line.decode(line.decode() if isinstance(line, bytes) else line)
+    return found
+
+
+async def loans(node: NodeProcess) -> int:
+    """Parts of answers whose fate the node does not know."""
+    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
+    try:
+        return int(await redis.hlen(Keys("pgnode").loans))
+    finally:
+        await redis.aclose()
+
+
+def differences(books: Books, lines: dict[CounterKey, Line], open_loans: int, loss_bytes: int = 0) -> list[str]:
+    """What does not fit; empty when all is well. ``loss_bytes`` may be missing from what was counted, over all users."""
+    faults = [f"{open_loans} parts of answers are on loan"] if open_loans else []
+    missing = 0
+    for key in sorted({*books.moved, *books.uncertain, *books.given, *lines}):
+        line = lines.get(key, Line(0, 0, 0, 0))
+        if line.reported != books.given[key]:
+            faults.append(f"{key}: {line.reported} are booked as reported, callers were given {books.given[key]}")
+        if line.total > books.moved[key] + books.uncertain[key]:
+            faults.append(f"{key}: {line.total} counted, {books.moved[key]} moved, {books.uncertain[key]} uncertain")
+        missing += max(0, books.moved[key] - line.total)
+    if missing > loss_bytes:
+        faults.append(f"{missing} bytes moved and were not counted, {loss_bytes} may be missing")
+    return faults
+
+
+async def check(node: NodeProcess, books: Books, panel: PanelClient, *, loss_bytes: int = 0) -> int:
+    """The node comes to rest with books that fit, and hands out the rest. Returns the bytes lost. AssertionError."""
+    faults: list[str] = []
+
+    async def fits() -> bool:
+        faults[:] = ["the node's store does not answer"]
+        faults[:] = differences(books, await stored(node), await loans(node), loss_bytes)
+        return not faults
+
+    async def rest_taken() -> bool:
+        books.took(await panel.stats(pb.UsersStat, reset=True))
+        return True
+
+    try:
+        await eventually(fits, "books, callers and users agree", SETTLED_SECONDS, errors=BUS_ERRORS)
+        await eventually(rest_taken, "the rest is handed out", SETTLED_SECONDS, errors=(PanelError,))
+        await eventually(fits, "books, callers and users agree at the end", SETTLED_SECONDS, errors=BUS_ERRORS)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {len(faults)} faults:\n" + "\n".join(faults[:10])) from None
+    lines = await stored(node)
+    owed = {key: line for key, line in lines.items() if line.total != line.reported}
+    assert not owed, f"the rest was handed out, and yet is owed: {list(owed.items())[:5]}"
+    assert {key: line.total for key, line in lines.items() if line.total} == {k: v for k, v in books.given.items() if v}
+    return sum((books.moved - books.given).values())
+
+
+@contextlib.asynccontextmanager
+async def traffic(
+    node: NodeProcess, books: Books, client: ClientCore, panel: PanelClient, *, taking: bool = True
+) -> AsyncIterator[Load]:
+    """Every link moves bytes again and again, and a caller takes what is owed, until the context ends."""
+    load = Load(node, books, client, panel)
+    tasks = [asyncio.create_task(load.mover(email)) for email in client.links]
+    if taking:
+        tasks.append(asyncio.create_task(load.taker()))
+    try:
+        yield load
+    finally:
+        load.end.set()
+        await asyncio.gather(*tasks)
+
+
+class Load:
+    """Users and a caller at work."""
+
+    def __init__(self, node: NodeProcess, books: Books, client: ClientCore, panel: PanelClient) -> None:
+        self._node = node
+        self._books = books
+        self._client = client
+        self._panel = panel
+        self.end = asyncio.Event()
+        self.answers = 0
+        self.refused = 0
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.end.wait(), seconds)
+
+    async def mover(self, email: str) -> None:
+        async with self._node.panel() as panel:
+            while not self.end.is_set():
+                try:
+                    await self._books.move(self._client, email)
+                except TransferError:
+                    # Only transfers that may have moved something are begun.
+                    await eventually(
+                        panel.backend_stats, "the core is back", 40, errors=(PanelError, NoAnswerError, OSError)
+                    )
+                await self._pause(0.01)
+
+    async def taker(self) -> None:
+        while not self.end.is_set():
+            try:
+                self._books.took(await self._panel.stats(pb.UsersStat, reset=True))
+                self.answers += 1
+            except (PanelError, NoAnswerError, OSError):
+                self.refused += 1
+            await self._pause(0.05)
+
+    async def progress(self, transfers: int, answers: int = 3, timeout_seconds: float = 40.0) -> None:
+        """Wait until so many transfers went through and so many answers came from now on."""
+        transfers += len(self._books.history)
+        answers += self.answers
+        await eventually(
+            lambda: len(self._books.history) >= transfers and self.answers >= answers, "traffic moves", timeout_seconds
+        )
+
+    async def go_on(self, seconds: float) -> None:
+        """Wait until transfers went through for so long from now on."""
+        begun = time.monotonic()
+        await eventually(lambda: self._books.history and self._books.history[-1][0] - begun > seconds, "traffic", 60)
+
+
+class SlowCaller:
+    """A caller on a connection of its own that takes in no more than it is told to: little fits into its buffers."""
+
+    def __init__(self, node: NodeProcess) -> None:
+        self._node = node
+        self.connection: Connection
+        self._reader: asyncio.StreamReader
+
+    async def __aenter__(self) -> SlowCaller:
+        plain = socket(AF_INET, SOCK_STREAM)
+        plain.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+        plain.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(plain, (self._node.host, self._node.port))
+        tls = ssl.create_default_context(cafile=str(self._node.ca_file))
+        self._reader, writer = await asyncio.open_connection(
+            sock=plain, ssl=tls, server_hostname=self._node.host, limit=4096
+        )
+        self.connection = Connection(self._reader, writer)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.connection.end_input()
+
+    async def ask(self, panel: PanelClient, request: pb.StatRequest) -> None:
+        body = request.SerializeToString()
+        head = panel.head("GET", "/stats", {"Content-Type": PROTOBUF, "Content-Length": str(len(body))})
+        self.connection.send(head + body)
+        await self.connection.drain()
+
+    async def read(self, count: int) -> bytes:
+        return await self._reader.readexactly(count)
+
+
+def totals(answers: Sequence[Iterable[pb.Stat]]) -> Counter[CounterKey]:
+    """The sums of several answers."""
+    found: Counter[CounterKey] = Counter()
+    for stats in answers:
+        for stat in stats:
+            found[stat.name, stat.type] += stat.value
+    return found
+
+
+async def fill(node: NodeProcess, books: Books, count: int, prefix: str, value: Callable[[int], int]) -> None:
+    """Owe the traffic of ``count`` users who have gone: written into the store of a node that is not running its books."""
+    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
+    try:
+        lines: dict[Any, Any] = {}
+        for number in range(count):
+            email = f"{prefix}{number}@gone"
+            for direction in ("uplink", "downlink"):
+                lines[f"user>>>{email}>>>traffic>>>{direction}"] = f"{value(number)} 0 0"
+                books.moved[email, direction] += value(number)
+        await redis.hset(Keys("pgnode").ledger, mapping=lines)
+    finally:
+        await redis.aclose()
