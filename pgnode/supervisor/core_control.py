@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from pgnode.settings import Settings
 from pgnode.supervisor.log_pump import LogPump
 from pgnode.supervisor.planner import Change, InboundPlan
 from pgnode.supervisor.users import UserTable
-from pgnode.xray.accounts import Account, client_json, user_message
+from pgnode.xray.accounts import Account, client_json, email_key, is_user, user_message
 from pgnode.xray.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.config import PLACEHOLDER_EMAIL, BaseConfig, InboundSpec, render
 from pgnode.xray.core import EXIT_CONFIG_REFUSED, Core, EmbeddedCore, RunningCore, adopt
@@ -266,10 +267,14 @@ class CoreControl:
             log.warning("swap failed, altering instead", inbound=tag, error=str(error))
         return None
 
-    async def remove_strangers(self, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> None:
-        """Remove from each inbound whoever is there and should not be. Raises CoreUnavailableError."""
+    async def compare(self, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> set[str]:
+        """Keys of the users whom the core has exactly as desired, in every inbound; whoever should not be there is removed.
+
+        Raises CoreUnavailableError.
+        """
         accounts = await self.accounts_of_all(users, inbounds)
         limit = self._settings.core_call_timeout_seconds
+        fine = users.keys()
         for tag in inbounds:
             if self.api is None:
                 raise CoreUnavailableError("the core has ended")
@@ -277,10 +282,23 @@ class CoreControl:
                 there = await self.api.inbound_users(tag, limit)
             except CoreApiError as error:
                 raise CoreUnavailableError(f"the users of inbound {tag!r} are not known: {error}") from None
-            wanted = {email for email, _ in accounts[tag].values()}
-            strangers = [AlterOperation(tag, user.email) for user in there if user.email not in wanted]
-            if strangers:
-                await self.api.alter_many(strangers, limit)
+            wanted = {email: (key, account) for key, (email, account) in accounts[tag].items()}
+            times = Counter(user.email for user in there)
+            found: set[str] = set()
+            strangers: list[AlterOperation] = []
+            for number, user in enumerate(there):
+                entry = wanted.get(user.email)
+                if entry is None:
+                    strangers.append(AlterOperation(tag, user.email))
+                elif times[user.email] == 1 and is_user(user, entry[1]):
+                    found.add(entry[0])
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+            fine -= accounts[tag].keys() - found
+            for stranger, failure in zip(strangers, await self.api.alter_many(strangers, limit), strict=True):
+                if failure is not None and failure.kind is not ErrorKind.NOT_FOUND:
+                    fine.discard(email_key(stranger.email))
+        return fine
 
     async def accounts_of_all(
         self, users: UserTable, inbounds: Mapping[str, InboundSpec]

@@ -368,11 +368,16 @@ class UserSync:
             await self.apply(keys, inbounds)
 
     async def reconcile_all(self, inbounds: Inbounds) -> None:
-        """After taking over a core of which nothing is known: remove strangers, then bring everybody in. NodeError."""
+        """After taking over a core of which nothing is known: strangers are removed, and users brought in who differ. NodeError.
+
+        Everybody else is left alone: whoever is removed and added again is turned away in between.
+        """
         if self._core.api is None:
             raise CoreNotStartedError
-        await self._core.remove_strangers(self.table, inbounds)
+        fine = await self._core.compare(self.table, inbounds)
         self.table.core_has_nothing_certain()
+        self.table.core_has(fine)
+        log.info("compared with the core that was taken over", as_desired=len(fine), others=len(self.table) - len(fine))
         applied = await self.apply(self.table.all_known(), inbounds)
         if applied.error is not None:
             raise applied.error

@@ -1,0 +1,47 @@
+"""A supervisor that takes over a running core leaves alone whoever is there as desired: nobody is turned away meanwhile."""
+
+from __future__ import annotations
+
+from pgnode.demo import people
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import PanelClient
+from pgnode.xray.api import CoreApi
+from tests.support.core_lists import inbound_users
+from tests.support.polling import eventually
+from tests.support.processes import core_pid, kill
+
+USERS = 20
+
+
+async def _killed_and_started(node: NodeProcess) -> None:
+    before = core_pid(node)
+    kill(node.pid)
+    await node.wait()
+    await node.start()
+    await eventually(lambda: "compared with the core" in node.output_text, "the core was taken over", 20)
+    assert core_pid(node) == before
+
+
+async def test_users_who_are_as_desired_are_left_alone(node: NodeProcess, panel: PanelClient) -> None:
+    config = people.config(people.plain_inbounds())
+    tags = people.tags(config)
+    await panel.start(config, people.crowd(USERS, tags))
+    # Some came with the config of the core, others by its API.
+    await panel.sync_chunked(people.crowd(5, tags, key="new"))
+    await _killed_and_started(node)
+    assert f"as_desired={USERS} others=0" in node.output_text
+
+    gone, changed = "user7@demo", "user8@demo"
+    async with CoreApi(node.run_dir / "core.sock") as api:
+        await api.remove_user("VMess", gone, 5.0)
+        await api.remove_user("Shadowsocks", changed, 5.0)
+        [theirs] = [user for user in await api.inbound_users("Shadowsocks", 5.0) if user.email == "user9@demo"]
+        theirs.email = changed
+        await api.add_user("Shadowsocks", theirs.SerializeToString(), 5.0)
+        theirs.email = "stranger@demo"
+        await api.add_user("Shadowsocks", theirs.SerializeToString(), 5.0)
+    await _killed_and_started(node)
+    assert f"as_desired={USERS - 2} others=2" in node.output_text
+    expected = {user.email for user in people.crowd(USERS, tags)}
+    for tag in tags:
+        assert set(await inbound_users(node.run_dir / "core.sock", tag)) == expected
