@@ -204,7 +204,7 @@ async def test_node_restarted(billed: Stage, node: NodeProcess) -> None:
 
 async def test_supervisor_killed_under_traffic(billed: Stage, node: NodeProcess) -> None:
     """The core goes on, and what moves while nobody reads its counters is counted afterwards."""
-    core = core_pid(node)
+    core, broken = core_pid(node), list(billed.books.broken)
     async with traffic(node, billed.books, billed.client, billed.panel) as load:
         await load.progress(20)
         kill(node.pid)
@@ -212,6 +212,7 @@ async def test_supervisor_killed_under_traffic(billed: Stage, node: NodeProcess)
         await node.start()
         await load.progress(20)
     assert core_pid(node) == core
+    assert billed.books.broken == broken, "nobody is turned away while the core changes hands"
     assert await billed.check() == 0
 
 
