@@ -5,33 +5,32 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.polling import eventually
 from tests.support.processes import is_running
 
-#: Starts a child, says its pid, and is killed after this many seconds.
+#: Starts a child, says its pid, waits until the child runs where it is told to, and is killed.
 _PARENT = """
-import os, signal, subprocess, sys, time
+import os, signal, subprocess, sys
 from pgnode import pdeath
-child = subprocess.Popen(pdeath.command([sys.executable, "-c", "import time; time.sleep(60)"]), stdout=subprocess.DEVNULL)
+program = "import signal; print('runs', flush=True); signal.pause()"
+child = subprocess.Popen(pdeath.command([sys.executable, "-c", program]), stdout=subprocess.PIPE)
 print(child.pid, flush=True)
-time.sleep({seconds})
+if {waits}:
+    child.stdout.readline()
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def _child_of_a_killed_parent(seconds: float) -> int:
-    found = subprocess.run(
-        [sys.executable, "-c", _PARENT.format(seconds=seconds)], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert found.returncode == -9, found.stderr
+def _child_of_a_killed_parent(*, waits: bool) -> int:
+    command = [sys.executable, "-c", _PARENT.format(waits=waits)]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert found.returncode == -9
     return int(found.stdout)
 
 
-async def test_a_child_ends_with_a_parent_that_is_killed_right_after_the_start() -> None:
-    pid = _child_of_a_killed_parent(0.0)
-    await eventually(lambda: not is_running(pid), "the child has ended")
-
-
-async def test_a_child_ends_with_a_parent_that_is_killed_later() -> None:
-    pid = _child_of_a_killed_parent(0.5)
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_child_ends_with_its_killed_parent(waits: bool) -> None:
+    pid = _child_of_a_killed_parent(waits=waits)
     await eventually(lambda: not is_running(pid), "the child has ended")
