@@ -1,0 +1,133 @@
+"""Many users who move bytes through a node: the parent's side of :mod:`bench.crowd_process`, and readings of what that costs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import struct
+import sys
+import tempfile
+import termios
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.crowd_process import LIMIT_SECONDS
+from bench.load import REPOSITORY
+from pgnode.wire import service_pb2 as pb
+
+
+class CrowdError(Exception):
+    """Users could not move their bytes, so there is nothing to measure."""
+
+
+class Crowd:
+    """``async with Crowd(port of a plain VLESS inbound, users) as crowd``. Every call raises CrowdError where users failed."""
+
+    def __init__(self, port: int, users: Iterable[pb.User]) -> None:
+        self._port = port
+        with tempfile.NamedTemporaryFile(prefix="pgncrowd", delete=False) as file:
+            file.write(b"".join(uuid.UUID(user.proxies.vless.id).bytes for user in users))
+        self._ids = Path(file.name)
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Crowd:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench.crowd_process", str(os.getpid())),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=REPOSITORY,
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"port": self._port, "ids": str(self._ids)}).encode() + b"\n")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        self._ids.unlink(missing_ok=True)
+
+    async def move(self, first: int, count: int) -> float:
+        """These users connect, move a block each way and go; returns the seconds that took."""
+        return await self._do({"do": "move", "first": first, "count": count})
+
+    async def hold(self, first: int, count: int) -> float:
+        """These users connect, move a block each way and stay."""
+        return await self._do({"do": "hold", "first": first, "count": count})
+
+    async def pulse(self) -> float:
+        """Everybody who stayed moves another block each way."""
+        return await self._do({"do": "pulse"})
+
+    async def release(self) -> float:
+        """Everybody who stayed goes."""
+        return await self._do({"do": "release"})
+
+    async def _do(self, order: dict[str, Any]) -> float:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+        async with asyncio.timeout(LIMIT_SECONDS + 10):
+            line = await process.stdout.readline()
+        if not line:
+            raise CrowdError(f"the process of the users ended during {order}")
+        answer = json.loads(line)
+        if answer["failed"]:
+            raise CrowdError(f"{answer['failed']} users could not move their bytes ({order})")
+        return float(answer["seconds"])
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of all threads of a process, finer than the ticks of /proc/PID/stat; threads that ended do not count."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            total += int((task / "schedstat").read_text(encoding="ascii").split()[0])
+    return total / 1e9
+
+
+def descendants(pid: int) -> dict[str, list[int]]:
+    """What a supervisor has started, by what it is: "workers" (Gunicorn's master among them), "core", "store"."""
+    found: dict[str, list[int]] = {"workers": [], "core": [], "store": []}
+    for process in psutil.Process(pid).children(recursive=True):
+        command = " ".join(process.cmdline())
+        if "gunicorn" in command or "grpc_worker" in command:
+            found["workers"].append(process.pid)
+        elif "valkey" in command:
+            found["store"].append(process.pid)
+    return found
+
+
+def silences_ms(fifo: Path, seconds: float) -> Sequence[float]:
+    """How long the supervisor's loop took for each of many empty lines in the core's output, in milliseconds.
+
+    The loop reads the core's output itself, and drops empty lines; a line that is not in the pipe any more was read. So this sees
+    whatever keeps the loop from its next turn: its own work, a thread that has the interpreter, and that the processors
+    are taken. For a thread.
+    """
+    found = []
+    descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        end = time.monotonic() + seconds
+        while (begun := time.monotonic()) < end:
+            os.write(descriptor, b"\n")
+            while struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]:
+                if time.monotonic() - begun > LIMIT_SECONDS:
+                    raise CrowdError(f"the supervisor has not read the core's output for {LIMIT_SECONDS:g} s")
+                time.sleep(0.0005)
+            found.append((time.monotonic() - begun) * 1000)
+            time.sleep(0.002)
+    finally:
+        os.close(descriptor)
+    return found

@@ -1,0 +1,76 @@
+"""The bench's many users: what they move is what a real core counts. And its readings of processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from bench.crowd import Crowd, CrowdError, cpu_seconds, silences_ms
+from bench.crowd_process import BLOCK_DOWN, BLOCK_UP
+from bench.servers import bare_core
+from pgnode.demo import people
+from pgnode.xray.api import CoreApi
+
+USERS = 40
+
+
+async def test_every_user_moves_a_block_each_way_through_the_core() -> None:
+    users = people.crowd(USERS, ["VLESS"])
+    port = people.free_port()
+    clients = [{"id": user.proxies.vless.id, "email": user.email} for user in users[:-1]]
+    config = people.config([people.inbound("VLESS", "vless", clients=clients) | {"port": str(port)}]) | {
+        "api": {"tag": "api", "services": ["StatsService"]},
+        "stats": {},
+        "policy": {"levels": {"0": {"statsUserUplink": True, "statsUserDownlink": True, "statsUserOnline": True}}},
+    }
+    async with bare_core(config) as (_, socket_path), CoreApi(socket_path) as api, Crowd(port, users) as crowd:
+        await crowd.move(0, USERS - 1)
+        await crowd.hold(3, 2)
+        online = await api.online_users(5)
+        await crowd.pulse()
+        await crowd.release()
+        with pytest.raises(CrowdError, match="1 users could not move"):
+            await crowd.move(USERS - 2, 2)
+        counted = {stat.name: stat.value for stat in (await api.query_stats("user>>>", 5)).stat}
+    assert sorted(online) == ["user>>>user3@demo>>>online", "user>>>user4@demo>>>online"]
+    for number in range(USERS - 1):
+        blocks = 3 if number in (3, 4) else 2 if number == USERS - 2 else 1
+        assert counted[f"user>>>user{number}@demo>>>traffic>>>uplink"] == blocks * BLOCK_UP
+        assert counted[f"user>>>user{number}@demo>>>traffic>>>downlink"] == blocks * BLOCK_DOWN
+
+
+async def test_a_reader_that_is_away_shows_as_silence(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    held = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    asked, go_on = threading.Event(), threading.Event()
+
+    def read() -> None:
+        asked.wait(5)
+        go_on.wait(0.1)
+        while not go_on.is_set():
+            try:
+                os.read(held, 4096)
+            except BlockingIOError:
+                go_on.wait(0.0005)
+
+    reader = asyncio.create_task(asyncio.to_thread(read))
+    asked.set()
+    try:
+        found = await asyncio.to_thread(silences_ms, fifo, 0.3)
+    finally:
+        go_on.set()
+        await reader
+        os.close(held)
+    assert max(found) >= 90
+    assert len(found) > 3
+
+
+def test_processor_time_grows() -> None:
+    before = cpu_seconds(os.getpid())
+    sum(number * number for number in range(100_000))
+    assert cpu_seconds(os.getpid()) > before
