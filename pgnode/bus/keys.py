@@ -23,6 +23,9 @@ key (after the prefix)        type     written by  lifetime                     
 ``users``                     hash     supervisor  for good                        e-mail in lower case -> ``User``
 ``failed``                    hash     supervisor  until applied or removed        e-mail in lower case -> user that was
                                                                                    refused, cause and time, as JSON
+``overtaken``                 hash     supervisor  until the set is taken in       e-mail in lower case of a user who was
+                                                                                   changed after a large set had come and
+                                                                                   before it was taken in -> its command
 ``routing``                   hash     supervisor  until another config starts     what was changed in the routing of the
                                                                                    config that runs: ``base`` (its hash),
                                                                                    ``rules`` and ``overrides`` (JSON)
@@ -70,6 +73,7 @@ class Keys:
         self.backend = f"{prefix}:backend"
         self.failed = f"{prefix}:failed"
         self.users = f"{prefix}:users"
+        self.overtaken = f"{prefix}:overtaken"
         self.routing = f"{prefix}:routing"
         self.ledger = f"{prefix}:ledger"
         self.loans = f"{prefix}:loans"

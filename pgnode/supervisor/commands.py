@@ -60,8 +60,8 @@ class Commands:
         #: Commands that look at the running core (:data:`LOOK_KINDS`).
         self.looks: dict[Kind, Handler] = {}
         self._looks = Looks(lambda command: self._one(command, self.looks), self._send)
-        #: Takes in a long change (:data:`LONG_KINDS`), and returns its answer, or what does the next step of it.
-        self.begin: Callable[[Command], Awaitable[Reply | Step]] | None = None
+        #: For a long change (:data:`LONG_KINDS`): what does the next step of it.
+        self.begin: Callable[[Command], Step] | None = None
         self._long: tuple[Command, Step] | None = None
         #: The transaction that is under way.
         self._storing: asyncio.Task[bool] | None = None
@@ -120,18 +120,16 @@ class Commands:
         """Do what changes something, in the order in which it came, in groups.
 
         While one group is being stored the next one is already applied to the core. It is stored only after that one, and if
-        that one could not be stored, everything behind it is taken again as well, in order. A long change is taken in in its
-        turn and then applied in steps; small changes come between them, everything else waits for its end.
+        that one could not be stored, everything behind it is taken again as well, in order. A long change is taken in and
+        applied in steps; small changes come between them, everything else waits for its end.
         """
         try:
             while True:
-                under_way = self._long
-                group = await _all_waiting(self._writes, wait=under_way is None)
+                group = await _all_waiting(self._writes, wait=self._long is None)
                 try:
                     for batch in batches(group):
                         await self._one_batch(batch)
-                    # Taking one in takes a while: what came meanwhile is done before its first step.
-                    if self._long is not None and self._long is under_way:
+                    if self._long is not None:
                         await self._go_on()
                 except _NotStoredError:
                     self._take_again(group)
@@ -145,18 +143,11 @@ class Commands:
             await self._go_on()
         if alone or (self._storing is not None and self._storing.done()):
             await self._stored()
-        if self.begin is None or batch[0].kind not in LONG_KINDS or not alone or self._server.expired(batch[0]):
-            async with self._turn:
-                staged = self._keeper.stage(await self._do(batch))
-        else:
-            async with self._turn:
-                begun = await self.begin(batch[0])
-                if isinstance(begun, Reply):
-                    staged = self._keeper.stage([(batch[0], begun)])
-                else:
-                    # What is desired is stored now; the answer comes with the end.
-                    self._long = batch[0], begun
-                    staged = self._keeper.stage(())
+        if self.begin is not None and alone and batch[0].kind in LONG_KINDS and not self._server.expired(batch[0]):
+            self._long = batch[0], self.begin(batch[0])
+            return
+        async with self._turn:
+            staged = self._keeper.stage(await self._do(batch))
         await self._store(staged)
 
     async def _go_on(self) -> None:
@@ -164,11 +155,12 @@ class Commands:
         command, step = self._long
         async with self._turn:
             reply = await step()
-            if reply is None:
-                return
-            self._long = None
-            staged = self._keeper.stage([(command, reply)])
-        await self._store(staged)
+            if reply is not None:
+                self._long = None
+            # What it made desired is stored as soon as it is; the answer comes with its end.
+            staged = self._keeper.stage([(command, reply)] if reply is not None else ())
+        if reply is not None or staged.undos:
+            await self._store(staged)
 
     async def _store(self, staged: Staged) -> None:
         """Send a transaction behind the one that is under way. Raises _NotStoredError where that one failed."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -204,37 +205,48 @@ class CoreControl:
             self._pump.unwatch()
             running.close()
 
-    async def alter(self, plans: Sequence[InboundPlan]) -> Outcome:
-        """Carry out ``plans``: all removals, and then all additions."""
+    async def alter(self, plans: Sequence[InboundPlan], *, chained: bool = False) -> Outcome:
+        """Carry out ``plans``: all removals, and then all additions; or ``chained``, each addition behind its own removal.
+
+        Chained is faster, and each user is away for a moment only; for plans in which no secret moves from one user to another.
+        """
         outcome = Outcome()
         removals = [(plan.tag, change) for plan in plans for change in plan.changes if change.old_email is not None]
         additions = [(plan.tag, change) for plan in plans for change in plan.changes if change.new is not None]
-        await self._alter(removals, outcome, add=False)
-        await self._alter(additions, outcome, add=True)
+        if chained:
+            # Calls about one user of one inbound are made one after the other.
+            await self._alter(removals, additions, outcome)
+        else:
+            await self._alter(removals, (), outcome)
+            await self._alter((), [c for c in additions if c[1].key not in outcome.unanswered], outcome)
         return outcome
 
-    async def _alter(self, changes: Sequence[tuple[str, Change]], outcome: Outcome, *, add: bool) -> None:
-        for at in range(0, len(changes), SLICE):
-            part = [c for c in changes[at : at + SLICE] if c[1].key not in outcome.unanswered]
-            operations = [
-                _addition(tag, change) if add else AlterOperation(tag, change.old_email or "") for tag, change in part
-            ]
-            if self.api is None:
-                outcome.unanswered.update(change.key for _, change in part)
-                outcome.error = "the core has ended"
+    async def _alter(
+        self, removals: Sequence[tuple[str, Change]], additions: Sequence[tuple[str, Change]], outcome: Outcome
+    ) -> None:
+        if self.api is None:
+            outcome.unanswered.update(change.key for _, change in (*removals, *additions))
+            outcome.error = "the core has ended"
+            return
+        operations = [AlterOperation(tag, change.old_email or "") for tag, change in removals]
+        operations += [_addition(tag, change) for tag, change in additions]
+        results = await self.api.alter_many(operations, self._settings.core_call_timeout_seconds)
+        if not any(results):
+            return
+        for (_, change), error in zip(removals, results, strict=False):
+            if error is not None and error.kind is not ErrorKind.NOT_FOUND:
+                outcome.note(change.key, error)
+        again = []
+        for (tag, change), error in zip(additions, results[len(removals) :], strict=True):
+            if error is None:
                 continue
-            results = await self.api.alter_many(operations, self._settings.core_call_timeout_seconds)
-            again = []
-            for (tag, change), error in zip(part, results, strict=True):
-                if error is None or (not add and error.kind is ErrorKind.NOT_FOUND):
-                    continue
-                if add and error.kind is ErrorKind.ALREADY_EXISTS:
-                    # Somebody with this e-mail is there: with which account is not known, so make it ours.
-                    again.append((tag, change))
-                else:
-                    outcome.note(change.key, error)
-            if again:
-                await self._replace(again, outcome)
+            if error.kind is ErrorKind.ALREADY_EXISTS:
+                # Somebody with this e-mail is there: with which account is not known, so make it ours.
+                again.append((tag, change))
+            else:
+                outcome.note(change.key, error)
+        if again:
+            await self._replace(again, outcome)
 
     async def _replace(self, changes: Sequence[tuple[str, Change]], outcome: Outcome) -> None:
         api = self.api
@@ -247,15 +259,25 @@ class CoreControl:
             if error is not None:
                 outcome.note(change.key, error)
 
-    async def swap(self, tag: str, messages: Sequence[bytes]) -> int | None:
+    async def prepare_swap(self, tag: str) -> None:
+        """Learn how the core encodes this inbound, so that a swap has it at hand; where that fails, the swap will tell."""
+        if self.api is not None:
+            with contextlib.suppress(CoreApiError):
+                await self.api.bare_inbound(tag, self._settings.core_call_timeout_seconds)
+
+    async def swap(
+        self, tag: str, messages: Sequence[bytes], before: Callable[[], Awaitable[Sequence[bytes]]]
+    ) -> int | None:
         """Give an inbound exactly these users (serialized User messages); how many from their end did not fit.
 
+        ``before`` makes the messages of those it has now, for when the core refuses.
         None where the core refused and has what it had before. Raises CoreUnavailableError when nothing is certain any more.
         """
         if self.api is None:
             raise CoreUnavailableError("the core has ended")
         try:
-            return len(await self.api.swap_inbound_users(tag, messages, self._settings.core_call_timeout_seconds))
+            limit = self._settings.core_call_timeout_seconds
+            return len(await self.api.swap_inbound_users(tag, messages, limit, before))
         except SwapFailedError as error:
             if not error.restored and self.running is not None:
                 # An inbound is gone for good: only a new core has all of them again, and it starts with all users.

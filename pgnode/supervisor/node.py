@@ -103,6 +103,7 @@ class Node:
         self._keeper.generation, self.life.core_run = stored.generation, stored.core_run
         self.users.table.restore(stored.users)
         self.users.taken = stored.taken
+        self.users.overtaken.restore(stored.overtaken)
         self.users.failures.restore(stored.failed)
         self.routing.table.restore(stored.routing)
         self._traffic.restore(stored.ledger, stored.loans)
@@ -268,30 +269,24 @@ class Node:
             return [(command, Reply(error=error)) for command in commands]
         return await self.users.sync(commands, backend.inbounds)
 
-    async def _begin(self, command: Command) -> Reply | Step:
-        """A full set, or another change of many users."""
-        try:
-            begun = await self.users.begin(command, self.require_running().inbounds)
-        except NodeError as error:
-            return Reply(error=error)
-        except Exception:
-            log.exception("a change of users failed", command=repr(command))
-            self.users.look_again()
-            return Reply(error=InternalError(INTERNAL_TEXT))
-        return begun if isinstance(begun, Reply) else self._steps(command, begun)
+    def _begin(self, command: Command) -> Step:
+        """A full set, or another change of many users: what does the next part of it."""
+        long: LongChange | None = None
 
-    def _steps(self, command: Command, long: LongChange) -> Step:
         async def step() -> Reply | None:
+            nonlocal long
             try:
-                reply = await self.users.go_on(long, self.require_running().inbounds)
+                inbounds = self.require_running().inbounds
+                long = long or self.users.begin(command, inbounds)
+                reply = await self.users.go_on(long, inbounds)
             except NodeError as error:
                 reply = Reply(error=error)
             except Exception:
                 log.exception("a change of users failed", command=repr(command))
                 self.users.look_again()
                 reply = Reply(error=InternalError(INTERNAL_TEXT))
-            if reply is not None:
-                long.work.abandon()
+            if reply is not None and long is not None:
+                self.users.end(long)
             return reply
 
         return step

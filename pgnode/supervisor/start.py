@@ -19,7 +19,8 @@ from pgnode.supervisor.core_life import CoreLife
 from pgnode.supervisor.parts import PartsChange, Prepared, prepare
 from pgnode.supervisor.routing import Routing
 from pgnode.supervisor.states import WITH_CORE, Event, State
-from pgnode.supervisor.user_sync import Check, UserSync
+from pgnode.supervisor.taking_in import Check
+from pgnode.supervisor.user_sync import UserSync
 from pgnode.supervisor.users import Refusal
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.base_change import Capabilities, Decision, Way, decide

@@ -33,6 +33,8 @@ class StoredState:
     ledger: dict[str, str]
     #: Id of the last command with a long change of users that was taken in; perhaps it was not answered.
     taken: str = ""
+    #: Users who were changed after another such command had come, and before it was taken in -> that command's id.
+    overtaken: dict[str, str] = field(default_factory=dict)
     #: Parts of what was handed out and not settled; see pgnode.bus.books.
     loans: dict[str, bytes] = field(default_factory=dict)
     #: Fields of the routing that was changed; empty when none was.
@@ -58,6 +60,7 @@ class Store:
         ledger: dict[bytes, bytes] = await self._redis.hgetall(self._keys.ledger)  # type: ignore[assignment]
         loans: dict[bytes, bytes] = await self._redis.hgetall(self._keys.loans)  # type: ignore[assignment]
         routing: dict[bytes, bytes] = await self._redis.hgetall(self._keys.routing)  # type: ignore[assignment]
+        overtaken: dict[bytes, bytes] = await self._redis.hgetall(self._keys.overtaken)  # type: ignore[assignment]
         return StoredState(
             backend=meta.get(b"config"),
             active=meta.get(b"active") == b"1",
@@ -69,6 +72,7 @@ class Store:
             ledger={name.decode(): text.decode() for name, text in ledger.items()},
             loans={name.decode(): part for name, part in loans.items()},
             routing={name.decode(): text.decode() for name, text in routing.items()},
+            overtaken={key.decode(): command.decode() for key, command in overtaken.items()},
         )
 
     async def generation(self) -> int | None:
@@ -97,6 +101,12 @@ class Store:
 
     def put_taken(self, pipe: Pipeline, entry_id: str) -> None:
         pipe.hset(self._keys.backend, "taken", entry_id)
+
+    def put_overtaken(self, pipe: Pipeline, commands: Mapping[str, str]) -> None:
+        _put(pipe, self._keys.overtaken, commands)
+
+    def clear_overtaken(self, pipe: Pipeline) -> None:
+        pipe.delete(self._keys.overtaken)
 
     def clear_users(self, pipe: Pipeline) -> None:
         pipe.delete(self._keys.users)

@@ -7,12 +7,10 @@ is applied. Called with the node's turn held.
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from google.protobuf.message import DecodeError
 from redis.asyncio.client import Pipeline
 
 from pgnode.bus.commands import Command, Kind, Reply
@@ -24,17 +22,17 @@ from pgnode.errors import (
     NodeError,
     UsersRefusedError,
 )
-from pgnode.supervisor.application import STEP_USERS, Application
+from pgnode.supervisor.application import STEP_USERS, Application, Settle, alter
 from pgnode.supervisor.commands import INTERNAL_TEXT, Answers
 from pgnode.supervisor.core_control import CoreControl, Outcome
 from pgnode.supervisor.failures import Failures
 from pgnode.supervisor.keeper import Undo
+from pgnode.supervisor.overtaken import Overtaken
 from pgnode.supervisor.planner import choose_swap
 from pgnode.supervisor.store import Store
+from pgnode.supervisor.taking_in import Check, Inbounds, TakingIn, enact, judge
 from pgnode.supervisor.users import Refusal, UserTable, refusal_of
 from pgnode.wire import service_pb2 as pb
-from pgnode.wire.users import leading_email, split_users
-from pgnode.xray.accounts import email_key
 from pgnode.xray.config import InboundSpec
 
 log = structlog.get_logger(__name__)
@@ -42,19 +40,11 @@ log = structlog.get_logger(__name__)
 #: Users looked at before the event loop gets its turn.
 SLICE = 500
 
+#: Time for one part of a long change: others who change users wait for so long, about.
+STEP_SECONDS = 0.05
+
 #: Users named in the error of one call; the panel cuts the text anyway.
 REFUSALS_SHOWN = 5
-
-#: The inbounds whose users the node owns, by tag.
-Inbounds = Mapping[str, InboundSpec]
-
-
-class Check(enum.Enum):
-    """Which users are looked at when they are taken in; whoever is not gets the answer of the last time."""
-
-    CHANGED = enum.auto()  # those that changed
-    ALL = enum.auto()  # all, for inbounds that may have changed; what the core refused it does not get again
-    AGAIN = enum.auto()  # also that
 
 
 @dataclass(slots=True)
@@ -78,10 +68,14 @@ class Applied:
 
 @dataclass(slots=True)
 class LongChange:
-    """A change of many users that was taken in and is being applied."""
+    """A change of many users: looked at, made desired, applied; a little at a time."""
 
     change: _Change
-    work: Application
+    #: None from when its users are the desired ones.
+    taking: TakingIn | None
+    #: Whether it says something of all users.
+    whole: bool
+    work: Application | None = None
     applied: Applied = field(default_factory=Applied)
 
 
@@ -98,6 +92,7 @@ class UserSync:
         #: for others may have changed users since.
         self.taken = ""
         self._taken_unstored = False
+        self.overtaken = Overtaken(store)
         self.failures = Failures(store)
         self._stored_count = -1
 
@@ -108,8 +103,10 @@ class UserSync:
 
     def stage(self, pipe: Pipeline) -> Undo | None:
         unstored, self.table.unstored = self.table.unstored, set()
-        count = self.table.applied_count
-        if not unstored and not self._taken_unstored and count == self._stored_count:
+        # Told when a long change has come to its end.
+        count = self.table.applied_count if not self.table.pending else self._stored_count
+        overtaken = self.overtaken.stage(pipe)
+        if not unstored and not self._taken_unstored and count == self._stored_count and overtaken is None:
             return None
         self._stored_count = count
         self._store.put_applied_count(pipe, count)
@@ -122,6 +119,8 @@ class UserSync:
             self.table.unstored |= unstored
             self._taken_unstored |= taken
             self._stored_count = -1
+            if overtaken is not None:
+                overtaken()
 
         return undo
 
@@ -133,7 +132,13 @@ class UserSync:
         self._store.clear_users(pipe)
         self._store.put_taken(pipe, self.taken)
         self._store.put_users(pipe, dict(self.table.items()))
-        return lambda: self.table.unstored.update(self.table.keys())
+        overtaken = self.overtaken.stage_all(pipe)
+
+        def undo() -> None:
+            self.table.unstored.update(self.table.keys())
+            overtaken()
+
+        return undo
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -162,6 +167,7 @@ class UserSync:
                 bad[change.command.id] = error
         touched = set().union(*(change.keys for change in changes))
         applied = await self.apply(touched, inbounds)
+        self.overtaken.add(touched - applied.refused.keys())
         return [(change.command, _answer(change, bad.get(change.command.id), applied)) for change in changes]
 
     async def _take_in(self, change: _Change, inbounds: Inbounds) -> None:
@@ -175,123 +181,84 @@ class UserSync:
                 raise InvalidRequestError(f"{refusal.cause} (user {refusal.email!r})")
             change.refusals += [refusal] if refusal is not None else []
             return
-        change.refusals += await self._take_users(_users_in(command.body), change.keys, inbounds)
+        taking = TakingIn(command.body, self.table, self.failures, inbounds)
+        await _look(taking)
+        keys, refusals = taking.commit()
+        change.keys |= keys
+        change.refusals += refusals
 
     def _take_user(
         self, user: pb.User, keys: set[str], inbounds: Inbounds, check: Check = Check.CHANGED
     ) -> Refusal | None:
-        key = email_key(user.email)
-        raw = user.SerializeToString(deterministic=True) if user.inbounds else None
-        known = self.table.get(key) == raw
-        if raw is None or not known or check is not Check.CHANGED:
-            failure = self.failures.get(key)
-            if failure is not None and failure.user == raw:
-                stands = check is Check.CHANGED or (check is Check.ALL and failure.by_core)
-                if stands:
-                    return Refusal(failure.email, failure.cause)
-            refusal = refusal_of(user, inbounds) if raw is not None or not user.email else None
-            if refusal is not None:
-                if user.email and raw is not None:
-                    self.failures.put(key, user.email, refusal.cause, raw, by_core=False)
-                if known:
-                    # It was fine with the inbounds of before.
-                    self.table.put(key, None)
-                    keys.add(key)
-                return refusal
-            self.table.put(key, raw)
-        if raw is None or raw == self.table.applied(key):
-            # Nothing that waits to be tried again: the caller wants it as it is now, or not at all.
-            self.failures.drop([key])
-        keys.add(key)
-        return None
-
-    async def _take_users(
-        self, users: Iterable[bytes | pb.User], keys: set[str], inbounds: Inbounds, check: Check = Check.CHANGED
-    ) -> list[Refusal]:
-        """Take in users, given as messages or as their bytes, which need no parsing where they are known."""
-        refusals = []
-        spelled: dict[str, str] = {}
-        look_closer = check is not Check.CHANGED or bool(self.failures)
-        for number, given in enumerate(users):
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
-            if isinstance(given, bytes):
-                email = None if look_closer else leading_email(given)
-                if (
-                    email is not None
-                    and self.table.get(key := email_key(email)) == given
-                    and spelled.setdefault(key, email) == email
-                ):
-                    keys.add(key)
-                    continue
-                user = pb.User.FromString(given)
-            else:
-                user = given
-            first = spelled.setdefault(email_key(user.email), user.email)
-            refusal = (
-                self._take_user(user, keys, inbounds, check)
-                if first == user.email
-                else Refusal(user.email, f"differs only in case from {first!r}, which the core takes for the same user")
-            )
-            if refusal is not None:
-                refusals.append(refusal)
-        return refusals
+        judged = judge(user, self.table, self.failures, inbounds, check)
+        return enact(judged, self.table, self.failures, keys)
 
     async def replace(
-        self,
-        users: Iterable[bytes | pb.User],
-        inbounds: Inbounds,
-        keys: set[str] | None = None,
-        *,
-        check: Check = Check.CHANGED,
+        self, users: Iterable[pb.User], inbounds: Inbounds, *, check: Check = Check.CHANGED
     ) -> list[Refusal]:
         """The set becomes exactly ``users``; those that cannot be applied stay as they were."""
-        named = keys if keys is not None else set()
-        refusals = await self._take_users(users, named, inbounds, check)
-        kept = named | {email_key(refusal.email) for refusal in refusals}
-        self.failures.drop_all_but(kept)
-        for key in self.table.keys() - kept:
-            self.table.put(key, None)
-            named.add(key)
-        return refusals
+        taking = TakingIn(users, self.table, self.failures, inbounds, replace=True, check=check)
+        await _look(taking)
+        return taking.commit()[1]
 
     # --- long changes -------------------------------------------------------------------------------------------
 
-    async def begin(self, command: Command, inbounds: Inbounds) -> Reply | LongChange:
-        """Take in a full set or a long delta. It is desired from here on; :meth:`go_on` brings the core to it, in steps.
-
-        Answered at once where the core has it all.
-        """
+    def begin(self, command: Command, inbounds: Inbounds) -> LongChange:
+        """A full set or a long delta; :meth:`go_on` does it, a little at a time, and others may change users in between."""
         change = _Change(command)
         if command.id == self.taken:
             # Delivered again: who was left out is on the list, everybody else is desired, or was changed since.
             failed = [failure for key in self.failures if (failure := self.failures.get(key)) is not None]
             change.refusals += [Refusal(failure.email, failure.cause) for failure in failed]
-            keys: Iterable[str] = self.table.all_known()
-        elif command.kind is Kind.SYNC_USERS:
-            change.refusals += await self.replace(_users_in(command.body), inbounds, change.keys)
-            keys = self.table.all_known()
-        else:
-            change.refusals += await self._take_users(_users_in(command.body), change.keys, inbounds)
-            keys = change.keys
+            return LongChange(change, None, whole=True)
+        body, replace = command.body, command.kind is Kind.SYNC_USERS
         # Megabytes.
         command.body = b""
-        differing = self.table.differing(keys)
-        if not differing:
-            return _answer(change, None, Applied())
-        work = self._application(differing, inbounds)
-        await work.choose()
-        self.taken, self._taken_unstored = command.id, True
-        return LongChange(change, work)
+        overtaken = self.overtaken.begin(command.id)
+        taking = TakingIn(body, self.table, self.failures, inbounds, replace=replace, overtaken=overtaken)
+        return LongChange(change, taking, whole=replace)
 
     async def go_on(self, long: LongChange, inbounds: Inbounds) -> Reply | None:
-        """The next step of a long change; its answer, when it came to its end."""
-        if not long.work.done:
-            await self._settle(*await long.work.step(), long.applied, inbounds)
-        if not long.work.done:
-            return None
-        long.change.keys |= long.applied.refused.keys() | long.applied.unanswered
-        return _answer(long.change, None, long.applied)
+        """Do the next part of a long change; its answer, when it came to its end.
+
+        A small one is done at once. Of a larger one the desired users are to be stored as soon as they are: between two parts.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + STEP_SECONDS
+        while True:
+            if long.taking is not None and not long.taking.look(SLICE):
+                pass
+            elif long.work is None:
+                # In one go: once its users are the desired ones, it must not be taken in again over what others change.
+                self._make_desired(long)
+                differing = self.table.differing_all() if long.whole else self.table.differing(long.change.keys)
+                if not differing:
+                    return _answer(long.change, None, long.applied)
+                self.taken, self._taken_unstored = long.change.command.id, True
+                long.work = self._application(differing, inbounds)
+                await long.work.choose()
+            else:
+                await long.work.step(self._settling(long.applied, inbounds), until)
+                if long.work.done:
+                    long.change.keys |= long.applied.refused.keys() | long.applied.unanswered
+                    return _answer(long.change, None, long.applied)
+            await asyncio.sleep(0)
+            if loop.time() >= until:
+                return None
+
+    def end(self, long: LongChange) -> None:
+        """It was answered, perhaps before it came to its end."""
+        if long.taking is not None:
+            self.overtaken.end()
+        if long.work is not None:
+            long.work.abandon()
+
+    def _make_desired(self, long: LongChange) -> None:
+        if long.taking is not None:
+            long.change.keys, refusals = long.taking.commit()
+            long.change.refusals += refusals
+            long.taking = None
+            self.overtaken.end()
 
     async def apply(self, keys: Iterable[str], inbounds: Inbounds) -> Applied:
         """Make the core have ``keys`` as desired."""
@@ -302,14 +269,14 @@ class UserSync:
         # A long change that is under way knows who is in the inbounds that it swapped: nobody else swaps meanwhile.
         swaps = not self.table.pending
         if len(differing) <= STEP_USERS:
-            plans = self.table.plan(differing, inbounds)
-            if not swaps or not any(self._would_swap(inbounds[plan.tag], plan.calls) for plan in plans):
-                await self._settle(differing, await self._core.alter(plans), applied, inbounds)
+            plan = self.table.plan(differing, inbounds)
+            if not swaps or not any(self._would_swap(inbounds[part.tag], part.calls) for part in plan.inbounds):
+                await self._settle(plan.keys, await alter(self._core, plan), applied, inbounds)
                 return applied
         work = self._application(differing, inbounds)
         await work.choose(swaps=swaps)
         while not work.done:
-            await self._settle(*await work.step(), applied, inbounds)
+            await work.step(self._settling(applied, inbounds))
         return applied
 
     def _would_swap(self, inbound: InboundSpec, calls: int) -> bool:
@@ -318,6 +285,9 @@ class UserSync:
 
     def _application(self, keys: Iterable[str], inbounds: Inbounds) -> Application:
         return Application(self._core, self.table, inbounds, keys, self._swapped_at)
+
+    def _settling(self, applied: Applied, inbounds: Inbounds) -> Settle:
+        return lambda keys, outcome: self._settle(keys, outcome, applied, inbounds)
 
     async def _settle(self, keys: Sequence[str], outcome: Outcome, applied: Applied, inbounds: Inbounds) -> None:
         """Note what became of ``keys``."""
@@ -351,10 +321,11 @@ class UserSync:
         while desired:
             for key, raw in desired.items():
                 self.table.put(key, raw)
-            outcome = await self._core.alter(self.table.plan(desired, inbounds))
+            plan = self.table.plan(desired, inbounds)
+            outcome = await self._core.alter(plan.inbounds)
             self.table.core_has(desired.keys() - outcome.refused.keys() - outcome.unanswered)
             # Not even that: then nothing, unless that was it.
-            desired = {key: None for key in outcome.refused if desired[key] is not None}
+            desired = {key: None for key in outcome.refused if desired.get(key) is not None}
         return refusals
 
     async def try_failed_again(self, inbounds: Inbounds) -> None:
@@ -398,15 +369,11 @@ class UserSync:
         self.table.unstored = (now.keys() | desired.keys()) if now.unstored else set()
 
 
-def _users_in(body: bytes) -> Iterable[bytes | pb.User]:
-    """The users of a ``Users`` message."""
-    try:
-        # One look at the borders of all, so that what is odd is found before anybody is taken in.
-        for _ in split_users(body):
-            pass
-    except DecodeError:
-        return pb.Users.FromString(body).users
-    return split_users(body)
+async def _look(taking: TakingIn) -> None:
+    while True:
+        if taking.look(SLICE):
+            return
+        await asyncio.sleep(0)
 
 
 def _answer(change: _Change, bad: InvalidRequestError | None, applied: Applied) -> Reply:

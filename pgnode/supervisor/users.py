@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pgnode.supervisor.planner import Change, InboundPlan
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.accounts import Account, UnusableAccountError, accounts_of
+from pgnode.xray.accounts import Account, UnusableAccountError, accounts_of, canonical_id
 from pgnode.xray.config import InboundSpec
 
 
@@ -24,6 +24,17 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{self.email or '(empty e-mail)'}: {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What has to be altered for some users."""
+
+    inbounds: list[InboundPlan]
+    #: The users.
+    keys: list[str]
+    #: A secret goes from one user to another: all removals come before all additions.
+    moves: bool
 
 
 class UserTable:
@@ -39,6 +50,9 @@ class UserTable:
         self.pending: set[str] = set()
         #: Users whose copy in the store is older than ``_desired``.
         self.unstored: set[str] = set()
+        #: Hash of a secret that the core has -> the pending or uncertain user who has it there. Where somebody else gets it, that
+        #: one has to be done first: the core forgets a secret with whoever had it, also when another user has it by then.
+        self._givers: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._desired)
@@ -91,6 +105,14 @@ class UserTable:
         doubtful = self._uncertain | self.pending if self.pending else self._uncertain
         return [key for key in keys if desired.get(key) != applied.get(key) or key in doubtful]
 
+    def differing_all(self) -> list[str]:
+        """:meth:`differing` of everybody."""
+        applied = self._applied.get
+        found = [key for key, raw in self._desired.items() if applied(key) != raw]
+        found += self._applied.keys() - self._desired.keys()
+        doubtful = self._uncertain | self.pending
+        return [*found, *doubtful.difference(found)] if doubtful else found
+
     def all_known(self) -> set[str]:
         return self._desired.keys() | self._applied.keys() | self._uncertain
 
@@ -99,6 +121,7 @@ class UserTable:
         self._applied = dict(self._desired)
         self._uncertain.clear()
         self.pending.clear()
+        self._givers.clear()
 
     def core_has(self, keys: Iterable[str]) -> None:
         """These users were applied as desired."""
@@ -110,12 +133,36 @@ class UserTable:
                 self._applied[key] = raw
             self._uncertain.discard(key)
             self.pending.discard(key)
+        if self._givers and not self.pending and not self._uncertain:
+            self._givers.clear()
 
     def core_uncertain(self, keys: Iterable[str]) -> None:
         """Calls about these users failed: nobody knows what the core has."""
         keys = set(keys)
+        for secret, key in self.secrets(keys - self.pending):
+            # Whoever gives it up comes before whoever has got it.
+            if not self._is_open(self._givers.get(secret, key)):
+                self._givers[secret] = key
         self._uncertain |= keys
         self.pending -= keys
+
+    def is_uncertain(self, key: str) -> bool:
+        """A call about this user failed: the core may have something else than it should."""
+        return key in self._uncertain
+
+    def _is_open(self, key: str) -> bool:
+        return key in self.pending or key in self._uncertain
+
+    def secrets(self, keys: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """(hash of a secret, key) for what the core has of these users, as far as is known."""
+        for key in keys:
+            if (raw := self._applied.get(key)) is not None:
+                for secret in secrets_of(raw):
+                    yield hash(secret), key
+
+    def give(self, secrets: Iterable[tuple[int, str]]) -> None:
+        """These secrets may be given up by users who are, or are about to be, pending or uncertain."""
+        self._givers.update(secrets)
 
     def core_has_nothing_certain(self) -> None:
         """The core was taken over from an earlier supervisor: every user has to be looked at."""
@@ -137,39 +184,43 @@ class UserTable:
                 found[tag][key] = (email, account)
         return found
 
-    def account(self, key: str, inbound: InboundSpec) -> tuple[str, Account] | None:
-        """(e-mail, account) of a desired user in one inbound; None where it has none."""
-        raw = self._desired.get(key)
-        if raw is None:
-            return None
-        email, accounts = _decode(raw, {inbound.tag: inbound})
-        account = accounts.get(inbound.tag)
-        return None if account is None else (email, account)
+    def applied_items(self) -> list[tuple[str, bytes]]:
+        """Users whom the core has or had."""
+        return list(self._applied.items())
 
-    def plan(self, keys: Iterable[str], inbounds: Mapping[str, InboundSpec], *, own: bool = False) -> list[InboundPlan]:
+    def plan(self, keys: Iterable[str], inbounds: Mapping[str, InboundSpec], *, own: bool = False) -> Plan:
         """What has to be altered in each inbound so that the core has ``keys`` as desired.
 
+        Users who are pending or uncertain, and may have a secret that one of these gets, are done with them.
         ``own`` is for the application that ``pending`` users wait for: it knows what the core has of them.
         """
         plans: dict[str, InboundPlan] = {}
-        for key in keys:
-            for tag, change in self._changes(key, inbounds, own):
-                plans.setdefault(tag, InboundPlan(tag)).changes.append(change)
-        return list(plans.values())
-
-    def moves(self, key: str, inbounds: Mapping[str, InboundSpec]) -> Iterator[tuple[str, str, bool]]:
-        """(inbound, secret, whether it is given up) for each secret that this user gives up or takes on."""
-        _, accounts = _decode(self._desired.get(key), inbounds)
-        _, old_accounts = _decode(self._applied.get(key), inbounds)
-        for tag in inbounds:
-            new, old = accounts.get(tag), old_accounts.get(tag)
-            if new != old:
+        todo = list(keys)
+        givers, there = self._givers, set(todo) if self._givers else set()
+        given: set[int] = set()
+        taken: set[int] = set()
+        for key in todo:
+            for tag, change, old in self._changes(key, inbounds, own):
+                plan = plans.get(tag)
+                if plan is None:
+                    plan = plans[tag] = InboundPlan(tag)
+                plan.changes.append(change)
                 if old is not None:
-                    yield tag, old.secret, True
-                if new is not None:
-                    yield tag, new.secret, False
+                    given.add(hash(old.secret))
+                if change.new is not None and (
+                    old is None or old.secret != change.new.secret or key in self._uncertain
+                ):
+                    secret = hash(change.new.secret)
+                    taken.add(secret)
+                    giver = givers.get(secret)
+                    if giver is not None and giver not in there and self._is_open(giver):
+                        there.add(giver)
+                        todo.append(giver)
+        return Plan(list(plans.values()), todo, moves=not given.isdisjoint(taken))
 
-    def _changes(self, key: str, inbounds: Mapping[str, InboundSpec], own: bool) -> Iterator[tuple[str, Change]]:
+    def _changes(
+        self, key: str, inbounds: Mapping[str, InboundSpec], own: bool
+    ) -> Iterator[tuple[str, Change, Account | None]]:
         raw, before = self._desired.get(key), self._applied.get(key)
         email, accounts = _decode(raw, inbounds)
         old_email, old_accounts = _decode(before, inbounds)
@@ -177,9 +228,9 @@ class UserTable:
         for tag in inbounds:
             new, old = accounts.get(tag), old_accounts.get(tag)
             if uncertain:
-                yield tag, Change(key, old_email or email or key, email if new else None, new)
+                yield tag, Change(key, old_email or email or key, email if new else None, new), old
             elif new != old or (new is not None and email != old_email):
-                yield tag, Change(key, old_email if old else None, email if new else None, new)
+                yield tag, Change(key, old_email if old else None, email if new else None, new), old
 
 
 def _decode(raw: bytes | None, inbounds: Mapping[str, InboundSpec]) -> tuple[str, dict[str, Account]]:
@@ -191,6 +242,23 @@ def _decode(raw: bytes | None, inbounds: Mapping[str, InboundSpec]) -> tuple[str
     except UnusableAccountError:
         # Checked when it was taken; another config's inbounds may find something else in it.
         return user.email, {}
+
+
+def account_in(raw: bytes | None, inbounds: Mapping[str, InboundSpec], tag: str) -> tuple[str, Account] | None:
+    """(e-mail, account) of a user, given as its message, in one inbound; None where it has none."""
+    email, accounts = _decode(raw, inbounds)
+    account = accounts.get(tag)
+    return None if account is None else (email, account)
+
+
+def secrets_of(raw: bytes) -> list[str]:
+    """All secrets of a user, given as its message, as accounts have them; those that cannot be read are left out."""
+    proxies = pb.User.FromString(raw).proxies
+    found = [proxies.trojan.password, proxies.shadowsocks.password, proxies.hysteria.auth]
+    for given in (proxies.vless.id, proxies.vmess.id):
+        if given and (identity := canonical_id(given)):
+            found.append(identity)
+    return [secret for secret in found if secret]
 
 
 def refusal_of(user: pb.User, inbounds: Mapping[str, InboundSpec]) -> Refusal | None:

@@ -220,13 +220,21 @@ _MAKERS: Final = {
 }
 
 
-def _uuid(protocol: str, text: str) -> str:
+def canonical_id(text: str) -> str | None:
+    """A UUID in its usual form; None for what is none.
+
+    The core would also hash any other text of up to 30 bytes into a UUID; here that is a mistake.
+    """
     if _CANONICAL_UUID(text):
         return text
-    # The core would also hash any other text of up to 30 bytes into a UUID; here that is a mistake.
-    if not _OTHER_UUID(text):
+    return str(uuid.UUID(text)) if _OTHER_UUID(text) else None
+
+
+def _uuid(protocol: str, text: str) -> str:
+    identity = canonical_id(text)
+    if identity is None:
         raise UnusableAccountError(f"{protocol} id {_shown(text)} is not a UUID")
-    return str(uuid.UUID(text))
+    return identity
 
 
 def _key(password: str, key_bytes: int) -> str:

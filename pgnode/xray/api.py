@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -258,6 +258,8 @@ class CoreApi:
         self._calls: dict[str, Any] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._lane: FastLane | None = None
+        #: Inbounds as the core encodes them, without users, by tag: listing them brings all that were configured.
+        self._bare: dict[str, core_pb2.InboundHandlerConfig] = {}
 
     def __repr__(self) -> str:
         return f"<CoreApi {self._socket_path} {'idle' if self._channel is None else 'open'}>"
@@ -462,11 +464,34 @@ class CoreApi:
         """Add an inbound and listen. A tag in use is ALREADY_EXISTS, a port that cannot be bound REFUSED."""
         if not config.HasField("receiver_settings") or not config.HasField("proxy_settings"):
             raise CoreApiError(f"inbound {config.tag!r} is not complete", ErrorKind.REFUSED)
+        self._bare.pop(config.tag, None)
+        await self._add_inbound(config, deadline_seconds)
+
+    async def _add_inbound(self, config: core_pb2.InboundHandlerConfig, deadline_seconds: float) -> None:
         request = handler_command_pb2.AddInboundRequest(inbound=config).SerializeToString()
         await self._call(_HANDLER + "AddInbound", request, deadline_seconds)
 
+    async def bare_inbound(self, tag: str, deadline_seconds: float) -> core_pb2.InboundHandlerConfig:
+        """An inbound as it was configured, but without users. One that is not there is NO_HANDLER."""
+        if tag not in self._bare:
+            for inbound in await self.list_inbounds(deadline_seconds):
+                message_type, field = USER_LISTS.get(inbound.proxy_settings.type, (None, ""))
+                if message_type is not None:
+                    settings = message_type.FromString(inbound.proxy_settings.value)
+                    settings.ClearField(field)
+                    inbound.proxy_settings.value = settings.SerializeToString()
+                self._bare[inbound.tag] = core_pb2.InboundHandlerConfig()
+                self._bare[inbound.tag].CopyFrom(inbound)
+        if tag not in self._bare:
+            raise CoreApiError(f"handler not found: {tag}", ErrorKind.NO_HANDLER)
+        return self._bare[tag]
+
     async def remove_inbound(self, tag: str, deadline_seconds: float) -> None:
         """Stop listening and forget the inbound; an unknown tag is NO_HANDLER."""
+        self._bare.pop(tag, None)
+        await self._remove_inbound(tag, deadline_seconds)
+
+    async def _remove_inbound(self, tag: str, deadline_seconds: float) -> None:
         request = handler_command_pb2.RemoveInboundRequest(tag=tag).SerializeToString()
         await self._call(_HANDLER + "RemoveInbound", request, deadline_seconds)
 
@@ -487,27 +512,34 @@ class CoreApi:
         request = handler_command_pb2.RemoveOutboundRequest(tag=tag).SerializeToString()
         await self._call(_HANDLER + "RemoveOutbound", request, deadline_seconds)
 
-    async def swap_inbound_users(self, tag: str, users: Sequence[bytes], deadline_seconds: float) -> Sequence[bytes]:
+    async def swap_inbound_users(
+        self,
+        tag: str,
+        users: Sequence[bytes],
+        deadline_seconds: float,
+        before: Callable[[], Awaitable[Sequence[bytes]]] | None = None,
+    ) -> Sequence[bytes]:
         """Give a running inbound exactly ``users`` (serialized User messages) by removing and adding it again.
 
         Returns those, from the end of ``users``, that did not fit into one message to the core; the caller adds them
         with ``alter_many``. Live connections over TCP stay; the inbound does not listen for some milliseconds. If the
         core refuses the new one (a user twice, say), the old one is put back with the users it had and
-        SwapFailedError is raised. A Hysteria inbound is refused untouched (REFUSED): its clients would stall. Nothing
-        is removed without time left, and what follows has ``deadline_seconds`` anew.
+        SwapFailedError is raised; ``before`` tells who these are, else the core is asked before. A Hysteria inbound is refused
+        untouched (REFUSED): its clients would stall. Nothing is removed without time left, and what follows has
+        ``deadline_seconds`` anew.
         """
         end = time.monotonic() + deadline_seconds
-        inbound = next((item for item in await self.list_inbounds(deadline_seconds) if item.tag == tag), None)
-        if inbound is None:
-            raise CoreApiError(f"handler not found: {tag}", ErrorKind.NO_HANDLER)
+        inbound = await self.bare_inbound(tag, deadline_seconds)
         if inbound.proxy_settings.type == _NEVER_SWAPPED:
             text = f"inbound {tag!r} cannot be swapped without cutting off its clients; alter its users instead"
             raise CoreApiError(text, ErrorKind.REFUSED)
         changed, rest = with_users(inbound, users)
-        before: bytes | None = None
-        if inbound.proxy_settings.type != _SINGLE_USER:
-            before = await self._inbound_users(tag, end - time.monotonic())
-        await self.remove_inbound(tag, end - time.monotonic())
+        if before is None:
+            listed = b""
+            if inbound.proxy_settings.type != _SINGLE_USER:
+                listed = await self._inbound_users(tag, end - time.monotonic())
+            before = _listed(listed)
+        await self._remove_inbound(tag, end - time.monotonic())
         # From here on the inbound is gone: whoever gives up waiting must not leave it so.
         finish = asyncio.create_task(self._finish_swap(changed, inbound, before, deadline_seconds))
         self._finishing.add(finish)
@@ -519,30 +551,37 @@ class CoreApi:
         self,
         changed: core_pb2.InboundHandlerConfig,
         inbound: core_pb2.InboundHandlerConfig,
-        before: bytes | None,
+        before: Callable[[], Awaitable[Sequence[bytes]]],
         deadline_seconds: float,
     ) -> None:
         try:
-            await self.add_inbound(changed, deadline_seconds)
+            await self._add_inbound(changed, deadline_seconds)
         except CoreApiError as error:
-            restored = await self._restore(inbound, before, deadline_seconds)
+            restored = await self._restore(inbound, await before(), deadline_seconds)
             state = "the old one is back" if restored else "the old one could not be put back"
             text = f"{error} (inbound {inbound.tag!r}; {state})"
             raise SwapFailedError(text, error.kind, restored=restored) from None
 
     async def _restore(
-        self, inbound: core_pb2.InboundHandlerConfig, before: bytes | None, deadline_seconds: float
+        self, inbound: core_pb2.InboundHandlerConfig, before: Sequence[bytes], deadline_seconds: float
     ) -> bool:
         rest: Sequence[bytes] = ()
-        if before is not None:
-            had = parsed(handler_command_pb2.GetInboundUserResponse, before).users
-            inbound, rest = with_users(inbound, [user.SerializeToString() for user in had])
+        if before:
+            inbound, rest = with_users(inbound, before)
         try:
-            await self.add_inbound(inbound, deadline_seconds)
+            await self._add_inbound(inbound, deadline_seconds)
         except CoreApiError:
             return False
         operations = [AlterOperation(inbound.tag, user_pb2.User.FromString(user).email, user) for user in rest]
         return not any(await self.alter_many(operations, deadline_seconds))
+
+
+def _listed(answer: bytes) -> Callable[[], Awaitable[Sequence[bytes]]]:
+    async def users() -> Sequence[bytes]:
+        had = parsed(handler_command_pb2.GetInboundUserResponse, answer).users
+        return [user.SerializeToString() for user in had]
+
+    return users
 
 
 def parsed(kind: type[_MessageT], answer: bytes) -> _MessageT:

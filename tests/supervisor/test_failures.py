@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.commands import Command, Kind
 from pgnode.bus.users import Failure
 from pgnode.supervisor.core_control import Outcome
 from pgnode.supervisor.planner import InboundPlan
@@ -38,7 +38,7 @@ class ModelCore:
         self.calls = 0
         self.api = object()
 
-    async def alter(self, plans: Sequence[InboundPlan]) -> Outcome:
+    async def alter(self, plans: Sequence[InboundPlan], *, chained: bool = False) -> Outcome:
         outcome = Outcome()
         for plan in plans:
             for change in plan.changes:
@@ -69,10 +69,10 @@ class Staged:
         number = next(_numbers)
         command = Command(f"0-{number}", str(number), kind, "worker", 1000, message.SerializeToString())
         if kind is Kind.SYNC_USERS:
-            begun = await self.users.begin(command, INBOUNDS)
-            while not isinstance(begun, Reply):
-                begun = await self.users.go_on(begun, INBOUNDS) or begun
-            reply = begun
+            long = self.users.begin(command, INBOUNDS)
+            while (found := await self.users.go_on(long, INBOUNDS)) is None:
+                pass
+            reply = found
         else:
             ((_, reply),) = await self.users.sync([command], INBOUNDS)
         return f"{reply.error.code}: {reply.error.text}" if reply.error is not None else ""

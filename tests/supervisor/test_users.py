@@ -70,11 +70,11 @@ def test_the_core_ends_as_desired_whatever_failed_in_between(
             for key in table.keys() - named:
                 table.put(key, None)
         differing = table.differing(table.all_known())
-        core.apply(table.plan(differing, INBOUNDS), fail)
+        core.apply(table.plan(differing, INBOUNDS).inbounds, fail)
         table.core_has(set(differing) - fail)
         table.core_uncertain(set(differing) & fail)
     rest = table.differing(table.all_known())
-    core.apply(table.plan(rest, INBOUNDS), set())
+    core.apply(table.plan(rest, INBOUNDS).inbounds, set())
     table.core_has(rest)
     assert core.users == wanted(table)
     assert table.differing(table.all_known()) == []
@@ -101,7 +101,7 @@ def test_a_change_of_case_in_the_email_is_a_change() -> None:
     table.core_has_all()
     user.email = "alice"
     table.put("alice", user.SerializeToString(deterministic=True))
-    [plan] = table.plan(["alice"], INBOUNDS)
+    [plan] = table.plan(["alice"], INBOUNDS).inbounds
     [change] = plan.changes
     assert (change.old_email, change.new_email) == ("Alice", "alice")
 
