@@ -33,6 +33,12 @@ GROUP_MAX = 512
 #: them in groups, and two large groups cost less than ten small ones, which would be done no sooner.
 GROUP_ENOUGH = 32
 
+#: Where so many callers were answered together, most of them ask again at once. Their next changes go together, when three
+#: quarters have come, or after this time; else the quickest goes alone, and the others after it, which doubles the groups.
+#: Fewer callers never wait for each other.
+TOGETHER_MIN = 4
+TOGETHER_SECONDS = 0.002
+
 #: How long one look for replies blocks in Redis. With the client's own limit on top, a Redis that hangs is noticed
 #: within three seconds.
 BLOCK_MS = 700
@@ -90,6 +96,11 @@ class CommandClient:
         self._number = 0
         #: Single changes that were sent and have no answer.
         self._under_way = 0
+        #: Those of them that have their answer by now.
+        self._answered = 0
+        #: So many single changes are sent together, unless it takes too long for them to come.
+        self._awaited = 0
+        self._patience: asyncio.TimerHandle | None = None
         #: Something else than single changes waits to be sent.
         self._urgent = False
         self._swept_at = 0.0
@@ -163,17 +174,37 @@ class CommandClient:
         self._outgoing.append(command_id)
         if kind is not Kind.SYNC_USER:
             self._urgent = True
-        self._wake.set()
+        if self._may_send():
+            self._wake.set()
         try:
             reply = await future
         finally:
             if self._pending.pop(command_id).under_way:
                 self._under_way -= 1
-                if not self._under_way and self._outgoing:
-                    self._wake.set()
+                self._answered += 1
+                if not self._under_way:
+                    self._all_answered()
         if reply.error is not None:
             raise reply.error
         return reply
+
+    def _may_send(self) -> bool:
+        waiting = len(self._outgoing)
+        return self._urgent or waiting >= GROUP_ENOUGH or (waiting >= max(1, self._awaited) and not self._under_way)
+
+    def _all_answered(self) -> None:
+        """No single change is under way any more."""
+        answered, self._answered = self._answered, 0
+        if answered >= TOGETHER_MIN and self._patience is None:
+            self._awaited = min(GROUP_ENOUGH, len(self._outgoing) + answered * 3 // 4)
+            self._patience = asyncio.get_running_loop().call_later(TOGETHER_SECONDS, self._send_anyway)
+        if self._may_send():
+            self._wake.set()
+
+    def _send_anyway(self) -> None:
+        self._awaited, self._patience = 0, None
+        if self._may_send():
+            self._wake.set()
 
     async def _parts(self, loan: str, count: int) -> bytes:
         """The body of a loan that is too large for the stream of replies. Raises BusUnavailableError."""
@@ -214,8 +245,11 @@ class CommandClient:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._outgoing and (self._urgent or not self._under_way or len(self._outgoing) >= GROUP_ENOUGH):
-                self._urgent = False
+            while self._outgoing and self._may_send():
+                self._urgent, self._answered = False, 0
+                if self._patience is not None:
+                    self._patience.cancel()
+                    self._awaited, self._patience = 0, None
                 group = [self._outgoing.popleft() for _ in range(min(len(self._outgoing), GROUP_MAX))]
                 try:
                     await self._send(group)

@@ -31,6 +31,9 @@ class Failures:
     def __len__(self) -> int:
         return len(self._failed)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._failed
+
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._failed))
 

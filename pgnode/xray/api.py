@@ -18,6 +18,7 @@ What the core does with users differs by protocol, and callers have to know:
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -143,7 +144,12 @@ def _failed(failure: Failure) -> CoreApiError:
     return CoreApiError(text, classify(code, text))
 
 
+_ONE_BYTE: Final = tuple(bytes((value,)) for value in range(0x80))
+
+
 def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -157,8 +163,19 @@ def _field(number: int, content: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
-_ADD_USER: Final = handler_command_pb2.AddUserOperation.DESCRIPTOR.full_name.encode()
-_REMOVE_USER: Final = handler_command_pb2.RemoveUserOperation.DESCRIPTOR.full_name.encode()
+@functools.lru_cache(maxsize=1024)
+def _tag_field(tag: str) -> bytes:
+    """What every request for this inbound begins with."""
+    return _field(1, tag.encode())
+
+
+def _operation_head(kind: type[Message]) -> bytes:
+    """A TypedMessage of this kind up to the length of its value."""
+    return _field(1, kind.DESCRIPTOR.full_name.encode()) + b"\x12"
+
+
+_ADD_HEAD: Final = _operation_head(handler_command_pb2.AddUserOperation)
+_REMOVE_HEAD: Final = _operation_head(handler_command_pb2.RemoveUserOperation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +198,22 @@ class AlterOperation:
 
     def request(self) -> bytes:
         """The serialized AlterInboundRequest."""
+        # Spelled out, since this is done for every user in every inbound; a test holds it against the generated messages.
         if self.user is None:
-            kind, operation = _REMOVE_USER, _field(1, self.email.encode())
+            content, head = self.email.encode(), _REMOVE_HEAD
         else:
-            kind, operation = _ADD_USER, _field(1, self.user)
-        return _field(1, self.tag.encode()) + _field(2, _field(1, kind) + _field(2, operation))
+            content, head = self.user, _ADD_HEAD
+        size = _varint(len(content))
+        length = len(content) + len(size) + 1
+        inner = _varint(length)
+        return b"%b\x12%b%b%b\x0a%b%b" % (
+            _tag_field(self.tag),
+            _varint(len(head) + len(inner) + length),
+            head,
+            inner,
+            size,
+            content,
+        )
 
 
 #: Where each protocol keeps the users of an inbound: message and field, by the type name in ``proxy_settings``.
@@ -417,12 +445,7 @@ class CoreApi:
         Operations on the same e-mail of the same inbound run one after the other, in the order given. What could not
         be begun in time is answered with a deadline error.
         """
-        last: dict[tuple[str, str], int] = {}
-        followers: dict[int, int] = {}
-        for index, operation in enumerate(operations):
-            before = last.setdefault(key := (operation.tag, operation.email.lower()), index)
-            if before != index:
-                followers[before] = last[key] = index
+        followers = _followers(operations)
         if self._lane is None:
             self._lane = FastLane(self._socket_path, _HANDLER + "AlterInbound")
 
@@ -582,6 +605,20 @@ def _listed(answer: bytes) -> Callable[[], Awaitable[Sequence[bytes]]]:
         return [user.SerializeToString() for user in had]
 
     return users
+
+
+def _followers(operations: Sequence[AlterOperation]) -> dict[int, int]:
+    """Operations that have to wait for another one on the same user in the same inbound: number -> number of the next. Pure."""
+    names = [(operation.tag, operation.email.lower()) for operation in operations]
+    if len(set(names)) == len(names):
+        return {}
+    last: dict[tuple[str, str], int] = {}
+    followers: dict[int, int] = {}
+    for index, name in enumerate(names):
+        before = last.setdefault(name, index)
+        if before != index:
+            followers[before] = last[name] = index
+    return followers
 
 
 def parsed(kind: type[_MessageT], answer: bytes) -> _MessageT:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, cast
 
@@ -100,8 +100,11 @@ class FastLane:
         batch = _Batch(count, encode, followers or {}, loop)
         if deadline_seconds <= 0:
             return batch.results
-        behind = set(batch.followers.values())
-        self._waiting.extend((batch, index) for index in range(count) if index not in behind)
+        begin: Iterable[int] = range(count)
+        if batch.followers:
+            behind = set(batch.followers.values())
+            begin = [index for index in begin if index not in behind]
+        self._waiting.extend([(batch, index) for index in begin])
         self._pump()
         timer = loop.call_later(deadline_seconds, self._expire, batch)
         try:

@@ -75,6 +75,8 @@ GRPC_DEADLINE_EXCEEDED: Final = 4
 GRPC_UNAVAILABLE: Final = 14
 
 _HEAD: Final = struct.Struct(">BHBBI")
+#: The same for DATA, with the head of a gRPC message behind it: not compressed, its length.
+_DATA_HEAD: Final = struct.Struct(">BHBBIBI")
 _SETTING: Final = struct.Struct(">HI")
 _U32: Final = struct.Struct(">I")
 _TWO_U32: Final = struct.Struct(">II")
@@ -102,6 +104,8 @@ class _Block(NamedTuple):
     http_status: str
     grpc_status: str
     grpc_message: bytes
+    #: A call that ends with this was carried out, whatever else its headers said before, unless it was another HTTP status.
+    succeeds: bool
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
@@ -190,17 +194,19 @@ class CallMachine(Generic[Token]):
         headers, self._first_headers = self._first_headers or self._headers, b""
         size = len(message)
         length = size + 5
-        head = _HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id) + headers
         if length <= self._window and length <= self._stream_window and length <= self._max_frame:
             self._window -= length
             self._output.append(
-                head
-                + _HEAD.pack(length >> 16, length & 0xFFFF, DATA, END_STREAM, stream_id)
-                + _MESSAGE_HEAD.pack(0, size)
-                + message
+                b"%b%b%b%b"
+                % (
+                    _HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id),
+                    headers,
+                    _DATA_HEAD.pack(length >> 16, length & 0xFFFF, DATA, END_STREAM, stream_id, 0, size),
+                    message,
+                )
             )
         else:
-            self._output.append(head)
+            self._output.append(_HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id) + headers)
             self._held[stream_id] = (memoryview(_MESSAGE_HEAD.pack(0, size) + message), self._stream_window)
             self._send_held()
 
@@ -256,7 +262,7 @@ class CallMachine(Generic[Token]):
         """Take what came in. Raises Http2Error; the machine is of no use after that."""
         buffer = self._rest + data if self._rest else data
         at, end = 0, len(buffer)
-        known, unpack = self._known, _HEAD.unpack_from
+        known, opened, finished, unpack = self._known, self._open, self.finished, _HEAD.unpack_from
         while end - at >= 9:
             high, low, kind, flags, stream_id = unpack(buffer, at)
             length = high << 16 | low
@@ -269,10 +275,18 @@ class CallMachine(Generic[Token]):
             stream_id &= MAX_STREAM_ID
             if self._partial is not None and kind != CONTINUATION:
                 raise Http2Error(PROTOCOL_ERROR, "headers are not continued")
-            if kind == DATA and not flags & END_STREAM and length < LARGE_ANSWER_BYTES and stream_id in self._open:
+            if kind == DATA and not flags & END_STREAM and length < LARGE_ANSWER_BYTES and stream_id in opened:
                 self._received += length
             elif kind == HEADERS and not flags & (PADDED | PRIORITY) and flags & END_HEADERS:
-                block = known.get(buffer[begin:at]) or self._decode(buffer[begin:at])
+                block = known.get(raw := buffer[begin:at]) or self._decode(raw)
+                if not flags & END_STREAM and block.http_status == "200" and stream_id in opened:
+                    continue
+                if block.succeeds and flags & END_STREAM and not self._http_status and not self._held:
+                    # How nearly all answers end; the same as below.
+                    token = opened.pop(stream_id, None)
+                    if token is not None:
+                        finished.append((token, None))
+                        continue
                 self._headers_end(stream_id, flags, block)
             else:
                 self._other_frame(kind, flags, stream_id, buffer[begin:at])
@@ -310,10 +324,13 @@ class CallMachine(Generic[Token]):
             fields = {bytes(name): bytes(value) for name, value in self._decoder.decode(raw, raw=True)}
         except hpack.HPACKError as error:
             raise Http2Error(COMPRESSION_ERROR, f"headers cannot be decoded: {error}") from None
+        http_status = fields.get(b":status", b"").decode(errors="replace")
+        grpc_status = fields.get(b"grpc-status", b"").decode(errors="replace")
         block = _Block(
-            fields.get(b":status", b"").decode(errors="replace"),
-            fields.get(b"grpc-status", b"").decode(errors="replace"),
+            http_status,
+            grpc_status,
             fields.get(b"grpc-message", b""),
+            grpc_status == "0" and http_status in ("", "200"),
         )
         # With no table on the peer's side a block of fields means always the same; one that changes the table (its
         # first byte says so) is the first after our SETTINGS and does not come again.

@@ -11,11 +11,11 @@ import pytest
 
 from pgnode.bus import snapshots
 from pgnode.bus.client import CommandClient
-from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.commands import WORKER_FIELD, Command, Kind, Reply, encode_command
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import BLOB_BYTES, GROUP, Keys
 from pgnode.bus.logs import LogReader, put_lines
-from pgnode.bus.server import CommandServer
+from pgnode.bus.server import TAKE_MAX, CommandServer
 from pgnode.bus.snapshots import Snapshot, SnapshotReader, SnapshotWriter
 from pgnode.bus.tasks import end_tasks
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, UsersRefusedError
@@ -303,4 +303,72 @@ async def test_a_body_of_its_own_goes_when_it_was_answered(valkey: TestValkey) -
     async with answering(valkey.url, lambda _: Reply()), client_of(valkey.url) as client:
         await client.call(Kind.SYNC_USERS, bytes(BLOB_BYTES + 1), 5)
         assert [key async for key in redis.scan_iter("test:blob:*")] == []
+    await redis.aclose()
+
+
+async def test_callers_that_were_answered_together_go_together_again(valkey: TestValkey) -> None:
+    async with client_of(valkey.url) as client:
+        server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+
+        async def answer(commands: list[Command]) -> None:
+            pipe = redis.pipeline(transaction=True)
+            server.answer(pipe, [(command, Reply(body=command.body)) for command in commands])
+            await pipe.execute()
+            server.release(commands)
+
+        async def ask(number: int, times: int) -> None:
+            for _ in range(times):
+                await client.call(Kind.SYNC_USER, b"%d" % number, 10)
+                for _ in range(number):  # one after the other, as their connections are read
+                    await asyncio.sleep(0)
+
+        calls = [asyncio.create_task(ask(number, 2)) for number in range(8)]
+        groups, left = [], 16
+        while left:
+            groups.append(await server.take())
+            await answer(groups[-1])
+            left -= len(groups[-1])
+        await asyncio.gather(*calls)
+        assert len(groups) <= 4, "the quickest went alone"
+        # One alone waits for the others no longer than a moment.
+        calls = [asyncio.create_task(ask(9, 1))]
+        alone = await server.take()
+        assert [command.body for command in alone] == [b"9"]
+        await answer(alone)
+        await asyncio.gather(*calls)
+        await server.close()
+        await redis.aclose()
+
+
+async def test_more_than_is_taken_at_once_comes_again_whole_and_in_order(valkey: TestValkey) -> None:
+    server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+    count = 2 * TAKE_MAX + 100
+    pipe = redis.pipeline(transaction=False)
+    for number in range(count):
+        data = encode_command(Kind.SYNC_USER, 60.0, b"%d" % number, blob=False)
+        pipe.xadd(KEYS.commands, {WORKER_FIELD: b"w1", b"id%d" % number: data})
+    await pipe.execute()
+
+    async def all_of(expected: int) -> list[Command]:
+        found: list[Command] = []
+        while len(found) < expected:
+            found += await server.take()
+        return found
+
+    bodies = [b"%d" % number for number in range(count)]
+    taken = await all_of(count)
+    assert [command.body for command in taken] == bodies
+    # The first ones are answered, nothing else is stored.
+    answered = redis.pipeline(transaction=True)
+    server.answer(answered, [(command, Reply()) for command in taken[:50]])
+    await answered.execute()
+    server.release(taken)
+    server.lost_connection()
+    again = await all_of(count - 50)
+    assert [command.body for command in again] == bodies[50:]
+    # The next supervisor gets them, too.
+    await server.close()
+    server = CommandServer(valkey.url, KEYS)
+    assert [command.body for command in await all_of(count - 50)] == bodies[50:]
+    await server.close()
     await redis.aclose()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -12,6 +14,8 @@ from redis.exceptions import ResponseError
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.link import Link, entries_of
+from pgnode.bus.tasks import end_tasks
+from tests.support.certificates import make_certificate
 from tests.support.polling import eventually
 from tests.support.valkey import TestValkey, running_valkey
 
@@ -114,3 +118,39 @@ async def test_login_and_number_of_the_database(valkey: TestValkey) -> None:
     async with link_to(f"{valkey.url}{mark}username=node&password=wrong") as link:
         with pytest.raises(BUS_ERRORS):
             await link.execute("PING")
+
+
+async def test_over_tls(valkey: TestValkey, tmp_path: Path) -> None:
+    cert_file, key_file = make_certificate(tmp_path, ["localhost"], ["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert_file, key_file)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_unix_connection(str(valkey.socket))
+        tasks.extend(asyncio.create_task(carry(*ends)) for ends in ((reader, inner_writer), (inner_reader, writer)))
+
+    # The Valkey of the tests has no TLS of its own.
+    async with await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context) as server:
+        url = f"rediss://localhost:{server.sockets[0].getsockname()[1]}"
+        async with link_to(f"{url}?ssl_ca_certs={cert_file}") as link:
+            large = b"x" * 1_000_000
+            replies = await asyncio.gather(
+                link.pipeline([("SET", "large", large), ("GET", "large")]),
+                *(link.execute("ECHO", str(number)) for number in range(100)),
+            )
+            assert replies[0] == [b"OK", large]
+            assert replies[1:] == [str(number).encode() for number in range(100)]
+            link.drop()
+            assert await link.execute("STRLEN", "large") == len(large)
+        async with link_to(url) as distrustful:
+            with pytest.raises(BUS_ERRORS, match="certificate verify failed"):
+                await distrustful.execute("PING")
+        await end_tasks(tasks)

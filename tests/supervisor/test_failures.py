@@ -113,6 +113,15 @@ async def test_a_refused_change_leaves_the_user_as_it_was() -> None:
     assert staged.failed() == {"alice": "the core said no"}
 
 
+async def test_the_user_as_it_was_asked_for_again_is_no_call_and_ends_the_failure() -> None:
+    staged = Staged()
+    await staged.one(user("alice", "first"))
+    await staged.one(user("alice", REFUSED))
+    calls = staged.core.calls
+    assert await staged.one(user("alice", "first")) == ""
+    assert (staged.failed(), staged.core.calls) == ({}, calls)
+
+
 async def test_the_same_user_again_is_no_call_and_the_same_answer() -> None:
     staged = Staged()
     first = await staged.one(user("bad", REFUSED))
