@@ -71,6 +71,8 @@ async def bare_app(beside: NodeProcess, answers: Mapping[str, bytes]) -> AsyncIt
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            # As the node's: a kernel that shares the processors out by session (sched_autogroup) treats both alike.
+            start_new_session=True,
         )
         try:
             await _wait_for_port(process, port)

@@ -210,11 +210,16 @@ class NodeService(RoutingCalls):
         if query.reset:
             return self._take_stats(body)
 
-        def answer() -> bytes:
-            block = self._block(name)
-            return (block.find(query.hashed) or b"") if single else block.body
+        if not self._core_answers():
+            return self._after_refresh(lambda: _piece(self._block(name), query, single))
+        return _piece(self._block_now(name), query, single)
 
-        return answer() if self._core_answers() else self._after_refresh(answer)
+    def books(self, body: bytes) -> bool:
+        """Whether the answer of :meth:`stats` to ``body`` is Booked, if it is not an error."""
+        try:
+            return self._query(body).reset
+        except InvalidRequestError:
+            return False
 
     def stats_age(self) -> float | None:
         """Seconds since the core was read for the statistics; None where it was not yet."""
@@ -332,6 +337,10 @@ class NodeService(RoutingCalls):
 
     def _block(self, name: str) -> IndexedBlock:
         self._require_core("failed to get stats")
+        return self._block_now(name)
+
+    def _block_now(self, name: str) -> IndexedBlock:
+        """:meth:`_block`, where the core is known to answer."""
         overdue = self._reads.overdue()
         if overdue:
             raise CoreUnavailableError(f"failed to get stats: {overdue}")
@@ -363,6 +372,10 @@ class NodeService(RoutingCalls):
                     self._queries.clear()
                 self._queries[body] = query
         return query
+
+
+def _piece(block: IndexedBlock, query: _StatQuery, single: bool) -> bytes:
+    return (block.find(query.hashed) or b"") if single else block.body
 
 
 _R = TypeVar("_R")

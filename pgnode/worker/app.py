@@ -62,13 +62,12 @@ class Application:
         self._worker: Worker | None = None
         self._serve: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and self._serve is not None:
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        else:
-            raise ValueError(f"no {scope['type']} connections here")
+            return self._serve(scope, receive, send)
+        if scope["type"] == "lifespan":
+            return self._lifespan(receive, send)
+        raise ValueError(f"no {scope['type']} connections here")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

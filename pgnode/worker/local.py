@@ -61,7 +61,10 @@ class LocalReads:
 
     def overdue(self) -> str:
         """Why the statistics are older than two intervals; "" where they are not, or nothing is known to have failed."""
-        polled, age = self._polled, self.age_seconds()
-        if polled is None or not polled.error or age is None or age * 1000 <= 2 * polled.interval_ms:
+        polled = self._polled
+        if polled is None or not polled.error:
+            return ""
+        age = self.age_seconds()
+        if age is None or age * 1000 <= 2 * polled.interval_ms:
             return ""
         return polled.error

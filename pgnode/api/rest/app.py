@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Awaitable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
 import falcon
@@ -29,13 +29,22 @@ Response = falcon.asgi.Response
 def build(service: NodeService, *, api_key: str, max_body_bytes: int, body_timeout_seconds: float) -> App:
     """The ASGI callable for scopes of type ``http``. Raises ValueError for an ``api_key`` that is no UUID."""
     return Gate(
-        settling(falcon_app(service), [row.path for row in METHODS if row.booked]),
+        settling(falcon_app(service), [row.path for row in METHODS if row.booked], _books(service)),
         METHODS,
         api_key=api_key,
         max_body_bytes=max_body_bytes,
         body_timeout_seconds=body_timeout_seconds,
         called=service.called,
     )
+
+
+def _books(service: NodeService) -> Callable[[MutableMapping[str, Any]], bool]:
+    """Whether a request's answer may be booked; of JSON that is not known before it is parsed."""
+
+    def books(scope: MutableMapping[str, Any]) -> bool:
+        return JSON_FORM in scope or service.books(scope.get(BODY, b""))
+
+    return books
 
 
 def falcon_app(service: NodeService) -> App:
@@ -60,31 +69,53 @@ def _resource(service: NodeService, json_face: JsonFace, rows: list[Method]) -> 
     responders: dict[str, Any] = {"on_options": staticmethod(_not_allowed([row.http_method for row in rows]))}
     for row in rows:
         handler = getattr(service, row.handler)
-        responder = _log_responder(service) if row.streaming else _responder(service, row, handler, json_face)
+        if row.streaming:
+            responder = _log_responder(service)
+        elif row.booked:
+            responder = _stats_responder(service, row, handler, json_face)
+        else:
+            responder = _responder(row, handler, json_face)
         responders[f"on_{row.http_method.lower()}"] = staticmethod(responder)
     return type("Resource" + re.sub(r"\W", "_", rows[0].path), (), responders)()
 
 
-def _responder(service: NodeService, row: Method, handler: Any, json_face: JsonFace) -> Any:
+def _responder(row: Method, handler: Handler, json_face: JsonFace) -> Any:
     async def respond(req: Request, resp: Response) -> None:
         scope = req.scope
-        call = _unbooked(handler, scope) if row.booked else handler
         if JSON_FORM in scope:
-            form = scope[JSON_FORM]
-            resp.data = await json_face.answer(row, call, scope[BODY], form)
-            if form.answer:
-                resp.content_type = JSON
+            await _answer_json(json_face, row, handler, scope, resp)
             return
-        answer = call(scope[BODY])
-        if isinstance(answer, bytes):
-            resp.data = answer
-            if row.booked and (age := service.stats_age()) is not None:
-                # Of what was read before the question; what is handed out with ``reset`` was read for it.
-                resp.set_header("age", str(int(age)))
-        else:
-            resp.data = await answer
+        answer = handler(scope[BODY])
+        resp.data = answer if isinstance(answer, bytes) else await answer
 
     return respond
+
+
+def _stats_responder(service: NodeService, row: Method, handler: BookedHandler, json_face: JsonFace) -> Any:
+    async def respond(req: Request, resp: Response) -> None:
+        scope = req.scope
+        if JSON_FORM in scope:
+            await _answer_json(json_face, row, _unbooked(handler, scope), scope, resp)
+            return
+        answer = handler(scope[BODY])
+        if not isinstance(answer, bytes):
+            resp.data = await _unbook(answer, scope)
+            return
+        resp.data = answer
+        if (age := service.stats_age()) is not None:
+            # Of what was read before the question; what is handed out with ``reset`` was read for it.
+            resp.set_header("age", str(int(age)))
+
+    return respond
+
+
+async def _answer_json(
+    json_face: JsonFace, row: Method, handler: Handler, scope: MutableMapping[str, Any], resp: Response
+) -> None:
+    form = scope[JSON_FORM]
+    resp.data = await json_face.answer(row, handler, scope[BODY], form)
+    if form.answer:
+        resp.content_type = JSON
 
 
 def _unbooked(handler: BookedHandler, scope: MutableMapping[str, Any]) -> Handler:
@@ -92,15 +123,16 @@ def _unbooked(handler: BookedHandler, scope: MutableMapping[str, Any]) -> Handle
 
     def call(body: bytes) -> Answer:
         answer = handler(body)
-        return answer if isinstance(answer, bytes) else waited(answer)
-
-    async def waited(answer: Awaitable[bytes | Booked]) -> bytes:
-        found = await answer
-        if isinstance(found, Booked):
-            found, scope[SETTLE] = found
-        return found
+        return answer if isinstance(answer, bytes) else _unbook(answer, scope)
 
     return call
+
+
+async def _unbook(answer: Awaitable[bytes | Booked], scope: MutableMapping[str, Any]) -> bytes:
+    found = await answer
+    if isinstance(found, Booked):
+        found, scope[SETTLE] = found
+    return found
 
 
 def _log_responder(service: NodeService) -> Any:

@@ -49,12 +49,15 @@ class _Written:
         return True
 
 
-def settling(app: App, paths: Collection[str]) -> App:
-    """``app``, where an answer of one of ``paths`` may be booked."""
+def settling(app: App, paths: Collection[str], books: Callable[[Event], bool]) -> App:
+    """``app``, where the answer to a request for one of ``paths`` may be booked if ``books`` says so of its scope.
+
+    All other requests pay for a look-up.
+    """
     booked = frozenset([*paths, *(path + "/" for path in paths)])
 
     def serve(scope: Event, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["path"] in booked:
+        if scope["path"] in booked and books(scope):
             return settle_after(app, scope, receive, send)
         return app(scope, receive, send)
 

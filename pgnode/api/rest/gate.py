@@ -122,10 +122,23 @@ class Gate:
         json_body = False
         if has_body or (method.takes_body and method.http_method in ("PUT", "POST")):
             try:
-                _check_framing(length, coding, repeated=len(headers) != len(scope["headers"]), scope=scope)
+                repeated = len(headers) != len(scope["headers"])
+                if length is None or coding is not None or repeated:
+                    _check_framing(length, coding, repeated=repeated, scope=scope)
                 if method.takes_body:
                     json_body = _is_json(headers.get(b"content-type"), self._json_only)
-                body = await self._read(length, receive)
+                announced = None if length is None else self._announced(length)
+                if announced != 0:
+                    # Nearly always the whole body is there already: no timer is set up for it.
+                    event, waiting = _step(receive)
+                    if (
+                        event is not None
+                        and not event.get("more_body", False)
+                        and len(event.get("body", b"")) == announced
+                    ):
+                        body = event["body"]
+                    else:
+                        body = await self._read(announced, event, waiting, receive)
             except NodeError as error:
                 await self._refuse(error, has_body, receive, send)
                 return
@@ -137,21 +150,22 @@ class Gate:
         scope[RECEIVE] = receive
         await self._app(scope, _nothing_to_receive, send)
 
-    async def _read(self, length: bytes | None, receive: Receive) -> bytes:
-        """The whole body; ``length`` is what Content-Length says, None for chunked coding.
-
-        Raises TooLargeError and InvalidRequestError.
-        """
-        announced = None if length is None else _parsed_length(length)
-        if announced == 0:
-            return b""
-        if announced is not None and announced > self._max_bytes:
+    def _announced(self, length: bytes) -> int:
+        """What Content-Length says. Raises InvalidRequestError and TooLargeError."""
+        if not length.isdigit() or len(length) > 18:
+            raise InvalidRequestError("Content-Length is not a number")
+        announced = int(length)
+        if announced > self._max_bytes:
             raise self._too_large(f"{announced} bytes")
-        # Nearly always the whole body is there already: no timer is set up for it.
-        event, waiting = _step(receive)
-        if event is not None and not event.get("more_body", False) and len(event.get("body", b"")) == announced:
-            whole: bytes = event["body"]
-            return whole
+        return announced
+
+    async def _read(
+        self, announced: int | None, event: Event | None, waiting: Awaitable[Event], receive: Receive
+    ) -> bytes:
+        """The whole body, of ``announced`` bytes, or of any number where the coding is chunked.
+
+        ``event`` is the first event, or ``waiting`` what to await for it. Raises TooLargeError and InvalidRequestError.
+        """
         parts: list[bytes] = []
         size = 0
         try:
@@ -261,12 +275,6 @@ def _is_json(content_type: bytes | None, json_only: bool) -> bool:
         allowed = JSON if json_only else f"{CONTENT_TYPE} or {JSON}"
         raise InvalidRequestError(f"wrong Content-Type {content_type.decode('latin-1')!r}: send {allowed}")
     return json_only or kind == _JSON
-
-
-def _parsed_length(value: bytes) -> int:
-    if not value.isdigit() or len(value) > 18:
-        raise InvalidRequestError("Content-Length is not a number")
-    return int(value)
 
 
 def _closing(send: Send) -> Send:
