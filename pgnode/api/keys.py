@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hmac
 import uuid
 from collections.abc import Mapping
+from hmac import compare_digest
 
 #: What a caller without the key is told.
 WRONG_KEY = "the API key is missing or wrong: send it as x-api-key or as a Bearer token"
@@ -25,13 +25,13 @@ class KeyCheck:
     def __call__(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether ``headers`` (names in lower case) hold the key."""
         sent = headers.get(b"x-api-key")
-        if sent is not None and self._matches(sent):
+        if sent is not None and (compare_digest(sent, self._canonical) or self._matches(sent)):
             return True
         scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
         return scheme.lower() == b"bearer" and self._matches(token)
 
     def _matches(self, sent: bytes) -> bool:
-        if hmac.compare_digest(sent, self._canonical):
+        if compare_digest(sent, self._canonical):
             return True
         if len(sent) > _KEY_BYTES_MAX:
             return False
@@ -39,4 +39,4 @@ class KeyCheck:
             value = uuid.UUID(sent.decode("ascii").strip())
         except ValueError:
             return False
-        return hmac.compare_digest(value.bytes, self._value)
+        return compare_digest(value.bytes, self._value)

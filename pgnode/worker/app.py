@@ -27,14 +27,14 @@ class Faces:
 
     def __init__(self, worker: Worker, settings: Settings) -> None:
         api_key = read_api_key(settings)
-        self._rest = build(
+        self.rest = build(
             worker.service,
             api_key=api_key,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
         )
-        self._api_port = settings.api_port
-        self._maintenance = maintenance.build(
+        self.api_port = settings.api_port
+        self.maintenance = maintenance.build(
             MaintenanceService(
                 worker.reads,
                 worker.commands,
@@ -48,23 +48,21 @@ class Faces:
             called=worker.activity.called,
         )
 
-    def serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """The face that belongs to the port on which the connection came in."""
-        server = scope["server"]
-        face = self._maintenance if server is not None and server[1] == self._api_port else self._rest
-        return face(scope, receive, send)
-
 
 class Application:
     """The ASGI callable that Gunicorn loads; the worker behind it is made in each process, by its lifespan."""
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
-        self._serve: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None
+        self._faces: Faces | None = None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http" and self._serve is not None:
-            return self._serve(scope, receive, send)
+        faces = self._faces
+        if faces is not None and scope["type"] == "http":
+            # The port on which the connection came in decides.
+            server = scope["server"]
+            face = faces.maintenance if server is not None and server[1] == faces.api_port else faces.rest
+            return face(scope, receive, send)
         if scope["type"] == "lifespan":
             return self._lifespan(receive, send)
         raise ValueError(f"no {scope['type']} connections here")
@@ -75,7 +73,7 @@ class Application:
         try:
             settings = load()
             self._worker = Worker(settings)
-            self._serve = Faces(self._worker, settings).serve
+            self._faces = Faces(self._worker, settings)
             await self._worker.start()
         except Exception as error:
             log.exception("worker cannot start")

@@ -28,9 +28,12 @@ Response = falcon.asgi.Response
 
 def build(service: NodeService, *, api_key: str, max_body_bytes: int, body_timeout_seconds: float) -> App:
     """The ASGI callable for scopes of type ``http``. Raises ValueError for an ``api_key`` that is no UUID."""
+    app = falcon_app(service)
+    booked = settling(app, _books(service))
     return Gate(
-        settling(falcon_app(service), [row.path for row in METHODS if row.booked], _books(service)),
+        app,
         METHODS,
+        apps={row.path: booked for row in METHODS if row.booked},
         api_key=api_key,
         max_body_bytes=max_body_bytes,
         body_timeout_seconds=body_timeout_seconds,
@@ -42,7 +45,7 @@ def _books(service: NodeService) -> Callable[[MutableMapping[str, Any]], bool]:
     """Whether a request's answer may be booked; of JSON that is not known before it is parsed."""
 
     def books(scope: MutableMapping[str, Any]) -> bool:
-        return JSON_FORM in scope or service.books(scope.get(BODY, b""))
+        return JSON_FORM in scope or service.books(scope[BODY])
 
     return books
 

@@ -6,7 +6,7 @@ has acknowledged its last byte. Where the server offers none, it has arrived whe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from pgnode.api.booked import Settle
@@ -49,15 +49,11 @@ class _Written:
         return True
 
 
-def settling(app: App, paths: Collection[str], books: Callable[[Event], bool]) -> App:
-    """``app``, where the answer to a request for one of ``paths`` may be booked if ``books`` says so of its scope.
-
-    All other requests pay for a look-up.
-    """
-    booked = frozenset([*paths, *(path + "/" for path in paths)])
+def settling(app: App, books: Callable[[Event], bool]) -> App:
+    """``app``, where the answer to a request may be booked if ``books`` says so of its scope."""
 
     def serve(scope: Event, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["path"] in booked and books(scope):
+        if books(scope):
             return settle_after(app, scope, receive, send)
         return app(scope, receive, send)
 

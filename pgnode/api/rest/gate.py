@@ -16,8 +16,8 @@ import asyncio
 import functools
 import json
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping
+from typing import Any, NamedTuple, Protocol
 
 from pgnode.api.keys import WRONG_KEY, KeyCheck
 from pgnode.api.rest.json_face import JSON, JsonForm, prefers_json
@@ -64,11 +64,21 @@ class Route(Protocol):
     def takes_body(self) -> bool: ...
 
 
+class _Way(NamedTuple):
+    """What the gate knows of a route, and where its requests go."""
+
+    app: App
+    takes_body: bool
+    #: Without any length it is not known whether a body follows.
+    needs_length: bool
+
+
 class Gate:
     """The ASGI callable. Serves one event loop; requests share nothing but its settings.
 
     ``body_timeout_seconds`` is for the whole body, not for each piece of it. With ``json_only`` no body may be protobuf.
     ``size_setting`` names the setting that raises ``max_body_bytes``, ``encode_error`` is the form of errors.
+    ``apps`` names paths whose requests go to another application than ``app``.
     """
 
     def __init__(
@@ -83,6 +93,7 @@ class Gate:
         json_only: bool = False,
         size_setting: str | None = "MAX_BODY_MIB",
         encode_error: Callable[[NodeError], bytes] | None = None,
+        apps: Mapping[str, App] | None = None,
     ) -> None:
         self._app = app
         #: Told of every request that brought the key.
@@ -93,10 +104,15 @@ class Gate:
         self._json_only = json_only
         self._size_hint = f": raise {size_setting}" if size_setting is not None else ""
         self._encode_error = encode_error or error_body
-        self._routes: dict[tuple[str, str], Route] = {}
+        self._routes: dict[tuple[str, str], _Way] = {}
         for row in methods:
-            self._routes[row.http_method, row.path] = row
-            self._routes[row.http_method, row.path + "/"] = row
+            way = _Way(
+                app=(apps or {}).get(row.path, app),
+                takes_body=row.takes_body,
+                needs_length=row.takes_body and row.http_method in ("PUT", "POST"),
+            )
+            self._routes[row.http_method, row.path] = way
+            self._routes[row.http_method, row.path + "/"] = way
 
     def __repr__(self) -> str:
         return f"Gate({len(self._routes)} routes, {self._max_bytes} bytes at most)"
@@ -110,8 +126,8 @@ class Gate:
             await self._refuse(UnauthenticatedError(WRONG_KEY), has_body, receive, send)
             return
         self._called()
-        method = self._routes.get((scope["method"], scope["path"]))
-        if method is None:  # Falcon says 404 or 405
+        way = self._routes.get((scope["method"], scope["path"]))
+        if way is None:  # Falcon says 404 or 405
             if has_body:
                 await self._app(scope, _nothing_to_receive, _closing(send))
                 await _linger(receive)
@@ -120,12 +136,12 @@ class Gate:
             return
         body = b""
         json_body = False
-        if has_body or (method.takes_body and method.http_method in ("PUT", "POST")):
+        if has_body or way.needs_length:
             try:
                 repeated = len(headers) != len(scope["headers"])
                 if length is None or coding is not None or repeated:
                     _check_framing(length, coding, repeated=repeated, scope=scope)
-                if method.takes_body:
+                if way.takes_body:
                     json_body = _is_json(headers.get(b"content-type"), self._json_only)
                 announced = None if length is None else self._announced(length)
                 if announced != 0:
@@ -148,7 +164,7 @@ class Gate:
             scope[JSON_FORM] = JsonForm(json_body, json_answer)
         scope[BODY] = body
         scope[RECEIVE] = receive
-        await self._app(scope, _nothing_to_receive, send)
+        await way.app(scope, _nothing_to_receive, send)
 
     def _announced(self, length: bytes) -> int:
         """What Content-Length says. Raises InvalidRequestError and TooLargeError."""
