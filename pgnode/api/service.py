@@ -108,6 +108,10 @@ class _StatQuery(NamedTuple):
     name: str
     reset: bool
     hashed: int
+    #: The snapshot that answers it, "" for an unknown type.
+    snapshot: str
+    #: The answer is the piece of that name, not all of it.
+    single: bool
 
 
 #: Snapshot that answers a type of statistics, and whether the answer is one named piece of it.
@@ -200,24 +204,22 @@ class NodeService(RoutingCalls):
         With ``reset`` it is Booked: on loan until the face has told what became of it. Raises InvalidRequestError and the
         UnavailableError of the state.
         """
-        query = self._query(body)
-        row = _STATS.get(query.type)
-        if row is None:
+        query = self._queries.get(body) or self._query(body)
+        if not query.snapshot:
             raise InvalidRequestError(f"unknown stat type {query.type}: known are 0 to {max(_STATS)}")
-        name, single = row
-        if single and not query.name:
+        if query.single and not query.name:
             raise InvalidRequestError("empty name: this stat type needs the name of a user, inbound or outbound")
         if query.reset:
             return self._take_stats(body)
 
         if not self._core_answers():
-            return self._after_refresh(lambda: _piece(self._block(name), query, single))
-        return _piece(self._block_now(name), query, single)
+            return self._after_refresh(lambda: _piece(self._block(query.snapshot), query))
+        return _piece(self._block_now(query.snapshot), query)
 
     def books(self, body: bytes) -> bool:
         """Whether the answer of :meth:`stats` to ``body`` is Booked, if it is not an error."""
         try:
-            return self._query(body).reset
+            return (self._queries.get(body) or self._query(body)).reset
         except InvalidRequestError:
             return False
 
@@ -366,7 +368,10 @@ class NodeService(RoutingCalls):
         query = self._queries.get(body)
         if query is None:
             request = decode(pb.StatRequest, body)
-            query = _StatQuery(int(request.type), request.name, request.reset, name_hash(request.name))
+            snapshot, single = _STATS.get(request.type, ("", False))
+            query = _StatQuery(
+                int(request.type), request.name, request.reset, name_hash(request.name), snapshot, single
+            )
             if len(body) <= _REQUEST_BYTES_MAX:
                 if len(self._queries) >= _REQUESTS_MAX:
                     self._queries.clear()
@@ -374,8 +379,8 @@ class NodeService(RoutingCalls):
         return query
 
 
-def _piece(block: IndexedBlock, query: _StatQuery, single: bool) -> bytes:
-    return (block.find(query.hashed) or b"") if single else block.body
+def _piece(block: IndexedBlock, query: _StatQuery) -> bytes:
+    return (block.find(query.hashed) or b"") if query.single else block.body
 
 
 _R = TypeVar("_R")

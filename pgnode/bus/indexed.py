@@ -74,11 +74,12 @@ class IndexedBlock:
 
     def find(self, hashed: int) -> bytes | None:
         """:meth:`get`, by the name's hash."""
-        at = bisect_left(self._hashes, hashed)
-        if at == len(self._hashes) or self._hashes[at] != hashed:
+        hashes = self._hashes
+        at = bisect_left(hashes, hashed)
+        if at == len(hashes) or hashes[at] != hashed:
             return None
-        place = self._places[at]
-        return self.body[self._ends[place - 1] if place else 0 : self._ends[place]]
+        place, ends = self._places[at], self._ends
+        return self.body[ends[place - 1] if place else 0 : ends[place]]
 
 
 #: A block without names.
