@@ -173,6 +173,7 @@ class Supervisor:
         self._maintenance.restore()
         self.node.core_version = await self._choose_core()
         log.info("state loaded", users=len(stored.users), generation=stored.generation, active=stored.active)
+        await self._traffic.restore(stored.ledger, stored.loans)
         restored = asyncio.create_task(self.node.restore(stored))
         await self._publish_system(SystemSampler())
         await self._publish_statistics()

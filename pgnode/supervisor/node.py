@@ -106,7 +106,6 @@ class Node:
         self.users.overtaken.restore(stored.overtaken)
         self.users.failures.restore(stored.failed)
         self.routing.table.restore(stored.routing)
-        self._traffic.restore(stored.ledger, stored.loans)
         backend: Backend | None = None
         if stored.backend is not None and stored.active:
             try:

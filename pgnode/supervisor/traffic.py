@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 import structlog
 from redis.asyncio.client import Pipeline
 
-from pgnode.bus.books import LoanPart
+from pgnode.bus.books import RUN_KEY, LoanPart
 from pgnode.bus.commands import Command, Reply, loan_part, parse_settlement
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import BLOB_BYTES
@@ -89,17 +90,23 @@ class Traffic:
     def __repr__(self) -> str:
         return f"Traffic({self.ledger!r}, {self._loans!r}, {self._pace!r})"
 
-    def restore(self, stored: Mapping[str, str], loans: Mapping[str, bytes]) -> None:
-        """Take over what an earlier supervisor stored."""
+    async def restore(self, stored: Mapping[str, str], loans: Mapping[str, bytes]) -> None:
+        """Take over what an earlier supervisor stored; nothing else may be asked of this object meanwhile."""
         parts: dict[str, LoanPart] = {}
         for name, data in loans.items():
             try:
                 parts[name] = LoanPart.decode(data)
             except ValueError as error:
                 log.warning("a stored loan cannot be read, it is owed again", name=name, error=str(error))
-        self.ledger.restore(stored, {name: counters_in(part.kind, part.body) for name, part in parts.items()})
+        lines, run = iter(stored.items()), {RUN_KEY: stored.get(RUN_KEY, "")}
+        while chunk := dict(islice(lines, SLICE)):
+            self.ledger.restore(run | chunk, {})
+            self._touch(name for name in chunk if name != RUN_KEY)
+            await asyncio.sleep(0)
+        for name, part in parts.items():
+            self.ledger.restore(run, {name: counters_in(part.kind, part.body)})
+            await asyncio.sleep(0)
         self._loans.restore(parts, asyncio.get_running_loop().time())
-        self._touch(self.ledger.names())
 
     # --- reading the core ---------------------------------------------------------------------------------------
 
@@ -207,7 +214,7 @@ class Traffic:
             lent = self.ledger.lend(name, counters)
             if lent:
                 loan.parts[name] = stats_answer(lent)
-                self._touch(counter for counter, _ in lent)
+                book.lent([counter for counter, _ in lent])
                 self._unstored_parts[name] = _stored(loan, loan.parts[name])
             if named or len(counters) < PART_COUNTERS:
                 break
