@@ -43,8 +43,8 @@ MARKS_MAX = 64
 #: Counters booked, or encoded, before the event loop gets its turn: some 10 ms.
 SLICE = 5_000
 
-#: Counters in one part of a loan. A part is settled and stored at once.
-PART_COUNTERS = 10_000
+#: Counters in one part of a loan. A part is handed out, or settled and stored, in one piece: some 20 ms.
+PART_COUNTERS = 5_000
 
 #: Seconds that a reading with ``reset`` waits for what is on loan to somebody else.
 WAIT_SECONDS = 6.0
