@@ -1,8 +1,8 @@
 """A worker's side of the command stream: sends commands in groups, waits for their replies.
 
-What is asked while one round trip is under way goes with the next one; at low load nothing waits. For single changes of
-users the round trip is that to their answers, and what gathered meanwhile is one entry of the stream. One instance per
-process; everything in it belongs to the event loop that called :meth:`CommandClient.start`.
+What is asked while one round trip is under way goes with the next one; at low load nothing waits (:data:`TOGETHER_MIN`).
+For single changes of users the round trip is that to their answers, and what gathered meanwhile is one entry of the
+stream. One instance per process; everything in it belongs to the event loop that called :meth:`CommandClient.start`.
 """
 
 from __future__ import annotations
