@@ -30,6 +30,7 @@ from pgnode.supervisor.core_control import CoreControl
 from pgnode.supervisor.core_life import CoreLife
 from pgnode.supervisor.core_looks import CoreLooks
 from pgnode.supervisor.keeper import Keeper, Undo
+from pgnode.supervisor.memory import GivingBack
 from pgnode.supervisor.routing import Routing
 from pgnode.supervisor.sampling import backend_stats
 from pgnode.supervisor.start import Starts
@@ -76,6 +77,7 @@ class Node:
             settled=self._settled,
         )
         self._starts = Starts(settings, self.life, self.users, self.routing)
+        self._memory = GivingBack()
         #: Core run whose first figures were published.
         self._introduced_run = 0
         #: What workers were told last.
@@ -286,6 +288,7 @@ class Node:
                 reply = Reply(error=InternalError(INTERNAL_TEXT))
             if reply is not None and long is not None:
                 self.users.end(long)
+                self._memory.soon()
             return reply
 
         return step
@@ -294,6 +297,8 @@ class Node:
 
     async def _start(self, command: Command) -> bytes:
         await self._starts.start(command, self.core_version)
+        command.body = b""
+        self._memory.soon()
         return self.base_info().SerializeToString()
 
     async def _stop(self, _command: Command) -> bytes:

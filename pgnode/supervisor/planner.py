@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pgnode.xray.accounts import Account
 from pgnode.xray.config import InboundSpec
@@ -59,8 +60,7 @@ SWAPPABLE_TRANSPORTS = frozenset({"raw", "ws", "httpupgrade"})
 Accounts = Mapping[str, Account]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One user in one inbound: ``old`` is removed if there may be one, ``new`` is added if there is one."""
 
     key: str
