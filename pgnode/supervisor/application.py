@@ -183,12 +183,11 @@ class Application:
         for tag, there in self._there.items():
             plan = InboundPlan(tag)
             for key in keys:
-                if key in there:
-                    continue
                 if self._table.is_uncertain(key):
+                    # Perhaps by a change that came after the swap.
                     for part in self._table.plan([key], {tag: self._inbounds[tag]}).inbounds:
                         plan.changes += [change for change in part.changes if change.key == key]
-                elif (found := account_in(self._table.get(key), self._inbounds, tag)) is not None:
+                elif key not in there and (found := account_in(self._table.get(key), self._inbounds, tag)) is not None:
                     plan.changes.append(Change(key, None, *found))
             plans.append(plan)
         return plans
