@@ -310,7 +310,7 @@ class Stage:
         request = pb.StatRequest(type=pb.UsersStat)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SEEN_SECONDS):
-                while owed < wanted:
+                while owed != wanted:  # what was given out before may still be on show
                     await asyncio.sleep(SEEN_AGAIN_SECONDS)
                     owed = sum(stat.value for stat in pb.StatResponse.FromString(await self._stats(request)).stats)
         if owed != wanted:
