@@ -19,19 +19,20 @@ class KeyCheck:
     def __init__(self, api_key: str) -> None:
         """``api_key`` is a UUID in any notation. Raises ValueError for anything else."""
         key = uuid.UUID(api_key)
-        self._canonical = str(key).encode()
+        #: The key as nearly everybody writes it.
+        self.canonical = str(key).encode()
         self._value = key.bytes
 
     def __call__(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether ``headers`` (names in lower case) hold the key."""
         sent = headers.get(b"x-api-key")
-        if sent is not None and (compare_digest(sent, self._canonical) or self._matches(sent)):
+        if sent is not None and self._matches(sent):
             return True
         scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
         return scheme.lower() == b"bearer" and self._matches(token)
 
     def _matches(self, sent: bytes) -> bool:
-        if compare_digest(sent, self._canonical):
+        if compare_digest(sent, self.canonical):
             return True
         if len(sent) > _KEY_BYTES_MAX:
             return False

@@ -9,6 +9,7 @@ say whether it arrived. Errors are those of :mod:`pgnode.errors`.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol, TypeVar
@@ -69,6 +70,9 @@ class Reads(Protocol):
 
     def block(self, name: str) -> IndexedBlock | None:
         """An indexed snapshot (``stats.users``, ``stats.inbounds``, ``stats.outbounds``, ``online``)."""
+
+    def fresh_block(self, name: str) -> IndexedBlock | None:
+        """:meth:`block`, None also where the last reading of the core failed."""
 
     def age_seconds(self) -> float | None:
         """Since the core was read for the statistics; None where it was not yet."""
@@ -145,6 +149,8 @@ class NodeService(RoutingCalls):
         max_body_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._reads = reads
+        #: Seconds since the core was read for the statistics; None where it was not yet.
+        self.stats_age = reads.age_seconds
         self._commands: Commands = commands
         self._logs = logs
         self._refresh = refresh
@@ -213,8 +219,14 @@ class NodeService(RoutingCalls):
             return self._take_stats(body)
 
         if not self._core_answers():
-            return self._after_refresh(lambda: _piece(self._block(query.snapshot), query))
-        return _piece(self._block_now(query.snapshot), query)
+            return self._after_refresh(functools.partial(self._piece_of_block, query))
+        # Nearly always nothing has failed of late.
+        block = self._reads.fresh_block(query.snapshot) or self._block_now(query.snapshot)
+        return (block.find(query.hashed) or b"") if query.single else block.body
+
+    def _piece_of_block(self, query: _StatQuery) -> bytes:
+        block = self._block(query.snapshot)
+        return (block.find(query.hashed) or b"") if query.single else block.body
 
     def books(self, body: bytes) -> bool:
         """Whether the answer of :meth:`stats` to ``body`` is Booked, if it is not an error."""
@@ -222,10 +234,6 @@ class NodeService(RoutingCalls):
             return (self._queries.get(body) or self._query(body)).reset
         except InvalidRequestError:
             return False
-
-    def stats_age(self) -> float | None:
-        """Seconds since the core was read for the statistics; None where it was not yet."""
-        return self._reads.age_seconds()
 
     async def _take_stats(self, body: bytes) -> Booked:
         return Booked(*await self._commands.lend(Kind.TAKE_STATS, body, budget.within(self._take_stats_seconds)))
@@ -377,10 +385,6 @@ class NodeService(RoutingCalls):
                     self._queries.clear()
                 self._queries[body] = query
         return query
-
-
-def _piece(block: IndexedBlock, query: _StatQuery) -> bytes:
-    return (block.find(query.hashed) or b"") if query.single else block.body
 
 
 _R = TypeVar("_R")

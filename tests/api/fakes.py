@@ -37,6 +37,9 @@ class FakeReads:
     age: float | None = None
     too_old: str = ""
 
+    def fresh_block(self, name: str) -> IndexedBlock | None:
+        return None if self.too_old else self.blocks.get(name)
+
     def age_seconds(self) -> float | None:
         return self.age
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, MutableMapping
 from typing import Any, cast
 
 import falcon
@@ -13,8 +14,8 @@ import structlog
 
 from pgnode.api.booked import Booked
 from pgnode.api.methods import METHODS, Method
-from pgnode.api.rest.delivery import SETTLE, settling
-from pgnode.api.rest.gate import BODY, CONTENT_TYPE, JSON_FORM, RECEIVE, App, Gate, error_body
+from pgnode.api.rest.delivery import SETTLE, settle_after
+from pgnode.api.rest.gate import BODY, CONTENT_TYPE, JSON_FORM, RECEIVE, App, Booking, Gate, error_body
 from pgnode.api.rest.json_face import JSON, JsonFace
 from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES, LogStream, event, json_line, plain, wants_events
 from pgnode.api.service import Answer, BookedHandler, Handler, NodeService
@@ -29,25 +30,16 @@ Response = falcon.asgi.Response
 def build(service: NodeService, *, api_key: str, max_body_bytes: int, body_timeout_seconds: float) -> App:
     """The ASGI callable for scopes of type ``http``. Raises ValueError for an ``api_key`` that is no UUID."""
     app = falcon_app(service)
-    booked = settling(app, _books(service))
+    booking = Booking(service.books, functools.partial(settle_after, app))
     return Gate(
         app,
         METHODS,
-        apps={row.path: booked for row in METHODS if row.booked},
+        booking={row.path: booking for row in METHODS if row.booked},
         api_key=api_key,
         max_body_bytes=max_body_bytes,
         body_timeout_seconds=body_timeout_seconds,
         called=service.called,
     )
-
-
-def _books(service: NodeService) -> Callable[[MutableMapping[str, Any]], bool]:
-    """Whether a request's answer may be booked; of JSON that is not known before it is parsed."""
-
-    def books(scope: MutableMapping[str, Any]) -> bool:
-        return JSON_FORM in scope or service.books(scope[BODY])
-
-    return books
 
 
 def falcon_app(service: NodeService) -> App:

@@ -49,17 +49,6 @@ class _Written:
         return True
 
 
-def settling(app: App, books: Callable[[Event], bool]) -> App:
-    """``app``, where the answer to a request may be booked if ``books`` says so of its scope."""
-
-    def serve(scope: Event, receive: Receive, send: Send) -> Awaitable[None]:
-        if books(scope):
-            return settle_after(app, scope, receive, send)
-        return app(scope, receive, send)
-
-    return serve
-
-
 async def settle_after(app: App, scope: Event, receive: Receive, send: Send) -> None:
     """Run ``app``, and tell ``scope[SETTLE]``, if it left one there, whether its answer arrived."""
     watch: Delivery | None = None

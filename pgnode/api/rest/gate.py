@@ -17,6 +17,7 @@ import functools
 import json
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, MutableMapping
+from hmac import compare_digest
 from typing import Any, NamedTuple, Protocol
 
 from pgnode.api.keys import WRONG_KEY, KeyCheck
@@ -64,10 +65,19 @@ class Route(Protocol):
     def takes_body(self) -> bool: ...
 
 
-class _Way(NamedTuple):
-    """What the gate knows of a route, and where its requests go."""
+class Booking(NamedTuple):
+    """Of a path whose answers may be booked."""
 
+    #: Whether the answer to a body will be; of JSON that is not known before it is parsed.
+    books: Callable[[bytes], bool]
+    #: In place of the gate's application, for requests whose answers may be.
     app: App
+
+
+class _Way(NamedTuple):
+    """What the gate knows of a route."""
+
+    booking: Booking | None
     takes_body: bool
     #: Without any length it is not known whether a body follows.
     needs_length: bool
@@ -78,7 +88,7 @@ class Gate:
 
     ``body_timeout_seconds`` is for the whole body, not for each piece of it. With ``json_only`` no body may be protobuf.
     ``size_setting`` names the setting that raises ``max_body_bytes``, ``encode_error`` is the form of errors.
-    ``apps`` names paths whose requests go to another application than ``app``.
+    ``booking`` names the paths whose answers may be booked.
     """
 
     def __init__(
@@ -93,12 +103,13 @@ class Gate:
         json_only: bool = False,
         size_setting: str | None = "MAX_BODY_MIB",
         encode_error: Callable[[NodeError], bytes] | None = None,
-        apps: Mapping[str, App] | None = None,
+        booking: Mapping[str, Booking] | None = None,
     ) -> None:
         self._app = app
         #: Told of every request that brought the key.
         self._called = called
         self._key_ok = KeyCheck(api_key)
+        self._key = self._key_ok.canonical
         self._max_bytes = max_body_bytes
         self._timeout_seconds = body_timeout_seconds
         self._json_only = json_only
@@ -107,7 +118,7 @@ class Gate:
         self._routes: dict[tuple[str, str], _Way] = {}
         for row in methods:
             way = _Way(
-                app=(apps or {}).get(row.path, app),
+                booking=(booking or {}).get(row.path),
                 takes_body=row.takes_body,
                 needs_length=row.takes_body and row.http_method in ("PUT", "POST"),
             )
@@ -122,7 +133,8 @@ class Gate:
         length = headers.get(b"content-length")
         coding = headers.get(b"transfer-encoding")
         has_body = coding is not None or (length is not None and length != b"0")
-        if not self._key_ok(headers):
+        key = headers.get(b"x-api-key")
+        if (key is None or not compare_digest(key, self._key)) and not self._key_ok(headers):
             await self._refuse(UnauthenticatedError(WRONG_KEY), has_body, receive, send)
             return
         self._called()
@@ -141,8 +153,9 @@ class Gate:
                 repeated = len(headers) != len(scope["headers"])
                 if length is None or coding is not None or repeated:
                     _check_framing(length, coding, repeated=repeated, scope=scope)
-                if way.takes_body:
-                    json_body = _is_json(headers.get(b"content-type"), self._json_only)
+                content_type = headers.get(b"content-type")
+                if way.takes_body and (content_type != _CONTENT_TYPE or self._json_only):
+                    json_body = _is_json(content_type, self._json_only)
                 announced = None if length is None else self._announced(length)
                 if announced != 0:
                     # Nearly always the whole body is there already: no timer is set up for it.
@@ -160,11 +173,15 @@ class Gate:
                 return
         accept = headers.get(b"accept")
         json_answer = accept is not None and accept != b"*/*" and prefers_json(accept)
-        if json_body or json_answer:
+        is_json = json_body or json_answer
+        if is_json:
             scope[JSON_FORM] = JsonForm(json_body, json_answer)
         scope[BODY] = body
         scope[RECEIVE] = receive
-        await way.app(scope, _nothing_to_receive, send)
+        if way.booking is not None and (is_json or way.booking.books(body)):
+            await way.booking.app(scope, _nothing_to_receive, send)
+        else:
+            await self._app(scope, _nothing_to_receive, send)
 
     def _announced(self, length: bytes) -> int:
         """What Content-Length says. Raises InvalidRequestError and TooLargeError."""
@@ -284,7 +301,7 @@ def _is_json(content_type: bytes | None, json_only: bool) -> bool:
 
     Raises InvalidRequestError for any other type, and with ``json_only`` for protobuf.
     """
-    if content_type is None or (content_type == _CONTENT_TYPE and not json_only):
+    if content_type is None:
         return json_only
     kind = content_type.partition(b";")[0].strip().lower()
     if kind not in ((_JSON, b"") if json_only else (_CONTENT_TYPE, _JSON, b"")):
