@@ -43,6 +43,7 @@ from pgnode.supervisor.logs import set_up_logging
 from pgnode.supervisor.maintenance import Maintenance
 from pgnode.supervisor.node import Node
 from pgnode.supervisor.panel_watch import watch_panel
+from pgnode.supervisor.publisher import Publisher
 from pgnode.supervisor.sampling import SystemSampler, every, read_backend
 from pgnode.supervisor.self_update import SelfUpdate
 from pgnode.supervisor.states import WITH_CORE, State
@@ -83,7 +84,7 @@ class Supervisor:
         self._redis = connect(settings.bus_url)
         self._store = Store(self._redis, keys)
         self._server = CommandServer(settings.bus_url, keys)
-        self._snapshots = SnapshotWriter(keys)
+        snapshots = SnapshotWriter(keys)
         self._pump = LogPump(
             self._redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size
         )
@@ -93,15 +94,16 @@ class Supervisor:
             settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024
         )
         self._core = CoreControl(settings, _usual_core(settings), self._pump)
+        self._publisher = Publisher(self._store, snapshots)
         self._link = Link(settings.bus_url)
-        keeper = self._keeper = Keeper(self._store, self._server, self._snapshots, self._link)
+        keeper = self._keeper = Keeper(self._store, self._server, snapshots, self._link)
         keeper.books.append(self._traffic)
         self.node = Node(
             settings,
             core=self._core,
             store=self._store,
             keeper=keeper,
-            snapshots=self._snapshots,
+            snapshots=snapshots,
             traffic=self._traffic,
         )
         self._commands = Commands(self._server, keeper, self.node.turn)
@@ -311,7 +313,7 @@ class Supervisor:
                     if api is self._core.api and self.node.state is State.RUNNING:
                         await self.node.core_api_answered(str(error))
                 else:
-                    await self._publish({BACKEND: stats.SerializeToString()})
+                    await self._publisher.publish({BACKEND: stats.SerializeToString()})
                     await self.node.core_api_answered("")
             await every(HEALTH_SECONDS, never)
 
@@ -343,7 +345,7 @@ class Supervisor:
 
     async def _publish_statistics(self) -> None:
         bodies = await self._traffic.blocks()
-        await self._publish({**bodies, POLLED: self._traffic.polled().encode()})
+        await self._publisher.publish({**bodies, POLLED: self._traffic.polled().encode()})
 
     async def _system_loop(self) -> None:
         sampler = SystemSampler()
@@ -361,17 +363,7 @@ class Supervisor:
 
     async def _publish_system(self, sampler: SystemSampler) -> None:
         stats = await asyncio.to_thread(sampler.sample)
-        await self._publish({SYSTEM: stats.SerializeToString()})
-
-    async def _publish(self, bodies: dict[str, bytes]) -> None:
-        """Best effort: after Redis was away, the last ones are written again."""
-        pipe = self._store.pipeline()
-        for name, body in bodies.items():
-            held = self._snapshots.get(name)
-            if held is None or held.body != body or name == POLLED:
-                self._snapshots.put(pipe, name, body)
-        with contextlib.suppress(*BUS_ERRORS):
-            await pipe.execute()
+        await self._publisher.publish({SYSTEM: stats.SerializeToString()})
 
 
 def _usual_core(settings: Settings) -> Core:
