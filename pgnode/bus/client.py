@@ -226,12 +226,15 @@ class CommandClient:
 
     async def _tell_settlement(self, body: bytes) -> None:
         """Until the supervisor has stored it: a store that is away, or comes back empty, loses no settlement."""
+        said = False
         while True:
             try:
                 await self.call(Kind.SETTLE, body, SETTLE_SECONDS)
                 return
             except NodeError as error:
-                log.debug("settlement not told yet", error=error.text)
+                if not said:
+                    log.debug("settlement not told yet, trying on", error=error.text)
+                    said = True
             await asyncio.sleep(SETTLE_PAUSE_SECONDS)
 
     async def _say_alive(self) -> None:

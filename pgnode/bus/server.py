@@ -80,8 +80,8 @@ class CommandServer:
         return await self._read(">")
 
     def now_ms(self) -> float:
-        """Redis's clock, Unix milliseconds."""
-        return time.time() * 1000 + self._clock_offset_ms
+        """Redis's clock, Unix milliseconds, as long as nobody sets it; this host's may be set at any time."""
+        return time.monotonic() * 1000 + self._clock_offset_ms
 
     def expired(self, command: Command) -> bool:
         """Nobody waits for this command's answer any more."""
@@ -171,7 +171,8 @@ class CommandServer:
         if time.monotonic() - self._clock_checked_at < CLOCK_SECONDS:
             return
         seconds, microseconds = await self._reader.execute("TIME")
-        self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - time.time() * 1000
+        # Where Redis's clock is set back, entry ids stay ahead of it: then commands are begun late rather than never.
+        self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - time.monotonic() * 1000
         self._clock_checked_at = time.monotonic()
 
 

@@ -34,7 +34,6 @@ class SystemSampler:
         self._at = time.monotonic()
         self._received, self._sent = self._network()
         self._cores = psutil.cpu_count() or 1
-        self._booted_at = psutil.boot_time()
 
     @staticmethod
     def _network() -> tuple[int, int]:
@@ -72,7 +71,8 @@ class SystemSampler:
             # An interface that went away takes its counters with it: no negative speeds.
             incoming_bandwidth_speed=max(0, int((received - self._received) / elapsed)),
             outgoing_bandwidth_speed=max(0, int((sent - self._sent) / elapsed)),
-            uptime=max(0, int(time.time() - self._booted_at)),
+            # Not the time minus that of the boot: the clock may be set.
+            uptime=int(time.clock_gettime(time.CLOCK_BOOTTIME)),
         )
         self._at, self._received, self._sent = now, received, sent
         return answer

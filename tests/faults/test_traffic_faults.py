@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.demo.target import Target
 from pgnode.demo.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
-from tests.faults.traffic_checker import Books, SlowCaller, check, fill, loans, stored, totals, traffic
+from tests.faults.traffic_checker import Books, SlowCaller, check, fill, loans, published_at, stored, totals, traffic
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, is_running, kill, valkey_pid, worker_pids
 
@@ -33,6 +34,7 @@ INTERVAL_SECONDS = 0.5
 DELIVERY_SECONDS = 2.0
 #: An answer with so many users does not fit into the buffers of a caller that does not read.
 MANY = 15_000
+DAY_SECONDS = 24 * 3600
 TAKE = pb.StatRequest(type=pb.UsersStat, reset=True)
 
 
@@ -44,6 +46,8 @@ class Stage:
     client: ClientCore
     panel: PanelClient
     books: Books
+    #: How many seconds the node's clock is ahead; no file, no seconds.
+    clock: Path
     fills: int = 0
 
     async def check(self, *, loss_bytes: int = 0) -> int:
@@ -71,13 +75,16 @@ class Stage:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shared() -> AsyncIterator[Stage]:
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    clock = tmp_path_factory.mktemp("clock") / "seconds-ahead"
     config = people.config([people.inbound(TAG, "vless")])
     users = [people.user(email, [TAG]) for email in EMAILS]
     settings = {
         "WEB_CONCURRENCY": "2",
         "STATS_UPDATE_INTERVAL_SECONDS": str(INTERVAL_SECONDS),
         "DELIVERY_TIMEOUT_SECONDS": str(DELIVERY_SECONDS),
+        "PYTHONPATH": str(Path(__file__).parent / "clock"),
+        "CLOCK_FILE": str(clock),
     }
     links = [
         link(config["inbounds"][0], user, name=user.email, source_address=f"127.0.0.{2 + number}")
@@ -90,7 +97,7 @@ async def shared() -> AsyncIterator[Stage]:
         ClientCore(links, target) as client,
     ):
         await panel.start(config, users, timeout_seconds=60)
-        yield Stage(node, client, panel, Books())
+        yield Stage(node, client, panel, Books(), clock)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -240,6 +247,24 @@ async def test_valkey_emptied_under_traffic(billed: Stage, node: NodeProcess) ->
         finally:
             node.send_signal(signal.SIGCONT)
         await load.progress(20)
+    assert await billed.check() == 0
+
+
+async def test_clock_set_a_day_forward_and_back(billed: Stage, node: NodeProcess) -> None:
+    """The node's own clock alone: the store and the callers keep theirs, as if they were on other hosts."""
+    broken = list(billed.books.broken)
+    async with traffic(node, billed.books, billed.client, billed.panel) as load:
+        for ahead in (DAY_SECONDS, -DAY_SECONDS, 0):
+            await asyncio.to_thread(billed.clock.write_text, str(ahead), encoding="ascii")
+
+            async def is_set(ahead: int = ahead) -> bool:
+                return abs(await published_at(node) - time.time() - ahead) < DAY_SECONDS / 2
+
+            await eventually(is_set, "the supervisor goes by the new time", 20)
+            await load.progress(20)
+            assert list(await billed.panel.stats(pb.Inbounds)), "reads go on"
+        assert load.refused == 0
+    assert billed.books.broken == broken
     assert await billed.check() == 0
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from pgnode.bus.books import RUN_KEY, Line
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
+from pgnode.bus.snapshots import SYSTEM
 from pgnode.demo.node import NodeProcess
 from pgnode.demo.panel import PROTOBUF, Connection, NoAnswerError, PanelClient, PanelError
 from pgnode.demo.traffic import ClientCore, TransferError
@@ -87,6 +88,15 @@ async def stored(node: NodeProcess) -> dict[CounterKey, Line]:
             _, email, _, direction = text.split(">>>")
             found[email, direction] = Line.decode(line.decode() if isinstance(line, bytes) else line)
     return found
+
+
+async def published_at(node: NodeProcess) -> float:
+    """When the node last published its system figures, Unix seconds of its own clock."""
+    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
+    try:
+        return int(await redis.hget(Keys("pgnode").snapshot(SYSTEM), "at_ms") or 0) / 1000
+    finally:
+        await redis.aclose()
 
 
 async def loans(node: NodeProcess) -> int:
