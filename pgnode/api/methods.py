@@ -60,6 +60,8 @@ class Method:
     errors: tuple[type[NodeError], ...] = ()
     #: The handler may answer :class:`~pgnode.api.booked.Booked`; the face has to say whether it arrived.
     booked: bool = False
+    #: It tells what was read from the core some time ago; over REST the answer says how long (``Age``), except with ``reset``.
+    aged: bool = False
 
     @property
     def takes_body(self) -> bool:
@@ -169,6 +171,7 @@ METHODS: tuple[Method, ...] = (
         "Traffic of all or one of the users, inbounds or outbounds; with `reset` the node's books begin at zero again.",
         errors=(CoreUnavailableError, *_BY_SUPERVISOR),
         booked=True,
+        aged=True,
     ),
     Method(
         "GetOutboundsLatency",
@@ -189,6 +192,7 @@ METHODS: tuple[Method, ...] = (
         "user_online",
         "Number of addresses that one user is online from; 404 when there is none.",
         errors=(NotFoundError, CoreUnavailableError, BusUnavailableError),
+        aged=True,
     ),
     Method(
         "GetUserOnlineIpListStats",
@@ -199,6 +203,7 @@ METHODS: tuple[Method, ...] = (
         "user_online_ips",
         "Addresses that one user is online from, with the second each was last seen; 404 when there is none.",
         errors=(NotFoundError, CoreUnavailableError, BusUnavailableError),
+        aged=True,
     ),
     Method(
         "SyncUser",

@@ -14,7 +14,7 @@ from pgnode.api.rest.app import build
 from pgnode.api.rest.delivery import DELIVERIES
 from pgnode.api.rest.gate import App, Event
 from pgnode.bus.commands import Kind
-from pgnode.bus.indexed import IndexedBlock, pack
+from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.errors import StartFailedError, UsersRefusedError
 from pgnode.wire import service_pb2 as pb
 from tests.api.fakes import GONE, KEY, Answer, Call, Node, part, status
@@ -165,12 +165,27 @@ async def test_get_with_a_body(app: App, node: Node) -> None:
     assert node.commands.settled == [True]
 
 
-async def test_statistics_say_how_old_they_are(app: App, node: Node) -> None:
-    node.reads.blocks = {"stats.users": IndexedBlock(pack([]))}
+@pytest.mark.parametrize("path", ["/stats", "/stats/user/online", "/stats/user/online_ip"])
+@pytest.mark.parametrize("accept", ["*/*", "application/json"])
+async def test_statistics_say_how_old_they_are(app: App, node: Node, path: str, accept: str) -> None:
+    online = pb.StatsOnlineIpListResponse(name="alice", ips={"127.0.0.2": 10}).SerializeToString()
+    node.reads.blocks = {
+        "stats.users": IndexedBlock(pack([])),
+        "online": IndexedBlock(pack([(name_hash("alice"), online)])),
+    }
     node.reads.age = 3.7
-    body = pb.StatRequest(type=pb.StatType.UsersStat).SerializeToString()
-    answer = await Call("GET", "/stats", keyed(content_length=str(len(body))), [part(body)]).run(app)
+    body = pb.StatRequest(type=pb.StatType.UserStat, name="alice").SerializeToString()
+    answer = await Call("GET", path, keyed(content_length=str(len(body)), accept=accept), [part(body)]).run(app)
     assert (answer.status, answer.headers[b"age"]) == (200, b"3")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json"])
+async def test_what_is_handed_out_has_no_age(app: App, node: Node, accept: str) -> None:
+    node.reads.age = 3.7
+    body = pb.StatRequest(type=pb.StatType.UsersStat, reset=True).SerializeToString()
+    answer = await Call("GET", "/stats", keyed(content_length=str(len(body)), accept=accept), [part(body)]).run(app)
+    assert answer.status == 200
+    assert b"age" not in answer.headers
 
 
 async def test_a_booked_answer_that_could_not_be_sent_is_told_as_lost(app: App, node: Node) -> None:

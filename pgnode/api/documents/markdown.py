@@ -97,10 +97,19 @@ A method works **always**, or **with a core**. The latter say without one:
 
 """
 
+_AGE = """\
+## How old statistics are
+
+The core is read every `STATS_UPDATE_INTERVAL_SECONDS` (5). Over REST {calls} say in `Age` how many seconds ago that was;
+with `reset` the core is read for the question, and there is none. Where readings have failed for two intervals the answer is 503
+`CORE_UNAVAILABLE` in place of old numbers.
+
+"""
+
 
 def api_page() -> str:
     """docs/api.md."""
-    return _HEAD + _methods() + _STATES + _JSON + _STREAMS + _maintenance() + _ERRORS + _errors()
+    return _HEAD + _methods() + _STATES + _age() + _JSON + _STREAMS + _maintenance() + _ERRORS + _errors()
 
 
 def _methods() -> str:
@@ -114,6 +123,11 @@ def _methods() -> str:
         ("gRPC", "REST", "message → answer", "works", "what it does"),
         rows,
     )
+
+
+def _age() -> str:
+    paths = [f"`{row.path}`" for row in METHODS if row.aged]
+    return _AGE.format(calls=", ".join(paths[:-1]) + f" and {paths[-1]}")
 
 
 def _messages(row: Method) -> str:

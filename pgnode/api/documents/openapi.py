@@ -128,13 +128,21 @@ def _success(row: Method) -> Json:
         lines = {"schema": {"type": "string", "description": "A log line a line; an empty line is a heartbeat."}}
         objects = {"schema": {"type": "string", "description": f"A {name} object a line."}}
         return {"description": "A stream without an end.", "content": {EVENT_STREAM: lines, JSON_LINES: objects}}
-    return {
+    answer: Json = {
         "description": name,
         "content": {
             CONTENT_TYPE: {"schema": {"description": f"The message {name} of service.proto."}},
             JSON: _reference(row.response.DESCRIPTOR),
         },
     }
+    if row.aged:
+        answer["headers"] = {
+            "Age": {
+                "schema": {"type": "integer"},
+                "description": "Seconds since the core was read; missing with reset, for which it is read.",
+            }
+        }
+    return answer
 
 
 def _maintenance(call: MaintenanceCall) -> Json:

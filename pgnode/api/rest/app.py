@@ -66,7 +66,7 @@ def _resource(service: NodeService, json_face: JsonFace, rows: list[Method]) -> 
         handler = getattr(service, row.handler)
         if row.streaming:
             responder = _log_responder(service)
-        elif row.booked:
+        elif row.aged:
             responder = _stats_responder(service, row, handler, json_face)
         else:
             responder = _responder(row, handler, json_face)
@@ -91,14 +91,11 @@ def _stats_responder(service: NodeService, row: Method, handler: BookedHandler, 
         scope = req.scope
         if JSON_FORM in scope:
             await _answer_json(json_face, row, _unbooked(handler, scope), scope, resp)
-            return
-        answer = handler(scope[BODY])
-        if not isinstance(answer, bytes):
-            resp.data = await _unbook(answer, scope)
-            return
-        resp.data = answer
-        if (age := service.stats_age()) is not None:
-            # Of what was read before the question; what is handed out with ``reset`` was read for it.
+        else:
+            answer = handler(scope[BODY])
+            resp.data = answer if isinstance(answer, bytes) else await _unbook(answer, scope)
+        # Of what was read before the question; what is handed out with ``reset`` was read for it.
+        if SETTLE not in scope and (age := service.stats_age()) is not None:
             resp.set_header("age", str(int(age)))
 
     return respond
