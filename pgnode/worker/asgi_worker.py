@@ -21,6 +21,10 @@ from pgnode.worker.delivery import TcpDelivery
 #: Seconds until a request's headers must be complete; set from the settings before the first connection.
 HEADER_TIMEOUT_SECONDS = 15.0
 
+#: A worker that ends has accepted connections that it does not know yet: their TLS handshakes are under way. So much longer it
+#: goes on, and whoever has just come is answered.
+HANDSHAKE_SECONDS = 0.2
+
 _CODES = {400: "INVALID_ARGUMENT", 414: "INVALID_ARGUMENT", 431: "INVALID_ARGUMENT", 501: "UNIMPLEMENTED"}
 
 
@@ -70,6 +74,7 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self._header_timer: asyncio.TimerHandle | None = None
+        self._was_asked = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -77,8 +82,8 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
         self._arm_header_timer()
 
     def close_if_idle(self) -> None:
-        """Close the connection unless a request is under way on it."""
-        if self._awaiting_request and not self._finishing_calls:
+        """Close the connection unless a request is under way on it, or its first one is still to come."""
+        if self._was_asked and self._awaiting_request and not self._finishing_calls:
             self._headers_too_late()
 
     def _feed_callback_parser(self, data: bytes) -> Any:
@@ -96,6 +101,7 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
         return held + parser.waiting_bytes if isinstance(parser, PatientParser) else held
 
     def _on_headers_complete(self) -> Any:
+        self._was_asked = True
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
@@ -162,6 +168,7 @@ class NodeWorker(gasgi.ASGIWorker):  # type: ignore[misc]
     async def _shutdown(self) -> None:
         for server in self.servers:
             server.close()
+        await asyncio.sleep(HANDSHAKE_SECONDS)
         for connection in list(self.connections):
             connection.close_if_idle()
         await super()._shutdown()
