@@ -37,11 +37,11 @@ docs: dev ## write the generated pages
 
 # The dependencies, locked with hashes; names no registry.
 lock: dev
-	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --quiet --extra dev --extra build pyproject.toml -o requirements-dev.lock
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 		--no-header --quiet --extra build -c requirements-dev.lock pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --upgrade --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.12 --generate-hashes \
 		--no-header --quiet tests/panel/requirements.in -o requirements-panel.lock
 
 dev: $(VENV)/.installed-dev
