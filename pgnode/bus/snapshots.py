@@ -187,6 +187,7 @@ class SnapshotReader:
             await self._look(names)
 
     async def _look(self, names: tuple[str, ...]) -> None:
+        before = {name: self._held.get(name) for name in names}
         pipe = self._client.pipeline(transaction=False)
         for name in names:
             pipe.hget(self._keys.snapshot(name), "rev")
@@ -202,7 +203,8 @@ class SnapshotReader:
             for name in stale:
                 pipe.hmget(self._keys.snapshot(name), ["rev", "at_ms", "body"])
             for name, (rev, at_ms, body) in zip(stale, await pipe.execute(), strict=True):
-                if rev is not None:
+                # What was announced meanwhile, and came along, is newer than what was read.
+                if rev is not None and self._held.get(name) is before[name]:
                     self._held[name] = Snapshot(name, int(rev), int(at_ms), body)
                     self._on_change(self._held[name])
         if names is ALL:

@@ -182,6 +182,26 @@ async def test_callers_waiting_when_the_store_dies_are_told(valkey: TestValkey) 
         assert time.monotonic() - began < 3
 
 
+async def test_a_look_does_not_overwrite_what_was_announced_meanwhile(valkey: TestValkey) -> None:
+    redis = connect(valkey.url)
+    reader = SnapshotReader(valkey.url, KEYS, lambda _snapshot: None)
+    try:
+        await redis.hset(KEYS.snapshot(snapshots.SYSTEM), mapping={"rev": 5, "at_ms": 1, "body": b"older"})
+        # The look asks first; the announcement comes before its answer.
+        await asyncio.gather(reader.look(), reader._announced(b"system 6 2\nnewer"))
+        held = reader.get(snapshots.SYSTEM)
+        assert held is not None
+        assert held.body == b"newer"
+        # A look that begins later takes what is there, whichever revision that is.
+        await reader.look()
+        held = reader.get(snapshots.SYSTEM)
+        assert held is not None
+        assert held.body == b"older"
+    finally:
+        await reader.close()
+        await redis.aclose()
+
+
 async def test_snapshots_come_by_announcement_by_look_and_after_a_restart(valkey: TestValkey) -> None:
     writer, redis, seen = SnapshotWriter(KEYS), connect(valkey.url), list[Snapshot]()
 
