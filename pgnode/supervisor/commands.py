@@ -182,7 +182,7 @@ class Commands:
     def _take_again(self, group: Sequence[Command]) -> None:
         """Leave ``group`` and everything that waits to be delivered again; what of it is answered is not.
 
-        A long change goes on: everything before it was stored when it began, and what it wants is desired.
+        A long change goes on: everything before it was stored when it began, and it holds what it wants.
         """
         under_way = self._long[0] if self._long is not None else None
         self._server.release(command for command in group if command is not under_way)

@@ -65,6 +65,9 @@ SYSTEM_SECONDS = 2.0
 FIGURES_PAUSE_SECONDS = 0.05
 FIGURES_PAUSE_RATIO = 5
 
+#: Workers start without the first figures when the store did not take them for so long.
+FIRST_FIGURES_SECONDS = 5.0
+
 #: Seconds between two looks for users who were removed and are owed nothing.
 FORGET_SECONDS = 30.0
 
@@ -127,6 +130,7 @@ class Supervisor:
                 valkey.command(settings),
                 environment=valkey.environment(),
                 ready=lambda: valkey.ready(settings),
+                prepare=lambda: valkey.prepare(settings),
                 records=self._records,
                 quiet=not settings.debug,
             )
@@ -178,7 +182,7 @@ class Supervisor:
         await self._traffic.restore(stored.ledger, stored.loans)
         restored = asyncio.create_task(self.node.restore(stored))
         await self._publish_system(SystemSampler())
-        await self._publish_statistics()
+        await self._publish_first_statistics()
         await asyncio.gather(self._web.start(), self._grpc.start())
         tasks = [
             self._task("commands", self._commands.read),
@@ -343,9 +347,16 @@ class Supervisor:
             await self._publish_statistics()
             await asyncio.sleep(max(FIGURES_PAUSE_SECONDS, FIGURES_PAUSE_RATIO * (loop.time() - begun)))
 
-    async def _publish_statistics(self) -> None:
+    async def _publish_statistics(self) -> bool:
         bodies = await self._traffic.blocks()
-        await self._publisher.publish({**bodies, POLLED: self._traffic.polled().encode()})
+        return await self._publisher.publish({**bodies, POLLED: self._traffic.polled().encode()})
+
+    async def _publish_first_statistics(self) -> None:
+        """Before there are workers, who would serve what an earlier supervisor wrote."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_FIGURES_SECONDS):
+                while not await self._publish_statistics():  # noqa: ASYNC110 - the store tells nobody that it is back
+                    await asyncio.sleep(FIGURES_PAUSE_SECONDS)
 
     async def _system_loop(self) -> None:
         sampler = SystemSampler()

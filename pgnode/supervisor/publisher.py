@@ -23,7 +23,7 @@ class Publisher:
     def __init__(self, store: Store, snapshots: SnapshotWriter) -> None:
         self._store = store
         self._snapshots = snapshots
-        #: Bodies of which it is not known whether the store has them.
+        #: Bodies that could not be written.
         self._unwritten: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
@@ -32,24 +32,26 @@ class Publisher:
     async def publish(self, bodies: Mapping[str, bytes]) -> bool:
         """Write what is new of ``bodies``, and what is still unwritten; returns whether the store has it."""
         pipe = self._store.pipeline()
+        # Nobody else tries them again meanwhile: they may be large.
+        again, self._unwritten = self._unwritten, {}
         put: dict[str, bytes] = {}
-        for name, body in {**self._unwritten, **bodies}.items():
-            held = self._snapshots.get(name)
-            is_held = held is not None and held.body == body
-            if name not in bodies and not is_held:  # something newer was written meanwhile
-                del self._unwritten[name]
-            elif not is_held or name == POLLED or name in self._unwritten:
-                put[name] = body
-                self._snapshots.put(pipe, name, body)
-        if not put:
-            return True
-        self._unwritten |= put
+        for name, body in {**again, **bodies}.items():
+            if not self._is_last(name, body):
+                if name not in bodies:
+                    continue  # something newer was written meanwhile
+            elif name not in again and name != POLLED:
+                continue
+            put[name] = body
+            self._snapshots.put(pipe, name, body)
         try:
             await pipe.execute()
         except BUS_ERRORS as error:
             log.debug("snapshots not written, will be done again", names=list(put), error=str(error))
+            self._unwritten |= {name: body for name, body in put.items() if self._is_last(name, body)}
             return False
-        for name, body in put.items():
-            if self._unwritten.get(name) is body:
-                del self._unwritten[name]
         return True
+
+    def _is_last(self, name: str, body: bytes) -> bool:
+        """Nothing else was put after it."""
+        last = self._snapshots.get(name)
+        return last is not None and last.body == body

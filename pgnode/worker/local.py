@@ -24,7 +24,6 @@ class LocalReads:
         #: The node's state, None before the first look at Redis.
         self.status: NodeStatus | None = None
         self._polled: Polled | None = None
-        self._readings_succeed = True
         #: Monotonic time at which the core was read last.
         self._read_at: float | None = None
         self._bodies: dict[str, bytes] = {}
@@ -40,7 +39,6 @@ class LocalReads:
                 self.status = NodeStatus.decode(snapshot.body)
             elif snapshot.name == snapshots.POLLED:
                 polled = self._polled = Polled.decode(snapshot.body)
-                self._readings_succeed = not polled.error
                 self._read_at = None if polled.age_ms is None else time.monotonic() - polled.age_ms / 1000
             elif snapshot.name in _BLOCKS:
                 self._blocks[snapshot.name] = IndexedBlock(snapshot.body)
@@ -59,7 +57,8 @@ class LocalReads:
 
     def fresh_block(self, name: str) -> IndexedBlock | None:
         """:meth:`block`, None also where the last reading of the core failed."""
-        return self._blocks.get(name) if self._readings_succeed else None
+        polled = self._polled
+        return self._blocks.get(name) if polled is None or not polled.error else None
 
     def age_seconds(self) -> float | None:
         """Since the core was read for the statistics; None where it was not yet."""

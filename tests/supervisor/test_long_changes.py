@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 from unittest import mock
 
@@ -117,6 +118,19 @@ def _merge(desired: dict[str, pb.User], changes: Sequence[pb.User]) -> None:
             desired[item.email] = item
 
 
+@contextlib.contextmanager
+def small_steps(*, slice_calls: int) -> Iterator[None]:
+    """A few users are many, so that others come between them."""
+    with (
+        mock.patch.object(application, "SLICE", 2),
+        mock.patch.object(application, "SLICE_CALLS", slice_calls),
+        mock.patch.object(user_sync, "SLICE", 2),
+        mock.patch.object(user_sync, "STEP_SECONDS", 0.0),
+        mock.patch.object(user_sync, "STEP_USERS", 2),
+    ):
+        yield
+
+
 @given(st.data())
 def test_core_and_desired_end_alike_whatever_comes_in_between(data: st.DataObject) -> None:
     swaps = data.draw(st.sampled_from([set(), {"vless"}, set(INBOUNDS)]))
@@ -160,11 +174,7 @@ def test_core_and_desired_end_alike_whatever_comes_in_between(data: st.DataObjec
         assert users.table.differing(users.table.all_known()) == []
 
     with (
-        mock.patch.object(application, "SLICE", 2),
-        mock.patch.object(application, "SLICE_CALLS", 8),
-        mock.patch.object(user_sync, "SLICE", 2),
-        mock.patch.object(user_sync, "STEP_SECONDS", 0.0),
-        mock.patch.object(user_sync, "STEP_USERS", 2),
+        small_steps(slice_calls=8),
         mock.patch.object(application, "choose_swap", chosen),
         mock.patch.object(user_sync, "choose_swap", chosen),
     ):
@@ -263,11 +273,7 @@ def test_ids_that_go_from_one_user_to_another_are_with_the_new_one(data: st.Data
             assert {email: int(uuid.UUID(secret)) - 1 for secret, email in core.owners.items()} == has
 
     with (
-        mock.patch.object(application, "SLICE", 2),
-        mock.patch.object(application, "SLICE_CALLS", 2),
-        mock.patch.object(user_sync, "SLICE", 2),
-        mock.patch.object(user_sync, "STEP_SECONDS", 0.0),
-        mock.patch.object(user_sync, "STEP_USERS", 2),
+        small_steps(slice_calls=2),
         mock.patch.object(application, "choose_swap", return_value=swap),
         mock.patch.object(user_sync, "choose_swap", return_value=False),
     ):
