@@ -28,6 +28,8 @@ READY_TIMEOUT_SECONDS = 40.0
 STOP_TIMEOUT_SECONDS = 15.0
 #: Pause between two looks at something that has no event to wait for.
 POLL_SECONDS = 0.05
+#: What a node says when its workers serve.
+WORKERS_READY = "child is ready child=gunicorn"
 #: Lines of the node's own output that are kept.
 _OUTPUT_LINES = 500
 
@@ -54,6 +56,7 @@ class NodeProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self.output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+        self._workers_ready = False
 
     def __repr__(self) -> str:
         return f"NodeProcess(pid {self.pid}, port {self.port}, {self.state_dir})"
@@ -115,6 +118,7 @@ class NodeProcess:
     async def spawn(self) -> None:
         """Start it without waiting."""
         self.output.clear()
+        self._workers_ready = False
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -131,7 +135,10 @@ class NodeProcess:
         self._reading = asyncio.create_task(self._read_output(self._process.stdout))
 
     async def wait_ready(self, timeout_seconds: float = READY_TIMEOUT_SECONDS) -> None:
-        """Wait until ``GET /info`` answers. NodeFailedError with the node's output when it ends or takes too long."""
+        """Wait until ``GET /info`` answers. NodeFailedError with the node's output when it ends or takes too long.
+
+        The node's own workers, that is: those of one that was killed a moment ago may still be there.
+        """
         last: BaseException | None = None
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -139,12 +146,13 @@ class NodeProcess:
                     if self.returncode is not None:
                         await self._end_reading()
                         raise NodeFailedError(f"the node ended with exit code {self.returncode}:\n{self.output_text}")
-                    try:
-                        async with self.panel() as panel:
-                            await panel.info()
-                            return
-                    except (OSError, NoAnswerError) as error:  # no certificate, no port, or no worker behind it yet
-                        last = error
+                    if self._workers_ready:
+                        try:
+                            async with self.panel() as panel:
+                                await panel.info()
+                                return
+                        except (OSError, NoAnswerError) as error:  # no certificate, no port, or no worker behind it yet
+                            last = error
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             raise NodeFailedError(
@@ -205,3 +213,5 @@ class NodeProcess:
             if not line:
                 return
             self.output.append(line.decode("utf-8", "replace").rstrip())
+            if WORKERS_READY in self.output[-1]:
+                self._workers_ready = True
