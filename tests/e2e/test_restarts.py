@@ -97,7 +97,8 @@ async def counted(stage: Stage) -> Traffic:
             seen.append(await panel.traffic("user7@demo"))
             return len(seen) > 30 and seen[-1] == seen[-30] and seen[-1].uplink_bytes > 0
 
-        await eventually(settled, "the counters have settled", 15)
+        # Until a core that came back was read once, statistics may be refused.
+        await eventually(settled, "the counters have settled", 15, errors=(PanelError,))
         return seen[-1]
 
 
