@@ -13,15 +13,17 @@ import structlog
 from pgnode.bus.tasks import end_tasks
 from pgnode.errors import CoreUnavailableError, StartFailedError
 from pgnode.settings import Settings
+from pgnode.supervisor.clients import Clients
 from pgnode.supervisor.log_pump import LogPump
 from pgnode.supervisor.planner import Change, InboundPlan
 from pgnode.supervisor.users import UserTable
-from pgnode.xray.accounts import Account, client_json, email_key, is_user, user_message
+from pgnode.xray.accounts import Account, email_key, is_user, user_message
 from pgnode.xray.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.config import PLACEHOLDER_EMAIL, BaseConfig, InboundSpec, render
 from pgnode.xray.core import EXIT_CONFIG_REFUSED, Core, EmbeddedCore, RunningCore, adopt
 from pgnode.xray.diagnose import find_refused_part
 from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
+from pgnode.xray.runner import Runner
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +63,10 @@ def _addition(tag: str, change: Change) -> AlterOperation:
     return AlterOperation(tag, email, user_message(email, change.new))
 
 
+class _ConfigRefusedError(StartFailedError):
+    """The core refused the config when it was started with it."""
+
+
 class CoreControl:
     """At most one core. Belongs to the supervisor's loop; only :class:`~pgnode.supervisor.node.Node` calls it."""
 
@@ -71,6 +77,8 @@ class CoreControl:
         self._pump = pump
         self.running: RunningCore | None = None
         self.api: CoreApi | None = None
+        #: A process that waits for the config of a core that is being started.
+        self._runner: Runner | None = None
         #: The core's first figures, from when it came up.
         self.first_stats = SysStatsResponse()
 
@@ -118,23 +126,54 @@ class CoreControl:
             return error.text
         return ""
 
-    async def start(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> RunningCore:
+    def warm_up(self) -> None:
+        """A core will be started soon: let its process come up now. ``start`` takes it, else :meth:`cool_down` ends it."""
+        if self._runner is None:
+            self._runner = self.core.warm_up(self._settings.assets_dir)
+
+    async def cool_down(self) -> None:
+        """End the process that was warmed up, where no core was started in it."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.discard()
+
+    async def start(
+        self,
+        base: BaseConfig,
+        users: UserTable,
+        inbounds: Mapping[str, InboundSpec],
+        rendered: str | None = None,
+    ) -> RunningCore:
         """Start a core with all desired users and wait until its API answers.
 
+        ``rendered`` is what :meth:`render` returns for the same arguments, where it was called already.
         Raises StartFailedError with the core's own last lines; then no core is left.
         """
-        config_json = await self._render(base, users, inbounds)
-        await self._write_copy(config_json)
-        self._pump.tail.clear()
-        self._pump.write_files(base.access_log_path, base.error_log_path)
-        running = await self.core.spawn(
-            config_json, self._settings.run_dir, self._settings.assets_dir, config_hash=base.base_hash
-        )
+        try:
+            # Its process comes up while the config is made.
+            self.warm_up()
+            config_json = rendered if rendered is not None else await self.render(base, users, inbounds)
+            await self._write_copy(config_json)
+            self._pump.tail.clear()
+            self._pump.write_files(base.access_log_path, base.error_log_path)
+            running = await self.core.spawn(
+                *(config_json, self._settings.run_dir, self._settings.assets_dir),
+                config_hash=base.base_hash,
+                runner=self._runner,
+            )
+            self._runner = None
+        finally:
+            await self.cool_down()
         self._pump.watch(running.log_fd)
         self.running = running
         self.api = CoreApi(str(self._settings.core_socket))
         try:
             await self._wait_ready(running, self.api)
+        except _ConfigRefusedError as error:
+            await self.stop()
+            # The check says what is wrong; where it finds nothing, users made the difference.
+            await self.check(base)
+            raise StartFailedError(error.text) from None
         except StartFailedError:
             await self.stop()
             raise
@@ -152,7 +191,7 @@ class CoreControl:
         """The running core was brought to this config: what else goes by it follows."""
         self.follow_logs(base)
         if self._settings.generated_config_path is not None:
-            await self._write_copy(await self._render(base, users, inbounds))
+            await self._write_copy(await self.render(base, users, inbounds))
 
     async def _wait_ready(self, running: RunningCore, api: CoreApi) -> None:
         """The core answers, or it has ended: whichever comes first."""
@@ -164,7 +203,9 @@ class CoreControl:
             if ended.done():
                 self._pump.unwatch()
                 tail = " | ".join(list(self._pump.tail)[-3:]) or "it printed nothing"
-                raise StartFailedError(f"the core ended with exit code {ended.result()} while starting: {tail}")
+                code = ended.result()
+                kind = _ConfigRefusedError if code == EXIT_CONFIG_REFUSED else StartFailedError
+                raise kind(f"the core ended with exit code {code} while starting: {tail}")
             if not ready.done():
                 raise StartFailedError(f"the core did not answer within {limit:g} s")
             try:
@@ -333,16 +374,20 @@ class CoreControl:
             await asyncio.sleep(0)
         return found
 
-    async def _render(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> str:
-        accounts = await self.accounts_of_all(users, inbounds)
-        clients: dict[str, list[str]] = {}
-        for tag, of_tag in accounts.items():
-            rows = clients[tag] = []
-            entries = list(of_tag.values())
-            for at in range(0, len(entries), SLICE):
-                rows += [client_json(email, account) for email, account in entries[at : at + SLICE]]
+    async def render(
+        self,
+        base: BaseConfig,
+        users: UserTable,
+        inbounds: Mapping[str, InboundSpec],
+        clients: Clients | None = None,
+    ) -> str:
+        """The config for a core with all desired users, as JSON; ``clients`` that were made on the way are used up."""
+        known = Clients(inbounds) if clients is None else clients
+        for number, key in enumerate(known.missing(users.desired), 1):
+            known.put(key, *users.decoded(key, inbounds))
+            if number % SLICE == 0:
                 await asyncio.sleep(0)
-        return await asyncio.to_thread(render, base, clients)
+        return await asyncio.to_thread(lambda: render(base, known.hand_over(users.desired)))
 
     async def _write_copy(self, config_json: str) -> None:
         path = self._settings.generated_config_path

@@ -15,6 +15,7 @@ import structlog
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, NodeError
 from pgnode.settings import Settings
 from pgnode.supervisor.backend import Backend
+from pgnode.supervisor.clients import Clients
 from pgnode.supervisor.core_control import CoreControl
 from pgnode.supervisor.restart import GiveUp, RestartPolicy
 from pgnode.supervisor.routing import Routing
@@ -88,10 +89,15 @@ class CoreLife:
         self.core_backend = backend
         self._watch(running)
 
-    async def start_core(self, backend: Backend) -> None:
+    async def render(self, backend: Backend, clients: Clients | None = None) -> str:
+        """The config for :meth:`start_core` to start the next core with."""
+        effective = self._routing.table.effective(backend.base)
+        return await self.core.render(effective, self._users.table, backend.inbounds, clients)
+
+    async def start_core(self, backend: Backend, rendered: str | None = None) -> None:
         """A new core with all desired users. Raises StartFailedError; then there is none."""
         effective = self._routing.table.effective(backend.base)
-        running = await self.core.start(effective, self._users.table, backend.inbounds)
+        running = await self.core.start(effective, self._users.table, backend.inbounds, rendered)
         self.core_backend = backend
         await self._routing.core_started(backend.base)
         self.core_run += 1

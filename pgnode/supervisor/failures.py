@@ -52,6 +52,16 @@ class Failures:
                 log.warning("a stored failure is not readable, and dropped", user=key)
                 self._unstored.add(key)
 
+    def copy(self) -> dict[str, Failure]:
+        return dict(self._failed)
+
+    def return_to(self, failed: dict[str, Failure]) -> None:
+        """As they were before a start that failed."""
+        self._unstored |= {
+            key for key in self._failed.keys() | failed.keys() if self._failed.get(key) != failed.get(key)
+        }
+        self._failed = dict(failed)
+
     def put(self, key: str, email: str, cause: str, user: bytes, *, by_core: bool) -> None:
         """``user`` (its message) was refused. One that was refused before as it is keeps its time."""
         known = self._failed.get(key)

@@ -51,7 +51,8 @@ from pgnode.supervisor.store import Store
 from pgnode.supervisor.traffic import Traffic
 from pgnode.xray.accounts import email_key
 from pgnode.xray.api import CoreApiError
-from pgnode.xray.core import Core, EmbeddedCore, ExecutableCore, end_tracker
+from pgnode.xray.core import Core, EmbeddedCore, ExecutableCore
+from pgnode.xray.runner import end_tracker
 
 log = structlog.get_logger(__name__)
 

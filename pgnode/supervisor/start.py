@@ -15,12 +15,13 @@ from pgnode.bus.commands import Command
 from pgnode.errors import InvalidRequestError, NodeError, StartFailedError, UnsupportedError
 from pgnode.settings import Settings
 from pgnode.supervisor.backend import Backend
+from pgnode.supervisor.clients import Clients
 from pgnode.supervisor.core_life import CoreLife
 from pgnode.supervisor.parts import PartsChange, Prepared, prepare
 from pgnode.supervisor.routing import Routing
 from pgnode.supervisor.states import WITH_CORE, Event, State
 from pgnode.supervisor.taking_in import Check
-from pgnode.supervisor.user_sync import UserSync
+from pgnode.supervisor.user_sync import Remembered, UserSync
 from pgnode.supervisor.users import Refusal
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.base_change import Capabilities, Decision, Way, decide
@@ -57,6 +58,15 @@ class Starts:
             log.warning("config", warning=warning)
 
         decision = self._decide(new, core_version)
+        if decision.way is Way.NEW_CORE:
+            # Its process comes up while everything else is done.
+            self._life.core.warm_up()
+        try:
+            await self._carry_out(new, users, decision)
+        finally:
+            await self._life.core.cool_down()
+
+    async def _carry_out(self, new: Backend, users: Sequence[pb.User], decision: Decision) -> None:
         prepared = None
         if decision.way is not Way.SAME:
             await self._check(new)
@@ -86,7 +96,9 @@ class Starts:
         runs = life.core_backend if life.core.running is not None else None
         held = runs.base.inbounds if runs is not None else ()
         await check_ports_in_thread(new.base.inbounds, {listener for spec in held for listener in listeners(spec)})
-        await life.core.check(self._routing.table.effective(new.base))
+        if life.state is not State.IDLE:
+            await life.core.check(self._routing.table.effective(new.base))
+        # Else nothing runs that could be lost: the start itself is the check, a whole process cheaper.
 
     async def _prepared(self, new: Backend, decision: Decision) -> tuple[Decision, Prepared | None]:
         if decision.way is not Way.PARTS:
@@ -103,7 +115,7 @@ class Starts:
         life = self._life
         lingered = life.state is State.LINGERING
         fallback = life.backend
-        previous = dict(self._users.table.items())
+        previous = self._users.remember()
         if lingered:
             life.end_timer()
             life.go(Event.START_REQUESTED)
@@ -173,22 +185,27 @@ class Starts:
 
     async def _new_core(self, new: Backend, users: Sequence[pb.User]) -> list[Refusal]:
         life = self._life
-        previous = dict(self._users.table.items())
+        previous = self._users.remember()
         # A config that did not stay up is nothing to come back to.
         fallback = life.backend if life.state is not State.FAILED else None
         life.go(Event.START_REQUESTED)
-        refusals = await self._users.replace(users, new.inbounds, check=Check.ALL)
+        clients = Clients(new.inbounds)
+        refusals = await self._users.replace(users, new.inbounds, check=Check.ALL, clients=clients)
         life.policy.reset()
-        await self._replace_core(fallback, new, previous)
+        await self._replace_core(fallback, new, previous, clients)
         return refusals
 
-    async def _replace_core(self, old: Backend | None, new: Backend, previous: dict[str, bytes]) -> None:
+    async def _replace_core(
+        self, old: Backend | None, new: Backend, previous: Remembered, clients: Clients | None = None
+    ) -> None:
         """End the running core and start one with ``new``; bring ``old`` back when that one does not come up."""
         life = self._life
         life.backend = new
-        await life.end_core()
         try:
-            await life.start_core(new)
+            # While the old core still serves.
+            rendered = await life.render(new, clients)
+            await life.end_core()
+            await life.start_core(new, rendered)
         except NodeError as error:
             self._users.return_to(previous)
             life.backend = old

@@ -13,8 +13,9 @@ from itertools import islice
 
 from google.protobuf.message import DecodeError
 
+from pgnode.supervisor.clients import Clients
 from pgnode.supervisor.failures import Failures
-from pgnode.supervisor.users import Refusal, UserTable, refusal_of, secrets_of
+from pgnode.supervisor.users import Refusal, UserTable, checked, secrets_of
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.users import leading_email, split_users
 from pgnode.xray.accounts import email_key
@@ -46,9 +47,15 @@ class Judged:
 
 
 def judge(
-    user: pb.User, table: UserTable, failures: Failures, inbounds: Inbounds, check: Check = Check.CHANGED
+    user: pb.User,
+    table: UserTable,
+    failures: Failures,
+    inbounds: Inbounds,
+    check: Check = Check.CHANGED,
+    *,
+    clients: Clients | None = None,
 ) -> Judged:
-    """Whether ``user`` can be had. Changes nothing."""
+    """Whether ``user`` can be had. Changes nothing, apart from ``clients``, which get what was found of the user."""
     key = email_key(user.email)
     raw = user.SerializeToString(deterministic=True) if user.inbounds else None
     judged = Judged(key, user.email, raw)
@@ -62,7 +69,11 @@ def judge(
     ):
         judged.refusal, judged.stands = Refusal(failure.email, failure.cause), True
     elif raw is not None or not user.email:
-        judged.refusal = refusal_of(user, inbounds)
+        found = checked(user, inbounds)
+        if isinstance(found, Refusal):
+            judged.refusal = found
+        elif clients is not None and raw is not None:
+            clients.put(key, raw, user.email, found)
     return judged
 
 
@@ -89,7 +100,8 @@ class TakingIn:
     """One command's users. :meth:`look` until all were looked at, then :meth:`commit`, once.
 
     ``body`` is a ``Users`` message, or users that were parsed already. With ``replace`` the set becomes exactly these. Users are
-    parsed only where they are not known as they are. Raises DecodeError, from :meth:`look`.
+    parsed only where they are not known as they are. ``clients`` get those of everybody whom Check.ALL looks at. Raises
+    DecodeError, from :meth:`look`.
     """
 
     def __init__(
@@ -102,6 +114,7 @@ class TakingIn:
         replace: bool = False,
         check: Check = Check.CHANGED,
         overtaken: Set[str] = frozenset(),
+        clients: Clients | None = None,
     ) -> None:
         self._body = body
         self._table = table
@@ -111,6 +124,7 @@ class TakingIn:
         self._check = check
         #: Users who were changed by somebody who asked later; more may come.
         self.overtaken = overtaken
+        self._clients = clients
         self._begin(split_users(body) if isinstance(body, bytes) else iter(body))
 
     def __repr__(self) -> str:
@@ -142,7 +156,7 @@ class TakingIn:
         table, failures, spelled = self._table, self._failures, self._spelled
         if self._gone is not None:
             gone = list(islice(self._gone, count))
-            self._giving.update(table.secrets(key for key in gone if key not in self.overtaken))
+            self._note_givers(gone)
             return len(gone) < count
         changing: list[str] = []
         in_bytes = self._check is Check.CHANGED
@@ -165,19 +179,24 @@ class TakingIn:
             key = email_key(email)
             first = spelled.setdefault(key, email)
             if first == email:
-                judged = judge(user, table, failures, self._inbounds, self._check)
+                judged = judge(user, table, failures, self._inbounds, self._check, clients=self._clients)
                 changing.append(key)
             else:
                 text = f"differs only in case from {first!r}, which the core takes for the same user"
                 judged = Judged(key, email, None, Refusal(email, text), stands=True)
             self._judged.append(judged)
-        self._giving.update(table.secrets(key for key in changing if key not in self.overtaken))
+        self._note_givers(changing)
         if number == count:
             return False
         if self._replace:
             self._gone = iter(table.keys() - spelled.keys())
             return False
         return True
+
+    def _note_givers(self, keys: Iterable[str]) -> None:
+        # A core that is started with these users has nobody who would have to give up something first.
+        if self._clients is None:
+            self._giving.update(self._table.secrets(key for key in keys if key not in self.overtaken))
 
     def commit(self) -> tuple[set[str], list[Refusal]]:
         """Make them the desired users. Returns the keys of those that were named or removed, and who cannot be had."""

@@ -14,6 +14,7 @@ import structlog
 from redis.asyncio.client import Pipeline
 
 from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.users import Failure
 from pgnode.errors import (
     CoreNotStartedError,
     CoreUnavailableError,
@@ -23,6 +24,7 @@ from pgnode.errors import (
     UsersRefusedError,
 )
 from pgnode.supervisor.application import STEP_USERS, Application, Settle, alter
+from pgnode.supervisor.clients import Clients
 from pgnode.supervisor.commands import INTERNAL_TEXT, Answers
 from pgnode.supervisor.core_control import CoreControl, Outcome
 from pgnode.supervisor.failures import Failures
@@ -79,6 +81,10 @@ class LongChange:
     whole: bool
     work: Application | None = None
     applied: Applied = field(default_factory=Applied)
+
+
+#: Desired users, and those that cannot be had.
+Remembered = tuple[dict[str, bytes], dict[str, Failure]]
 
 
 class UserSync:
@@ -205,10 +211,18 @@ class UserSync:
         return enact(judged, self.table, self.failures, keys)
 
     async def replace(
-        self, users: Iterable[pb.User], inbounds: Inbounds, *, check: Check = Check.CHANGED
+        self,
+        users: Iterable[pb.User],
+        inbounds: Inbounds,
+        *,
+        check: Check = Check.CHANGED,
+        clients: Clients | None = None,
     ) -> list[Refusal]:
-        """The set becomes exactly ``users``; those that cannot be applied stay as they were."""
-        taking = TakingIn(users, self.table, self.failures, inbounds, replace=True, check=check)
+        """The set becomes exactly ``users``; those that cannot be applied stay as they were.
+
+        ``clients`` gets those of everybody who is looked at, for a core that is about to be started.
+        """
+        taking = TakingIn(users, self.table, self.failures, inbounds, replace=True, check=check, clients=clients)
         await _look(taking)
         return taking.commit()[1]
 
@@ -373,8 +387,14 @@ class UserSync:
         self.table.core_has_all()
         self.failures.drop_all_but(())
 
-    def return_to(self, desired: Mapping[str, bytes]) -> None:
+    def remember(self) -> Remembered:
+        """The users as they are now, for :meth:`return_to`."""
+        return dict(self.table.items()), self.failures.copy()
+
+    def return_to(self, remembered: Remembered) -> None:
         """The users as they were before a start that failed; what differs goes to the store again."""
+        desired, failed = remembered
+        self.failures.return_to(failed)
         now, self.table = self.table, UserTable()
         self.table.restore(desired)
         self.table.unstored = (now.keys() | desired.keys()) if now.unstored else set()

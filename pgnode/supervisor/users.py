@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pgnode.supervisor.planner import Change, InboundPlan
 from pgnode.wire import service_pb2 as pb
@@ -83,6 +84,11 @@ class UserTable:
 
     def items(self) -> Iterable[tuple[str, bytes]]:
         return self._desired.items()
+
+    @property
+    def desired(self) -> Mapping[str, bytes]:
+        """Key -> ``User`` message; a view."""
+        return MappingProxyType(self._desired)
 
     def restore(self, stored: Mapping[str, bytes]) -> None:
         """Take over what the store holds."""
@@ -188,6 +194,11 @@ class UserTable:
         """Users whom the core has or had."""
         return list(self._applied.items())
 
+    def decoded(self, key: str, inbounds: Mapping[str, InboundSpec]) -> tuple[bytes, str, dict[str, Account]]:
+        """(message, e-mail, tag -> account) of a desired user; no accounts where they are unusable. Raises KeyError."""
+        raw = self._desired[key]
+        return (raw, *_decode(raw, inbounds))
+
     def plan(self, keys: Iterable[str], inbounds: Mapping[str, InboundSpec], *, own: bool = False) -> Plan:
         """What has to be altered in each inbound so that the core has ``keys`` as desired.
 
@@ -261,12 +272,18 @@ def secrets_of(raw: bytes) -> list[str]:
     return [secret for secret in found if secret]
 
 
-def refusal_of(user: pb.User, inbounds: Mapping[str, InboundSpec]) -> Refusal | None:
-    """Why this user cannot be applied, None when it can."""
-    if not user.email:
+def checked(user: pb.User, inbounds: Mapping[str, InboundSpec]) -> Refusal | dict[str, Account]:
+    """The accounts of a user by tag, or why it cannot be applied."""
+    email = user.email
+    if not email:
         return Refusal("", "the e-mail is empty")
     try:
-        accounts_of(user, inbounds)
+        return accounts_of(user, inbounds)
     except UnusableAccountError as error:
-        return Refusal(user.email, str(error))
-    return None
+        return Refusal(email, str(error))
+
+
+def refusal_of(user: pb.User, inbounds: Mapping[str, InboundSpec]) -> Refusal | None:
+    """Why this user cannot be applied, None when it can."""
+    found = checked(user, inbounds)
+    return found if isinstance(found, Refusal) else None

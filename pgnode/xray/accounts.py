@@ -13,10 +13,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import re
 import uuid
 from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
 from pgnode.wire import service_pb2 as pb
@@ -157,16 +157,16 @@ def is_user(there: user_pb2.User, account: Account) -> bool:
 
 def client_json(email: str, account: Account) -> str:
     """The user as one JSON object for the ``clients`` of an inbound's settings."""
-    name, secret = json.dumps(email), account.secret
-    if account.protocol in {"vless", "vmess"}:
-        if account.detail:
-            return f'{{"email":{name},"id":"{secret}","flow":"{account.detail}"}}'
-        return f'{{"email":{name},"id":"{secret}"}}'
-    if account.protocol == "hysteria":
-        return f'{{"email":{name},"auth":{json.dumps(secret)}}}'
-    if account.detail:
-        return f'{{"email":{name},"password":{json.dumps(secret)},"method":"{account.detail}"}}'
-    return f'{{"email":{name},"password":{json.dumps(secret)}}}'
+    protocol, secret, detail = account
+    if protocol in {"vless", "vmess"}:
+        if detail:
+            return f'{{"email":{_quoted(email)},"id":"{secret}","flow":"{detail}"}}'
+        return f'{{"email":{_quoted(email)},"id":"{secret}"}}'
+    if protocol == "hysteria":
+        return f'{{"email":{_quoted(email)},"auth":{_quoted(secret)}}}'
+    if detail:
+        return f'{{"email":{_quoted(email)},"password":{_quoted(secret)},"method":"{detail}"}}'
+    return f'{{"email":{_quoted(email)},"password":{_quoted(secret)}}}'
 
 
 def _vless(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:

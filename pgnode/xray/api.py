@@ -18,8 +18,10 @@ What the core does with users differs by protocol, and callers have to know:
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import re
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +73,10 @@ _CHANNEL_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 100),
 )
+
+
+#: How often a core that starts is tried; one try takes 10 µs.
+_READY_POLL_SECONDS = 0.005
 
 
 class ErrorKind(StrEnum):
@@ -343,8 +349,12 @@ class CoreApi:
     # --- state of the core
 
     async def wait_ready(self, deadline_seconds: float) -> stats_command_pb2.SysStatsResponse:
-        """Wait until the core answers; the channel itself retries until the socket is there."""
-        answer = await self._call(_STATS + "GetSysStats", b"", deadline_seconds, wait_for_ready=True)
+        """Wait until the core answers, and not longer: a channel whose first attempt fails makes a pause of 0.1 s."""
+        end = time.monotonic() + deadline_seconds
+        while not _is_served(self._socket_path) and time.monotonic() < end:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(_READY_POLL_SECONDS)
+        left = max(end - time.monotonic(), 0.0)
+        answer = await self._call(_STATS + "GetSysStats", b"", left, wait_for_ready=True)
         return parsed(stats_command_pb2.SysStatsResponse, answer)
 
     async def sys_stats(self, deadline_seconds: float) -> stats_command_pb2.SysStatsResponse:
@@ -619,6 +629,15 @@ def _followers(operations: Sequence[AlterOperation]) -> dict[int, int]:
         if before != index:
             followers[before] = last[name] = index
     return followers
+
+
+def _is_served(path: str) -> bool:
+    """Whether somebody takes connections on this unix socket; never blocks."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            return probe.connect_ex(path) in (0, errno.EAGAIN)
+    except OSError:
+        return False
 
 
 def parsed(kind: type[_MessageT], answer: bytes) -> _MessageT:

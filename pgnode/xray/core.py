@@ -10,8 +10,7 @@ A core is started in a runner process that outlives a supervisor that crashed. I
 
 Exit codes of the core (Xray 26.10.10): 23 config refused, 255 start failed, 0 after SIGTERM.
 
-The embedded core's runner is started by ``multiprocess`` with the spawn method. Nothing of the program's ``__main__`` is
-imported in it (``_without_main``), so it starts fast and stays small.
+How the embedded core's runner is started: :mod:`pgnode.xray.runner`.
 """
 
 from __future__ import annotations
@@ -27,27 +26,20 @@ import select
 import signal
 import subprocess
 import sys
-import threading
-import types
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
-
-import multiprocess
-import multiprocess.resource_tracker
+from typing import Final
 
 from pgnode.errors import StartFailedError
 from pgnode.xray import embedded
 from pgnode.xray.diagnose import unbindable
+from pgnode.xray.runner import ASSETS_VARIABLE, Child, Runner
 
 SOCKET_NAME: Final = "core.sock"
 FIFO_NAME: Final = "core.log.fifo"
 RECORD_NAME: Final = "core.json"
 _CONFIG_NAME: Final = "core.config.json"
-#: The core looks for geo files in the folder that this variable names.
-_ASSETS_VARIABLE: Final = "XRAY_LOCATION_ASSET"
 #: The core locks its socket by a file beside it, and leaves that behind.
 _LEFTOVERS: Final = (RECORD_NAME, SOCKET_NAME, f"{SOCKET_NAME}.lock", FIFO_NAME, _CONFIG_NAME)
 
@@ -63,13 +55,6 @@ _STARTED = re.compile(r"\bXray (\d+\.\d+\.\d+)\b.* started")
 _VERSION = re.compile(r"\bXray (\d+\.\d+\.\d+)")
 #: A config that listens nowhere; the core prints its version when it has started.
 _SCRATCH_CONFIG: Final = '{"log":{"loglevel":"warning"},"outbounds":[{"protocol":"freedom"}]}'
-
-
-class _Child(Protocol):
-    """What is known of a runner that this process started itself."""
-
-    def exit_code(self) -> int | None:
-        """The exit code once the process has ended (negative: killed by that signal); reaps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +77,7 @@ class RunningCore:
     ``log_fd`` is a non-blocking descriptor for reading the core's output; it reports its end once the core has ended.
     """
 
-    def __init__(self, record: CoreRecord, run_dir: Path, pid_fd: int, log_fd: int, child: _Child | None) -> None:
+    def __init__(self, record: CoreRecord, run_dir: Path, pid_fd: int, log_fd: int, child: Child | None) -> None:
         self.record = record
         self.run_dir = run_dir
         self.log_fd = log_fd
@@ -238,24 +223,37 @@ class Core(ABC):
     async def _ask_version(self, deadline_seconds: float) -> str: ...
 
     @abstractmethod
-    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None) -> tuple[int, _Child]:
+    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None, runner: Runner | None) -> tuple[int, Child]:
         """Start the runner; it removes nothing but may take ``config`` away once read."""
 
+    def warm_up(self, assets_dir: Path | None = None) -> Runner | None:
+        """A process that is ready sooner to run the core with a config that is yet to come, for :meth:`spawn`.
+
+        None where there is nothing to gain. Whoever asks for it gives it to ``spawn`` or discards it.
+        """
+        return None
+
     async def spawn(
-        self, config_json: str, run_dir: Path, assets_dir: Path | None = None, *, config_hash: str | None = None
+        self,
+        config_json: str,
+        run_dir: Path,
+        assets_dir: Path | None = None,
+        *,
+        config_hash: str | None = None,
+        runner: Runner | None = None,
     ) -> RunningCore:
         """Start a core with this config; its output goes to ``run_dir``'s FIFO.
 
         The folder must hold no running core (``adopt`` sees to that). Returns as soon as the process is there: whether
         it comes up is seen by its API, or by ``wait``. ``config_hash`` is kept in the record for whoever adopts the
-        core; by default the SHA-256 of ``config_json``.
+        core; by default the SHA-256 of ``config_json``. ``runner`` is one that :meth:`warm_up` made, with the same folder.
         """
         digest = config_hash if config_hash is not None else hashlib.sha256(config_json.encode()).hexdigest()
         fifo = run_dir / FIFO_NAME
         config = run_dir / _CONFIG_NAME
         log_fd = await asyncio.to_thread(_prepare, run_dir, fifo, config, config_json)
         try:
-            pid, child = self._launch(config, fifo, assets_dir or self.assets_dir)
+            pid, child = self._launch(config, fifo, assets_dir or self.assets_dir, runner)
             # Our own child: until we reap it, the pid is its.
             pid_fd = os.pidfd_open(pid)
         except BaseException:
@@ -311,14 +309,16 @@ class EmbeddedCore(Core):
     def _command() -> list[str]:
         return [sys.executable, "-I", str(Path(embedded.__file__).resolve())]
 
-    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None) -> tuple[int, _Child]:
-        context = multiprocess.get_context("spawn")
-        process = context.Process(target=embedded.run, args=(str(config), str(fifo)), name="pgnode-core")
-        with _without_main(), _assets_in_environment(assets_dir):
-            process.start()
-        # multiprocess waits at exit for every child it knows; this one may outlive us.
-        _forget(process)
-        return process.pid, _SpawnedChild(process)
+    def warm_up(self, assets_dir: Path | None = None) -> Runner:
+        return Runner(assets_dir or self.assets_dir)
+
+    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None, runner: Runner | None) -> tuple[int, Child]:
+        runner = runner or self.warm_up(assets_dir)
+        try:
+            runner.go(config, fifo)
+        except OSError as error:
+            raise StartFailedError(f"the core's process ended before it had its config: {error.strerror}") from None
+        return runner.pid, runner
 
 
 class ExecutableCore(Core):
@@ -352,7 +352,7 @@ class ExecutableCore(Core):
             raise StartFailedError(f"{self.path} is no Xray: 'version' ended with {code}: {_last_lines(output)}")
         return found[1]
 
-    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None) -> tuple[int, _Child]:
+    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None, _runner: Runner | None) -> tuple[int, Child]:
         log = embedded.open_log(fifo)
         try:
             with config.open("rb") as stdin:
@@ -374,64 +374,12 @@ class ExecutableCore(Core):
         return process.pid, _PopenChild(process)
 
 
-class _SpawnedChild:
-    def __init__(self, process: Any) -> None:
-        self._process = process
-
-    def exit_code(self) -> int | None:
-        code: int | None = self._process.exitcode
-        return code
-
-
 class _PopenChild:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     def exit_code(self) -> int | None:
         return self._process.poll()
-
-
-def end_tracker() -> None:
-    """End the helper process that ``multiprocess`` keeps while this process spawns: it would outlive us by a moment."""
-    multiprocess.resource_tracker._resource_tracker._stop()
-
-
-_main_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide ``__main__`` from the spawn method, which would run the program's script again in the child.
-
-    That would be harmless (console scripts guard themselves), but costs the runner the time and memory of all imports.
-    """
-    with _main_lock:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = main
-
-
-@contextlib.contextmanager
-def _assets_in_environment(assets_dir: Path | None) -> Iterator[None]:
-    """The spawn method passes on our own environment, and the core's library knows only what its process began with."""
-    before = os.environ.get(_ASSETS_VARIABLE)
-    if assets_dir is not None:
-        os.environ[_ASSETS_VARIABLE] = str(assets_dir)
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ[_ASSETS_VARIABLE] = before
-        elif assets_dir is not None:
-            del os.environ[_ASSETS_VARIABLE]
-
-
-def _forget(process: Any) -> None:
-    children: set[Any] = multiprocess.process._children
-    children.discard(process)
 
 
 async def adopt(run_dir: Path) -> RunningCore | None:
@@ -578,7 +526,7 @@ def _readable(descriptor: int) -> bool:
 def _environment(assets_dir: Path | None) -> dict[str, str]:
     environment = dict(os.environ)
     if assets_dir is not None:
-        environment[_ASSETS_VARIABLE] = str(assets_dir)
+        environment[ASSETS_VARIABLE] = str(assets_dir)
     return environment
 
 

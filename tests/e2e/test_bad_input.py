@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import socket
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -20,7 +22,7 @@ from pgnode.demo.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
-from tests.support.processes import core_pid
+from tests.support.processes import core_pid, run_to_end
 
 MIB = 1024 * 1024
 #: How much of an error the panel shows.
@@ -94,6 +96,32 @@ async def test_without_a_backend(node: NodeProcess) -> None:
             assert (answer.status, error_of(answer)["error"]) == (503, "backend not initialized"), path
         answer = await panel.request("PUT", "/users/sync/chunked", chunks=chunk_frames([]))
         assert (answer.status, error_of(answer)["error"]) == (503, "backend not initialized")
+
+
+async def test_a_first_start_that_fails_leaves_nothing_behind(node: NodeProcess) -> None:
+    """Nothing runs that could be lost, so the start itself is the core's check; it says the same."""
+    config = people.config([people.inbound("VLESS", "vless")])
+    users = [*people.crowd(3, ["VLESS"]), bad_id("bad@demo")]
+    async with node.panel() as panel:
+        for spoil, words in SPOILED.values():
+            with pytest.raises(PanelError) as caught:
+                await panel.start(spoil(copy.deepcopy(config)), users)
+            assert caught.value.status in (400, 503)
+            shown = caught.value.text[:SHOWN_CHARACTERS].lower()
+            assert all(word.lower() in shown for word in words), caught.value.text
+            assert not (await panel.info()).started
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            config["inbounds"][0]["port"] = taken.getsockname()[1]
+            with pytest.raises(PanelError, match=str(taken.getsockname()[1])):
+                await panel.start(config, users)
+    code, output = await run_to_end([sys.executable, "-m", "pgnode", "users"], env=node.environment())
+    assert (code, output.splitlines()) == (0, ["0 desired, 0 applied, 0 failed; node idle"])
+    assert not [
+        child.pid for child in psutil.Process(node.pid).children() if "pgnode-core" in " ".join(child.cmdline())
+    ]
+    assert sorted(path.name for path in node.run_dir.iterdir() if path.name.startswith("core")) == []
 
 
 @pytest.mark.parametrize(
@@ -191,19 +219,18 @@ def with_bad_settings(config: dict[str, Any]) -> str:
     return json.dumps(config)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda config: "{not json", ["JSON"]),
-        (lambda config: "[]", ["JSON"]),
-        (lambda config: "", ["config"]),
-        (without_inbounds, ["inbound"]),
-        (with_unknown_protocol, ["quux"]),
-        (with_missing_geo_file, ["geoip.dat"]),
-        (with_bad_settings, ["DIRECT", "domainStrategy"]),
-    ],
-    ids=["no JSON", "a list", "empty", "no inbounds", "protocol", "geo file", "settings"],
-)
+SPOILED: dict[str, tuple[Callable[[dict[str, Any]], str], list[str]]] = {
+    "no JSON": (lambda config: "{not json", ["JSON"]),
+    "a list": (lambda config: "[]", ["JSON"]),
+    "empty": (lambda config: "", ["config"]),
+    "no inbounds": (without_inbounds, ["inbound"]),
+    "protocol": (with_unknown_protocol, ["quux"]),
+    "geo file": (with_missing_geo_file, ["geoip.dat"]),
+    "settings": (with_bad_settings, ["DIRECT", "domainStrategy"]),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILED.values(), ids=SPOILED)
 async def test_a_config_that_cannot_start_leaves_what_runs(stage: Stage, spoil: Any, words: list[str]) -> None:
     core_before = core_pid(stage.node)
     async with stage.client.hold("user0") as transfer:

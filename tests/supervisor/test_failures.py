@@ -16,6 +16,7 @@ from pgnode.bus.commands import Command, Kind
 from pgnode.bus.users import Failure
 from pgnode.supervisor.core_control import Outcome
 from pgnode.supervisor.planner import InboundPlan
+from pgnode.supervisor.taking_in import Check
 from pgnode.supervisor.user_sync import UserSync
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.accounts import Account
@@ -178,6 +179,19 @@ def test_a_failure_keeps_its_time_while_the_user_is_the_same() -> None:
     assert failures.get("a") == Failure("a", "another", 10_000, b"user", by_core=True)
     failures.put("a", "a", "another", b"other", by_core=True)
     assert failures.get("a") == Failure("a", "another", 20_000, b"other", by_core=True)
+
+
+async def test_a_start_that_failed_leaves_the_list_as_it_was() -> None:
+    staged = Staged()
+    users = staged.users
+    await staged.sync(Kind.SYNC_CHUNKED, pb.Users(users=[user("alice"), user("bad", REFUSED)]))
+    before, desired = staged.failed(), dict(users.table.items())
+    remembered = users.remember()
+    refusals = await users.replace([user("Worse", vless_id=UNUSABLE), user("carol")], INBOUNDS, check=Check.ALL)
+    assert [refusal.email for refusal in refusals] == ["Worse"]
+    assert (set(staged.failed()), users.table.keys()) == ({"worse"}, {"carol"})
+    users.return_to(remembered)
+    assert (staged.failed(), dict(users.table.items())) == (before, desired)
 
 
 @given(
