@@ -3,6 +3,9 @@
 Their changes are answered first but were asked for later, so the set leaves them as they are. That has to hold too when the
 supervisor dies before the set's users are the desired ones: then the set comes again. So these users are stored together with
 their changes, under the id of the set's command.
+
+One of them may have got a secret that the set takes away from somebody who still has it, for now: the core forgets it when that
+one is changed by a further call, so who got what is known here.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ class Overtaken:
         self._command = ""
         self._keys: set[str] = set()
         self._unstored: set[str] = set()
+        #: Hash of a secret -> which of them got it last, and perhaps gave it up again.
+        self.got: dict[int, str] = {}
         #: The store may hold users that mean nothing any more.
         self._stale = False
 
@@ -42,6 +47,7 @@ class Overtaken:
         if command != self._command:
             self._stale |= bool(self._keys)
             self._command, self._keys, self._unstored = command, set(), set()
+        self.got = {}
         return self._keys
 
     def add(self, keys: Iterable[str]) -> None:
@@ -51,10 +57,15 @@ class Overtaken:
             self._keys |= new
             self._unstored |= new
 
+    def note_got(self, secrets: Iterable[tuple[int, str]]) -> None:
+        """These secrets (hash, key) are with some of them now."""
+        if self._command:
+            self.got.update(secrets)
+
     def end(self) -> None:
         """The command's users are the desired ones, or will never be."""
         self._stale |= bool(self._keys)
-        self._command, self._keys, self._unstored = "", set(), set()
+        self._command, self._keys, self._unstored, self.got = "", set(), set(), {}
 
     # --- the copy in the store ----------------------------------------------------------------------------------
 

@@ -161,10 +161,11 @@ class UserTable:
 
     def secrets(self, keys: Iterable[str]) -> Iterator[tuple[int, str]]:
         """(hash of a secret, key) for what the core has of these users, as far as is known."""
-        for key in keys:
-            if (raw := self._applied.get(key)) is not None:
-                for secret in secrets_of(raw):
-                    yield hash(secret), key
+        return _secrets(keys, self._applied)
+
+    def desired_secrets(self, keys: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """(hash of a secret, key) for what is desired of these users."""
+        return _secrets(keys, self._desired)
 
     def give(self, secrets: Iterable[tuple[int, str]]) -> None:
         """These secrets may be given up by users who are, or are about to be, pending or uncertain."""
@@ -242,6 +243,13 @@ class UserTable:
                 yield tag, Change(key, old_email or email or key, email if new else None, new), old
             elif new != old or (new is not None and email != old_email):
                 yield tag, Change(key, old_email if old else None, email if new else None, new), old
+
+
+def _secrets(keys: Iterable[str], users: Mapping[str, bytes]) -> Iterator[tuple[int, str]]:
+    for key in keys:
+        if (raw := users.get(key)) is not None:
+            for secret in secrets_of(raw):
+                yield hash(secret), key
 
 
 def _decode(raw: bytes | None, inbounds: Mapping[str, InboundSpec]) -> tuple[str, dict[str, Account]]:
