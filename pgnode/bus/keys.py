@@ -21,6 +21,8 @@ key (after the prefix)        type     written by  lifetime                     
                                                                                    message, generation; how many users the
                                                                                    core has
 ``users``                     hash     supervisor  for good                        e-mail in lower case -> ``User``
+``users.next``                hash     supervisor  while a core starts             the users of that start, written ahead:
+                                                                                   they become ``users`` when it succeeded
 ``failed``                    hash     supervisor  until applied or removed        e-mail in lower case -> user that was
                                                                                    refused, cause and time, as JSON
 ``overtaken``                 hash     supervisor  until the set is taken in       e-mail in lower case of a user who was
@@ -73,6 +75,7 @@ class Keys:
         self.backend = f"{prefix}:backend"
         self.failed = f"{prefix}:failed"
         self.users = f"{prefix}:users"
+        self.users_next = f"{prefix}:users.next"
         self.overtaken = f"{prefix}:overtaken"
         self.routing = f"{prefix}:routing"
         self.ledger = f"{prefix}:ledger"

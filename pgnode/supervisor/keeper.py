@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 from redis.asyncio.client import Pipeline
@@ -36,6 +36,8 @@ class Staged:
     undos: list[Undo]
     #: Of the desired state: sent in order.
     ordered: bool
+    #: The generation that the store is to have then, and which of the replies tells it; None where it is not raised.
+    generation: tuple[int, int] | None = None
 
 
 class Part(Protocol):
@@ -68,6 +70,8 @@ class Keeper:
         #: Called with the transaction of each such change, for what has to be told with it.
         self.on_change: Callable[[Pipeline], None] = lambda _pipe: None
         self._missed = False
+        #: The store is another one, or was emptied, and something was written to it since.
+        self._replaced = False
         #: Held while the desired state is written: an older transaction must not follow a newer one.
         self._order = asyncio.Lock()
         #: The same for the books.
@@ -88,19 +92,20 @@ class Keeper:
         pipe = self._store.pipeline()
         chosen = self.desired if parts is None else parts
         undos = [undo for part in chosen if (undo := part.stage(pipe)) is not None]
+        generation = None
         if undos and parts is None:
             self.generation += 1
-            self._store.put_generation(pipe, self.generation)
+            generation = self.generation, self._store.raise_generation(pipe)
             self.on_change(pipe)
         self._server.answer(pipe, answers)
-        return Staged(pipe, [command for command, _ in answers], undos, ordered=parts is None)
+        return Staged(pipe, [command for command, _ in answers], undos, parts is None, generation)
 
     async def store(self, staged: Staged) -> bool:
         """Send a transaction; those of the desired state in the order in which this was called."""
         try:
             if staged.ordered:
                 async with self._order:
-                    await self._link.transaction(staged.pipe)
+                    self._look_at_generation(staged, await self._link.transaction(staged.pipe))
             elif staged.undos:
                 # Not behind a long transaction of the desired state.
                 async with self._books_order:
@@ -115,6 +120,16 @@ class Keeper:
         finally:
             self._server.release(staged.commands)
         return True
+
+    def _look_at_generation(self, staged: Staged, replies: Sequence[Any]) -> None:
+        """A store that counts otherwise does not have what was written to it before."""
+        if staged.generation is None:
+            return
+        expected, at = staged.generation
+        if replies[at] != expected:
+            log.warning("the store lacks what it was told", generation=replies[at], expected=expected)
+            self._replaced = True
+            self.lost()
 
     def give_up(self, staged: Staged) -> None:
         """A transaction that will not be sent: what it held is to be stored by another one."""
@@ -134,7 +149,7 @@ class Keeper:
         async with turn, self._order, self._books_order:
             pipe = self._store.pipeline()
             stored = await self._store.generation()
-            if stored != self.generation:
+            if stored != self.generation or self._replaced:
                 log.warning("the store is not what it was, filling it again", stored=stored, generation=self.generation)
                 undos = [part.stage_all(pipe) for part in (*self.desired, *self.books)]
                 self._store.put_generation(pipe, self.generation)
@@ -149,5 +164,5 @@ class Keeper:
                     if undo is not None:
                         undo()
                 raise
-            self._missed = False
+            self._missed = self._replaced = False
             log.info("the store is back")

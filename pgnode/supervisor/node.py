@@ -85,7 +85,7 @@ class Node:
         self.core_version = ""
         #: The panel has not called for its keep_alive.
         self._panel_away = False
-        keeper.desired += [self.users, self.users.failures, self.routing, self]
+        keeper.desired += [self.users.copy, self.users.overtaken, self.users.failures, self.routing, self]
         keeper.on_change = self._tell
 
     def __repr__(self) -> str:
@@ -104,7 +104,7 @@ class Node:
         """Take over what an earlier supervisor left, and bring its core up (or take it over)."""
         self._keeper.generation, self.life.core_run = stored.generation, stored.core_run
         self.users.table.restore(stored.users)
-        self.users.taken = stored.taken
+        self.users.copy.taken = stored.taken
         self.users.overtaken.restore(stored.overtaken)
         self.users.failures.restore(stored.failed)
         self.routing.table.restore(stored.routing)

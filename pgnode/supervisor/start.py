@@ -6,12 +6,14 @@ means that these are changed; anything else is a new core. Called with the node'
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
 from pgnode.bus.commands import Command
+from pgnode.bus.tasks import end_tasks
 from pgnode.errors import InvalidRequestError, NodeError, StartFailedError, UnsupportedError
 from pgnode.settings import Settings
 from pgnode.supervisor.backend import Backend
@@ -195,6 +197,15 @@ class Starts:
         await self._replace_core(fallback, new, previous, clients)
         return refusals
 
+    async def _start_core(self, new: Backend, rendered: str) -> None:
+        """Start it; what is to be stored of its users is sent to the store meanwhile."""
+        ahead = asyncio.create_task(self._users.copy.write_ahead())
+        try:
+            await self._life.start_core(new, rendered)
+            await ahead
+        finally:
+            await end_tasks([ahead])
+
     async def _replace_core(
         self, old: Backend | None, new: Backend, previous: Remembered, clients: Clients | None = None
     ) -> None:
@@ -205,7 +216,7 @@ class Starts:
             # While the old core still serves.
             rendered = await life.render(new, clients)
             await life.end_core()
-            await life.start_core(new, rendered)
+            await self._start_core(new, rendered)
         except NodeError as error:
             self._users.return_to(previous)
             life.backend = old

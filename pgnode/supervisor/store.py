@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
@@ -91,6 +92,12 @@ class Store:
     def put_generation(self, pipe: Pipeline, generation: int) -> None:
         pipe.hset(self._keys.backend, "generation", str(generation))
 
+    def raise_generation(self, pipe: Pipeline) -> int:
+        """By one; returns which of the transaction's replies says what it is then."""
+        at = len(pipe)
+        pipe.hincrby(self._keys.backend, "generation", 1)
+        return at
+
     def put_applied_count(self, pipe: Pipeline, count: int) -> None:
         """How many users the core has: for whoever looks from outside."""
         pipe.hset(self._keys.backend, "applied", str(count))
@@ -98,6 +105,22 @@ class Store:
     def put_users(self, pipe: Pipeline, users: Mapping[str, bytes | None]) -> None:
         """``None`` removes."""
         _put(pipe, self._keys.users, users)
+
+    async def write_ahead(self, users: Mapping[str, bytes]) -> None:
+        """Put a whole set beside the one that is stored, for :meth:`take_ahead`. Raises BUS_ERRORS."""
+        await self._redis.unlink(self._keys.users_next)
+        items = iter(users.items())
+        while part := dict(islice(items, SLICE)):
+            await self._redis.hset(self._keys.users_next, mapping=part)  # type: ignore[arg-type]
+
+    def take_ahead(self, pipe: Pipeline) -> None:
+        """The set that was written ahead in place of the stored one; the transaction fails where it is not there any more."""
+        # Freed by a thread of the store; what RENAME replaces would be freed while everybody waits.
+        pipe.unlink(self._keys.users)
+        pipe.rename(self._keys.users_next, self._keys.users)
+
+    def drop_ahead(self, pipe: Pipeline) -> None:
+        pipe.unlink(self._keys.users_next)
 
     def put_taken(self, pipe: Pipeline, entry_id: str) -> None:
         pipe.hset(self._keys.backend, "taken", entry_id)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import structlog
-from redis.asyncio.client import Pipeline
 
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.users import Failure
@@ -28,11 +27,11 @@ from pgnode.supervisor.clients import Clients
 from pgnode.supervisor.commands import INTERNAL_TEXT, Answers
 from pgnode.supervisor.core_control import CoreControl, Outcome
 from pgnode.supervisor.failures import Failures
-from pgnode.supervisor.keeper import Undo
 from pgnode.supervisor.overtaken import Overtaken
 from pgnode.supervisor.planner import choose_swap
 from pgnode.supervisor.store import Store
 from pgnode.supervisor.taking_in import Check, Inbounds, TakingIn, enact, judge
+from pgnode.supervisor.user_copy import UserCopy
 from pgnode.supervisor.users import Refusal, UserTable, refusal_of
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.users import leading_email
@@ -92,61 +91,15 @@ class UserSync:
 
     def __init__(self, core: CoreControl, store: Store) -> None:
         self._core = core
-        self._store = store
         self.table = UserTable()
         #: Inbound -> loop time of its last swap.
         self._swapped_at: dict[str, float] = {}
-        #: The last long change whose users are the desired ones: delivered again, it is applied, but not taken in again,
-        #: for others may have changed users since.
-        self.taken = ""
-        self._taken_unstored = False
+        self.copy = UserCopy(store, self.table)
         self.overtaken = Overtaken(store)
         self.failures = Failures(store)
-        self._stored_count = -1
 
     def __repr__(self) -> str:
         return f"UserSync({self.table!r}, {self.failures!r})"
-
-    # --- the copy in the store ----------------------------------------------------------------------------------
-
-    def stage(self, pipe: Pipeline) -> Undo | None:
-        unstored, self.table.unstored = self.table.unstored, set()
-        # Told when a long change has come to its end.
-        count = self.table.applied_count if not self.table.pending else self._stored_count
-        overtaken = self.overtaken.stage(pipe)
-        if not unstored and not self._taken_unstored and count == self._stored_count and overtaken is None:
-            return None
-        self._stored_count = count
-        self._store.put_applied_count(pipe, count)
-        self._store.put_users(pipe, {key: self.table.get(key) for key in unstored})
-        taken, self._taken_unstored = self._taken_unstored, False
-        if taken:
-            self._store.put_taken(pipe, self.taken)
-
-        def undo() -> None:
-            self.table.unstored |= unstored
-            self._taken_unstored |= taken
-            self._stored_count = -1
-            if overtaken is not None:
-                overtaken()
-
-        return undo
-
-    def stage_all(self, pipe: Pipeline) -> Undo | None:
-        self.table.unstored = set()
-        self._taken_unstored = False
-        self._stored_count = self.table.applied_count
-        self._store.put_applied_count(pipe, self._stored_count)
-        self._store.clear_users(pipe)
-        self._store.put_taken(pipe, self.taken)
-        self._store.put_users(pipe, dict(self.table.items()))
-        overtaken = self.overtaken.stage_all(pipe)
-
-        def undo() -> None:
-            self.table.unstored.update(self.table.keys())
-            overtaken()
-
-        return undo
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -252,7 +205,7 @@ class UserSync:
     def begin(self, command: Command, inbounds: Inbounds) -> LongChange:
         """A full set or a long delta; :meth:`go_on` does it, a little at a time, and others may change users in between."""
         change = _Change(command)
-        if command.id == self.taken:
+        if command.id == self.copy.taken:
             # Delivered again: who was left out is on the list, everybody else is desired, or was changed since.
             failed = [failure for key in self.failures if (failure := self.failures.get(key)) is not None]
             change.refusals += [Refusal(failure.email, failure.cause) for failure in failed]
@@ -281,7 +234,7 @@ class UserSync:
                 differing = self.table.differing_all() if long.whole else self.table.differing(long.change.keys)
                 if not differing:
                     return _answer(long.change, None, long.applied)
-                self.taken, self._taken_unstored = long.change.command.id, True
+                self.copy.now_taken(long.change.command.id)
                 long.work = self._application(differing, inbounds)
                 await long.work.choose()
             else:
@@ -417,9 +370,8 @@ class UserSync:
         """The users as they were before a start that failed; what differs goes to the store again."""
         desired, failed = remembered
         self.failures.return_to(failed)
-        now, self.table = self.table, UserTable()
-        self.table.restore(desired)
-        self.table.unstored = (now.keys() | desired.keys()) if now.unstored else set()
+        self.copy.forget_ahead()
+        self.table.return_to(desired)
 
 
 async def _look(taking: TakingIn) -> None:

@@ -94,6 +94,16 @@ class UserTable:
         """Take over what the store holds."""
         self._desired = dict(stored)
 
+    def return_to(self, desired: Mapping[str, bytes]) -> None:
+        """The desired users as they were before a start that failed; no core has any, and what differs is to be stored."""
+        before = self._desired
+        self.unstored |= {key for key in before.keys() | desired.keys() if before.get(key) != desired.get(key)}
+        self._desired = dict(desired)
+        self._applied.clear()
+        self._uncertain.clear()
+        self.pending.clear()
+        self._givers.clear()
+
     def put(self, key: str, raw: bytes | None) -> bool:
         """Make ``raw`` the desired user; None removes it. Returns whether that changed anything."""
         if self._desired.get(key) == raw:

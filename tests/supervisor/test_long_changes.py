@@ -200,7 +200,7 @@ async def test_an_unchanged_set_is_answered_at_once_without_a_call() -> None:
     assert reply.error is None
     core.alter.assert_not_called()
     core.swap.assert_not_called()
-    assert users.taken == ""
+    assert users.copy.taken == ""
 
 
 class IdCore:
