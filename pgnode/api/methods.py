@@ -62,6 +62,8 @@ class Method:
     booked: bool = False
     #: It tells what was read from the core some time ago; over REST the answer says how long (``Age``), except with ``reset``.
     aged: bool = False
+    #: It is asked all the time, and nearly always the answer is at hand: NodeService has a function for just that.
+    at_once: bool = False
 
     @property
     def takes_body(self) -> bool:
@@ -72,6 +74,13 @@ class Method:
     def stream_handler(self) -> str:
         """Name of the handler that takes an iterator of message bytes; only with ``client_streaming``."""
         return f"{self.handler}_stream"
+
+    @property
+    def at_once_handler(self) -> str:
+        """Name of the function that takes the body's bytes and returns those of the answer, or None where the handler has to be
+        asked; only with ``at_once``.
+        """
+        return f"{self.handler}_at_once"
 
     @property
     def all_errors(self) -> tuple[type[NodeError], ...]:
@@ -128,6 +137,7 @@ METHODS: tuple[Method, ...] = (
         "info",
         "Versions, and whether the core runs; answers in every state.",
         any_state=True,
+        at_once=True,
     ),
     Method(
         "GetLogs",
@@ -150,6 +160,7 @@ METHODS: tuple[Method, ...] = (
         "Memory, processor, network and uptime of the machine; answers in every state.",
         any_state=True,
         errors=(BusUnavailableError,),
+        at_once=True,
     ),
     Method(
         "GetBackendStats",
@@ -160,6 +171,7 @@ METHODS: tuple[Method, ...] = (
         "backend_stats",
         "The core's own runtime figures; the panel's health probe.",
         errors=(CoreUnavailableError, BusUnavailableError),
+        at_once=True,
     ),
     Method(
         "GetStats",
@@ -172,6 +184,7 @@ METHODS: tuple[Method, ...] = (
         errors=(CoreUnavailableError, *_BY_SUPERVISOR),
         booked=True,
         aged=True,
+        at_once=True,
     ),
     Method(
         "GetOutboundsLatency",

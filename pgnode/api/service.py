@@ -4,6 +4,9 @@ Every handler takes the bytes of the request's message. Reads are answered from 
 and are plain functions that return the bytes of the response's message; calls that change something, or that have to
 be booked, go to the supervisor and return an awaitable of those bytes, or of a :class:`Booked` answer of which the face has to
 say whether it arrived. Errors are those of :mod:`pgnode.errors`.
+
+What is asked all the time has, beside its handler, a function ``…_at_once``: the answer where it is at hand, else None, and then
+the handler knows why. A face may ask it first, and spare itself everything that waiting and refusing take.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -20,9 +23,10 @@ from pgnode.api import budget, streams
 from pgnode.api.booked import Booked, Settle
 from pgnode.api.messages import decode
 from pgnode.api.routing import RoutingCalls
+from pgnode.api.stat_queries import StatQueries, StatQuery
 from pgnode.bus import snapshots
 from pgnode.bus.commands import Kind
-from pgnode.bus.indexed import IndexedBlock, name_hash
+from pgnode.bus.indexed import IndexedBlock
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.errors import (
     BusUnavailableError,
@@ -42,10 +46,6 @@ THREAD_BYTES = 1_000_000
 
 #: Seconds that taking statistics (reset) may last at most; callers give up after ten.
 TAKE_STATS_SECONDS = 10.0
-
-#: Parsed statistics requests kept, and the longest body that is kept: panels ask the same few things all the time.
-_REQUESTS_MAX = 4096
-_REQUEST_BYTES_MAX = 512
 
 CORE_TYPE = "xray"
 
@@ -105,30 +105,6 @@ class LogSource(Protocol):
         """The lines from now on, after a short replay. A viewer too slow for them finds ``[N lines dropped]``."""
 
 
-class _StatQuery(NamedTuple):
-    """A parsed StatRequest; reading a tuple is several times cheaper than reading the message."""
-
-    type: int
-    name: str
-    reset: bool
-    hashed: int
-    #: The snapshot that answers it, "" for an unknown type.
-    snapshot: str
-    #: The answer is the piece of that name, not all of it.
-    single: bool
-
-
-#: Snapshot that answers a type of statistics, and whether the answer is one named piece of it.
-_STATS: dict[int, tuple[str, bool]] = {
-    pb.StatType.UsersStat: (snapshots.STATS_USERS, False),
-    pb.StatType.UserStat: (snapshots.STATS_USERS, True),
-    pb.StatType.Inbounds: (snapshots.STATS_INBOUNDS, False),
-    pb.StatType.Inbound: (snapshots.STATS_INBOUNDS, True),
-    pb.StatType.Outbounds: (snapshots.STATS_OUTBOUNDS, False),
-    pb.StatType.Outbound: (snapshots.STATS_OUTBOUNDS, True),
-}
-
-
 class NodeService(RoutingCalls):
     """One object per worker that answers every method of :data:`pgnode.api.methods.METHODS`.
 
@@ -159,7 +135,8 @@ class NodeService(RoutingCalls):
         self._node_version = node_version
         self._on_call = on_call
         self._max_body_bytes = max_body_bytes
-        self._queries: dict[bytes, _StatQuery] = {}
+        self._queries = StatQueries()
+        self._plain_queries = self._queries.plain
         self._info_of: NodeStatus | None = None
         self._info = self._encode_info(None)
 
@@ -178,6 +155,9 @@ class NodeService(RoutingCalls):
         """BaseInfoResponse; never fails."""
         return self._info_now() if self._core_answers() else self._after_refresh(self._info_now)
 
+    def info_at_once(self, _body: bytes = b"") -> bytes | None:
+        return self._info_now() if self._core_answers() else None
+
     def _info_now(self) -> bytes:
         status = self._reads.status
         if status is not self._info_of:
@@ -185,9 +165,12 @@ class NodeService(RoutingCalls):
             self._info_of = status
         return self._info
 
+    def system_stats_at_once(self, _body: bytes = b"") -> bytes | None:
+        return self._reads.body(snapshots.SYSTEM)
+
     def system_stats(self, _body: bytes = b"") -> bytes:
         """SystemStatsResponse, in every state. Raises BusUnavailableError before the first one has arrived."""
-        body = self._reads.body(snapshots.SYSTEM)
+        body = self.system_stats_at_once()
         if body is None:
             # Only in a worker's first moments.
             raise BusUnavailableError("no system statistics yet: the supervisor has not sent any, try again")
@@ -196,6 +179,9 @@ class NodeService(RoutingCalls):
     def backend_stats(self, _body: bytes = b"") -> Answer:
         """BackendStatsResponse. Raises the UnavailableError of the node's state."""
         return self._backend_stats_now() if self._core_answers() else self._after_refresh(self._backend_stats_now)
+
+    def backend_stats_at_once(self, _body: bytes = b"") -> bytes | None:
+        return self._reads.body(snapshots.BACKEND) if self._core_answers() else None
 
     def _backend_stats_now(self) -> bytes:
         self._require_core("failed to get sys stats")
@@ -210,28 +196,37 @@ class NodeService(RoutingCalls):
         With ``reset`` it is Booked: on loan until the face has told what became of it. Raises InvalidRequestError and the
         UnavailableError of the state.
         """
-        query = self._queries.get(body) or self._query(body)
-        if not query.snapshot:
-            raise InvalidRequestError(f"unknown stat type {query.type}: known are 0 to {max(_STATS)}")
-        if query.single and not query.name:
-            raise InvalidRequestError("empty name: this stat type needs the name of a user, inbound or outbound")
+        answer = self.stats_at_once(body)
+        if answer is not None:
+            return answer
+        query = self._queries.of(body)
+        if fault := query.fault:
+            raise InvalidRequestError(fault)
         if query.reset:
             return self._take_stats(body)
+        if self._core_answers():
+            return self._piece_of_block(query)
+        return self._after_refresh(functools.partial(self._piece_of_block, query))
 
-        if not self._core_answers():
-            return self._after_refresh(functools.partial(self._piece_of_block, query))
-        # Nearly always nothing has failed of late.
-        block = self._reads.fresh_block(query.snapshot) or self._block_now(query.snapshot)
-        return (block.find(query.hashed) or b"") if query.single else block.body
+    def stats_at_once(self, body: bytes) -> bytes | None:
+        """Where the same was asked before, the core answers, and nothing has failed of late."""
+        plain = self._plain_queries.get(body)
+        if plain is None or not self._core_answers():
+            return None
+        name, hashed = plain
+        block = self._reads.fresh_block(name)
+        if block is None:
+            return None
+        return block.body if hashed is None else block.find(hashed) or b""
 
-    def _piece_of_block(self, query: _StatQuery) -> bytes:
+    def _piece_of_block(self, query: StatQuery) -> bytes:
         block = self._block(query.snapshot)
         return (block.find(query.hashed) or b"") if query.single else block.body
 
     def books(self, body: bytes) -> bool:
         """Whether the answer of :meth:`stats` to ``body`` is Booked, if it is not an error."""
         try:
-            return (self._queries.get(body) or self._query(body)).reset
+            return self._queries.of(body).reset
         except InvalidRequestError:
             return False
 
@@ -360,7 +355,7 @@ class NodeService(RoutingCalls):
         return block
 
     def _online_name(self, body: bytes) -> str:
-        name = self._query(body).name
+        name = self._queries.of(body).name
         if not name:
             raise InvalidRequestError("empty name: StatRequest.name must hold the user's email")
         return name
@@ -371,20 +366,6 @@ class NodeService(RoutingCalls):
         if segment is None:
             raise NotFoundError(f"online entry of user '{name}' not found")
         return segment
-
-    def _query(self, body: bytes) -> _StatQuery:
-        query = self._queries.get(body)
-        if query is None:
-            request = decode(pb.StatRequest, body)
-            snapshot, single = _STATS.get(request.type, ("", False))
-            query = _StatQuery(
-                int(request.type), request.name, request.reset, name_hash(request.name), snapshot, single
-            )
-            if len(body) <= _REQUEST_BYTES_MAX:
-                if len(self._queries) >= _REQUESTS_MAX:
-                    self._queries.clear()
-                self._queries[body] = query
-        return query
 
 
 _R = TypeVar("_R")

@@ -10,9 +10,9 @@ import pytest
 
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest import gate
-from pgnode.api.rest.app import build
+from pgnode.api.rest.app import build, falcon_app
 from pgnode.api.rest.delivery import DELIVERIES
-from pgnode.api.rest.gate import App, Event
+from pgnode.api.rest.gate import App, AtOnce, Event, Gate
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.errors import StartFailedError, UsersRefusedError
@@ -186,6 +186,61 @@ async def test_what_is_handed_out_has_no_age(app: App, node: Node, accept: str) 
     answer = await Call("GET", "/stats", keyed(content_length=str(len(body)), accept=accept), [part(body)]).run(app)
     assert answer.status == 200
     assert b"age" not in answer.headers
+
+
+STAT = pb.StatResponse(stats=[pb.Stat(name="alice", type="uplink", link="traffic", value=5)]).SerializeToString()
+
+
+@pytest.mark.parametrize("age", [None, 3.7])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/info", b""),
+        ("/stats/system", b""),
+        ("/stats/backend", b""),
+        ("/stats", pb.StatRequest(type=pb.UserStat, name="alice").SerializeToString()),
+        ("/stats", pb.StatRequest(type=pb.UserStat, name="carol").SerializeToString()),
+        ("/stats/", pb.StatRequest(type=pb.UsersStat).SerializeToString()),
+    ],
+)
+async def test_what_is_at_hand_is_told_as_the_application_would(
+    node: Node, path: str, body: bytes, age: float | None
+) -> None:
+    node.reads.bodies = {"system": pb.SystemStatsResponse(mem_total=7).SerializeToString(), "backend": b"back"}
+    node.reads.blocks, node.reads.age = {"stats.users": IndexedBlock(pack([(name_hash("alice"), STAT)]))}, age
+    service = node.service()
+    passed: list[str] = []
+
+    async def counting(scope: gate.Scope, receive: gate.Receive, send: gate.Send) -> None:
+        passed.append(scope["path"])
+        await falcon_app(service)(scope, receive, send)
+
+    def made(at_once: dict[tuple[str, str], AtOnce]) -> App:
+        return Gate(counting, METHODS, api_key=KEY, max_body_bytes=99, body_timeout_seconds=1, at_once=at_once)
+
+    row = next(row for row in METHODS if row.at_once and row.path == path.rstrip("/"))
+    at_once = AtOnce(getattr(service, row.at_once_handler), service.stats_age if row.aged else None)
+    answers = []
+    # Twice the long way, which a body that was not seen before goes anyway.
+    for app in (made({}), made({}), made({("GET", row.path): at_once})):
+        call = Call("GET", path, keyed(content_length=str(len(body))), [part(body)])
+        answers.append(await call.run(app))
+    assert passed == [path, path]
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[2].status == 200
+    assert (b"age" in answers[2].headers) == (row.aged and age is not None)
+
+
+async def test_an_answer_at_hand_that_breaks_is_the_applications(
+    app: App, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_name: str) -> bytes:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(node.reads, "body", broken)
+    answer = await Call("GET", "/stats/system", keyed(), []).run(app)
+    assert answer.status == 500
+    assert error_of(answer)["code"] == "INTERNAL"
 
 
 async def test_a_booked_answer_that_could_not_be_sent_is_told_as_lost(app: App, node: Node) -> None:

@@ -69,6 +69,7 @@ async def failure(service: NodeService, handler: str, body: bytes) -> NodeError:
 def test_every_method_has_a_handler_and_a_place_of_its_own(node: Node) -> None:
     service = node.service()
     assert all(callable(getattr(service, row.handler)) for row in METHODS)
+    assert all(callable(getattr(service, row.at_once_handler)) for row in METHODS if row.at_once)
     assert len(BY_ROUTE) == len({row.grpc_name for row in METHODS}) == len(METHODS) == 19
 
 
@@ -167,7 +168,38 @@ def test_stats_come_from_the_snapshot(node: Node, body: bytes, answer: bytes) ->
     service = node.service()
     assert service.stats(body) == answer
     assert service.stats(body) == answer
+    assert service.stats_at_once(body) == answer
     assert not node.commands.calls
+
+
+def test_what_is_not_at_hand_is_not_told_at_once(node: Node) -> None:
+    service = node.service()
+    body = query(pb.StatType.UserStat, "bob")
+    assert service.stats_at_once(body) is None  # not seen before
+    assert service.stats(body) == service.stats_at_once(body) == BOB
+    for other in (query(pb.StatType.UserStat, "bob", reset=True), query(pb.StatType.UserStat), b"\x18\x09", b"\xff"):
+        service.books(other)
+        assert service.stats_at_once(other) is None
+    node.reads.too_old = "the core does not answer"
+    assert service.stats_at_once(body) is None
+    node.reads.too_old = ""
+    for state in (None, status("recovering"), status(api_error="no answer")):
+        node.reads.status = state
+        assert service.stats_at_once(body) is service.backend_stats_at_once() is service.info_at_once() is None
+    node.reads.bodies.clear()
+    assert service.system_stats_at_once() is None
+    assert not node.refreshes
+
+
+def test_requests_are_remembered_only_so_far(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgnode.api.stat_queries.REQUESTS_MAX", 2)
+    service = node.service()
+    bodies = [query(pb.StatType.UserStat, name) for name in ("alice", "bob", "carol")]
+    assert [service.stats(body) for body in bodies] == [ALICE, BOB, b""]
+    assert [service.stats_at_once(body) for body in bodies] == [None, None, b""]
+    long = query(pb.StatType.UserStat, "x" * 600)
+    assert service.stats(long) == b""
+    assert service.stats_at_once(long) is None
 
 
 async def test_reset_goes_to_the_supervisor(node: Node) -> None:

@@ -15,7 +15,7 @@ import structlog
 from pgnode.api.booked import Booked
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest.delivery import SETTLE, settle_after
-from pgnode.api.rest.gate import BODY, CONTENT_TYPE, JSON_FORM, RECEIVE, App, Booking, Gate, error_body
+from pgnode.api.rest.gate import BODY, CONTENT_TYPE, JSON_FORM, RECEIVE, App, AtOnce, Booking, Gate, error_body
 from pgnode.api.rest.json_face import JSON, JsonFace
 from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES, LogStream, event, json_line, plain, wants_events
 from pgnode.api.service import Answer, BookedHandler, Handler, NodeService
@@ -35,6 +35,13 @@ def build(service: NodeService, *, api_key: str, max_body_bytes: int, body_timeo
         app,
         METHODS,
         booking={row.path: booking for row in METHODS if row.booked},
+        at_once={
+            (row.http_method, row.path): AtOnce(
+                getattr(service, row.at_once_handler), service.stats_age if row.aged else None
+            )
+            for row in METHODS
+            if row.at_once
+        },
         api_key=api_key,
         max_body_bytes=max_body_bytes,
         body_timeout_seconds=body_timeout_seconds,

@@ -1,5 +1,8 @@
 """What every request passes before Falcon: the key, the body's form and size, and the wait for the whole of it.
 
+An answer that is at hand, as it nearly always is for the few reads that are asked all the time, is sent from here
+(:class:`AtOnce`): the route is known, nothing is left to be made of the answer, and Falcon would cost more than all the rest.
+
 An ASGI callable for scopes of type ``http``. Behind it a handler either has the whole body or is not called: a body
 cut short can be a valid message that says something else (half of a ``Users`` would remove the other half).
 
@@ -74,9 +77,21 @@ class Booking(NamedTuple):
     app: App
 
 
+class AtOnce(NamedTuple):
+    """Of a route that is asked all the time: how to have its answer without the application, which remains the one that
+    knows every other answer, and makes the same of this one.
+    """
+
+    #: The protobuf answer to a body, None where it is the application's.
+    answer: Callable[[bytes], bytes | None]
+    #: Seconds for ``Age``, where answers have an age.
+    age: Callable[[], float | None] | None
+
+
 class _Way(NamedTuple):
     """What the gate knows of a route."""
 
+    at_once: AtOnce | None
     booking: Booking | None
     takes_body: bool
     #: Without any length it is not known whether a body follows.
@@ -88,7 +103,7 @@ class Gate:
 
     ``body_timeout_seconds`` is for the whole body, not for each piece of it. With ``json_only`` no body may be protobuf.
     ``size_setting`` names the setting that raises ``max_body_bytes``, ``encode_error`` is the form of errors.
-    ``booking`` names the paths whose answers may be booked.
+    ``booking`` names the paths whose answers may be booked, ``at_once`` the routes (method, path) with answers at hand.
     """
 
     def __init__(
@@ -104,6 +119,7 @@ class Gate:
         size_setting: str | None = "MAX_BODY_MIB",
         encode_error: Callable[[NodeError], bytes] | None = None,
         booking: Mapping[str, Booking] | None = None,
+        at_once: Mapping[tuple[str, str], AtOnce] | None = None,
     ) -> None:
         self._app = app
         #: Told of every request that brought the key.
@@ -118,6 +134,7 @@ class Gate:
         self._routes: dict[tuple[str, str], _Way] = {}
         for row in methods:
             way = _Way(
+                at_once=(at_once or {}).get((row.http_method, row.path)),
                 booking=(booking or {}).get(row.path),
                 takes_body=row.takes_body,
                 needs_length=row.takes_body and row.http_method in ("PUT", "POST"),
@@ -176,6 +193,10 @@ class Gate:
         is_json = json_body or json_answer
         if is_json:
             scope[JSON_FORM] = JsonForm(json_body, json_answer)
+        elif way.at_once is not None and (answer := _at_hand(way.at_once, body)) is not None:
+            await send({"type": "http.response.start", "status": 200, "headers": _headers(way.at_once, answer)})
+            await send({"type": "http.response.body", "body": answer})
+            return
         scope[BODY] = body
         scope[RECEIVE] = receive
         if way.booking is not None and (is_json or way.booking.books(body)):
@@ -243,6 +264,21 @@ class Gate:
 
     def _too_large(self, what: str) -> TooLargeError:
         return TooLargeError(f"the body has {what}, allowed are {self._max_bytes}{self._size_hint}")
+
+
+def _at_hand(at_once: AtOnce, body: bytes) -> bytes | None:
+    try:
+        return at_once.answer(body)
+    except Exception:  # the application meets it, too, and answers and logs it as it does all others
+        return None
+
+
+def _headers(at_once: AtOnce, answer: bytes) -> list[tuple[bytes, bytes]]:
+    """Those that Falcon would send."""
+    headers = [(b"content-length", b"%d" % len(answer)), (b"content-type", _CONTENT_TYPE)]
+    if at_once.age is not None and (age := at_once.age()) is not None:
+        headers.append((b"age", b"%d" % age))
+    return headers
 
 
 def _step(receive: Receive) -> tuple[Event | None, Awaitable[Event]]:
