@@ -153,7 +153,6 @@ class CoreControl:
             # Its process comes up while the config is made.
             self.warm_up()
             config_json = rendered if rendered is not None else await self.render(base, users, inbounds)
-            await self._write_copy(config_json)
             self._pump.tail.clear()
             self._pump.write_files(base.access_log_path, base.error_log_path)
             running = await self.core.spawn(
@@ -168,7 +167,11 @@ class CoreControl:
         self.running = running
         self.api = CoreApi(str(self._settings.core_socket))
         try:
-            await self._wait_ready(running, self.api)
+            copy = asyncio.create_task(self._write_copy(config_json))
+            try:
+                await self._wait_ready(running, self.api)
+            finally:
+                await copy
         except _ConfigRefusedError as error:
             await self.stop()
             # The check says what is wrong; where it finds nothing, users made the difference.
