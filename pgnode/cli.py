@@ -35,12 +35,13 @@ def run() -> None:
 
 @main.command()
 @click.option("--failed", is_flag=True, help="Only those that were refused.")
-def users(failed: bool) -> None:
-    """Show the node's users: desired, applied, failed and why."""
+@click.option("--waiting", is_flag=True, help="Only those that the core does not have as desired yet, or still has.")
+def users(failed: bool, waiting: bool) -> None:
+    """Show the node's users: desired, applied or not yet, failed and why."""
     from pgnode.cli_users import report  # noqa: PLC0415
 
     try:
-        for line in report(load(), failed_only=failed):
+        for line in report(load(), failed_only=failed, waiting_only=waiting):
             click.echo(line)
     except OperatorError as error:
         click.echo(f"pgnode: {error}", err=True)

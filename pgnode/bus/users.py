@@ -1,19 +1,30 @@
-"""Users in the store as an operator's command reads them: who is desired, who was refused, and why.
+"""Users as an operator's command reads them: who is desired, who was refused and why, and whom the core does not have yet.
 
-The supervisor writes both hashes (:mod:`pgnode.bus.keys`); nothing here changes them.
+The supervisor writes the hashes of the first two (:mod:`pgnode.bus.keys`), and nothing here changes them; it is asked for the
+last, which changes too quickly for a copy in the store.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import secrets
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from pgnode.bus.client import CommandClient
+from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import STATE, NodeStatus
+from pgnode.errors import NodeError
 from pgnode.wire import service_pb2 as pb
+
+#: Seconds that the supervisor has to say whom the core does not have.
+ASK_SECONDS = 4.0
+
+#: States of a node whose core has users.
+WITH_CORE = ("running", "lingering")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,26 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Users whom the core does not have as desired, by their e-mails in lower case."""
+
+    #: Desired, and not applied yet as they are now.
+    coming: frozenset[str]
+    #: Desired no more, and not removed from the core yet.
+    leaving: frozenset[str]
+    #: Those of them about whom the core did not answer: it may have them as desired.
+    uncertain: frozenset[str]
+
+    def encode(self) -> bytes:
+        return json.dumps([sorted(self.coming), sorted(self.leaving), sorted(self.uncertain)]).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> Waiting:
+        coming, leaving, uncertain = json.loads(body)
+        return cls(frozenset(coming), frozenset(leaving), frozenset(uncertain))
+
+
+@dataclass(frozen=True, slots=True)
 class StoredUsers:
     """What the store says; e-mails in lower case are the keys."""
 
@@ -66,8 +97,20 @@ async def read_users(redis: Redis, keys: Keys) -> StoredUsers:
     status = NodeStatus.decode(state) if state is not None else None
     return StoredUsers(
         status=status,
-        applied_count=int(applied or 0) if status is not None and status.state in ("running", "lingering") else 0,
+        applied_count=int(applied or 0) if status is not None and status.state in WITH_CORE else 0,
         desired={key.decode(): pb.User.FromString(raw) for key, raw in desired.items()},
         config=pb.Backend.FromString(backend or b"").config,
         failed={key.decode(): Failure.decode(text) for key, text in failed.items()},
     )
+
+
+async def ask_who_waits(url: str, keys: Keys) -> Waiting | None:
+    """From the supervisor of the node whose bus this is; None where it does not answer."""
+    client = CommandClient(url, keys, f"operator-{secrets.token_hex(4)}")
+    client.start()
+    try:
+        return Waiting.decode(await client.call(Kind.WAITING_USERS, b"", ASK_SECONDS))
+    except NodeError:
+        return None
+    finally:
+        await client.close()

@@ -57,7 +57,7 @@ class Commands:
         self.changes: dict[Kind, Handler] = {}
         #: Commands that read or book (:data:`QUERY_KINDS`).
         self.queries: dict[Kind, Handler] = {}
-        #: Commands that look at the running core (:data:`LOOK_KINDS`).
+        #: Commands that only look (:data:`LOOK_KINDS`).
         self.looks: dict[Kind, Handler] = {}
         self._looks = Looks(lambda command: self._one(command, self.looks), self._send)
         #: For a long change (:data:`LONG_KINDS`): what does the next step of it.

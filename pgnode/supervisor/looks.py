@@ -1,4 +1,4 @@
-"""Commands that only look at the running core: each a task of its own, with a deadline, behind nothing and ahead of nothing."""
+"""Commands that only look, at the core or at what is known of it: each a task of its own, behind nothing and ahead of nothing."""
 
 from __future__ import annotations
 

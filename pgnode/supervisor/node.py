@@ -38,6 +38,7 @@ from pgnode.supervisor.states import Event, State
 from pgnode.supervisor.store import Store, StoredState
 from pgnode.supervisor.traffic import Traffic
 from pgnode.supervisor.user_sync import LongChange, UserSync
+from pgnode.supervisor.waiting import waiting
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config import BaseConfig
 
@@ -95,6 +96,7 @@ class Node:
         """Take over the commands that start, stop, and change users or routing."""
         commands.changes |= {Kind.START: self._start, Kind.STOP: self._stop, **self.routing.changes}
         commands.looks |= CoreLooks(self._settings, self._core, lambda: self.require_running().base).handlers
+        commands.looks[Kind.WAITING_USERS] = self._waiting_users
         commands.sync = self._sync
         commands.begin = self._begin
 
@@ -269,6 +271,9 @@ class Node:
         except NodeError as error:
             return [(command, Reply(error=error)) for command in commands]
         return await self.users.sync(commands, backend.inbounds)
+
+    async def _waiting_users(self, _command: Command) -> bytes:
+        return waiting(self.users.table).encode()
 
     def _begin(self, command: Command) -> Step:
         """A full set, or another change of many users: what does the next part of it."""

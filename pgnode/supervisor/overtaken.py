@@ -10,12 +10,13 @@ one is changed by a further call, so who got what is known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 
 from redis.asyncio.client import Pipeline
 
 from pgnode.supervisor.keeper import Undo
 from pgnode.supervisor.store import Store
+from pgnode.supervisor.users import UserTable
 
 
 class Overtaken:
@@ -28,7 +29,7 @@ class Overtaken:
         self._keys: set[str] = set()
         self._unstored: set[str] = set()
         #: Hash of a secret -> which of them got it last, and perhaps gave it up again.
-        self.got: dict[int, str] = {}
+        self._got: dict[int, str] = {}
         #: The store may hold users that mean nothing any more.
         self._stale = False
 
@@ -42,30 +43,41 @@ class Overtaken:
             self._command = command
             self._keys.add(key)
 
-    def begin(self, command: str) -> set[str]:
+    def begin(self, command: str, table: UserTable) -> set[str]:
         """Users of this command are looked at from now on. Returns those who were changed since; the set grows."""
         if command != self._command:
             self._stale |= bool(self._keys)
             self._command, self._keys, self._unstored = command, set(), set()
-        self.got = {}
+        self._got = dict(table.desired_secrets(self._keys))
         return self._keys
 
-    def add(self, keys: Iterable[str]) -> None:
+    def add(self, keys: Set[str], table: UserTable) -> None:
         """These were changed just now."""
         if self._command:
-            new = set(keys) - self._keys
+            self._got.update(table.desired_secrets(keys))
+            new = keys - self._keys
             self._keys |= new
             self._unstored |= new
 
-    def note_got(self, secrets: Iterable[tuple[int, str]]) -> None:
-        """These secrets (hash, key) are with some of them now."""
-        if self._command:
-            self.got.update(secrets)
+    def robbed(self, keys: Set[str], table: UserTable) -> set[str]:
+        """Who has lost a secret in the core, or will when ``keys`` are changed to what is desired.
+
+        Users whom the set removes are still there, so that somebody may have got what another one has. The core forgets a secret
+        with the first of both who gives it up.
+        """
+        got = self._got
+        if not got:
+            return set()
+        given = {secret for secret, key in table.secrets(table.differing(keys)) if got.get(secret, key) != key}
+        takers = {got[secret] for secret in given}
+        found = {key for secret, key in table.desired_secrets(takers) if secret in given and got[secret] == key}
+        # Whoever has still, or again, what somebody got and gave up meanwhile.
+        return found | {key for secret, key in table.desired_secrets(keys) if got.get(secret, key) != key}
 
     def end(self) -> None:
         """The command's users are the desired ones, or will never be."""
         self._stale |= bool(self._keys)
-        self._command, self._keys, self._unstored, self.got = "", set(), set(), {}
+        self._command, self._keys, self._unstored, self._got = "", set(), set(), {}
 
     # --- the copy in the store ----------------------------------------------------------------------------------
 

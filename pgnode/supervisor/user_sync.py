@@ -7,7 +7,7 @@ is applied. Called with the node's turn held.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -127,30 +127,12 @@ class UserSync:
             except InvalidRequestError as error:
                 bad[change.command.id] = error
         touched = set().union(*(change.keys for change in changes))
-        touched |= self._robbed(touched)
-        applied = await self.apply(touched, inbounds)
-        changed = touched - applied.refused.keys()
-        self.overtaken.add(changed)
-        self.overtaken.note_got(self.table.desired_secrets(changed))
-        return [(change.command, _answer(change, bad.get(change.command.id), applied)) for change in changes]
-
-    def _robbed(self, keys: Set[str]) -> set[str]:
-        """While a large set is looked at: who has lost a secret in the core, or will when ``keys`` are changed.
-
-        Users whom the set removes are still there, so that somebody may have got what another one has. The core forgets a secret
-        with the first of both who gives it up. They are uncertain from now on.
-        """
-        got = self.overtaken.got
-        if not got:
-            return set()
-        table = self.table
-        given = {secret for secret, key in table.secrets(table.differing(keys)) if got.get(secret, key) != key}
-        takers = {got[secret] for secret in given}
-        robbed = {key for secret, key in table.desired_secrets(takers) if secret in given and got[secret] == key}
-        # Whoever has still, or again, what somebody got and gave up meanwhile.
-        robbed |= {key for secret, key in table.desired_secrets(keys) if got.get(secret, key) != key}
+        robbed = self.overtaken.robbed(touched, self.table)
         self.table.core_uncertain(robbed)
-        return robbed
+        touched |= robbed
+        applied = await self.apply(touched, inbounds)
+        self.overtaken.add(touched - applied.refused.keys(), self.table)
+        return [(change.command, _answer(change, bad.get(change.command.id), applied)) for change in changes]
 
     async def _take_in(self, change: _Change, inbounds: Inbounds) -> None:
         """Make what one command says the desired state; unusable users are left as they were."""
@@ -213,8 +195,7 @@ class UserSync:
         body, replace = command.body, command.kind is Kind.SYNC_USERS
         # Megabytes.
         command.body = b""
-        overtaken = self.overtaken.begin(command.id)
-        self.overtaken.note_got(self.table.desired_secrets(overtaken))
+        overtaken = self.overtaken.begin(command.id, self.table)
         taking = TakingIn(body, self.table, self.failures, inbounds, replace=replace, overtaken=overtaken)
         return LongChange(change, taking, whole=replace)
 

@@ -1,7 +1,10 @@
-"""A user that cannot be had stays on a list with its cause until it can; ``pgnode users`` shows it."""
+"""A user that cannot be had stays on a list with its cause until it can; ``pgnode users`` shows it, and who waits."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sys
 
 import pytest
@@ -11,7 +14,7 @@ from pgnode.demo.node import NodeProcess
 from pgnode.demo.panel import PanelClient, PanelError
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, kill, run_to_end
+from tests.support.processes import core_pid, is_stopped, kill, run_to_end
 
 TAGS = ["Trojan", "VLESS"]
 #: The core takes messages of up to 4 MiB: it refuses this user, with no word of the node's own in between.
@@ -78,6 +81,29 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
     await panel.sync_user(people.user("user3@demo", TAGS))
     assert await listed(node, "--failed") == ["22 desired, 22 applied, 0 failed; node running"]
     assert set(await inbound_users(node.run_dir / "core.sock", "Trojan")) == expected | {"unusable@e2e"}
+
+
+async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelClient) -> None:
+    await panel.start(people.config([people.inbound("VLESS", "vless")]), people.crowd(3, ["VLESS"]))
+    assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 failed; node running"]
+    core = core_pid(node)
+    os.kill(core, signal.SIGSTOP)
+    try:
+        await eventually(lambda: is_stopped(core), "the core stands still", 5)
+        users = [people.user("new@e2e", ["VLESS"]), people.user("user1@demo", [])]
+        change = asyncio.create_task(panel.sync_chunked(users))
+        rows: list[str] = []
+
+        async def both_named() -> bool:
+            rows[:] = await listed(node, "--waiting")
+            return len(rows) == 3
+
+        await eventually(both_named, "two users wait", 4)
+    finally:
+        os.kill(core, signal.SIGCONT)
+    assert rows[1:] == ["new@e2e  not applied yet", "user1@demo  VLESS; removed, and not from the core yet"]
+    await change
+    assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 failed; node running"]
 
 
 async def test_the_command_says_when_there_is_no_node(node: NodeProcess) -> None:
