@@ -62,7 +62,7 @@ class Method:
     booked: bool = False
     #: It tells what was read from the core some time ago; over REST the answer says how long (``Age``), except with ``reset``.
     aged: bool = False
-    #: It is asked all the time, and nearly always the answer is at hand: NodeService has a function for just that.
+    #: It is asked for one user after the other, and the answer is nearly always at hand: NodeService has a function just for that.
     at_once: bool = False
 
     @property
@@ -137,7 +137,6 @@ METHODS: tuple[Method, ...] = (
         "info",
         "Versions, and whether the core runs; answers in every state.",
         any_state=True,
-        at_once=True,
     ),
     Method(
         "GetLogs",
@@ -160,7 +159,6 @@ METHODS: tuple[Method, ...] = (
         "Memory, processor, network and uptime of the machine; answers in every state.",
         any_state=True,
         errors=(BusUnavailableError,),
-        at_once=True,
     ),
     Method(
         "GetBackendStats",
@@ -171,7 +169,6 @@ METHODS: tuple[Method, ...] = (
         "backend_stats",
         "The core's own runtime figures; the panel's health probe.",
         errors=(CoreUnavailableError, BusUnavailableError),
-        at_once=True,
     ),
     Method(
         "GetStats",

@@ -5,8 +5,8 @@ and are plain functions that return the bytes of the response's message; calls t
 be booked, go to the supervisor and return an awaitable of those bytes, or of a :class:`Booked` answer of which the face has to
 say whether it arrived. Errors are those of :mod:`pgnode.errors`.
 
-What is asked all the time has, beside its handler, a function ``…_at_once``: the answer where it is at hand, else None, and then
-the handler knows why. A face may ask it first, and spare itself everything that waiting and refusing take.
+What is ``at_once`` in the table has, beside its handler, a function ``…_at_once``: the answer where it is at hand, else None, and
+then the handler knows why. A face may ask it first, and spare itself everything that waiting and refusing take.
 """
 
 from __future__ import annotations
@@ -155,9 +155,6 @@ class NodeService(RoutingCalls):
         """BaseInfoResponse; never fails."""
         return self._info_now() if self._core_answers() else self._after_refresh(self._info_now)
 
-    def info_at_once(self, _body: bytes = b"") -> bytes | None:
-        return self._info_now() if self._core_answers() else None
-
     def _info_now(self) -> bytes:
         status = self._reads.status
         if status is not self._info_of:
@@ -165,12 +162,9 @@ class NodeService(RoutingCalls):
             self._info_of = status
         return self._info
 
-    def system_stats_at_once(self, _body: bytes = b"") -> bytes | None:
-        return self._reads.body(snapshots.SYSTEM)
-
     def system_stats(self, _body: bytes = b"") -> bytes:
         """SystemStatsResponse, in every state. Raises BusUnavailableError before the first one has arrived."""
-        body = self.system_stats_at_once()
+        body = self._reads.body(snapshots.SYSTEM)
         if body is None:
             # Only in a worker's first moments.
             raise BusUnavailableError("no system statistics yet: the supervisor has not sent any, try again")
@@ -179,9 +173,6 @@ class NodeService(RoutingCalls):
     def backend_stats(self, _body: bytes = b"") -> Answer:
         """BackendStatsResponse. Raises the UnavailableError of the node's state."""
         return self._backend_stats_now() if self._core_answers() else self._after_refresh(self._backend_stats_now)
-
-    def backend_stats_at_once(self, _body: bytes = b"") -> bytes | None:
-        return self._reads.body(snapshots.BACKEND) if self._core_answers() else None
 
     def _backend_stats_now(self) -> bytes:
         self._require_core("failed to get sys stats")

@@ -195,9 +195,6 @@ STAT = pb.StatResponse(stats=[pb.Stat(name="alice", type="uplink", link="traffic
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/info", b""),
-        ("/stats/system", b""),
-        ("/stats/backend", b""),
         ("/stats", pb.StatRequest(type=pb.UserStat, name="alice").SerializeToString()),
         ("/stats", pb.StatRequest(type=pb.UserStat, name="carol").SerializeToString()),
         ("/stats/", pb.StatRequest(type=pb.UsersStat).SerializeToString()),
@@ -237,8 +234,13 @@ async def test_an_answer_at_hand_that_breaks_is_the_applications(
     def broken(_name: str) -> bytes:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(node.reads, "body", broken)
-    answer = await Call("GET", "/stats/system", keyed(), []).run(app)
+    body = pb.StatRequest(type=pb.UserStat, name="alice").SerializeToString()
+    node.reads.blocks = {"stats.users": IndexedBlock(pack([(name_hash("alice"), STAT)]))}
+    call = Call("GET", "/stats", keyed(content_length=str(len(body))), [part(body)])
+    assert (await call.run(app)).body == STAT
+    monkeypatch.setattr(node.reads, "fresh_block", broken)
+    monkeypatch.setattr(node.reads, "block", broken)
+    answer = await Call("GET", "/stats", keyed(content_length=str(len(body))), [part(body)]).run(app)
     assert answer.status == 500
     assert error_of(answer)["code"] == "INTERNAL"
 

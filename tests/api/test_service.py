@@ -185,9 +185,7 @@ def test_what_is_not_at_hand_is_not_told_at_once(node: Node) -> None:
     node.reads.too_old = ""
     for state in (None, status("recovering"), status(api_error="no answer")):
         node.reads.status = state
-        assert service.stats_at_once(body) is service.backend_stats_at_once() is service.info_at_once() is None
-    node.reads.bodies.clear()
-    assert service.system_stats_at_once() is None
+        assert service.stats_at_once(body) is None
     assert not node.refreshes
 
 

@@ -1,7 +1,7 @@
 """What every request passes before Falcon: the key, the body's form and size, and the wait for the whole of it.
 
-An answer that is at hand, as it nearly always is for the few reads that are asked all the time, is sent from here
-(:class:`AtOnce`): the route is known, nothing is left to be made of the answer, and Falcon would cost more than all the rest.
+Statistics that are at hand, as they nearly always are, are sent from here (:class:`AtOnce`): they are asked for one user after
+the other, nothing is left to be made of the answer, and Falcon would cost more than all the rest.
 
 An ASGI callable for scopes of type ``http``. Behind it a handler either has the whole body or is not called: a body
 cut short can be a valid message that says something else (half of a ``Users`` would remove the other half).
@@ -78,7 +78,7 @@ class Booking(NamedTuple):
 
 
 class AtOnce(NamedTuple):
-    """Of a route that is asked all the time: how to have its answer without the application, which remains the one that
+    """Of a route that is asked very often: how to have its answer without the application, which remains the one that
     knows every other answer, and makes the same of this one.
     """
 
