@@ -62,7 +62,7 @@ class Method:
     booked: bool = False
     #: It tells what was read from the core some time ago; over REST the answer says how long (``Age``), except with ``reset``.
     aged: bool = False
-    #: It is asked for one user after the other, and the answer is nearly always at hand: NodeService has a function just for that.
+    #: Asked for one user after the other, and the answer is nearly always at hand: NodeService has a function for just that.
     at_once: bool = False
 
     @property
