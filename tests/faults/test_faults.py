@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import copy
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from pgnode.bus.connection import connect
+from pgnode.bus.keys import Keys
 from pgnode.demo import people
 from pgnode.demo.panel import PanelError
 from pgnode.supervisor.parts import CHANGING
@@ -117,6 +120,43 @@ async def test_supervisor_killed_in_the_middle_of_a_long_change(stage: Stage) ->
     stored = (await in_store(stage.node)).desired
     assert {user.email: stored[user.email] for user in after} == {user.email: user for user in after}
     assert len(stored) == 10_001
+
+
+async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
+    """Changes that were asked for after the set, and answered while nothing of it was done, are there when it has come again."""
+    users = people.crowd(40_000, [SWAPPED], key="full")
+    await stage.begin(people.crowd(200, [SWAPPED]))
+    keys = Keys("pgnode")
+    after = [
+        people.user(users[100].email, TAGS, key="changed by the set"),
+        people.user(users[0].email, TAGS, key="removed by the set"),
+        people.user(users[200].email, []),
+        people.user("after@demo", TAGS),
+    ]
+    async with (
+        asyncio.TaskGroup() as group,
+        contextlib.aclosing(connect(f"unix://{stage.node.run_dir / 'valkey.sock'}")) as store,
+    ):
+        full = group.create_task(stage.record.all(users[100:]))
+        async with asyncio.timeout(20):
+            while not await store.xlen(keys.commands):
+                pass
+        assert all(await asyncio.gather(*(stage.record.one(user) for user in after)))
+        stage.node.send_signal(signal.SIGSTOP)
+        overtaken = await store.hlen(keys.overtaken)
+        kill(stage.node.pid)
+    assert overtaken == len(after), "the set is looked at, and nothing of it desired"
+    assert not full.result()
+    await stage.node.wait()
+    await stage.node.start()
+
+    async def taken() -> bool:
+        return len((await in_store(stage.node)).desired) > len(users) - 100
+
+    await eventually(taken, "the set has come again", 20)
+    await stage.check()
+    wanted = {user.email: user for user in [*users[100:], *after]}
+    assert (await in_store(stage.node)).desired == {email: user for email, user in wanted.items() if user.inbounds}
 
 
 async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -> None:
