@@ -6,8 +6,8 @@ glibc keeps what was freed between objects that live on; after a start or a full
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
+
+from pgnode.malloc import give_back
 
 #: Pause before memory is given back: the answer goes first, and whatever held the message is gone.
 PAUSE_SECONDS = 0.5
@@ -31,9 +31,3 @@ class GivingBack:
         self._timer = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().run_in_executor(None, give_back)
-
-
-def give_back() -> None:
-    """Return free memory to the system, where the C library can do that (glibc; others have no such call)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

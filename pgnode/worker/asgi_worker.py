@@ -1,7 +1,8 @@
-"""Gunicorn's ``asgi`` worker with what it lacks: a time limit for headers, patience with quick callers, JSON for its own errors.
+"""Gunicorn's ``asgi`` worker with what it lacks: time limits for headers and for callers that take nothing, patience with quick
+callers, JSON for its own errors.
 
-Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request; it answers a request that
-it cannot parse with a page of HTML; it drops a large request that comes before it has put the one before it away; and when it
+Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request, and for room to write; it answers a
+request that it cannot parse with a page of HTML; it drops a large request that comes before it has put the one before it away; and when it
 ends it waits for connections on which nothing goes on.
 """
 
@@ -20,6 +21,9 @@ from pgnode.worker.delivery import TcpDelivery
 
 #: Seconds until a request's headers must be complete; set from the settings before the first connection.
 HEADER_TIMEOUT_SECONDS = 15.0
+
+#: Seconds in which a caller has to take something of what waits for it. One that takes nothing holds an answer in memory.
+STALL_SECONDS = 120.0
 
 #: A worker that ends has accepted connections that it does not know yet: their TLS handshakes are under way. So much longer it
 #: goes on, and whoever has just come is answered.
@@ -75,6 +79,8 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
         super().__init__(worker)
         self._header_timer: asyncio.TimerHandle | None = None
         self._was_asked = False
+        #: Set while the connection has no room for more.
+        self._stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -113,6 +119,23 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
             self._header_timer.cancel()
             self._header_timer = None
         super().connection_lost(exc)
+        # Whoever waits for room to write need not wait for the grace period: what is written from here on is thrown away.
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stall_timer is None:
+            self._stall_timer = self.worker.loop.call_later(STALL_SECONDS, self._stalled)
+
+    def resume_writing(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        super().resume_writing()
+
+    def _stalled(self) -> None:
+        self._stall_timer = None
+        self.transport.abort()
 
     def _arm_header_timer(self) -> None:
         self._header_timer = self.worker.loop.call_later(HEADER_TIMEOUT_SECONDS, self._headers_too_late)

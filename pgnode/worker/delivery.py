@@ -59,6 +59,8 @@ class TcpDelivery:
         # A copy: the transport's own may be closed and its number given to another connection while this one looks.
         self._socket: socket.socket | None = None
         self._before = 0
+        #: Breaks the connection off: also while the answer is still being written, to a caller that does not read.
+        self._limit = asyncio.get_running_loop().call_later(LIMIT_SECONDS, self._break_off)
         try:
             self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             self._before = self._acknowledged() + self._unacknowledged()
@@ -72,15 +74,12 @@ class TcpDelivery:
     async def arrived(self, answer_bytes: int) -> bool:
         """Wait for the fate of the answer: True when the peer's kernel has all of it.
 
-        An answer that takes longer than LIMIT_SECONDS has its connection broken off, so that it cannot arrive later.
+        An answer that takes longer than LIMIT_SECONDS from its first byte on has its connection broken off, so that it cannot
+        arrive later.
         """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + LIMIT_SECONDS
         pause = _FIRST_PAUSE_SECONDS
-        while not self._has_arrived(answer_bytes):
+        while self._socket is None or not self._has_arrived(answer_bytes):
             if self._socket is None or self._transport.is_closing() or self._is_closed():
-                return self.close(answer_bytes)
-            if loop.time() > end:
                 return self.close(answer_bytes)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LAST_PAUSE_SECONDS)
@@ -95,12 +94,16 @@ class TcpDelivery:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_AS_USUAL)
         else:
-            # Dissolves the connection at once: the queue is thrown away and the peer gets a reset (connect(2)).
-            _connect(self._socket.fileno(), _UNSPECIFIED, len(_UNSPECIFIED))
-            if not self._transport.is_closing():
-                self._transport.abort()
+            self._break_off()
         self._gone()
         return arrived
+
+    def _break_off(self) -> None:
+        """Dissolve the connection at once: the queue is thrown away and the peer gets a reset (connect(2))."""
+        if self._socket is not None:
+            _connect(self._socket.fileno(), _UNSPECIFIED, len(_UNSPECIFIED))
+        if not self._transport.is_closing():
+            self._transport.abort()
 
     def _has_arrived(self, answer_bytes: int) -> bool:
         records = -(-answer_bytes // _RECORD_BYTES)
@@ -131,6 +134,7 @@ class TcpDelivery:
         return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 7
 
     def _gone(self) -> None:
+        self._limit.cancel()
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -11,6 +11,7 @@ import ssl as _ssl
 from pathlib import Path as _Path
 from typing import Any as _Any
 
+from pgnode.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
 from pgnode.pdeath import die_with_parent as _die_with_parent
 from pgnode.settings import load as _load
 from pgnode.worker import asgi_worker as _asgi_worker
@@ -21,7 +22,8 @@ _settings = _load()
 _asgi_worker.HEADER_TIMEOUT_SECONDS = _settings.header_timeout_seconds
 _delivery.LIMIT_SECONDS = _settings.delivery_timeout_seconds
 
-# The master reads this once; the supervisor that started it is its parent.
+# The master reads this once: for its workers, too, which it forks; and the supervisor that started it is its parent.
+_keep_large_blocks_apart()
 _die_with_parent(_signal.SIGKILL)
 
 _host = f"[{_settings.node_host}]" if ":" in _settings.node_host else _settings.node_host

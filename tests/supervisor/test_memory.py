@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest import mock
 
+from pgnode.malloc import give_back
 from pgnode.supervisor import memory
 from tests.support.polling import eventually
 
@@ -19,4 +20,4 @@ async def test_many_askers_give_back_once() -> None:
 
 
 def test_the_library_of_this_system_takes_the_call() -> None:
-    assert memory.give_back() is None  # type: ignore[func-returns-value]
+    assert give_back() is None  # type: ignore[func-returns-value]

@@ -1,15 +1,21 @@
-"""Statistics read with reset, on real connections: the worker tells the supervisor whether they reached the caller's kernel."""
+"""Large answers and those read with reset, on real connections: the worker tells the supervisor whether the latter reached the
+caller's kernel, and keeps little of what callers do not take."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import psutil
 import pytest
 import pytest_asyncio
 
+from pgnode.bus import indexed
 from pgnode.bus.commands import Command, Kind, Reply, parse_settlement
+from pgnode.bus.snapshots import STATS_USERS
 from pgnode.demo.panel import PROTOBUF, Connection, PanelClient
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
@@ -18,14 +24,25 @@ from tests.worker.stage import NOT_YET, Stage
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DELIVERY_TIMEOUT_SECONDS = 1.5
+STALL_SECONDS = 3.0
 #: More than both kernels and the worker's own buffers take while nobody reads.
 LARGE = pb.StatResponse(stats=[pb.Stat(name="a" * 1000, value=1)] * 16_000).SerializeToString()
+ALL_USERS = pb.StatRequest(type=pb.UsersStat).SerializeToString()
 SMALL = pb.StatResponse(stats=[pb.Stat(name="alice", value=5)]).SerializeToString()
 
 
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An operator's own Gunicorn file; it is laid over the node's."""
+    path: Path = tmp_path_factory.mktemp("conf") / "overlay.py"
+    path.write_text(f"_asgi_worker.STALL_SECONDS = {STALL_SECONDS}", encoding="ascii")
+    return path
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def whole_stage() -> AsyncIterator[Stage]:
-    async with Stage(env={"DELIVERY_TIMEOUT_SECONDS": str(DELIVERY_TIMEOUT_SECONDS)}) as stage:
+async def whole_stage(overlay: Path) -> AsyncIterator[Stage]:
+    env = {"DELIVERY_TIMEOUT_SECONDS": str(DELIVERY_TIMEOUT_SECONDS), "GUNICORN_CONF": str(overlay)}
+    async with Stage(env=env) as stage:
         yield stage
 
 
@@ -33,8 +50,8 @@ def lends(stage: Stage, body: bytes) -> None:
     stage.supervisor.handlers[Kind.TAKE_STATS] = lambda _: Reply(body=body, lent=0)
 
 
-async def ask(panel: PanelClient, connection: Connection, **headers: str) -> None:
-    body = pb.StatRequest(type=pb.UsersStat, reset=True).SerializeToString()
+async def ask(panel: PanelClient, connection: Connection, *, reset: bool = True, **headers: str) -> None:
+    body = pb.StatRequest(type=pb.UsersStat, reset=reset).SerializeToString()
     fields = {"Content-Type": PROTOBUF, "Content-Length": str(len(body)), **headers}
     connection.send(panel.head("GET", "/stats", fields) + body)
     await connection.drain()
@@ -115,6 +132,40 @@ async def test_a_caller_that_went_before_the_answer_was_there(stage: Stage, pane
     await ask(panel, connection)
     # Its kernel may have taken the bytes before it knew; what counts is that the fate is told, once.
     assert len(await settlements(stage)) == 1
+
+
+async def test_large_answers_that_many_callers_do_not_take_cost_little(stage: Stage, panel: PanelClient) -> None:
+    """And each caller gets all of it in the end; one that takes nothing is closed."""
+    await stage.supervisor.publish({STATS_USERS: indexed.pack([(0, LARGE)])})
+
+    async def served() -> bool:
+        return len((await panel.request("GET", "/stats", ALL_USERS)).body) == len(LARGE)
+
+    await eventually(served, "the large answer is served", 5)
+    connections = [await panel.connect() for _ in range(24)]
+    before = memory_bytes(stage)
+    for connection in connections:
+        await ask(panel, connection, reset=False)
+        await connection.read_head(10)
+    assert memory_bytes(stage) - before < 24 * len(LARGE) // 8
+    *patient, silent = connections
+    bodies = await asyncio.gather(
+        *(connection.read_body(200, {"content-length": str(len(LARGE))}, 20) for connection in patient)
+    )
+    assert {response.body for response in bodies} == {LARGE}
+    await eventually(lambda: not is_held(stage, silent.source_port), "the silent one is closed", STALL_SECONDS + 5)
+    for connection in connections:
+        await connection.close()
+
+
+def is_held(stage: Stage, port: int) -> bool:
+    """Whether a worker has a connection with that port of ours."""
+    held = [found for pid in stage.worker_pids() for found in psutil.Process(pid).net_connections("tcp")]
+    return any(found.raddr and found.raddr.port == port for found in held)
+
+
+def memory_bytes(stage: Stage) -> int:
+    return sum(psutil.Process(pid).memory_info().rss for pid in stage.worker_pids())
 
 
 async def test_a_killed_worker_finishes_no_answer_and_tells_nothing(stage: Stage, panel: PanelClient) -> None:

@@ -18,6 +18,7 @@ from pgnode.api.rest.delivery import SETTLE, settle_after
 from pgnode.api.rest.gate import BODY, CONTENT_TYPE, JSON_FORM, RECEIVE, App, AtOnce, Booking, Gate, error_body
 from pgnode.api.rest.json_face import JSON, JsonFace
 from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES, LogStream, event, json_line, plain, wants_events
+from pgnode.api.rest.pieces import put
 from pgnode.api.service import Answer, BookedHandler, Handler, NodeService
 from pgnode.errors import InternalError, InvalidRequestError, MethodNotAllowedError, NodeError, NotFoundError
 
@@ -100,7 +101,7 @@ def _stats_responder(service: NodeService, row: Method, handler: BookedHandler, 
             await _answer_json(json_face, row, _unbooked(handler, scope), scope, resp)
         else:
             answer = handler(scope[BODY])
-            resp.data = answer if isinstance(answer, bytes) else await _unbook(answer, scope)
+            put(resp, answer if isinstance(answer, bytes) else await _unbook(answer, scope))
         # Of what was read before the question; what is handed out with ``reset`` was read for it.
         if SETTLE not in scope and (age := service.stats_age()) is not None:
             resp.set_header("age", str(int(age)))
@@ -112,7 +113,7 @@ async def _answer_json(
     json_face: JsonFace, row: Method, handler: Handler, scope: MutableMapping[str, Any], resp: Response
 ) -> None:
     form = scope[JSON_FORM]
-    resp.data = await json_face.answer(row, handler, scope[BODY], form)
+    put(resp, await json_face.answer(row, handler, scope[BODY], form))
     if form.answer:
         resp.content_type = JSON
 

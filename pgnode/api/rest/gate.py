@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pgnode.api.keys import WRONG_KEY, KeyCheck
 from pgnode.api.rest.json_face import JSON, JsonForm, prefers_json
+from pgnode.api.rest.pieces import PIECE_BYTES, Pieces
 from pgnode.errors import InvalidRequestError, LengthRequiredError, NodeError, TooLargeError, UnauthenticatedError
 
 Scope = MutableMapping[str, Any]
@@ -195,6 +196,10 @@ class Gate:
             scope[JSON_FORM] = JsonForm(json_body, json_answer)
         elif way.at_once is not None and (answer := _at_hand(way.at_once, body)) is not None:
             await send({"type": "http.response.start", "status": 200, "headers": _headers(way.at_once, answer)})
+            if len(answer) > PIECE_BYTES:
+                async for piece in Pieces(answer):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                answer = b""
             await send({"type": "http.response.body", "body": answer})
             return
         scope[BODY] = body
