@@ -75,6 +75,8 @@ class CoreLife:
         before, self.state = self.state, next_state(self.state, event)
         if before is not self.state:
             log.info("node state", before=str(before), because=str(event), state=str(self.state))
+            if self.state is State.RUNNING:
+                self._traffic.core_ready()
         return self.state
 
     def shall_run(self, backend: Backend | None) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pgnode.bus.books import RUN_KEY, Line, decode_run, encode_run
+from pgnode.supervisor.explained import Moved
 
 
 @dataclass(slots=True)
@@ -94,6 +95,20 @@ class Ledger:
                 changed.append(name)
         self._unstored.update(changed)
         return changed
+
+    def ahead(self, run: str, counters: Iterable[tuple[str, int]]) -> Moved:
+        """What :meth:`read` would book of this reading."""
+        moved = Moved()
+        number = self.run if run == self._run_identity else None
+        for name, value in counters:
+            entry = self._entries.get(name)
+            seen = entry.seen if entry is not None and entry.run == number else 0
+            more = value - seen if value >= seen else value
+            if name.endswith("uplink"):
+                moved.up += more
+            else:
+                moved.down += more
+        return moved
 
     # --- handing out --------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM, SnapshotWriter
 from pgnode.bus.tasks import end_tasks
 from pgnode.errors import ChildFailedError, OperatorError, StartFailedError
+from pgnode.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, shorten
 from pgnode.supervisor import identity, valkey, web
 from pgnode.supervisor.banner import banner
@@ -324,7 +325,6 @@ class Supervisor:
 
     async def _stats_loop(self) -> None:
         loop = asyncio.get_running_loop()
-        never = asyncio.Event()
         forgotten_at = loop.time()
         while True:
             api = self._core.api
@@ -336,7 +336,7 @@ class Supervisor:
                     forgotten_at = loop.time()
                     await self._traffic.forget_removed(self._keeper.generation)
             await self._traffic.store_now()
-            await every(self._settings.stats_update_interval_seconds, never)
+            await every(self._settings.stats_update_interval_seconds, self._traffic.due)
 
     async def _figures_loop(self) -> None:
         """Publish statistics when they are news; a large set takes its time, so the pauses grow with it."""
@@ -388,6 +388,7 @@ def run(settings: Settings) -> int:
     """Run the node in the foreground. Returns the exit code; raises OperatorError."""
     # Whatever this process and its children make in the state folder is for this user alone.
     os.umask(0o077)
+    keep_large_blocks_apart()
     identity.prepare_state_dir(settings)
     with identity.lock_state_dir(settings):
         who = identity.ensure_identity(settings)

@@ -245,16 +245,15 @@ class Node:
             self._snapshots.put(pipe, BACKEND, backend_stats(self._core.first_stats).SerializeToString())
 
     def counted_tags(self) -> list[tuple[str, str]]:
-        """(kind, tag) of every inbound and outbound whose traffic the running core counts."""
+        """(kind, tag) of every inbound and outbound of the running core, "" where one has none: it is not counted then."""
         backend = self.life.core_backend or self.life.backend
         if backend is None:
             return []
         document = backend.base.document
         return [
-            (kind, str(part["tag"]))
+            (kind, str(part.get("tag") or ""))
             for kind, key in (("inbound", "inbounds"), ("outbound", "outbounds"))
             for part in document.get(key) or ()
-            if part.get("tag")
         ]
 
     def require_running(self) -> Backend:

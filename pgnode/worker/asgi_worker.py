@@ -1,9 +1,9 @@
 """Gunicorn's ``asgi`` worker with what it lacks: time limits for headers and for callers that take nothing, patience with quick
 callers, JSON for its own errors.
 
-Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request, and for room to write; it answers a
-request that it cannot parse with a page of HTML; it drops a large request that comes before it has put the one before it away; and when it
-ends it waits for connections on which nothing goes on.
+Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request, and for room to write; it
+answers a request that it cannot parse with a page of HTML; it drops a large request that comes before it has put the one before
+it away; and when it ends it waits for connections on which nothing goes on.
 """
 
 from __future__ import annotations

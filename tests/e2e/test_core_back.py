@@ -1,0 +1,37 @@
+"""A core that was brought back is read at once, however long the node's interval is."""
+
+from __future__ import annotations
+
+from pgnode.demo import people
+from pgnode.demo.node import NodeProcess
+from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.wire import service_pb2 as pb
+from tests.support.polling import eventually
+from tests.support.processes import core_pid, kill
+
+USERS = pb.StatRequest(type=pb.UsersStat).SerializeToString()
+
+
+async def age_seconds(panel: PanelClient) -> int | None:
+    """Of the statistics; None where there are none."""
+    response = await panel.request("GET", "/stats", USERS)
+    age = response.headers.get("age")
+    return int(age) if response.status == 200 and age is not None else None
+
+
+async def test_statistics_are_read_as_soon_as_the_core_is_back() -> None:
+    async with NodeProcess(env={"STATS_UPDATE_INTERVAL_SECONDS": "60"}) as node, node.panel() as panel:
+        await panel.start(people.config(people.plain_inbounds()[:1]), [])
+
+        async def old() -> bool:
+            return (await age_seconds(panel) or 0) >= 3
+
+        await eventually(old, "the first reading is three seconds old", 10)
+        first = core_pid(node)
+        kill(first)
+
+        async def read_again() -> bool:
+            age = await age_seconds(panel)
+            return core_pid(node) not in (0, first) and age is not None and age < 2
+
+        await eventually(read_again, "the new core was read", 10, errors=(PanelError, NoAnswerError))
