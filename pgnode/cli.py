@@ -49,7 +49,12 @@ def users(failed: bool, waiting: bool) -> None:
 
 
 @main.command()
-@click.option("--json", "json_wanted", is_flag=True, help="All of it as one JSON object; bytes and seconds.")
+@click.option(
+    "--json",
+    "json_wanted",
+    is_flag=True,
+    help="All of it as one JSON object, with --watch one a line; bytes and seconds.",
+)
 @click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
 @click.option("--top", default=20, show_default=True, type=click.IntRange(0), help="Lines of a kind; 0 = all.")
 def stats(json_wanted: bool, watch: bool, top: int) -> None:

@@ -21,10 +21,13 @@ from pgnode.settings import Settings
 #: Seconds between two looks with ``--watch``.
 WATCH_SECONDS = 2.0
 
+#: An age below this is told in seconds and tenths.
+SECONDS_SHOWN = 100.0
+
 _NAMES = {"user": "users", "inbound": "inbounds", "outbound": "outbounds"}
 
 
-def as_json(stored: StoredTraffic) -> str:
+def as_json(stored: StoredTraffic, *, one_line: bool = False) -> str:
     """Everything there is, as one JSON object; sizes in bytes, times in seconds. Pure."""
     status, polled = stored.status, stored.polled
     made: dict[str, object] = {
@@ -33,12 +36,12 @@ def as_json(stored: StoredTraffic) -> str:
         "age_seconds": round(stored.age_seconds, 3) if stored.age_seconds is not None else None,
         "interval_seconds": polled.interval_ms / 1000 if polled is not None else None,
         "error": polled.error if polled is not None else "",
-        "owed_bytes": stored.owed_bytes,
-        "on_loan_bytes": stored.on_loan_bytes,
+        "owed_bytes": {name: stored.total(kind).owed_bytes for kind, name in _NAMES.items()},
+        "on_loan_bytes": {name: stored.on_loan_bytes[kind] for kind, name in _NAMES.items()},
     }
     for kind, name in _NAMES.items():
         made[name] = [_fields(flow, kind) for flow in stored.flows[kind]]
-    return json.dumps(made, indent=2, ensure_ascii=False)
+    return json.dumps(made, indent=None if one_line else 2, ensure_ascii=False)
 
 
 def _fields(flow: Flow, kind: str) -> dict[str, object]:
@@ -54,38 +57,61 @@ def summary(stored: StoredTraffic) -> Iterator[str]:
     if status is None:
         yield "no state yet: the node has not run with this store"
         return
-    yield f"node {status.state}, core run {status.core_run}"
+    yield f"node {status.state}, " + (f"core run {status.core_run}" if status.core_run else "no core has run yet")
     if stored.age_seconds is None or polled is None:
         yield "the core has not been read yet"
     else:
-        yield (
-            f"read {stored.age_seconds:.1f} s ago, every {polled.interval_ms / 1000:g} s; "
-            f"{polled.counters} counters in {polled.took_ms} ms"
-        )
+        yield f"read {_age(stored.age_seconds)} ago, every {polled.interval_ms / 1000:g} s while a core runs"
+        yield f"{polled.counters:,} counters, the last reading took {polled.took_ms} ms"
     if polled is not None and polled.error:
         yield f"the last reading failed: {polled.error}"
-    yield f"owed: {decimal(stored.owed_bytes)}, of which on their way to a caller: {decimal(stored.on_loan_bytes)}"
+    yield "owed: counted, and not yet given to a caller that reads with reset"
+    carried = [f"{_NAMES[kind]} {decimal(size)}" for kind, size in stored.on_loan_bytes.items() if size]
+    if carried:
+        yield f"of that on its way to a caller now: {', '.join(carried)}"
+
+
+def _age(seconds: float) -> str:
+    """3.2 s · 4 min 10 s · 2 h 5 min · 3 d 4 h."""
+    if seconds < SECONDS_SHOWN:
+        return f"{seconds:.1f} s"
+    minutes, whole = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole} s"
+
+
+def heading(stored: StoredTraffic, kind: str, top: int) -> str:
+    """What stands above the table of a kind, at most ``top`` lines of which are shown, 0 = all of them. Pure."""
+    count, total = len(stored.flows[kind]), stored.total(kind)
+    first = f"{_NAMES[kind]}: {count:,}" + (" with counters" if kind == "user" else "")
+    if 0 < top < count:
+        first += f", the first {top:,} by traffic are shown" if top > 1 else ", the first by traffic is shown"
+    return first + (f"; {total.online:,} online" if kind == "user" else "")
 
 
 def tables(stored: StoredTraffic, top: int) -> Group:
     """The report for people; at most ``top`` lines of a kind, 0 = all of them."""
     parts: list[Table | str] = list(summary(stored))
-    for kind, name in _NAMES.items():
+    for kind in _NAMES:
         flows = stored.flows[kind]
         if not flows:
             continue
-        shown = flows[:top] if top else flows
-        title = f"{name}: {len(flows)}" + (f", the {len(shown)} with most traffic" if len(shown) < len(flows) else "")
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        table.add_column(kind, overflow="fold")
-        for column in ("up", "down", "owed", *(["online from"] if kind == "user" else [])):
-            table.add_column(column, justify="right")
-        for flow in shown:
+        table = Table(box=None, pad_edge=False, show_footer=len(flows) > 1)
+        total = stored.total(kind)
+        table.add_column(kind, "all together", overflow="fold")
+        for column, size in (("up", total.uplink_bytes), ("down", total.downlink_bytes), ("owed", total.owed_bytes)):
+            table.add_column(column, decimal(size), justify="right", no_wrap=True)
+        if kind == "user":
+            table.add_column("addresses online", justify="right")
+        for flow in flows[:top] if top else flows:
             cells = [flow.name, decimal(flow.uplink_bytes), decimal(flow.downlink_bytes), decimal(flow.owed_bytes)]
             if kind == "user":
                 cells.append(str(flow.online) if flow.online else "")
             table.add_row(*cells)
-        parts += ["", table]
+        parts += ["", heading(stored, kind, top), table]
     return Group(*parts)
 
 
@@ -101,7 +127,7 @@ async def _report(settings: Settings, *, json_wanted: bool, watch: bool, top: in
     try:
         if json_wanted:
             while True:
-                console.print(as_json(await _read(settings, redis, keys)), soft_wrap=True)
+                console.print(as_json(await _read(settings, redis, keys), one_line=watch), soft_wrap=True)
                 if not watch:
                     return
                 await asyncio.sleep(WATCH_SECONDS)

@@ -101,6 +101,15 @@ class Polled:
     #: Counters that the node keeps books of, and milliseconds that the last reading took, for the operator.
     counters: int = 0
     took_ms: int = 0
+    #: When this was sent, Unix milliseconds of the store's clock; 0 where that is not known.
+    sent_at_ms: int = 0
+
+    def age_seconds(self, now_ms: float) -> float | None:
+        """Since the core was read, at ``now_ms`` of the store's clock; None where it never was."""
+        if self.age_ms is None:
+            return None
+        since_ms = max(0.0, now_ms - self.sent_at_ms) if self.sent_at_ms else 0.0
+        return (self.age_ms + since_ms) / 1000
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -20,6 +20,9 @@ from pgnode.wire.stats import parse_counter
 #: Kinds of counters, in the order in which they are shown.
 KINDS = ("user", "inbound", "outbound")
 
+#: Lines of the books asked for at once: the store is busy with them for some 2 ms.
+LINES_AT_A_TIME = 5_000
+
 
 @dataclass(slots=True)
 class Flow:
@@ -46,38 +49,51 @@ class StoredTraffic:
     status: NodeStatus | None
     #: Kind -> flows, those with most traffic first.
     flows: Mapping[str, list[Flow]]
-    #: Bytes handed out to callers of whom it is not known yet whether they got them; part of what is owed.
-    on_loan_bytes: int
+    #: Kind -> bytes handed out to callers of whom it is not known yet whether they got them; part of what is owed.
+    on_loan_bytes: Mapping[str, int]
     #: None before the first reading of a core.
     polled: Polled | None
     #: Seconds since the core was read last, None where it never was.
     age_seconds: float | None
 
-    @property
-    def owed_bytes(self) -> int:
-        return sum(flow.owed_bytes for flows in self.flows.values() for flow in flows)
+    def total(self, kind: str) -> Flow:
+        """All of one kind together. What a user moved is an inbound's and an outbound's, too: kinds are not to be added up."""
+        flows = self.flows[kind]
+        return Flow(
+            kind,
+            sum(flow.uplink_bytes for flow in flows),
+            sum(flow.downlink_bytes for flow in flows),
+            sum(flow.owed_bytes for flow in flows),
+            sum(flow.online > 0 for flow in flows),
+        )
 
 
 async def read_traffic(redis: Redis, keys: Keys) -> StoredTraffic:
-    """All of it, read in one transaction. Raises BUS_ERRORS."""
+    """All of it. Raises BUS_ERRORS.
+
+    The books are read in parts, since the store answers nobody else meanwhile: what is booked between two of them may be seen
+    in part.
+    """
+    ledger: dict[bytes, bytes] = {}
+    async for name, line in redis.hscan_iter(keys.ledger, count=LINES_AT_A_TIME):
+        ledger[name] = line
     pipe = redis.pipeline(transaction=True)
     pipe.hget(keys.snapshot(STATE), "body")
-    pipe.hmget(keys.snapshot(POLLED), ["body", "at_ms"])
+    pipe.hget(keys.snapshot(POLLED), "body")
     pipe.hget(keys.snapshot(ONLINE), "body")
-    pipe.hgetall(keys.ledger)
     pipe.hvals(keys.loans)
     pipe.time()
-    state, (polled, at_ms), online, ledger, loans, (seconds, microseconds) = await pipe.execute()
+    state, polled, online, loans, (seconds, microseconds) = await pipe.execute()
     found = Polled.decode(polled) if polled is not None else None
-    age = None
-    if found is not None and found.age_ms is not None:
-        age = (found.age_ms + max(0.0, seconds * 1000 + microseconds / 1000 - int(at_ms))) / 1000
+    on_loan = dict.fromkeys(KINDS, 0)
+    for part in map(LoanPart.decode, loans):
+        on_loan[part.kind] += _bytes_of(part)
     return StoredTraffic(
         status=NodeStatus.decode(state) if state is not None else None,
         flows=flows_of(ledger, IndexedBlock(online or EMPTY)),
-        on_loan_bytes=sum(_bytes_of(LoanPart.decode(part)) for part in loans),
+        on_loan_bytes=on_loan,
         polled=found,
-        age_seconds=age,
+        age_seconds=found.age_seconds(seconds * 1000 + microseconds / 1000) if found is not None else None,
     )
 
 

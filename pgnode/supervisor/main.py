@@ -350,7 +350,7 @@ class Supervisor:
 
     async def _publish_statistics(self) -> bool:
         bodies = await self._traffic.blocks()
-        return await self._publisher.publish({**bodies, POLLED: self._traffic.polled().encode()})
+        return await self._publisher.publish({**bodies, POLLED: self._traffic.polled(self._server.now_ms()).encode()})
 
     async def _publish_first_statistics(self) -> None:
         """Before there are workers, who would serve what an earlier supervisor wrote."""

@@ -380,7 +380,8 @@ class Traffic:
 
     # --- snapshots ----------------------------------------------------------------------------------------------
 
-    def polled(self) -> Polled:
+    def polled(self, store_ms: float = 0.0) -> Polled:
+        """``store_ms`` is the store's clock, now."""
         now = asyncio.get_running_loop().time()
         return Polled(
             age_ms=None if self._polled_at is None else int((now - self._polled_at) * 1000),
@@ -388,6 +389,7 @@ class Traffic:
             error=self._poll_error,
             counters=len(self.ledger),
             took_ms=int(self._took_seconds * 1000),
+            sent_at_ms=int(store_ms),
         )
 
     async def blocks(self) -> dict[str, bytes]:
