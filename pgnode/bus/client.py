@@ -31,13 +31,14 @@ GROUP_MAX = 512
 
 #: Single changes are gathered while others of this worker have no answer, but no more than so many: the supervisor does
 #: them in groups, and two large groups cost less than ten small ones, which would be done no sooner.
-GROUP_ENOUGH = 32
+GROUP_ENOUGH = 64
 
 #: Where so many callers were answered together, most of them ask again at once. Their next changes go together, when three
-#: quarters have come, or after this time; else the quickest goes alone, and the others after it, which doubles the groups.
-#: Fewer callers never wait for each other.
+#: quarters have come, or after this time for each of them, which is what a call costs all processes together; else the
+#: quickest goes alone, and the others after it, which doubles the groups. Fewer callers never wait for each other.
 TOGETHER_MIN = 4
-TOGETHER_SECONDS = 0.002
+TOGETHER_SECONDS_EACH = 0.00025
+TOGETHER_SECONDS_MAX = 0.01
 
 #: How long one look for replies blocks in Redis. With the client's own limit on top, a Redis that hangs is noticed
 #: within three seconds.
@@ -197,7 +198,8 @@ class CommandClient:
         answered, self._answered = self._answered, 0
         if answered >= TOGETHER_MIN and self._patience is None:
             self._awaited = min(GROUP_ENOUGH, len(self._outgoing) + answered * 3 // 4)
-            self._patience = asyncio.get_running_loop().call_later(TOGETHER_SECONDS, self._send_anyway)
+            patience_seconds = min(answered * TOGETHER_SECONDS_EACH, TOGETHER_SECONDS_MAX)
+            self._patience = asyncio.get_running_loop().call_later(patience_seconds, self._send_anyway)
         if self._may_send():
             self._wake.set()
 

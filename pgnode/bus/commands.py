@@ -16,6 +16,7 @@ has to be fetched in (the fields ``<id>:0`` and so on of the hash ``loans``).
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 
 from pgnode.errors import NodeError, from_code
@@ -68,6 +69,12 @@ WORKER_FIELD = b"w"
 BLOB_MARK = b"*"
 
 _KINDS = {kind.encode(): kind for kind in Kind}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+@functools.lru_cache(maxsize=64)
+def _made_at_ms(entry_id: str) -> int:
+    return int(entry_id.split("-", 1)[0])
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +93,7 @@ class Command:
     @property
     def expires_at_ms(self) -> int:
         """Redis's clock, Unix milliseconds, after which nobody waits for the answer any more."""
-        return int(self.entry_id.split("-", 1)[0]) + self.budget_ms
+        return _made_at_ms(self.entry_id) + self.budget_ms
 
     def __repr__(self) -> str:
         return f"Command({self.kind} {self.id} from {self.worker}, {len(self.body)} bytes)"
@@ -141,8 +148,8 @@ _DONE = Reply()
 def encode_command(kind: Kind, budget_seconds: float, body: bytes, *, blob: bool) -> bytes:
     """A command as the value of its field; the ``body`` of a blob is left out. Pure."""
     if blob:
-        return b"%b %d%b " % (kind.encode(), int(budget_seconds * 1000), BLOB_MARK)
-    return b"%b %d %b" % (kind.encode(), int(budget_seconds * 1000), body)
+        return b"%b %d%b " % (_NAMES[kind], int(budget_seconds * 1000), BLOB_MARK)
+    return b"%b %d %b" % (_NAMES[kind], int(budget_seconds * 1000), body)
 
 
 def decode_command(data: bytes) -> tuple[Kind, int, bool, bytes]:

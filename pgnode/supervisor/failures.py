@@ -74,7 +74,7 @@ class Failures:
 
     def drop(self, keys: Iterable[str]) -> None:
         """These are fine, or not asked for any more."""
-        for key in keys:
+        for key in keys if self._failed else ():
             if self._failed.pop(key, None) is not None:
                 self._unstored.add(key)
 

@@ -18,7 +18,7 @@ from pgnode.supervisor.failures import Failures
 from pgnode.supervisor.users import Refusal, UserTable, checked, secrets_of
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.users import leading_email, split_users
-from pgnode.xray.accounts import email_key
+from pgnode.xray.accounts import Account, email_key
 from pgnode.xray.config import InboundSpec
 
 #: The inbounds whose users the node owns, by tag.
@@ -54,11 +54,13 @@ def judge(
     check: Check = Check.CHANGED,
     *,
     clients: Clients | None = None,
+    looked: dict[bytes, tuple[str, dict[str, Account]]] | None = None,
 ) -> Judged:
-    """Whether ``user`` can be had. Changes nothing, apart from ``clients``, which get what was found of the user."""
-    key = email_key(user.email)
+    """Whether ``user`` can be had. Changes nothing but ``clients`` and ``looked``, which get what was found of the user."""
+    email = user.email
+    key = email_key(email)
     raw = user.SerializeToString(deterministic=True) if user.inbounds else None
-    judged = Judged(key, user.email, raw)
+    judged = Judged(key, email, raw)
     if raw is not None and check is Check.CHANGED and table.get(key) == raw:
         return judged
     failure = failures.get(key)
@@ -68,12 +70,15 @@ def judge(
         and (check is Check.CHANGED or (check is Check.ALL and failure.by_core))
     ):
         judged.refusal, judged.stands = Refusal(failure.email, failure.cause), True
-    elif raw is not None or not user.email:
+    elif raw is not None or not email:
         found = checked(user, inbounds)
         if isinstance(found, Refusal):
             judged.refusal = found
-        elif clients is not None and raw is not None:
-            clients.put(key, raw, user.email, found)
+        elif raw is not None:
+            if clients is not None:
+                clients.put(key, raw, email, found)
+            if looked is not None:
+                looked[raw] = email, found
     return judged
 
 

@@ -69,8 +69,9 @@ class UserCopy:
             return None
         unstored, table.unstored = table.unstored, set()
         taken, self._taken_unstored = self._taken_unstored, False
-        self._count = count
-        self._store.put_applied_count(pipe, count)
+        if count != self._count:
+            self._count = count
+            self._store.put_applied_count(pipe, count)
         self._put_users(pipe, unstored)
         if taken:
             self._store.put_taken(pipe, self.taken)

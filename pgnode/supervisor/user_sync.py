@@ -7,7 +7,7 @@ is applied. Called with the node's turn held.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import structlog
@@ -28,14 +28,14 @@ from pgnode.supervisor.commands import INTERNAL_TEXT, Answers
 from pgnode.supervisor.core_control import CoreControl, Outcome
 from pgnode.supervisor.failures import Failures
 from pgnode.supervisor.overtaken import Overtaken
-from pgnode.supervisor.planner import choose_swap
+from pgnode.supervisor.planner import InboundPlan, choose_swap
 from pgnode.supervisor.store import Store
 from pgnode.supervisor.taking_in import Check, Inbounds, TakingIn, enact, judge
 from pgnode.supervisor.user_copy import UserCopy
-from pgnode.supervisor.users import Refusal, UserTable, refusal_of
+from pgnode.supervisor.users import NOBODY_LOOKED, Looked, Refusal, UserTable, refusal_of
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.users import leading_email
-from pgnode.xray.accounts import email_key
+from pgnode.xray.accounts import Account, email_key
 from pgnode.xray.config import InboundSpec
 
 log = structlog.get_logger(__name__)
@@ -49,14 +49,16 @@ STEP_SECONDS = 0.05
 #: Users named in the error of one call; the panel cuts the text anyway.
 REFUSALS_SHOWN = 5
 
+_DONE = Reply()
+
 
 @dataclass(slots=True)
 class _Change:
     """One command that changes users, on its way."""
 
     command: Command
-    keys: set[str] = field(default_factory=set)
-    refusals: list[Refusal] = field(default_factory=list)
+    keys: Set[str] = frozenset()
+    refusals: Sequence[Refusal] = ()
 
 
 @dataclass(slots=True)
@@ -121,50 +123,49 @@ class UserSync:
     async def _sync(self, commands: Sequence[Command], inbounds: Inbounds) -> Answers:
         changes = [_Change(command) for command in commands]
         bad: dict[str, InvalidRequestError] = {}
+        # A user is decoded once: for whether it can be had, and for the plan.
+        looked: dict[bytes, tuple[str, dict[str, Account]]] = {}
+        touched: set[str] = set()
         for change in changes:
             try:
-                await self._take_in(change, inbounds)
+                if change.command.kind is Kind.SYNC_USER:
+                    self._take_one(change, inbounds, looked)
+                else:
+                    await self._take_in(change, inbounds)
             except InvalidRequestError as error:
                 bad[change.command.id] = error
-        touched = set().union(*(change.keys for change in changes))
+            touched |= change.keys
         robbed = self.overtaken.robbed(touched, self.table)
         self.table.core_uncertain(robbed)
         touched |= robbed
-        applied = await self.apply(touched, inbounds)
+        applied = await self.apply(touched, inbounds, looked)
         self.overtaken.add(touched - applied.refused.keys(), self.table)
         return [(change.command, _answer(change, bad.get(change.command.id), applied)) for change in changes]
 
     async def _take_in(self, change: _Change, inbounds: Inbounds) -> None:
         """Make what one command says the desired state; unusable users are left as they were."""
-        command = change.command
-        if command.kind is Kind.SYNC_USER:
-            email = leading_email(command.body)
-            if (
-                email is not None
-                and self.table.get(key := email_key(email)) == command.body
-                and key not in self.failures
-            ):
-                # Known as it is, to the byte: nothing in it has to be read.
-                change.keys.add(key)
-                return
-            user = pb.User.FromString(command.body)
-            refusal = self._take_user(user, change.keys, inbounds)
-            if refusal is not None and refusal_of(user, inbounds) is not None:
+        taking = TakingIn(change.command.body, self.table, self.failures, inbounds)
+        await _look(taking)
+        change.keys, change.refusals = taking.commit()
+
+    def _take_one(
+        self, change: _Change, inbounds: Inbounds, looked: dict[bytes, tuple[str, dict[str, Account]]]
+    ) -> None:
+        """The same for a command with one user. Raises InvalidRequestError where that one is unusable."""
+        body, table, failures = change.command.body, self.table, self.failures
+        email = leading_email(body)
+        if email is not None and table.get(key := email_key(email)) == body and key not in failures:
+            # Known as it is, to the byte: nothing in it has to be read.
+            change.keys = {key}
+            return
+        user = pb.User.FromString(body)
+        change.keys = keys = set[str]()
+        refusal = enact(judge(user, table, failures, inbounds, looked=looked), table, failures, keys)
+        if refusal is not None:
+            if refusal_of(user, inbounds) is not None:
                 # One caller, one user: the request itself is wrong.
                 raise InvalidRequestError(f"{refusal.cause} (user {refusal.email!r})")
-            change.refusals += [refusal] if refusal is not None else []
-            return
-        taking = TakingIn(command.body, self.table, self.failures, inbounds)
-        await _look(taking)
-        keys, refusals = taking.commit()
-        change.keys |= keys
-        change.refusals += refusals
-
-    def _take_user(
-        self, user: pb.User, keys: set[str], inbounds: Inbounds, check: Check = Check.CHANGED
-    ) -> Refusal | None:
-        judged = judge(user, self.table, self.failures, inbounds, check)
-        return enact(judged, self.table, self.failures, keys)
+            change.refusals = [refusal]
 
     async def replace(
         self,
@@ -190,7 +191,7 @@ class UserSync:
         if command.id == self.copy.taken:
             # Delivered again: who was left out is on the list, everybody else is desired, or was changed since.
             failed = [failure for key in self.failures if (failure := self.failures.get(key)) is not None]
-            change.refusals += [Refusal(failure.email, failure.cause) for failure in failed]
+            change.refusals = [Refusal(failure.email, failure.cause) for failure in failed]
             return LongChange(change, None, whole=True)
         body, replace = command.body, command.kind is Kind.SYNC_USERS
         # Megabytes.
@@ -221,7 +222,7 @@ class UserSync:
             else:
                 await long.work.step(self._settling(long.applied, inbounds), until)
                 if long.work.done:
-                    long.change.keys |= long.applied.refused.keys() | long.applied.unanswered
+                    long.change.keys = long.change.keys | long.applied.refused.keys() | long.applied.unanswered
                     return _answer(long.change, None, long.applied)
             await asyncio.sleep(0)
             if loop.time() >= until:
@@ -236,13 +237,12 @@ class UserSync:
 
     def _make_desired(self, long: LongChange) -> None:
         if long.taking is not None:
-            long.change.keys, refusals = long.taking.commit()
-            long.change.refusals += refusals
+            long.change.keys, long.change.refusals = long.taking.commit()
             long.taking = None
             self.overtaken.end()
 
-    async def apply(self, keys: Iterable[str], inbounds: Inbounds) -> Applied:
-        """Make the core have ``keys`` as desired."""
+    async def apply(self, keys: Iterable[str], inbounds: Inbounds, looked: Looked = NOBODY_LOOKED) -> Applied:
+        """Make the core have ``keys`` as desired; ``looked`` is what was found of some of them."""
         applied = Applied()
         differing = self.table.differing(keys)
         if not differing:
@@ -250,8 +250,8 @@ class UserSync:
         # A long change that is under way knows who is in the inbounds that it swapped: nobody else swaps meanwhile.
         swaps = not self.table.pending
         if len(differing) <= STEP_USERS:
-            plan = self.table.plan(differing, inbounds)
-            if not swaps or not any(self._would_swap(inbounds[part.tag], part.calls) for part in plan.inbounds):
+            plan = self.table.plan(differing, inbounds, looked=looked)
+            if not swaps or not any(self._would_swap(inbounds[part.tag], part) for part in plan.inbounds):
                 await self._settle(plan.keys, await alter(self._core, plan), applied, inbounds)
                 return applied
         work = self._application(differing, inbounds)
@@ -260,9 +260,13 @@ class UserSync:
             await work.step(self._settling(applied, inbounds))
         return applied
 
-    def _would_swap(self, inbound: InboundSpec, calls: int) -> bool:
+    def _would_swap(self, inbound: InboundSpec, part: InboundPlan) -> bool:
         since = asyncio.get_running_loop().time() - self._swapped_at.get(inbound.tag, float("-inf"))
-        return choose_swap(inbound, calls, len(self.table), since)
+        users = len(self.table)
+        # Nearly always it would not with any number of calls for so few changes: then they need not be counted.
+        return choose_swap(inbound, 2 * len(part.changes), users, since) and choose_swap(
+            inbound, part.calls, users, since
+        )
 
     def _application(self, keys: Iterable[str], inbounds: Inbounds) -> Application:
         return Application(self._core, self.table, inbounds, keys, self._swapped_at)
@@ -272,6 +276,10 @@ class UserSync:
 
     async def _settle(self, keys: Sequence[str], outcome: Outcome, applied: Applied, inbounds: Inbounds) -> None:
         """Note what became of ``keys``."""
+        if not outcome.refused and not outcome.unanswered:
+            self.table.core_has(keys)
+            self.failures.drop(keys)
+            return
         fine = [key for key in keys if key not in outcome.refused and key not in outcome.unanswered]
         before = {key: self.table.before(key) for key in outcome.refused}
         self.table.core_has(fine)
@@ -315,7 +323,9 @@ class UserSync:
         for key in self.failures:
             failure = self.failures.get(key)
             if failure is not None:
-                self._take_user(pb.User.FromString(failure.user), keys, inbounds, Check.AGAIN)
+                user = pb.User.FromString(failure.user)
+                judged = judge(user, self.table, self.failures, inbounds, Check.AGAIN)
+                enact(judged, self.table, self.failures, keys)
         if keys:
             await self.apply(keys, inbounds)
 
@@ -365,7 +375,9 @@ async def _look(taking: TakingIn) -> None:
 def _answer(change: _Change, bad: InvalidRequestError | None, applied: Applied) -> Reply:
     if bad is not None:
         return Reply(error=bad)
-    refusals = change.refusals + [applied.refused[key] for key in change.keys & applied.refused.keys()]
+    if not change.refusals and not applied.refused and applied.error is None:
+        return _DONE
+    refusals = [*change.refusals] + [applied.refused[key] for key in change.keys & applied.refused.keys()]
     if refusals:
         shown = "; ".join(str(refusal) for refusal in refusals[:REFUSALS_SHOWN])
         more = f"; and {len(refusals) - REFUSALS_SHOWN} more" if len(refusals) > REFUSALS_SHOWN else ""

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
 from pgnode.supervisor.planner import Change, InboundPlan
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.accounts import Account, UnusableAccountError, accounts_of, canonical_id
 from pgnode.xray.config import InboundSpec
+
+#: A user's message -> its e-mail, and its accounts by tag.
+Looked = Mapping[bytes, tuple[str, dict[str, Account]]]
+NOBODY_LOOKED: Final[Looked] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +146,17 @@ class UserTable:
 
     def core_has(self, keys: Iterable[str]) -> None:
         """These users were applied as desired."""
+        desired, applied = self._desired, self._applied
+        some_open = bool(self._uncertain or self.pending)
         for key in keys:
-            raw = self._desired.get(key)
+            raw = desired.get(key)
             if raw is None:
-                self._applied.pop(key, None)
+                applied.pop(key, None)
             else:
-                self._applied[key] = raw
-            self._uncertain.discard(key)
-            self.pending.discard(key)
+                applied[key] = raw
+            if some_open:
+                self._uncertain.discard(key)
+                self.pending.discard(key)
         if self._givers and not self.pending and not self._uncertain:
             self._givers.clear()
 
@@ -210,49 +218,52 @@ class UserTable:
         raw = self._desired[key]
         return (raw, *_decode(raw, inbounds))
 
-    def plan(self, keys: Iterable[str], inbounds: Mapping[str, InboundSpec], *, own: bool = False) -> Plan:
+    def plan(
+        self,
+        keys: Iterable[str],
+        inbounds: Mapping[str, InboundSpec],
+        *,
+        own: bool = False,
+        looked: Looked = NOBODY_LOOKED,
+    ) -> Plan:
         """What has to be altered in each inbound so that the core has ``keys`` as desired.
 
         Users who are pending or uncertain, and may have a secret that one of these gets, are done with them.
         ``own`` is for the application that ``pending`` users wait for: it knows what the core has of them.
+        ``looked`` is what was found of some desired users with the same inbounds.
         """
         plans: dict[str, InboundPlan] = {}
         todo = list(keys)
         givers, there = self._givers, set(todo) if self._givers else set()
-        given: set[int] = set()
-        taken: set[int] = set()
+        given: set[str] = set()
+        taken: set[str] = set()
         for key in todo:
-            for tag, change, old in self._changes(key, inbounds, own):
+            raw = self._desired.get(key)
+            email, accounts = (looked.get(raw) if raw is not None else None) or _decode(raw, inbounds)
+            old_email, old_accounts = _decode(self._applied.get(key), inbounds)
+            doubtful = key in self._uncertain
+            anything = doubtful or (key in self.pending and not own)
+            for tag in inbounds:
+                new, old = accounts.get(tag), old_accounts.get(tag)
+                if anything:
+                    change = Change(key, old_email or email or key, email if new else None, new)
+                elif new != old or (new is not None and email != old_email):
+                    change = Change(key, old_email if old else None, email if new else None, new)
+                else:
+                    continue
                 plan = plans.get(tag)
                 if plan is None:
                     plan = plans[tag] = InboundPlan(tag)
                 plan.changes.append(change)
                 if old is not None:
-                    given.add(hash(old.secret))
-                if change.new is not None and (
-                    old is None or old.secret != change.new.secret or key in self._uncertain
-                ):
-                    secret = hash(change.new.secret)
-                    taken.add(secret)
-                    giver = givers.get(secret)
+                    given.add(old.secret)
+                if new is not None and (old is None or old.secret != new.secret or doubtful):
+                    taken.add(new.secret)
+                    giver = givers.get(hash(new.secret)) if givers else None
                     if giver is not None and giver not in there and self._is_open(giver):
                         there.add(giver)
                         todo.append(giver)
         return Plan(list(plans.values()), todo, moves=not given.isdisjoint(taken))
-
-    def _changes(
-        self, key: str, inbounds: Mapping[str, InboundSpec], own: bool
-    ) -> Iterator[tuple[str, Change, Account | None]]:
-        raw, before = self._desired.get(key), self._applied.get(key)
-        email, accounts = _decode(raw, inbounds)
-        old_email, old_accounts = _decode(before, inbounds)
-        uncertain = key in self._uncertain or (key in self.pending and not own)
-        for tag in inbounds:
-            new, old = accounts.get(tag), old_accounts.get(tag)
-            if uncertain:
-                yield tag, Change(key, old_email or email or key, email if new else None, new), old
-            elif new != old or (new is not None and email != old_email):
-                yield tag, Change(key, old_email if old else None, email if new else None, new), old
 
 
 def _secrets(keys: Iterable[str], users: Mapping[str, bytes]) -> Iterator[tuple[int, str]]:

@@ -130,7 +130,8 @@ def accounts_of(user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec]) -> di
         inbound = inbounds_by_tag.get(tag)
         if inbound is None or not inbound.managed:
             continue
-        account = account_for(proxies, inbound)
+        maker = _MAKERS.get(inbound.protocol)
+        account = maker(proxies, inbound) if maker is not None else None
         if account is not None:
             accounts[tag] = account
     return accounts
@@ -171,25 +172,27 @@ def client_json(email: str, account: Account) -> str:
 
 def _vless(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
     proxy = proxies.vless
-    if not proxy.id and not proxy.flow:
+    # Read once: each look into the message costs as much as the rest of the line.
+    identity, wanted = proxy.id, proxy.flow
+    if not identity and not wanted:
         return None
     flow = inbound.flow
     if not flow and inbound.flow_allowed:
-        known = _FLOWS.get(proxy.flow)
+        known = _FLOWS.get(wanted)
         if known is None:
-            raise UnusableAccountError(f"vless flow {_shown(proxy.flow)} is not supported")
+            raise UnusableAccountError(f"vless flow {_shown(wanted)} is not supported")
         flow = known
-    return Account("vless", _uuid("vless", proxy.id), flow)
+    return Account("vless", _uuid("vless", identity), flow)
 
 
 def _vmess(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
-    proxy = proxies.vmess
-    return Account("vmess", _uuid("vmess", proxy.id)) if proxy.id else None
+    identity = proxies.vmess.id
+    return Account("vmess", _uuid("vmess", identity)) if identity else None
 
 
 def _trojan(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
-    proxy = proxies.trojan
-    return Account("trojan", proxy.password) if proxy.password else None
+    password = proxies.trojan.password
+    return Account("trojan", password) if password else None
 
 
 def _hysteria(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
@@ -199,16 +202,17 @@ def _hysteria(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
 
 def _shadowsocks(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
     proxy = proxies.shadowsocks
-    if not proxy.password and not proxy.method:
+    password, method = proxy.password, proxy.method
+    if not password and not method:
         return None
-    if not proxy.password:
+    if not password:
         raise UnusableAccountError("shadowsocks password is empty")
     if inbound.is_shadowsocks_2022:
-        return Account(SHADOWSOCKS_2022, _key(proxy.password, inbound.key_bytes))
-    cipher = _CIPHERS.get(proxy.method.lower())
+        return Account(SHADOWSOCKS_2022, _key(password, inbound.key_bytes))
+    cipher = _CIPHERS.get(method.lower())
     if cipher is None:
-        raise UnusableAccountError(f"shadowsocks method {_shown(proxy.method)} is not supported")
-    return Account("shadowsocks", proxy.password, cipher[0])
+        raise UnusableAccountError(f"shadowsocks method {_shown(method)} is not supported")
+    return Account("shadowsocks", password, cipher[0])
 
 
 _MAKERS: Final = {
@@ -231,6 +235,8 @@ def canonical_id(text: str) -> str | None:
 
 
 def _uuid(protocol: str, text: str) -> str:
+    if _CANONICAL_UUID(text):
+        return text
     identity = canonical_id(text)
     if identity is None:
         raise UnusableAccountError(f"{protocol} id {_shown(text)} is not a UUID")

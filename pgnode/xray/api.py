@@ -24,11 +24,10 @@ import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -184,8 +183,7 @@ _ADD_HEAD: Final = _operation_head(handler_command_pb2.AddUserOperation)
 _REMOVE_HEAD: Final = _operation_head(handler_command_pb2.RemoveUserOperation)
 
 
-@dataclass(frozen=True, slots=True)
-class AlterOperation:
+class AlterOperation(NamedTuple):
     """One change to the users of an inbound: ``user`` (a serialized xray.common.protocol.User) is added; None removes."""
 
     tag: str
@@ -463,6 +461,8 @@ class CoreApi:
             return operations[index].request()
 
         failures = await self._lane.run(len(operations), request, deadline_seconds, followers)
+        if not any(failures):
+            return [None] * len(failures)
         return [None if failure is None else _failed(failure) for failure in failures]
 
     async def inbound_users(self, tag: str, deadline_seconds: float) -> list[user_pb2.User]:
@@ -619,15 +619,14 @@ def _listed(answer: bytes) -> Callable[[], Awaitable[Sequence[bytes]]]:
 
 def _followers(operations: Sequence[AlterOperation]) -> dict[int, int]:
     """Operations that have to wait for another one on the same user in the same inbound: number -> number of the next. Pure."""
-    names = [(operation.tag, operation.email.lower()) for operation in operations]
-    if len(set(names)) == len(names):
-        return {}
     last: dict[tuple[str, str], int] = {}
     followers: dict[int, int] = {}
-    for index, name in enumerate(names):
-        before = last.setdefault(name, index)
-        if before != index:
-            followers[before] = last[name] = index
+    for index, (tag, email, _) in enumerate(operations):
+        name = (tag, email.lower())
+        before = last.get(name)
+        if before is not None:
+            followers[before] = index
+        last[name] = index
     return followers
 
 
