@@ -23,6 +23,7 @@ from grpc import aio
 from pgnode.api.grpc import health, reflection
 from pgnode.api.grpc.face import SERVICE, Face
 from pgnode.bus.lifeline import REPLACEMENT_SECONDS, Lifeline
+from pgnode.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, load, read_api_key
 from pgnode.worker.certificate import CertificateFiles
 from pgnode.worker.common import Worker, set_up_logging
@@ -161,6 +162,7 @@ def main() -> None:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     set_up_logging()
     allow_many_files()
+    keep_large_blocks_apart()
     uvloop.run(serve(load(), int(sys.argv[1]) if len(sys.argv) > 1 else None))
 
 

@@ -19,6 +19,7 @@ from grpc import aio
 
 from pgnode.api import budget
 from pgnode.api.booked import Booked
+from pgnode.api.grpc.large import LargeAnswers
 from pgnode.api.grpc.refusal import Context, refuse, refusing
 from pgnode.api.grpc.room import Room
 from pgnode.api.keys import WRONG_KEY, KeyCheck
@@ -69,6 +70,7 @@ class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
         self._viewers = Room(max_streams, "log viewers", "GRPC_MAX_STREAMS")
         self._viewing: set[asyncio.Task[Any]] = set()
         self._ending = False
+        self._large = LargeAnswers()
         self._open = dict(open_handlers or {})
         self._handlers = {f"/{SERVICE}/{row.grpc_name}": self._handler(row) for row in METHODS} | dict(
             more_handlers or {}
@@ -126,7 +128,8 @@ class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
             answer = handle(await self._message(context, name))
             found = answer if isinstance(answer, bytes) else await answer
             if row.booked:
-                await _deliver(found, context)
+                async with self._large.place(found.body if isinstance(found, Booked) else found):
+                    await _deliver(found, context)
                 return b""
             assert not isinstance(found, Booked)
             return found
