@@ -64,6 +64,9 @@ class Method:
     aged: bool = False
     #: Asked for one user after the other, and the answer is nearly always at hand: NodeService has a function for just that.
     at_once: bool = False
+    #: Called for one user after the other: over REST its handler is awaited without Falcon, which still makes of errors what it
+    #: makes of all.
+    direct: bool = False
 
     @property
     def takes_body(self) -> bool:
@@ -225,6 +228,7 @@ METHODS: tuple[Method, ...] = (
         "Adds or changes one user, or removes it when it has no inbounds.",
         client_streaming=True,
         errors=(UsersRefusedError, CoreUnavailableError, *_BY_SUPERVISOR),
+        direct=True,
     ),
     Method(
         "SyncUsers",

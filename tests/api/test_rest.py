@@ -15,7 +15,7 @@ from pgnode.api.rest.delivery import DELIVERIES
 from pgnode.api.rest.gate import App, AtOnce, Event, Gate
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
-from pgnode.errors import StartFailedError, UsersRefusedError
+from pgnode.errors import BusUnavailableError, StartFailedError, UsersRefusedError
 from pgnode.wire import service_pb2 as pb
 from tests.api.fakes import GONE, KEY, Answer, Call, Node, part, status
 
@@ -226,6 +226,30 @@ async def test_what_is_at_hand_is_told_as_the_application_would(
     assert answers[0] == answers[1] == answers[2]
     assert answers[2].status == 200
     assert (b"age" in answers[2].headers) == (row.aged and age is not None)
+
+
+@pytest.mark.parametrize("body", [USER, b"", b"\xff"], ids=["user", "nobody", "no message"])
+@pytest.mark.parametrize(
+    "error",
+    [None, UsersRefusedError("failed to update users: alice: no"), BusUnavailableError("away"), RuntimeError("broken")],
+    ids=str,
+)
+async def test_who_does_not_pass_the_application_is_answered_as_by_it(
+    node: Node, body: bytes, error: Exception | None
+) -> None:
+    node.commands.error = error
+    service = node.service()
+    answers, calls = [], []
+    for direct in ({}, {("PUT", "/user/sync"): service.sync_user}):
+        node.commands.calls = []
+        app = Gate(falcon_app(service), METHODS, api_key=KEY, max_body_bytes=99, body_timeout_seconds=1, direct=direct)
+        call = Call("PUT", "/user/sync", keyed(content_length=str(len(body))), [part(body)])
+        answers.append(await call.run(app))
+        calls.append(node.commands.calls)
+    assert answers[0] == answers[1]
+    # An error was not tried a second time.
+    assert calls[0] == calls[1]
+    assert len(calls[1]) == (body == USER)
 
 
 async def test_an_answer_at_hand_that_breaks_is_the_applications(

@@ -15,7 +15,7 @@ import structlog
 from pgnode.api.booked import Booked
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest.delivery import SETTLE, settle_after
-from pgnode.api.rest.gate import BODY, CONTENT_TYPE, JSON_FORM, RECEIVE, App, AtOnce, Booking, Gate, error_body
+from pgnode.api.rest.gate import BODY, CONTENT_TYPE, FAILURE, JSON_FORM, RECEIVE, App, AtOnce, Booking, Gate, error_body
 from pgnode.api.rest.json_face import JSON, JsonFace
 from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES, LogStream, event, json_line, plain, wants_events
 from pgnode.api.rest.pieces import put
@@ -43,6 +43,7 @@ def build(service: NodeService, *, api_key: str, max_body_bytes: int, body_timeo
             for row in METHODS
             if row.at_once
         },
+        direct={(row.http_method, row.path): getattr(service, row.handler) for row in METHODS if row.direct},
         api_key=api_key,
         max_body_bytes=max_body_bytes,
         body_timeout_seconds=body_timeout_seconds,
@@ -88,6 +89,8 @@ def _responder(row: Method, handler: Handler, json_face: JsonFace) -> Any:
         if JSON_FORM in scope:
             await _answer_json(json_face, row, handler, scope, resp)
             return
+        if FAILURE in scope:
+            raise scope.pop(FAILURE)
         answer = handler(scope[BODY])
         resp.data = answer if isinstance(answer, bytes) else await answer
 

@@ -39,6 +39,8 @@ BODY = "pgnode.body"
 RECEIVE = "pgnode.receive"
 #: A :class:`JsonForm`; missing where neither the body nor the answer is JSON.
 JSON_FORM = "pgnode.json"
+#: The exception of a handler that was awaited already: the application answers it.
+FAILURE = "pgnode.failure"
 
 CONTENT_TYPE = "application/x-protobuf"
 _CONTENT_TYPE = CONTENT_TYPE.encode()
@@ -78,6 +80,10 @@ class Booking(NamedTuple):
     app: App
 
 
+#: The handler of a route that is called very often, awaited without the application, which makes the same of its answer.
+Direct = Callable[[bytes], Awaitable[bytes]]
+
+
 class AtOnce(NamedTuple):
     """Of a route that is asked very often: how to have its answer without the application, which remains the one that
     knows every other answer, and makes the same of this one.
@@ -93,6 +99,7 @@ class _Way(NamedTuple):
     """What the gate knows of a route."""
 
     at_once: AtOnce | None
+    direct: Direct | None
     booking: Booking | None
     takes_body: bool
     #: Without any length it is not known whether a body follows.
@@ -104,7 +111,8 @@ class Gate:
 
     ``body_timeout_seconds`` is for the whole body, not for each piece of it. With ``json_only`` no body may be protobuf.
     ``size_setting`` names the setting that raises ``max_body_bytes``, ``encode_error`` is the form of errors.
-    ``booking`` names the paths whose answers may be booked, ``at_once`` the routes (method, path) with answers at hand.
+    ``booking`` names the paths whose answers may be booked, ``at_once`` the routes (method, path) with answers at hand, and
+    ``direct`` those whose handlers are awaited here; what they raise is the application's to answer.
     """
 
     def __init__(
@@ -121,6 +129,7 @@ class Gate:
         encode_error: Callable[[NodeError], bytes] | None = None,
         booking: Mapping[str, Booking] | None = None,
         at_once: Mapping[tuple[str, str], AtOnce] | None = None,
+        direct: Mapping[tuple[str, str], Direct] | None = None,
     ) -> None:
         self._app = app
         #: Told of every request that brought the key.
@@ -136,6 +145,7 @@ class Gate:
         for row in methods:
             way = _Way(
                 at_once=(at_once or {}).get((row.http_method, row.path)),
+                direct=(direct or {}).get((row.http_method, row.path)),
                 booking=(booking or {}).get(row.path),
                 takes_body=row.takes_body,
                 needs_length=row.takes_body and row.http_method in ("PUT", "POST"),
@@ -202,6 +212,16 @@ class Gate:
                 answer = b""
             await send({"type": "http.response.body", "body": answer})
             return
+        elif way.direct is not None:
+            try:
+                answer = await way.direct(body)
+            except Exception as error:
+                scope[FAILURE] = error
+            else:
+                headers_of_answer = [(b"content-length", b"%d" % len(answer)), (b"content-type", _CONTENT_TYPE)]
+                await send({"type": "http.response.start", "status": 200, "headers": headers_of_answer})
+                await send({"type": "http.response.body", "body": answer})
+                return
         scope[BODY] = body
         scope[RECEIVE] = receive
         if way.booking is not None and (is_json or way.booking.books(body)):
