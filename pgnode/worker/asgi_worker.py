@@ -17,6 +17,7 @@ from gunicorn.workers import gasgi
 from gunicorn_h1c import H1CProtocol
 
 from pgnode.api.rest.delivery import DELIVERIES
+from pgnode.api.rest.logs import UNHURRIED
 from pgnode.worker.delivery import TcpDelivery
 
 #: Seconds until a request's headers must be complete; set from the settings before the first connection.
@@ -81,6 +82,8 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
         self._was_asked = False
         #: Set while the connection has no room for more.
         self._stall_timer: asyncio.TimerHandle | None = None
+        #: The scope of the last request.
+        self._scope: dict[str, Any] = {}
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -135,7 +138,8 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def _stalled(self) -> None:
         self._stall_timer = None
-        self.transport.abort()
+        if UNHURRIED not in self._scope:
+            self.transport.abort()
 
     def _arm_header_timer(self) -> None:
         self._header_timer = self.worker.loop.call_later(HEADER_TIMEOUT_SECONDS, self._headers_too_late)
@@ -150,6 +154,7 @@ class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
     def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
         scope = super()._build_http_scope(request, sockname, peername)
         scope[DELIVERIES] = self._deliver
+        self._scope = scope
         return scope
 
     def _deliver(self) -> TcpDelivery:

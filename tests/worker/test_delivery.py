@@ -135,13 +135,23 @@ async def test_a_caller_that_went_before_the_answer_was_there(stage: Stage, pane
 
 
 async def test_large_answers_that_many_callers_do_not_take_cost_little(stage: Stage, panel: PanelClient) -> None:
-    """And each caller gets all of it in the end; one that takes nothing is closed."""
+    """And each caller gets all of it in the end; one that takes nothing is closed, unless it looks at the log."""
     await stage.supervisor.publish({STATS_USERS: indexed.pack([(0, LARGE)])})
 
     async def served() -> bool:
         return len((await panel.request("GET", "/stats", ALL_USERS)).body) == len(LARGE)
 
     await eventually(served, "the large answer is served", 5)
+    async with panel.logs() as viewer:
+        for _ in range(20):
+            await stage.supervisor.log_lines([b"z" * 2000] * 400)
+        await callers_who_do_not_read(stage, panel)
+        await viewer.wait_for("dropped", 20)
+        await stage.supervisor.log_lines([b"seen again"])
+        await viewer.wait_for("seen again", 20)
+
+
+async def callers_who_do_not_read(stage: Stage, panel: PanelClient) -> None:
     connections = [await panel.connect() for _ in range(24)]
     before = memory_bytes(stage)
     for connection in connections:

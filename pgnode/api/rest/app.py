@@ -17,7 +17,7 @@ from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest.delivery import SETTLE, settle_after
 from pgnode.api.rest.gate import BODY, CONTENT_TYPE, FAILURE, JSON_FORM, RECEIVE, App, AtOnce, Booking, Gate, error_body
 from pgnode.api.rest.json_face import JSON, JsonFace
-from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES, LogStream, event, json_line, plain, wants_events
+from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES, UNHURRIED, LogStream, event, json_line, plain, wants_events
 from pgnode.api.rest.pieces import put
 from pgnode.api.service import Answer, BookedHandler, Handler, NodeService
 from pgnode.errors import InternalError, InvalidRequestError, MethodNotAllowedError, NodeError, NotFoundError
@@ -146,6 +146,7 @@ def _log_responder(service: NodeService) -> Any:
         elif JSON_FORM in req.scope:
             encode, resp.content_type = json_line, JSON_LINES
         resp.set_header("cache-control", "no-store")
+        req.scope[UNHURRIED] = True
         resp.stream = LogStream(service.logs(), req.scope[RECEIVE], encode)  # type: ignore[assignment]
 
     return respond

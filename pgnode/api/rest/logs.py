@@ -18,6 +18,10 @@ from pgnode.bus.tasks import end_tasks
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.json_form import line_of
 
+#: Key of the scope that tells the server to leave a caller alone who takes nothing: lines that find no room are dropped, and the
+#: caller is told how many.
+UNHURRIED = "pgnode.unhurried"
+
 EVENT_STREAM = "text/event-stream"
 JSON_LINES = "application/x-ndjson"
 
