@@ -1,7 +1,8 @@
 """What every request passes before Falcon: the key, the body's form and size, and the wait for the whole of it.
 
-Statistics that are at hand, as they nearly always are, are sent from here (:class:`AtOnce`): they are asked for one user after
-the other, nothing is left to be made of the answer, and Falcon would cost more than all the rest.
+Two methods are called for one user after the other, and Falcon would cost more than all the rest of them. Statistics that are at
+hand, as they nearly always are, are sent from here (:class:`AtOnce`); the handler that changes a user is awaited here
+(:data:`Direct`). What goes wrong is the application's to answer, for these as for all others.
 
 An ASGI callable for scopes of type ``http``. Behind it a handler either has the whole body or is not called: a body
 cut short can be a valid message that says something else (half of a ``Users`` would remove the other half).
