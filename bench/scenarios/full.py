@@ -24,6 +24,7 @@ from pgnode.demo.node import NodeProcess
 from pgnode.demo.panel import PanelClient
 from pgnode.demo.target import Target
 from pgnode.demo.traffic import ClientCore, link
+from pgnode.supervisor.planner import SWAP_PAUSE_SECONDS
 from pgnode.wire import service_pb2 as pb
 
 USERS = 10_000
@@ -66,6 +67,9 @@ async def full(bench: Bench) -> AsyncGenerator[Row, None]:
         )
         for share, limit_seconds in SHARES.items():
             yield await stage.full_set(users, share, limit_seconds, bench.rounds)
+        bench.say(f"the last one, {SWAP_PAUSE_SECONDS:g} s apart")
+        share = max(SHARES)
+        yield await stage.full_set(users, share, SHARES[share], bench.rounds, pause_seconds=SWAP_PAUSE_SECONDS)
 
 
 @scenario(
@@ -165,22 +169,34 @@ class Stage:
     client: ClientCore
     say: Callable[[str], None]
 
-    async def full_set(self, users: list[pb.User], share: float, limit_seconds: float, rounds: int) -> Row:
+    async def full_set(
+        self, users: list[pb.User], share: float, limit_seconds: float, rounds: int, *, pause_seconds: float = 0.0
+    ) -> Row:
+        """Full sets at once after each other, or with a pause in front of each, so that an inbound may be swapped every time."""
         self.say(f"PUT /users/sync, {share:.0%} changed")
         # Encoded beforehand: it would hold up the loop that the transfers run in.
-        bodies = [encoded_set(users, share, f"{share}/{number}") for number in range(rounds)]
+        bodies = [encoded_set(users, share, f"{share}/{number}/{pause_seconds}") for number in range(rounds)]
+        apart = f", {pause_seconds:g} s apart" if pause_seconds else ""
         return await self.row(
-            f"PUT /users/sync, {len(users):,} users, {share:.0%} changed ({len(bodies[0]) / 1e6:.1f} MB)",
+            f"PUT /users/sync, {len(users):,} users, {share:.0%} changed ({len(bodies[0]) / 1e6:.1f} MB){apart}",
             [partial(_sync, self.panel, body) for body in bodies],
             limit_seconds,
+            pause_seconds,
         )
 
-    async def row(self, what: str, calls: Sequence[Callable[[], Awaitable[object]]], limit_seconds: float) -> Row:
+    async def row(
+        self,
+        what: str,
+        calls: Sequence[Callable[[], Awaitable[object]]],
+        limit_seconds: float,
+        pause_seconds: float = 0.0,
+    ) -> Row:
         """The median time of these calls, with every transfer going before and after each."""
         async with contextlib.AsyncExitStack() as stack:
             held = [await stack.enter_async_context(self.client.hold(name)) for name in self.client.links]
             seconds = []
             for call in calls:
+                await asyncio.sleep(pause_seconds)
                 begun = time.monotonic()
                 await call()
                 seconds.append(time.monotonic() - begun)

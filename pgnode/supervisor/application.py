@@ -187,7 +187,7 @@ class Application:
                     # Perhaps by a change that came after the swap.
                     for part in self._table.plan([key], {tag: self._inbounds[tag]}).inbounds:
                         plan.changes += [change for change in part.changes if change.key == key]
-                elif key not in there and (found := account_in(self._table.get(key), self._inbounds, tag)) is not None:
+                elif key not in there and (found := account_in(self._table.get(key), self._inbounds[tag])) is not None:
                     plan.changes.append(Change(key, None, *found))
             plans.append(plan)
         return plans
@@ -230,7 +230,7 @@ class Application:
             await self._carry_out(swap)
 
     def _message(self, raw: bytes, tag: str) -> bytes | None:
-        found = account_in(raw, self._inbounds, tag)
+        found = account_in(raw, self._inbounds[tag])
         return user_message(*found) if found is not None else None
 
     async def _carry_out(self, swap: _Swap) -> None:

@@ -284,10 +284,10 @@ def _decode(raw: bytes | None, inbounds: Mapping[str, InboundSpec]) -> tuple[str
         return user.email, {}
 
 
-def account_in(raw: bytes | None, inbounds: Mapping[str, InboundSpec], tag: str) -> tuple[str, Account] | None:
+def account_in(raw: bytes | None, inbound: InboundSpec) -> tuple[str, Account] | None:
     """(e-mail, account) of a user, given as its message, in one inbound; None where it has none."""
-    email, accounts = _decode(raw, inbounds)
-    account = accounts.get(tag)
+    email, accounts = _decode(raw, {inbound.tag: inbound})
+    account = accounts.get(inbound.tag)
     return None if account is None else (email, account)
 
 

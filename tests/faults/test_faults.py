@@ -151,7 +151,7 @@ async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
     await stage.node.start()
 
     async def taken() -> bool:
-        return len((await in_store(stage.node)).desired) > len(users) - 100
+        return len((await in_store(stage.node)).desired) > len(users) // 2
 
     await eventually(taken, "the set has come again", 20)
     await stage.check()
