@@ -130,8 +130,7 @@ def accounts_of(user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec]) -> di
         inbound = inbounds_by_tag.get(tag)
         if inbound is None or not inbound.managed:
             continue
-        maker = _MAKERS.get(inbound.protocol)
-        account = maker(proxies, inbound) if maker is not None else None
+        account = account_for(proxies, inbound)
         if account is not None:
             accounts[tag] = account
     return accounts
