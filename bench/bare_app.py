@@ -13,7 +13,7 @@ from pathlib import Path
 
 import falcon.asgi
 
-from pgnode.demo.panel import PROTOBUF
+from pgnode.testing.panel import PROTOBUF
 
 #: Environment variable with the folder of the answers.
 ANSWERS_VARIABLE = "BENCH_ANSWERS"

@@ -12,7 +12,7 @@ import grpc
 import uvloop
 from grpc import aio
 
-from pgnode.pdeath import die_with_parent
+from pgnode.os_support.pdeath import die_with_parent
 from pgnode.settings import Settings, load
 from pgnode.worker.grpc_worker import credentials, server_options
 

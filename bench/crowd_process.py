@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pgnode.pdeath import die_with_parent
+from pgnode.os_support.pdeath import die_with_parent
 
 BLOCK_UP, BLOCK_DOWN = 1000, 3000
 #: Connections under way at a time: more do not make the core faster.

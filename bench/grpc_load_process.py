@@ -21,7 +21,7 @@ from grpc import aio
 
 from bench.load import LENGTH
 from bench.samples import percentile
-from pgnode.pdeath import die_with_parent
+from pgnode.os_support.pdeath import die_with_parent
 
 
 class Counted:

@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.load import LENGTH
 from bench.samples import percentile
-from pgnode.pdeath import die_with_parent
+from pgnode.os_support.pdeath import die_with_parent
 
 #: One TLS record is 16 KiB at most, and one read returns one record at most.
 _READ_BYTES = 64 * 1024

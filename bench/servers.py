@@ -19,10 +19,10 @@ from typing import Any
 from bench.bare_app import ANSWERS_VARIABLE, write_answers
 from bench.load import REPOSITORY
 from bench.registry import Bench
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient
-from pgnode.xray.api import CoreApi
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient
+from pgnode.xray.client.api import CoreApi
 
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0
@@ -128,7 +128,7 @@ async def bare_core(config: Mapping[str, Any]) -> AsyncIterator[tuple[float, Pat
         text = json.dumps(moved(config, folder / "api.sock")).encode()
         begun = time.monotonic()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pgnode.demo.client_core", str(os.getpid())),
+            *(sys.executable, "-m", "pgnode.testing.client_core", str(os.getpid())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -1,1 +1,1 @@
-"""The tests: folders mirror pgnode/, e2e plays panel and users against whole nodes, support holds what they share."""
+"""The tests: unit mirrors pgnode/, integration has real parts, e2e, faults and panel whole nodes; support is shared."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from pgnode import __version__, settings
 from pgnode.api.documents.markdown import api_page
 from pgnode.api.documents.openapi import openapi_text
-from pgnode.supervisor import states
+from pgnode.supervisor.lifecycle import states
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"

@@ -19,12 +19,12 @@ from bench.registry import Bench, scenario
 from bench.report import Figure, Row, below, none_of
 from bench.samples import median, percentile
 from bench.servers import node, started
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, link
-from pgnode.supervisor.planner import SWAP_PAUSE_SECONDS
+from pgnode.supervisor.users.swap_policy import SWAP_PAUSE_SECONDS
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
 
 USERS = 10_000

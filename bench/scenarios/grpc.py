@@ -28,9 +28,9 @@ from bench.scenarios.reads import AIM, TAG, fill_books
 from bench.scenarios.reads import USERS as READ_USERS
 from bench.scenarios.sync import sync_requests
 from bench.servers import SideFailedError, node, started
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient
 from pgnode.wire import service_pb2 as pb
 
 CHANNELS = (1, 8)

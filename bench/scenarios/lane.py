@@ -19,9 +19,9 @@ from bench.registry import Bench, scenario
 from bench.report import Figure, Row, at_least
 from bench.samples import median, turns
 from bench.servers import bare_core
-from pgnode.demo import people
-from pgnode.xray.accounts import Account, user_message
-from pgnode.xray.api import AlterOperation, CoreApi
+from pgnode.testing import users as people
+from pgnode.xray.client.api import AlterOperation, CoreApi
+from pgnode.xray.config.accounts import Account, user_message
 
 USERS = 1_000
 TAG = "VLESS"

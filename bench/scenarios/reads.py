@@ -17,10 +17,10 @@ from bench.registry import Bench, scenario
 from bench.report import Row, at_least
 from bench.servers import bare_app, node, started
 from pgnode.bus.keys import Keys
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PROTOBUF, PanelClient
 from pgnode.settings import Settings
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PROTOBUF, PanelClient
 from pgnode.wire import service_pb2 as pb
 
 USERS = 10_000

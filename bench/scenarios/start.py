@@ -18,8 +18,8 @@ from bench.registry import Bench, scenario
 from bench.report import Figure, Row, at_most
 from bench.samples import median
 from bench.servers import node, start_bare_core
-from pgnode.demo import people
-from pgnode.demo.panel import PanelClient
+from pgnode.testing import users as people
+from pgnode.testing.panel import PanelClient
 from pgnode.wire import service_pb2 as pb
 
 USERS = 10_000

@@ -15,8 +15,8 @@ from bench.report import Figure, Row, at_least, below
 from bench.samples import share_of
 from bench.scenarios.lane import bare_rate
 from bench.servers import node, started
-from pgnode.demo import people
-from pgnode.demo.panel import PROTOBUF, PanelClient
+from pgnode.testing import users as people
+from pgnode.testing.panel import PROTOBUF, PanelClient
 from pgnode.wire import service_pb2 as pb
 
 USERS = 5_000

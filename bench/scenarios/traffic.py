@@ -27,12 +27,12 @@ from bench.scenarios.reads import request_bytes
 from bench.servers import bare_app, node, started
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import POLLED, Polled
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient
 from pgnode.settings import Settings
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.core import FIFO_NAME, RECORD_NAME
+from pgnode.xray.process.core import FIFO_NAME, RECORD_NAME
 
 USERS, MANY_USERS = 10_000, 100_000
 TAG = "VLESS"

@@ -1,7 +1,7 @@
 """The one table of the node's methods: REST routes are made from it, every other face and the documents follow it.
 
-Adding a method means one row here and one handler on :class:`pgnode.api.service.NodeService`; ``make docs`` writes the
-documents anew.
+Adding a method means one row here and one handler on :class:`pgnode.api.service.node_service.NodeService`;
+``make docs`` writes the documents anew.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Method:
     any_state: bool = False
     #: What it may answer beside EVERY_CALL, MESSAGE_CALL and NEEDS_CORE.
     errors: tuple[type[NodeError], ...] = ()
-    #: The handler may answer :class:`~pgnode.api.booked.Booked`; the face has to say whether it arrived.
+    #: The handler may answer :class:`~pgnode.api.service.tracked.Booked`; the face has to say whether it arrived.
     booked: bool = False
     #: It tells what was read from the core some time ago; over REST the answer says how long (``Age``), except with ``reset``.
     aged: bool = False

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from pgnode.bus.commands import WORKER_FIELD, Command, Reply, decode_command
 from pgnode.bus.keys import GROUP, REPLIES_MAX, REPLIES_TTL_SECONDS, Keys
-from pgnode.bus.link import Link, entries_of
+from pgnode.bus.pipelined_redis import Link, entries_of
 
 log = structlog.get_logger(__name__)
 

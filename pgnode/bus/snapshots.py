@@ -34,7 +34,7 @@ from redis.asyncio.client import Pipeline
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.tasks import end_tasks
+from pgnode.os_support.aio import end_tasks
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from pgnode.bus.indexed import EMPTY, IndexedBlock
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import ONLINE, POLLED, STATE, NodeStatus, Polled
 from pgnode.wire import service_pb2 as pb
-from pgnode.wire.stats import parse_counter
+from pgnode.wire.stat_names import parse_counter
 
 #: Kinds of counters, in the order in which they are shown.
 KINDS = ("user", "inbound", "outbound")

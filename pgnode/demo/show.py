@@ -20,11 +20,11 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from pgnode.demo import people
-from pgnode.demo.node import POLL_SECONDS, NodeFailedError, NodeProcess
-from pgnode.demo.panel import LogViewer, NoAnswerError, PanelClient, PanelError, Traffic
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, HeldTransfer, TransferError, link
+from pgnode.testing import users as people
+from pgnode.testing.node import POLL_SECONDS, NodeFailedError, NodeProcess
+from pgnode.testing.panel import LogViewer, NoAnswerError, PanelClient, PanelError, Traffic
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, HeldTransfer, TransferError, link
 from pgnode.wire import service_pb2 as pb
 
 #: The whole demo ends within this time, whatever happens.

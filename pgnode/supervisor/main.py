@@ -21,39 +21,41 @@ from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.link import Link
+from pgnode.bus.pipelined_redis import Link
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM, SnapshotWriter
-from pgnode.bus.tasks import end_tasks
 from pgnode.errors import ChildFailedError, OperatorError, StartFailedError
-from pgnode.malloc import keep_large_blocks_apart
+from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, shorten
-from pgnode.supervisor import identity, valkey, web
-from pgnode.supervisor.banner import banner
-from pgnode.supervisor.children import Child, Records
-from pgnode.supervisor.commands import Commands
-from pgnode.supervisor.core_control import CoreControl
-from pgnode.supervisor.core_store import CoreStore
-from pgnode.supervisor.core_update import CoreUpdate
-from pgnode.supervisor.downloads import Downloads
-from pgnode.supervisor.geofiles import GeoFiles
-from pgnode.supervisor.grpc_workers import GrpcWorkers
-from pgnode.supervisor.keeper import Keeper
-from pgnode.supervisor.log_pump import LogPump
-from pgnode.supervisor.logs import set_up_logging
-from pgnode.supervisor.maintenance import Maintenance
-from pgnode.supervisor.node import Node
-from pgnode.supervisor.panel_watch import watch_panel
-from pgnode.supervisor.publisher import Publisher
-from pgnode.supervisor.sampling import SystemSampler, every, read_backend
-from pgnode.supervisor.self_update import SelfUpdate
-from pgnode.supervisor.states import WITH_CORE, State
-from pgnode.supervisor.store import Store
-from pgnode.supervisor.traffic import Traffic
-from pgnode.xray.accounts import email_key
-from pgnode.xray.api import CoreApiError
-from pgnode.xray.core import Core, EmbeddedCore, ExecutableCore
-from pgnode.xray.runner import end_tracker
+from pgnode.supervisor.commands.dispatcher import Commands
+from pgnode.supervisor.core.controller import CoreControl
+from pgnode.supervisor.core.log_pump import LogPump
+from pgnode.supervisor.host import identity
+from pgnode.supervisor.host.banner import banner
+from pgnode.supervisor.host.logging import set_up_logging
+from pgnode.supervisor.host.system_stats import SystemSampler, every, read_backend
+from pgnode.supervisor.lifecycle.node import Node
+from pgnode.supervisor.lifecycle.panel_watch import watch_panel
+from pgnode.supervisor.lifecycle.states import WITH_CORE, State
+from pgnode.supervisor.maintenance.core_store import CoreStore
+from pgnode.supervisor.maintenance.core_update import CoreUpdate
+from pgnode.supervisor.maintenance.downloads import Downloads
+from pgnode.supervisor.maintenance.geofiles import GeoFiles
+from pgnode.supervisor.maintenance.jobs import Maintenance
+from pgnode.supervisor.maintenance.self_update import SelfUpdate
+from pgnode.supervisor.persistence.keeper import Keeper
+from pgnode.supervisor.persistence.redis_store import Store
+from pgnode.supervisor.persistence.snapshot_publisher import Publisher
+from pgnode.supervisor.processes import gunicorn as web
+from pgnode.supervisor.processes import valkey
+from pgnode.supervisor.processes.child import Child, Records
+from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
+from pgnode.supervisor.traffic.collector import Traffic
+from pgnode.xray.client.api import CoreApiError
+from pgnode.xray.config.accounts import email_key
+from pgnode.xray.process.core import Core, EmbeddedCore, ExecutableCore
+from pgnode.xray.process.runner import end_tracker
 
 log = structlog.get_logger(__name__)
 

@@ -9,11 +9,11 @@ from typing import Any
 import structlog
 
 from pgnode import __version__
-from pgnode.api.maintenance import MaintenanceService
 from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
+from pgnode.api.service.maintenance import MaintenanceService
 from pgnode.settings import Settings, load, read_api_key
-from pgnode.worker.common import Worker, set_up_logging
+from pgnode.worker.node_client import Worker, set_up_logging
 
 log = structlog.get_logger(__name__)
 

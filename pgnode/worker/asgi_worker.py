@@ -17,7 +17,7 @@ from gunicorn.workers import gasgi
 from gunicorn_h1c import H1CProtocol
 
 from pgnode.api.rest.delivery import DELIVERIES
-from pgnode.api.rest.logs import UNHURRIED
+from pgnode.api.rest.log_stream import UNHURRIED
 from pgnode.worker.delivery import TcpDelivery
 
 #: Seconds until a request's headers must be complete; set from the settings before the first connection.

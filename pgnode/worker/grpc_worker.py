@@ -21,12 +21,12 @@ import uvloop
 from grpc import aio
 
 from pgnode.api.grpc import health, reflection
-from pgnode.api.grpc.face import SERVICE, Face
-from pgnode.bus.lifeline import REPLACEMENT_SECONDS, Lifeline
-from pgnode.malloc import keep_large_blocks_apart
+from pgnode.api.grpc.handlers import SERVICE, Face
+from pgnode.bus.heartbeat import REPLACEMENT_SECONDS, Lifeline
+from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, load, read_api_key
 from pgnode.worker.certificate import CertificateFiles
-from pgnode.worker.common import Worker, set_up_logging
+from pgnode.worker.node_client import Worker, set_up_logging
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ import ssl as _ssl
 from pathlib import Path as _Path
 from typing import Any as _Any
 
-from pgnode.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
-from pgnode.pdeath import die_with_parent as _die_with_parent
+from pgnode.os_support.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
+from pgnode.os_support.pdeath import die_with_parent as _die_with_parent
 from pgnode.settings import load as _load
 from pgnode.worker import asgi_worker as _asgi_worker
 from pgnode.worker import certificate as _certificate

@@ -16,8 +16,8 @@ import structlog
 
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
-from pgnode.bus.logs import LogReader
-from pgnode.bus.tasks import end_tasks
+from pgnode.bus.log_stream import LogReader
+from pgnode.os_support.aio import end_tasks
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ import pytest
 from bench.crowd import Crowd, CrowdError, cpu_seconds, silences_ms
 from bench.crowd_process import BLOCK_DOWN, BLOCK_UP
 from bench.servers import bare_core
-from pgnode.demo import people
-from pgnode.xray.api import CoreApi
+from pgnode.testing import users as people
+from pgnode.xray.client.api import CoreApi
 
 USERS = 40
 

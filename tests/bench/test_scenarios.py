@@ -14,7 +14,7 @@ from bench.load_process import read_requests
 from bench.registry import Bench, scenario, scenarios
 from bench.scenarios import full, sync
 from bench.servers import moved
-from pgnode.demo import people
+from pgnode.testing import users as people
 from pgnode.wire import service_pb2 as pb
 
 

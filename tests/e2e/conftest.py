@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient
-from pgnode.demo.target import Target
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient
+from pgnode.testing.target import Target
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 HERE = Path(__file__).parent

@@ -14,11 +14,11 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PROTOBUF, PanelClient, PanelError, Response, chunk_frames, frame
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, link
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PROTOBUF, PanelClient, PanelError, Response, chunk_frames, frame
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users

@@ -15,16 +15,16 @@ import pytest
 import pytest_asyncio
 
 from pgnode.bus.snapshots import NodeStatus
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient, PanelError
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, link
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient, PanelError
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.api import CoreApi, CoreApiError, with_users
-from pgnode.xray.config import parse_config, render
-from pgnode.xray.core import EmbeddedCore
-from pgnode.xray.routing_api import RoutingApi
+from pgnode.xray.client.api import CoreApi, CoreApiError, with_users
+from pgnode.xray.client.routing import RoutingApi
+from pgnode.xray.config.document import parse_config, render
+from pgnode.xray.process.core import EmbeddedCore
 from tests.e2e.conftest import FAST
 from tests.e2e.test_samples import sample
 from tests.support.core_lists import inbound_users

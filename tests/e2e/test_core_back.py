@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient, PanelError
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient, PanelError
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, is_stopped, kill, run_to_end

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pgnode.api.methods import METHODS, Method
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient, Response
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient, Response
 from pgnode.wire import service_pb2 as pb
 from tests.support.core_lists import inbound_users
 

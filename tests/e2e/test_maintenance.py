@@ -19,13 +19,13 @@ import pytest_asyncio
 
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError, Response
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, link
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError, Response
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.core import EmbeddedCore
+from pgnode.xray.process.core import EmbeddedCore
 from tests.e2e.conftest import FAST
 from tests.support import geo_data, xray_command
 from tests.support.certificates import make_certificate

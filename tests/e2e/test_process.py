@@ -15,10 +15,10 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, link
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
 from tests.e2e.conftest import FAST
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, listens, of_state_dir, running, sockets_in, tree

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient, PanelError, Traffic
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, link
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient, PanelError, Traffic
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
 from tests.support.tls_target import tls_target

@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, link
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.geo_files import write_geoip

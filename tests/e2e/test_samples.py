@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient
 from tests.e2e.conftest import SAMPLES
 from tests.support.core_lists import inbound_tags, inbound_users
 from tests.support.polling import eventually

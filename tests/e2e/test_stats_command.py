@@ -6,11 +6,11 @@ import json
 import sys
 from typing import Any
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, link
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
 from tests.support.polling import eventually
 from tests.support.processes import run_to_end
 

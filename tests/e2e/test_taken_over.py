@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PanelClient
-from pgnode.xray.api import CoreApi
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient
+from pgnode.xray.client.api import CoreApi
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill

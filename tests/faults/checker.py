@@ -17,8 +17,8 @@ import grpc
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.users import StoredUsers, read_users
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.proto import handler_command_pb2, trojan_pb2, vless_pb2
 from tests.support.polling import eventually

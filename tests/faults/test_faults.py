@@ -13,10 +13,10 @@ import pytest
 
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
-from pgnode.demo import people
-from pgnode.demo.panel import PanelError
-from pgnode.supervisor.parts import CHANGING
-from pgnode.xray.api import CoreApi
+from pgnode.supervisor.lifecycle.hot_change import CHANGING
+from pgnode.testing import users as people
+from pgnode.testing.panel import PanelError
+from pgnode.xray.client.api import CoreApi
 from pgnode.xray.proto import core_pb2, proxyman_pb2
 from tests.faults.checker import in_core, in_store
 from tests.faults.conftest import ALTERED, SWAPPED, TAGS, Stage

@@ -15,11 +15,11 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import NoAnswerError, PanelClient, PanelError
-from pgnode.demo.target import Target
-from pgnode.demo.traffic import ClientCore, link
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
 from pgnode.wire import service_pb2 as pb
 from tests.faults.traffic_checker import Books, SlowCaller, check, fill, loans, published_at, stored, totals, traffic
 from tests.support.polling import eventually

@@ -20,9 +20,9 @@ from pgnode.bus.books import RUN_KEY, Line
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import SYSTEM
-from pgnode.demo.node import NodeProcess
-from pgnode.demo.panel import PROTOBUF, Connection, NoAnswerError, PanelClient, PanelError
-from pgnode.demo.traffic import ClientCore, TransferError
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PROTOBUF, Connection, NoAnswerError, PanelClient, PanelError
+from pgnode.testing.traffic import ClientCore, TransferError
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from google.protobuf.message import Message
 
-from pgnode.demo.node import NodeProcess
+from pgnode.testing.node import NodeProcess
 from pgnode.wire import service_pb2 as pb
 
 Protocol = Literal["rest", "grpc"]

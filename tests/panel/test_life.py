@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pgnode.demo import people
-from pgnode.demo.panel import PanelClient
+from pgnode.testing import users as people
+from pgnode.testing.panel import PanelClient
 from tests.panel.client import Client, ClientError, Driver
 from tests.panel.conftest import TAGS, USERS, Stage
 from tests.support.polling import eventually

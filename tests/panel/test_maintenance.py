@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.demo import people
-from pgnode.demo.node import NodeProcess
+from pgnode.testing import users as people
+from pgnode.testing.node import NodeProcess
 from tests.panel.client import Client, ClientError, Driver, Protocol
 from tests.support import geo_data, xray_command
 from tests.support.certificates import make_certificate

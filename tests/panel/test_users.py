@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pgnode.demo import people
+from pgnode.testing import users as people
 from pgnode.wire import service_pb2 as pb
 from tests.panel.client import ClientError
 from tests.panel.conftest import TAGS, USERS, Stage

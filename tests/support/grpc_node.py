@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from pgnode.api.grpc.refusal import CODE_KEY
+from pgnode.api.grpc.errors import CODE_KEY
 from pgnode.api.methods import METHODS
 from pgnode.wire import service_pb2 as pb
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import STATE, NodeStatus
-from pgnode.demo.node import NodeProcess
+from pgnode.testing.node import NodeProcess
 
 
 async def node_status(node: NodeProcess) -> NodeStatus:

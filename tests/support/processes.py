@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from pgnode.demo.node import NodeProcess
+from pgnode.testing.node import NodeProcess
 
 
 def tree(pid: int) -> list[psutil.Process]:

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from pgnode.supervisor.releases import asset_name
+from pgnode.supervisor.maintenance.releases import asset_name
 from tests.support import xray_command
 
 #: Name that only the proxy knows; it is in the certificate.

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pgnode.xray import embedded
-from pgnode.xray.diagnose import unbindable
+from pgnode.xray.process import embedded_main as embedded
+from pgnode.xray.process.diagnose import unbindable
 
 _STARTED = "started"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pgnode.api.maintenance import CALLS
 from pgnode.api.methods import EVERY_CALL, MESSAGE_CALL, METHODS, NEEDS_CORE, Method
+from pgnode.api.service.maintenance import CALLS
 from pgnode.errors import BY_CODE, BusUnavailableError, ConflictError, DeadlineExceededError, NodeError
 
 _HEAD = """\

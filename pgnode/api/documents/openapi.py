@@ -9,11 +9,11 @@ from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from pgnode.api.maintenance import CALLS, MaintenanceCall
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest.gate import CONTENT_TYPE
-from pgnode.api.rest.json_face import JSON
-from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES
+from pgnode.api.rest.json_codec import JSON
+from pgnode.api.rest.log_stream import EVENT_STREAM, JSON_LINES
+from pgnode.api.service.maintenance import CALLS, MaintenanceCall
 from pgnode.errors import BY_CODE, NodeError, UnauthenticatedError
 from pgnode.wire import service_pb2 as pb
 

@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from pgnode.api.grpc.refusal import Context, refuse
-from pgnode.api.grpc.room import Room
+from pgnode.api.grpc.errors import Context, refuse
+from pgnode.api.grpc.limits import Room
 from pgnode.errors import NodeError
 
 SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name

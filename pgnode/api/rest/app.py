@@ -12,14 +12,23 @@ import falcon
 import falcon.asgi
 import structlog
 
-from pgnode.api.booked import Booked
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest.delivery import SETTLE, settle_after
 from pgnode.api.rest.gate import BODY, CONTENT_TYPE, FAILURE, JSON_FORM, RECEIVE, App, AtOnce, Booking, Gate, error_body
-from pgnode.api.rest.json_face import JSON, JsonFace
-from pgnode.api.rest.logs import EVENT_STREAM, JSON_LINES, UNHURRIED, LogStream, event, json_line, plain, wants_events
-from pgnode.api.rest.pieces import put
-from pgnode.api.service import Answer, BookedHandler, Handler, NodeService
+from pgnode.api.rest.json_codec import JSON, JsonFace
+from pgnode.api.rest.log_stream import (
+    EVENT_STREAM,
+    JSON_LINES,
+    UNHURRIED,
+    LogStream,
+    event,
+    json_line,
+    plain,
+    wants_events,
+)
+from pgnode.api.rest.response_chunks import put
+from pgnode.api.service.node_service import Answer, BookedHandler, Handler, NodeService
+from pgnode.api.service.tracked import Booked
 from pgnode.errors import InternalError, InvalidRequestError, MethodNotAllowedError, NodeError, NotFoundError
 
 log = structlog.get_logger(__name__)

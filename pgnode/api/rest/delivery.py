@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from pgnode.api.booked import Settle
+from pgnode.api.service.tracked import Settle
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]

@@ -24,9 +24,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from hmac import compare_digest
 from typing import Any, NamedTuple, Protocol
 
-from pgnode.api.keys import WRONG_KEY, KeyCheck
-from pgnode.api.rest.json_face import JSON, JsonForm, prefers_json
-from pgnode.api.rest.pieces import PIECE_BYTES, Pieces
+from pgnode.api.auth import WRONG_KEY, KeyCheck
+from pgnode.api.rest.json_codec import JSON, JsonForm, prefers_json
+from pgnode.api.rest.response_chunks import PIECE_BYTES, Pieces
 from pgnode.errors import InvalidRequestError, LengthRequiredError, NodeError, TooLargeError, UnauthenticatedError
 
 Scope = MutableMapping[str, Any]

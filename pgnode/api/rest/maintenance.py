@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import structlog
 
-from pgnode.api.maintenance import CALLS, MaintenanceService
 from pgnode.api.rest.gate import BODY, App, Gate, Receive, Scope, Send
-from pgnode.api.rest.json_face import JSON
+from pgnode.api.rest.json_codec import JSON
+from pgnode.api.service.maintenance import CALLS, MaintenanceService
 from pgnode.errors import InternalError, MethodNotAllowedError, NodeError, NotFoundError
 
 log = structlog.get_logger(__name__)

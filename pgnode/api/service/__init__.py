@@ -1,0 +1,1 @@
+"""What the node's API does, whatever protocol carries the call."""

@@ -1,0 +1,1 @@
+"""What the node asks of the operating system and of asyncio: memory, parents that die, tasks that end."""

@@ -1,0 +1,39 @@
+"""Ending with the parent: the kernel sends a process a signal when its parent has gone, also after ``kill -9``.
+
+``python -m pgnode.os_support.pdeath PARENT COMMAND…`` sets that up for a program that cannot do it itself, and becomes the
+program, unless the process PARENT has gone by then; :func:`command` makes such a command line.
+Linux only (prctl(2), PR_SET_PDEATHSIG). The setting is the process's own: a child made by fork does not inherit it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(number: signal.Signals = signal.SIGKILL, parent: int | None = None) -> None:
+    """Be sent ``number`` when the parent's thread that started us ends. Call it from the main thread.
+
+    ``parent`` is the pid that the parent should have: when it is given and no longer true, the parent died before the
+    call, and this process ends at once.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def command(program: Sequence[str]) -> list[str]:
+    """The command line that runs ``program`` as a child of this process, and not a moment longer than this process."""
+    return [sys.executable, "-m", "pgnode.os_support.pdeath", str(os.getpid()), *program]
+
+
+if __name__ == "__main__":
+    die_with_parent(parent=int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - the supervisor's own command line

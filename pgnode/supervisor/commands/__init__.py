@@ -1,0 +1,1 @@
+"""Commands from the bus: sorted, grouped, carried out in order."""

@@ -1,0 +1,245 @@
+"""Commands on their way through the supervisor: taken from the bus, sorted, done in groups, stored and answered.
+
+What changes something is done by one task, in the order in which it came, with the node's turn held; what only reads or books
+is answered by another and never waits behind a change; what only looks at the running core waits behind nothing. A new kind of
+command is one entry in :attr:`Commands.changes`, :attr:`Commands.queries` or :attr:`Commands.looks`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from pgnode.bus.commands import GATHERED_KINDS, LOOK_KINDS, MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.server import CommandServer
+from pgnode.errors import DeadlineExceededError, InternalError, NodeError
+from pgnode.os_support.aio import end_tasks
+from pgnode.supervisor.commands.inspections import Looks
+from pgnode.supervisor.persistence.keeper import Keeper, Staged
+
+log = structlog.get_logger(__name__)
+
+#: Changes that are applied in steps, where they are not small.
+LONG_KINDS = frozenset({Kind.SYNC_USERS, Kind.SYNC_CHUNKED})
+
+#: Pause before Redis is tried again.
+BUS_PAUSE_SECONDS = 0.1
+
+#: What a caller is told of an error that nobody expected.
+INTERNAL_TEXT = "internal error while doing this call; the node's log has the details"
+
+#: What the caller of a command is told that waited until nobody waited for it.
+NOT_BEGUN = "the call waited too long and was not begun"
+
+#: Does one command and returns the reply or its body, or raises a NodeError.
+Handler = Callable[[Command], Awaitable[bytes | Reply]]
+
+#: One step of a long change; its answer, when it came to its end.
+Step = Callable[[], Awaitable[Reply | None]]
+
+Answers = list[tuple[Command, Reply]]
+
+
+class Commands:
+    """The queues and who does what. Belongs to the supervisor's loop."""
+
+    def __init__(self, server: CommandServer, keeper: Keeper, turn: asyncio.Lock) -> None:
+        self._server = server
+        self._keeper = keeper
+        #: Held by whoever starts, stops or changes the core.
+        self._turn = turn
+        self._writes: asyncio.Queue[Command] = asyncio.Queue()
+        self._queries: asyncio.Queue[Command] = asyncio.Queue()
+        #: Commands that are done alone: barriers between groups of user changes.
+        self.changes: dict[Kind, Handler] = {}
+        #: Commands that read or book (:data:`QUERY_KINDS`).
+        self.queries: dict[Kind, Handler] = {}
+        #: Commands that only look (:data:`LOOK_KINDS`).
+        self.looks: dict[Kind, Handler] = {}
+        self._looks = Looks(lambda command: self._one(command, self.looks), self._send)
+        #: For a long change (:data:`LONG_KINDS`): what does the next step of it.
+        self.begin: Callable[[Command], Step] | None = None
+        self._long: tuple[Command, Step] | None = None
+        #: The transaction that is under way.
+        self._storing: asyncio.Task[bool] | None = None
+        #: Does a group of user changes (every kind that has no entry above); every caller gets its own answer.
+        self.sync: Callable[[Sequence[Command]], Awaitable[Answers]] | None = None
+        #: Takes commands of :data:`MAINTENANCE_KINDS`, and answers them itself.
+        self.maintain: Callable[[Command], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Commands({self._writes.qsize()} changes and {self._queries.qsize()} queries waiting)"
+
+    async def read(self) -> None:
+        """Take commands from the bus until cancelled; nothing is done here, only sorted."""
+        away = False
+        while True:
+            commands: list[Command] = []
+            try:
+                commands = await self._server.take()
+                await self._keeper.fill_if_missed(self._turn)
+                away = False
+            except BUS_ERRORS as error:
+                self._server.release(commands)
+                if not away:
+                    log.warning("the store is away", error=str(error))
+                away = True
+                self._keeper.lost()
+                await asyncio.sleep(BUS_PAUSE_SECONDS)
+                continue
+            if self._server.looks_again:
+                # Something older was not stored and comes again: these come after it.
+                self._server.release(commands)
+                continue
+            for command in commands:
+                if command.kind in LOOK_KINDS:
+                    self._looks.begin(command)
+                elif command.kind in MAINTENANCE_KINDS and self.maintain is not None:
+                    self.maintain(command)
+                else:
+                    (self._queries if command.kind in QUERY_KINDS else self._writes).put_nowait(command)
+
+    async def _send(self, command: Command, reply: Reply) -> None:
+        await self._keeper.commit([(command, reply)], ())
+
+    async def answer_queries(self) -> None:
+        """Answer what only reads, or books what was read; never behind a change, and none behind another."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for command in await _all_waiting(self._queries):
+                    tasks.create_task(self._answer_query(command))
+
+    async def _answer_query(self, command: Command) -> None:
+        reply = await self._one(command, self.queries)
+        await self._keeper.commit([(command, reply)], self._keeper.books)
+
+    async def write(self) -> None:
+        """Do what changes something, in the order in which it came, in groups.
+
+        While one group is being stored the next one is already applied to the core. It is stored only after that one, and if
+        that one could not be stored, everything behind it is taken again as well, in order. A long change is taken in and
+        applied in steps; small changes come between them, everything else waits for its end.
+        """
+        try:
+            while True:
+                group = await _all_waiting(self._writes, wait=self._long is None)
+                try:
+                    for batch in batches(group):
+                        await self._one_batch(batch)
+                    if self._long is not None:
+                        await self._go_on()
+                except _NotStoredError:
+                    self._take_again(group)
+        finally:
+            if self._storing is not None:
+                await end_tasks([self._storing])
+
+    async def _one_batch(self, batch: Sequence[Command]) -> None:
+        alone = not gathered(batch[0])
+        while alone and self._long is not None:
+            await self._go_on()
+        if alone or (self._storing is not None and self._storing.done()):
+            await self._stored()
+        if self.begin is not None and alone and batch[0].kind in LONG_KINDS and not self._server.expired(batch[0]):
+            self._long = batch[0], self.begin(batch[0])
+            return
+        async with self._turn:
+            staged = self._keeper.stage(await self._do(batch))
+        await self._store(staged)
+
+    async def _go_on(self) -> None:
+        assert self._long is not None
+        command, step = self._long
+        async with self._turn:
+            reply = await step()
+            if reply is not None:
+                self._long = None
+            # What it made desired is stored as soon as it is; the answer comes with its end.
+            staged = self._keeper.stage([(command, reply)] if reply is not None else ())
+        if reply is not None or staged.undos:
+            await self._store(staged)
+
+    async def _store(self, staged: Staged) -> None:
+        """Send a transaction behind the one that is under way. Raises _NotStoredError where that one failed."""
+        try:
+            await self._stored()
+        except _NotStoredError:
+            self._keeper.give_up(staged)
+            raise
+        self._storing = asyncio.create_task(self._keeper.store(staged))
+
+    async def _stored(self) -> None:
+        storing = self._storing
+        if storing is not None:
+            await asyncio.wait([storing])
+            self._storing = None
+            if not storing.result():
+                raise _NotStoredError
+
+    def _take_again(self, group: Sequence[Command]) -> None:
+        """Leave ``group`` and everything that waits to be delivered again; what of it is answered is not.
+
+        A long change goes on: everything before it was stored when it began, and it holds what it wants.
+        """
+        under_way = self._long[0] if self._long is not None else None
+        self._server.release(command for command in group if command is not under_way)
+        while not self._writes.empty():
+            self._server.release([self._writes.get_nowait()])
+        self._server.lost_connection()
+
+    async def _do(self, batch: Sequence[Command]) -> Answers:
+        if batch[0].kind in self.changes:
+            return [(command, await self._one(command, self.changes)) for command in batch]
+        # Nobody waits for an expired one any more, and whoever sent it was told that it failed.
+        expired = [command for command in batch if self._server.expired(command)]
+        answers: Answers = [(command, Reply(error=DeadlineExceededError(NOT_BEGUN))) for command in expired]
+        live = [command for command in batch if command not in expired] if expired else batch
+        if live and self.sync is not None:
+            answers += await self.sync(live)
+        return answers
+
+    async def _one(self, command: Command, handlers: dict[Kind, Handler]) -> Reply:
+        if self._server.expired(command):
+            return Reply(error=DeadlineExceededError(NOT_BEGUN))
+        try:
+            answer = await handlers[command.kind](command)
+            return answer if isinstance(answer, Reply) else Reply(body=answer)
+        except NodeError as error:
+            return Reply(error=error)
+        except Exception:
+            log.exception("command failed", command=repr(command))
+            return Reply(error=InternalError(INTERNAL_TEXT))
+
+
+class _NotStoredError(Exception):
+    """A transaction was not stored: nothing that came after it may be."""
+
+
+async def _all_waiting(queue: asyncio.Queue[Command], *, wait: bool = True) -> list[Command]:
+    """Everything that waits; at least one, unless told not to ``wait``."""
+    group = [await queue.get()] if wait else []
+    while not queue.empty():
+        group.append(queue.get_nowait())
+    return group
+
+
+def gathered(command: Command) -> bool:
+    """Any number of such commands are done as one; every other one is done alone. Pure."""
+    # A body that came by a key of its own holds some hundred users and more.
+    return command.kind in GATHERED_KINDS and not command.blob
+
+
+def batches(group: Sequence[Command]) -> list[list[Command]]:
+    """Runs of small changes of users together; every other command is a barrier, alone. Pure."""
+    found: list[list[Command]] = []
+    together = False
+    for command in group:
+        if gathered(command) and together:
+            found[-1].append(command)
+        else:
+            found.append([command])
+        together = gathered(command)
+    return found

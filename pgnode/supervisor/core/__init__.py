@@ -1,0 +1,1 @@
+"""The core's process as the supervisor holds it, and its log."""

@@ -1,0 +1,165 @@
+"""Takes the core's output as it comes and passes it on: to the log stream, to log files, to the tail for errors.
+
+Reading never waits for anybody: the core's pipe is emptied whoever is slow, and lines that Redis cannot take are dropped
+after a bound, and counted. The node's own lines go the same way, so that viewers see both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from pathlib import Path
+
+import structlog
+from redis.asyncio import Redis
+
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.keys import Keys
+from pgnode.bus.log_stream import put_lines
+
+log = structlog.get_logger(__name__)
+
+#: Bytes read from the core at once.
+READ_BYTES = 256 * 1024
+
+#: A line longer than this is cut: it is no log line.
+LINE_MAX_BYTES = 16 * 1024
+
+#: Lines that wait for Redis at most.
+WAITING_MAX = 20_000
+
+#: Lines sent to Redis in one round trip.
+SEND_MAX = 4_000
+
+#: Pause after Redis did not take lines.
+RETRY_SECONDS = 0.5
+
+
+class LogPump:
+    """Belongs to the supervisor's event loop."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, keep_lines: int, tail_lines: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._keep_lines = keep_lines
+        self._waiting: deque[bytes] = deque()
+        self._dropped = 0
+        self._wake = asyncio.Event()
+        self._fd: int | None = None
+        self._partial = b""
+        self._access_path: Path | None = None
+        self._error_path: Path | None = None
+        self._file_lines: dict[Path, list[bytes]] = {}
+        #: The core's last lines, for the error of a failed start.
+        self.tail: deque[str] = deque(maxlen=tail_lines)
+
+    def write_files(self, access_path: str | None, error_path: str | None) -> None:
+        """Paths of the panel's config that the node writes in the core's place."""
+        self._access_path = Path(access_path) if access_path else None
+        self._error_path = Path(error_path) if error_path else None
+
+    def watch(self, fd: int) -> None:
+        """Read the core's output from this (non-blocking) descriptor from now on."""
+        self.unwatch()
+        self._fd = fd
+        self._partial = b""
+        asyncio.get_running_loop().add_reader(fd, self._readable)
+
+    def unwatch(self) -> None:
+        if self._fd is not None:
+            self._drain()
+            asyncio.get_running_loop().remove_reader(self._fd)
+            self._fd = None
+
+    def node_line(self, line: str) -> None:
+        """A line of the node's own log."""
+        self._put(line.encode())
+
+    async def run(self) -> None:
+        """Pass lines on until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._file_lines:
+                batches, self._file_lines = self._file_lines, {}
+                await asyncio.to_thread(_append, batches)
+            while self._waiting:
+                lines = [self._waiting.popleft() for _ in range(min(SEND_MAX, len(self._waiting)))]
+                if self._dropped:
+                    lines.insert(0, f"[{self._dropped} log lines dropped: the store did not take them]".encode())
+                    self._dropped = 0
+                pipe = self._redis.pipeline(transaction=False)
+                put_lines(pipe, self._keys, lines, self._keep_lines)
+                try:
+                    await pipe.execute()
+                except BUS_ERRORS:
+                    self._waiting.extendleft(reversed(lines))
+                    self._trim()
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    def _readable(self) -> None:
+        """One read per call of the loop, so that a chatty core does not hold up anything else."""
+        assert self._fd is not None
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            log.warning("the core's output cannot be read", error=str(error))
+            self.unwatch()
+            return
+        if data:
+            self._feed(data)
+        else:
+            # The core has ended; a readable end of file would wake the loop for ever.
+            asyncio.get_running_loop().remove_reader(self._fd)
+
+    def _drain(self) -> None:
+        assert self._fd is not None
+        with contextlib.suppress(BlockingIOError, OSError):
+            for _ in range(64):
+                data = os.read(self._fd, READ_BYTES)
+                if not data:
+                    break
+                self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        lines = (self._partial + data).split(b"\n")
+        self._partial = lines.pop()
+        if len(self._partial) > LINE_MAX_BYTES:
+            lines.append(self._partial)
+            self._partial = b""
+        for raw in lines:
+            line = raw[:LINE_MAX_BYTES].rstrip(b"\r")
+            if line:
+                self.tail.append(line.decode(errors="replace"))
+                self._to_file(line)
+                self._put(line)
+
+    def _to_file(self, line: bytes) -> None:
+        # The core's error lines carry their level in brackets after the time, access lines do not.
+        path = self._error_path if b" [" in line[:40] else self._access_path
+        if path is not None:
+            self._file_lines.setdefault(path, []).append(line)
+
+    def _put(self, line: bytes) -> None:
+        self._waiting.append(line)
+        self._trim()
+        self._wake.set()
+
+    def _trim(self) -> None:
+        while len(self._waiting) > WAITING_MAX:
+            self._waiting.popleft()
+            self._dropped += 1
+
+
+def _append(batches: dict[Path, list[bytes]]) -> None:
+    for path, lines in batches.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as handle:
+                handle.write(b"\n".join(lines) + b"\n")
+        except OSError as error:
+            log.warning("log file not written", path=str(path), error=error.strerror)

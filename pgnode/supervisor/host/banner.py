@@ -1,0 +1,68 @@
+"""What the operator sees when the node is up: one block with all that is needed to connect a panel."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from pgnode import __version__
+from pgnode.settings import Settings
+from pgnode.supervisor.host.identity import Identity
+from pgnode.supervisor.processes.gunicorn import local_address
+
+#: Columns for the names in front of the values.
+NAME_WIDTH = 14
+
+
+def banner(settings: Settings, who: Identity, *, core: str, version: str, users: int) -> None:
+    """Print the block to stdout. The key itself is shown only when it was made just now."""
+    host = local_address(settings)
+    shown_host = f"[{host}]" if ":" in host else host
+    rows: list[tuple[str, str]] = []
+    rest = settings.gunicorn_ports.get("SERVICE_PORT")
+    if rest is not None:
+        rows.append(("API", f"https://{shown_host}:{rest}  (listening on {settings.node_host}, REST)"))
+    if settings.grpc_worker_count:
+        port = settings.grpc_listen[1]
+        rows.append(("gRPC" if rest else "API", f"{shown_host}:{port}  (listening on {settings.node_host}, gRPC, TLS)"))
+    rows.append(("Maintenance", f"https://{shown_host}:{settings.api_port}  (JSON, with the same key)"))
+    if who.key_is_new:
+        rows.append(("API key", f"{who.api_key}  (made now and shown once; kept in {settings.key_file})"))
+    elif settings.api_key is not None:
+        rows.append(("API key", "as API_KEY says"))
+    else:
+        rows.append(("API key", f"kept in {settings.key_file}"))
+    made = "  (self-signed, made now)" if who.cert_is_new else ""
+    rows.append(("Certificate", f"{settings.cert_file}{made}"))
+    rows.append(("Core", f"Xray {version}, {core}; {_users(users)}"))
+    store = "embedded Valkey" if settings.redis_url is None else "Redis at REDIS_URL"
+    workers = [f"Gunicorn with {_count(settings.web_concurrency, 'REST worker')}"]
+    if settings.grpc_worker_count:
+        workers.append(_count(settings.grpc_worker_count, "gRPC worker"))
+    rows.append(("Processes", f"supervisor, {store}, {', '.join(workers)}, the core when started"))
+    rows.append(("State", str(settings.state_dir)))
+    key = "$API_KEY" if settings.api_key is not None else f"$(cat {settings.key_file})"
+    address = f"{rest}/info" if rest is not None else f"{settings.api_port}/"
+    rows.append(
+        (
+            "Try next",
+            f'curl --cacert {settings.cert_file} -H "x-api-key: {key}" -H "Accept: application/json" '
+            f"https://{shown_host}:{address}",
+        )
+    )
+    rows.append(("", "or add the node to a panel with this address, port, key and certificate"))
+    rows.append(("", "or see it work without a panel: pgnode demo. Ctrl-C ends the node"))
+    # Lines are left whole and without a frame, so that what is copied from them works.
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.rule(f"pgnode {__version__} is ready", align="left")
+    for name, value in rows:
+        console.print(f"{name:<{NAME_WIDTH}}", style="bold", end="")
+        console.print(value)
+    console.rule()
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def _users(users: int) -> str:
+    return f"{_count(users, 'user')} in the store" if users else "waiting for a panel to start it"

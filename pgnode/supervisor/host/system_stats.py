@@ -1,0 +1,109 @@
+"""Figures that are taken again and again: the machine's and the core's own.
+
+Every loop here has deadlines and survives every failure: a core that hangs, a Redis that is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
+import psutil
+import structlog
+
+from pgnode.supervisor.host.cgroup import Limits, read_limits
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
+
+log = structlog.get_logger(__name__)
+
+
+class SystemSampler:
+    """Load of the machine; speeds and CPU are differences since the last sample.
+
+    In a container the limits of its control group are the machine's memory and processors.
+    """
+
+    def __init__(self, limits: Callable[[], Limits] = read_limits) -> None:
+        self._limits = limits
+        psutil.cpu_percent(None)
+        self._cpu_seconds = limits().cpu_seconds
+        self._at = time.monotonic()
+        self._received, self._sent = self._network()
+        self._cores = psutil.cpu_count() or 1
+
+    @staticmethod
+    def _network() -> tuple[int, int]:
+        """Bytes received and sent over all interfaces but loopback."""
+        received = sent = 0
+        for name, counters in psutil.net_io_counters(pernic=True).items():
+            if name != "lo":
+                received += counters.bytes_recv
+                sent += counters.bytes_sent
+        return received, sent
+
+    def sample(self) -> pb.SystemStatsResponse:
+        now = time.monotonic()
+        elapsed = max(1e-3, now - self._at)
+        received, sent = self._network()
+        limits = self._limits()
+        memory = psutil.virtual_memory()
+        mem_total, mem_used = memory.total, memory.total - memory.available
+        if limits.memory_bytes is not None and limits.memory_bytes < mem_total:
+            mem_total = limits.memory_bytes
+            mem_used = limits.memory_used_bytes if limits.memory_used_bytes is not None else min(mem_used, mem_total)
+        cpu_cores, cpu_usage = self._cores, psutil.cpu_percent(None)
+        if limits.cpus is not None and limits.cpus < self._cores:
+            # A share of a processor counts as one.
+            cpu_cores = math.ceil(limits.cpus)
+            if limits.cpu_seconds is not None and self._cpu_seconds is not None:
+                share = (limits.cpu_seconds - self._cpu_seconds) / elapsed / limits.cpus
+                cpu_usage = round(min(100.0, max(0.0, 100 * share)), 1)
+        self._cpu_seconds = limits.cpu_seconds
+        answer = pb.SystemStatsResponse(
+            mem_total=mem_total,
+            mem_used=mem_used,
+            cpu_cores=cpu_cores,
+            cpu_usage=cpu_usage,
+            # An interface that went away takes its counters with it: no negative speeds.
+            incoming_bandwidth_speed=max(0, int((received - self._received) / elapsed)),
+            outgoing_bandwidth_speed=max(0, int((sent - self._sent) / elapsed)),
+            # Not the time minus that of the boot: the clock may be set.
+            uptime=int(time.clock_gettime(time.CLOCK_BOOTTIME)),
+        )
+        self._at, self._received, self._sent = now, received, sent
+        return answer
+
+
+async def read_backend(api: CoreApi, deadline_seconds: float) -> pb.BackendStatsResponse:
+    """The core's own figures. Raises CoreApiError."""
+    return backend_stats(await api.sys_stats(deadline_seconds))
+
+
+def backend_stats(stats: SysStatsResponse) -> pb.BackendStatsResponse:
+    """The core's own figures in the node's message."""
+    return pb.BackendStatsResponse(
+        num_goroutine=stats.NumGoroutine,
+        num_gc=stats.NumGC,
+        alloc=stats.Alloc,
+        total_alloc=stats.TotalAlloc,
+        sys=stats.Sys,
+        mallocs=stats.Mallocs,
+        frees=stats.Frees,
+        live_objects=stats.LiveObjects,
+        pause_total_ns=stats.PauseTotalNs,
+        uptime=stats.Uptime,
+    )
+
+
+async def every(seconds: float, wake: asyncio.Event) -> None:
+    """Wait for the next turn of a loop: ``seconds``, or less when somebody asks."""
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    except TimeoutError:
+        pass
+    wake.clear()

@@ -1,0 +1,165 @@
+"""Parts of the running core's config are changed through its API, everything else in it goes on.
+
+Each inbound that is added has its users from the first moment. Whatever goes wrong here leaves a core that is neither the one
+nor the other config: the caller then starts a new one. Until all is done the core's record says so, in case nobody is left to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from pgnode.errors import CoreUnavailableError, InvalidRequestError, StartFailedError
+from pgnode.settings import Settings
+from pgnode.supervisor.core.controller import SLICE, CoreControl
+from pgnode.supervisor.lifecycle.run_spec import Backend
+from pgnode.supervisor.users.table import UserTable
+from pgnode.xray.client.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, with_users
+from pgnode.xray.client.routing import RoutingApi
+from pgnode.xray.config.accounts import Account, user_message
+from pgnode.xray.config.diff import Decision, Parts
+from pgnode.xray.process.core import Core
+from pgnode.xray.process.scratch import Encoded, encode_parts
+from pgnode.xray.proto import core_pb2, router_pb2
+from pgnode.xray.rules.compile import compile_routing
+
+log = structlog.get_logger(__name__)
+
+#: What the record says while the core runs neither the old nor the new config: no config has this hash.
+CHANGING = "changing"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that is needed to change the running core; making it touched nothing."""
+
+    parts: Parts
+    encoded: Encoded
+    #: In place of all rules and balancers; None where they stay.
+    rules: router_pb2.Config | None
+
+
+async def prepare(settings: Settings, core: Core, new: Backend, decision: Decision) -> Prepared:
+    """Ask a scratch core how the parts look. Raises StartFailedError when they cannot be had this way."""
+    rules = None
+    if decision.parts.rules:
+        try:
+            rules = compile_routing(new.base.document["routing"])
+        except InvalidRequestError as error:
+            raise StartFailedError(f"the rules are known to the core only: {error}") from None
+    encoded = await encode_parts(
+        core, new.base, decision.parts, settings.core_scratch_socket, settings.core_start_timeout_seconds
+    )
+    return Prepared(decision.parts, encoded, rules)
+
+
+class PartsChange:
+    """One change of the running core."""
+
+    def __init__(self, control: CoreControl, prepared: Prepared, new: Backend, limit_seconds: float) -> None:
+        if control.api is None or control.running is None:
+            raise CoreUnavailableError("the core has ended")
+        self._control = control
+        self._api: CoreApi = control.api
+        self._running = control.running
+        self._prepared = prepared
+        self._new = new
+        self._limit_seconds = limit_seconds
+        #: Key -> the core's reason, for users that it does not take in an inbound that was added.
+        self.refused: dict[str, str] = {}
+
+    async def carry_out(self, users: UserTable) -> None:
+        """Change the core; the desired ``users`` are in what is added. Raises CoreUnavailableError.
+
+        The record names no config until :meth:`finished`.
+        """
+        parts = self._prepared.parts
+        added = {tag: spec for tag, spec in self._new.inbounds.items() if tag in parts.add_inbounds}
+        accounts = await self._control.accounts_of_all(users, added)
+        messages = {tag: await _messages(of_tag) for tag, of_tag in accounts.items()}
+        await self._running.set_config_hash(CHANGING)
+        try:
+            await self._outbounds()
+            for tag in parts.remove_inbounds:
+                await self._gone(self._api.remove_inbound(tag, self._limit_seconds))
+            for tag in parts.add_inbounds:
+                inbound = self._prepared.encoded.inbounds[tag]
+                if tag in added:
+                    await self._add_with_users(inbound, messages[tag])
+                else:
+                    await self._api.add_inbound(inbound, self._limit_seconds)
+            await self._check()
+        except CoreApiError as error:
+            raise CoreUnavailableError(f"the core could not be changed: {error}") from None
+
+    async def finished(self) -> None:
+        """The core is what the new config says."""
+        await self._running.set_config_hash(self._new.base.base_hash)
+
+    async def _outbounds(self) -> None:
+        parts, encoded = self._prepared.parts, self._prepared.encoded.outbounds
+        for tag in parts.add_outbounds:
+            if tag in parts.remove_outbounds:
+                await self._gone(self._api.remove_outbound(tag, self._limit_seconds))
+            await self._api.add_outbound(encoded[tag], self._limit_seconds)
+        if self._prepared.rules is not None:
+            await RoutingApi(self._api, self._limit_seconds).add_rules(self._prepared.rules, append=False)
+        # Only now does no rule point to these any more.
+        for tag in parts.remove_outbounds:
+            if tag not in parts.add_outbounds:
+                await self._gone(self._api.remove_outbound(tag, self._limit_seconds))
+
+    async def _add_with_users(
+        self, inbound: core_pb2.InboundHandlerConfig, users: dict[str, tuple[str, bytes]]
+    ) -> None:
+        keys, entries = list(users), list(users.values())
+        filled, rest = with_users(inbound, [message for _, message in entries])
+        try:
+            await self._api.add_inbound(filled, self._limit_seconds)
+            first = len(entries) - len(rest)
+        except CoreApiError as error:
+            if error.kind is not ErrorKind.REFUSED or not entries:
+                raise
+            # Perhaps for one of its users: then one by one, and that one is named.
+            log.warning("inbound refused with its users, adding them one by one", inbound=inbound.tag, error=str(error))
+            await self._api.add_inbound(with_users(inbound, [])[0], self._limit_seconds)
+            first = 0
+        operations = [AlterOperation(inbound.tag, email, message) for email, message in entries[first:]]
+        for at in range(0, len(operations), SLICE):
+            results = await self._api.alter_many(operations[at : at + SLICE], self._limit_seconds)
+            for number, failure in enumerate(results, start=first + at):
+                if failure is None:
+                    continue
+                if failure.kind is not ErrorKind.REFUSED:
+                    raise failure
+                self.refused[keys[number]] = str(failure)
+
+    async def _check(self) -> None:
+        """The core lists exactly the inbounds of the new config."""
+        there = await self._api.inbound_tags(self._limit_seconds)
+        wanted = {spec.tag for spec in self._new.base.inbounds if spec.tag}
+        if there != wanted:
+            odd = sorted(there ^ wanted)[0]
+            raise CoreApiError(f"inbound {odd!r} is {'still' if odd in there else 'not'} there", ErrorKind.REFUSED)
+
+    @staticmethod
+    async def _gone(removal: Awaitable[None]) -> None:
+        """Wait for a removal; what is not there is gone as well."""
+        try:
+            await removal
+        except CoreApiError as error:
+            if error.kind is not ErrorKind.NO_HANDLER:
+                raise
+
+
+async def _messages(accounts: Mapping[str, tuple[str, Account]]) -> dict[str, tuple[str, bytes]]:
+    """Key -> (e-mail, encoded user)."""
+    items: Sequence[tuple[str, tuple[str, Account]]] = list(accounts.items())
+    found: dict[str, tuple[str, bytes]] = {}
+    for at in range(0, len(items), SLICE):
+        found |= {key: (email, user_message(email, account)) for key, (email, account) in items[at : at + SLICE]}
+        await asyncio.sleep(0)
+    return found

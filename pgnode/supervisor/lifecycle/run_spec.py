@@ -1,0 +1,40 @@
+"""The config that shall run, as a start brought it. Pure, apart from a look at which geo files exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pgnode.settings import Settings
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.config.document import BaseConfig, InboundSpec, parse_config
+
+
+@dataclass(slots=True)
+class Backend:
+    """A start's config, read."""
+
+    #: The ``Backend`` message of the start, without its users.
+    message: bytes
+    base: BaseConfig
+    #: Seconds without a call from the panel after which the node counts as degraded; 0 = never.
+    keep_alive_seconds: int = 0
+    #: The inbounds whose users the node owns, by tag.
+    inbounds: dict[str, InboundSpec] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.inbounds = self.base.managed_inbounds
+
+    @classmethod
+    def read(cls, message: pb.Backend, settings: Settings) -> Backend:
+        """From a ``Backend`` message whose users were taken out. Raises StartFailedError."""
+        base = parse_config(
+            message.config,
+            exclude_inbounds=frozenset(message.exclude_inbounds),
+            api_socket=str(settings.core_socket),
+            assets_dir=settings.assets_dir,
+        )
+        return cls(message.SerializeToString(), base, message.keep_alive)
+
+    def same_core(self, other: Backend) -> bool:
+        """Whether a core that runs this needs nothing but its users changed to run ``other``."""
+        return self.base.base_hash == other.base.base_hash and self.inbounds == other.inbounds

@@ -1,0 +1,1 @@
+"""Maintenance jobs: core updates, geo files, updates of the node itself."""

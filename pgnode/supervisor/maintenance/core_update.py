@@ -1,0 +1,154 @@
+"""The job ``core_update``: download a release, check it, try it with the running config, and exchange the core for it.
+
+Nothing that runs is touched before the new core has said its version and taken the config. A new core that does not come up is
+exchanged back. The choice is recorded only once the new core runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+
+import structlog
+
+from pgnode.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    NodeError,
+    NotFoundError,
+    StartFailedError,
+    UpdateFailedError,
+)
+from pgnode.settings import Settings
+from pgnode.supervisor.core.controller import CoreControl
+from pgnode.supervisor.lifecycle.node import Node
+from pgnode.supervisor.maintenance.core_store import CoreStore
+from pgnode.supervisor.maintenance.downloads import Downloads, progress_logger
+from pgnode.supervisor.maintenance.releases import asset_name, asset_url, digest_of, latest_url
+from pgnode.wire.maintenance import LATEST, core_version_of
+from pgnode.xray.process.core import Core, ExecutableCore
+
+log = structlog.get_logger(__name__)
+
+
+class CoreUpdate:
+    """Belongs to the supervisor's loop; one call at a time."""
+
+    def __init__(
+        self, settings: Settings, node: Node, core: CoreControl, store: CoreStore, downloads: Downloads
+    ) -> None:
+        self._settings = settings
+        self._node = node
+        self._core = core
+        self._store = store
+        self._downloads = downloads
+
+    def __repr__(self) -> str:
+        return f"CoreUpdate({self._settings.core_releases_url})"
+
+    async def run(self, request: dict[str, str]) -> str:
+        """``{"core_version": "latest" or a version}``; returns what was done.
+
+        Raises InvalidRequestError for a version that is not known, DownloadFailed-, UpdateFailed- and DeadlineExceededError.
+        """
+        limit = self._settings.maintenance_timeout_seconds
+        try:
+            async with asyncio.timeout(limit):
+                version = core_version_of(request.get("core_version", ""))
+                if version == LATEST:
+                    version = await self._downloads.latest_version(latest_url(self._settings.core_releases_url))
+                before = self._node.core_version
+                if version == before:
+                    return f"core {version} is the node's core already"
+                new = await self._prepare(version)
+        except TimeoutError:
+            raise DeadlineExceededError(
+                f"core_update was not ready within {limit:g} s: nothing was changed; raise MAINTENANCE_TIMEOUT_SECONDS"
+            ) from None
+        finally:
+            await asyncio.to_thread(self._store.drop_staging)
+        ran = await self._exchange(new, version)
+        await asyncio.to_thread(self._store.choose, version)
+        return f"core {version} runs in place of {before}" if ran else f"core {version} is what the next start will run"
+
+    async def _prepare(self, version: str) -> Core:
+        """The core of this version, on disk, tried with the running config."""
+        path = await asyncio.to_thread(self._store.kept, version)
+        if path is not None:
+            log.info("the core is still here", path=str(path))
+        else:
+            await self._download(version)
+            staged = ExecutableCore(self._store.staging / "xray", self._settings.assets_dir)
+            await self._check_version(staged, version)
+            path = await asyncio.to_thread(self._store.take_over, version)
+        core = ExecutableCore(path, self._settings.assets_dir)
+        try:
+            await self._check_version(core, version)
+            base = self._node.running_base
+            if base is not None:
+                await self._core.check(base, core)
+        except StartFailedError as error:
+            await asyncio.to_thread(self._store.forget_unchosen, version)
+            raise UpdateFailedError(
+                f"core {version} refuses the running config: {error.text}; core {self._node.core_version} stays"
+            ) from None
+        return core
+
+    async def _download(self, version: str) -> None:
+        asset = asset_name(platform.machine())
+        url = asset_url(self._settings.core_releases_url, version, asset)
+        await asyncio.to_thread(self._store.clean)
+        archive = self._store.staging / asset
+        try:
+            wanted = digest_of(await self._downloads.text(f"{url}.dgst"))
+            log.info("downloading", url=url)
+            found = await self._downloads.file(url, archive, wanted.algorithm, progress_logger(log, asset))
+        except NotFoundError:
+            raise await self._unknown(version, asset) from None
+        if found != wanted.hexadecimal:
+            raise UpdateFailedError(
+                f"wrong digest: {asset} of core {version} has {wanted.algorithm} {found[:16]}…, its .dgst file says "
+                f"{wanted.hexadecimal[:16]}…; nothing was changed"
+            )
+        log.info("downloaded, the digest is right", file=asset, algorithm=wanted.algorithm)
+        await asyncio.to_thread(self._store.unpack, archive)
+
+    async def _unknown(self, version: str, asset: str) -> InvalidRequestError:
+        known = f'"{LATEST}"'
+        try:
+            latest = await self._downloads.latest_version(latest_url(self._settings.core_releases_url))
+            known += f" (now {latest})"
+        except NodeError as error:
+            log.debug("latest version not known", error=str(error))
+        return InvalidRequestError(
+            f"core_version {version} is not known: known are {known} and the other releases with {asset} at "
+            f"{self._settings.core_releases_url}"
+        )
+
+    async def _check_version(self, core: ExecutableCore, version: str) -> None:
+        try:
+            said = await core.version(self._settings.core_start_timeout_seconds)
+        except StartFailedError as error:
+            raise UpdateFailedError(
+                f"core {version} cannot be run: {error.text}; core {self._node.core_version} stays"
+            ) from None
+        if said != version:
+            raise UpdateFailedError(
+                f"core {version} says that it is {said}: nothing was changed, core {self._node.core_version} stays"
+            )
+
+    async def _exchange(self, new: Core, version: str) -> bool:
+        """Whether the new core runs now; False when nothing has to run. Raises UpdateFailedError."""
+        old = self._core.core
+
+        async def use_new() -> None:
+            self._core.core = new
+
+        async def use_old() -> None:
+            self._core.core = old
+
+        try:
+            return await self._node.change_core(use_new, use_old, f"core {version}")
+        except StartFailedError as error:
+            await asyncio.to_thread(self._store.forget_unchosen, version)
+            raise UpdateFailedError(f"core {version} did not come up: {error.text}") from None

@@ -1,0 +1,166 @@
+"""Downloads of maintenance jobs: streamed into a file, hashed on the way, with limits of size and time.
+
+HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are obeyed. An address with https is never left for one without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import certifi
+import httpx
+
+from pgnode.errors import DownloadFailedError, NotFoundError, UpdateFailedError
+from pgnode.settings import Settings
+from pgnode.supervisor.maintenance.releases import Algorithm, version_of_tag
+
+#: Seconds within which a server must take a connection, or send something more.
+STEP_SECONDS = 20.0
+
+#: Largest text (a digest) that is taken.
+TEXT_BYTES = 64 * 1024
+
+#: What is hashed and written at once, in a thread.
+BLOCK_BYTES = 1024 * 1024
+
+#: Redirects that are followed on the way to the latest release's page.
+REDIRECTS = 5
+
+#: Called with bytes that are there and bytes to come (0: not known).
+Progress = Callable[[int, int], None]
+
+
+class Downloads:
+    """Belongs to the supervisor's loop. ``max_bytes`` and ``timeout_seconds`` are for one file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._max_bytes = settings.download_max_mib * 1024 * 1024
+        self._timeout_seconds = settings.download_timeout_seconds
+        self._own_certificate = settings.ssl_cert_file is not None
+
+    async def text(self, url: str) -> str:
+        """A small text. Raises NotFoundError (404), DownloadFailedError and UpdateFailedError (too large)."""
+        data = bytearray()
+        async with self._get(url) as answer:
+            async for part in answer.aiter_raw():
+                data += part
+                if len(data) > TEXT_BYTES:
+                    raise UpdateFailedError(f"no digest: more than {TEXT_BYTES} bytes came ({url})")
+        return data.decode(errors="replace")
+
+    async def file(self, url: str, path: Path, algorithm: Algorithm, progress: Progress) -> str:
+        """Download ``url`` into ``path``; returns the digest. Errors as of :meth:`text`; a file cut short is one, too."""
+        digest = hashlib.new(algorithm)
+        size = 0
+        async with self._get(url) as answer:
+            announced = int(answer.headers.get("content-length", "0"))
+            if announced > self._max_bytes:
+                raise self._too_large(url, announced)
+            with await asyncio.to_thread(path.open, "wb") as target:
+
+                def keep(block: bytes) -> None:
+                    digest.update(block)
+                    target.write(block)
+
+                async for block in answer.aiter_raw(BLOCK_BYTES):
+                    size += len(block)
+                    if size > self._max_bytes:
+                        raise self._too_large(url, size)
+                    await asyncio.to_thread(keep, block)
+                    progress(size, announced)
+        if announced and size != announced:
+            raise DownloadFailedError(f"cut short after {size} bytes of {announced}: {url}")
+        return digest.hexdigest()
+
+    async def latest_version(self, url: str) -> str:
+        """The version whose page ``url`` redirects to. Raises DownloadFailedError."""
+        at = url
+        for _ in range(REDIRECTS):
+            try:
+                async with self._get(at, follow=False) as answer:
+                    if not answer.has_redirect_location:
+                        break
+                    at = urljoin(at, answer.headers["location"])
+            except NotFoundError:
+                break
+            version = version_of_tag(at)
+            if version is not None:
+                return version
+        raise DownloadFailedError(
+            f"which release is the latest is not told: no redirect to the page of a version ({url})"
+        )
+
+    def _too_large(self, url: str, size: int) -> UpdateFailedError:
+        return UpdateFailedError(
+            f"too large: {size} bytes or more, allowed are {self._max_bytes}; raise DOWNLOAD_MAX_MIB ({url})"
+        )
+
+    @asynccontextmanager
+    async def _get(self, url: str, *, follow: bool = True) -> AsyncIterator[httpx.Response]:
+        """An answer that is not an error, its body not read yet; everything within the limit of time."""
+        secure = url.startswith("https://")
+
+        async def stay_secure(request: httpx.Request) -> None:
+            if secure and request.url.scheme != "https":
+                raise DownloadFailedError(
+                    f"redirected to an address without https, not followed: {url} to {request.url}"
+                )
+
+        try:
+            context = await asyncio.to_thread(self._tls)
+            client = httpx.AsyncClient(
+                verify=context,
+                follow_redirects=follow,
+                timeout=httpx.Timeout(STEP_SECONDS),
+                # What is hashed is what was sent: nothing is unpacked on the way.
+                headers={"Accept-Encoding": "identity", "User-Agent": "pgnode"},
+                event_hooks={"request": [stay_secure]},
+            )
+        except (ValueError, ImportError, OSError) as error:
+            raise DownloadFailedError(
+                f"the proxy or certificate settings of the environment cannot be used: {error}"
+            ) from None
+        try:
+            async with asyncio.timeout(self._timeout_seconds), client, client.stream("GET", url) as answer:
+                if answer.status_code in (404, 410):
+                    raise NotFoundError(f"does not exist ({answer.status_code}): {url}")
+                if answer.is_error:
+                    raise DownloadFailedError(f"answer {answer.status_code} {answer.reason_phrase}: {url}")
+                yield answer
+        except TimeoutError:
+            raise DownloadFailedError(
+                f"too slow: not there within {self._timeout_seconds:g} s; raise DOWNLOAD_TIMEOUT_SECONDS ({url})"
+            ) from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            raise DownloadFailedError(f"download failed: {str(error) or type(error).__name__} ({url})") from None
+
+    def _tls(self) -> ssl.SSLContext:
+        """The machine's list of CAs, or the one that SSL_CERT_FILE names; certifi's beside it, for machines without any."""
+        if self._own_certificate:
+            # Here SSL_CERT_FILE is this node's own certificate, which OpenSSL would take for the list of CAs.
+            return ssl.create_default_context(cafile=certifi.where())
+        context = ssl.create_default_context()
+        if "SSL_CERT_FILE" not in os.environ and "SSL_CERT_DIR" not in os.environ:
+            context.load_verify_locations(certifi.where())
+        return context
+
+
+def progress_logger(log: Any, name: str, every_bytes: int = 8 * 1024 * 1024) -> Progress:
+    """A Progress that logs now and then."""
+    told = 0
+
+    def progress(there: int, announced: int) -> None:
+        nonlocal told
+        if there - told >= every_bytes:
+            told = there
+            log.info("downloading", file=name, mib=round(there / 2**20, 1), of=round(announced / 2**20, 1) or "unknown")
+
+    return progress

@@ -1,0 +1,168 @@
+"""Maintenance jobs: one at a time, beside everything else, for callers who may be gone by the time a job ends.
+
+A job is a command that stays in the stream until it is answered. Should the supervisor end before that, the next one gets the
+command again; a note in the run folder tells it that the job was begun, and it is answered and not run twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.server import CommandServer
+from pgnode.errors import (
+    ConflictError,
+    DeadlineExceededError,
+    InternalError,
+    NodeError,
+    UnavailableError,
+    UpdateFailedError,
+)
+from pgnode.os_support.aio import end_tasks
+from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, NOT_BEGUN
+from pgnode.supervisor.host.identity import write_private
+from pgnode.supervisor.persistence.keeper import Keeper
+
+log = structlog.get_logger(__name__)
+
+#: Answers kept for commands that are taken again because the store was away when their job ended.
+ANSWERS_KEPT = 16
+
+#: A note older than this belongs to a command that nobody will ever deliver again.
+NOTE_SECONDS = 3600.0
+
+#: Does the job that a command's body (JSON) asks for, and returns the sentence for ``detail``. Raises NodeErrors.
+Job = Callable[[dict[str, str]], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    name: str
+    since: str
+    task: asyncio.Task[None]
+
+
+class Maintenance:
+    """Belongs to the supervisor's loop. ``jobs`` says who does which kind."""
+
+    def __init__(self, run_dir: Path, server: CommandServer, keeper: Keeper) -> None:
+        self._note = run_dir / "maintenance.json"
+        self._server = server
+        self._keeper = keeper
+        self.jobs: dict[Kind, Job] = {}
+        self._running: _Running | None = None
+        self._answers: OrderedDict[str, Reply] = OrderedDict()
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"Maintenance({self._running.name if self._running is not None else 'nothing to do'})"
+
+    def restore(self) -> None:
+        """Learn which job an earlier supervisor did not bring to an end. File I/O, once and small."""
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            command_id, name = str(note["id"]), str(note["job"])
+            age_seconds = time.time() - self._note.stat().st_mtime
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("the note about a maintenance job cannot be read", error=str(error))
+            return
+        if age_seconds > NOTE_SECONDS:
+            self._note.unlink(missing_ok=True)
+            return
+        log.warning("a maintenance job was broken off when the node ended", job=name)
+        self._remember(
+            command_id,
+            Reply(
+                error=UnavailableError(
+                    f"{name} was broken off when the node ended, and is not begun again by itself: look at the core's version, "
+                    "then ask again"
+                )
+            ),
+        )
+
+    def take(self, command: Command) -> None:
+        """Begin the job, or answer why not; returns at once."""
+        known = self._answers.get(command.id)
+        if known is not None:
+            self._answer(command, known)
+        elif self._server.expired(command):
+            self._answer(command, Reply(error=DeadlineExceededError(NOT_BEGUN)))
+        elif self._running is not None:
+            now = self._running
+            self._answer(
+                command,
+                Reply(
+                    error=ConflictError(
+                        f"{now.name} is under way since {now.since}: one maintenance job at a time, ask again later"
+                    )
+                ),
+            )
+        else:
+            try:
+                request = {name: str(value) for name, value in json.loads(command.body or b"{}").items()}
+            except (ValueError, AttributeError):
+                self._answer(command, Reply(error=InternalError("malformed command: its body is no JSON object")))
+                return
+            name = " ".join([command.kind.value, *request.values()])
+            task = asyncio.create_task(self._run(command, name, request))
+            self._running = _Running(name, f"{datetime.now().astimezone():%H:%M:%S}", task)
+
+    async def close(self) -> None:
+        """Break off what runs; its caller will be told by the next supervisor."""
+        running = [self._running.task] if self._running is not None else []
+        await end_tasks([*running, *self._answering])
+
+    async def _run(self, command: Command, name: str, request: dict[str, str]) -> None:
+        try:
+            reply = await self._do(command, name, request)
+            self._remember(command.id, reply)
+        finally:
+            self._running = None
+        # From here on another job may begin, whether or not the answer gets through.
+        await self._keeper.commit([(command, reply)], ())
+        with contextlib.suppress(FileNotFoundError):
+            await asyncio.to_thread(self._note.unlink)
+
+    async def _do(self, command: Command, name: str, request: dict[str, str]) -> Reply:
+        log.info("maintenance job begins", job=name)
+        try:
+            await asyncio.to_thread(write_private, self._note, json.dumps({"id": command.id, "job": name}) + "\n")
+            detail = await self.jobs[command.kind](request)
+        except NodeError as error:
+            log.warning("maintenance job failed", job=name, error=error.text)
+            return Reply(error=error)
+        except OSError as error:
+            log.warning("maintenance job failed", job=name, error=str(error))
+            return Reply(
+                error=UpdateFailedError(f"{error.strerror or error}: {error.filename or 'while doing ' + name}")
+            )
+        except Exception:
+            log.exception("maintenance job failed", job=name)
+            return Reply(error=InternalError(INTERNAL_TEXT))
+        log.info("maintenance job done", job=name, detail=detail[:500])
+        return Reply(body=json.dumps({"detail": detail}).encode())
+
+    def _remember(self, command_id: str, reply: Reply) -> None:
+        self._answers[command_id] = reply
+        while len(self._answers) > ANSWERS_KEPT:
+            self._answers.popitem(last=False)
+
+    def _answer(self, command: Command, reply: Reply) -> None:
+        async def answer() -> None:
+            await self._keeper.commit([(command, reply)], ())
+
+        task = asyncio.create_task(answer())
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)

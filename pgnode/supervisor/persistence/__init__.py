@@ -1,0 +1,1 @@
+"""Storing changes before they are answered, and publishing snapshots."""

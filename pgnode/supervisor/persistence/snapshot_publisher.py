@@ -1,0 +1,57 @@
+"""Snapshots on their way to the store: best effort, and what could not be written is written with the next ones.
+
+A transaction that failed may have been done or not. What it held is written once more, else workers would serve
+the revision before for as long as nothing changes, and after a restart that can be one from before the traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.snapshots import POLLED, SnapshotWriter
+from pgnode.supervisor.persistence.redis_store import Store
+
+log = structlog.get_logger(__name__)
+
+
+class Publisher:
+    """Belongs to the supervisor's loop; any of its tasks may publish."""
+
+    def __init__(self, store: Store, snapshots: SnapshotWriter) -> None:
+        self._store = store
+        self._snapshots = snapshots
+        #: Bodies that could not be written.
+        self._unwritten: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Publisher({len(self._unwritten)} unwritten)"
+
+    async def publish(self, bodies: Mapping[str, bytes]) -> bool:
+        """Write what is new of ``bodies``, and what is still unwritten; returns whether the store has it."""
+        pipe = self._store.pipeline()
+        # Nobody else tries them again meanwhile: they may be large.
+        again, self._unwritten = self._unwritten, {}
+        put: dict[str, bytes] = {}
+        for name, body in {**again, **bodies}.items():
+            if not self._is_last(name, body):
+                if name not in bodies:
+                    continue  # something newer was written meanwhile
+            elif name not in again and name != POLLED:
+                continue
+            put[name] = body
+            self._snapshots.put(pipe, name, body)
+        try:
+            await pipe.execute()
+        except BUS_ERRORS as error:
+            log.debug("snapshots not written, will be done again", names=list(put), error=str(error))
+            self._unwritten |= {name: body for name, body in put.items() if self._is_last(name, body)}
+            return False
+        return True
+
+    def _is_last(self, name: str, body: bytes) -> bool:
+        """Nothing else was put after it."""
+        last = self._snapshots.get(name)
+        return last is not None and last.body == body

@@ -1,0 +1,1 @@
+"""Child processes of the node: started, watched, restarted, ended."""

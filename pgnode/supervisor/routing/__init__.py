@@ -1,0 +1,1 @@
+"""Routing rules that callers change, and questions about routing and latency."""

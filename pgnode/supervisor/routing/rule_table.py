@@ -1,0 +1,221 @@
+"""What is desired of the core's routing beyond its config: rules that were added or removed, and fixed balancers. Pure.
+
+It belongs to one base config, known by its hash, and is nothing to any other. The rules are kept as JSON, as in a config: a core
+starts with them, and only a core that runs already is told by message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from pgnode.errors import InvalidRequestError, NotFoundError
+from pgnode.xray.config.document import BaseConfig, with_rules
+from pgnode.xray.config.rewrite import GUARD_RULE_TAG
+from pgnode.xray.proto import router_pb2
+from pgnode.xray.rules.compile import Rule, compile_routing
+
+#: A rule without a tag cannot be removed, so it is given one: this and a hash of its content.
+TAG_PREFIX: Final = "pgnode-"
+
+#: Rules beside those of the config, at most: all are looked at for every connection, and stored with every change.
+ADDED_MAX: Final = 1000
+
+
+class RuleTable:
+    """The desired routing. Belongs to the supervisor's loop."""
+
+    def __init__(self) -> None:
+        self._base_hash = ""
+        #: The panel's rules, in their order, in place of those of the config; None: the config's own.
+        self._rules: list[Rule] | None = None
+        self._overrides: dict[str, str] = {}
+        #: Whether the store's copy is older.
+        self.unstored = False
+
+    def __repr__(self) -> str:
+        rules = "as configured" if self._rules is None else f"{len(self._rules)} rules"
+        return f"RuleTable({rules}, {len(self._overrides)} overrides, of {self._base_hash[:8]})"
+
+    # --- what is stored -----------------------------------------------------------------------------------------
+
+    def fields(self) -> dict[str, str]:
+        """The copy for the store; empty when nothing was changed."""
+        if not self.touched:
+            return {}
+        fields = {"base": self._base_hash, "overrides": json.dumps(self._overrides)}
+        if self._rules is not None:
+            fields["rules"] = json.dumps(self._rules)
+        return fields
+
+    def restore(self, fields: Mapping[str, str]) -> None:
+        """Take over what :meth:`fields` said."""
+        self._base_hash = fields.get("base", "")
+        self._rules = json.loads(fields["rules"]) if "rules" in fields else None
+        self._overrides = json.loads(fields.get("overrides", "{}"))
+
+    # --- of which config ----------------------------------------------------------------------------------------
+
+    def belongs_to(self, base: BaseConfig) -> bool:
+        return self._base_hash == base.base_hash
+
+    def take_base(self, base: BaseConfig) -> None:
+        """This config runs now: what was changed in another one is forgotten."""
+        if not self.belongs_to(base):
+            self.forget()
+            self._base_hash = base.base_hash
+
+    def keep_for(self, base: BaseConfig) -> None:
+        """This is the config of before, whatever another version of the node makes of it."""
+        if not self.belongs_to(base):
+            self._base_hash = base.base_hash
+            self.unstored = True
+
+    def forget(self) -> None:
+        self.unstored |= self.touched
+        self._base_hash, self._rules, self._overrides = "", None, {}
+
+    # --- what shall be ------------------------------------------------------------------------------------------
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything at all was changed in the config that it belongs to."""
+        return self._rules is not None or bool(self._overrides)
+
+    def changed(self, base: BaseConfig) -> bool:
+        """Whether the rules are others than those of the config."""
+        return self.belongs_to(base) and self._rules is not None
+
+    def rules(self, base: BaseConfig) -> list[Rule]:
+        """The panel's rules that shall be in force: the node's own are not among them."""
+        if self.belongs_to(base) and self._rules is not None:
+            return self._rules
+        return configured_rules(base)
+
+    def overrides(self, base: BaseConfig) -> dict[str, str]:
+        """Balancer to the target that it is fixed to."""
+        return self._overrides if self.belongs_to(base) else {}
+
+    def effective(self, base: BaseConfig) -> BaseConfig:
+        """The config that a core has to start with."""
+        return self.with_panel_rules(base, self.rules(base)) if self.changed(base) else base
+
+    def whole(self, base: BaseConfig, rules: Sequence[Rule] | None = None) -> router_pb2.Config:
+        """All rules and balancers as one message, which replaces whatever a core has. Raises InvalidRequestError.
+
+        ``rules``: the panel's, in place of those that shall be in force.
+        """
+        chosen = self.rules(base) if rules is None else rules
+        return compile_routing({**base.document["routing"], "rules": [*own_rules(base), *chosen]})
+
+    def listed(self, base: BaseConfig) -> list[tuple[str, str]]:
+        """(outbound, ruleTag) of each rule that shall be there, as a core lists them."""
+        rules = [*own_rules(base), *self.rules(base)]
+        return [(rule.get("outboundTag") or "", rule.get("ruleTag") or "") for rule in rules]
+
+    def with_panel_rules(self, base: BaseConfig, rules: Sequence[Rule]) -> BaseConfig:
+        """``base`` with other rules of the panel; the node's own stay in front."""
+        return with_rules(base, [*own_rules(base), *rules])
+
+    def set_rules(self, base: BaseConfig, rules: Sequence[Rule]) -> None:
+        self.take_base(base)
+        self._rules = list(rules)
+        self.unstored = True
+
+    def set_override(self, base: BaseConfig, balancer: str, target: str) -> None:
+        """An empty target ends it."""
+        self.take_base(base)
+        self._overrides = {**self._overrides, balancer: target}
+        if not target:
+            del self._overrides[balancer]
+        self.unstored = True
+
+    # --- changes, planned -----------------------------------------------------------------------------------------
+
+    def added(self, base: BaseConfig, rule: Rule, *, reset: bool) -> list[Rule] | None:
+        """The rules once ``rule`` is added; None when it is there already. Raises InvalidRequestError."""
+        tag = rule["ruleTag"]
+        if any(tag == own.get("ruleTag") for own in own_rules(base)):
+            raise InvalidRequestError(f"ruleTag {tag!r} is the node's own: give the rule another one")
+        balancer = rule.get("balancerTag")
+        if balancer and balancer not in balancer_tags(base):
+            known = ", ".join(map(repr, balancer_tags(base))) or "none"
+            raise InvalidRequestError(f"rule: unknown balancerTag {balancer!r}; the config has {known}")
+        rules = self.rules(base)
+        if reset:
+            return None if rules == [rule] else [rule]
+        same = next((known for known in rules if known.get("ruleTag") == tag), None)
+        if same is None:
+            if len(rules) >= len(configured_rules(base)) + ADDED_MAX:
+                raise InvalidRequestError(f"too many routing rules: {ADDED_MAX} beside those of the config are allowed")
+            return [*rules, rule]
+        if same != rule:
+            raise InvalidRequestError(
+                f"duplicate ruleTag {tag!r}: remove that rule first, or give this one another tag"
+            )
+        return None
+
+    def removed(self, base: BaseConfig, tag: str) -> list[Rule]:
+        """The rules without the one of this tag. Raises NotFoundError and InvalidRequestError."""
+        if any(tag == own.get("ruleTag") for own in own_rules(base)):
+            raise InvalidRequestError(f"routing rule {tag!r} is the node's own and stays")
+        rules = self.rules(base)
+        left = [rule for rule in rules if rule.get("ruleTag") != tag]
+        if len(left) == len(rules):
+            raise NotFoundError(f"routing rule '{tag}' not found.")
+        return left
+
+
+def tagged(rule: Rule) -> Rule:
+    """The rule with a tag: its own, or one made of its content, so that the same rule gets the same."""
+    if rule.get("ruleTag"):
+        return rule
+    canonical = json.dumps({key: value for key, value in rule.items() if key != "ruleTag"}, sort_keys=True)
+    return {**rule, "ruleTag": TAG_PREFIX + hashlib.sha256(canonical.encode()).hexdigest()[:12]}
+
+
+def own_rules(base: BaseConfig) -> list[Rule]:
+    """The node's own rules in front of the panel's."""
+    return [rule for rule in _rules_of(base) if rule.get("ruleTag") == GUARD_RULE_TAG]
+
+
+def configured_rules(base: BaseConfig) -> list[Rule]:
+    """The panel's rules as the config has them."""
+    return [rule for rule in _rules_of(base) if rule.get("ruleTag") != GUARD_RULE_TAG]
+
+
+def _rules_of(base: BaseConfig) -> list[Rule]:
+    return base.document["routing"].get("rules") or []
+
+
+def balancer_tags(base: BaseConfig) -> list[str]:
+    """Tags of the config's balancers."""
+    balancers = base.document["routing"].get("balancers") or []
+    return [tag for balancer in balancers for key, tag in balancer.items() if key.lower() == "tag"]
+
+
+def outbound_tags(base: BaseConfig) -> list[str]:
+    """Tags of everything that traffic can be sent to: outbounds, and what reverse proxies offer as such."""
+    outbounds = [outbound.get("tag") for outbound in base.document.get("outbounds") or []]
+    return [tag for tag in (*outbounds, *_reverse_tags(base.document)) if tag]
+
+
+def _reverse_tags(document: Mapping[str, Any]) -> Iterator[Any]:
+    reverse = document.get("reverse")
+    portals = reverse.get("portals") if isinstance(reverse, dict) else None
+    yield from (portal.get("tag") for portal in portals or [] if isinstance(portal, dict))
+    for inbound in document["inbounds"]:
+        settings = inbound.get("settings")
+        clients = settings.get("clients") if isinstance(settings, dict) else None
+        for client in clients or []:
+            found = client.get("reverse") if isinstance(client, dict) else None
+            if isinstance(found, dict):
+                yield found.get("tag")
+
+
+def default_outbound(base: BaseConfig) -> str:
+    """Where a connection goes that no rule decides about: the first outbound. Empty when that has no tag."""
+    outbounds = base.document.get("outbounds") or []
+    return str(outbounds[0].get("tag") or "") if outbounds else ""

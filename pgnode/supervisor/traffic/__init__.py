@@ -1,0 +1,1 @@
+"""Traffic counters: reading, the ledger, what callers are given, and what they see."""

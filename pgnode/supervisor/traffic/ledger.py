@@ -1,0 +1,205 @@
+"""The books of the traffic. Pure: no clock, no socket, no Redis.
+
+The core's counters are read and never reset. For each counter the ledger keeps how many bytes were counted in all (``total``) and
+how many of them reached a caller that asked for a reset (``reported``); the rest is owed. What was handed out to a caller is on
+loan until it is known whether it arrived: then it counts as reported, or is owed as before.
+
+A new core starts its counters from zero: differences are taken per core run, and a counter that went down within a run is taken
+for a new one, never as a negative number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from pgnode.bus.books import RUN_KEY, Line, decode_run, encode_run
+from pgnode.supervisor.traffic.attribution import Moved
+
+
+@dataclass(slots=True)
+class Entry:
+    """One counter; bytes."""
+
+    total: int = 0
+    reported: int = 0
+    #: Handed out, and not known yet whether it arrived.
+    lent: int = 0
+    #: What the core's counter said at the last reading in the run ``run``.
+    seen: int = 0
+    run: int = 0
+
+    @property
+    def owed(self) -> int:
+        """Counted and not reported, on loan or not."""
+        return self.total - self.reported
+
+    @property
+    def free(self) -> int:
+        """Owed and not on loan: what a caller may be given."""
+        return self.total - self.reported - self.lent
+
+
+class Ledger:
+    """All counters of the node by their name in the core, such as ``user>>>alice>>>traffic>>>uplink``."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        #: Loan -> (counter, bytes) of each that was handed out with it.
+        self._loans: dict[str, list[tuple[str, int]]] = {}
+        self._run_identity = ""
+        #: Rises with every core run; an entry of another run has seen nothing of this one.
+        self.run = 0
+        #: Names whose line changed, or went, since :meth:`take_unstored`.
+        self._unstored: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"Ledger({len(self._entries)} counters, {len(self._loans)} loans, run {self.run})"
+
+    def get(self, name: str) -> Entry | None:
+        return self._entries.get(name)
+
+    def names(self) -> Iterable[str]:
+        return self._entries.keys()
+
+    def loans(self) -> Iterable[str]:
+        return self._loans.keys()
+
+    # --- counting -----------------------------------------------------------------------------------------------
+
+    def read(self, run: str, counters: Iterable[tuple[str, int]]) -> list[str]:
+        """Book (a part of) a reading of the core's counters; ``run`` tells one core from the next.
+
+        Readings have to be booked in the order in which they were made. Returns the names that are new or moved.
+        """
+        if run != self._run_identity:
+            self._run_identity = run
+            self.run += 1
+        changed = []
+        entries, number = self._entries, self.run
+        for name, value in counters:
+            entry = entries.get(name)
+            if entry is None:
+                entries[name] = Entry(total=value, seen=value, run=number)
+                changed.append(name)
+                continue
+            if entry.run != number:
+                entry.run, entry.seen = number, 0
+            seen = entry.seen
+            if value != seen:
+                entry.total += value - seen if value > seen else value
+                entry.seen = value
+                changed.append(name)
+        self._unstored.update(changed)
+        return changed
+
+    def ahead(self, run: str, counters: Iterable[tuple[str, int]]) -> Moved:
+        """What :meth:`read` would book of this reading."""
+        moved = Moved()
+        number = self.run if run == self._run_identity else None
+        for name, value in counters:
+            entry = self._entries.get(name)
+            seen = entry.seen if entry is not None and entry.run == number else 0
+            more = value - seen if value >= seen else value
+            if name.endswith("uplink"):
+                moved.up += more
+            else:
+                moved.down += more
+        return moved
+
+    # --- handing out --------------------------------------------------------------------------------------------
+
+    def lend(self, loan: str, names: Iterable[str]) -> list[tuple[str, int]]:
+        """(name, bytes) for each of ``names`` that is owed any and not on loan; on loan under ``loan`` from now on.
+
+        A loan that is there is not made again: it is returned as it is.
+        """
+        lent = self._loans.get(loan)
+        if lent is not None:
+            return lent
+        lent = []
+        entries = self._entries
+        for name in names:
+            entry = entries.get(name)
+            if entry is not None and (free := entry.total - entry.reported - entry.lent):
+                entry.lent += free
+                lent.append((name, free))
+        if lent:
+            self._loans[loan] = lent
+        return lent
+
+    def settle(self, loan: str, *, delivered: bool) -> list[tuple[str, int]]:
+        """The fate of a loan is known: reported, or owed again. Returns what it held; nothing if there is no such loan."""
+        lent = self._loans.pop(loan, None)
+        if lent is None:
+            return []
+        entries = self._entries
+        for name, value in lent:
+            entry = entries[name]
+            entry.lent -= value
+            if delivered:
+                entry.reported += value
+        if delivered:
+            self._unstored.update(name for name, _ in lent)
+        return lent
+
+    # --- forgetting ---------------------------------------------------------------------------------------------
+
+    def forget(self, names: Iterable[str], wanted: Callable[[str], bool]) -> list[str]:
+        """Drop those of ``names`` that are not ``wanted``, once everything was reported. Returns what was dropped.
+
+        A counter that the running core still has stays: it would be taken for a new one and counted once more.
+        """
+        dropped = []
+        for name in names:
+            entry = self._entries.get(name)
+            if entry is None or entry.owed or (entry.run == self.run and entry.seen) or wanted(name):
+                continue
+            del self._entries[name]
+            dropped.append(name)
+        self._unstored.update(dropped)
+        return dropped
+
+    # --- the copy in the store ----------------------------------------------------------------------------------
+
+    def take_unstored(self) -> dict[str, str | None]:
+        """Name -> line of what changed since the last call, None for what went; for the store."""
+        names, self._unstored = self._unstored, set()
+        if not names:
+            return {}
+        entries = self._entries
+        stored: dict[str, str | None] = {
+            name: f"{e.total} {e.reported} {e.seen} {e.run}" if (e := entries.get(name)) is not None else None
+            for name in names
+        }
+        stored[RUN_KEY] = encode_run(self.run, self._run_identity)
+        return stored
+
+    def put_back_unstored(self, names: Iterable[str]) -> None:
+        """Storing these failed: they come with the next :meth:`take_unstored`."""
+        self._unstored.update(name for name in names if name != RUN_KEY)
+
+    def mark_all_unstored(self) -> None:
+        """The store came back empty: everything has to go there again."""
+        self._unstored.update(self._entries)
+
+    def restore(self, stored: Mapping[str, str], loans: Mapping[str, Iterable[tuple[str, int]]]) -> None:
+        """Take over what an earlier supervisor stored, into an empty ledger.
+
+        When this supervisor finds that core still running, readings go on from what was booked of it. ``loans`` are open:
+        whoever asked for them may have received them.
+        """
+        self.run, self._run_identity = decode_run(stored.get(RUN_KEY, ""))
+        for name, text in stored.items():
+            if name != RUN_KEY:
+                total, reported, seen, run = Line.decode(text)
+                self._entries[name] = Entry(total, reported, 0, seen, self.run if run is None else run)
+        for loan, lent in loans.items():
+            kept = [(name, value) for name, value in lent if name in self._entries]
+            for name, value in kept:
+                self._entries[name].lent += value
+            if kept:
+                self._loans[loan] = kept

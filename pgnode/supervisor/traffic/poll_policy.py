@@ -1,0 +1,84 @@
+"""How much of the core's counters a reading has to look at. Pure: the clock's time is an argument.
+
+A whole reading walks all counters in the core: with 100,000 users a quarter of a second of its time. The counters of inbounds and
+outbounds, asked by name, tell almost for nothing whether anything moved at all (the *marks*); and one call gives the traffic of
+those users who are online. What that call cannot see is a user who came and went between two readings: a whole reading finds it.
+So whole readings are made whenever they are cheap; else, where something moved that nobody who was read accounts for
+(:mod:`pgnode.supervisor.traffic.attribution`), as often as their price allows; and every minute in any case.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+#: The counters of inbounds and outbounds; None when they are not known, which counts as moved.
+Marks = tuple[int, ...] | None
+
+#: Up to so many counters a whole reading costs the core no more than the call for online users does.
+FEW_COUNTERS = 20_000
+
+#: Share of the time that whole readings may take while traffic moves.
+WHOLE_SHARE = 0.03
+
+#: Nothing moves, say the marks, or all that does is accounted for: a whole reading every so many seconds does not take their
+#: word for it.
+QUIET_WHOLE_SECONDS = 60.0
+
+
+class Reading(Enum):
+    """What has to be read."""
+
+    NOTHING = "nothing"
+    #: Users who are online, those who were at the last reading, and the marks.
+    ONLINE = "online"
+    #: Every counter.
+    WHOLE = "whole"
+
+
+class Pace:
+    """Chooses; one per node."""
+
+    def __init__(self) -> None:
+        self._run = ""
+        self._marks: Marks = None
+        #: Everything that moved was read.
+        self._settled = False
+        self._whole_at = float("-inf")
+        self._whole_seconds = 0.0
+
+    def __repr__(self) -> str:
+        return f"Pace(run {self._run}, {'settled' if self._settled else 'moving'})"
+
+    def choose(self, now: float, run: str, marks: Marks, counters: int, *, scheduled: bool, lacking: bool) -> Reading:
+        """``now`` in seconds; ``counters`` is how many the last whole reading found.
+
+        ``scheduled`` readings come in the node's own interval; others somebody waits for. ``lacking``: more moved, or may have,
+        than is accounted for.
+        """
+        if run != self._run:
+            return Reading.WHOLE
+        few = counters <= FEW_COUNTERS
+        if marks is None or marks != self._marks:
+            return Reading.WHOLE if few or self.whole_due(now, lacking=lacking) else Reading.ONLINE
+        if not self._settled:
+            # A mark moves some moments before the user's own counter does, so the end of a movement is read once more.
+            if few or (scheduled and self.whole_due(now, lacking=lacking)):
+                return Reading.WHOLE
+            return Reading.ONLINE if scheduled else Reading.NOTHING
+        return Reading.WHOLE if now - self._whole_at >= QUIET_WHOLE_SECONDS else Reading.NOTHING
+
+    def whole_due(self, now: float, *, lacking: bool) -> bool:
+        """Whether a whole reading of many counters is in order by now."""
+        since = now - self._whole_at
+        return since >= QUIET_WHOLE_SECONDS or (lacking and since >= self._whole_seconds / WHOLE_SHARE)
+
+    def done(self, now: float, run: str, marks: Marks, reading: Reading, took_seconds: float, *, lacking: bool) -> None:
+        """A reading was made and booked; ``marks`` are those it was chosen by, ``lacking`` what is known after it."""
+        moved = run != self._run or marks is None or marks != self._marks
+        self._run, self._marks = run, marks
+        if reading is Reading.WHOLE:
+            self._whole_at, self._whole_seconds = now, took_seconds
+        if reading is Reading.WHOLE or (reading is Reading.ONLINE and not lacking):
+            self._settled = not moved
+        elif moved:
+            self._settled = False

@@ -1,0 +1,217 @@
+"""A private node in a process of its own: ``python -m pgnode run`` on free ports, in a folder that goes with it.
+
+The node's environment holds nothing of the caller's settings, and it runs in a folder of its own, so that neither an
+operator's variables nor a ``.env`` file reach it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from pgnode.settings import Settings
+from pgnode.testing import users as people
+from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
+
+#: A node answers within a few seconds; a machine under load gets more.
+READY_TIMEOUT_SECONDS = 40.0
+#: ``pgnode run`` promises to end within 10 s.
+STOP_TIMEOUT_SECONDS = 15.0
+#: Pause between two looks at something that has no event to wait for.
+POLL_SECONDS = 0.05
+#: What a node says when its workers serve.
+WORKERS_READY = "child is ready child=gunicorn"
+#: Lines of the node's own output that are kept.
+_OUTPUT_LINES = 500
+
+
+class NodeFailedError(Exception):
+    """The node did not start, or ended by itself. ``str(error)`` holds its output."""
+
+
+class NodeProcess:
+    """One node. ``async with NodeProcess() as node:`` starts it, waits until it answers, and ends it.
+
+    ``env`` is laid over the settings a private node gets. ``state_dir``, when given, is the caller's and stays; the node
+    makes it if it is missing, and works in the folder above it. :meth:`start` and :meth:`stop` may also be used by hand,
+    more than once, to restart a node.
+    """
+
+    def __init__(self, *, env: Mapping[str, str] | None = None, state_dir: Path | None = None) -> None:
+        self._own_dir = Path(tempfile.mkdtemp(prefix="pgn")) if state_dir is None else None
+        self.state_dir = state_dir or Path(self._own_dir or "", "state")
+        self.host = "127.0.0.1"
+        self.port, self.api_port, self.grpc_port = people.free_port(), people.free_port(), people.free_port()
+        self.api_key = str(uuid.uuid4())
+        self._env = dict(env or {})
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self.output: deque[str] = deque(maxlen=_OUTPUT_LINES)
+        self._workers_ready = False
+
+    def __repr__(self) -> str:
+        return f"NodeProcess(pid {self.pid}, port {self.port}, {self.state_dir})"
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id; 0 before the start."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode if self._process is not None else None
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate that the node made itself."""
+        return self.state_dir / "tls" / "cert.pem"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.state_dir / "run"
+
+    @property
+    def output_text(self) -> str:
+        return "\n".join(self.output)
+
+    def environment(self) -> dict[str, str]:
+        """The node's environment: the caller's without settings, and a private node's own."""
+        settings = {name.upper() for name in Settings.model_fields}
+        kept = {name: value for name, value in os.environ.items() if name.upper() not in settings}
+        private = {
+            "NODE_HOST": self.host,
+            "SERVICE_PORT": str(self.port),
+            "API_PORT": str(self.api_port),
+            "GRPC_PORT": str(self.grpc_port),
+            "STATE_DIR": str(self.state_dir),
+            "API_KEY": self.api_key,
+        }
+        return {**kept, **private, **self._env}
+
+    async def __aenter__(self) -> NodeProcess:
+        try:
+            await self.start()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        if self._own_dir is not None:
+            await asyncio.to_thread(shutil.rmtree, self._own_dir, ignore_errors=True)
+
+    async def start(self) -> None:
+        """Start it and wait until it answers. NodeFailedError with its output when it does not."""
+        await self.spawn()
+        await self.wait_ready()
+
+    async def spawn(self) -> None:
+        """Start it without waiting."""
+        self.output.clear()
+        self._workers_ready = False
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "pgnode",
+            "run",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=self.environment(),
+            cwd=self.state_dir.parent,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._reading = asyncio.create_task(self._read_output(self._process.stdout))
+
+    async def wait_ready(self, timeout_seconds: float = READY_TIMEOUT_SECONDS) -> None:
+        """Wait until ``GET /info`` answers. NodeFailedError with the node's output when it ends or takes too long.
+
+        The node's own workers, that is: those of one that was killed a moment ago may still be there.
+        """
+        last: BaseException | None = None
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    if self.returncode is not None:
+                        await self._end_reading()
+                        raise NodeFailedError(f"the node ended with exit code {self.returncode}:\n{self.output_text}")
+                    if self._workers_ready:
+                        try:
+                            async with self.panel() as panel:
+                                await panel.info()
+                                return
+                        except (OSError, NoAnswerError) as error:  # no certificate, no port, or no worker behind it yet
+                            last = error
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise NodeFailedError(
+                f"the node did not answer within {timeout_seconds:g} s ({last!r}):\n{self.output_text}"
+            ) from None
+
+    def panel(
+        self, *, auth: Auth = "x-api-key", api_key: str | None = None, timeout_seconds: float = 10.0
+    ) -> PanelClient:
+        """A panel that knows this node's certificate and key. OSError before the node has made its certificate."""
+        return PanelClient(
+            self.host,
+            self.port,
+            ca_file=self.ca_file,
+            api_key=self.api_key if api_key is None else api_key,
+            auth=auth,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """A signal for the supervisor; one that has ended gets none."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def wait(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> int:
+        """Wait for its end and return the exit code. TimeoutError."""
+        if self._process is None:
+            raise RuntimeError("the node was not started")
+        async with asyncio.timeout(timeout_seconds):
+            code = await self._process.wait()
+        await self._end_reading()
+        return code
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
+        """End it, by force when it does not end in time; returns the exit code, None when it never started."""
+        if self._process is None:
+            return None
+        self.send_signal(number)
+        try:
+            return await self.wait()
+        except TimeoutError:
+            self.send_signal(signal.SIGKILL)
+            return await self.wait()
+
+    async def _end_reading(self) -> None:
+        """The rest of its output. A process it left behind may hold the pipe open, hence the time limit."""
+        if self._reading is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reading, 1.0)
+
+    async def _read_output(self, output: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                line = await output.readline()
+            except ValueError:  # a line longer than asyncio keeps: its rest comes as further lines
+                continue
+            if not line:
+                return
+            self.output.append(line.decode("utf-8", "replace").rstrip())
+            if WORKERS_READY in self.output[-1]:
+                self._workers_ready = True

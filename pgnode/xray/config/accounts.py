@@ -1,0 +1,271 @@
+"""Which account a user gets in an inbound, and how it is written for the core.
+
+An :class:`Account` is small and comparable by value: two accounts that are equal need no call to the core. Its wire form
+(for the core's API) and JSON form (for the core's config) are made when they are asked for.
+
+E-mails are the names of users in the core, which compares them in lower case (xray-core ``proxy/vless/validator.go``) but
+counts traffic under the name as it was given. So the name goes to the core as it came, and whoever keeps a table of users
+keys it by :func:`email_key`; a list with two names of one key is refused there, not here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import Final, NamedTuple
+
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.config.inbounds import InboundSpec
+from pgnode.xray.proto import typed_message_pb2, user_pb2, vmess_pb2
+
+#: ``Account.protocol`` of an account in a Shadowsocks-2022 inbound; all others are named as their protocol.
+SHADOWSOCKS_2022: Final = "shadowsocks-2022"
+
+VISION_FLOW: Final = "xtls-rprx-vision"
+
+#: User flows to what the core is told. "-udp443" is the client's form of the same flow and unknown to an inbound; the
+#: core's API takes any text and then refuses every connection, so others are refused here.
+_FLOWS: Final = {"": "", "none": "", VISION_FLOW: VISION_FLOW, f"{VISION_FLOW}-udp443": VISION_FLOW}
+
+#: Shadowsocks methods to the core's name and ``xray.proxy.shadowsocks.CipherType``. "none" is missing: core 26.10
+#: answers "Unsupported cipher" over its API, and refuses the whole config where a client has it.
+_CIPHERS: Final = {
+    "aes-128-gcm": ("aes-128-gcm", 5),
+    "aead_aes_128_gcm": ("aes-128-gcm", 5),
+    "aes-256-gcm": ("aes-256-gcm", 6),
+    "aead_aes_256_gcm": ("aes-256-gcm", 6),
+    "chacha20-poly1305": ("chacha20-poly1305", 7),
+    "chacha20-ietf-poly1305": ("chacha20-poly1305", 7),
+    "aead_chacha20_poly1305": ("chacha20-poly1305", 7),
+    "xchacha20-poly1305": ("xchacha20-poly1305", 8),
+    "xchacha20-ietf-poly1305": ("xchacha20-poly1305", 8),
+    "aead_xchacha20_poly1305": ("xchacha20-poly1305", 8),
+}
+_CIPHER_NUMBERS: Final = dict(_CIPHERS.values())
+
+_TYPE_NAMES: Final = {
+    "vless": b"xray.proxy.vless.Account",
+    "vmess": b"xray.proxy.vmess.Account",
+    "trojan": b"xray.proxy.trojan.Account",
+    "shadowsocks": b"xray.proxy.shadowsocks.Account",
+    SHADOWSOCKS_2022: b"xray.proxy.shadowsocks_2022.Account",
+    "hysteria": b"xray.proxy.hysteria.account.Account",
+}
+
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}").fullmatch
+_OTHER_UUID = re.compile(
+    r"(\{)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(?(1)\})", re.I
+).fullmatch
+
+#: How much of a wrong value an error shows; it may be a secret put into the wrong field.
+_SHOWN_CHARACTERS: Final = 40
+
+
+class UnusableAccountError(Exception):
+    """A user cannot have the account; ``str(error)`` is the cause, without secrets."""
+
+
+class Account(NamedTuple):
+    """One user's access to inbounds of one protocol; equal by value.
+
+    A tuple, since there are as many of these as users times inbounds and all are compared at every full sync.
+
+    ``secret``: the UUID (canonical), password, key (base64) or auth. ``detail``: the flow (vless) or the method
+    (shadowsocks), else "".
+    """
+
+    protocol: str
+    secret: str
+    detail: str = ""
+
+    def __repr__(self) -> str:
+        return f"Account(protocol={self.protocol!r}, detail={self.detail!r})"
+
+    @property
+    def typed(self) -> bytes:
+        """The account as a serialized ``xray.common.serial.TypedMessage``."""
+        # All secrets are field 1 of their message; what follows differs.
+        value = _field(b"\x0a", self.secret.encode())
+        if self.detail:
+            if self.protocol == "vless":
+                value += _field(b"\x12", self.detail.encode())
+            else:
+                value += b"\x10" + bytes((_CIPHER_NUMBERS[self.detail],))
+        return _TYPED_HEADS[self.protocol] + _field(b"\x12", value)
+
+
+def email_key(email: str) -> str:
+    """The name under which the core knows ``email``: in lower case, character by character as Go does it."""
+    if email.isascii():
+        return email.lower()
+    # str.lower() looks at neighbours (final sigma) and may return two characters for one.
+    return "".join(char.lower()[0] for char in email)
+
+
+def account_for(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
+    """The account that a user with ``proxies`` gets in ``inbound``; None when the user has none of that protocol.
+
+    A proxy whose fields are all empty counts as none. Raises UnusableAccountError for one that cannot work.
+    """
+    maker = _MAKERS.get(inbound.protocol)
+    return None if maker is None else maker(proxies, inbound)
+
+
+def accounts_of(user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec]) -> dict[str, Account]:
+    """The accounts of ``user`` by inbound tag, for every managed inbound the user is in.
+
+    Tags without an inbound here, inbounds that are not managed, and protocols the user has no proxy of are left out. Raises
+    UnusableAccountError when the e-mail is empty or any one account is bad: such a user is bad as a whole.
+    """
+    if not user.email:
+        raise UnusableAccountError("email is empty")
+    accounts: dict[str, Account] = {}
+    proxies = user.proxies
+    for tag in user.inbounds:
+        inbound = inbounds_by_tag.get(tag)
+        if inbound is None or not inbound.managed:
+            continue
+        account = account_for(proxies, inbound)
+        if account is not None:
+            accounts[tag] = account
+    return accounts
+
+
+def user_message(email: str, account: Account) -> bytes:
+    """A serialized ``xray.common.protocol.User`` at level 0, as ``AddUserOperation`` and inbound configs hold it."""
+    return _field(b"\x12", email.encode()) + _field(b"\x1a", account.typed)
+
+
+def is_user(there: user_pb2.User, account: Account) -> bool:
+    """Whether a user as the core lists it has this account, and nothing else.
+
+    The core lists accounts as they were given (26.10.10, measured), apart from VMess: there it adds the cipher it would choose
+    as a client, which means nothing in an inbound.
+    """
+    if there.level:
+        return False
+    given = typed_message_pb2.TypedMessage.FromString(account.typed)
+    if account.protocol == "vmess" and there.account.type == given.type:
+        return vmess_pb2.Account.FromString(there.account.value).id == account.secret
+    return (there.account.type, there.account.value) == (given.type, given.value)
+
+
+def client_json(email: str, account: Account) -> str:
+    """The user as one JSON object for the ``clients`` of an inbound's settings."""
+    protocol, secret, detail = account
+    if protocol in {"vless", "vmess"}:
+        if detail:
+            return f'{{"email":{_quoted(email)},"id":"{secret}","flow":"{detail}"}}'
+        return f'{{"email":{_quoted(email)},"id":"{secret}"}}'
+    if protocol == "hysteria":
+        return f'{{"email":{_quoted(email)},"auth":{_quoted(secret)}}}'
+    if detail:
+        return f'{{"email":{_quoted(email)},"password":{_quoted(secret)},"method":"{detail}"}}'
+    return f'{{"email":{_quoted(email)},"password":{_quoted(secret)}}}'
+
+
+def _vless(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
+    proxy = proxies.vless
+    # Read once: each look into the message costs as much as the rest of the line.
+    identity, wanted = proxy.id, proxy.flow
+    if not identity and not wanted:
+        return None
+    flow = inbound.flow
+    if not flow and inbound.flow_allowed:
+        known = _FLOWS.get(wanted)
+        if known is None:
+            raise UnusableAccountError(f"vless flow {_shown(wanted)} is not supported")
+        flow = known
+    return Account("vless", _uuid("vless", identity), flow)
+
+
+def _vmess(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
+    identity = proxies.vmess.id
+    return Account("vmess", _uuid("vmess", identity)) if identity else None
+
+
+def _trojan(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
+    password = proxies.trojan.password
+    return Account("trojan", password) if password else None
+
+
+def _hysteria(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
+    proxy = proxies.hysteria
+    return Account("hysteria", proxy.auth) if proxy.auth else None
+
+
+def _shadowsocks(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
+    proxy = proxies.shadowsocks
+    password, method = proxy.password, proxy.method
+    if not password and not method:
+        return None
+    if not password:
+        raise UnusableAccountError("shadowsocks password is empty")
+    if inbound.is_shadowsocks_2022:
+        return Account(SHADOWSOCKS_2022, _key(password, inbound.key_bytes))
+    cipher = _CIPHERS.get(method.lower())
+    if cipher is None:
+        raise UnusableAccountError(f"shadowsocks method {_shown(method)} is not supported")
+    return Account("shadowsocks", password, cipher[0])
+
+
+_MAKERS: Final = {
+    "vless": _vless,
+    "vmess": _vmess,
+    "trojan": _trojan,
+    "shadowsocks": _shadowsocks,
+    "hysteria": _hysteria,
+}
+
+
+def canonical_id(text: str) -> str | None:
+    """A UUID in its usual form; None for what is none.
+
+    The core would also hash any other text of up to 30 bytes into a UUID; here that is a mistake.
+    """
+    if _CANONICAL_UUID(text):
+        return text
+    return str(uuid.UUID(text)) if _OTHER_UUID(text) else None
+
+
+def _uuid(protocol: str, text: str) -> str:
+    if _CANONICAL_UUID(text):
+        return text
+    identity = canonical_id(text)
+    if identity is None:
+        raise UnusableAccountError(f"{protocol} id {_shown(text)} is not a UUID")
+    return identity
+
+
+def _key(password: str, key_bytes: int) -> str:
+    try:
+        if len(base64.b64decode(password, validate=True)) == key_bytes:
+            return password
+    except (binascii.Error, ValueError):
+        pass
+    return base64.b64encode(hashlib.sha256(password.encode()).digest()[:key_bytes]).decode()
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…")
+
+
+def _field(head: bytes, value: bytes) -> bytes:
+    """A length-delimited protobuf field: ``head`` is its tag, already encoded."""
+    length = len(value)
+    if length < 128:
+        return b"%b%c%b" % (head, length, value)
+    size = bytearray()
+    while length >= 128:
+        size.append(length & 127 | 128)
+        length >>= 7
+    size.append(length)
+    return b"%b%b%b" % (head, bytes(size), value)
+
+
+_TYPED_HEADS: Final = {protocol: _field(b"\x0a", name) for protocol, name in _TYPE_NAMES.items()}

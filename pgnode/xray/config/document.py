@@ -1,0 +1,223 @@
+"""The config a panel sends, made into the config the node's core runs: parsed, rewritten, and rendered with users.
+
+The panel's config is a whole Xray config as JSON. The node owns some parts of it (:mod:`pgnode.xray.config.rewrite`) and the
+users of the managed inbounds; the rest stays as it came, unknown keys and the order of keys included. Everything here is
+pure, apart from a look at which geo files exist.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from pgnode.errors import StartFailedError
+from pgnode.xray.config import geo_refs as geo
+from pgnode.xray.config import rewrite
+from pgnode.xray.config.inbounds import InboundSpec, json_type, read_inbound
+
+__all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "render", "with_rules"]
+
+#: User that stands in a Shadowsocks-2022 inbound while it has no others, with a random key that nobody is told. Without
+#: any client the core builds the kind of inbound that can never take users ("proxy is not a UserManager"); once it runs,
+#: the placeholder can be removed through the API like any user.
+PLACEHOLDER_EMAIL: Final = "placeholder@pg-node"
+
+#: A string or a comment; the core takes ``//``, ``/* */`` and ``#`` (xray-core ``infra/conf/json/reader.go``).
+_STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"|//[^\n]*|#[^\n]*|/\*.*?\*/', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseConfig:
+    """A rewritten config without the users of the managed inbounds, ready to be rendered for the core."""
+
+    #: The rewritten config; the clients of managed inbounds are empty lists. Not to be changed.
+    document: dict[str, Any] = field(repr=False)
+    #: In the order of the config.
+    inbounds: tuple[InboundSpec, ...]
+    #: SHA-256 (hex) of what makes the core differ, users and path of the API socket left out. The order of keys, white
+    #: space and comments do not change it.
+    base_hash: str
+    #: Files the panel wants the core's access and error lines in; the node writes them. None = no such file.
+    access_log_path: str | None
+    error_log_path: str | None
+    #: Tags of outbounds that are never observed; the latency answer leaves them out, too.
+    observed_outbound_exclusions: frozenset[str]
+    #: What was changed or will not work, one sentence each, for the node's log.
+    warnings: tuple[str, ...]
+    #: JSON around the client lists of ``_managed_tags``: one piece more than there are tags.
+    _pieces: tuple[str, ...] = field(repr=False, compare=False)
+    _managed: tuple[InboundSpec, ...] = field(repr=False, compare=False)
+
+    @property
+    def managed_inbounds(self) -> dict[str, InboundSpec]:
+        """Inbounds whose users the node owns, by tag."""
+        return {spec.tag: spec for spec in self._managed}
+
+
+def parse_config(
+    text: str, *, exclude_inbounds: Collection[str], api_socket: str, assets_dir: Path | None
+) -> BaseConfig:
+    """Read a panel's config and rewrite it for this node.
+
+    ``exclude_inbounds``: tags whose clients stay the panel's. ``api_socket``: path of the unix socket for the core's API.
+    ``assets_dir``: folder with geo files (XRAY_ASSETS_PATH).
+    Raises StartFailedError; its text begins with the cause (callers see 128 characters).
+    """
+    document = _load(text)
+    warnings: list[str] = []
+    rewrite.canonical_keys(document)
+    rewrite.set_api(document, api_socket)
+    inbounds = rewrite.objects(document, "inbounds")
+    if not inbounds:
+        raise StartFailedError("config has no inbounds")
+    specs = tuple(read_inbound(inbound, i, exclude_inbounds, warnings) for i, inbound in enumerate(inbounds))
+    _refuse_duplicate_tags(specs)
+    rewrite.set_statistics(document)
+    access_log_path, error_log_path = rewrite.take_log_paths(document)
+    rewrite.set_rules(document, warnings)
+    exclusions = rewrite.limit_observatories(document, warnings)
+    missing = geo.missing_geo_files(document, assets_dir)
+    if missing is not None:
+        raise StartFailedError(missing)
+
+    for inbound, spec in zip(inbounds, specs, strict=True):
+        if spec.managed:
+            dropped = _empty_clients(inbound)
+            if dropped:
+                warnings.append(
+                    f"inbound {spec.tag!r}: {dropped} clients of the config dropped, the node owns this list"
+                )
+    return BaseConfig(
+        document=document,
+        inbounds=specs,
+        base_hash=_hash(document, specs),
+        access_log_path=access_log_path,
+        error_log_path=error_log_path,
+        observed_outbound_exclusions=exclusions,
+        warnings=tuple(warnings),
+        _pieces=_cut(document, inbounds, specs),
+        _managed=tuple(spec for spec in specs if spec.managed),
+    )
+
+
+def with_rules(base: BaseConfig, rules: Sequence[dict[str, Any]]) -> BaseConfig:
+    """The same base config, ``base_hash`` included, whose core starts with these routing rules."""
+    document = {**base.document, "routing": {**base.document["routing"], "rules": list(rules)}}
+    return replace(base, document=document, _pieces=_cut(document, document["inbounds"], base.inbounds))
+
+
+def render(base: BaseConfig, clients_by_tag: Mapping[str, Sequence[str]]) -> str:
+    """The config for the core, as JSON, with users in the managed inbounds.
+
+    ``clients_by_tag``: for each managed inbound its clients, each as a JSON object already
+    (:func:`pgnode.xray.config.accounts.client_json`); an inbound without an entry has no users. Entries of other inbounds are an
+    error of the caller: KeyError. A Shadowsocks-2022 inbound without users gets :data:`PLACEHOLDER_EMAIL`.
+    """
+    unknown = clients_by_tag.keys() - base.managed_inbounds.keys()
+    if unknown:
+        raise KeyError(f"not a managed inbound: {sorted(unknown)[0]!r}")
+    parts = [base._pieces[0]]
+    for spec, piece in zip(base._managed, base._pieces[1:], strict=True):
+        clients = clients_by_tag.get(spec.tag, ())
+        if not clients and spec.is_shadowsocks_2022:
+            clients = (_placeholder(spec),)
+        parts.append(",".join(clients))
+        parts.append(piece)
+    return "".join(parts)
+
+
+def _placeholder(spec: InboundSpec) -> str:
+    key = base64.b64encode(secrets.token_bytes(spec.key_bytes)).decode()
+    return json.dumps({"email": PLACEHOLDER_EMAIL, "password": key})
+
+
+def _load(text: str) -> dict[str, Any]:
+    try:
+        document = _parse(text)
+    except json.JSONDecodeError as plain_error:
+        try:
+            document = _parse(_STRING_OR_COMMENT.sub(_blank_comment, text))
+        except json.JSONDecodeError as error:
+            # Comments are blanked, not cut, so the position is that of the text as it came.
+            shown = error if error.pos >= plain_error.pos else plain_error
+            raise StartFailedError(
+                f"config is not valid JSON: {shown.msg} at line {shown.lineno}, column {shown.colno}"
+            ) from None
+    if not isinstance(document, dict):
+        raise StartFailedError(f"config must be a JSON object, not {json_type(document)}")
+    return document
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise StartFailedError("config is not valid JSON: nested too deeply") from None
+    except ValueError as error:
+        # NaN and its like, or a number of thousands of digits.
+        raise StartFailedError(f"config is not valid JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _blank_comment(match: re.Match[str]) -> str:
+    found = match[0]
+    return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)
+
+
+def _refuse_duplicate_tags(specs: Sequence[InboundSpec]) -> None:
+    seen: set[str] = set()
+    for spec in specs:
+        if spec.tag and spec.tag in seen:
+            raise StartFailedError(f"config has two inbounds with the tag {spec.tag!r}: tags must differ")
+        seen.add(spec.tag)
+
+
+def _empty_clients(inbound: dict[str, Any]) -> int:
+    """Make the list of clients empty; returns how many there were."""
+    settings = inbound.get("settings")
+    if settings is None:
+        settings = inbound["settings"] = {}
+    lists = [settings.get("clients"), settings.pop("users", None)]
+    # An empty list, not a missing one: without any the core takes Shadowsocks for the single-user kind.
+    settings["clients"] = []
+    return sum(len(clients) for clients in lists if isinstance(clients, list)) - _is_placeholder_list(lists[0])
+
+
+def _is_placeholder_list(clients: object) -> bool:
+    return (
+        isinstance(clients, list)
+        and len(clients) == 1
+        and isinstance(clients[0], dict)
+        and clients[0].get("email") == PLACEHOLDER_EMAIL
+    )
+
+
+def _hash(document: dict[str, Any], specs: Sequence[InboundSpec]) -> str:
+    without_socket = {**document, "api": {**document["api"], "listen": ""}}
+    managed = sorted(spec.tag for spec in specs if spec.managed)
+    canonical = json.dumps([without_socket, managed], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _cut(document: dict[str, Any], inbounds: Sequence[dict[str, Any]], specs: Sequence[InboundSpec]) -> tuple[str, ...]:
+    """The document as JSON, cut where the clients of each managed inbound go."""
+    # Random, so that nothing the panel sends can hold it.
+    marker = secrets.token_hex(16)
+    shown = [
+        {**inbound, "settings": {**inbound["settings"], "clients": [marker]}} if spec.managed else inbound
+        for inbound, spec in zip(inbounds, specs, strict=True)
+    ]
+    text = json.dumps({**document, "inbounds": shown}, separators=(",", ":"))
+    return tuple(text.split(f'"{marker}"'))

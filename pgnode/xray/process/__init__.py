@@ -1,0 +1,1 @@
+"""The core as a process: start, check, trial, take over, end."""

@@ -1,0 +1,82 @@
+"""The insides of the processes that hold the embedded core (PyPI ``Xray-core``, import ``xray``).
+
+Two uses: ``run`` is the target of the runner process that ``pgnode.xray.process.runner`` spawns, and this file run as a script
+(``python -I embedded.py < config.json``) is a short-lived process that tries a config. So it imports nothing of pgnode.
+
+The library runs one core for the life of its process and ends the process itself: exit code 23 when it refuses the
+config, 255 when the start fails, 0 on SIGTERM (Xray-core 1.8.26.13, measured). It gives no reason for 23.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Protocol
+
+#: Room for a burst of log lines while nobody reads; the default is 64 KiB, an unprivileged process may have 1 MiB.
+LOG_PIPE_BYTES = 1024 * 1024
+
+
+def open_log(fifo: Path) -> int:
+    """Open a core's log FIFO for reading and writing, so that a reader that vanished neither kills nor blocks it.
+
+    Non-blocking, since a Go panic writes its text straight to the descriptor: a full pipe must not hold up the end.
+    """
+    descriptor = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, LOG_PIPE_BYTES)
+    return descriptor
+
+
+class Orders(Protocol):
+    """The reading end of a multiprocess pipe."""
+
+    def recv_bytes(self) -> bytes:
+        """One message. Raises EOFError when the other end is closed."""
+
+
+def run(orders: Orders) -> None:
+    """Be the runner: a session of its own, no descriptor of the parent kept, output to the FIFO; does not return.
+
+    ``orders`` brings the paths of the config and of the FIFO, when they are there; nothing is done when they never come.
+    """
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    os.umask(0o077)
+    try:
+        config_path, log_fifo = (Path(os.fsdecode(orders.recv_bytes())) for _ in range(2))
+    except EOFError:
+        return
+    # Among these is the pipe to multiprocess's resource tracker, which lives for as long as somebody holds it.
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+    log = open_log(log_fifo)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(null)
+    os.close(log)
+    os.chdir("/")
+    config = config_path.read_text(encoding="utf-8")
+    config_path.unlink()
+    _start(config)
+
+
+def _start(config: str) -> None:
+    # The Go runtime looks at fd 1 and 2 when the library is loaded: they have to be what they will be.
+    import xray  # noqa: PLC0415
+
+    xray.startFromJSON(config)
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    _start(sys.stdin.read())

@@ -1,0 +1,128 @@
+"""Reads the fields of a parsed JSON object and says, for a caller, which one is wrong and what it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pgnode.errors import InvalidRequestError
+from pgnode.xray.config.inbounds import json_type
+from pgnode.xray.proto import net_pb2
+
+
+def folded(part: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """``part`` with the fields ``names`` in this spelling: the core takes fields in any case, and the later of two."""
+    wanted = {name.lower(): name for name in names}
+    return {wanted.get(key.lower(), key): value for key, value in part.items()}
+
+
+class Reader:
+    """Reads one JSON object, called ``where`` in errors. A field that is null is not there.
+
+    ``strict`` also refuses empty entries and ports that can never match, which the core takes. Raises InvalidRequestError.
+    """
+
+    def __init__(self, part: Mapping[str, Any], where: str, strict: bool) -> None:
+        self._part = part
+        self._where = where
+        self._strict = strict
+
+    def at(self, name: str) -> str:
+        return f"{self._where}: {name}"
+
+    def _wrong(self, name: str, wanted: str, value: object) -> InvalidRequestError:
+        return InvalidRequestError(f"{self.at(name)} must be {wanted}, not {json_type(value)}")
+
+    def text(self, name: str) -> str:
+        value = self._part.get(name)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise self._wrong(name, "a string", value)
+        return self._checked(value, name)
+
+    def _checked(self, value: str, name: str) -> str:
+        # JSON can escape half a surrogate pair; UTF-8 cannot carry it.
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            raise InvalidRequestError(f"{self.at(name)} holds half a surrogate pair, which is no text")
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """A list of strings, or one string with commas."""
+        value = self._part.get(name)
+        if value is None:
+            return []
+        entries = value.split(",") if isinstance(value, str) else value
+        if not isinstance(entries, list):
+            raise self._wrong(name, "a list of strings or a string", value)
+        for entry in entries:
+            if not isinstance(entry, str):
+                raise self._wrong(name, "a list of strings", entry)
+            if self._strict and not entry.strip():
+                raise InvalidRequestError(f"{self.at(name)} has an empty entry")
+            self._checked(entry, name)
+        if self._strict:
+            entries = [entry.strip() for entry in entries]
+        if self._strict and not entries:
+            raise InvalidRequestError(f"{self.at(name)} is empty: leave it out or name something")
+        return entries
+
+    def items(self, name: str, kind: type, plural: str) -> list[Any]:
+        value = self._part.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
+            raise self._wrong(name, f"a list of {plural}", value)
+        return value
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        value = self._part.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self._wrong(name, "an object", value)
+        return value
+
+    def text_map(self, name: str) -> dict[str, str]:
+        found = self.section(name)
+        for key, value in found.items():
+            if not isinstance(value, str):
+                raise self._wrong(f"{name}.{key}", "a string", value)
+            self._checked(key + value, name)
+        return dict(found)
+
+    def number(self, name: str) -> float:
+        value = self._part.get(name)
+        if value is None:
+            return 0
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._wrong(name, "a number", value)
+        return value
+
+    def ports(self, name: str) -> net_pb2.PortList | None:
+        value = self._part.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise self._wrong(name, 'a number or a string such as "80,1000-2000"', value)
+        # The core takes the number 0 for no port at all.
+        text = ("" if value == 0 and not self._strict else str(value)) if isinstance(value, int) else value
+        ranges = [self._port_range(part.strip(), name) for part in text.split(",") if part.strip()]
+        if self._strict and not ranges:
+            raise InvalidRequestError(f"{self.at(name)} is empty: leave it out or name a port")
+        return net_pb2.PortList(range=ranges)
+
+    def _port_range(self, text: str, name: str) -> net_pb2.PortRange:
+        first, dash, last = text.partition("-")
+        low, high = self._port(first, name), self._port(last if dash else first, name)
+        if self._strict and low > high:
+            raise InvalidRequestError(f"{self.at(name)}: the range {text!r} runs backwards")
+        return net_pb2.PortRange(From=low, To=high)
+
+    def _port(self, text: str, name: str) -> int:
+        digits = text.strip()
+        # Of vlessRoute, any two bytes are a value; of ports, 0 is none that anybody connects to.
+        lowest = 1 if self._strict and name != "vlessRoute" else 0
+        if not digits.isascii() or not digits.isdigit() or not lowest <= int(digits.lstrip("0")[:9] or 0) <= 65535:
+            raise InvalidRequestError(f"{self.at(name)}: {text!r} is no port ({lowest} to 65535)")
+        return int(digits)

@@ -1,0 +1,498 @@
+"""The client's end of one HTTP/2 connection that carries many unary gRPC calls of one method. A machine without I/O.
+
+It does what the pipelined client needs and nothing else: bytes come in through :meth:`CallMachine.receive`, bytes to send
+are taken with :meth:`CallMachine.take_output`. Three things make it quick. Request headers are encoded once; from the
+second request on they are some indexed bytes. The peer is told to keep no table for its own headers
+(SETTINGS_HEADER_TABLE_SIZE = 0), so that equal answers are equal bytes: those that mean success are known after the first
+time, and only others are decoded. Answers of AlterInbound are empty, so no message is ever put together.
+
+RFC 9113 (HTTP/2), RFC 7541 (HPACK), https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md (gRPC over it).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, Generic, NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import hpack
+
+Token = TypeVar("Token")
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+DATA: Final = 0x0
+HEADERS: Final = 0x1
+RST_STREAM: Final = 0x3
+SETTINGS: Final = 0x4
+PUSH_PROMISE: Final = 0x5
+PING: Final = 0x6
+GOAWAY: Final = 0x7
+WINDOW_UPDATE: Final = 0x8
+CONTINUATION: Final = 0x9
+
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
+PADDED: Final = 0x8
+PRIORITY: Final = 0x20
+
+SETTINGS_HEADER_TABLE_SIZE: Final = 0x1
+SETTINGS_ENABLE_PUSH: Final = 0x2
+SETTINGS_MAX_CONCURRENT_STREAMS: Final = 0x3
+SETTINGS_INITIAL_WINDOW_SIZE: Final = 0x4
+SETTINGS_MAX_FRAME_SIZE: Final = 0x5
+
+NO_ERROR: Final = 0x0
+PROTOCOL_ERROR: Final = 0x1
+FLOW_CONTROL_ERROR: Final = 0x3
+FRAME_SIZE_ERROR: Final = 0x6
+REFUSED_STREAM: Final = 0x7
+CANCEL: Final = 0x8
+COMPRESSION_ERROR: Final = 0x9
+
+#: Both windows and the table, before anybody said otherwise (RFC 9113, 6.5.2 and 6.9.2).
+DEFAULT_WINDOW: Final = 65_535
+DEFAULT_FRAME_SIZE: Final = 16_384
+DEFAULT_TABLE_SIZE: Final = 4_096
+MAX_WINDOW: Final = 2**31 - 1
+MAX_STREAM_ID: Final = 2**31 - 1
+
+#: Received bytes after which the peer gets them back for the connection; half of what it may send.
+GIVE_BACK_BYTES: Final = 32_768
+#: A stream that receives this much in one frame gets it back at once; answers to AlterInbound have five bytes.
+LARGE_ANSWER_BYTES: Final = 1_024
+#: Header blocks that are remembered; the core sends two kinds.
+KNOWN_MAX: Final = 16
+#: Header bytes of one answer, CONTINUATION included.
+MAX_HEADER_BYTES: Final = 65_536
+
+#: gRPC status codes that come up here (https://grpc.io/docs/guides/status-codes/).
+GRPC_OK: Final = 0
+GRPC_CANCELLED: Final = 1
+GRPC_UNKNOWN: Final = 2
+GRPC_DEADLINE_EXCEEDED: Final = 4
+GRPC_UNAVAILABLE: Final = 14
+
+_HEAD: Final = struct.Struct(">BHBBI")
+#: The same for DATA, with the head of a gRPC message behind it: not compressed, its length.
+_DATA_HEAD: Final = struct.Struct(">BHBBIBI")
+_SETTING: Final = struct.Struct(">HI")
+_U32: Final = struct.Struct(">I")
+_TWO_U32: Final = struct.Struct(">II")
+_MESSAGE_HEAD: Final = struct.Struct(">BI")
+
+
+class Failure(NamedTuple):
+    """How a call ended that did not succeed: gRPC status code and text."""
+
+    code: int
+    text: str
+
+
+class Http2Error(Exception):
+    """The peer broke the protocol: the connection is of no use any more. ``code`` goes into the GOAWAY."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class _Block(NamedTuple):
+    """What one header block says."""
+
+    http_status: str
+    grpc_status: str
+    grpc_message: bytes
+    #: A call that ends with this was carried out, whatever else its headers said before, unless it was another HTTP status.
+    succeeds: bool
+
+
+def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+    """One frame. Pure."""
+    length = len(payload)
+    return _HEAD.pack(length >> 16, length & 0xFFFF, kind, flags, stream_id) + payload
+
+
+def settings_frame(values: dict[int, int]) -> bytes:
+    """A SETTINGS frame. Pure."""
+    return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(name, value) for name, value in values.items()))
+
+
+class CallMachine(Generic[Token]):
+    """Calls of one method on one connection. A call is named by the caller's own ``token``, whatever that is.
+
+    How calls ended is in ``finished``: (token, None) for success, (token, Failure) otherwise. ``refused`` holds the tokens
+    that the peer has for certain not looked at, to be sent again on another connection (GOAWAY) or this one. The caller
+    empties both after each ``receive``.
+    """
+
+    def __init__(self, path: str, *, max_open: int = 400, last_stream_id: int = MAX_STREAM_ID) -> None:
+        self._path = path
+        self._max_open = max_open
+        self._last_stream_id = last_stream_id
+        self._next_id = 1
+        self._open: dict[int, Token] = {}
+        #: What is left to send of a call that flow control holds up: [bytes, the stream's window].
+        self._held: dict[int, tuple[memoryview, int]] = {}
+        self._output: list[bytes] = []
+        self._rest = b""
+        # What the peer allows.
+        self._window = DEFAULT_WINDOW
+        self._stream_window = DEFAULT_WINDOW
+        self._max_frame = DEFAULT_FRAME_SIZE
+        self._peer_max_open = MAX_STREAM_ID
+        # What was received and not given back.
+        self._received = 0
+        self._encoder: hpack.Encoder | None = None
+        self._first_headers = b""
+        self._headers = b""
+        self._decoder = hpack.Decoder()
+        self._known: dict[bytes, _Block] = {}
+        #: A header block that goes on in CONTINUATION frames: stream, flags, bytes.
+        self._partial: tuple[int, int, bytes] | None = None
+        #: Streams whose first headers had another HTTP status than 200.
+        self._http_status: dict[int, str] = {}
+        self.finished: list[tuple[Token, Failure | None]] = []
+        self.refused: list[Token] = []
+        #: The peer's SETTINGS are there; nothing may be begun before.
+        self.ready = False
+        #: No call can be begun here any more: GOAWAY came, or stream ids ran out. Those that are open go on.
+        self.draining = False
+        self._output.append(PREFACE + settings_frame({SETTINGS_HEADER_TABLE_SIZE: 0, SETTINGS_ENABLE_PUSH: 0}))
+
+    def __repr__(self) -> str:
+        state = "draining" if self.draining else "ready" if self.ready else "new"
+        return f"<CallMachine {state}, {len(self._open)} open, {len(self._held)} held up, window {self._window}>"
+
+    # --- sending
+
+    @property
+    def open_count(self) -> int:
+        """Calls that have not ended."""
+        return len(self._open)
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether :meth:`begin` may be called now."""
+        return (
+            self.ready
+            and not self.draining
+            and self._window > 0
+            and not self._held
+            and len(self._open) < self._max_open
+            and len(self._open) < self._peer_max_open
+        )
+
+    def begin(self, token: Token, message: bytes) -> None:
+        """Begin a call; only while ``can_begin``. What flow control does not let through follows by itself."""
+        stream_id = self._next_id
+        self._next_id = stream_id + 2
+        if self._next_id > self._last_stream_id:
+            self.draining = True
+        self._open[stream_id] = token
+        headers, self._first_headers = self._first_headers or self._headers, b""
+        size = len(message)
+        length = size + 5
+        if length <= self._window and length <= self._stream_window and length <= self._max_frame:
+            self._window -= length
+            self._output.append(
+                b"%b%b%b%b"
+                % (
+                    _HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id),
+                    headers,
+                    _DATA_HEAD.pack(length >> 16, length & 0xFFFF, DATA, END_STREAM, stream_id, 0, size),
+                    message,
+                )
+            )
+        else:
+            self._output.append(_HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id) + headers)
+            self._held[stream_id] = (memoryview(_MESSAGE_HEAD.pack(0, size) + message), self._stream_window)
+            self._send_held()
+
+    def cancel(self, tokens: set[Token]) -> None:
+        """Give up those calls among ``tokens`` that are open; they are not told of in ``finished``."""
+        gone = [stream_id for stream_id, token in self._open.items() if token in tokens]
+        for stream_id in gone:
+            self._forget(stream_id)
+            self._output.append(frame(RST_STREAM, 0, stream_id, _U32.pack(CANCEL)))
+
+    def go_away(self, code: int, text: str = "") -> None:
+        """Say good-bye; the connection is to be closed after that."""
+        self.draining = True
+        self._output.append(frame(GOAWAY, 0, 0, _TWO_U32.pack(0, code) + text.encode()))
+
+    def take_output(self) -> bytes:
+        """What is to be sent now."""
+        output, self._output = self._output, []
+        return output[0] if len(output) == 1 else b"".join(output)
+
+    def take_open(self) -> list[Token]:
+        """All calls that are open; the machine forgets them (the connection is gone)."""
+        tokens = list(self._open.values())
+        self._open.clear()
+        self._held.clear()
+        self.draining = True
+        return tokens
+
+    def _send_held(self) -> None:
+        for stream_id, held in list(self._held.items()):
+            rest, window = held
+            while rest and self._window > 0 and window > 0:
+                part = rest[: min(self._window, window, self._max_frame)]
+                rest = rest[len(part) :]
+                window -= len(part)
+                self._window -= len(part)
+                self._output.append(frame(DATA, 0 if rest else END_STREAM, stream_id, bytes(part)))
+            if rest:
+                self._held[stream_id] = (rest, window)
+            else:
+                del self._held[stream_id]
+
+    def _forget(self, stream_id: int) -> Token | None:
+        if self._held:
+            self._held.pop(stream_id, None)
+        if self._http_status:
+            self._http_status.pop(stream_id, None)
+        return self._open.pop(stream_id, None)
+
+    # --- receiving
+
+    def receive(self, data: bytes) -> None:
+        """Take what came in. Raises Http2Error; the machine is of no use after that."""
+        buffer = self._rest + data if self._rest else data
+        at, end = 0, len(buffer)
+        known, opened, finished, unpack = self._known, self._open, self.finished, _HEAD.unpack_from
+        while end - at >= 9:
+            high, low, kind, flags, stream_id = unpack(buffer, at)
+            length = high << 16 | low
+            if length > DEFAULT_FRAME_SIZE:
+                raise Http2Error(FRAME_SIZE_ERROR, f"a frame of {length:,} bytes")
+            begin, at = at + 9, at + 9 + length
+            if at > end:
+                at = begin - 9
+                break
+            stream_id &= MAX_STREAM_ID
+            if self._partial is not None and kind != CONTINUATION:
+                raise Http2Error(PROTOCOL_ERROR, "headers are not continued")
+            if kind == DATA and not flags & END_STREAM and length < LARGE_ANSWER_BYTES and stream_id in opened:
+                self._received += length
+            elif kind == HEADERS and not flags & (PADDED | PRIORITY) and flags & END_HEADERS:
+                block = known.get(raw := buffer[begin:at]) or self._decode(raw)
+                if not flags & END_STREAM and block.http_status == "200" and stream_id in opened:
+                    continue
+                if block.succeeds and flags & END_STREAM and not self._http_status and not self._held:
+                    # How nearly all answers end; the same as below.
+                    token = opened.pop(stream_id, None)
+                    if token is not None:
+                        finished.append((token, None))
+                        continue
+                self._headers_end(stream_id, flags, block)
+            else:
+                self._other_frame(kind, flags, stream_id, buffer[begin:at])
+        self._rest = buffer[at:]
+        if self._received >= GIVE_BACK_BYTES:
+            self._output.append(frame(WINDOW_UPDATE, 0, 0, _U32.pack(self._received)))
+            self._received = 0
+
+    def _headers_end(self, stream_id: int, flags: int, block: _Block) -> None:
+        token = self._open.get(stream_id)
+        if token is None:
+            self._check_begun(stream_id)
+            return  # given up by us
+        if not flags & END_STREAM:
+            if block.http_status != "200":
+                self._http_status[stream_id] = block.http_status
+            return
+        status = self._http_status.get(stream_id) or block.http_status or "200"
+        held = stream_id in self._held
+        self._forget(stream_id)
+        if held:
+            # Answered before it was sent whole: the peer does not want the rest, and must not wait for it.
+            self._output.append(frame(RST_STREAM, 0, stream_id, _U32.pack(CANCEL)))
+        if block.grpc_status == "0" and status == "200":
+            self.finished.append((token, None))
+        elif block.grpc_status.isdigit():
+            text = unquote_to_bytes(block.grpc_message).decode(errors="replace")
+            self.finished.append((token, Failure(int(block.grpc_status) or GRPC_UNKNOWN, text)))
+        else:
+            text = f"an answer with HTTP status {status or '?'} and without a gRPC status"
+            self.finished.append((token, Failure(GRPC_UNAVAILABLE, text)))
+
+    def _decode(self, raw: bytes) -> _Block:
+        try:
+            fields = {bytes(name): bytes(value) for name, value in self._decoder.decode(raw, raw=True)}
+        except hpack.HPACKError as error:
+            raise Http2Error(COMPRESSION_ERROR, f"headers cannot be decoded: {error}") from None
+        http_status = fields.get(b":status", b"").decode(errors="replace")
+        grpc_status = fields.get(b"grpc-status", b"").decode(errors="replace")
+        block = _Block(
+            http_status,
+            grpc_status,
+            fields.get(b"grpc-message", b""),
+            grpc_status == "0" and http_status in ("", "200"),
+        )
+        # With no table on the peer's side a block of fields means always the same; one that changes the table (its
+        # first byte says so) is the first after our SETTINGS and does not come again.
+        stateless = self._decoder.header_table_size == 0 and not b"\x20" <= raw[:1] < b"\x40"
+        if stateless and block.grpc_status in ("", "0") and not block.grpc_message and len(self._known) < KNOWN_MAX:
+            self._known[raw] = block
+        return block
+
+    def _check_begun(self, stream_id: int) -> None:
+        if stream_id >= self._next_id or not stream_id & 1:
+            raise Http2Error(PROTOCOL_ERROR, f"a frame on stream {stream_id}, which was never begun")
+
+    def _other_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        if kind == DATA:
+            self._data_frame(flags, stream_id, payload)
+        elif kind == HEADERS:
+            payload = _unpadded(flags, payload)
+            if flags & PRIORITY:
+                payload = payload[5:]
+            self._block_part(stream_id, flags, payload)
+        elif kind == CONTINUATION:
+            if self._partial is None or self._partial[0] != stream_id:
+                raise Http2Error(PROTOCOL_ERROR, "a continuation of no headers")
+            _, first_flags, begun = self._partial
+            self._partial = None
+            if len(begun) + len(payload) > MAX_HEADER_BYTES:
+                raise Http2Error(PROTOCOL_ERROR, f"headers of more than {MAX_HEADER_BYTES:,} bytes")
+            self._block_part(stream_id, first_flags & ~END_HEADERS | flags & END_HEADERS, begun + payload)
+        elif kind == RST_STREAM:
+            self._reset(stream_id, _u32(payload))
+        elif kind == SETTINGS:
+            self._settings(flags, payload)
+        elif kind == PING:
+            if len(payload) != 8:
+                raise Http2Error(FRAME_SIZE_ERROR, "a PING of another length than 8")
+            if not flags & ACK:
+                self._output.append(frame(PING, ACK, 0, payload))
+        elif kind == GOAWAY:
+            self._goaway(payload)
+        elif kind == WINDOW_UPDATE:
+            self._window_update(stream_id, _u32(payload))
+        elif kind == PUSH_PROMISE:
+            raise Http2Error(PROTOCOL_ERROR, "a push, which was switched off")
+        # Frames of other kinds are to be ignored (RFC 9113, 4.1).
+
+    def _block_part(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if flags & END_HEADERS:
+            self._headers_end(stream_id, flags, self._decode(payload))
+        else:
+            self._partial = (stream_id, flags, payload)
+
+    def _data_frame(self, flags: int, stream_id: int, payload: bytes) -> None:
+        self._check_begun(stream_id)
+        self._received += len(payload)
+        token = self._open.get(stream_id)
+        if token is None:
+            return
+        if flags & END_STREAM:
+            self._forget(stream_id)
+            self.finished.append((token, Failure(GRPC_UNAVAILABLE, "an answer without a gRPC status")))
+        elif len(payload) >= LARGE_ANSWER_BYTES:
+            self._output.append(frame(WINDOW_UPDATE, 0, stream_id, _U32.pack(len(payload))))
+
+    def _reset(self, stream_id: int, code: int) -> None:
+        self._check_begun(stream_id)
+        token = self._forget(stream_id)
+        if token is None:
+            return
+        if code == REFUSED_STREAM:
+            self.refused.append(token)
+        else:
+            # Whether the call was carried out is not known.
+            self.finished.append((token, Failure(GRPC_UNAVAILABLE, f"the call was reset (HTTP/2 error {code})")))
+
+    def _goaway(self, payload: bytes) -> None:
+        if len(payload) < 8:
+            raise Http2Error(FRAME_SIZE_ERROR, "a GOAWAY that is too short")
+        last_id, _ = _TWO_U32.unpack_from(payload)
+        self.draining = True
+        for stream_id in [known for known in self._open if known > last_id & MAX_STREAM_ID]:
+            token = self._forget(stream_id)
+            if token is not None:
+                self.refused.append(token)
+
+    def _window_update(self, stream_id: int, increment: int) -> None:
+        increment &= MAX_WINDOW
+        if not increment:
+            raise Http2Error(PROTOCOL_ERROR, "a window grows by nothing")
+        if not stream_id:
+            self._window += increment
+            if self._window > MAX_WINDOW:
+                raise Http2Error(FLOW_CONTROL_ERROR, "the window of the connection is too large")
+        else:
+            self._check_begun(stream_id)
+            held = self._held.get(stream_id)
+            if held is None:
+                return
+            if held[1] + increment > MAX_WINDOW:
+                raise Http2Error(FLOW_CONTROL_ERROR, "the window of a stream is too large")
+            self._held[stream_id] = (held[0], held[1] + increment)
+        self._send_held()
+
+    def _settings(self, flags: int, payload: bytes) -> None:
+        if flags & ACK:
+            # From here on the peer keeps no table, and says so at the start of its next headers.
+            self._decoder.max_allowed_table_size = 0
+            return
+        if len(payload) % 6:
+            raise Http2Error(FRAME_SIZE_ERROR, "SETTINGS that are cut short")
+        table_size = DEFAULT_TABLE_SIZE
+        for name, value in _SETTING.iter_unpack(payload):
+            if name == SETTINGS_HEADER_TABLE_SIZE:
+                table_size = value
+            elif name == SETTINGS_MAX_CONCURRENT_STREAMS:
+                self._peer_max_open = value
+            elif name == SETTINGS_INITIAL_WINDOW_SIZE:
+                if value > MAX_WINDOW:
+                    raise Http2Error(FLOW_CONTROL_ERROR, "SETTINGS with too large a window")
+                more = value - self._stream_window
+                self._stream_window = value
+                self._held = {key: (rest, window + more) for key, (rest, window) in self._held.items()}
+            elif name == SETTINGS_MAX_FRAME_SIZE:
+                if not DEFAULT_FRAME_SIZE <= value < 2**24:
+                    raise Http2Error(PROTOCOL_ERROR, "SETTINGS with an impossible frame size")
+                self._max_frame = value
+        if self._encoder is None:
+            self._encode_headers(table_size)
+        elif SETTINGS_HEADER_TABLE_SIZE in {name for name, _ in _SETTING.iter_unpack(payload)}:
+            # Headers that were encoded with the old table mean nothing any more.
+            self.draining = True
+        self._output.append(frame(SETTINGS, ACK, 0))
+        self.ready = True
+        self._send_held()
+
+    def _encode_headers(self, table_size: int) -> None:
+        """What every request begins with: the first time with the fields spelled out, from then on by their index."""
+        self._encoder = encoder = hpack.Encoder()
+        if table_size < DEFAULT_TABLE_SIZE:
+            encoder.header_table_size = 0
+        fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", self._path),
+            (":authority", "localhost"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ]
+        self._first_headers = encoder.encode(fields)
+        self._headers = encoder.encode(fields)
+
+
+def _u32(payload: bytes) -> int:
+    if len(payload) != 4:
+        raise Http2Error(FRAME_SIZE_ERROR, "a frame of another length than 4")
+    value: int = _U32.unpack(payload)[0]
+    return value
+
+
+def _unpadded(flags: int, payload: bytes) -> bytes:
+    """The payload of HEADERS without its padding."""
+    if not flags & PADDED:
+        return payload
+    if not payload or payload[0] >= len(payload):
+        raise Http2Error(PROTOCOL_ERROR, "padding that is longer than its frame")
+    return payload[1 : len(payload) - payload[0]]

@@ -1,0 +1,1 @@
+"""Parts of the node against real parts: cores, Gunicorn workers, Valkey."""

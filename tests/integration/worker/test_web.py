@@ -1,0 +1,543 @@
+"""Workers over real sockets: Gunicorn with TLS, Valkey, and a supervisor whose answers the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.snapshots import ONLINE, STATE, STATS_USERS
+from pgnode.errors import NodeError, StartFailedError, UnsupportedError, UsersRefusedError
+from pgnode.testing.panel import PROTOBUF, LogViewer, PanelClient, Response, chunk_frames, frame, varint
+from pgnode.wire import service_pb2 as pb
+from tests.integration.worker.stage import BODY_TIMEOUT_SECONDS, HEADER_TIMEOUT_SECONDS, MIB, Stage
+from tests.support.polling import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+#: What a closing connection may take beyond its time limit on a busy machine.
+SLACK_SECONDS = 5.0
+
+
+def error_of(answer: Response) -> dict[str, str]:
+    """The error, in the one form that all errors have."""
+    assert answer.headers["content-type"].startswith("application/json"), answer
+    body: dict[str, str] = json.loads(answer.body)
+    assert set(body) == {"error", "code"}
+    assert body["error"]
+    return body
+
+
+def _route(route: str) -> tuple[str, str]:
+    """ "PUT /stop" taken apart."""
+    method, path = route.split(" ")
+    return method, path
+
+
+def user(email: str, *inbounds: str) -> pb.User:
+    return pb.User(email=email, inbounds=inbounds or ("VLESS",))
+
+
+# --- transport ----------------------------------------------------------------------------------------------------
+
+
+async def test_http_1_is_spoken_and_nothing_negotiated_although_only_h2_is_offered(panel: PanelClient) -> None:
+    connection = await panel.connect()
+    assert connection.alpn is None
+    for _ in range(3):
+        answer = await connection.exchange(panel.head("GET", "/info", {}), [], 5)
+        assert (answer.status, answer.headers["content-type"]) == (200, PROTOBUF)
+    await connection.close()
+
+
+async def test_idle_connections_stay_open(panel: PanelClient) -> None:
+    connection = await panel.connect()
+    await connection.exchange(panel.head("GET", "/info", {}), [], 5)
+    # Longer than the limit for headers, and than Gunicorn's own default of two seconds.
+    with pytest.raises(TimeoutError):
+        await connection.wait_end(max(HEADER_TIMEOUT_SECONDS, 2.0) + 1.0)
+    await connection.close()
+
+
+async def test_headers_that_do_not_come_end_the_connection(panel: PanelClient) -> None:
+    silent, slow, later, last = [await panel.connect() for _ in range(4)]
+    slow.send(b"GET /info HTTP/1.1\r\nHost: node\r\nx-api-")
+    # A further request that begins in the same packet as the one before it, and one that begins after an answer.
+    await later.exchange(panel.head("GET", "/info", {}) + b"GET /info HTTP/1.1\r\nHo", [], 5)
+    await last.exchange(panel.head("GET", "/info", {}), [], 5)
+    last.send(b"GET /info HTTP/1.1\r\nHo")
+    for connection in (silent, slow, later, last):
+        assert await connection.wait_end(HEADER_TIMEOUT_SECONDS + SLACK_SECONDS) == b""
+        await connection.close()
+    assert (await panel.info()).started
+
+
+async def test_a_body_that_does_not_come_ends_the_connection(stage: Stage, panel: PanelClient) -> None:
+    connection = await panel.connect()
+    connection.send(panel.head("PUT", "/users/sync", {"Content-Length": "100"}) + b"\x0a")
+    await connection.wait_end(BODY_TIMEOUT_SECONDS + SLACK_SECONDS)
+    await connection.close()
+    await panel.sync_user(user("after"))
+    assert [command.kind for command in stage.supervisor.commands] == [Kind.SYNC_USER]
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    ["Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", "Content-Length: 0\r\nContent-Length: 5\r\n"],
+    ids=["length and chunked", "two lengths"],
+)
+async def test_two_ways_to_say_the_length(stage: Stage, panel: PanelClient, lengths: str) -> None:
+    head = panel.head("PUT", "/users/sync", {}).removesuffix(b"\r\n") + lengths.encode() + b"\r\n"
+    connection = await panel.connect()
+    connection.send(head + b"0\r\n\r\n")
+    answer = await connection.read_response(5)
+    assert answer.status == 400
+    assert error_of(answer)["code"] == "INVALID_ARGUMENT"
+    assert await connection.wait_end(5) == b""
+    assert stage.supervisor.commands == []
+
+
+async def test_what_is_no_http_is_answered_in_the_form_of_all_errors(panel: PanelClient) -> None:
+    connection = await panel.connect()
+    connection.send(b"GARBAGE\r\n\r\n")
+    answer = await connection.read_response(5)
+    assert answer.status == 400
+    error_of(answer)
+    await connection.close()
+
+
+# --- the key ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/info", "/users/sync", "/nowhere", "/"])
+@pytest.mark.parametrize("key", ["", "secret", str(uuid.UUID(int=0))])
+async def test_no_key_is_answered_before_the_body(stage: Stage, panel: PanelClient, path: str, key: str) -> None:
+    connection = await panel.connect()
+    async with stage.panel(api_key=key) as stranger:
+        connection.send(stranger.head("PUT", path, {"Content-Length": "1000000"}))
+        answer = await connection.read_response(5)  # not one byte of the body was sent
+    assert (answer.status, error_of(answer)["code"]) == (401, "UNAUTHENTICATED")
+    # It cannot be used again: its body would be taken for the next request.
+    await connection.wait_end(BODY_TIMEOUT_SECONDS + SLACK_SECONDS)
+    await connection.close()
+
+
+@pytest.mark.parametrize("shape", [str, str.upper, "{{{}}}".format, lambda key: key.replace("-", "")])
+@pytest.mark.parametrize("auth", ["x-api-key", "bearer"])
+async def test_the_key_in_both_headers_and_all_spellings(stage: Stage, auth: Any, shape: Any) -> None:
+    async with stage.panel(auth=auth, api_key=shape(stage.api_key)) as panel:
+        assert (await panel.info()).started
+
+
+# --- paths, methods, bodies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/", "/stats/nothing", "/info/more", "/user"])
+async def test_unknown_paths(panel: PanelClient, path: str) -> None:
+    answer = await panel.request("GET", path)
+    assert (answer.status, error_of(answer)["code"]) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/start"), ("POST", "/info"), ("PUT", "/stats"), ("OPTIONS", "/info"), ("DELETE", "/logs")],
+)
+async def test_wrong_methods(panel: PanelClient, method: str, path: str) -> None:
+    answer = await panel.request(method, path, b"")
+    assert (answer.status, error_of(answer)["code"]) == (405, "METHOD_NOT_ALLOWED")
+
+
+async def test_head_is_no_method_of_the_node(panel: PanelClient) -> None:
+    connection = await panel.connect()
+    connection.send(panel.head("HEAD", "/info", {}))
+    status, _ = await connection.read_head(5)
+    assert status == 405
+    await connection.close()
+
+
+@pytest.mark.parametrize("path", ["/info", "/stats", "/stats/system", "/stats/backend"])
+async def test_a_slash_at_the_end_changes_nothing(panel: PanelClient, path: str) -> None:
+    plain, slashed = await panel.request("GET", path), await panel.request("GET", path + "/")
+    assert plain.status == slashed.status == 200
+    assert plain.body == slashed.body
+
+
+@pytest.mark.parametrize("route", ["PUT /users/sync", "PUT /user/sync", "PUT /users/sync/chunked", "POST /start"])
+async def test_a_message_without_a_length(stage: Stage, panel: PanelClient, route: str) -> None:
+    answer = await panel.request(*_route(route))
+    assert (answer.status, error_of(answer)["code"]) == (411, "LENGTH_REQUIRED")
+    assert stage.supervisor.commands == []
+
+
+async def test_a_length_of_zero_is_an_empty_list(stage: Stage, panel: PanelClient) -> None:
+    assert (await panel.request("PUT", "/users/sync", b"")).status == 200
+    assert [(c.kind, c.body) for c in stage.supervisor.commands] == [(Kind.SYNC_USERS, b"")]
+
+
+@pytest.mark.parametrize("route", ["PUT /users/sync", "PUT /user/sync", "POST /start"])
+async def test_a_body_over_the_limit_is_refused_before_it_is_sent(panel: PanelClient, route: str) -> None:
+    connection = await panel.connect()
+    connection.send(panel.head(*_route(route), {"Content-Length": str(2 * MIB)}))
+    answer = await connection.read_response(5)
+    assert (answer.status, error_of(answer)["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    await connection.close()
+
+
+async def test_a_chunked_body_over_the_limit(stage: Stage, panel: PanelClient) -> None:
+    answer = await panel.request("PUT", "/users/sync/chunked", chunks=[bytes(MIB // 4)] * 8)
+    assert (answer.status, error_of(answer)["code"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert stage.supervisor.commands == []
+
+
+@pytest.mark.parametrize("content_type", ["application/xml", "text/plain"])
+async def test_another_content_type(stage: Stage, panel: PanelClient, content_type: str) -> None:
+    body = user("alice").SerializeToString()
+    answer = await panel.request("PUT", "/user/sync", body, headers={"Content-Type": content_type})
+    assert answer.status == 400
+    assert content_type in error_of(answer)["error"]
+    assert stage.supervisor.commands == []
+
+
+@pytest.mark.parametrize("content_type", ["", PROTOBUF, f"{PROTOBUF}; charset=binary"])
+async def test_content_types_that_are_fine(stage: Stage, panel: PanelClient, content_type: str) -> None:
+    body = user("alice").SerializeToString()
+    assert (await panel.request("PUT", "/user/sync", body, headers={"Content-Type": content_type})).status == 200
+    assert [command.body for command in stage.supervisor.commands] == [body]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x03a\xff\xfe", pb.User(inbounds=["VLESS"]).SerializeToString()],
+    ids=["malformed", "cut message", "no UTF-8", "empty e-mail"],
+)
+async def test_a_user_that_cannot_be_read(stage: Stage, panel: PanelClient, body: bytes) -> None:
+    answer = await panel.request("PUT", "/user/sync", body)
+    assert (answer.status, error_of(answer)["code"]) == (400, "INVALID_ARGUMENT")
+    assert stage.supervisor.commands == []
+
+
+async def test_bodies_cut_by_a_broken_connection_reach_nobody(stage: Stage, panel: PanelClient) -> None:
+    whole = pb.Users(users=[user("one"), user("two")]).SerializeToString()
+    first = len(pb.Users(users=[user("one")]).SerializeToString())  # by itself a valid, smaller list
+    for headers, part in [
+        ({"Content-Length": str(len(whole))}, whole[:first]),
+        ({"Transfer-Encoding": "chunked"}, b"%x\r\n%b\r\n" % (first, whole[:first])),
+    ]:
+        connection = await panel.connect()
+        connection.send(panel.head("PUT", "/users/sync", headers) + part)
+        await connection.drain()
+        connection.end_input()
+        await connection.close()
+    await panel.sync_user(user("after"))
+    assert [command.kind for command in stage.supervisor.commands] == [Kind.SYNC_USER]
+
+
+# --- reads --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_base_info(panel: PanelClient) -> None:
+    info = await panel.info()
+    assert (info.started, info.running) == (True, True)
+    assert (info.core_version, info.node_version, info.version) == ("26.10.10", "0.3.0", "0.3.0")
+    assert info.core_type == "xray"
+
+
+async def test_statistics(panel: PanelClient) -> None:
+    assert (await panel.system_stats()).mem_total == 1000
+    assert (await panel.backend_stats()).num_goroutine == 42
+    assert {(s.name, s.type): s.value for s in await panel.stats(pb.UsersStat)} == {
+        ("alice", "uplink"): 10,
+        ("alice", "downlink"): 20,
+        ("bob", "uplink"): 5,
+    }
+    assert [s.value for s in await panel.stats(pb.UserStat, "alice")] == [10, 20]
+    assert [s.value for s in await panel.stats(pb.Inbound, "VLESS")] == [7]
+    assert await panel.stats(pb.UserStat, "nobody") == []
+    assert await panel.stats(pb.Outbounds) == []
+
+
+async def test_statistics_that_are_taken_are_booked_by_the_supervisor(stage: Stage, panel: PanelClient) -> None:
+    taken = pb.StatResponse(stats=[pb.Stat(name="alice", link="traffic", type="uplink", value=99)])
+    stage.supervisor.handlers[Kind.TAKE_STATS] = lambda _: Reply(body=taken.SerializeToString())
+    assert [s.value for s in await panel.stats(pb.UserStat, "alice", reset=True)] == [99]
+    [command] = stage.supervisor.commands
+    assert pb.StatRequest.FromString(command.body) == pb.StatRequest(name="alice", reset=True, type=pb.UserStat)
+
+
+async def test_online_users(panel: PanelClient) -> None:
+    assert await panel.online("alice") == 2
+    assert await panel.online_addresses("alice") == {"192.0.2.1": 100, "192.0.2.2": 200}
+    for path in ("/stats/user/online", "/stats/user/online_ip"):
+        answer = await panel.request("GET", path, pb.StatRequest(name="bob").SerializeToString())
+        assert answer.status == 404
+        assert "not found" in error_of(answer)["error"]
+        answer = await panel.request("GET", path, pb.StatRequest().SerializeToString())
+        assert answer.status == 400
+
+
+async def test_a_new_snapshot_is_served_soon(stage: Stage, panel: PanelClient) -> None:
+    await stage.supervisor.publish({STATS_USERS: _users_block(123), ONLINE: _users_block(0)})
+
+    async def served() -> bool:
+        return [s.value for s in await panel.stats(pb.UserStat, "carol")] == [123]
+
+    await eventually(served, "the new revision is served", 3)
+
+
+def _users_block(value: int) -> bytes:
+    from pgnode.bus import indexed
+
+    stats = pb.StatResponse(stats=[pb.Stat(name="carol", link="traffic", type="uplink", value=value)])
+    return indexed.pack([(indexed.name_hash("carol"), stats.SerializeToString())])
+
+
+NOT_INITIALIZED = "backend not initialized"
+NOT_STARTED = "core is not started yet"
+
+
+@pytest.mark.parametrize(
+    ("state", "api_error", "text"),
+    [
+        ("idle", "", NOT_INITIALIZED),
+        ("failed", "", NOT_INITIALIZED),
+        ("stopping", "", NOT_INITIALIZED),
+        ("starting", "", NOT_STARTED),
+        ("recovering", "", NOT_STARTED),
+        ("running", "deadline exceeded", "failed to get sys stats: deadline exceeded"),
+    ],
+)
+async def test_the_health_probe_tells_the_states_apart(
+    stage: Stage, panel: PanelClient, state: str, api_error: str, text: str
+) -> None:
+    await stage.supervisor.set_state(state, api_error)
+
+    async def probed() -> bool:
+        answer = await panel.request("GET", "/stats/backend")
+        return answer.status == 503 and error_of(answer)["error"] == text and "retry-after" in answer.headers
+
+    await eventually(probed, f"503 {text}", 3)
+    info = await panel.info()
+    assert info.started == (state == "running")
+    assert info.core_version
+    assert info.node_version
+    assert (await panel.system_stats()).mem_total == 1000
+
+
+# --- changes ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_start_goes_to_the_supervisor_and_its_answer_comes_back(stage: Stage, panel: PanelClient) -> None:
+    response = pb.BaseInfoResponse(started=True, core_version="1", node_version="2")
+    stage.supervisor.handlers[Kind.START] = lambda _: Reply(body=response.SerializeToString())
+    assert await panel.start("{}", [user("alice")]) == response
+    [command] = stage.supervisor.of_kind(Kind.START)
+    assert pb.Backend.FromString(command.body).users[0].email == "alice"
+
+
+async def test_who_starts_or_stops_sees_the_new_state_at_once(stage: Stage, panel: PanelClient) -> None:
+    # The state is written without an announcement: only a worker that looks for itself can know.
+    pipe = stage.supervisor._redis.pipeline()
+    stopped = stage.supervisor.status.encode().replace(b'"running"', b'"idle"')
+    pipe.hset(
+        stage.supervisor.keys.snapshot(STATE),
+        mapping={"rev": 1, "at_ms": 1, "body": stopped},
+    )
+    await pipe.execute()
+    connection = await panel.connect()
+    assert (await connection.exchange(panel.head("PUT", "/stop", {}), [], 5)).status == 200
+    answer = await connection.exchange(panel.head("GET", "/info", {}), [], 5)
+    assert not pb.BaseInfoResponse.FromString(answer.body).started
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StartFailedError("listen tcp 0.0.0.0:443: address already in use"), 503),
+        (UnsupportedError("not here"), 501),
+        (UsersRefusedError("failed to update users: alice: no"), 500),
+    ],
+)
+async def test_the_supervisors_errors_are_answered_as_they_are(
+    stage: Stage, panel: PanelClient, error: NodeError, status: int
+) -> None:
+    stage.supervisor.handlers[Kind.START] = lambda _: Reply(error=error)
+    body = pb.Backend(config="{}").SerializeToString()
+    answer = await panel.request("POST", "/start", body)
+    assert (answer.status, error_of(answer)) == (status, {"error": error.text, "code": error.code})
+
+
+async def test_starts_that_are_refused_at_once(stage: Stage, panel: PanelClient) -> None:
+    for backend, status in [(pb.Backend(type=pb.WIREGUARD, config="{}"), 501), (pb.Backend(), 400)]:
+        answer = await panel.request("POST", "/start", backend.SerializeToString())
+        assert answer.status == status
+        error_of(answer)
+    assert stage.supervisor.commands == []
+
+
+async def test_many_changes_at_once_get_their_own_answers(stage: Stage, panel: PanelClient) -> None:
+    def refuse_odd(command: Command) -> Reply:
+        email = pb.User.FromString(command.body).email
+        return Reply(error=UsersRefusedError(f"failed to update users: {email}: odd")) if int(email) % 2 else Reply()
+
+    stage.supervisor.handlers[Kind.SYNC_USER] = refuse_odd
+    bodies = [user(str(number)).SerializeToString() for number in range(40)]
+    answers = await asyncio.gather(*(panel.request("PUT", "/user/sync", body) for body in bodies))
+    for number, answer in enumerate(answers):
+        assert answer.status == (500 if number % 2 else 200)
+        if number % 2:
+            assert error_of(answer)["error"] == f"failed to update users: {number}: odd"
+
+
+async def test_lists_reach_the_supervisor_as_they_are(stage: Stage, panel: PanelClient) -> None:
+    """What is wrong with one user among many is the supervisor's to say; an error for the list would stop them all."""
+    users = [user(email) for email in ("one", "Two", "two", "", "three", "three")]
+    await panel.sync_users(users)
+    [command] = stage.supervisor.commands
+    assert list(pb.Users.FromString(command.body).users) == users
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100, 10**6])
+async def test_borders_of_http_chunks_mean_nothing(stage: Stage, panel: PanelClient, size: int) -> None:
+    users = [user(f"user{number}") for number in range(25)]
+    body = b"".join(chunk_frames(users, users_per_chunk=10))
+    await panel.send_chunks("/users/sync/chunked", [body[at : at + size] for at in range(0, len(body), size)])
+    [command] = stage.supervisor.of_kind(Kind.SYNC_CHUNKED)
+    assert list(pb.Users.FromString(command.body).users) == users
+
+
+async def test_chunks_in_any_order_equal_indexes_and_empty_frames(stage: Stage, panel: PanelClient) -> None:
+    users = [user(f"user{number}") for number in range(6)]
+    frames = [
+        frame(pb.UsersChunk(users=users[2:4], index=1)),
+        varint(0),
+        frame(pb.UsersChunk(users=users[0:1])),
+        frame(pb.UsersChunk(users=users[1:2])),
+        frame(pb.UsersChunk(users=users[4:6], index=2, last=True)),
+        b"\xff what comes after the last chunk is not read",
+    ]
+    await panel.send_chunks("/users/sync/chunked", [b"".join(frames)])
+    [command] = stage.supervisor.commands
+    assert list(pb.Users.FromString(command.body).users) == users
+
+
+@pytest.mark.parametrize(
+    ("chunks", "text"),
+    [
+        ([pb.UsersChunk(), pb.UsersChunk(index=2, last=True)], "missing chunk index 1"),
+        ([pb.UsersChunk(index=2**63, last=True)], "missing chunk index 0"),
+        ([pb.UsersChunk(), pb.UsersChunk(index=1)], "missing final chunk indicator"),
+        ([], "missing final chunk indicator"),
+    ],
+)
+async def test_missing_chunks(stage: Stage, panel: PanelClient, chunks: list[pb.UsersChunk], text: str) -> None:
+    body = b"".join(frame(pb.UsersChunk(users=[user("a")], index=c.index, last=c.last)) for c in chunks)
+    answer = await panel.request("PUT", "/users/sync/chunked", chunks=[body])
+    assert answer.status == 400
+    assert text in error_of(answer)["error"]
+    assert stage.supervisor.commands == []
+
+
+@pytest.mark.parametrize("body", [b"\x80" * 11, b"\x05\xff\xff\xff\xff\xff", b"\x7f\x0a", b"\xff\xff\xff\xff\x7f"])
+async def test_malformed_framing(stage: Stage, panel: PanelClient, body: bytes) -> None:
+    answer = await panel.request("PUT", "/users/sync/chunked", chunks=[body])
+    assert answer.status == 400
+    error_of(answer)
+    assert stage.supervisor.commands == []
+
+
+# --- logs ---------------------------------------------------------------------------------------------------------
+
+
+async def joined(stage: Stage, *viewers: LogViewer) -> None:
+    """Return when all viewers get what is logged: headers come before a worker has begun to read lines."""
+    marker = f"marker {uuid.uuid4()}"
+    for viewer in viewers:
+
+        async def seen(viewer: LogViewer = viewer) -> bool:
+            await stage.supervisor.log_lines([marker.encode()])
+            with contextlib.suppress(TimeoutError):
+                return bool(await viewer.wait_for(marker, 0.2))
+            return False
+
+        await eventually(seen, "the viewer gets lines", 10)
+
+
+async def lines_of(viewer: LogViewer, count: int) -> list[str]:
+    """The next lines without markers."""
+    lines: list[str] = []
+    async with asyncio.timeout(20):
+        while len(lines) < count:
+            line = await viewer.next_line(10)
+            if not line.startswith("marker "):
+                lines.append(line)
+    return lines
+
+
+async def test_viewers_get_every_line_once_and_one_that_does_not_read_holds_up_nobody(
+    stage: Stage, panel: PanelClient
+) -> None:
+    sleeper = await panel.connect()
+    sleeper.send(panel.head("GET", "/logs", {}))
+    await sleeper.drain()
+    async with panel.logs() as first, panel.logs() as second:
+        for viewer in (first, second):
+            assert viewer.headers["content-type"].startswith("text/event-stream")
+        await joined(stage, first, second)
+        expected = [f"{'x' * 500} {number}" for number in range(3000)]
+        for at in range(0, len(expected), 300):
+            await stage.supervisor.log_lines([line.encode() for line in expected[at : at + 300]])
+        for viewer in (first, second):
+            assert await lines_of(viewer, len(expected)) == expected
+        # Who joins later gets the last lines, then what follows them.
+        async with panel.logs() as late:
+            tail = await lines_of(late, stage.settings.startup_log_tail_size)
+            assert tail == expected[-len(tail) :]
+            await stage.supervisor.log_lines([b"one more"])
+            assert await lines_of(late, 1) == ["one more"]
+    assert (await panel.info()).started
+    await sleeper.close()
+
+
+async def test_a_viewer_that_wakes_up_is_told_what_it_missed(stage: Stage, panel: PanelClient) -> None:
+    async with panel.logs() as sleeper:
+        await joined(stage, sleeper)
+        # More than the sockets' buffers and the viewer's queue hold.
+        line = b"z" * 2000
+        for _ in range(60):
+            await stage.supervisor.log_lines([line] * 400)
+        notice = await sleeper.wait_for("dropped", 20)
+        assert int("".join(c for c in notice if c.isdigit())) > 0
+
+
+async def test_viewers_that_come_all_at_once_all_get_the_last_lines(stage: Stage, panel: PanelClient) -> None:
+    last = [f"last {number}" for number in range(stage.settings.startup_log_tail_size)]
+    await stage.supervisor.log_lines([line.encode() for line in last])
+    async with contextlib.AsyncExitStack() as stack:
+        viewers = await asyncio.gather(*(stack.enter_async_context(panel.logs()) for _ in range(12)))
+        for viewer in viewers:
+            assert await lines_of(viewer, len(last)) == last
+
+
+async def test_bytes_that_are_no_text_do_not_end_a_viewer(stage: Stage, panel: PanelClient) -> None:
+    async with panel.logs() as viewer:
+        await joined(stage, viewer)
+        await stage.supervisor.log_lines([b"before \xff\xfe after", "gr\u00fc\u00dfe".encode()])
+        broken, sound = await lines_of(viewer, 2)
+        assert broken.startswith("before ")
+        assert broken.endswith(" after")
+        assert "\ufffd" in broken
+        assert sound == "gr\u00fc\u00dfe"
+
+
+async def test_event_streams_are_framed_for_who_asks(stage: Stage, panel: PanelClient) -> None:
+    await stage.supervisor.log_lines([b"a line"])
+    async with panel.logs({"Accept": "text/event-stream"}) as viewer:
+        assert await viewer.wait_for("a line", 5) == "data: a line"
+    async with panel.logs({"Accept": "*/*"}) as viewer:
+        assert await viewer.wait_for("a line", 5) == "a line"

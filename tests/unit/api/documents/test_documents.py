@@ -1,0 +1,150 @@
+"""The table of methods, the messages' description and the documents say the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from grpc_tools import protoc
+
+from pgnode.api.documents.markdown import api_page
+from pgnode.api.documents.openapi import openapi
+from pgnode.api.methods import BY_ROUTE, METHODS, Method
+from pgnode.api.rest.gate import Gate
+from pgnode.api.service.maintenance import CALLS
+from pgnode.api.service.node_service import NodeService
+from pgnode.errors import BY_CODE
+from pgnode.wire import service_pb2 as pb
+from tests.generated_docs import OPENAPI, ROOT
+
+DOCUMENT = openapi("1.2.3")
+SERVICE = pb.DESCRIPTOR.services_by_name["NodeService"]
+
+
+def test_the_table_is_the_proto_s_service() -> None:
+    described = [
+        (m.name, m.input_type.name, m.client_streaming, m.output_type.name, m.server_streaming) for m in SERVICE.methods
+    ]
+    listed = [
+        (
+            row.grpc_name,
+            row.request.DESCRIPTOR.name,
+            row.client_streaming,
+            row.response.DESCRIPTOR.name,
+            row.streaming,
+        )
+        for row in METHODS
+    ]
+    assert sorted(listed) == sorted(described)
+
+
+def test_the_generated_messages_are_those_of_the_proto(tmp_path: Path) -> None:
+    compiled = tmp_path / "service.pb"
+    source = ROOT / "pgnode" / "wire" / "service.proto"
+    assert protoc.main(["protoc", f"-I{ROOT}", f"--descriptor_set_out={compiled}", str(source)]) == 0
+    described, generated = FileDescriptorSet.FromString(compiled.read_bytes()).file[0], FileDescriptorProto()
+    pb.DESCRIPTOR.CopyToProto(generated)
+    for message in described.message_type:
+        for field in (*message.field, *(inner for nested in message.nested_type for inner in nested.field)):
+            field.ClearField("json_name")  # follows from the name, and only one of the two has it
+    assert generated == described
+
+
+def test_no_two_rows_are_the_same_call() -> None:
+    assert len(BY_ROUTE) == len(METHODS) == len({row.grpc_name for row in METHODS})
+
+
+@pytest.mark.parametrize("row", METHODS, ids=lambda row: row.grpc_name)
+def test_every_row_has_a_handler_and_declared_errors_that_cross_the_bus(row: Method) -> None:
+    assert callable(getattr(NodeService, row.handler))
+    assert {error.code for error in row.all_errors} <= set(BY_CODE)
+
+
+def operations() -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (method.upper(), path): operation
+        for path, item in DOCUMENT["paths"].items()
+        for method, operation in item.items()
+        if method != "servers"
+    }
+
+
+def test_openapi_has_exactly_the_rest_routes() -> None:
+    routes = Gate(app=None, methods=METHODS, api_key="0" * 32, max_body_bytes=1, body_timeout_seconds=1)._routes  # type: ignore[arg-type]
+    rest = {route for route in operations() if "servers" not in DOCUMENT["paths"][route[1]]}
+    assert rest == set(BY_ROUTE) == {(method, path.rstrip("/")) for method, path in routes}
+
+
+def test_openapi_has_exactly_the_maintenance_calls() -> None:
+    elsewhere = {route for route in operations() if "servers" in DOCUMENT["paths"][route[1]]}
+    assert elsewhere == {(call.http_method, call.path) for call in CALLS}
+    for call in CALLS:
+        operation = operations()[call.http_method, call.path]
+        assert ("requestBody" in operation) is call.takes_body
+        assert set(operation["responses"]) == {"200", *(str(error.status) for error in call.all_errors)}
+
+
+@pytest.mark.parametrize("row", METHODS, ids=lambda row: row.grpc_name)
+def test_openapi_operations_follow_their_rows(row: Method) -> None:
+    operation = operations()[row.http_method, row.path]
+    assert operation["operationId"] == row.grpc_name
+    assert ("requestBody" in operation) is row.takes_body
+    statuses = {"200", *(str(error.status) for error in row.all_errors)}
+    assert set(operation["responses"]) == statuses
+    assert {"401", "500"} <= statuses
+    contents = [operation["responses"]["200"]["content"]]
+    if row.takes_body:
+        contents.append(operation["requestBody"]["content"])
+    expected = {"text/event-stream", "application/x-ndjson"} if row.streaming else set()
+    for content in contents:
+        assert set(content) == (expected or {"application/x-protobuf", "application/json"})
+
+
+def test_openapi_s_references_lead_somewhere_and_nothing_is_left_over() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    prefix = "#/components/schemas/"
+    used: set[str] = set()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                used.add(value["$ref"].removeprefix(prefix))
+            for inner in value.values():
+                walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+
+    walk(DOCUMENT)
+    assert used <= set(schemas)
+    assert set(schemas) - used <= {"UsersChunk", "Log", "Empty"}
+
+
+def test_schemas_have_the_messages_fields() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for name, message in pb.DESCRIPTOR.message_types_by_name.items():
+        assert list(schemas[name]["properties"]) == [field.name for field in message.fields]
+    assert schemas["StatRequest"]["properties"]["type"]["enum"] == list(pb.StatType.keys())
+    assert schemas["StatsOnlineIpListResponse"]["properties"]["ips"]["additionalProperties"]["format"] == "int64"
+
+
+def test_the_file_is_openapi_3_1_with_both_kinds_of_key() -> None:
+    document = json.loads(OPENAPI.read_text(encoding="utf-8"))
+    assert document["openapi"].startswith("3.1.")
+    schemes = document["components"]["securitySchemes"]
+    assert [set(option) for option in document["security"]] == [{name} for name in schemes]
+    assert schemes["key"] == {"type": "apiKey", "in": "header", "name": "x-api-key"}
+    assert schemes["bearer"] == {"type": "http", "scheme": "bearer"}
+
+
+def test_the_page_names_every_method_and_every_error() -> None:
+    page = api_page()
+    for row in METHODS:
+        assert f"| `{row.grpc_name}` | `{row.http_method} {row.path}` |" in page
+    for call in CALLS:
+        assert f"| `{call.http_method} {call.path}` | {call.summary} |" in page
+    for code in BY_CODE:
+        assert f"| `{code}` |" in page

@@ -1,0 +1,174 @@
+"""What the service stands on, in memory, and an ASGI caller without a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgnode.api.rest.gate import App, Event
+from pgnode.api.service.node_service import LogEntry, NodeService
+from pgnode.api.service.tracked import Settle
+from pgnode.bus.commands import Kind
+from pgnode.bus.indexed import IndexedBlock
+from pgnode.bus.snapshots import NodeStatus
+
+KEY = "123e4567-e89b-42d3-a456-426614174000"
+
+
+def status(state: str = "running", *, api_error: str = "") -> NodeStatus:
+    return NodeStatus(
+        state=state,
+        core_ready=state == "running",
+        core_version="26.10.10",
+        node_version="9.9.9",
+        core_api_error=api_error,
+        core_run=1,
+    )
+
+
+@dataclass
+class FakeReads:
+    status: NodeStatus | None = field(default_factory=status)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    blocks: dict[str, IndexedBlock] = field(default_factory=dict)
+    age: float | None = None
+    too_old: str = ""
+
+    def fresh_block(self, name: str) -> IndexedBlock | None:
+        return None if self.too_old else self.blocks.get(name)
+
+    def age_seconds(self) -> float | None:
+        return self.age
+
+    def overdue(self) -> str:
+        return self.too_old
+
+    def body(self, name: str) -> bytes | None:
+        return self.bodies.get(name)
+
+    def block(self, name: str) -> IndexedBlock | None:
+        return self.blocks.get(name)
+
+
+@dataclass
+class FakeCommands:
+    calls: list[tuple[Kind, bytes, float]] = field(default_factory=list)
+    reply: bytes = b""
+    error: Exception | None = None
+    #: Whether what was lent has arrived, as the face told it.
+    settled: list[bool] = field(default_factory=list)
+
+    async def call(self, kind: Kind, body: bytes, budget_seconds: float) -> bytes:
+        self.calls.append((kind, body, budget_seconds))
+        if self.error is not None:
+            raise self.error
+        return self.reply
+
+    async def lend(self, kind: Kind, body: bytes, budget_seconds: float) -> tuple[bytes, Settle]:
+        return await self.call(kind, body, budget_seconds), self.settled.append
+
+
+class FakeLogs:
+    """Entries put into ``queue`` reach the one viewer; ``watching`` counts entered contexts."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[LogEntry] = asyncio.Queue()
+        self.watching = 0
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[LogEntry]]:
+        self.watching += 1
+        try:
+            yield self._entries()
+        finally:
+            self.watching -= 1
+
+    async def _entries(self) -> AsyncIterator[LogEntry]:
+        while True:
+            yield await self.queue.get()
+
+
+@dataclass
+class Node:
+    """A service on fakes."""
+
+    reads: FakeReads = field(default_factory=FakeReads)
+    commands: FakeCommands = field(default_factory=FakeCommands)
+    logs: FakeLogs = field(default_factory=FakeLogs)
+    #: What the next look for news finds; None leaves everything as it is.
+    news: NodeStatus | None = None
+    refreshes: int = 0
+
+    async def refresh(self) -> None:
+        self.refreshes += 1
+        if self.news is not None:
+            self.reads.status = self.news
+
+    def service(self, write_timeout_seconds: float = 30.0) -> NodeService:
+        return NodeService(
+            self.reads,
+            self.commands,
+            self.logs,
+            self.refresh,
+            write_timeout_seconds=write_timeout_seconds,
+            node_version="0.3.0",
+        )
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
+class Call:
+    """One request to an ASGI callable; ``events`` are what its receive returns, after them it waits."""
+
+    def __init__(self, method: str, path: str, headers: dict[str, str], events: list[Event]) -> None:
+        self.scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "scheme": "https",
+            "server": ("127.0.0.1", 1),
+            "client": ("127.0.0.1", 2),
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        self.received = 0
+        self.sent: asyncio.Queue[Event] = asyncio.Queue()
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        for event in events:
+            self.events.put_nowait(event)
+
+    async def receive(self) -> Event:
+        event = await self.events.get()
+        self.received += 1
+        return event
+
+    async def send(self, event: Event) -> None:
+        self.sent.put_nowait(event)
+
+    async def run(self, app: App) -> Answer:
+        async with asyncio.timeout(5):
+            await app(self.scope, self.receive, self.send)
+        start = self.sent.get_nowait()
+        body = b""
+        while not self.sent.empty():
+            body += self.sent.get_nowait().get("body", b"")
+        return Answer(start["status"], dict(start["headers"]), body)
+
+
+def part(body: bytes, *, more: bool = False) -> Event:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+GONE: Event = {"type": "http.disconnect"}

@@ -1,0 +1,79 @@
+"""What ``pgnode users`` says, from what the store and the supervisor say."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgnode.bus.snapshots import NodeStatus
+from pgnode.bus.users import Failure, StoredUsers, Waiting
+from pgnode.cli.users import lines
+from pgnode.supervisor.users.drift import waiting
+from pgnode.supervisor.users.table import UserTable
+from pgnode.wire import service_pb2 as pb
+
+
+def user(email: str, *tags: str) -> pb.User:
+    return pb.User(email=email, inbounds=tags)
+
+
+def stored(state: str = "running") -> StoredUsers:
+    return StoredUsers(
+        status=NodeStatus(state, True, "26.10.10", "0", "", 1),
+        desired={name.lower(): user(name, "VLESS", "Trojan") for name in ("Alice", "bob", "carol")},
+        applied_count=3,
+        failed={"dave": Failure("Dave", "too long", 0, b"")},
+        config="",
+    )
+
+
+def table() -> UserTable:
+    """The core does not have Alice yet, did not answer about bob, still has eve, and did not answer about frank."""
+    made = UserTable()
+    for name in ("bob", "carol", "eve", "frank"):
+        made.put(name, user(name, "VLESS").SerializeToString())
+    made.core_has_all()
+    made.put("alice", user("Alice", "VLESS").SerializeToString())
+    made.put("eve", None)
+    made.pending.update(("alice", "eve"))
+    made.put("frank", None)
+    made.core_uncertain(("bob", "frank"))
+    return made
+
+
+def test_whom_the_core_does_not_have_as_desired_is_named() -> None:
+    waits = Waiting.decode(waiting(table()).encode())
+    assert waits == Waiting(frozenset({"alice", "bob"}), frozenset({"eve", "frank"}), frozenset({"bob", "frank"}))
+    summary, *rows = lines(stored(), waits)
+    assert summary == "3 desired, 1 applied, 2 not yet, 2 to be removed, 1 failed; node running"
+    assert [row for row in rows if not row.startswith("Dave  failed since")] == [
+        "Alice  VLESS, Trojan; not applied yet",
+        "bob  VLESS, Trojan; not applied yet: the core did not answer",
+        "carol  VLESS, Trojan",
+        "eve  removed, and not from the core yet",
+        "frank  removed, and not from the core yet: the core did not answer",
+    ]
+    assert len(rows) == 6
+    only = [row.split(" ")[0] for row in lines(stored(), waits, waiting_only=True)]
+    assert only == ["3", "Alice", "bob", "eve", "frank"]
+    both = [row.split(" ")[0] for row in lines(stored(), waits, waiting_only=True, failed_only=True)]
+    assert both == ["3", "Alice", "bob", "Dave", "eve", "frank"]
+
+
+def test_a_user_whom_the_store_does_not_have_yet_is_named() -> None:
+    waits = Waiting(frozenset({"new"}), frozenset(), frozenset())
+    summary, *rows = lines(stored(), waits, waiting_only=True)
+    assert summary == "3 desired, 3 applied, 1 failed; node running"
+    assert rows == ["new  not applied yet"]
+
+
+@pytest.mark.parametrize("waits", [None, Waiting(frozenset(), frozenset(), frozenset())])
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_what_is_not_known_is_said(state: str, waits: Waiting | None) -> None:
+    summary, *rows = lines(stored(state), waits, waiting_only=True)
+    assert summary == f"3 desired, 3 applied, 1 failed; node {state}"
+    if state == "failed":
+        assert rows == ["no core runs: nobody is applied"]
+    elif waits is None:
+        assert rows == ["the supervisor does not answer: who is not applied is not known"]
+    else:
+        assert rows == []

@@ -1,0 +1,23 @@
+"""Memory goes back a moment after it was asked for, once for any number of askers."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from pgnode.os_support.malloc import give_back
+from pgnode.supervisor.host import heap as memory
+from tests.support.polling import eventually
+
+
+async def test_many_askers_give_back_once() -> None:
+    with mock.patch.object(memory, "give_back") as given, mock.patch.object(memory, "PAUSE_SECONDS", 0.01):
+        giving = memory.GivingBack()
+        giving.soon()
+        giving.soon()
+        await eventually(lambda: given.call_count == 1, "given back")
+        giving.soon()
+        await eventually(lambda: given.call_count == 2, "given back again")
+
+
+def test_the_library_of_this_system_takes_the_call() -> None:
+    assert give_back() is None  # type: ignore[func-returns-value]

@@ -1,0 +1,85 @@
+"""The state folder, its lock, the key and the certificate."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import stat
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pgnode.errors import SettingsError, StateDirBusyError
+from pgnode.settings import Settings, load
+from pgnode.supervisor.host.identity import ensure_identity, lock_state_dir, prepare_state_dir
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    folder = Path(tempfile.mkdtemp(prefix="pgn"))
+    loaded = load(state_dir=folder / "state", api_key=None, api_key_file=None)
+    prepare_state_dir(loaded)
+    yield loaded
+    shutil.rmtree(folder)
+
+
+def test_key_and_certificate_are_made_once(settings: Settings) -> None:
+    first = ensure_identity(settings)
+    assert first.key_is_new
+    assert first.cert_is_new
+    assert str(uuid.UUID(first.api_key)) == first.api_key
+    second = ensure_identity(settings)
+    assert not second.key_is_new
+    assert not second.cert_is_new
+    assert second.api_key == first.api_key
+
+
+def test_files_are_private(settings: Settings) -> None:
+    ensure_identity(settings)
+    assert stat.S_IMODE(settings.state_dir.stat().st_mode) == 0o700
+    for path in (settings.key_file, settings.cert_file, settings.cert_key_file):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_the_certificate_is_what_a_panel_takes(settings: Settings) -> None:
+    ensure_identity(settings)
+    pem = settings.cert_file.read_text()
+    assert len(pem) < 2048
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "127.0.0.1" in [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    assert "localhost" in names.get_values_for_type(x509.DNSName)
+    context = ssl.create_default_context(cadata=pem)
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.cert_file, settings.cert_key_file)
+
+
+def test_a_spoiled_key_file_is_refused_not_replaced(settings: Settings) -> None:
+    settings.key_file.write_text("not a key")
+    with pytest.raises(SettingsError, match="does not hold an API key"):
+        ensure_identity(settings)
+    assert settings.key_file.read_text() == "not a key"
+
+
+def test_a_key_of_the_settings_is_not_written_anywhere(settings: Settings) -> None:
+    key = str(uuid.uuid4())
+    who = ensure_identity(settings.model_copy(update={"api_key": key}))
+    assert who.api_key == key
+    assert not settings.key_file.exists()
+
+
+def test_one_at_a_time(settings: Settings) -> None:
+    import os
+
+    with lock_state_dir(settings):
+        with pytest.raises(StateDirBusyError) as caught:
+            lock_state_dir(settings)
+        assert f"pid {os.getpid()}" in str(caught.value)
+        assert str(settings.state_dir) in str(caught.value)
+    lock_state_dir(settings).close()

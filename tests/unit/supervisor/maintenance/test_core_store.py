@@ -1,0 +1,105 @@
+"""The folder of downloaded cores: what is unpacked, kept, chosen and left aside."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pgnode.errors import UpdateFailedError
+from pgnode.supervisor.maintenance.core_store import CoreStore
+
+LIMIT_BYTES = 1000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CoreStore:
+    made = CoreStore(tmp_path, None, LIMIT_BYTES)
+    made.clean()
+    return made
+
+
+def archive(store: CoreStore, members: Mapping[str, bytes]) -> Path:
+    path = store.staging / "release.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in members.items():
+            target.writestr(name, content)
+    return path
+
+
+def add(store: CoreStore, version: str) -> Path:
+    store.clean()
+    store.unpack(archive(store, {"xray": version.encode()}))
+    path = store.take_over(version)
+    store.choose(version)
+    store.drop_staging()
+    return path
+
+
+def test_only_the_core_is_unpacked(store: CoreStore, tmp_path: Path) -> None:
+    path = store.unpack(archive(store, {"../../evil": b"x", "geoip.dat": bytes(5000), "xray": b"core"}))
+    assert path.read_bytes() == b"core"
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert {entry.name for entry in store.staging.iterdir()} == {"release.zip", "xray"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"cores"}
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [({}, "no 'xray'"), ({"bin/xray": b""}, "no 'xray'"), ({"xray": bytes(LIMIT_BYTES + 1)}, "too large")],
+)
+def test_zips_without_a_core_of_sane_size(store: CoreStore, members: dict[str, bytes], words: str) -> None:
+    with pytest.raises(UpdateFailedError, match=words):
+        store.unpack(archive(store, members))
+
+
+def test_zips_that_are_none_or_lie_about_a_size(store: CoreStore) -> None:
+    path = store.staging / "release.zip"
+    path.write_bytes(b"PK\x03\x04 but no zip")
+    with pytest.raises(UpdateFailedError, match="cannot be unpacked"):
+        store.unpack(path)
+    data = archive(store, {"xray": bytes(5000)}).read_bytes()
+    real, lie = (5000).to_bytes(4, "little"), (10).to_bytes(4, "little")
+    path.write_bytes(data.replace(real, lie))
+    with pytest.raises(UpdateFailedError, match=r"cannot be unpacked|too large"):
+        store.unpack(path)
+
+
+def test_the_last_two_choices_are_kept(store: CoreStore) -> None:
+    paths = [add(store, version) for version in ("1.0.0", "1.0.1", "1.0.2")]
+    assert [path.exists() for path in paths] == [False, True, True]
+    assert store.chosen() == paths[2]
+    assert store.kept("1.0.1") == paths[1]
+    assert store.kept("1.0.0") is None
+    paths[1].write_bytes(b"damaged")
+    assert store.kept("1.0.1") is None
+    store.forget_unchosen("1.0.2")
+    assert store.chosen() == paths[2], "what was chosen stays"
+
+
+def test_the_later_decision_counts(store: CoreStore, tmp_path: Path) -> None:
+    path = add(store, "1.0.0")
+    assert CoreStore(tmp_path, None, LIMIT_BYTES).chosen() == path
+    assert CoreStore(tmp_path, Path("/usr/bin/xray"), LIMIT_BYTES).chosen() is None, "set after the choice"
+    later = CoreStore(tmp_path, Path("/usr/bin/xray"), LIMIT_BYTES)
+    path = add(later, "1.0.1")
+    assert later.chosen() == path, "chosen after it was set"
+    assert CoreStore(tmp_path, None, LIMIT_BYTES).chosen() is None, "unset after the choice"
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"version": "../../x", "sha256": "", "kept": [], "instead_of": ""}'])
+def test_a_record_that_cannot_be_read_is_no_choice(store: CoreStore, tmp_path: Path, record: str) -> None:
+    add(store, "1.0.0")
+    (tmp_path / "cores" / "chosen.json").write_text(record)
+    assert store.chosen() is None
+    assert add(store, "1.0.1") == store.chosen()
+
+
+def test_a_core_that_is_gone_is_no_choice(store: CoreStore) -> None:
+    path = add(store, "1.0.0")
+    path.chmod(0o600)
+    assert store.chosen() is None or path.stat().st_uid == 0, "root may run it only with a bit set"
+    path.unlink()
+    assert store.chosen() is None

@@ -1,0 +1,167 @@
+"""One maintenance job at a time, over a real bus: who is answered what, also after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from pgnode.bus.client import CommandClient
+from pgnode.bus.commands import Command, Kind
+from pgnode.bus.connection import connect
+from pgnode.bus.keys import Keys
+from pgnode.bus.pipelined_redis import Link
+from pgnode.bus.server import CommandServer
+from pgnode.bus.snapshots import SnapshotWriter
+from pgnode.errors import ConflictError, InternalError, UnavailableError, UpdateFailedError
+from pgnode.os_support.aio import end_tasks
+from pgnode.supervisor.maintenance.jobs import Maintenance
+from pgnode.supervisor.persistence.keeper import Keeper
+from pgnode.supervisor.persistence.redis_store import Store
+from tests.support.polling import eventually
+from tests.support.valkey import running_valkey
+
+
+class Bus:
+    """A caller and the supervisor's end, with maintenance behind it."""
+
+    def __init__(self, url: str, run_dir: Path) -> None:
+        keys = Keys("pgnode")
+        self._redis = connect(url)
+        self._server = CommandServer(url, keys)
+        self._link = Link(url)
+        keeper = Keeper(Store(self._redis, keys), self._server, SnapshotWriter(keys), self._link)
+        self.maintenance = Maintenance(run_dir, self._server, keeper)
+        self.client = CommandClient(url, keys, f"tests:{id(self)}")
+        self.taken: list[Command] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Bus:
+        self.client.start()
+        self._task = asyncio.create_task(self._serve())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end_supervisor()
+        await self.client.close()
+        self._link.drop()
+        await self._redis.aclose()
+
+    async def end_supervisor(self) -> None:
+        """As by a crash: nothing more is taken or answered."""
+        assert self._task is not None
+        await end_tasks([self._task])
+        await self.maintenance.close()
+        await self._server.close()
+
+    async def call(self, kind: Kind, request: object = None) -> str:
+        body = b"" if request is None else json.dumps(request).encode()
+        answer: dict[str, str] = json.loads(await self.client.call(kind, body, 20))
+        return answer["detail"]
+
+    async def _serve(self) -> None:
+        while True:
+            for command in await self._server.take():
+                self.taken.append(command)
+                self.maintenance.take(command)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest_asyncio.fixture
+async def url() -> AsyncIterator[str]:
+    async with running_valkey() as server:
+        yield server.url
+
+
+async def test_one_at_a_time(url: str, run_dir: Path) -> None:
+    go_on, asked = asyncio.Event(), []
+
+    async def job(request: dict[str, str]) -> str:
+        asked.append(request)
+        await go_on.wait()
+        return f"done with {request['region']}"
+
+    async with Bus(url, run_dir) as bus:
+        bus.maintenance.jobs = {Kind.GEOFILES: job, Kind.UPDATE: job}
+        first = asyncio.ensure_future(bus.call(Kind.GEOFILES, {"region": "iran"}))
+        await eventually(lambda: asked, "the job has begun")
+        for kind in (Kind.GEOFILES, Kind.UPDATE):
+            with pytest.raises(ConflictError, match=r"^geofiles iran is under way since \d\d:\d\d:\d\d"):
+                await bus.call(kind, {"region": "china"})
+        go_on.set()
+        assert await first == "done with iran"
+        assert await bus.call(Kind.UPDATE, {"region": "x"}) == "done with x"
+        assert asked == [{"region": "iran"}, {"region": "x"}]
+        await eventually(lambda: not list(run_dir.iterdir()), "the note is gone")
+
+
+async def test_what_goes_wrong_in_a_job(url: str, run_dir: Path) -> None:
+    async def full(_request: dict[str, str]) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/state/cores")
+
+    async def fault(_request: dict[str, str]) -> str:
+        raise ZeroDivisionError
+
+    async with Bus(url, run_dir) as bus:
+        bus.maintenance.jobs = {Kind.GEOFILES: full, Kind.UPDATE: fault}
+        with pytest.raises(UpdateFailedError, match=r"^No space left on device: /state/cores"):
+            await bus.call(Kind.GEOFILES)
+        with pytest.raises(InternalError, match="the node's log"):
+            await bus.call(Kind.UPDATE)
+        with pytest.raises(InternalError, match="malformed command"):
+            await bus.call(Kind.UPDATE, ["no", "object"])
+
+
+async def test_a_job_that_was_broken_off_is_answered_and_not_run_again(url: str, run_dir: Path) -> None:
+    begun: list[str] = []
+
+    async def hangs(_request: dict[str, str]) -> str:
+        begun.append("first")
+        await asyncio.Event().wait()
+        return ""
+
+    async def works(_request: dict[str, str]) -> str:
+        begun.append("second")
+        return "done"
+
+    async with Bus(url, run_dir) as caller:
+        caller.maintenance.jobs = {Kind.CORE_UPDATE: hangs}
+        call = asyncio.ensure_future(caller.client.call(Kind.CORE_UPDATE, b'{"core_version": "26.10.10"}', 20))
+        await eventually(lambda: begun and list(run_dir.iterdir()), "the job has begun")
+        # What was taken and never answered is delivered to the next one.
+        await caller.end_supervisor()
+        next_one = Bus(url, run_dir)
+        next_one.maintenance.jobs = {Kind.CORE_UPDATE: works}
+        next_one.maintenance.restore()
+        async with next_one:
+            with pytest.raises(UnavailableError, match=r"^core_update 26\.10\.10 was broken off when the node ended"):
+                await call
+            assert begun == ["first"]
+            assert await next_one.call(Kind.CORE_UPDATE, {"core_version": "26.10.10"}) == "done"
+            assert begun == ["first", "second"]
+
+
+@pytest.mark.parametrize("note", ["", "[]", '{"id": "x"}', '{"id": "x", "job": "old"}'])
+def test_notes_that_tell_nothing(run_dir: Path, note: str) -> None:
+    path = run_dir / "maintenance.json"
+    path.write_text(note)
+    os.utime(path, (0, 0))
+    keys = Keys("pgnode")
+    redis = connect("unix:///nowhere")
+    server = CommandServer("unix:///nowhere", keys)
+    maintenance = Maintenance(
+        run_dir, server, Keeper(Store(redis, keys), server, SnapshotWriter(keys), Link("unix:///nowhere"))
+    )
+    maintenance.restore()
+    assert "nothing to do" in repr(maintenance)
+    assert path.exists() == ("job" not in note), "an old one is removed"

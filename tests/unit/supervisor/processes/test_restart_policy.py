@@ -1,0 +1,60 @@
+"""When a process that died is brought back."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgnode.supervisor.processes.restart_policy import EXIT_BAD_CONFIG, GiveUp, RestartPolicy, Retry
+
+
+def test_the_first_death_is_answered_at_once() -> None:
+    assert RestartPolicy().died(100.0, 1, 0.9) == Retry(0.0)
+
+
+def test_a_bad_config_is_never_tried_again() -> None:
+    decision = RestartPolicy().died(0.0, EXIT_BAD_CONFIG, 0.5)
+    assert isinstance(decision, GiveUp)
+    assert "23" in decision.reason
+
+
+def test_pauses_grow_and_end() -> None:
+    policy = RestartPolicy(jitter=0.0)
+    pauses = []
+    while isinstance(decision := policy.died(1.0, 255, 0.5), Retry):
+        pauses.append(decision.delay_seconds)
+    assert pauses == sorted(pauses)
+    assert len(pauses) == policy.max_deaths
+    assert max(pauses) <= policy.max_pause_seconds
+    assert "times" in decision.reason
+
+
+def test_deaths_outside_the_window_are_forgotten() -> None:
+    policy = RestartPolicy(window_seconds=10)
+    for at in range(0, 1000, 11):
+        assert policy.died(float(at), 1, 0.5) == Retry(0.0)
+
+
+def test_a_reset_forgets() -> None:
+    policy = RestartPolicy()
+    for _ in range(5):
+        policy.died(0.0, 1, 0.5)
+    policy.reset()
+    assert policy.died(0.0, 1, 0.5) == Retry(0.0)
+
+
+@given(
+    st.lists(st.floats(min_value=0, max_value=100), min_size=1, max_size=40),
+    st.floats(min_value=0, max_value=1, exclude_max=True),
+)
+def test_never_more_restarts_in_a_window_than_allowed(gaps: list[float], chance: float) -> None:
+    policy = RestartPolicy()
+    now, restarts = 0.0, []
+    for gap in gaps:
+        now += gap
+        decision = policy.died(now, None, chance)
+        if isinstance(decision, Retry):
+            assert 0 <= decision.delay_seconds <= policy.max_pause_seconds * (1 + policy.jitter)
+            restarts.append(now)
+        recent = [at for at in restarts if now - at < policy.window_seconds]
+        assert len(recent) <= policy.max_deaths

@@ -1,0 +1,143 @@
+"""Polls of many counters: whole readings are rare while users who are read account for all that moves, and nobody is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from pgnode.supervisor.traffic import poll_policy as pace
+from pgnode.supervisor.traffic.attribution import TOLERATED_BYTES
+from pgnode.supervisor.traffic.collector import Traffic
+from pgnode.xray.client.api import CoreApi
+from tests.unit.supervisor.traffic.fake_counters import IN, OUT, FakeCounters
+
+TAGS = [("inbound", IN), ("outbound", OUT)]
+
+
+@pytest.fixture(autouse=True)
+def many_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the fake core has is a lot, and a whole reading may follow the one before at once."""
+    monkeypatch.setattr(pace, "FEW_COUNTERS", 0)
+    monkeypatch.setattr(pace, "WHOLE_SHARE", 1e9)
+
+
+class Polls:
+    """Traffic that reads a fake core."""
+
+    def __init__(self) -> None:
+        self.core = FakeCounters()
+        self.traffic = Traffic(cast(Any, None), interval_seconds=5)
+        self.traffic.tags = lambda: TAGS
+
+    async def poll(self, *, scheduled: bool = True) -> list[str]:
+        """The calls that it made, each once."""
+        self.core.calls.clear()
+        assert await self.traffic.poll(cast(CoreApi, self.core), "run", scheduled=scheduled) == ""
+        return sorted(set(self.core.calls))
+
+    @property
+    def booked(self) -> int:
+        ledger = self.traffic.ledger
+        return sum(
+            entry.total
+            for name in ledger.names()
+            if name.startswith("user") and (entry := ledger.get(name)) is not None
+        )
+
+    async def begin(self) -> None:
+        """Alice and bob are online and were read."""
+        for email in ("alice", "bob"):
+            self.core.move(email, 1000, 1000)
+            self.core.online.add(email)
+        assert "whole" in await self.poll()
+        await self.poll()
+
+
+async def test_users_who_are_online_account_for_what_moves() -> None:
+    polls = Polls()
+    await polls.begin()
+    for _ in range(20):
+        polls.core.move("alice", 1_000_000, 50_000_000)
+        polls.core.move("bob", 10, 0)
+        assert await polls.poll() == ["by name", "online"]
+        assert polls.booked == polls.core.moved_by_users
+
+
+async def test_who_came_and_went_is_found_at_once() -> None:
+    polls = Polls()
+    await polls.begin()
+    for number in range(5):
+        polls.core.move("alice", 5000, 5000)
+        polls.core.move(f"short{number}", 2 * TOLERATED_BYTES, 0)
+        assert "whole" in await polls.poll()
+        assert polls.booked == polls.core.moved_by_users
+
+
+async def test_little_is_found_when_it_becomes_much_and_before_the_core_ends() -> None:
+    polls = Polls()
+    await polls.begin()
+    wholes = 0
+    for number in range(12):
+        polls.core.move(f"short{number}", TOLERATED_BYTES // 6, TOLERATED_BYTES // 6)
+        wholes += "whole" in await polls.poll()
+        assert polls.core.moved_by_users - polls.booked <= 1.1 * TOLERATED_BYTES
+    assert 1 <= wholes <= 4
+    polls.core.move("last", 1, 1)
+    await polls.traffic.last_poll(cast(CoreApi, polls.core), "run")
+    assert polls.booked == polls.core.moved_by_users
+
+
+async def test_who_goes_offline_is_still_read() -> None:
+    polls = Polls()
+    await polls.begin()
+    polls.core.move("bob", 7, 70_000_000)
+    polls.core.online.discard("bob")
+    assert await polls.poll() == ["by name", "online"]
+    assert polls.booked == polls.core.moved_by_users
+
+
+@pytest.mark.parametrize("tags", [[*TAGS, ("outbound", "")], [*TAGS, *(("inbound", str(n)) for n in range(64))]])
+async def test_where_not_all_is_counted_by_name_nothing_is_taken_for_explained(tags: list[tuple[str, str]]) -> None:
+    polls = Polls()
+    polls.traffic.tags = lambda: tags
+    await polls.begin()
+    polls.core.move("alice", 1000, 1000)
+    assert "whole" in await polls.poll()
+
+
+async def test_whoever_asks_for_fresh_figures_gets_those_of_users_who_are_online() -> None:
+    polls = Polls()
+    await polls.begin()
+    polls.core.move("alice", 1000, 1000)
+    assert await polls.poll(scheduled=False) == ["by name", "online"]
+    assert await polls.poll(scheduled=False) == ["by name"]
+
+
+async def test_a_core_that_serves_again_is_due_and_its_forerunners_error_is_over() -> None:
+    polls = Polls()
+    await polls.begin()
+    polls.core.silent = True
+    assert await polls.traffic.poll(cast(CoreApi, polls.core), "run", scheduled=True) != ""
+    assert polls.traffic.polled().error != ""
+    assert not polls.traffic.due.is_set()
+    polls.traffic.news.clear()
+    polls.traffic.core_ready()
+    assert polls.traffic.due.is_set()
+    assert polls.traffic.news.is_set()
+    assert polls.traffic.polled().error == ""
+
+
+async def test_a_reading_of_a_new_core_does_not_share_the_end_of_the_old_ones() -> None:
+    polls = Polls()
+    await polls.begin()
+    old = asyncio.create_task(polls.traffic.poll(cast(CoreApi, polls.core), "run", scheduled=True))
+    await asyncio.sleep(0)
+    polls.core.silent = True
+    fresh = FakeCounters()
+    fresh.move("alice", 5, 5)
+    assert await polls.traffic.poll(cast(CoreApi, fresh), "another", scheduled=False) == ""
+    assert await old != ""
+    assert polls.traffic.ledger.run == 2
+    assert polls.booked == polls.core.moved_by_users + fresh.moved_by_users

@@ -1,0 +1,226 @@
+"""Which account a user gets, and its forms for the core."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.config.accounts import (
+    Account,
+    UnusableAccountError,
+    account_for,
+    accounts_of,
+    client_json,
+    email_key,
+    user_message,
+)
+from pgnode.xray.config.inbounds import InboundSpec
+from pgnode.xray.proto import (
+    hysteria_account_pb2,
+    shadowsocks_2022_pb2,
+    shadowsocks_pb2,
+    trojan_pb2,
+    typed_message_pb2,
+    user_pb2,
+    vless_pb2,
+    vmess_pb2,
+)
+
+USER_ID = "5783a3e7-e373-51cd-8642-c83782b807c5"
+MESSAGES: dict[str, Any] = {
+    "vless": vless_pb2.Account,
+    "vmess": vmess_pb2.Account,
+    "trojan": trojan_pb2.Account,
+    "shadowsocks": shadowsocks_pb2.Account,
+    "shadowsocks-2022": shadowsocks_2022_pb2.Account,
+    "hysteria": hysteria_account_pb2.Account,
+}
+CIPHERS = {"aes-128-gcm": 5, "aes-256-gcm": 6, "chacha20-poly1305": 7, "xchacha20-poly1305": 8}
+
+
+def spec(protocol: str, **more: Any) -> InboundSpec:
+    return InboundSpec(tag="in", protocol=protocol, managed=True, **more)
+
+
+def shadowsocks(password: str = "secret", method: str = "aes-256-gcm") -> pb.Proxy:
+    return pb.Proxy(shadowsocks=pb.Shadowsocks(password=password, method=method))
+
+
+@pytest.mark.parametrize("protocol", ["vless", "vmess", "trojan", "shadowsocks", "hysteria", "socks", "wireguard"])
+def test_no_proxy_of_the_protocol_is_no_account(protocol: str) -> None:
+    assert (
+        account_for(pb.Proxy(wireguard=pb.Wireguard(public_key="k"), masque=pb.Masque(**{"pass": "p"})), spec(protocol))
+        is None
+    )
+    # Callers also send empty messages for what a user does not have.
+    empty = pb.Proxy(
+        vless=pb.Vless(), vmess=pb.Vmess(), trojan=pb.Trojan(), shadowsocks=pb.Shadowsocks(), hysteria=pb.Hysteria()
+    )
+    assert account_for(empty, spec(protocol)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("xyz", "vless id 'xyz' is not a UUID"),
+        (USER_ID + "0", "is not a UUID"),
+        (USER_ID + "\n", "is not a UUID"),
+        ("{" + USER_ID, "is not a UUID"),
+        ("z" * 200, "vless id '" + "z" * 40 + "…' is not a UUID"),
+    ],
+)
+def test_ids_that_are_no_uuid(text: str, cause: str) -> None:
+    with pytest.raises(UnusableAccountError) as caught:
+        account_for(pb.Proxy(vless=pb.Vless(id=text)), spec("vless"))
+    assert cause in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [USER_ID, USER_ID.upper(), USER_ID.replace("-", ""), "{" + USER_ID + "}"])
+def test_ids_become_canonical(text: str) -> None:
+    assert account_for(pb.Proxy(vmess=pb.Vmess(id=text)), spec("vmess")) == Account("vmess", USER_ID)
+
+
+@pytest.mark.parametrize(
+    ("user_flow", "inbound_flow", "allowed", "expected"),
+    [
+        ("", "", True, ""),
+        ("xtls-rprx-vision", "", True, "xtls-rprx-vision"),
+        ("xtls-rprx-vision-udp443", "", True, "xtls-rprx-vision"),
+        ("none", "", True, ""),
+        ("xtls-rprx-vision", "", False, ""),
+        ("unknown", "", False, ""),
+        ("", "xtls-rprx-vision", True, "xtls-rprx-vision"),
+        ("unknown", "xtls-rprx-vision", True, "xtls-rprx-vision"),
+    ],
+)
+def test_flow(user_flow: str, inbound_flow: str, allowed: bool, expected: str) -> None:
+    proxies = pb.Proxy(vless=pb.Vless(id=USER_ID, flow=user_flow))
+    account = account_for(proxies, spec("vless", flow=inbound_flow, flow_allowed=allowed))
+    assert account == Account("vless", USER_ID, expected)
+
+
+def test_an_unknown_flow_is_a_bad_user_where_it_would_count() -> None:
+    with pytest.raises(UnusableAccountError, match="flow 'unknown' is not supported"):
+        account_for(pb.Proxy(vless=pb.Vless(id=USER_ID, flow="unknown")), spec("vless", flow_allowed=True))
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("aes-128-gcm", "aes-128-gcm"),
+        ("AES-256-GCM", "aes-256-gcm"),
+        ("chacha20-poly1305", "chacha20-poly1305"),
+        ("chacha20-ietf-poly1305", "chacha20-poly1305"),
+        ("xchacha20-poly1305", "xchacha20-poly1305"),
+        ("XChaCha20-ietf-poly1305", "xchacha20-poly1305"),
+    ],
+)
+def test_shadowsocks_methods(method: str, expected: str) -> None:
+    assert account_for(shadowsocks(method=method), spec("shadowsocks")) == Account("shadowsocks", "secret", expected)
+
+
+@pytest.mark.parametrize("method", ["", "foo", "none", "aes-128-cfb", "2022-blake3-aes-128-gcm"])
+def test_unknown_shadowsocks_methods_are_never_no_encryption(method: str) -> None:
+    with pytest.raises(UnusableAccountError) as caught:
+        account_for(shadowsocks(method=method), spec("shadowsocks"))
+    assert str(caught.value) == f"shadowsocks method {method!r} is not supported"
+
+
+@pytest.mark.parametrize(("method", "key_bytes"), [("2022-blake3-aes-128-gcm", 16), ("2022-blake3-aes-256-gcm", 32)])
+def test_shadowsocks_2022_keys(method: str, key_bytes: int) -> None:
+    inbound = spec("shadowsocks", method=method)
+    key = base64.b64encode(bytes(range(key_bytes))).decode()
+    # Whatever the user's own method is: the inbound's counts.
+    assert account_for(shadowsocks(key, "foo"), inbound) == Account("shadowsocks-2022", key)
+    for password in ("secret", "ключ", base64.b64encode(bytes(key_bytes - 1)).decode(), key + "\n"):
+        digest = hashlib.sha256(password.encode()).digest()[:key_bytes]
+        assert account_for(shadowsocks(password), inbound) == Account(
+            "shadowsocks-2022", base64.b64encode(digest).decode()
+        )
+
+
+def test_accounts_of_takes_managed_inbounds_of_the_user_only() -> None:
+    inbounds = {
+        "a": InboundSpec("a", "trojan", managed=True),
+        "b": InboundSpec("b", "trojan", managed=True),
+        "c": InboundSpec("c", "trojan", managed=False),
+        "d": InboundSpec("d", "vless", managed=True),
+    }
+    user = pb.User(
+        email="u", proxies=pb.Proxy(trojan=pb.Trojan(password="p")), inbounds=["a", "c", "d", "elsewhere", "a"]
+    )
+    assert accounts_of(user, inbounds) == {"a": Account("trojan", "p")}
+    user.proxies.vless.id = "bad"
+    with pytest.raises(UnusableAccountError, match="vless id 'bad'"):
+        accounts_of(user, inbounds)
+    del user.inbounds[:]
+    assert accounts_of(user, inbounds) == {}
+    user.email = ""
+    with pytest.raises(UnusableAccountError, match="email is empty"):
+        accounts_of(user, inbounds)
+
+
+def test_secrets_stay_out_of_the_repr() -> None:
+    assert "hidden" not in repr(Account("trojan", "hidden"))
+
+
+@pytest.mark.parametrize(
+    ("email", "key"), [("Alice@Node", "alice@node"), ("ΟΔΟΣ", "οδοσ"), ("İ", "i"), ("ÄÖ", "äö"), ("", "")]
+)
+def test_email_keys_are_lower_case_as_go_does_it(email: str, key: str) -> None:
+    assert email_key(email) == key
+
+
+secrets = st.text(min_size=1, max_size=300)
+accounts = st.one_of(
+    st.builds(Account, st.just("vless"), st.just(USER_ID), st.sampled_from(["", "xtls-rprx-vision"])),
+    st.just(Account("vmess", USER_ID)),
+    st.builds(Account, st.sampled_from(["trojan", "hysteria", "shadowsocks-2022"]), secrets, st.just("")),
+    st.builds(Account, st.just("shadowsocks"), secrets, st.sampled_from(sorted(CIPHERS))),
+)
+
+
+@given(email=st.text(min_size=1, max_size=200), account=accounts)
+def test_wire_form_is_what_protobuf_would_write(email: str, account: Account) -> None:
+    message = MESSAGES[account.protocol]()
+    field = message.DESCRIPTOR.fields_by_number[1].name
+    setattr(message, field, account.secret)
+    if account.protocol == "vless":
+        message.flow = account.detail
+    elif account.protocol == "shadowsocks":
+        message.cipher_type = CIPHERS[account.detail]
+    typed = typed_message_pb2.TypedMessage(type=message.DESCRIPTOR.full_name, value=message.SerializeToString())
+    assert account.typed == typed.SerializeToString(deterministic=True)
+    user = user_pb2.User(email=email, account=typed)
+    assert user_message(email, account) == user.SerializeToString(deterministic=True)
+
+
+@given(email=st.text(min_size=1, max_size=50), account=accounts)
+def test_json_form_holds_the_same(email: str, account: Account) -> None:
+    client = json.loads(client_json(email, account))
+    assert client.pop("email") == email
+    secret = {"vless": "id", "vmess": "id", "hysteria": "auth"}.get(account.protocol, "password")
+    assert client.pop(secret) == account.secret
+    detail = {"vless": "flow", "shadowsocks": "method"}
+    assert client == ({detail[account.protocol]: account.detail} if account.detail else {})
+
+
+@given(password=st.text(min_size=1), identifier=st.uuids())
+def test_accounts_are_equal_by_value(password: str, identifier: Any) -> None:
+    proxies = pb.Proxy(
+        vless=pb.Vless(id=str(identifier)),
+        trojan=pb.Trojan(password=password),
+        shadowsocks=pb.Shadowsocks(password=password),
+    )
+    copy = pb.Proxy.FromString(proxies.SerializeToString())
+    for inbound in (spec("vless"), spec("trojan"), spec("shadowsocks", method="2022-blake3-aes-256-gcm")):
+        first, second = account_for(proxies, inbound), account_for(copy, inbound)
+        assert first is not None
+        assert (first, hash(first)) == (second, hash(second))
