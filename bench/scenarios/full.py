@@ -51,7 +51,7 @@ CALL_TIMEOUT_SECONDS = 30.0
 
 @scenario("full", f"PUT /users/sync of {USERS:,} users in {len(PROTOCOLS)} inbounds, {HELD} transfers held")
 async def full(bench: Bench) -> AsyncGenerator[Row, None]:
-    users = people.crowd(USERS, list(PROTOCOLS))
+    users = people.make_users(USERS, list(PROTOCOLS))
     async with held_node(bench, users) as stage:
         bench.say(f"PUT /users/sync/chunked, {DELTA_USERS} users")
         deltas = []
@@ -76,7 +76,7 @@ async def full(bench: Bench) -> AsyncGenerator[Row, None]:
     "full-many", f"the same with {MANY_USERS:,} users, others calling meanwhile", timeout_seconds=240, default=False
 )
 async def full_many(bench: Bench) -> AsyncGenerator[Row, None]:
-    users = people.crowd(MANY_USERS, list(PROTOCOLS))
+    users = people.make_users(MANY_USERS, list(PROTOCOLS))
     async with held_node(bench, users) as stage:
         for share, limit_seconds in MANY_SHARES.items():
             yield await stage.full_set(users, share, limit_seconds, min(bench.rounds, 2))
@@ -124,7 +124,7 @@ async def meanwhile(bench: Bench, stage: Stage, users: list[pb.User], share: flo
 )
 async def memory(bench: Bench) -> AsyncGenerator[Row, None]:
     inbounds = [people.inbound(f"VLESS {number}", "vless") for number in range(MEMORY_INBOUNDS)]
-    users = people.crowd(MANY_USERS, [inbound["tag"] for inbound in inbounds])
+    users = people.make_users(MANY_USERS, [inbound["tag"] for inbound in inbounds])
     async with node(bench) as beside, beside.panel() as panel:
         bench.say(f"starting a node with {MANY_USERS:,} users")
         await started(bench, panel, people.config(inbounds), users)

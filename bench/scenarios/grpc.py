@@ -52,7 +52,9 @@ async def grpc_faces(bench: Bench) -> AsyncGenerator[Row, None]:
         async for row in _reads(bench, beside):
             yield row
         bench.say(f"starting it with {STREAMED_USERS + CHUNKED_USERS:,} users")
-        everybody = people.crowd(STREAMED_USERS, [TAG], name="one") + people.crowd(CHUNKED_USERS, [TAG], name="many")
+        everybody = people.make_users(STREAMED_USERS, [TAG], name="one") + people.make_users(
+            CHUNKED_USERS, [TAG], name="many"
+        )
         async with beside.panel() as panel:
             await started(bench, panel, people.config([people.inbound(TAG, "vless")]), everybody)
             yield await _single_changes(bench, beside, panel)
@@ -61,7 +63,7 @@ async def grpc_faces(bench: Bench) -> AsyncGenerator[Row, None]:
 
 
 async def _reads(bench: Bench, beside: NodeProcess) -> AsyncGenerator[Row, None]:
-    users = people.crowd(READ_USERS, [TAG])
+    users = people.make_users(READ_USERS, [TAG])
     await fill_books(bench, beside, users)
     one_user = pb.StatRequest(type=pb.UserStat, name=users[READ_USERS // 2].email).SerializeToString()
     calls = {"GetBackendStats": b"", "GetStats": one_user}
@@ -93,7 +95,7 @@ async def _single_changes(bench: Bench, beside: NodeProcess, panel: PanelClient)
     bench.say("SyncUser beside PUT /user/sync")
 
     def passes(*keys: str) -> list[pb.User]:
-        return [user for key in keys for user in people.crowd(STREAMED_USERS, [TAG], name="one", key=key)]
+        return [user for key in keys for user in people.make_users(STREAMED_USERS, [TAG], name="one", key=key)]
 
     results: dict[str, list[LoadResult]] = {"stream": [], "put": []}
     with (
@@ -127,7 +129,7 @@ async def _chunks(bench: Bench, beside: NodeProcess, panel: PanelClient) -> Row:
     async with _channel(beside) as channel:
         call = channel.stream_unary(_path("SyncUsersChunked"))
         for number, side in enumerate(turns(["grpc", "rest"], bench.rounds)):
-            users = people.crowd(CHUNKED_USERS, [TAG], name="many", key=f"k{number}")
+            users = people.make_users(CHUNKED_USERS, [TAG], name="many", key=f"k{number}")
             chunks = [
                 pb.UsersChunk(
                     users=users[start : start + USERS_PER_CHUNK],

@@ -76,7 +76,7 @@ async def bare_rate(bench: Bench) -> float:
 
 def _operations() -> tuple[list[AlterOperation], list[AlterOperation]]:
     """Additions of all users, and their removals."""
-    users = people.crowd(USERS, [TAG], name="lane")
+    users = people.make_users(USERS, [TAG], name="lane")
     adds = [
         AlterOperation(TAG, user.email, user_message(user.email, Account("vless", user.proxies.vless.id)))
         for user in users

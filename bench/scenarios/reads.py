@@ -34,7 +34,7 @@ _SLICE = 5000
 
 @scenario("reads", "GET beside a bare Falcon app that returns the same bytes on the same Gunicorn settings")
 async def reads(bench: Bench) -> AsyncGenerator[Row, None]:
-    users = people.crowd(USERS, [TAG])
+    users = people.make_users(USERS, [TAG])
     calls: dict[str, tuple[str, pb.StatRequest | None]] = {
         "GET /info": ("/info", None),
         "GET /stats/system": ("/stats/system", None),

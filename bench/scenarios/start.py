@@ -71,7 +71,7 @@ async def _rows(bench: Bench, count: int) -> AsyncGenerator[Row, None]:
 
 def _backend(users_count: int, number: int) -> bytes:
     inbounds = [people.inbound(tag, protocol) for tag, protocol in PROTOCOLS.items()]
-    users = people.crowd(users_count, list(PROTOCOLS), key=str(number))
+    users = people.make_users(users_count, list(PROTOCOLS), key=str(number))
     return pb.Backend(type=pb.XRAY, config=json.dumps(people.config(inbounds)), users=users).SerializeToString()
 
 

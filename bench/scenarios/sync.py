@@ -40,12 +40,12 @@ def parts(info_per_second: float, lane_per_second: float, core_calls: int) -> fl
 async def sync(bench: Bench) -> AsyncGenerator[Row, None]:
     bench.say("AlterInbound with nothing else running")
     lane = await bare_rate(bench)
-    one, five = people.crowd(USERS, TAGS[:1], name="one"), people.crowd(USERS, TAGS, name="five")
+    one, five = people.make_users(USERS, TAGS[:1], name="one"), people.make_users(USERS, TAGS, name="five")
     config = people.config(people.inbound(tag, protocol) for tag, protocol in PROTOCOLS.items())
     bench.say(f"starting a node with {2 * USERS:,} users in {len(TAGS)} inbounds")
     async with node(bench) as beside, beside.panel() as panel, contextlib.AsyncExitStack() as stack:
         await started(bench, panel, config, one + five)
-        still = people.crowd(USERS // 10, TAGS, name="still")
+        still = people.make_users(USERS // 10, TAGS, name="still")
         await panel.sync_chunked(still)
 
         def side(requests: Sequence[bytes]) -> Side:
@@ -92,7 +92,7 @@ async def sync(bench: Bench) -> AsyncGenerator[Row, None]:
 
 def two_passes(name: str, tags: Sequence[str]) -> list[pb.User]:
     """All users with one new key, then all with another."""
-    return [user for key in ("a", "b") for user in people.crowd(USERS, tags, name=name, key=key)]
+    return [user for key in ("a", "b") for user in people.make_users(USERS, tags, name=name, key=key)]
 
 
 def sync_requests(panel: PanelClient, users: Sequence[pb.User]) -> list[bytes]:

@@ -94,7 +94,7 @@ async def traffic_cost(bench: Bench) -> AsyncGenerator[Row, None]:
 @contextlib.asynccontextmanager
 async def stage(bench: Bench, count: int) -> AsyncIterator[Stage]:
     """Starts a node with so many users, all of whom move bytes; and waits until it has counted them."""
-    users = people.crowd(count, [TAG])
+    users = people.make_users(count, [TAG])
     inbound = people.inbound(TAG, "vless")
     config = people.config([inbound])
     # A line for each connection is not what is measured.

@@ -18,7 +18,7 @@ from typing import NamedTuple
 RUN_KEY = "run"
 
 
-class Line(NamedTuple):
+class LedgerRow(NamedTuple):
     """One counter's line."""
 
     #: Bytes counted, over all core runs.
@@ -34,7 +34,7 @@ class Line(NamedTuple):
         return " ".join(str(part) for part in self if part is not None)
 
     @classmethod
-    def decode(cls, text: str) -> Line:
+    def decode(cls, text: str) -> LedgerRow:
         """Raises ValueError."""
         total, reported, seen, *run = (int(part) for part in text.split())
         return cls(total, reported, seen, run[0] if run else None)

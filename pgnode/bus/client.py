@@ -20,7 +20,7 @@ from pgnode.bus.books import LoanPart
 from pgnode.bus.commands import GATHERED_KINDS, WORKER_FIELD, Kind, Reply, encode_command, loan_part, settlement
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import BLOB_BYTES, BLOB_TTL_SECONDS, WORKER_TTL_MS, Keys
-from pgnode.bus.pipelined_redis import Args, Link, entries_of
+from pgnode.bus.pipelined_redis import Args, PipelinedRedis, entries_of
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError
 from pgnode.os_support.aio import end_tasks
 
@@ -109,8 +109,8 @@ class CommandClient:
         self._tasks: list[asyncio.Task[None]] = []
         self._settling: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._sender = Link(url)
-        self._receiver = Link(url, timeout_seconds=BLOCK_MS / 1000 + 1.8)
+        self._sender = PipelinedRedis(url)
+        self._receiver = PipelinedRedis(url, timeout_seconds=BLOCK_MS / 1000 + 1.8)
 
     def __repr__(self) -> str:
         return f"CommandClient({self._worker}, {len(self._pending)} waiting)"

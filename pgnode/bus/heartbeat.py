@@ -21,7 +21,7 @@ BEAT_SECONDS = 1.0
 REPLACEMENT_SECONDS = 8.0
 
 
-class Lifeline:
+class HeartbeatChannel:
     """The worker's end; without a socket (a worker started by hand) nobody listens, and nobody has to let it go."""
 
     def __init__(self, file_number: int | None) -> None:

@@ -31,7 +31,7 @@ BYTES_PER_SECOND = 10_000_000
 Args = Sequence[bytes | str | int | float]
 
 
-class Link:
+class PipelinedRedis:
     """One connection, made when it is needed. Belongs to the event loop of its first call; calls may overlap.
 
     Every call may raise BUS_ERRORS; nothing is ever sent twice. After a timeout the connection is given up, since replies are

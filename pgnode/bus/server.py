@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from pgnode.bus.commands import WORKER_FIELD, Command, Reply, decode_command
 from pgnode.bus.keys import GROUP, REPLIES_MAX, REPLIES_TTL_SECONDS, Keys
-from pgnode.bus.pipelined_redis import Link, entries_of
+from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class CommandServer:
 
     def __init__(self, url: str, keys: Keys) -> None:
         self._keys = keys
-        self._reader = Link(url, timeout_seconds=BLOCK_MS / 1000 + 2)
+        self._reader = PipelinedRedis(url, timeout_seconds=BLOCK_MS / 1000 + 2)
         self._held: set[str] = set()
         #: Where to go on reading what was delivered and not answered; None when all of it was read.
         self._cursor: str | None = "0"

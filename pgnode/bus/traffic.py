@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from pgnode.bus.books import RUN_KEY, Line, LoanPart
+from pgnode.bus.books import RUN_KEY, LedgerRow, LoanPart
 from pgnode.bus.indexed import EMPTY, IndexedBlock
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import ONLINE, POLLED, STATE, NodeStatus, Polled
@@ -104,7 +104,7 @@ def flows_of(ledger: Mapping[bytes, bytes], online: IndexedBlock) -> dict[str, l
         counter = parse_counter(name.decode())
         if name.decode() == RUN_KEY or counter is None or counter.kind not in found:
             continue
-        line = Line.decode(text.decode())
+        line = LedgerRow.decode(text.decode())
         flow = found[counter.kind].setdefault(counter.name, Flow(counter.name))
         if counter.type == "uplink":
             flow.uplink_bytes += line.total

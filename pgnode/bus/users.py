@@ -28,7 +28,7 @@ WITH_CORE = ("running", "lingering")
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class RejectedUser:
     """A user that was asked for and cannot be had."""
 
     email: str
@@ -45,7 +45,7 @@ class Failure:
         return json.dumps({**fields, "user": base64.b64encode(self.user).decode()})
 
     @classmethod
-    def decode(cls, text: str | bytes) -> Failure:
+    def decode(cls, text: str | bytes) -> RejectedUser:
         """Raises ValueError, KeyError or TypeError for what :meth:`encode` did not make."""
         fields = json.loads(text)
         user = base64.b64decode(fields["user"])
@@ -53,7 +53,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class UserDrift:
     """Users whom the core does not have as desired, by their e-mails in lower case."""
 
     #: Desired, and not applied yet as they are now.
@@ -67,7 +67,7 @@ class Waiting:
         return json.dumps([sorted(self.coming), sorted(self.leaving), sorted(self.uncertain)]).encode()
 
     @classmethod
-    def decode(cls, body: bytes) -> Waiting:
+    def decode(cls, body: bytes) -> UserDrift:
         coming, leaving, uncertain = json.loads(body)
         return cls(frozenset(coming), frozenset(leaving), frozenset(uncertain))
 
@@ -81,7 +81,7 @@ class StoredUsers:
     desired: dict[str, pb.User]
     #: How many of them the core has, if there is one.
     applied_count: int
-    failed: dict[str, Failure]
+    failed: dict[str, RejectedUser]
     #: The config of the last start as it came, JSON; "" before the first.
     config: str
 
@@ -100,16 +100,16 @@ async def read_users(redis: Redis, keys: Keys) -> StoredUsers:
         applied_count=int(applied or 0) if status is not None and status.state in WITH_CORE else 0,
         desired={key.decode(): pb.User.FromString(raw) for key, raw in desired.items()},
         config=pb.Backend.FromString(backend or b"").config,
-        failed={key.decode(): Failure.decode(text) for key, text in failed.items()},
+        failed={key.decode(): RejectedUser.decode(text) for key, text in failed.items()},
     )
 
 
-async def ask_who_waits(url: str, keys: Keys) -> Waiting | None:
+async def ask_who_waits(url: str, keys: Keys) -> UserDrift | None:
     """From the supervisor of the node whose bus this is; None where it does not answer."""
     client = CommandClient(url, keys, f"operator-{secrets.token_hex(4)}")
     client.start()
     try:
-        return Waiting.decode(await client.call(Kind.WAITING_USERS, b"", ASK_SECONDS))
+        return UserDrift.decode(await client.call(Kind.WAITING_USERS, b"", ASK_SECONDS))
     except NodeError:
         return None
     finally:

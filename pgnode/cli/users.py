@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 from pgnode.bus.connection import BUS_ERRORS, connect, unreadable
 from pgnode.bus.keys import Keys
-from pgnode.bus.users import WITH_CORE, StoredUsers, Waiting, ask_who_waits, read_users
+from pgnode.bus.users import WITH_CORE, StoredUsers, UserDrift, ask_who_waits, read_users
 from pgnode.settings import Settings
 
-_NOBODY = Waiting(frozenset(), frozenset(), frozenset())
+_NOBODY = UserDrift(frozenset(), frozenset(), frozenset())
 
 
 def lines(
-    stored: StoredUsers, waiting: Waiting | None, *, failed_only: bool = False, waiting_only: bool = False
+    stored: StoredUsers, waiting: UserDrift | None, *, failed_only: bool = False, waiting_only: bool = False
 ) -> Iterator[str]:
     """The report, line by line: a summary, then one user a line, sorted by e-mail. Pure but for the local time zone.
 
@@ -54,7 +54,7 @@ def lines(
             yield f"{key}  {waits}"
 
 
-def _applied(stored: StoredUsers, waiting: Waiting | None) -> str:
+def _applied(stored: StoredUsers, waiting: UserDrift | None) -> str:
     if waiting is None:
         return f"{stored.applied_count} applied"
     coming = len(stored.desired.keys() & waiting.coming)
@@ -66,7 +66,7 @@ def _applied(stored: StoredUsers, waiting: Waiting | None) -> str:
     return ", ".join(parts)
 
 
-def _waits(key: str, waiting: Waiting) -> str:
+def _waits(key: str, waiting: UserDrift) -> str:
     """What of this user is not as desired; "" when nothing."""
     if key not in waiting.coming and key not in waiting.leaving:
         return ""
@@ -80,7 +80,7 @@ def report(settings: Settings, *, failed_only: bool = False, waiting_only: bool 
     return list(lines(stored, waiting, failed_only=failed_only, waiting_only=waiting_only))
 
 
-async def _read(settings: Settings) -> tuple[StoredUsers, Waiting | None]:
+async def _read(settings: Settings) -> tuple[StoredUsers, UserDrift | None]:
     keys = Keys(settings.redis_prefix)
     redis = connect(settings.bus_url, connections=1)
     try:

@@ -140,7 +140,7 @@ class Story:
         named = [people.user(email, tags) for email in (*MOVERS, REKEYED, REMOVED)]
         for number, email in enumerate((*MOVERS, REKEYED, REMOVED, NEWCOMER)):
             self._sent[email] = _Sent(MOVERS.get(email, CHANGED_INBOUND), f"127.0.0.{number + 2}")
-        return named + people.crowd(USERS - len(named), tags)
+        return named + people.make_users(USERS - len(named), tags)
 
     async def _start(self, panel: PanelClient, inbounds: Mapping[str, Any], users: Sequence[pb.User]) -> None:
         self._step("The panel starts it")
@@ -366,7 +366,7 @@ class Story:
 def _full_set(tags: Sequence[str]) -> list[pb.User]:
     """The users of the full set, those who move bytes among them."""
     kept = [people.user(email, tags) for email in (*MOVERS, NEWCOMER)]
-    return kept + people.crowd(FULL_SET_USERS - len(kept), tags)
+    return kept + people.make_users(FULL_SET_USERS - len(kept), tags)
 
 
 def _mark(ok: bool) -> str:

@@ -21,15 +21,15 @@ from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.pipelined_redis import Link
+from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM, SnapshotWriter
 from pgnode.errors import ChildFailedError, OperatorError, StartFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, shorten
-from pgnode.supervisor.commands.dispatcher import Commands
-from pgnode.supervisor.core.controller import CoreControl
+from pgnode.supervisor.commands.dispatcher import CommandDispatcher
+from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.banner import banner
@@ -46,12 +46,12 @@ from pgnode.supervisor.maintenance.jobs import Maintenance
 from pgnode.supervisor.maintenance.self_update import SelfUpdate
 from pgnode.supervisor.persistence.keeper import Keeper
 from pgnode.supervisor.persistence.redis_store import Store
-from pgnode.supervisor.persistence.snapshot_publisher import Publisher
+from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from pgnode.supervisor.processes import gunicorn as web
 from pgnode.supervisor.processes import valkey
-from pgnode.supervisor.processes.child import Child, Records
+from pgnode.supervisor.processes.child import Child, PidRegistry
 from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
-from pgnode.supervisor.traffic.collector import Traffic
+from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.xray.client.api import CoreApiError
 from pgnode.xray.config.accounts import email_key
 from pgnode.xray.process.core import Core, EmbeddedCore, ExecutableCore
@@ -95,14 +95,14 @@ class Supervisor:
         self._pump = LogPump(
             self._redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size
         )
-        self._records = Records(settings.run_dir / "children.json")
-        self._traffic = Traffic(self._store, interval_seconds=settings.stats_update_interval_seconds)
+        self._records = PidRegistry(settings.run_dir / "children.json")
+        self._traffic = TrafficCollector(self._store, interval_seconds=settings.stats_update_interval_seconds)
         self._cores = CoreStore(
             settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024
         )
-        self._core = CoreControl(settings, _usual_core(settings), self._pump)
-        self._publisher = Publisher(self._store, snapshots)
-        self._link = Link(settings.bus_url)
+        self._core = CoreController(settings, _usual_core(settings), self._pump)
+        self._publisher = SnapshotPublisher(self._store, snapshots)
+        self._link = PipelinedRedis(settings.bus_url)
         keeper = self._keeper = Keeper(self._store, self._server, snapshots, self._link)
         keeper.books.append(self._traffic)
         self.node = Node(
@@ -113,7 +113,7 @@ class Supervisor:
             snapshots=snapshots,
             traffic=self._traffic,
         )
-        self._commands = Commands(self._server, keeper, self.node.turn)
+        self._commands = CommandDispatcher(self._server, keeper, self.node.turn)
         self.node.serve(self._commands)
         self._commands.queries |= {Kind.TAKE_STATS: self._take_stats, Kind.SETTLE: self._traffic.settle}
         self._traffic.store_now = lambda: keeper.commit((), keeper.books)

@@ -113,7 +113,7 @@ def user(email: str, inbounds: Iterable[str], *, key: str = "", flow: str = "") 
     )
 
 
-def crowd(count: int, inbounds: Sequence[str], *, name: str = "user", key: str = "") -> list[pb.User]:
+def make_users(count: int, inbounds: Sequence[str], *, name: str = "user", key: str = "") -> list[pb.User]:
     """``count`` users: user0@demo, user1@demo …"""
     return [user(f"{name}{number}@demo", inbounds, key=key) for number in range(count)]
 

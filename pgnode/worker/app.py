@@ -13,7 +13,7 @@ from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
 from pgnode.api.service.maintenance import MaintenanceService
 from pgnode.settings import Settings, load, read_api_key
-from pgnode.worker.node_client import Worker, set_up_logging
+from pgnode.worker.node_client import NodeClient, set_up_logging
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class Faces:
     """What this worker serves over HTTP: the node's API, and maintenance on a port of its own."""
 
-    def __init__(self, worker: Worker, settings: Settings) -> None:
+    def __init__(self, worker: NodeClient, settings: Settings) -> None:
         api_key = read_api_key(settings)
         self.rest = build(
             worker.service,
@@ -57,7 +57,7 @@ class Application:
     """The ASGI callable that Gunicorn loads; the worker behind it is made in each process, by its lifespan."""
 
     def __init__(self) -> None:
-        self._worker: Worker | None = None
+        self._worker: NodeClient | None = None
         self._faces: Faces | None = None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -76,7 +76,7 @@ class Application:
         set_up_logging()
         try:
             settings = load()
-            self._worker = Worker(settings)
+            self._worker = NodeClient(settings)
             self._faces = Faces(self._worker, settings)
             await self._worker.start()
         except Exception as error:

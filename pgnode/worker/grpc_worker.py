@@ -21,12 +21,12 @@ import uvloop
 from grpc import aio
 
 from pgnode.api.grpc import health, reflection
-from pgnode.api.grpc.handlers import SERVICE, Face
-from pgnode.bus.heartbeat import REPLACEMENT_SECONDS, Lifeline
+from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
+from pgnode.bus.heartbeat import REPLACEMENT_SECONDS, HeartbeatChannel
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, load, read_api_key
 from pgnode.worker.certificate import CertificateFiles
-from pgnode.worker.node_client import Worker, set_up_logging
+from pgnode.worker.node_client import NodeClient, set_up_logging
 
 log = structlog.get_logger(__name__)
 
@@ -93,12 +93,12 @@ def address(settings: Settings) -> str:
     return f"{host}:{settings.grpc_listen[1]}"
 
 
-def make_face(worker: Worker, settings: Settings) -> Face:
+def make_face(worker: NodeClient, settings: Settings) -> GrpcHandlers:
     """The face with health, and with reflection where it is wanted."""
     reflected = (
         reflection.handlers((SERVICE, health.SERVICE, *reflection.SERVICES)) if settings.grpc_reflection else None
     )
-    return Face(
+    return GrpcHandlers(
         worker.service,
         api_key=read_api_key(settings),
         body_timeout_seconds=settings.body_timeout_seconds,
@@ -115,8 +115,8 @@ async def serve(settings: Settings, link_number: int | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_end.set)
-    link = Lifeline(link_number)
-    worker = Worker(settings)
+    link = HeartbeatChannel(link_number)
+    worker = NodeClient(settings)
     await worker.start()
     face = make_face(worker, settings)
     server = aio.server(options=server_options(settings), maximum_concurrent_rpcs=_all_calls(settings))

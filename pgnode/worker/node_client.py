@@ -19,7 +19,7 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import SnapshotReader
 from pgnode.settings import Settings
 from pgnode.worker.log_hub import LogHub
-from pgnode.worker.snapshots import LocalReads
+from pgnode.worker.snapshots import LocalSnapshots
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +33,13 @@ UNHEARD_SECONDS = 10.0
 REFRESH_SECONDS = 1.0
 
 
-class Worker:
+class NodeClient:
     """What one worker process holds."""
 
     def __init__(self, settings: Settings) -> None:
         keys = Keys(settings.redis_prefix)
         self._looking: asyncio.Task[None] | None = None
-        self.reads = LocalReads()
+        self.reads = LocalSnapshots()
         self._snapshots = SnapshotReader(settings.bus_url, keys, self.reads.take)
         self.commands = CommandClient(settings.bus_url, keys, worker_name())
         self.activity = ActivityTeller(settings.bus_url, keys)

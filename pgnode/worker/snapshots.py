@@ -17,7 +17,7 @@ _BLOCKS = frozenset(
 )
 
 
-class LocalReads:
+class LocalSnapshots:
     """Filled by the snapshot reader (:meth:`take`), read by the service object; all within one event loop."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class LocalReads:
         self._blocks: dict[str, IndexedBlock] = {}
 
     def __repr__(self) -> str:
-        return f"LocalReads({self.status.state if self.status else 'nothing yet'}, {len(self._bodies) + len(self._blocks)})"
+        return f"LocalSnapshots({self.status.state if self.status else 'nothing yet'}, {len(self._bodies) + len(self._blocks)})"
 
     def take(self, snapshot: Snapshot) -> None:
         """Take over a new revision. One that cannot be read is left out, and the one before stays."""

@@ -19,7 +19,7 @@ USERS = 40
 
 
 async def test_every_user_moves_a_block_each_way_through_the_core() -> None:
-    users = people.crowd(USERS, ["VLESS"])
+    users = people.make_users(USERS, ["VLESS"])
     port = people.free_port()
     clients = [{"id": user.proxies.vless.id, "email": user.email} for user in users[:-1]]
     config = people.config([people.inbound("VLESS", "vless", clients=clients) | {"port": str(port)}]) | {

@@ -58,7 +58,7 @@ async def whole_stage(node: NodeProcess, panel: PanelClient, target: Target) -> 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stage(whole_stage: Stage) -> Stage:
     """Ten users in a running core."""
-    await whole_stage.panel.start(whole_stage.config, people.crowd(10, ["VLESS", "Shadowsocks"]))
+    await whole_stage.panel.start(whole_stage.config, people.make_users(10, ["VLESS", "Shadowsocks"]))
     return whole_stage
 
 
@@ -101,7 +101,7 @@ async def test_without_a_backend(node: NodeProcess) -> None:
 async def test_a_first_start_that_fails_leaves_nothing_behind(node: NodeProcess) -> None:
     """Nothing runs that could be lost, so the start itself is the core's check; it says the same."""
     config = people.config([people.inbound("VLESS", "vless")])
-    users = [*people.crowd(3, ["VLESS"]), bad_id("bad@demo")]
+    users = [*people.make_users(3, ["VLESS"]), bad_id("bad@demo")]
     async with node.panel() as panel:
         for spoil, words in SPOILED.values():
             with pytest.raises(PanelError) as caught:
@@ -174,7 +174,7 @@ async def test_one_unusable_user(stage: Stage, make: Any, cause: str) -> None:
 @pytest.mark.parametrize("make", [bad_id, bad_method])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_one_unusable_user_among_many(stage: Stage, make: Any, chunked: bool) -> None:
-    users = people.crowd(20, ["VLESS", "Shadowsocks"], name="many")
+    users = people.make_users(20, ["VLESS", "Shadowsocks"], name="many")
     users.insert(7, make("bad@demo"))
     if chunked:
         answer = await stage.panel.request("PUT", "/users/sync/chunked", chunks=chunk_frames(users, 5))
@@ -235,7 +235,7 @@ async def test_a_config_that_cannot_start_leaves_what_runs(stage: Stage, spoil: 
     core_before = core_pid(stage.node)
     async with stage.client.hold("user0") as transfer:
         with pytest.raises(PanelError) as caught:
-            await stage.panel.start(spoil(copy.deepcopy(stage.config)), people.crowd(3, ["VLESS"]))
+            await stage.panel.start(spoil(copy.deepcopy(stage.config)), people.make_users(3, ["VLESS"]))
         assert caught.value.status in (400, 503)
         shown = caught.value.text[:SHOWN_CHARACTERS].lower()
         assert all(word.lower() in shown for word in words), caught.value.text
@@ -256,7 +256,7 @@ async def test_a_port_in_use_leaves_what_runs(stage: Stage) -> None:
         config["inbounds"].append(people.inbound("Other", "vless") | {"port": port})
         async with stage.client.hold("user0") as transfer:
             with pytest.raises(PanelError) as caught:
-                await stage.panel.start(config, people.crowd(3, ["VLESS"]))
+                await stage.panel.start(config, people.make_users(3, ["VLESS"]))
             await transfer.wait_rounds(3)
         transfer.check()
     assert caught.value.status == 503
@@ -268,10 +268,10 @@ async def test_a_port_in_use_leaves_what_runs(stage: Stage) -> None:
 @pytest.mark.parametrize("path", ["/users/sync", "/user/sync"])
 async def test_a_body_cut_by_a_broken_connection_changes_nothing(stage: Stage, path: str) -> None:
     before = await stage.emails()
-    body = pb.Users(users=people.crowd(2, ["VLESS"])).SerializeToString()
+    body = pb.Users(users=people.make_users(2, ["VLESS"])).SerializeToString()
     connection = await stage.panel.connect()
     # The first user is whole: parsed as it is, it would be a valid, smaller set.
-    first = len(pb.Users(users=people.crowd(1, ["VLESS"])).SerializeToString())
+    first = len(pb.Users(users=people.make_users(1, ["VLESS"])).SerializeToString())
     connection.send(stage.panel.head("PUT", path, {"Content-Type": PROTOBUF, "Content-Length": str(len(body))}))
     connection.send(body[:first])
     await connection.drain()
@@ -283,7 +283,7 @@ async def test_a_body_cut_by_a_broken_connection_changes_nothing(stage: Stage, p
 
 async def test_a_chunked_body_cut_short(stage: Stage) -> None:
     before = await stage.emails()
-    body = b"".join(chunk_frames(people.crowd(10, ["VLESS"], name="cut"), 5))
+    body = b"".join(chunk_frames(people.make_users(10, ["VLESS"], name="cut"), 5))
     for part in (body[:-3], body[: len(body) // 2]):
         answer = await stage.panel.request("PUT", "/users/sync/chunked", chunks=[part])
         assert answer.status == 400

@@ -64,7 +64,7 @@ class Stage:
 
 
 def people_of(count: int = 30) -> list[pb.User]:
-    return [people.user("holder@e2e", TAGS), *people.crowd(count, TAGS)]
+    return [people.user("holder@e2e", TAGS), *people.make_users(count, TAGS)]
 
 
 async def listed(socket: Path) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def listening(pid: int) -> set[tuple[str, Any]]:
 async def test_every_kind_of_inbound_changes_and_listens_again(stage: Stage, tmp_path: Path) -> None:
     """Some transports do not tell that they could not listen, so their sockets are looked at."""
     config = sample("wide", tmp_path)
-    users = people.crowd(50, people.tags(config))
+    users = people.make_users(50, people.tags(config))
     await stage.panel.stop()
     await stage.panel.start(config, users)
     core = core_pid(stage.node)

@@ -30,7 +30,7 @@ async def listed(node: NodeProcess, *arguments: str) -> list[str]:
 
 async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel: PanelClient) -> None:
     config = people.config([people.inbound("VLESS", "vless"), people.inbound("Trojan", "trojan")])
-    await panel.start(config, people.crowd(20, TAGS))
+    await panel.start(config, people.make_users(20, TAGS))
     unusable = people.user("unusable@e2e", TAGS)
     unusable.proxies.vless.id = "12345"
     refused = people.user("Refused@e2e", TAGS)
@@ -44,7 +44,7 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
     for email in ("unusable@e2e: vless id '12345' is not a UUID", "Refused@e2e: ", "user3@demo: "):
         assert email in caught.value.text
 
-    expected = {user.email for user in people.crowd(20, TAGS)} | {"good@e2e"}
+    expected = {user.email for user in people.make_users(20, TAGS)} | {"good@e2e"}
     for tag in TAGS:
         assert set(await inbound_users(node.run_dir / "core.sock", tag)) == expected
 
@@ -84,7 +84,7 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
 
 
 async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelClient) -> None:
-    await panel.start(people.config([people.inbound("VLESS", "vless")]), people.crowd(3, ["VLESS"]))
+    await panel.start(people.config([people.inbound("VLESS", "vless")]), people.make_users(3, ["VLESS"]))
     assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 failed; node running"]
     core = core_pid(node)
     os.kill(core, signal.SIGSTOP)

@@ -70,7 +70,7 @@ async def whole(node: NodeProcess) -> NodeProcess:
 
 async def test_both_faces_are_one_node(whole: NodeProcess) -> None:
     config = people.config([people.inbound("VLESS", "vless")])
-    users = people.crowd(20, ["VLESS"])
+    users = people.make_users(20, ["VLESS"])
     async with caller(whole) as grpc_panel, whole.panel() as rest_panel:
         start = pb.Backend(config=json.dumps(config), users=users[:10])
         assert (await grpc_panel.call("Start", start, timeout_seconds=40)).started

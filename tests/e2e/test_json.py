@@ -53,7 +53,7 @@ async def test_without_a_core_each_method_does_what_the_table_says(panel: PanelC
 
 async def test_a_node_s_life_in_json(node: NodeProcess, panel: PanelClient) -> None:
     config = people.config([people.inbound("VLESS", "vless")])
-    users = [as_json(user) for user in people.crowd(300, ["VLESS"])]
+    users = [as_json(user) for user in people.make_users(300, ["VLESS"])]
 
     async def emails() -> set[str]:
         return set(await inbound_users(node.run_dir / "core.sock", "VLESS"))

@@ -118,7 +118,7 @@ class Stage:
         assert (await self.panel.info()).started
         await self.panel.backend_stats()
         assert set(await inbound_users(self.node.run_dir / "core.sock", "VLESS")) == {
-            user.email for user in people.crowd(USERS, ["VLESS"])
+            user.email for user in people.make_users(USERS, ["VLESS"])
         }
         await self.client.move("VLESS", 2_000, 3_000)
 
@@ -138,7 +138,7 @@ async def whole_stage(node: NodeProcess, server: ReleaseServer, target: Target) 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stage(whole_stage: Stage) -> Stage:
     """A core that runs with its users, and no job under way."""
-    await whole_stage.panel.start(whole_stage.config, people.crowd(USERS, ["VLESS"]))
+    await whole_stage.panel.start(whole_stage.config, people.make_users(USERS, ["VLESS"]))
     return whole_stage
 
 
@@ -358,16 +358,16 @@ async def test_geo_files_of_each_region(stage: Stage, region: str) -> None:
     for kind in ("geoip.dat", "geosite.dat"):
         assert (assets / kind).read_bytes() == stage.server.files[f"/{region}/{kind}"]
     # The files are what the real core reads.
-    await stage.panel.start(geo_config(stage, GEO_CODES[region]), people.crowd(USERS, ["VLESS"]))
+    await stage.panel.start(geo_config(stage, GEO_CODES[region]), people.make_users(USERS, ["VLESS"]))
     await stage.works()
     with pytest.raises(PanelError):
-        await stage.panel.start(geo_config(stage, "xx"), people.crowd(USERS, ["VLESS"]))
+        await stage.panel.start(geo_config(stage, "xx"), people.make_users(USERS, ["VLESS"]))
     await stage.works()
 
 
 async def test_geo_files_for_a_config_that_uses_them(stage: Stage) -> None:
     detail_of(await stage.post("/node/geofiles", {"region": "russia"}), 200)
-    await stage.panel.start(geo_config(stage, "ru"), people.crowd(USERS, ["VLESS"]))
+    await stage.panel.start(geo_config(stage, "ru"), people.make_users(USERS, ["VLESS"]))
     pid = core_pid(stage.node)
     assets = stage.node.state_dir / "assets"
     # This region's files lack what the config names.
@@ -452,7 +452,7 @@ async def test_a_core_for_the_next_start(stage: Stage) -> None:
     assert "next start" in detail_of(await stage.update_core("26.16.1"), 200)
     info = await stage.panel.info()
     assert (info.started, info.core_version) == (False, "26.16.1")
-    answer = await stage.panel.start(stage.config, people.crowd(USERS, ["VLESS"]))
+    answer = await stage.panel.start(stage.config, people.make_users(USERS, ["VLESS"]))
     assert (answer.started, answer.core_version) == (True, "26.16.1")
     await stage.works()
 

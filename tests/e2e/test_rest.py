@@ -37,7 +37,7 @@ class Stage:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def whole_stage(node: NodeProcess, panel: PanelClient, target: Target) -> AsyncIterator[Stage]:
     config = people.config([people.inbound("VLESS", "vless")])
-    users = people.crowd(30, ["VLESS"])
+    users = people.make_users(30, ["VLESS"])
     links = [link(config["inbounds"][0], user, name=user.email) for user in users]
     async with ClientCore(links, target) as client:
         await panel.start(config, users)
@@ -46,7 +46,7 @@ async def whole_stage(node: NodeProcess, panel: PanelClient, target: Target) -> 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stage(whole_stage: Stage) -> Stage:
-    await whole_stage.panel.sync_users(people.crowd(30, ["VLESS"]))
+    await whole_stage.panel.sync_users(people.make_users(30, ["VLESS"]))
     return whole_stage
 
 
@@ -68,7 +68,7 @@ async def test_connections_are_kept(stage: Stage) -> None:
 
 async def test_large_messages_over_a_kept_connection(stage: Stage) -> None:
     """Messages over 64 KiB, which take the node some time: every one is answered, and the connection stays."""
-    body = pb.Users(users=people.crowd(900, ["VLESS"])).SerializeToString()
+    body = pb.Users(users=people.make_users(900, ["VLESS"])).SerializeToString()
     assert len(body) > 2 * 64 * 1024
     head = stage.panel.head("PUT", "/users/sync", {"Content-Type": PROTOBUF, "Content-Length": str(len(body))})
     connection = await stage.panel.connect()
@@ -122,7 +122,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000, 10**9])
 async def test_borders_of_http_chunks_mean_nothing(stage: Stage, size: int) -> None:
-    users = people.crowd(25, ["VLESS"], name=f"border{size}-")
+    users = people.make_users(25, ["VLESS"], name=f"border{size}-")
     body = b"".join(chunk_frames(users, users_per_chunk=10))
     await stage.panel.send_chunks("/users/sync/chunked", cut(body, size))
     assert {user.email for user in users} <= await stage.emails()
@@ -131,7 +131,7 @@ async def test_borders_of_http_chunks_mean_nothing(stage: Stage, size: int) -> N
 
 
 async def test_chunks_in_any_order_equal_indexes_and_empty_frames(stage: Stage) -> None:
-    users = people.crowd(6, ["VLESS"], name="order")
+    users = people.make_users(6, ["VLESS"], name="order")
     frames = [
         frame(pb.UsersChunk(users=users[4:6], index=2, last=False)),
         varint(0),

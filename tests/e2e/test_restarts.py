@@ -66,7 +66,7 @@ class Stage:
             await panel.stats(pb.UsersStat)
         for tag in TAGS:
             emails = await self.emails(tag)
-            assert {user.email for user in people.crowd(USERS, TAGS)} <= emails
+            assert {user.email for user in people.make_users(USERS, TAGS)} <= emails
             assert added in emails
             await self.client.move(tag, 10_000, 10_000)
 
@@ -84,7 +84,7 @@ async def whole_stage(node: NodeProcess, target: Target) -> AsyncIterator[Stage]
 async def stage(whole_stage: Stage) -> Stage:
     """A node that runs and has its users."""
     async with whole_stage.node.panel() as panel:
-        await panel.start(whole_stage.config, people.crowd(USERS, TAGS))
+        await panel.start(whole_stage.config, people.make_users(USERS, TAGS))
     return whole_stage
 
 
@@ -264,7 +264,7 @@ async def test_node_restarted(stage: Stage) -> None:
 
     await eventually(moves, "users get in", 10, errors=(TransferError,))
     emails = await stage.emails()
-    assert emails == {user.email for user in people.crowd(USERS, TAGS)} - {"user3@demo"} | {"kept@e2e"}
+    assert emails == {user.email for user in people.make_users(USERS, TAGS)} - {"user3@demo"} | {"kept@e2e"}
     async with stage.node.panel() as panel:
         assert (await panel.info()).started
         assert (await panel.traffic("user7@demo")).uplink_bytes >= before.uplink_bytes
@@ -286,5 +286,5 @@ async def test_start_right_after_stop(stage: Stage) -> None:
     async with stage.node.panel() as panel:
         for _ in range(3):
             await panel.stop()
-            await panel.start(stage.config, people.crowd(USERS, TAGS))
+            await panel.start(stage.config, people.make_users(USERS, TAGS))
     await stage.works_again("reconnected@e2e")

@@ -41,7 +41,7 @@ class Stage:
 
     async def start(self, **routing: Any) -> None:
         config = {**self.config, "routing": {**self.config["routing"], **routing}}
-        await self.panel.start(config, people.crowd(2, ["VLESS"]))
+        await self.panel.start(config, people.make_users(2, ["VLESS"]))
 
     async def call(self, method: str, path: str, message: Message | None = None) -> None:
         await self.panel.call(method, path, message, pb.Empty)
@@ -114,7 +114,7 @@ async def whole_stage(
         "probeURL": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/204",
         "probeInterval": "1s",
     }
-    links = [link(config["inbounds"][0], user, name=user.email) for user in people.crowd(2, ["VLESS"])]
+    links = [link(config["inbounds"][0], user, name=user.email) for user in people.make_users(2, ["VLESS"])]
     async with server, ClientCore(links, target) as client:
         yield Stage(node, panel, client, config)
 
@@ -271,7 +271,7 @@ async def test_a_config_with_one_outbound_more_is_another_config(stage: Stage) -
     await stage.override("exits", "exit-2")
     more = {"tag": "more", "protocol": "blackhole"}
     await stage.panel.start(
-        {**stage.config, "outbounds": [*stage.config["outbounds"], more]}, people.crowd(2, ["VLESS"])
+        {**stage.config, "outbounds": [*stage.config["outbounds"], more]}, people.make_users(2, ["VLESS"])
     )
     assert await stage.rules() == CONFIGURED
     assert (await stage.balancer("exits")).override_target == ""
@@ -300,7 +300,7 @@ async def test_a_config_that_does_not_start_leaves_the_added_rules(stage: Stage)
     await stage.add(BLOCKED)
     config = {**stage.config, "routing": {"rules": [{"outboundTag": "DIRECT"}]}}
     with pytest.raises(PanelError):
-        await stage.panel.start(config, people.crowd(2, ["VLESS"]))
+        await stage.panel.start(config, people.make_users(2, ["VLESS"]))
     assert await stage.rules() == [*CONFIGURED, ("BLOCK", "blocked")]
 
 
@@ -346,7 +346,7 @@ async def test_latency_of_observed_outbounds(whole_stage: Stage, burst: bool) ->
             "subjectSelector": config.pop("observatory")["subjectSelector"],
             "pingConfig": ping,
         }
-    await stage.panel.start(config, people.crowd(2, ["VLESS"]))
+    await stage.panel.start(config, people.make_users(2, ["VLESS"]))
 
     async def all_seen() -> dict[str, pb.Latency]:
         found = await stage.latency()
@@ -365,7 +365,7 @@ async def test_latency_of_observed_outbounds(whole_stage: Stage, burst: bool) ->
 
 async def test_nothing_observed(whole_stage: Stage) -> None:
     config = {name: part for name, part in whole_stage.config.items() if name not in ("observatory", "routing")}
-    await whole_stage.panel.start(config, people.crowd(2, ["VLESS"]))
+    await whole_stage.panel.start(config, people.make_users(2, ["VLESS"]))
     assert await whole_stage.refused(whole_stage.latency()) == (503, "xray outbound latency is not available")
     await whole_stage.panel.stop()
     for call in (whole_stage.latency(), whole_stage.rules(), whole_stage.add(BLOCKED), whole_stage.route()):

@@ -57,7 +57,7 @@ async def test_sample_starts_and_has_its_users(
 ) -> None:
     config = sample(name, tmp_path)
     tags = people.tags(config)
-    users = people.crowd(200, tags)
+    users = people.make_users(200, tags)
     info = await panel.start(config, users, exclude_inbounds=[STATIC])
     assert info.started
 
@@ -95,11 +95,11 @@ async def test_log_files_of_a_config_are_written_by_the_node(panel: PanelClient,
 
 async def test_another_base_config_is_another_core(node: NodeProcess, panel: PanelClient, tmp_path: Path) -> None:
     config = sample("panel-default", tmp_path)
-    await panel.start(config, people.crowd(5, people.tags(config)))
+    await panel.start(config, people.make_users(5, people.tags(config)))
     first = core_pid(node)
     config["inbounds"][0]["port"] = people.free_port()
     config["dns"] = {"servers": ["localhost"], "tag": "names"}
-    await panel.start(config, people.crowd(5, people.tags(config)))
+    await panel.start(config, people.make_users(5, people.tags(config)))
     assert first
     assert core_pid(node) not in (0, first)
     assert len(await inbound_users(node.run_dir / "core.sock", config["inbounds"][0]["tag"])) == 5

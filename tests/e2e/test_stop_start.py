@@ -35,7 +35,7 @@ class Stage:
     config: dict[str, Any]
 
     def users(self, count: int = 50) -> list[pb.User]:
-        return [people.user("holder@e2e", TAGS), *people.crowd(count, TAGS)]
+        return [people.user("holder@e2e", TAGS), *people.make_users(count, TAGS)]
 
     async def started(self) -> int:
         """Started with its first users; the core's process id."""
@@ -97,7 +97,11 @@ async def test_a_stop_and_a_start_cut_no_connection(stage: Stage) -> None:
         for transfer in transfers:
             await transfer.wait_rounds(3)
         # Users were changed meanwhile: some are new, some gone, some have another key.
-        users = [people.user("holder@e2e", TAGS), *people.crowd(30, TAGS), people.user("user40@demo", TAGS, key="new")]
+        users = [
+            people.user("holder@e2e", TAGS),
+            *people.make_users(30, TAGS),
+            people.user("user40@demo", TAGS, key="new"),
+        ]
         users.append(people.user("new@e2e", TAGS))
         assert (await stage.panel.start(stage.config, users)).started
         await stage.panel.backend_stats()

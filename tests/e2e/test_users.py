@@ -38,7 +38,7 @@ class Stage:
 
     def base(self) -> list[pb.User]:
         """The users that every test begins with: 200, and one who holds transfers."""
-        return [people.user("holder@e2e", self.tags), *people.crowd(200, self.tags)]
+        return [people.user("holder@e2e", self.tags), *people.make_users(200, self.tags)]
 
     async def emails(self, tag: str) -> set[str]:
         return set(await inbound_users(self.node.run_dir / "core.sock", tag))
@@ -125,8 +125,8 @@ async def test_full_sync_makes_the_set_exactly_this(stage: Stage) -> None:
 
 
 async def test_chunked_sync_is_a_delta(stage: Stage) -> None:
-    added = people.crowd(150, ["VLESS", "Trojan"], name="chunk")
-    gone = people.crowd(50, [])
+    added = people.make_users(150, ["VLESS", "Trojan"], name="chunk")
+    gone = people.make_users(50, [])
     await stage.panel.sync_chunked([*added, *gone], users_per_chunk=40)
     base = {user.email for user in stage.base()} - {user.email for user in gone}
     assert await stage.emails("VLESS") == base | {user.email for user in added}
@@ -150,11 +150,11 @@ async def test_transfers_survive_every_change_of_users(stage: Stage) -> None:
             await stage.panel.sync_user(people.user(f"user{number + 50}@demo", []))
         await all_go_on()
 
-        await stage.panel.sync_chunked(people.crowd(300, stage.tags, name="chunk"))
+        await stage.panel.sync_chunked(people.make_users(300, stage.tags, name="chunk"))
         await all_go_on()
 
         holder = people.user("holder@e2e", stage.tags)
-        large = people.crowd(4_999, stage.tags, name="large")
+        large = people.make_users(4_999, stage.tags, name="large")
         await stage.panel.sync_users([holder, *large])
         await all_go_on()
         for tag in stage.tags:
@@ -172,7 +172,7 @@ async def test_transfers_survive_every_change_of_users(stage: Stage) -> None:
 
 
 async def test_concurrent_changes_all_take_effect(stage: Stage) -> None:
-    users = people.crowd(60, stage.tags, name="many")
+    users = people.make_users(60, stage.tags, name="many")
     await asyncio.gather(*(stage.panel.sync_user(user) for user in users))
     assert {user.email for user in users} <= await stage.emails("VLESS")
     await asyncio.gather(*(stage.panel.sync_user(people.user(user.email, [])) for user in users))

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.timeout(180)
 
 
 async def test_bad_users_among_ten_thousand(stage: Stage) -> None:
-    await stage.begin(people.crowd(100, TAGS))
-    users = people.crowd(10_000, TAGS, key="new")
+    await stage.begin(people.make_users(100, TAGS))
+    users = people.make_users(10_000, TAGS, key="new")
     bad = users[50::500]
     for user in bad:
         user.proxies.vless.id = "no uuid"
@@ -41,7 +41,7 @@ async def test_bad_users_among_ten_thousand(stage: Stage) -> None:
     stage.record.initial = {user.email: user.SerializeToString(deterministic=True) for user in users}
     for user in bad:
         stage.record.initial[user.email] = None
-    first = people.crowd(100, TAGS)[50]
+    first = people.make_users(100, TAGS)[50]
     stage.record.initial[first.email] = first.SerializeToString(deterministic=True)
     await stage.check()
     assert (await in_store(stage.node)).failed.keys() == named
@@ -66,7 +66,7 @@ async def half_way(api: CoreApi) -> bool:
 
 
 async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
-    users = people.crowd(4_000, [ALTERED])
+    users = people.make_users(4_000, [ALTERED])
     await stage.begin(users)
 
     changed = [people.user(user.email, [ALTERED], key="new") for user in users]
@@ -80,7 +80,7 @@ async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
 
 async def test_core_killed_in_the_middle_of_a_swap(stage: Stage) -> None:
     """Between the end of the old inbound and the beginning of the new one."""
-    users = people.crowd(15_000, [SWAPPED])
+    users = people.make_users(15_000, [SWAPPED])
     await stage.begin(users)
 
     async def gone(api: CoreApi) -> bool:
@@ -98,7 +98,7 @@ async def test_core_killed_in_the_middle_of_a_swap(stage: Stage) -> None:
 
 async def test_supervisor_killed_in_the_middle_of_a_long_change(stage: Stage) -> None:
     """What was accepted after a full set, while it was applied, is still there when the set comes again."""
-    users = people.crowd(10_000, [ALTERED])
+    users = people.make_users(10_000, [ALTERED])
     await stage.begin(users[:9_000])
     after = [people.user("after@demo", TAGS), people.user(users[9_999].email, TAGS, key="after")]
     async with asyncio.TaskGroup() as group:
@@ -124,8 +124,8 @@ async def test_supervisor_killed_in_the_middle_of_a_long_change(stage: Stage) ->
 
 async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
     """Changes that were asked for after the set, and answered while nothing of it was done, are there when it has come again."""
-    users = people.crowd(40_000, [SWAPPED], key="full")
-    await stage.begin(people.crowd(200, [SWAPPED]))
+    users = people.make_users(40_000, [SWAPPED], key="full")
+    await stage.begin(people.make_users(200, [SWAPPED]))
     keys = Keys("pgnode")
     after = [
         people.user(users[100].email, TAGS, key="changed by the set"),
@@ -160,7 +160,7 @@ async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
 
 
 async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -> None:
-    users = people.crowd(2_000, TAGS)
+    users = people.make_users(2_000, TAGS)
     await stage.begin(users)
     other = copy.deepcopy(stage.config)
     for item in other["inbounds"]:
@@ -182,7 +182,7 @@ async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -
 
 async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: Stage) -> None:
     """The core that is neither the old config nor the new one is not taken over."""
-    await stage.begin(people.crowd(2_000, TAGS))
+    await stage.begin(people.make_users(2_000, TAGS))
     other = copy.deepcopy(stage.config)
     for item in other["inbounds"]:
         item["port"] = people.free_port()
@@ -193,7 +193,7 @@ async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: St
         return bool(json.loads(record.read_bytes())["config_hash"] == CHANGING)
 
     async with asyncio.TaskGroup() as group:
-        started = group.create_task(stage.record.start(other, people.crowd(1_500, TAGS)))
+        started = group.create_task(stage.record.start(other, people.make_users(1_500, TAGS)))
         group.create_task(killed_when(stage, stage.node.pid, changing))
     assert not started.result()
     await stage.node.wait()
@@ -206,7 +206,7 @@ async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: St
         listed = {item.tag: ports_of(item) for item in await api.list_inbounds(10)}
     assert listed == {item["tag"]: item["port"] for item in stored["inbounds"]}
     stage.config = other
-    assert await stage.record.start(other, people.crowd(1_500, TAGS))
+    assert await stage.record.start(other, people.make_users(1_500, TAGS))
     await stage.check()
 
 
@@ -220,7 +220,7 @@ def ports_of(inbound: core_pb2.InboundHandlerConfig) -> int:
 @contextlib.asynccontextmanager
 async def under_load(stage: Stage) -> AsyncIterator[None]:
     """30 callers are answered before what happens in the context, and after it."""
-    await stage.begin(people.crowd(30, TAGS))
+    await stage.begin(people.make_users(30, TAGS))
     async with stage.callers(30, lambda number: f"user{number}@demo") as load:
         await load.progress(100)
         yield
@@ -230,7 +230,7 @@ async def under_load(stage: Stage) -> AsyncIterator[None]:
 
 async def test_valkey_killed_before_and_after_the_store_step(stage: Stage) -> None:
     """The core has half of a change when the store dies; then the store dies right after its answer."""
-    users = people.crowd(4_000, [ALTERED])
+    users = people.make_users(4_000, [ALTERED])
     await stage.begin(users)
     changed = [people.user(user.email, [ALTERED], key="new") for user in users]
     async with asyncio.TaskGroup() as group:
@@ -270,7 +270,7 @@ async def test_supervisor_killed_in_the_middle_of_a_group(stage: Stage, with_its
 
 
 async def test_fifty_callers_change_the_same_user(stage: Stage) -> None:
-    await stage.begin(people.crowd(5, TAGS))
+    await stage.begin(people.make_users(5, TAGS))
     async with stage.callers(50, lambda _number: "user0@demo") as load:
         await load.progress(500)
     await stage.check()
@@ -283,9 +283,9 @@ async def test_fifty_callers_change_the_same_user(stage: Stage) -> None:
 async def test_a_full_set_races_a_thousand_single_changes(stage: Stage) -> None:
     """From four workers: what was accepted after the set survives it, what was before does not."""
     assert len(worker_pids(stage.node)) == 4
-    await stage.begin(people.crowd(500, TAGS))
+    await stage.begin(people.make_users(500, TAGS))
     numbers = iter(range(1_000))
-    full = people.crowd(700, TAGS, key="full")
+    full = people.make_users(700, TAGS, key="full")
 
     async def caller() -> None:
         for number in numbers:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from socket import AF_INET, SO_RCVBUF, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Any
 
-from pgnode.bus.books import RUN_KEY, Line
+from pgnode.bus.books import RUN_KEY, LedgerRow
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import SYSTEM
@@ -74,7 +74,7 @@ class Books:
         return sum(self.moved.values()) - (before[-1] if before else 0)
 
 
-async def stored(node: NodeProcess) -> dict[CounterKey, Line]:
+async def stored(node: NodeProcess) -> dict[CounterKey, LedgerRow]:
     """The lines of users in the node's own books."""
     redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
     try:
@@ -86,7 +86,7 @@ async def stored(node: NodeProcess) -> dict[CounterKey, Line]:
         text = name.decode() if isinstance(name, bytes) else name
         if text != RUN_KEY and text.startswith("user>>>"):
             _, email, _, direction = text.split(">>>")
-            found[email, direction] = Line.decode(line.decode() if isinstance(line, bytes) else line)
+            found[email, direction] = LedgerRow.decode(line.decode() if isinstance(line, bytes) else line)
     return found
 
 
@@ -108,12 +108,12 @@ async def loans(node: NodeProcess) -> int:
         await redis.aclose()
 
 
-def differences(books: Books, lines: dict[CounterKey, Line], open_loans: int, loss_bytes: int = 0) -> list[str]:
+def differences(books: Books, lines: dict[CounterKey, LedgerRow], open_loans: int, loss_bytes: int = 0) -> list[str]:
     """What does not fit; empty when all is well. ``loss_bytes`` may be missing from what was counted, over all users."""
     faults = [f"{open_loans} parts of answers are on loan"] if open_loans else []
     missing = 0
     for key in sorted({*books.moved, *books.uncertain, *books.given, *lines}):
-        line = lines.get(key, Line(0, 0, 0, 0))
+        line = lines.get(key, LedgerRow(0, 0, 0, 0))
         if line.reported != books.given[key]:
             faults.append(f"{key}: {line.reported} are booked as reported, callers were given {books.given[key]}")
         if line.total > books.moved[key] + books.uncertain[key]:

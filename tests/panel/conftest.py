@@ -124,7 +124,7 @@ class Stage:
 
 @pytest.fixture(scope="package")
 def users() -> list[pb.User]:
-    return people.crowd(USERS, TAGS)
+    return people.make_users(USERS, TAGS)
 
 
 @pytest.fixture(scope="package")

@@ -153,7 +153,7 @@ async def test_while_the_core_is_brought_back(stage: Stage) -> None:
     for _ in range(2):  # the second time the node waits a moment before it brings the core back
         kill(core_pid(stage.node))
         await eventually(unhealthy, "the core is known to be gone")
-        failed = await stage.panel.sync_chunked(people.crowd(3, TAGS, name="meanwhile"))
+        failed = await stage.panel.sync_chunked(people.make_users(3, TAGS, name="meanwhile"))
         assert failed is None or not failed.rejected
         await eventually(healthy, "the core is back", 20.0)
     assert {code for code, _ in seen} == {503}

@@ -51,7 +51,7 @@ async def node() -> AsyncIterator[NodeProcess]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def panel(driver: Driver, node: NodeProcess, protocol: Protocol) -> AsyncIterator[Client]:
     client = await Client.create(driver, node, protocol)
-    await client.start(people.config([people.inbound("VLESS", "vless")]), people.crowd(3, ["VLESS"]))
+    await client.start(people.config([people.inbound("VLESS", "vless")]), people.make_users(3, ["VLESS"]))
     yield client
     await client.drop()
 
@@ -98,7 +98,7 @@ async def test_a_hard_reset_and_the_start_after_it(panel: Client) -> None:
     assert not (await panel.call("info")).started
     code, _ = await refused(panel, "get_backend_stats")
     assert code == 503
-    await panel.start(people.config([people.inbound("VLESS", "vless")]), people.crowd(3, ["VLESS"]))
+    await panel.start(people.config([people.inbound("VLESS", "vless")]), people.make_users(3, ["VLESS"]))
     assert (await panel.call("get_backend_stats")).num_goroutine > 0
 
 

@@ -16,14 +16,14 @@ AT_ONCE = 4
 QUICK_SECONDS = 0.2
 
 
-class LargeAnswers:
+class LargeResponseLimiter:
     """The places for them. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(AT_ONCE)
 
     def __repr__(self) -> str:
-        return f"LargeAnswers({self._places!r})"
+        return f"LargeResponseLimiter({self._places!r})"
 
     @asynccontextmanager
     async def place(self, answer: bytes) -> AsyncIterator[None]:

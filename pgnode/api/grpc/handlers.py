@@ -18,13 +18,13 @@ import structlog
 from grpc import aio
 
 from pgnode.api.auth import WRONG_KEY, KeyCheck
-from pgnode.api.grpc.backpressure import LargeAnswers
+from pgnode.api.grpc.backpressure import LargeResponseLimiter
 from pgnode.api.grpc.errors import Context, refuse, refusing
-from pgnode.api.grpc.limits import Room
+from pgnode.api.grpc.limits import ConcurrencyLimit
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.service import deadline as budget
 from pgnode.api.service.node_service import BookedAnswer, LogEntry, NodeService
-from pgnode.api.service.tracked import Booked
+from pgnode.api.service.tracked import TrackedResponse
 from pgnode.errors import (
     DeadlineExceededError,
     InternalError,
@@ -49,7 +49,7 @@ PROBES = frozenset({"GetBaseInfo", "GetBackendStats"})
 Respond = Callable[[Context], Awaitable[bytes]]
 
 
-class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs alone
+class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs alone
     """Finds the handler of a call. ``open_handlers`` (by path) need no key, ``more_handlers`` do."""
 
     def __init__(
@@ -66,11 +66,11 @@ class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
         self._service = service
         self._key_ok = KeyCheck(api_key)
         self._timeout_seconds = body_timeout_seconds
-        self._calls = Room(max_calls, "calls", "GRPC_MAX_CALLS")
-        self._viewers = Room(max_streams, "log viewers", "GRPC_MAX_STREAMS")
+        self._calls = ConcurrencyLimit(max_calls, "calls", "GRPC_MAX_CALLS")
+        self._viewers = ConcurrencyLimit(max_streams, "log viewers", "GRPC_MAX_STREAMS")
         self._viewing: set[asyncio.Task[Any]] = set()
         self._ending = False
-        self._large = LargeAnswers()
+        self._large = LargeResponseLimiter()
         self._open = dict(open_handlers or {})
         self._handlers = {f"/{SERVICE}/{row.grpc_name}": self._handler(row) for row in METHODS} | dict(
             more_handlers or {}
@@ -78,7 +78,7 @@ class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
         self._no_key = refusing(UnauthenticatedError(WRONG_KEY))
 
     def __repr__(self) -> str:
-        return f"Face({len(self._handlers)} methods, {self._calls}, {self._viewers})"
+        return f"GrpcHandlers({len(self._handlers)} methods, {self._calls}, {self._viewers})"
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a call, which may be one that refuses it."""
@@ -128,10 +128,10 @@ class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
             answer = handle(await self._message(context, name))
             found = answer if isinstance(answer, bytes) else await answer
             if row.booked:
-                async with self._large.place(found.body if isinstance(found, Booked) else found):
+                async with self._large.place(found.body if isinstance(found, TrackedResponse) else found):
                     await _deliver(found, context)
                 return b""
-            assert not isinstance(found, Booked)
+            assert not isinstance(found, TrackedResponse)
             return found
 
         return respond
@@ -216,13 +216,13 @@ class Face(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the 
             viewer.cancel()
 
 
-async def _deliver(answer: bytes | Booked, context: Context) -> None:
+async def _deliver(answer: bytes | TrackedResponse, context: Context) -> None:
     """Write an answer of which somebody wants to know whether it arrived.
 
     It has when it was written and the call ended without the caller having gone. grpc swallows what it learns of that behind
     a handler that returns its answer: here a failed write is seen, and the call's task knows whether it was cancelled.
     """
-    if not isinstance(answer, Booked):
+    if not isinstance(answer, TrackedResponse):
         await context.write(answer)
         return
     call = asyncio.current_task()

@@ -14,7 +14,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from pgnode.api.grpc.errors import Context, refuse
-from pgnode.api.grpc.limits import Room
+from pgnode.api.grpc.limits import ConcurrencyLimit
 from pgnode.errors import NodeError
 
 SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -33,7 +33,7 @@ _NOT_SERVING: bytes = health_pb2.HealthCheckResponse(
 
 def handlers(serving: Callable[[], bool]) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
     """Check and Watch by path; ``serving`` is asked for every answer."""
-    room = Room(WATCHERS_MAX, "health watchers", "the time between calls of Check")
+    room = ConcurrencyLimit(WATCHERS_MAX, "health watchers", "the time between calls of Check")
 
     def state() -> bytes:
         return _SERVING if serving() else _NOT_SERVING

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgnode.errors import TooManyCallsError
 
 
-class Room:
+class ConcurrencyLimit:
     """``with room:`` takes a place, or raises TooManyCallsError, which names ``setting``. For one event loop."""
 
     def __init__(self, places: int, what: str, setting: str) -> None:

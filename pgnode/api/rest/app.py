@@ -14,8 +14,19 @@ import structlog
 
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest.delivery import SETTLE, settle_after
-from pgnode.api.rest.gate import BODY, CONTENT_TYPE, FAILURE, JSON_FORM, RECEIVE, App, AtOnce, Booking, Gate, error_body
-from pgnode.api.rest.json_codec import JSON, JsonFace
+from pgnode.api.rest.gate import (
+    BODY,
+    CONTENT_TYPE,
+    FAILURE,
+    JSON_FORM,
+    RECEIVE,
+    App,
+    Booking,
+    CachedAnswer,
+    Gate,
+    error_body,
+)
+from pgnode.api.rest.json_codec import JSON, JsonCodec
 from pgnode.api.rest.log_stream import (
     EVENT_STREAM,
     JSON_LINES,
@@ -28,7 +39,7 @@ from pgnode.api.rest.log_stream import (
 )
 from pgnode.api.rest.response_chunks import put
 from pgnode.api.service.node_service import Answer, BookedHandler, Handler, NodeService
-from pgnode.api.service.tracked import Booked
+from pgnode.api.service.tracked import TrackedResponse
 from pgnode.errors import InternalError, InvalidRequestError, MethodNotAllowedError, NodeError, NotFoundError
 
 log = structlog.get_logger(__name__)
@@ -46,7 +57,7 @@ def build(service: NodeService, *, api_key: str, max_body_bytes: int, body_timeo
         METHODS,
         booking={row.path: booking for row in METHODS if row.booked},
         at_once={
-            (row.http_method, row.path): AtOnce(
+            (row.http_method, row.path): CachedAnswer(
                 getattr(service, row.at_once_handler), service.stats_age if row.aged else None
             )
             for row in METHODS
@@ -68,7 +79,7 @@ def falcon_app(service: NodeService) -> App:
     app.add_error_handler(Exception, _on_exception)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(NodeError, _on_node_error)
-    json_face = JsonFace()
+    json_face = JsonCodec()
     by_path: dict[str, list[Method]] = defaultdict(list)
     for row in METHODS:
         by_path[row.path].append(row)
@@ -77,7 +88,7 @@ def falcon_app(service: NodeService) -> App:
     return cast(App, app)
 
 
-def _resource(service: NodeService, json_face: JsonFace, rows: list[Method]) -> object:
+def _resource(service: NodeService, json_face: JsonCodec, rows: list[Method]) -> object:
     """One path's resource, with a responder for each of its methods and 405 for OPTIONS, which Falcon would answer."""
     responders: dict[str, Any] = {"on_options": staticmethod(_not_allowed([row.http_method for row in rows]))}
     for row in rows:
@@ -92,7 +103,7 @@ def _resource(service: NodeService, json_face: JsonFace, rows: list[Method]) -> 
     return type("Resource" + re.sub(r"\W", "_", rows[0].path), (), responders)()
 
 
-def _responder(row: Method, handler: Handler, json_face: JsonFace) -> Any:
+def _responder(row: Method, handler: Handler, json_face: JsonCodec) -> Any:
     async def respond(req: Request, resp: Response) -> None:
         scope = req.scope
         if JSON_FORM in scope:
@@ -106,7 +117,7 @@ def _responder(row: Method, handler: Handler, json_face: JsonFace) -> Any:
     return respond
 
 
-def _stats_responder(service: NodeService, row: Method, handler: BookedHandler, json_face: JsonFace) -> Any:
+def _stats_responder(service: NodeService, row: Method, handler: BookedHandler, json_face: JsonCodec) -> Any:
     async def respond(req: Request, resp: Response) -> None:
         scope = req.scope
         if JSON_FORM in scope:
@@ -122,7 +133,7 @@ def _stats_responder(service: NodeService, row: Method, handler: BookedHandler, 
 
 
 async def _answer_json(
-    json_face: JsonFace, row: Method, handler: Handler, scope: MutableMapping[str, Any], resp: Response
+    json_face: JsonCodec, row: Method, handler: Handler, scope: MutableMapping[str, Any], resp: Response
 ) -> None:
     form = scope[JSON_FORM]
     put(resp, await json_face.answer(row, handler, scope[BODY], form))
@@ -140,9 +151,9 @@ def _unbooked(handler: BookedHandler, scope: MutableMapping[str, Any]) -> Handle
     return call
 
 
-async def _unbook(answer: Awaitable[bytes | Booked], scope: MutableMapping[str, Any]) -> bytes:
+async def _unbook(answer: Awaitable[bytes | TrackedResponse], scope: MutableMapping[str, Any]) -> bytes:
     found = await answer
-    if isinstance(found, Booked):
+    if isinstance(found, TrackedResponse):
         found, scope[SETTLE] = found
     return found
 

@@ -1,8 +1,8 @@
 """What every request passes before Falcon: the key, the body's form and size, and the wait for the whole of it.
 
 Two methods are called for one user after the other, and Falcon would cost more than all the rest of them. Statistics that are at
-hand, as they nearly always are, are sent from here (:class:`AtOnce`); the handler that changes a user is awaited here
-(:data:`Direct`). What goes wrong is the application's to answer, for these as for all others.
+hand, as they nearly always are, are sent from here (:class:`CachedAnswer`); the handler that changes a user is awaited here
+(:data:`DirectHandler`). What goes wrong is the application's to answer, for these as for all others.
 
 An ASGI callable for scopes of type ``http``. Behind it a handler either has the whole body or is not called: a body
 cut short can be a valid message that says something else (half of a ``Users`` would remove the other half).
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pgnode.api.auth import WRONG_KEY, KeyCheck
 from pgnode.api.rest.json_codec import JSON, JsonForm, prefers_json
-from pgnode.api.rest.response_chunks import PIECE_BYTES, Pieces
+from pgnode.api.rest.response_chunks import PIECE_BYTES, ResponseChunks
 from pgnode.errors import InvalidRequestError, LengthRequiredError, NodeError, TooLargeError, UnauthenticatedError
 
 Scope = MutableMapping[str, Any]
@@ -82,10 +82,10 @@ class Booking(NamedTuple):
 
 
 #: The handler of a route that is called very often, awaited without the application, which makes the same of its answer.
-Direct = Callable[[bytes], Awaitable[bytes]]
+DirectHandler = Callable[[bytes], Awaitable[bytes]]
 
 
-class AtOnce(NamedTuple):
+class CachedAnswer(NamedTuple):
     """Of a route that is asked very often: how to have its answer without the application, which remains the one that
     knows every other answer, and makes the same of this one.
     """
@@ -96,11 +96,11 @@ class AtOnce(NamedTuple):
     age: Callable[[], float | None] | None
 
 
-class _Way(NamedTuple):
+class RoutePolicy(NamedTuple):
     """What the gate knows of a route."""
 
-    at_once: AtOnce | None
-    direct: Direct | None
+    at_once: CachedAnswer | None
+    direct: DirectHandler | None
     booking: Booking | None
     takes_body: bool
     #: Without any length it is not known whether a body follows.
@@ -129,8 +129,8 @@ class Gate:
         size_setting: str | None = "MAX_BODY_MIB",
         encode_error: Callable[[NodeError], bytes] | None = None,
         booking: Mapping[str, Booking] | None = None,
-        at_once: Mapping[tuple[str, str], AtOnce] | None = None,
-        direct: Mapping[tuple[str, str], Direct] | None = None,
+        at_once: Mapping[tuple[str, str], CachedAnswer] | None = None,
+        direct: Mapping[tuple[str, str], DirectHandler] | None = None,
     ) -> None:
         self._app = app
         #: Told of every request that brought the key.
@@ -142,9 +142,9 @@ class Gate:
         self._json_only = json_only
         self._size_hint = f": raise {size_setting}" if size_setting is not None else ""
         self._encode_error = encode_error or error_body
-        self._routes: dict[tuple[str, str], _Way] = {}
+        self._routes: dict[tuple[str, str], RoutePolicy] = {}
         for row in methods:
-            way = _Way(
+            way = RoutePolicy(
                 at_once=(at_once or {}).get((row.http_method, row.path)),
                 direct=(direct or {}).get((row.http_method, row.path)),
                 booking=(booking or {}).get(row.path),
@@ -208,7 +208,7 @@ class Gate:
         elif way.at_once is not None and (answer := _at_hand(way.at_once, body)) is not None:
             await send({"type": "http.response.start", "status": 200, "headers": _headers(way.at_once, answer)})
             if len(answer) > PIECE_BYTES:
-                async for piece in Pieces(answer):
+                async for piece in ResponseChunks(answer):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                 answer = b""
             await send({"type": "http.response.body", "body": answer})
@@ -292,14 +292,14 @@ class Gate:
         return TooLargeError(f"the body has {what}, allowed are {self._max_bytes}{self._size_hint}")
 
 
-def _at_hand(at_once: AtOnce, body: bytes) -> bytes | None:
+def _at_hand(at_once: CachedAnswer, body: bytes) -> bytes | None:
     try:
         return at_once.answer(body)
     except Exception:  # the application meets it, too, and answers and logs it as it does all others
         return None
 
 
-def _headers(at_once: AtOnce, answer: bytes) -> list[tuple[bytes, bytes]]:
+def _headers(at_once: CachedAnswer, answer: bytes) -> list[tuple[bytes, bytes]]:
     """Those that Falcon would send."""
     headers = [(b"content-length", b"%d" % len(answer)), (b"content-type", _CONTENT_TYPE)]
     if at_once.age is not None and (age := at_once.age()) is not None:

@@ -56,7 +56,7 @@ def _quality(parameters: list[str]) -> float:
     return 1.0
 
 
-class JsonFace:
+class JsonCodec:
     """Calls handlers for callers who speak JSON. Large messages are converted one after another, off the event loop.
 
     One at a time, because a large message takes many times its size while it is converted.

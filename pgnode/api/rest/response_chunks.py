@@ -15,16 +15,16 @@ import falcon.asgi
 PIECE_BYTES = 256 * 1024
 
 
-class Pieces:
+class ResponseChunks:
     """An asynchronous iterator over a copy of each piece in turn."""
 
     def __init__(self, answer: bytes) -> None:
         self._rest = memoryview(answer)
 
     def __repr__(self) -> str:
-        return f"Pieces({len(self._rest)} bytes left)"
+        return f"ResponseChunks({len(self._rest)} bytes left)"
 
-    def __aiter__(self) -> Pieces:
+    def __aiter__(self) -> ResponseChunks:
         return self
 
     async def __anext__(self) -> bytes:
@@ -39,5 +39,5 @@ def put(response: falcon.asgi.Response, answer: bytes) -> None:
     if len(answer) <= PIECE_BYTES:
         response.data = answer
     else:
-        stream: Any = Pieces(answer)
+        stream: Any = ResponseChunks(answer)
         response.set_stream(stream, len(answer))

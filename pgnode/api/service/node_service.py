@@ -1,12 +1,12 @@
 """The node's methods without any transport: what a call is checked for and where its answer comes from.
 
-Every handler takes the bytes of the request's message. Reads are answered from the worker's own copy of the snapshots
-and are plain functions that return the bytes of the response's message; calls that change something, or that have to
-be booked, go to the supervisor and return an awaitable of those bytes, or of a :class:`Booked` answer of which the face has to
+Every handler takes the bytes of the request's message. Reads are answered from the worker's own copy of the snapshots and
+are plain functions that return the bytes of the response's message; calls that change something, or that have to be booked,
+go to the supervisor and return an awaitable of those bytes, or of a :class:`TrackedResponse` answer of which the face has to
 say whether it arrived. Errors are those of :mod:`pgnode.errors`.
 
-What is ``at_once`` in the table has, beside its handler, a function ``…_at_once``: the answer where it is at hand, else None, and
-then the handler knows why. A face may ask it first, and spare itself everything that waiting and refusing take.
+What is ``at_once`` in the table has, beside its handler, a function ``…_at_once``: the answer where it is at hand, else
+None, and then the handler knows why. A face may ask it first, and spare itself everything that waiting and refusing take.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pgnode.api.service import streams
 from pgnode.api.service.decoding import decode
 from pgnode.api.service.routing import RoutingCalls
 from pgnode.api.service.stats_reads import StatQueries, StatQuery
-from pgnode.api.service.tracked import Booked, Settle
+from pgnode.api.service.tracked import Settle, TrackedResponse
 from pgnode.bus import snapshots
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock
@@ -53,7 +53,7 @@ CORE_TYPE = "xray"
 Answer = bytes | Awaitable[bytes]
 Handler = Callable[[bytes], Answer]
 #: Of methods that are ``booked`` in the table.
-BookedAnswer = bytes | Awaitable[bytes | Booked]
+BookedAnswer = bytes | Awaitable[bytes | TrackedResponse]
 BookedHandler = Callable[[bytes], BookedAnswer]
 
 _M = TypeVar("_M", bound=Message)
@@ -222,8 +222,10 @@ class NodeService(RoutingCalls):
         except InvalidRequestError:
             return False
 
-    async def _take_stats(self, body: bytes) -> Booked:
-        return Booked(*await self._commands.lend(Kind.TAKE_STATS, body, budget.within(self._take_stats_seconds)))
+    async def _take_stats(self, body: bytes) -> TrackedResponse:
+        return TrackedResponse(
+            *await self._commands.lend(Kind.TAKE_STATS, body, budget.within(self._take_stats_seconds))
+        )
 
     def user_online(self, body: bytes) -> Answer:
         """OnlineStatResponse: the number of addresses. Raises NotFoundError for who is not online."""

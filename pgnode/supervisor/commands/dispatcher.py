@@ -2,7 +2,7 @@
 
 What changes something is done by one task, in the order in which it came, with the node's turn held; what only reads or books
 is answered by another and never waits behind a change; what only looks at the running core waits behind nothing. A new kind of
-command is one entry in :attr:`Commands.changes`, :attr:`Commands.queries` or :attr:`Commands.looks`.
+command is one entry in :attr:`CommandDispatcher.changes`, :attr:`CommandDispatcher.queries` or :attr:`CommandDispatcher.looks`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
 from pgnode.os_support.aio import end_tasks
-from pgnode.supervisor.commands.inspections import Looks
+from pgnode.supervisor.commands.inspections import Inspections
 from pgnode.supervisor.persistence.keeper import Keeper, Staged
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ Step = Callable[[], Awaitable[Reply | None]]
 Answers = list[tuple[Command, Reply]]
 
 
-class Commands:
+class CommandDispatcher:
     """The queues and who does what. Belongs to the supervisor's loop."""
 
     def __init__(self, server: CommandServer, keeper: Keeper, turn: asyncio.Lock) -> None:
@@ -59,7 +59,7 @@ class Commands:
         self.queries: dict[Kind, Handler] = {}
         #: Commands that only look (:data:`LOOK_KINDS`).
         self.looks: dict[Kind, Handler] = {}
-        self._looks = Looks(lambda command: self._one(command, self.looks), self._send)
+        self._looks = Inspections(lambda command: self._one(command, self.looks), self._send)
         #: For a long change (:data:`LONG_KINDS`): what does the next step of it.
         self.begin: Callable[[Command], Step] | None = None
         self._long: tuple[Command, Step] | None = None
@@ -71,7 +71,7 @@ class Commands:
         self.maintain: Callable[[Command], None] | None = None
 
     def __repr__(self) -> str:
-        return f"Commands({self._writes.qsize()} changes and {self._queries.qsize()} queries waiting)"
+        return f"CommandDispatcher({self._writes.qsize()} changes and {self._queries.qsize()} queries waiting)"
 
     async def read(self) -> None:
         """Take commands from the bus until cancelled; nothing is done here, only sorted."""

@@ -9,7 +9,7 @@ from pgnode.bus.commands import Command, Reply
 from pgnode.errors import UnavailableError
 
 #: Looks under way at once; a core that hangs must not gather them without end.
-LOOKS_MAX = 256
+INSPECTIONS_MAX = 256
 
 #: Does one command, whatever happens.
 Answer = Callable[[Command], Awaitable[Reply]]
@@ -18,7 +18,7 @@ Answer = Callable[[Command], Awaitable[Reply]]
 Send = Callable[[Command, Reply], Awaitable[None]]
 
 
-class Looks:
+class Inspections:
     """Belongs to the supervisor's loop."""
 
     def __init__(self, answer: Answer, send: Send) -> None:
@@ -27,11 +27,11 @@ class Looks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"Looks({len(self._tasks)} under way)"
+        return f"Inspections({len(self._tasks)} under way)"
 
     def begin(self, command: Command) -> None:
         """Answer it sooner or later; returns at once."""
-        full = len(self._tasks) >= LOOKS_MAX
+        full = len(self._tasks) >= INSPECTIONS_MAX
         task = asyncio.create_task(self._refuse(command) if full else self._do(command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -14,7 +14,7 @@ from pgnode.errors import CoreUnavailableError, StartFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
 from pgnode.supervisor.core.log_pump import LogPump
-from pgnode.supervisor.users.client_json_cache import Clients
+from pgnode.supervisor.users.client_json_cache import ClientJsonCache
 from pgnode.supervisor.users.swap_policy import Change, InboundPlan
 from pgnode.supervisor.users.table import UserTable
 from pgnode.xray.client.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, SwapFailedError
@@ -67,7 +67,7 @@ class _ConfigRefusedError(StartFailedError):
     """The core refused the config when it was started with it."""
 
 
-class CoreControl:
+class CoreController:
     """At most one core. Belongs to the supervisor's loop; only :class:`~pgnode.supervisor.lifecycle.node.Node` calls it."""
 
     def __init__(self, settings: Settings, core: Core, pump: LogPump) -> None:
@@ -83,7 +83,7 @@ class CoreControl:
         self.first_stats = SysStatsResponse()
 
     def __repr__(self) -> str:
-        return f"CoreControl({self.running!r})"
+        return f"CoreController({self.running!r})"
 
     @property
     def run_id(self) -> str:
@@ -382,10 +382,10 @@ class CoreControl:
         base: BaseConfig,
         users: UserTable,
         inbounds: Mapping[str, InboundSpec],
-        clients: Clients | None = None,
+        clients: ClientJsonCache | None = None,
     ) -> str:
         """The config for a core with all desired users, as JSON; ``clients`` that were made on the way are used up."""
-        known = Clients(inbounds) if clients is None else clients
+        known = ClientJsonCache(inbounds) if clients is None else clients
         for number, key in enumerate(known.missing(users.desired), 1):
             known.put(key, *users.decoded(key, inbounds))
             if number % SLICE == 0:

@@ -13,7 +13,7 @@ from pgnode.os_support.malloc import give_back
 PAUSE_SECONDS = 0.5
 
 
-class GivingBack:
+class HeapTrimmer:
     """Gives memory back a moment after it was asked to. Belongs to the supervisor's loop."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class GivingBack:
         self._task: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
-        return f"GivingBack({'soon' if self._timer is not None else 'idle'})"
+        return f"HeapTrimmer({'soon' if self._timer is not None else 'idle'})"
 
     def soon(self) -> None:
         if self._timer is None:

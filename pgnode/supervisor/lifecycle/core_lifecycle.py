@@ -1,6 +1,6 @@
 """The life of the core: started, watched, brought back when it dies, lingering after a stop, ended.
 
-What shall run, and what does, is kept here with the node's state. Everything but :meth:`CoreLife.go` is called with the turn
+What shall run, and what does, is kept here with the node's state. Everything but :meth:`CoreLifecycle.go` is called with the turn
 held; the tasks in the background (a core that died, a core that lingers) take it themselves.
 """
 
@@ -14,13 +14,13 @@ import structlog
 
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, NodeError
 from pgnode.settings import Settings
-from pgnode.supervisor.core.controller import CoreControl
-from pgnode.supervisor.lifecycle.run_spec import Backend
+from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import Event, State, next_state
 from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
 from pgnode.supervisor.routing.changes import Routing
-from pgnode.supervisor.traffic.collector import Traffic
-from pgnode.supervisor.users.client_json_cache import Clients
+from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.supervisor.users.client_json_cache import ClientJsonCache
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.client.api import CoreApiError
 from pgnode.xray.process.core import RunningCore
@@ -28,7 +28,7 @@ from pgnode.xray.process.core import RunningCore
 log = structlog.get_logger(__name__)
 
 
-class CoreLife:
+class CoreLifecycle:
     """At most one core, and the state of the node. Belongs to the supervisor's loop.
 
     ``settled`` is called after something happened in the background: what changed is to be stored and told.
@@ -37,11 +37,11 @@ class CoreLife:
     def __init__(
         self,
         settings: Settings,
-        core: CoreControl,
+        core: CoreController,
         *,
         users: UserSync,
         routing: Routing,
-        traffic: Traffic,
+        traffic: TrafficCollector,
         turn: asyncio.Lock,
         settled: Callable[[], Awaitable[None]],
     ) -> None:
@@ -58,9 +58,9 @@ class CoreLife:
         self._timer: asyncio.Task[None] | None = None
         self.state = State.IDLE
         #: What shall run; None when nothing shall.
-        self.backend: Backend | None = None
+        self.backend: RunSpec | None = None
         #: What the core runs, where there is one; goes on through a stop for as long as the core does.
-        self.core_backend: Backend | None = None
+        self.core_backend: RunSpec | None = None
         #: The store's copy of what shall run is older.
         self.unstored = False
         self.core_run = 0
@@ -68,7 +68,7 @@ class CoreLife:
         self.api_error = ""
 
     def __repr__(self) -> str:
-        return f"CoreLife({self.state}, core run {self.core_run})"
+        return f"CoreLifecycle({self.state}, core run {self.core_run})"
 
     def go(self, event: Event) -> State:
         """The state after ``event``. Raises TransitionError."""
@@ -79,24 +79,24 @@ class CoreLife:
                 self._traffic.core_ready()
         return self.state
 
-    def shall_run(self, backend: Backend | None) -> None:
+    def shall_run(self, backend: RunSpec | None) -> None:
         """What shall run from now on, to be stored."""
         self.backend = backend
         self.unstored = True
 
     # --- start and end ------------------------------------------------------------------------------------------
 
-    def take_over(self, running: RunningCore, backend: Backend) -> None:
+    def take_over(self, running: RunningCore, backend: RunSpec) -> None:
         """A core that an earlier supervisor started runs ``backend``."""
         self.core_backend = backend
         self._watch(running)
 
-    async def render(self, backend: Backend, clients: Clients | None = None) -> str:
+    async def render(self, backend: RunSpec, clients: ClientJsonCache | None = None) -> str:
         """The config for :meth:`start_core` to start the next core with."""
         effective = self._routing.table.effective(backend.base)
         return await self.core.render(effective, self._users.table, backend.inbounds, clients)
 
-    async def start_core(self, backend: Backend, rendered: str | None = None) -> None:
+    async def start_core(self, backend: RunSpec, rendered: str | None = None) -> None:
         """A new core with all desired users. Raises StartFailedError; then there is none."""
         effective = self._routing.table.effective(backend.base)
         running = await self.core.start(effective, self._users.table, backend.inbounds, rendered)

@@ -14,13 +14,13 @@ import structlog
 
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, StartFailedError
 from pgnode.settings import Settings
-from pgnode.supervisor.core.controller import SLICE, CoreControl
-from pgnode.supervisor.lifecycle.run_spec import Backend
+from pgnode.supervisor.core.controller import SLICE, CoreController
+from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.users.table import UserTable
 from pgnode.xray.client.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, with_users
 from pgnode.xray.client.routing import RoutingApi
 from pgnode.xray.config.accounts import Account, user_message
-from pgnode.xray.config.diff import Decision, Parts
+from pgnode.xray.config.diff import ConfigDiff, Decision
 from pgnode.xray.process.core import Core
 from pgnode.xray.process.scratch import Encoded, encode_parts
 from pgnode.xray.proto import core_pb2, router_pb2
@@ -33,16 +33,16 @@ CHANGING = "changing"
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class HotChangePlan:
     """All that is needed to change the running core; making it touched nothing."""
 
-    parts: Parts
+    parts: ConfigDiff
     encoded: Encoded
     #: In place of all rules and balancers; None where they stay.
     rules: router_pb2.Config | None
 
 
-async def prepare(settings: Settings, core: Core, new: Backend, decision: Decision) -> Prepared:
+async def prepare(settings: Settings, core: Core, new: RunSpec, decision: Decision) -> HotChangePlan:
     """Ask a scratch core how the parts look. Raises StartFailedError when they cannot be had this way."""
     rules = None
     if decision.parts.rules:
@@ -53,13 +53,13 @@ async def prepare(settings: Settings, core: Core, new: Backend, decision: Decisi
     encoded = await encode_parts(
         core, new.base, decision.parts, settings.core_scratch_socket, settings.core_start_timeout_seconds
     )
-    return Prepared(decision.parts, encoded, rules)
+    return HotChangePlan(decision.parts, encoded, rules)
 
 
-class PartsChange:
+class HotChange:
     """One change of the running core."""
 
-    def __init__(self, control: CoreControl, prepared: Prepared, new: Backend, limit_seconds: float) -> None:
+    def __init__(self, control: CoreController, prepared: HotChangePlan, new: RunSpec, limit_seconds: float) -> None:
         if control.api is None or control.running is None:
             raise CoreUnavailableError("the core has ended")
         self._control = control

@@ -24,19 +24,19 @@ from pgnode.errors import (
     StartFailedError,
 )
 from pgnode.settings import Settings
-from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers, Commands, Step
-from pgnode.supervisor.core.controller import CoreControl
-from pgnode.supervisor.host.heap import GivingBack
+from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers, CommandDispatcher, Step
+from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.host.heap import HeapTrimmer
 from pgnode.supervisor.host.system_stats import backend_stats
-from pgnode.supervisor.lifecycle.core_lifecycle import CoreLife
-from pgnode.supervisor.lifecycle.run_spec import Backend
+from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
+from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.start import Starts
 from pgnode.supervisor.lifecycle.states import Event, State
 from pgnode.supervisor.persistence.keeper import Keeper, Undo
 from pgnode.supervisor.persistence.redis_store import Store, StoredState
 from pgnode.supervisor.routing.changes import Routing
-from pgnode.supervisor.routing.queries import CoreLooks
-from pgnode.supervisor.traffic.collector import Traffic
+from pgnode.supervisor.routing.queries import RoutingQueries
+from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.users.drift import waiting
 from pgnode.supervisor.users.sync import LongChange, UserSync
 from pgnode.wire import service_pb2 as pb
@@ -52,11 +52,11 @@ class Node:
         self,
         settings: Settings,
         *,
-        core: CoreControl,
+        core: CoreController,
         store: Store,
         keeper: Keeper,
         snapshots: SnapshotWriter,
-        traffic: Traffic,
+        traffic: TrafficCollector,
     ) -> None:
         self._settings = settings
         self._core = core
@@ -68,7 +68,7 @@ class Node:
         self.turn = asyncio.Lock()
         self.users = UserSync(core, store)
         self.routing = Routing(settings, core, store, self.turn, lambda: self.require_running().base)
-        self.life = CoreLife(
+        self.life = CoreLifecycle(
             settings,
             core,
             users=self.users,
@@ -78,7 +78,7 @@ class Node:
             settled=self._settled,
         )
         self._starts = Starts(settings, self.life, self.users, self.routing)
-        self._memory = GivingBack()
+        self._memory = HeapTrimmer()
         #: Core run whose first figures were published.
         self._introduced_run = 0
         #: What workers were told last.
@@ -92,10 +92,10 @@ class Node:
     def __repr__(self) -> str:
         return f"Node({self.state}, generation {self._keeper.generation}, {self.users.table!r})"
 
-    def serve(self, commands: Commands) -> None:
+    def serve(self, commands: CommandDispatcher) -> None:
         """Take over the commands that start, stop, and change users or routing."""
         commands.changes |= {Kind.START: self._start, Kind.STOP: self._stop, **self.routing.changes}
-        commands.looks |= CoreLooks(self._settings, self._core, lambda: self.require_running().base).handlers
+        commands.looks |= RoutingQueries(self._settings, self._core, lambda: self.require_running().base).handlers
         commands.looks[Kind.WAITING_USERS] = self._waiting_users
         commands.sync = self._sync
         commands.begin = self._begin
@@ -110,10 +110,10 @@ class Node:
         self.users.overtaken.restore(stored.overtaken)
         self.users.failures.restore(stored.failed)
         self.routing.table.restore(stored.routing)
-        backend: Backend | None = None
+        backend: RunSpec | None = None
         if stored.backend is not None and stored.active:
             try:
-                backend = Backend.read(pb.Backend.FromString(stored.backend), self._settings)
+                backend = RunSpec.read(pb.Backend.FromString(stored.backend), self._settings)
             except NodeError as error:
                 log.error("the stored config cannot be used, waiting for a start", error=error.text)
         async with self.turn:
@@ -256,7 +256,7 @@ class Node:
             for part in document.get(key) or ()
         ]
 
-    def require_running(self) -> Backend:
+    def require_running(self) -> RunSpec:
         """The config that runs. Raises the UnavailableError of the node's state where none does."""
         if self.life.backend is None or self.state in (State.IDLE, State.FAILED):  # also while a core lingers
             raise NotInitializedError

@@ -10,7 +10,7 @@ from pgnode.xray.config.document import BaseConfig, InboundSpec, parse_config
 
 
 @dataclass(slots=True)
-class Backend:
+class RunSpec:
     """A start's config, read."""
 
     #: The ``Backend`` message of the start, without its users.
@@ -25,7 +25,7 @@ class Backend:
         self.inbounds = self.base.managed_inbounds
 
     @classmethod
-    def read(cls, message: pb.Backend, settings: Settings) -> Backend:
+    def read(cls, message: pb.Backend, settings: Settings) -> RunSpec:
         """From a ``Backend`` message whose users were taken out. Raises StartFailedError."""
         base = parse_config(
             message.config,
@@ -35,6 +35,6 @@ class Backend:
         )
         return cls(message.SerializeToString(), base, message.keep_alive)
 
-    def same_core(self, other: Backend) -> bool:
+    def same_core(self, other: RunSpec) -> bool:
         """Whether a core that runs this needs nothing but its users changed to run ``other``."""
         return self.base.base_hash == other.base.base_hash and self.inbounds == other.inbounds

@@ -16,17 +16,17 @@ from pgnode.bus.commands import Command
 from pgnode.errors import InvalidRequestError, NodeError, StartFailedError, UnsupportedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
-from pgnode.supervisor.lifecycle.core_lifecycle import CoreLife
-from pgnode.supervisor.lifecycle.hot_change import PartsChange, Prepared, prepare
-from pgnode.supervisor.lifecycle.run_spec import Backend
+from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
+from pgnode.supervisor.lifecycle.hot_change import HotChange, HotChangePlan, prepare
+from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import WITH_CORE, Event, State
 from pgnode.supervisor.routing.changes import Routing
-from pgnode.supervisor.users.client_json_cache import Clients
+from pgnode.supervisor.users.client_json_cache import ClientJsonCache
 from pgnode.supervisor.users.intake import Check
 from pgnode.supervisor.users.sync import Remembered, UserSync
 from pgnode.supervisor.users.table import Refusal
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.config.diff import Capabilities, Decision, Way, decide
+from pgnode.xray.config.diff import Capabilities, Decision, StartStrategy, decide
 from pgnode.xray.config.ports import check_ports_in_thread, listeners
 
 log = structlog.get_logger(__name__)
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 class Starts:
     """Carries out starts, one at a time."""
 
-    def __init__(self, settings: Settings, life: CoreLife, users: UserSync, routing: Routing) -> None:
+    def __init__(self, settings: Settings, life: CoreLifecycle, users: UserSync, routing: Routing) -> None:
         self._settings = settings
         self._life = life
         self._users = users
@@ -55,12 +55,12 @@ class Starts:
             raise InvalidRequestError("config is empty: send a whole Xray config as JSON")
         users = list(request.users)
         del request.users[:]
-        new = Backend.read(request, self._settings)
+        new = RunSpec.read(request, self._settings)
         for warning in new.base.warnings:
             log.warning("config", warning=warning)
 
         decision = self._decide(new, core_version)
-        if decision.way is Way.NEW_CORE:
+        if decision.way is StartStrategy.NEW_CORE:
             # Its process comes up while everything else is done.
             self._life.core.warm_up()
         try:
@@ -68,14 +68,14 @@ class Starts:
         finally:
             await self._life.core.cool_down()
 
-    async def _carry_out(self, new: Backend, users: Sequence[pb.User], decision: Decision) -> None:
+    async def _carry_out(self, new: RunSpec, users: Sequence[pb.User], decision: Decision) -> None:
         prepared = None
-        if decision.way is not Way.SAME:
+        if decision.way is not StartStrategy.SAME:
             await self._check(new)
             decision, prepared = await self._prepared(new, decision)
         log.info("start", way=str(decision.way), reason=decision.reason, users=len(users), state=str(self._life.state))
         self.ways[str(decision.way)] += 1
-        if decision.way is Way.NEW_CORE:
+        if decision.way is StartStrategy.NEW_CORE:
             refusals = await self._new_core(new, users)
         else:
             refusals = await self._keep_core(new, users, prepared)
@@ -83,16 +83,16 @@ class Starts:
         if refusals:
             log.warning("start: users left out", count=len(refusals), first=str(refusals[0]))
 
-    def _decide(self, new: Backend, core_version: str) -> Decision:
+    def _decide(self, new: RunSpec, core_version: str) -> Decision:
         life = self._life
         if life.state not in WITH_CORE or life.core.running is None or life.core_backend is None:
-            return Decision(Way.NEW_CORE, "no core runs")
+            return Decision(StartStrategy.NEW_CORE, "no core runs")
         if life.api_error and life.state is State.RUNNING and life.core_backend.base.base_hash != new.base.base_hash:
-            return Decision(Way.NEW_CORE, f"the core's API does not answer: {life.api_error}")
+            return Decision(StartStrategy.NEW_CORE, f"the core's API does not answer: {life.api_error}")
         running = self._routing.table.effective(life.core_backend.base)
         return decide(running, new.base, Capabilities.of(core_version))
 
-    async def _check(self, new: Backend) -> None:
+    async def _check(self, new: RunSpec) -> None:
         """Everything that can be known about a config before anything that runs is touched."""
         life = self._life
         runs = life.core_backend if life.core.running is not None else None
@@ -102,17 +102,17 @@ class Starts:
             await life.core.check(self._routing.table.effective(new.base))
         # Else nothing runs that could be lost: the start itself is the check, a whole process cheaper.
 
-    async def _prepared(self, new: Backend, decision: Decision) -> tuple[Decision, Prepared | None]:
-        if decision.way is not Way.PARTS:
+    async def _prepared(self, new: RunSpec, decision: Decision) -> tuple[Decision, HotChangePlan | None]:
+        if decision.way is not StartStrategy.PARTS:
             return decision, None
         try:
             return decision, await prepare(self._settings, self._life.core.core, new, decision)
         except StartFailedError as error:
-            return Decision(Way.NEW_CORE, f"{decision.reason}, but not by parts: {error.text}"), None
+            return Decision(StartStrategy.NEW_CORE, f"{decision.reason}, but not by parts: {error.text}"), None
 
     # --- the core stays -----------------------------------------------------------------------------------------
 
-    async def _keep_core(self, new: Backend, users: Sequence[pb.User], prepared: Prepared | None) -> list[Refusal]:
+    async def _keep_core(self, new: RunSpec, users: Sequence[pb.User], prepared: HotChangePlan | None) -> list[Refusal]:
         """Users are changed, and parts of the core where there is something ``prepared``; everything else goes on."""
         life = self._life
         lingered = life.state is State.LINGERING
@@ -136,7 +136,7 @@ class Starts:
             # Whatever it was: what runs now is not what is stored, and must not stay.
             expected = isinstance(failure, NodeError)
             log.warning("the core could not be changed, starting a new one", error=str(failure), exc_info=not expected)
-            self.ways[f"{Way.PARTS}, failed"] += 1
+            self.ways[f"{StartStrategy.PARTS}, failed"] += 1
             if not lingered:
                 life.go(Event.START_REQUESTED)
             await self._replace_core(fallback, new, previous)
@@ -161,9 +161,9 @@ class Starts:
             life.go(Event.CORE_READY)
         return refusals
 
-    async def _change(self, new: Backend, prepared: Prepared) -> list[Refusal]:
+    async def _change(self, new: RunSpec, prepared: HotChangePlan) -> list[Refusal]:
         """Change parts of the core, and users everywhere else. Raises NodeError: then the core is neither this nor that."""
-        change = PartsChange(self._life.core, prepared, new, self._settings.core_call_timeout_seconds)
+        change = HotChange(self._life.core, prepared, new, self._settings.core_call_timeout_seconds)
         await change.carry_out(self._users.table)
         await self._routing.settle(new.base, sure=False)
         added = prepared.parts.add_inbounds
@@ -185,19 +185,19 @@ class Starts:
 
     # --- a new core ---------------------------------------------------------------------------------------------
 
-    async def _new_core(self, new: Backend, users: Sequence[pb.User]) -> list[Refusal]:
+    async def _new_core(self, new: RunSpec, users: Sequence[pb.User]) -> list[Refusal]:
         life = self._life
         previous = self._users.remember()
         # A config that did not stay up is nothing to come back to.
         fallback = life.backend if life.state is not State.FAILED else None
         life.go(Event.START_REQUESTED)
-        clients = Clients(new.inbounds)
+        clients = ClientJsonCache(new.inbounds)
         refusals = await self._users.replace(users, new.inbounds, check=Check.ALL, clients=clients)
         life.policy.reset()
         await self._replace_core(fallback, new, previous, clients)
         return refusals
 
-    async def _start_core(self, new: Backend, rendered: str) -> None:
+    async def _start_core(self, new: RunSpec, rendered: str) -> None:
         """Start it; what is to be stored of its users is sent to the store meanwhile."""
         ahead = asyncio.create_task(self._users.copy.write_ahead())
         try:
@@ -207,7 +207,7 @@ class Starts:
             await end_tasks([ahead])
 
     async def _replace_core(
-        self, old: Backend | None, new: Backend, previous: Remembered, clients: Clients | None = None
+        self, old: RunSpec | None, new: RunSpec, previous: Remembered, clients: ClientJsonCache | None = None
     ) -> None:
         """End the running core and start one with ``new``; bring ``old`` back when that one does not come up."""
         life = self._life

@@ -20,7 +20,7 @@ from pgnode.errors import (
     UpdateFailedError,
 )
 from pgnode.settings import Settings
-from pgnode.supervisor.core.controller import CoreControl
+from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.maintenance.core_store import CoreStore
 from pgnode.supervisor.maintenance.downloads import Downloads, progress_logger
@@ -35,7 +35,7 @@ class CoreUpdate:
     """Belongs to the supervisor's loop; one call at a time."""
 
     def __init__(
-        self, settings: Settings, node: Node, core: CoreControl, store: CoreStore, downloads: Downloads
+        self, settings: Settings, node: Node, core: CoreController, store: CoreStore, downloads: Downloads
     ) -> None:
         self._settings = settings
         self._node = node

@@ -16,13 +16,13 @@ import structlog
 
 from pgnode.errors import DeadlineExceededError, NotFoundError, StartFailedError, UpdateFailedError
 from pgnode.settings import Settings
-from pgnode.supervisor.core.controller import CoreControl
+from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.maintenance.downloads import Downloads, progress_logger
 from pgnode.supervisor.maintenance.releases import sum_of
 from pgnode.wire.maintenance import region_of
 from pgnode.xray.config.geo_refs import uses_files
-from pgnode.xray.geodata.dat_files import GeoKind, NoGeoFileError, codes_in
+from pgnode.xray.geodata.dat_files import GeoKind, NoGeoFileError, read_geo_codes
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ _NEW, _OLD = ".geofiles.new", ".geofiles.old"
 class GeoFiles:
     """Belongs to the supervisor's loop; one call at a time."""
 
-    def __init__(self, settings: Settings, node: Node, core: CoreControl, downloads: Downloads) -> None:
+    def __init__(self, settings: Settings, node: Node, core: CoreController, downloads: Downloads) -> None:
         self._settings = settings
         self._node = node
         self._core = core
@@ -181,4 +181,4 @@ def _check(path: Path, kind: GeoKind) -> int:
     if path.stat().st_size < MIN_BYTES:
         raise NoGeoFileError(f"no {kind} file: it has {path.stat().st_size} bytes")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return len(codes_in(data, kind))
+        return len(read_geo_codes(data, kind))

@@ -16,7 +16,7 @@ from redis.asyncio.client import Pipeline
 
 from pgnode.bus.commands import Command, Reply
 from pgnode.bus.connection import BUS_ERRORS
-from pgnode.bus.pipelined_redis import Link
+from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshots import SnapshotWriter
 from pgnode.supervisor.persistence.redis_store import Store
@@ -56,7 +56,7 @@ class Keeper:
     ``desired`` are the parts that make up the desired state: a change of any of them raises the generation.
     """
 
-    def __init__(self, store: Store, server: CommandServer, snapshots: SnapshotWriter, link: Link) -> None:
+    def __init__(self, store: Store, server: CommandServer, snapshots: SnapshotWriter, link: PipelinedRedis) -> None:
         self._store = store
         self._server = server
         self._snapshots = snapshots

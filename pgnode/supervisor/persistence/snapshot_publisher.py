@@ -17,7 +17,7 @@ from pgnode.supervisor.persistence.redis_store import Store
 log = structlog.get_logger(__name__)
 
 
-class Publisher:
+class SnapshotPublisher:
     """Belongs to the supervisor's loop; any of its tasks may publish."""
 
     def __init__(self, store: Store, snapshots: SnapshotWriter) -> None:
@@ -27,7 +27,7 @@ class Publisher:
         self._unwritten: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
-        return f"Publisher({len(self._unwritten)} unwritten)"
+        return f"SnapshotPublisher({len(self._unwritten)} unwritten)"
 
     async def publish(self, bodies: Mapping[str, bytes]) -> bool:
         """Write what is new of ``bodies``, and what is still unwritten; returns whether the store has it."""

@@ -49,7 +49,7 @@ class Child:
         environment: Mapping[str, str],
         ready: Callable[[], Awaitable[None]],
         prepare: Callable[[], None] = lambda: None,
-        records: Records,
+        records: PidRegistry,
         quiet: bool = False,
         pass_fds: Sequence[int] = (),
     ) -> None:
@@ -179,7 +179,7 @@ class Child:
                 sys.stderr.write(text + "\n")
 
 
-class Records:
+class PidRegistry:
     """The pids of running children with their start times, in a file, so that a later supervisor can clear them."""
 
     def __init__(self, path: Path) -> None:

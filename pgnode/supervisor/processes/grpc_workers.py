@@ -19,7 +19,7 @@ from pgnode.bus.heartbeat import BEAT_SECONDS, LEAVING
 from pgnode.errors import ChildFailedError, PortInUseError
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
-from pgnode.supervisor.processes.child import Child, Records
+from pgnode.supervisor.processes.child import Child, PidRegistry
 from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
 
 log = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ MISSED_MAX = 8
 class GrpcProcess:
     """One worker process and the supervisor's end of its line."""
 
-    def __init__(self, name: str, settings: Settings, records: Records) -> None:
+    def __init__(self, name: str, settings: Settings, records: PidRegistry) -> None:
         self._near, self._far = socket.socketpair()
         self._near.setblocking(False)
         self._beaten = asyncio.Event()
@@ -101,7 +101,7 @@ class GrpcProcess:
 class GrpcWorkers:
     """All of them. Belongs to the supervisor's loop."""
 
-    def __init__(self, settings: Settings, records: Records) -> None:
+    def __init__(self, settings: Settings, records: PidRegistry) -> None:
         self._settings = settings
         self._records = records
         self._places: list[GrpcProcess] = []

@@ -25,7 +25,7 @@ from pgnode.errors import (
 )
 from pgnode.settings import Settings
 from pgnode.supervisor.commands.dispatcher import Handler
-from pgnode.supervisor.core.controller import CoreControl
+from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.persistence.keeper import Undo
 from pgnode.supervisor.persistence.redis_store import Store
 from pgnode.supervisor.routing.rule_table import (
@@ -61,7 +61,7 @@ class Routing:
     def __init__(
         self,
         settings: Settings,
-        core: CoreControl,
+        core: CoreController,
         store: Store,
         turn: asyncio.Lock,
         running_base: Callable[[], BaseConfig],

@@ -16,7 +16,7 @@ from pgnode.errors import (
 )
 from pgnode.settings import Settings
 from pgnode.supervisor.commands.dispatcher import Handler
-from pgnode.supervisor.core.controller import CoreControl
+from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.routing.changes import require
 from pgnode.supervisor.routing.rule_table import default_outbound
 from pgnode.wire import service_pb2 as pb
@@ -40,13 +40,13 @@ _NETWORKS: Final = {
 _NETWORK_NAMES: Final = {number: name for name, number in _NETWORKS.items()}
 
 
-class CoreLooks:
+class RoutingQueries:
     """Belongs to the supervisor's loop.
 
     ``running_base`` gives the config that runs, or raises the UnavailableError of the node's state.
     """
 
-    def __init__(self, settings: Settings, core: CoreControl, running_base: Callable[[], BaseConfig]) -> None:
+    def __init__(self, settings: Settings, core: CoreController, running_base: Callable[[], BaseConfig]) -> None:
         self._limit_seconds = min(settings.core_call_timeout_seconds, LOOK_SECONDS)
         self._core = core
         self._running_base = running_base
@@ -58,7 +58,7 @@ class CoreLooks:
         }
 
     def __repr__(self) -> str:
-        return f"CoreLooks({self._core!r})"
+        return f"RoutingQueries({self._core!r})"
 
     def _api(self) -> RoutingApi:
         if self._core.api is None:

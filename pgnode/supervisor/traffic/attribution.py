@@ -22,39 +22,39 @@ TOLERATED_SHARE = 0.01
 
 
 @dataclass(slots=True)
-class Moved:
+class ByteDelta:
     """Bytes each way."""
 
     up: int = 0
     down: int = 0
 
-    def __iadd__(self, other: Moved) -> Moved:
+    def __iadd__(self, other: ByteDelta) -> ByteDelta:
         self.up += other.up
         self.down += other.down
         return self
 
 
-class Explained:
+class TrafficAttribution:
     """Of one core at a time, from one whole reading to the next."""
 
     def __init__(self) -> None:
-        self._outbounds, self._users = Moved(), Moved()
+        self._outbounds, self._users = ByteDelta(), ByteDelta()
         #: Bytes.
         self.unexplained = 0
         self._more = False
 
     def __repr__(self) -> str:
-        return f"Explained({self.unexplained} bytes are not{', and more' if self._more else ''})"
+        return f"TrafficAttribution({self.unexplained} bytes are not{', and more' if self._more else ''})"
 
     def begin(self) -> None:
         """Everything was read."""
-        self._outbounds, self._users = Moved(), Moved()
+        self._outbounds, self._users = ByteDelta(), ByteDelta()
         self.unexplained, self._more = 0, False
 
-    def outbounds_moved(self, moved: Moved) -> None:
+    def outbounds_moved(self, moved: ByteDelta) -> None:
         self._outbounds += moved
 
-    def users_moved(self, moved: Moved) -> None:
+    def users_moved(self, moved: ByteDelta) -> None:
         self._users += moved
 
     def users_left_out(self) -> None:
@@ -67,7 +67,7 @@ class Explained:
         for theirs, read in ((out.up, users.up), (out.down, users.down)):
             # What one reading has too little the next ones do not make up for: each is looked at alone.
             self.unexplained += max(0, theirs - read - int(theirs * TOLERATED_SHARE))
-        self._outbounds, self._users = Moved(), Moved()
+        self._outbounds, self._users = ByteDelta(), ByteDelta()
 
     @property
     def lacking(self) -> bool:

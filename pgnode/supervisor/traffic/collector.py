@@ -20,15 +20,15 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import BLOB_BYTES
 from pgnode.bus.snapshots import ONLINE, STATS_INBOUNDS, STATS_OUTBOUNDS, STATS_USERS, Polled
 from pgnode.errors import CoreUnavailableError, InvalidRequestError
-from pgnode.supervisor.host.heap import GivingBack
+from pgnode.supervisor.host.heap import HeapTrimmer
 from pgnode.supervisor.persistence.keeper import Undo
 from pgnode.supervisor.persistence.redis_store import Store
-from pgnode.supervisor.traffic.attribution import Explained
-from pgnode.supervisor.traffic.counter_reader import Counters, Readings
+from pgnode.supervisor.traffic.attribution import TrafficAttribution
+from pgnode.supervisor.traffic.counter_reader import CounterReader, Counters
 from pgnode.supervisor.traffic.ledger import Ledger
 from pgnode.supervisor.traffic.loans import Loan, Loans
-from pgnode.supervisor.traffic.poll_policy import Marks, Pace, Reading
-from pgnode.supervisor.traffic.stats_index import KINDS, STAT_TYPES, StatsBook, counters_in, stats_answer
+from pgnode.supervisor.traffic.poll_policy import PollPolicy, Reading, Watermarks
+from pgnode.supervisor.traffic.stats_index import KINDS, STAT_TYPES, EncodedStats, counters_in, stats_answer
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.api import CoreApi, CoreApiError
 
@@ -55,23 +55,23 @@ WAIT_SECONDS = 6.0
 LOOK_SECONDS = (0.4, 2.0)
 
 
-class Traffic:
+class TrafficCollector:
     """Belongs to the supervisor's loop. Any number of askers share one reading of the core."""
 
     def __init__(self, store: Store, *, interval_seconds: float) -> None:
         self._store = store
         self._interval_seconds = interval_seconds
         self.ledger = Ledger()
-        self._books = {kind: StatsBook(kind, self.ledger) for kind in KINDS}
+        self._books = {kind: EncodedStats(kind, self.ledger) for kind in KINDS}
         self._loans = Loans()
         #: Parts of loans that the store does not have as they are: bytes to write, None to remove.
         self._unstored_parts: dict[str, bytes | None] = {}
-        self._pace = Pace()
-        self._explained = Explained()
-        self._readings = Readings(POLL_SECONDS)
+        self._pace = PollPolicy()
+        self._explained = TrafficAttribution()
+        self._readings = CounterReader(POLL_SECONDS)
         self._reading: asyncio.Task[str] | None = None
         self._reading_of: CoreApi | None = None
-        self._memory = GivingBack()
+        self._memory = HeapTrimmer()
         #: Set when the core is to be read now.
         self.due = asyncio.Event()
         self._run_of_readings = ""
@@ -95,7 +95,7 @@ class Traffic:
         self._took_seconds = 0.0
 
     def __repr__(self) -> str:
-        return f"Traffic({self.ledger!r}, {self._loans!r}, {self._pace!r})"
+        return f"TrafficCollector({self.ledger!r}, {self._loans!r}, {self._pace!r})"
 
     async def restore(self, stored: Mapping[str, str], loans: Mapping[str, bytes]) -> None:
         """Take over what an earlier supervisor stored; nothing else may be asked of this object meanwhile."""
@@ -159,7 +159,7 @@ class Traffic:
                 self._explained.begin()
                 self._run_of_readings = run
             marked = await self._read_marks(api, run)
-            marks: Marks = tuple(value for _, value in marked) or None
+            marks: Watermarks = tuple(value for _, value in marked) or None
             counters = self._readings.counters
             reading = self._pace.choose(begun, run, marks, counters, scheduled=scheduled, lacking=self._lacking)
             if whole:

@@ -27,7 +27,7 @@ SLICE = 5_000
 GONE_MAX = 200
 
 
-class Readings:
+class CounterReader:
     """Of one core at a time. Belongs to the supervisor's loop; one reading at a time."""
 
     def __init__(self, deadline_seconds: float) -> None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from pgnode.bus.books import RUN_KEY, Line, decode_run, encode_run
-from pgnode.supervisor.traffic.attribution import Moved
+from pgnode.bus.books import RUN_KEY, LedgerRow, decode_run, encode_run
+from pgnode.supervisor.traffic.attribution import ByteDelta
 
 
 @dataclass(slots=True)
@@ -96,9 +96,9 @@ class Ledger:
         self._unstored.update(changed)
         return changed
 
-    def ahead(self, run: str, counters: Iterable[tuple[str, int]]) -> Moved:
+    def ahead(self, run: str, counters: Iterable[tuple[str, int]]) -> ByteDelta:
         """What :meth:`read` would book of this reading."""
-        moved = Moved()
+        moved = ByteDelta()
         number = self.run if run == self._run_identity else None
         for name, value in counters:
             entry = self._entries.get(name)
@@ -195,7 +195,7 @@ class Ledger:
         self.run, self._run_identity = decode_run(stored.get(RUN_KEY, ""))
         for name, text in stored.items():
             if name != RUN_KEY:
-                total, reported, seen, run = Line.decode(text)
+                total, reported, seen, run = LedgerRow.decode(text)
                 self._entries[name] = Entry(total, reported, 0, seen, self.run if run is None else run)
         for loan, lent in loans.items():
             kept = [(name, value) for name, value in lent if name in self._entries]

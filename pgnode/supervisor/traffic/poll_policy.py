@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import Enum
 
 #: The counters of inbounds and outbounds; None when they are not known, which counts as moved.
-Marks = tuple[int, ...] | None
+Watermarks = tuple[int, ...] | None
 
 #: Up to so many counters a whole reading costs the core no more than the call for online users does.
 FEW_COUNTERS = 20_000
@@ -35,12 +35,12 @@ class Reading(Enum):
     WHOLE = "whole"
 
 
-class Pace:
+class PollPolicy:
     """Chooses; one per node."""
 
     def __init__(self) -> None:
         self._run = ""
-        self._marks: Marks = None
+        self._marks: Watermarks = None
         #: Everything that moved was read.
         self._settled = False
         self._whole_at = float("-inf")
@@ -49,7 +49,9 @@ class Pace:
     def __repr__(self) -> str:
         return f"Pace(run {self._run}, {'settled' if self._settled else 'moving'})"
 
-    def choose(self, now: float, run: str, marks: Marks, counters: int, *, scheduled: bool, lacking: bool) -> Reading:
+    def choose(
+        self, now: float, run: str, marks: Watermarks, counters: int, *, scheduled: bool, lacking: bool
+    ) -> Reading:
         """``now`` in seconds; ``counters`` is how many the last whole reading found.
 
         ``scheduled`` readings come in the node's own interval; others somebody waits for. ``lacking``: more moved, or may have,
@@ -72,7 +74,9 @@ class Pace:
         since = now - self._whole_at
         return since >= QUIET_WHOLE_SECONDS or (lacking and since >= self._whole_seconds / WHOLE_SHARE)
 
-    def done(self, now: float, run: str, marks: Marks, reading: Reading, took_seconds: float, *, lacking: bool) -> None:
+    def done(
+        self, now: float, run: str, marks: Watermarks, reading: Reading, took_seconds: float, *, lacking: bool
+    ) -> None:
         """A reading was made and booked; ``marks`` are those it was chosen by, ``lacking`` what is known after it."""
         moved = run != self._run or marks is None or marks != self._marks
         self._run, self._marks = run, marks

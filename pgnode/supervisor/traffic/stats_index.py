@@ -32,7 +32,7 @@ _LAST = [bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80, numb
 _NAME_MAX, _END_MAX = 80, 20
 
 
-class StatsBook:
+class EncodedStats:
     """Everybody of one kind, each with a place that stays the same, and the encoded statistics in that place."""
 
     def __init__(self, kind: str, ledger: Ledger) -> None:
@@ -59,7 +59,7 @@ class StatsBook:
         self.changed = True
 
     def __repr__(self) -> str:
-        return f"StatsBook({self.kind}, {len(self._names) - self._holes} names, {len(self._stale)} stale)"
+        return f"EncodedStats({self.kind}, {len(self._names) - self._holes} names, {len(self._stale)} stale)"
 
     def __len__(self) -> int:
         return len(self._names) - self._holes

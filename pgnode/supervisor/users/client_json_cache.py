@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pgnode.xray.config.accounts import Account, client_json
 
 
-class Clients:
+class ClientJsonCache:
     """JSON of each user's clients. What it says of a user holds for one message of that user only."""
 
     def __init__(self, tags: Iterable[str]) -> None:
@@ -16,7 +16,7 @@ class Clients:
         self._known: dict[str, tuple[bytes, tuple[str | None, ...]]] = {}
 
     def __repr__(self) -> str:
-        return f"Clients({len(self._known)} users, {len(self._tags)} inbounds)"
+        return f"ClientJsonCache({len(self._known)} users, {len(self._tags)} inbounds)"
 
     def put(self, key: str, raw: bytes, email: str, accounts: Mapping[str, Account]) -> None:
         """The accounts of a user by tag, in place of what was known of the user."""

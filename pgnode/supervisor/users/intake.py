@@ -13,8 +13,8 @@ from itertools import islice
 
 from google.protobuf.message import DecodeError
 
-from pgnode.supervisor.users.client_json_cache import Clients
-from pgnode.supervisor.users.rejected import Failures
+from pgnode.supervisor.users.client_json_cache import ClientJsonCache
+from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.table import Refusal, UserTable, checked, secrets_of
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.users import leading_email, split_users
@@ -34,7 +34,7 @@ class Check(enum.Enum):
 
 
 @dataclass(slots=True)
-class Judged:
+class Verdict:
     """What is to become of one user that a command names."""
 
     key: str
@@ -46,21 +46,21 @@ class Judged:
     stands: bool = False
 
 
-def judge(
+def validate(
     user: pb.User,
     table: UserTable,
-    failures: Failures,
+    failures: RejectedUsers,
     inbounds: Inbounds,
     check: Check = Check.CHANGED,
     *,
-    clients: Clients | None = None,
+    clients: ClientJsonCache | None = None,
     looked: dict[bytes, tuple[str, dict[str, Account]]] | None = None,
-) -> Judged:
+) -> Verdict:
     """Whether ``user`` can be had. Changes nothing but ``clients`` and ``looked``, which get what was found of the user."""
     email = user.email
     key = email_key(email)
     raw = user.SerializeToString(deterministic=True) if user.inbounds else None
-    judged = Judged(key, email, raw)
+    judged = Verdict(key, email, raw)
     if raw is not None and check is Check.CHANGED and table.get(key) == raw:
         return judged
     failure = failures.get(key)
@@ -82,7 +82,7 @@ def judge(
     return judged
 
 
-def enact(judged: Judged, table: UserTable, failures: Failures, keys: set[str]) -> Refusal | None:
+def accept(judged: Verdict, table: UserTable, failures: RejectedUsers, keys: set[str]) -> Refusal | None:
     """Make it the desired user; ``keys`` gets its key where something is to be applied. Returns why not, if not."""
     key, raw = judged.key, judged.raw
     if judged.refusal is not None:
@@ -101,7 +101,7 @@ def enact(judged: Judged, table: UserTable, failures: Failures, keys: set[str]) 
     return None
 
 
-class TakingIn:
+class UserIntake:
     """One command's users. :meth:`look` until all were looked at, then :meth:`commit`, once.
 
     ``body`` is a ``Users`` message, or users that were parsed already. With ``replace`` the set becomes exactly these. Users are
@@ -113,13 +113,13 @@ class TakingIn:
         self,
         body: bytes | Iterable[pb.User],
         table: UserTable,
-        failures: Failures,
+        failures: RejectedUsers,
         inbounds: Inbounds,
         *,
         replace: bool = False,
         check: Check = Check.CHANGED,
         overtaken: Set[str] = frozenset(),
-        clients: Clients | None = None,
+        clients: ClientJsonCache | None = None,
     ) -> None:
         self._body = body
         self._table = table
@@ -133,7 +133,7 @@ class TakingIn:
         self._begin(split_users(body) if isinstance(body, bytes) else iter(body))
 
     def __repr__(self) -> str:
-        return f"TakingIn({len(self._spelled)} users, {len(self._judged)} to change, {len(self.overtaken)} overtaken)"
+        return f"UserIntake({len(self._spelled)} users, {len(self._judged)} to change, {len(self.overtaken)} overtaken)"
 
     def _begin(self, users: Iterator[bytes | pb.User]) -> None:
         self._users = users
@@ -141,7 +141,7 @@ class TakingIn:
         self._gone: Iterator[str] | None = None
         #: Secrets of those who change, see UserTable.give.
         self._giving: dict[int, str] = {}
-        self._judged: list[Judged] = []
+        self._judged: list[Verdict] = []
         #: Key -> e-mail as it was spelled first.
         self._spelled: dict[str, str] = {}
 
@@ -184,11 +184,11 @@ class TakingIn:
             key = email_key(email)
             first = spelled.setdefault(key, email)
             if first == email:
-                judged = judge(user, table, failures, self._inbounds, self._check, clients=self._clients)
+                judged = validate(user, table, failures, self._inbounds, self._check, clients=self._clients)
                 changing.append(key)
             else:
                 text = f"differs only in case from {first!r}, which the core takes for the same user"
-                judged = Judged(key, email, None, Refusal(email, text), stands=True)
+                judged = Verdict(key, email, None, Refusal(email, text), stands=True)
             self._judged.append(judged)
         self._note_givers(changing)
         if number == count:
@@ -224,7 +224,7 @@ class TakingIn:
                     keys.discard(judged.key)
         for judged in self._judged:
             if judged.key not in overtaken:
-                enact(judged, table, failures, keys)
+                accept(judged, table, failures, keys)
         if self._replace:
             failures.drop_all_but(self._spelled.keys() | overtaken)
             for key in table.keys() - self._spelled.keys() - overtaken:

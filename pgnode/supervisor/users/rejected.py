@@ -12,20 +12,20 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import structlog
 from redis.asyncio.client import Pipeline
 
-from pgnode.bus.users import Failure
+from pgnode.bus.users import RejectedUser
 from pgnode.supervisor.persistence.keeper import Undo
 from pgnode.supervisor.persistence.redis_store import Store
 
 log = structlog.get_logger(__name__)
 
 
-class Failures:
+class RejectedUsers:
     """By e-mail in lower case. Belongs to the supervisor's loop."""
 
     def __init__(self, store: Store, now: Callable[[], float] = time.time) -> None:
         self._store = store
         self._now = now
-        self._failed: dict[str, Failure] = {}
+        self._failed: dict[str, RejectedUser] = {}
         self._unstored: set[str] = set()
 
     def __len__(self) -> int:
@@ -38,24 +38,24 @@ class Failures:
         return iter(list(self._failed))
 
     def __repr__(self) -> str:
-        return f"Failures({len(self._failed)} users)"
+        return f"RejectedUsers({len(self._failed)} users)"
 
-    def get(self, key: str) -> Failure | None:
+    def get(self, key: str) -> RejectedUser | None:
         return self._failed.get(key)
 
     def restore(self, stored: Mapping[str, str]) -> None:
         """Take over what the store holds."""
         for key, text in stored.items():
             try:
-                self._failed[key] = Failure.decode(text)
+                self._failed[key] = RejectedUser.decode(text)
             except (ValueError, KeyError, TypeError):
                 log.warning("a stored failure is not readable, and dropped", user=key)
                 self._unstored.add(key)
 
-    def copy(self) -> dict[str, Failure]:
+    def copy(self) -> dict[str, RejectedUser]:
         return dict(self._failed)
 
-    def return_to(self, failed: dict[str, Failure]) -> None:
+    def return_to(self, failed: dict[str, RejectedUser]) -> None:
         """As they were before a start that failed."""
         self._unstored |= {
             key for key in self._failed.keys() | failed.keys() if self._failed.get(key) != failed.get(key)
@@ -66,7 +66,7 @@ class Failures:
         """``user`` (its message) was refused. One that was refused before as it is keeps its time."""
         known = self._failed.get(key)
         at_ms = known.at_ms if known is not None and known.user == user else int(self._now() * 1000)
-        failure = Failure(email, cause, at_ms, user, by_core)
+        failure = RejectedUser(email, cause, at_ms, user, by_core)
         if failure != known:
             self._failed[key] = failure
             self._unstored.add(key)

@@ -16,7 +16,7 @@ import structlog
 
 from pgnode.errors import CoreUnavailableError
 from pgnode.os_support.aio import end_tasks
-from pgnode.supervisor.core.controller import CoreControl, Outcome
+from pgnode.supervisor.core.controller import CoreController, Outcome
 from pgnode.supervisor.users.swap_policy import Change, InboundPlan, choose_swap, users_in_swap
 from pgnode.supervisor.users.table import Plan, UserTable, account_in
 from pgnode.xray.client.api import MAX_SEND_BYTES
@@ -44,7 +44,7 @@ SAMPLE = 500
 Settle = Callable[[Sequence[str], Outcome], Awaitable[None]]
 
 
-async def alter(core: CoreControl, plan: Plan) -> Outcome:
+async def alter(core: CoreController, plan: Plan) -> Outcome:
     """Carry out a plan."""
     outcome = await core.alter(plan.inbounds, chained=not plan.moves)
     if plan.moves and outcome.unanswered:
@@ -71,12 +71,12 @@ class _Swap:
         return self.looked_at >= len(self.order) or self.size_bytes >= MAX_SEND_BYTES or len(self.made) >= limit
 
 
-class Application:
+class Rollout:
     """One application of many users. Belongs to the supervisor's loop; every method is called with the node's turn held."""
 
     def __init__(
         self,
-        core: CoreControl,
+        core: CoreController,
         table: UserTable,
         inbounds: Mapping[str, InboundSpec],
         keys: Iterable[str],
@@ -94,7 +94,7 @@ class Application:
         self._there: dict[str, set[str]] = {}
 
     def __repr__(self) -> str:
-        return f"Application({len(self._queue)} users, swaps {list(self._swaps)})"
+        return f"Rollout({len(self._queue)} users, swaps {list(self._swaps)})"
 
     @property
     def done(self) -> bool:

@@ -19,7 +19,7 @@ from pgnode.supervisor.persistence.redis_store import Store
 from pgnode.supervisor.users.table import UserTable
 
 
-class Overtaken:
+class Superseded:
     """By e-mail in lower case, for the one long change that is looked at. Belongs to the supervisor's loop."""
 
     def __init__(self, store: Store) -> None:
@@ -34,7 +34,7 @@ class Overtaken:
         self._stale = False
 
     def __repr__(self) -> str:
-        return f"Overtaken({len(self._keys)} users, by {self._command or 'nobody'})"
+        return f"Superseded({len(self._keys)} users, by {self._command or 'nobody'})"
 
     def restore(self, stored: Mapping[str, str]) -> None:
         """Take over what the store holds: key -> the command that was overtaken."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from pgnode.bus.commands import Command, Kind, Reply
-from pgnode.bus.users import Failure
+from pgnode.bus.users import RejectedUser
 from pgnode.errors import (
     CoreNotStartedError,
     CoreUnavailableError,
@@ -23,13 +23,13 @@ from pgnode.errors import (
     UsersRefusedError,
 )
 from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers
-from pgnode.supervisor.core.controller import CoreControl, Outcome
+from pgnode.supervisor.core.controller import CoreController, Outcome
 from pgnode.supervisor.persistence.redis_store import Store
-from pgnode.supervisor.users.client_json_cache import Clients
-from pgnode.supervisor.users.intake import Check, Inbounds, TakingIn, enact, judge
-from pgnode.supervisor.users.rejected import Failures
-from pgnode.supervisor.users.rollout import STEP_USERS, Application, Settle, alter
-from pgnode.supervisor.users.superseded import Overtaken
+from pgnode.supervisor.users.client_json_cache import ClientJsonCache
+from pgnode.supervisor.users.intake import Check, Inbounds, UserIntake, accept, validate
+from pgnode.supervisor.users.rejected import RejectedUsers
+from pgnode.supervisor.users.rollout import STEP_USERS, Rollout, Settle, alter
+from pgnode.supervisor.users.superseded import Superseded
 from pgnode.supervisor.users.swap_policy import InboundPlan, choose_swap
 from pgnode.supervisor.users.table import NOBODY_LOOKED, Looked, Refusal, UserTable, refusal_of
 from pgnode.supervisor.users.user_copy import UserCopy
@@ -77,28 +77,28 @@ class LongChange:
 
     change: _Change
     #: None from when its users are the desired ones.
-    taking: TakingIn | None
+    taking: UserIntake | None
     #: Whether it says something of all users.
     whole: bool
-    work: Application | None = None
+    work: Rollout | None = None
     applied: Applied = field(default_factory=Applied)
 
 
 #: Desired users, and those that cannot be had.
-Remembered = tuple[dict[str, bytes], dict[str, Failure]]
+Remembered = tuple[dict[str, bytes], dict[str, RejectedUser]]
 
 
 class UserSync:
     """Owns the table of users. Belongs to the supervisor's loop; one caller at a time."""
 
-    def __init__(self, core: CoreControl, store: Store) -> None:
+    def __init__(self, core: CoreController, store: Store) -> None:
         self._core = core
         self.table = UserTable()
         #: Inbound -> loop time of its last swap.
         self._swapped_at: dict[str, float] = {}
         self.copy = UserCopy(store, self.table)
-        self.overtaken = Overtaken(store)
-        self.failures = Failures(store)
+        self.overtaken = Superseded(store)
+        self.failures = RejectedUsers(store)
 
     def __repr__(self) -> str:
         return f"UserSync({self.table!r}, {self.failures!r})"
@@ -144,7 +144,7 @@ class UserSync:
 
     async def _take_in(self, change: _Change, inbounds: Inbounds) -> None:
         """Make what one command says the desired state; unusable users are left as they were."""
-        taking = TakingIn(change.command.body, self.table, self.failures, inbounds)
+        taking = UserIntake(change.command.body, self.table, self.failures, inbounds)
         await _look(taking)
         change.keys, change.refusals = taking.commit()
 
@@ -160,7 +160,7 @@ class UserSync:
             return
         user = pb.User.FromString(body)
         change.keys = keys = set[str]()
-        refusal = enact(judge(user, table, failures, inbounds, looked=looked), table, failures, keys)
+        refusal = accept(validate(user, table, failures, inbounds, looked=looked), table, failures, keys)
         if refusal is not None:
             if refusal_of(user, inbounds) is not None:
                 # One caller, one user: the request itself is wrong.
@@ -173,13 +173,13 @@ class UserSync:
         inbounds: Inbounds,
         *,
         check: Check = Check.CHANGED,
-        clients: Clients | None = None,
+        clients: ClientJsonCache | None = None,
     ) -> list[Refusal]:
         """The set becomes exactly ``users``; those that cannot be applied stay as they were.
 
         ``clients`` gets those of everybody who is looked at, for a core that is about to be started.
         """
-        taking = TakingIn(users, self.table, self.failures, inbounds, replace=True, check=check, clients=clients)
+        taking = UserIntake(users, self.table, self.failures, inbounds, replace=True, check=check, clients=clients)
         await _look(taking)
         return taking.commit()[1]
 
@@ -197,7 +197,7 @@ class UserSync:
         # Megabytes.
         command.body = b""
         overtaken = self.overtaken.begin(command.id, self.table)
-        taking = TakingIn(body, self.table, self.failures, inbounds, replace=replace, overtaken=overtaken)
+        taking = UserIntake(body, self.table, self.failures, inbounds, replace=replace, overtaken=overtaken)
         return LongChange(change, taking, whole=replace)
 
     async def go_on(self, long: LongChange, inbounds: Inbounds) -> Reply | None:
@@ -268,8 +268,8 @@ class UserSync:
             inbound, part.calls, users, since
         )
 
-    def _application(self, keys: Iterable[str], inbounds: Inbounds) -> Application:
-        return Application(self._core, self.table, inbounds, keys, self._swapped_at)
+    def _application(self, keys: Iterable[str], inbounds: Inbounds) -> Rollout:
+        return Rollout(self._core, self.table, inbounds, keys, self._swapped_at)
 
     def _settling(self, applied: Applied, inbounds: Inbounds) -> Settle:
         return lambda keys, outcome: self._settle(keys, outcome, applied, inbounds)
@@ -324,8 +324,8 @@ class UserSync:
             failure = self.failures.get(key)
             if failure is not None:
                 user = pb.User.FromString(failure.user)
-                judged = judge(user, self.table, self.failures, inbounds, Check.AGAIN)
-                enact(judged, self.table, self.failures, keys)
+                judged = validate(user, self.table, self.failures, inbounds, Check.AGAIN)
+                accept(judged, self.table, self.failures, keys)
         if keys:
             await self.apply(keys, inbounds)
 
@@ -365,7 +365,7 @@ class UserSync:
         self.table.return_to(desired)
 
 
-async def _look(taking: TakingIn) -> None:
+async def _look(taking: UserIntake) -> None:
     while True:
         if taking.look(SLICE):
             return

@@ -47,7 +47,7 @@ from pgnode.xray.proto import (
     vmess_inbound_pb2,
 )
 from pgnode.xray.transport.http2 import Failure
-from pgnode.xray.transport.pipelined import FastLane
+from pgnode.xray.transport.pipelined import PipelinedGrpcClient
 
 _MessageT = TypeVar("_MessageT", bound=Message)
 
@@ -289,7 +289,7 @@ class CoreApi:
         self._channel: grpc.aio.Channel | None = None
         self._calls: dict[str, Any] = {}
         self._finishing: set[asyncio.Task[None]] = set()
-        self._lane: FastLane | None = None
+        self._lane: PipelinedGrpcClient | None = None
         #: Inbounds as the core encodes them, without users, by tag: listing them brings all that were configured.
         self._bare: dict[str, core_pb2.InboundHandlerConfig] = {}
 
@@ -455,7 +455,7 @@ class CoreApi:
         """
         followers = _followers(operations)
         if self._lane is None:
-            self._lane = FastLane(self._socket_path, _HANDLER + "AlterInbound")
+            self._lane = PipelinedGrpcClient(self._socket_path, _HANDLER + "AlterInbound")
 
         def request(index: int) -> bytes:
             return operations[index].request()

@@ -33,7 +33,7 @@ _BY_PARTS: Final = ("inbounds", "outbounds", "routing")
 _SINCE: Final = (26, 4, 0)
 
 
-class Way(enum.StrEnum):
+class StartStrategy(enum.StrEnum):
     """How a start gets from what runs to what it asks for."""
 
     SAME = "same core"  # nothing but users
@@ -42,7 +42,7 @@ class Way(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ConfigDiff:
     """What to change, by tag; what was changed is removed and added."""
 
     remove_inbounds: tuple[str, ...] = ()
@@ -57,9 +57,9 @@ class Parts:
 class Decision:
     """``reason`` is for the log: what differs, or why it cannot be changed in the running core."""
 
-    way: Way
+    way: StartStrategy
     reason: str
-    parts: Parts = field(default=Parts())
+    parts: ConfigDiff = field(default=ConfigDiff())
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +84,17 @@ class _NewCoreError(Exception):
 def decide(old: BaseConfig, new: BaseConfig, capabilities: Capabilities) -> Decision:
     """How to get from ``old``, which runs, to ``new``, which the core accepts as a whole."""
     if old.base_hash == new.base_hash and old.managed_inbounds == new.managed_inbounds:
-        return Decision(Way.SAME, "the base config is the running one")
+        return Decision(StartStrategy.SAME, "the base config is the running one")
     try:
         parts, changes = _parts(old, new)
         if not capabilities.parts:
             raise _NewCoreError("this core's API cannot change it")
     except _NewCoreError as reason:
-        return Decision(Way.NEW_CORE, str(reason))
-    return Decision(Way.PARTS, "; ".join(changes), parts)
+        return Decision(StartStrategy.NEW_CORE, str(reason))
+    return Decision(StartStrategy.PARTS, "; ".join(changes), parts)
 
 
-def _parts(old: BaseConfig, new: BaseConfig) -> tuple[Parts, list[str]]:
+def _parts(old: BaseConfig, new: BaseConfig) -> tuple[ConfigDiff, list[str]]:
     changes: list[str] = []
     # The node's own "api" follows from the others: those say better what changed.
     for section in sorted({**old.document, **new.document}, key=lambda name: name == "api"):
@@ -107,7 +107,7 @@ def _parts(old: BaseConfig, new: BaseConfig) -> tuple[Parts, list[str]]:
         changes.append("routing rules changed")
     if not changes:
         changes.append("only the order changed")
-    return Parts(remove_inbounds, add_inbounds, remove_outbounds, add_outbounds, rules), changes
+    return ConfigDiff(remove_inbounds, add_inbounds, remove_outbounds, add_outbounds, rules), changes
 
 
 def _inbounds(old: BaseConfig, new: BaseConfig, changes: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

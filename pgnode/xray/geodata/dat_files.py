@@ -24,7 +24,7 @@ class NoGeoFileError(ValueError):
     """``str(error)`` tells what is wrong, and where."""
 
 
-def codes_in(data: Bytes, kind: GeoKind) -> list[str]:
+def read_geo_codes(data: Bytes, kind: GeoKind) -> list[str]:
     """The codes of all entries, in their order. Raises NoGeoFileError."""
     codes: list[str] = []
     at, end = 0, len(data)

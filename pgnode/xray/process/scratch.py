@@ -21,7 +21,7 @@ from typing import Any, Final
 from pgnode.errors import StartFailedError
 from pgnode.os_support import pdeath
 from pgnode.xray.client.api import CoreApi, CoreApiError
-from pgnode.xray.config.diff import Parts
+from pgnode.xray.config.diff import ConfigDiff
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.inbounds import InboundSpec
 from pgnode.xray.process.core import Core
@@ -43,7 +43,7 @@ class Encoded:
 
 
 async def encode_parts(
-    core: Core, base: BaseConfig, parts: Parts, socket_path: Path, deadline_seconds: float
+    core: Core, base: BaseConfig, parts: ConfigDiff, socket_path: Path, deadline_seconds: float
 ) -> Encoded:
     """What ``parts`` adds of ``base``, encoded by ``core``. ``socket_path`` is the scratch core's own.
 

@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 from pgnode.errors import InvalidRequestError
 from pgnode.xray.config.inbounds import json_type
 from pgnode.xray.proto import router_pb2, typed_message_pb2
-from pgnode.xray.rules.field_reader import Reader, folded
+from pgnode.xray.rules.field_reader import FieldReader, folded
 from pgnode.xray.rules.matchers import address_rule, domain_rule, network
 
 #: A rule of a config: a JSON object.
@@ -118,7 +118,7 @@ def folded_rule(rule: Mapping[str, Any]) -> Rule:
 
 def _usual(rule: Rule) -> Rule:
     """A rule that was found good, with no two ways to write the same."""
-    reader = Reader(rule, "rule", strict=True)
+    reader = FieldReader(rule, "rule", strict=True)
     usual = {name: value for name, value in rule.items() if value is not None}
     for name in usual.keys() & set(_LISTS):
         usual[name] = reader.texts(name)
@@ -160,7 +160,7 @@ def compile_rule(rule: Mapping[str, Any], *, strict: bool = False, where: str = 
     ``strict`` also refuses what the core takes and what can never match: empty entries, unknown networks, ports that run
     backwards. ``where`` begins the text of every error. Raises InvalidRequestError.
     """
-    reader = Reader(rule, where, strict)
+    reader = FieldReader(rule, where, strict)
     source = "sourceIP" if rule.get("sourceIP") is not None else "source"
     # Of the two spellings the core lets this one win.
     domain = "domains" if rule.get("domains") is not None else "domain"
@@ -197,8 +197,8 @@ def compile_rule(rule: Mapping[str, Any], *, strict: bool = False, where: str = 
 
 def compile_balancer(balancer: Mapping[str, Any], where: str = "balancer") -> router_pb2.BalancingRule:
     """The message of one balancer. Raises InvalidRequestError."""
-    reader = Reader(folded(balancer, "tag", "selector", "strategy", "fallbackTag"), where, strict=False)
-    strategy = Reader(folded(reader.section("strategy"), "type", "settings"), reader.at("strategy"), strict=False)
+    reader = FieldReader(folded(balancer, "tag", "selector", "strategy", "fallbackTag"), where, strict=False)
+    strategy = FieldReader(folded(reader.section("strategy"), "type", "settings"), reader.at("strategy"), strict=False)
     kind = strategy.text("type").lower() or "random"
     if kind not in _STRATEGIES:
         raise InvalidRequestError(f"{where}: unknown strategy {kind!r}; known are {', '.join(_STRATEGIES)}")
@@ -219,7 +219,7 @@ def compile_balancer(balancer: Mapping[str, Any], where: str = "balancer") -> ro
 
 
 def _least_load(settings: Mapping[str, Any], where: str) -> router_pb2.StrategyLeastLoadConfig:
-    reader = Reader(folded(settings, "costs", "baselines", "expected", "maxRTT", "tolerance"), where, strict=False)
+    reader = FieldReader(folded(settings, "costs", "baselines", "expected", "maxRTT", "tolerance"), where, strict=False)
     costs = reader.items("costs", dict, "objects")
     baselines = [_nanoseconds(entry, reader.at("baselines")) for entry in reader.items("baselines", str, "durations")]
     return router_pb2.StrategyLeastLoadConfig(
@@ -232,7 +232,7 @@ def _least_load(settings: Mapping[str, Any], where: str) -> router_pb2.StrategyL
 
 
 def _weight(cost: Mapping[str, Any], where: str) -> router_pb2.StrategyWeight:
-    reader = Reader(folded(cost, "regexp", "match", "value"), where, strict=False)
+    reader = FieldReader(folded(cost, "regexp", "match", "value"), where, strict=False)
     return router_pb2.StrategyWeight(
         regexp=cost.get("regexp") is True, match=reader.text("match"), value=reader.number("value")
     )
@@ -250,7 +250,7 @@ def _nanoseconds(text: str, where: str) -> int:
 
 def _webhook(part: Mapping[str, Any], where: str, strict: bool) -> router_pb2.WebhookConfig | None:
     known = folded(part, "url", "deduplication", "headers")
-    reader = Reader(known, where, strict)
+    reader = FieldReader(known, where, strict)
     unknown = sorted(known.keys() - {"url", "deduplication", "headers"})
     if strict and unknown:
         raise InvalidRequestError(f"{where}: unknown field {unknown[0]!r}; known are url, deduplication, headers")

@@ -16,7 +16,7 @@ def folded(part: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {wanted.get(key.lower(), key): value for key, value in part.items()}
 
 
-class Reader:
+class FieldReader:
     """Reads one JSON object, called ``where`` in errors. A field that is null is not there.
 
     ``strict`` also refuses empty entries and ports that can never match, which the core takes. Raises InvalidRequestError.

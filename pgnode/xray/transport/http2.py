@@ -1,8 +1,8 @@
 """The client's end of one HTTP/2 connection that carries many unary gRPC calls of one method. A machine without I/O.
 
-It does what the pipelined client needs and nothing else: bytes come in through :meth:`CallMachine.receive`, bytes to send
-are taken with :meth:`CallMachine.take_output`. Three things make it quick. Request headers are encoded once; from the
-second request on they are some indexed bytes. The peer is told to keep no table for its own headers
+It does what the pipelined client needs and nothing else: bytes come in through :meth:`Http2ClientConnection.receive`, bytes
+to send are taken with :meth:`Http2ClientConnection.take_output`. Three things make it quick. Request headers are encoded
+once; from the second request on they are some indexed bytes. The peer is told to keep no table for its own headers
 (SETTINGS_HEADER_TABLE_SIZE = 0), so that equal answers are equal bytes: those that mean success are known after the first
 time, and only others are decoded. Answers of AlterInbound are empty, so no message is ever put together.
 
@@ -119,7 +119,7 @@ def settings_frame(values: dict[int, int]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(name, value) for name, value in values.items()))
 
 
-class CallMachine(Generic[Token]):
+class Http2ClientConnection(Generic[Token]):
     """Calls of one method on one connection. A call is named by the caller's own ``token``, whatever that is.
 
     How calls ended is in ``finished``: (token, None) for success, (token, Failure) otherwise. ``refused`` holds the tokens

@@ -22,8 +22,8 @@ from pgnode.xray.transport.http2 import (
     GRPC_UNAVAILABLE,
     MAX_STREAM_ID,
     NO_ERROR,
-    CallMachine,
     Failure,
+    Http2ClientConnection,
     Http2Error,
 )
 
@@ -61,7 +61,7 @@ class _Batch:
 _Call = tuple[_Batch, int]
 
 
-class FastLane:
+class PipelinedGrpcClient:
     """Calls of one method of the core, many at a time. Belongs to the event loop of its first call."""
 
     def __init__(
@@ -205,7 +205,7 @@ class FastLane:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         connection = _Connection(
-            self, CallMachine(self._method, max_open=self._max_open, last_stream_id=self._last_stream_id)
+            self, Http2ClientConnection(self._method, max_open=self._max_open, last_stream_id=self._last_stream_id)
         )
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -258,7 +258,7 @@ class FastLane:
 class _Connection(asyncio.Protocol):
     """One connection: bytes between its socket and its machine."""
 
-    def __init__(self, lane: FastLane, machine: CallMachine[_Call]) -> None:
+    def __init__(self, lane: PipelinedGrpcClient, machine: Http2ClientConnection[_Call]) -> None:
         self._lane = lane
         self.machine = machine
         self._loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from pgnode.xray.config.accounts import Account, user_message
 from pgnode.xray.process.core import EmbeddedCore
 from pgnode.xray.transport import http2
 from pgnode.xray.transport.http2 import Failure
-from pgnode.xray.transport.pipelined import NOT_ANSWERED, NOT_BEGUN, FastLane
+from pgnode.xray.transport.pipelined import NOT_ANSWERED, NOT_BEGUN, PipelinedGrpcClient
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
 from tests.support.polling import eventually
 from tests.support.processes import is_stopped
@@ -40,14 +40,14 @@ def _config(run_dir: Path) -> str:
 
 
 @pytest.fixture
-async def lane(run_dir: Path) -> AsyncIterator[FastLane]:
-    client = FastLane(run_dir / "core.sock", METHOD)
+async def lane(run_dir: Path) -> AsyncIterator[PipelinedGrpcClient]:
+    client = PipelinedGrpcClient(run_dir / "core.sock", METHOD)
     yield client
     await client.aclose()
 
 
 async def _run(
-    lane: FastLane, operations: list[AlterOperation], seconds: float = DEADLINE_SECONDS
+    lane: PipelinedGrpcClient, operations: list[AlterOperation], seconds: float = DEADLINE_SECONDS
 ) -> list[Failure | None]:
     return await lane.run(len(operations), lambda index: operations[index].request(), seconds)
 
@@ -55,7 +55,9 @@ async def _run(
 # --- the real core
 
 
-async def test_large_requests_keep_to_flow_control(run_dir: Path, start_core: StartCore, lane: FastLane) -> None:
+async def test_large_requests_keep_to_flow_control(
+    run_dir: Path, start_core: StartCore, lane: PipelinedGrpcClient
+) -> None:
     await start_core(EmbeddedCore(), _config(run_dir), run_dir)
     operations = [_add(f"u{number}@x", 100_000 if number % 3 else number) for number in range(60)]
     assert await _run(lane, operations) == [None] * 60
@@ -70,7 +72,7 @@ async def test_large_requests_keep_to_flow_control(run_dir: Path, start_core: St
 
 
 async def test_errors_in_the_middle_have_the_texts_of_the_core(
-    run_dir: Path, start_core: StartCore, lane: FastLane
+    run_dir: Path, start_core: StartCore, lane: PipelinedGrpcClient
 ) -> None:
     await start_core(EmbeddedCore(), _config(run_dir), run_dir)
     names = [f"u{number}@x" for number in range(300)]
@@ -86,7 +88,7 @@ async def test_errors_in_the_middle_have_the_texts_of_the_core(
 
 async def test_a_new_connection_when_stream_ids_run_out(run_dir: Path, start_core: StartCore) -> None:
     await start_core(EmbeddedCore(), _config(run_dir), run_dir)
-    lane = FastLane(run_dir / "core.sock", METHOD, last_stream_id=99)
+    lane = PipelinedGrpcClient(run_dir / "core.sock", METHOD, last_stream_id=99)
     assert await _run(lane, [_add(f"u{number}@x") for number in range(500)]) == [None] * 500
     assert lane.connections_made == 10
     await lane.aclose()
@@ -114,7 +116,7 @@ async def test_a_core_that_is_killed_in_the_middle(run_dir: Path, start_core: St
         assert late.kind is ErrorKind.UNAVAILABLE
 
 
-async def test_a_core_that_hangs(run_dir: Path, start_core: StartCore, lane: FastLane) -> None:
+async def test_a_core_that_hangs(run_dir: Path, start_core: StartCore, lane: PipelinedGrpcClient) -> None:
     running = await start_core(EmbeddedCore(), _config(run_dir), run_dir)
     assert await _run(lane, [_add("first@x")]) == [None]
     running.send_signal(signal.SIGSTOP)
@@ -127,7 +129,7 @@ async def test_a_core_that_hangs(run_dir: Path, start_core: StartCore, lane: Fas
     assert await _run(lane, [_add("last@x")]) == [None]
 
 
-async def test_no_core(lane: FastLane) -> None:
+async def test_no_core(lane: PipelinedGrpcClient) -> None:
     [failure] = await _run(lane, [_add("a@x")])
     assert failure is not None
     assert failure.code == http2.GRPC_UNAVAILABLE
@@ -136,7 +138,7 @@ async def test_no_core(lane: FastLane) -> None:
     assert await _run(lane, [_add("a@x")], 0.0) == [NOT_BEGUN]
 
 
-async def test_followers_come_after(run_dir: Path, start_core: StartCore, lane: FastLane) -> None:
+async def test_followers_come_after(run_dir: Path, start_core: StartCore, lane: PipelinedGrpcClient) -> None:
     await start_core(EmbeddedCore(), _config(run_dir), run_dir)
     operations = [_add("a@x"), _remove("a@x"), _add("a@x"), _remove("a@x"), _remove("a@x"), _add("a@x")]
     followers = {number: number + 1 for number in range(5)}
@@ -144,7 +146,7 @@ async def test_followers_come_after(run_dir: Path, start_core: StartCore, lane: 
     assert results == [None, None, None, None, Failure(2, "proxy/trojan: User a@x not found."), None]
 
 
-async def test_a_message_that_cannot_be_made(run_dir: Path, start_core: StartCore, lane: FastLane) -> None:
+async def test_a_message_that_cannot_be_made(run_dir: Path, start_core: StartCore, lane: PipelinedGrpcClient) -> None:
     await start_core(EmbeddedCore(), _config(run_dir), run_dir)
     with pytest.raises(UnicodeEncodeError):
         await _run(lane, [_add("a@x"), _remove("\ud800")])
@@ -202,7 +204,7 @@ def _answered(peer: Peer) -> set[int]:
     return found
 
 
-async def test_goodbye_in_the_middle(run_dir: Path, lane: FastLane) -> None:
+async def test_goodbye_in_the_middle(run_dir: Path, lane: PipelinedGrpcClient) -> None:
     def script(peer: Peer, number: int) -> None:
         if number > 1:
             _answer_all(peer)
@@ -220,7 +222,7 @@ async def test_goodbye_in_the_middle(run_dir: Path, lane: FastLane) -> None:
         assert [len(peer.calls) for peer in peers] == [50, 30]
 
 
-async def test_goodbye_to_every_connection(run_dir: Path, lane: FastLane) -> None:
+async def test_goodbye_to_every_connection(run_dir: Path, lane: PipelinedGrpcClient) -> None:
     def script(peer: Peer, number: int) -> None:
         peer.say_goodbye(0)
 
@@ -230,7 +232,7 @@ async def test_goodbye_to_every_connection(run_dir: Path, lane: FastLane) -> Non
         assert failure.code == http2.GRPC_UNAVAILABLE
 
 
-async def test_refused_calls_are_sent_again_but_not_for_ever(run_dir: Path, lane: FastLane) -> None:
+async def test_refused_calls_are_sent_again_but_not_for_ever(run_dir: Path, lane: PipelinedGrpcClient) -> None:
     refused: set[int] = set()
 
     def script(peer: Peer, number: int) -> None:
@@ -252,7 +254,7 @@ async def test_refused_calls_are_sent_again_but_not_for_ever(run_dir: Path, lane
         assert failure.code == http2.GRPC_UNAVAILABLE
 
 
-async def test_pings_are_answered_and_cancelled_callers_cancel(run_dir: Path, lane: FastLane) -> None:
+async def test_pings_are_answered_and_cancelled_callers_cancel(run_dir: Path, lane: PipelinedGrpcClient) -> None:
     def script(peer: Peer, number: int) -> None:
         if len(peer.calls) == 1 and not peer.pings_answered:
             peer.send(http2.frame(http2.PING, 0, 0, b"are you?"))
@@ -278,7 +280,7 @@ async def test_pings_are_answered_and_cancelled_callers_cancel(run_dir: Path, la
         assert len(peers) == 1
 
 
-async def test_a_peer_that_speaks_something_else(run_dir: Path, lane: FastLane) -> None:
+async def test_a_peer_that_speaks_something_else(run_dir: Path, lane: PipelinedGrpcClient) -> None:
     def script(peer: Peer, number: int) -> None:
         peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 

@@ -14,7 +14,7 @@ import pytest
 from pgnode.errors import StartFailedError
 from pgnode.testing import users as people
 from pgnode.xray.client.api import CoreApi, CoreApiError, with_users
-from pgnode.xray.config.diff import Parts
+from pgnode.xray.config.diff import ConfigDiff
 from pgnode.xray.config.document import BaseConfig, parse_config, render
 from pgnode.xray.process.core import Core, EmbeddedCore
 from pgnode.xray.process.scratch import encode_parts
@@ -28,8 +28,8 @@ def base_of(config: dict[str, Any], run_dir: Path) -> BaseConfig:
     return parse_config(json.dumps(config), exclude_inbounds=(), api_socket=str(run_dir / "core.sock"), assets_dir=None)
 
 
-def everything(base: BaseConfig) -> Parts:
-    return Parts(
+def everything(base: BaseConfig) -> ConfigDiff:
+    return ConfigDiff(
         add_inbounds=tuple(spec.tag for spec in base.inbounds),
         add_outbounds=tuple(item["tag"] for item in base.document["outbounds"]),
     )

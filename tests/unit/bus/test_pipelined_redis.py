@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.pipelined_redis import Link, entries_of
+from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
 from pgnode.os_support.aio import end_tasks
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually
@@ -27,8 +27,8 @@ async def valkey() -> AsyncIterator[TestValkey]:
 
 
 @contextlib.asynccontextmanager
-async def link_to(url: str, **more: float) -> AsyncIterator[Link]:
-    link = Link(url, **more)
+async def link_to(url: str, **more: float) -> AsyncIterator[PipelinedRedis]:
+    link = PipelinedRedis(url, **more)
     try:
         yield link
     finally:

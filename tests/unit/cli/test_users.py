@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgnode.bus.snapshots import NodeStatus
-from pgnode.bus.users import Failure, StoredUsers, Waiting
+from pgnode.bus.users import RejectedUser, StoredUsers, UserDrift
 from pgnode.cli.users import lines
 from pgnode.supervisor.users.drift import waiting
 from pgnode.supervisor.users.table import UserTable
@@ -21,7 +21,7 @@ def stored(state: str = "running") -> StoredUsers:
         status=NodeStatus(state, True, "26.10.10", "0", "", 1),
         desired={name.lower(): user(name, "VLESS", "Trojan") for name in ("Alice", "bob", "carol")},
         applied_count=3,
-        failed={"dave": Failure("Dave", "too long", 0, b"")},
+        failed={"dave": RejectedUser("Dave", "too long", 0, b"")},
         config="",
     )
 
@@ -41,8 +41,8 @@ def table() -> UserTable:
 
 
 def test_whom_the_core_does_not_have_as_desired_is_named() -> None:
-    waits = Waiting.decode(waiting(table()).encode())
-    assert waits == Waiting(frozenset({"alice", "bob"}), frozenset({"eve", "frank"}), frozenset({"bob", "frank"}))
+    waits = UserDrift.decode(waiting(table()).encode())
+    assert waits == UserDrift(frozenset({"alice", "bob"}), frozenset({"eve", "frank"}), frozenset({"bob", "frank"}))
     summary, *rows = lines(stored(), waits)
     assert summary == "3 desired, 1 applied, 2 not yet, 2 to be removed, 1 failed; node running"
     assert [row for row in rows if not row.startswith("Dave  failed since")] == [
@@ -60,15 +60,15 @@ def test_whom_the_core_does_not_have_as_desired_is_named() -> None:
 
 
 def test_a_user_whom_the_store_does_not_have_yet_is_named() -> None:
-    waits = Waiting(frozenset({"new"}), frozenset(), frozenset())
+    waits = UserDrift(frozenset({"new"}), frozenset(), frozenset())
     summary, *rows = lines(stored(), waits, waiting_only=True)
     assert summary == "3 desired, 3 applied, 1 failed; node running"
     assert rows == ["new  not applied yet"]
 
 
-@pytest.mark.parametrize("waits", [None, Waiting(frozenset(), frozenset(), frozenset())])
+@pytest.mark.parametrize("waits", [None, UserDrift(frozenset(), frozenset(), frozenset())])
 @pytest.mark.parametrize("state", ["running", "failed"])
-def test_what_is_not_known_is_said(state: str, waits: Waiting | None) -> None:
+def test_what_is_not_known_is_said(state: str, waits: UserDrift | None) -> None:
     summary, *rows = lines(stored(state), waits, waiting_only=True)
     assert summary == f"3 desired, 3 applied, 1 failed; node {state}"
     if state == "failed":

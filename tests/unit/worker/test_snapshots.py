@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pgnode.bus.snapshots import POLLED, Polled, Snapshot
-from pgnode.worker.snapshots import LocalReads
+from pgnode.worker.snapshots import LocalSnapshots
 
 
-def reads(age_ms: int | None, error: str) -> LocalReads:
-    made = LocalReads()
+def reads(age_ms: int | None, error: str) -> LocalSnapshots:
+    made = LocalSnapshots()
     made.take(Snapshot(POLLED, 1, 0, Polled(age_ms=age_ms, interval_ms=5_000, error=error).encode()))
     return made
 
@@ -19,7 +19,7 @@ def test_the_age_is_that_of_the_reading_and_not_of_the_news() -> None:
     assert age is not None
     assert 7 <= age < 60
     assert reads(None, "").age_seconds() is None
-    assert LocalReads().age_seconds() is None
+    assert LocalSnapshots().age_seconds() is None
 
 
 @pytest.mark.parametrize(

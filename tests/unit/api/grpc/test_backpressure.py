@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pgnode.api.grpc.backpressure import AT_ONCE, LARGE_BYTES, QUICK_SECONDS, LargeAnswers
+from pgnode.api.grpc.backpressure import AT_ONCE, LARGE_BYTES, QUICK_SECONDS, LargeResponseLimiter
 from tests.support.polling import eventually
 
 LARGE = bytes(LARGE_BYTES + 1)
@@ -14,7 +14,7 @@ class Callers:
     """Each is written to until it is told that it has everything."""
 
     def __init__(self) -> None:
-        self._large = LargeAnswers()
+        self._large = LargeResponseLimiter()
         self.writing = 0
         self.most = 0
         self.done = asyncio.Event()

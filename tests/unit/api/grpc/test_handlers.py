@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from pgnode.api.grpc import health, reflection
-from pgnode.api.grpc.handlers import SERVICE, Face
+from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.api.methods import METHODS, Method
 from pgnode.bus.commands import Kind
 from pgnode.errors import BY_CODE, NodeError, UsersRefusedError
@@ -42,7 +42,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="pgn"))
         self.address = f"unix:{self.folder}/s"
         services = (SERVICE, health.SERVICE, *reflection.SERVICES)
-        self.face = Face(
+        self.face = GrpcHandlers(
             self.node.service(),
             api_key=KEY,
             body_timeout_seconds=SILENT_SECONDS,
@@ -102,7 +102,7 @@ async def test_every_method_takes_the_bytes_to_its_handler_and_back(row: Method)
         def called(self) -> None:
             pass
 
-    face = Face(
+    face = GrpcHandlers(
         Service(),  # type: ignore[arg-type]
         api_key=KEY,
         body_timeout_seconds=5,

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from grpc import StatusCode, aio
 
-from pgnode.api.grpc.handlers import SERVICE, Face
+from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.errors import CoreUnavailableError
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
@@ -23,7 +23,7 @@ REQUEST = pb.StatRequest(type=pb.UsersStat, reset=True).SerializeToString()
 async def calling(node: Node) -> AsyncIterator[aio.UnaryUnaryMultiCallable[bytes, bytes]]:
     """``GetStats`` of a face of its own, on loopback without TLS."""
     server = aio.server()
-    face = Face(node.service(), api_key=KEY, body_timeout_seconds=30.0, max_calls=10, max_streams=10)
+    face = GrpcHandlers(node.service(), api_key=KEY, body_timeout_seconds=30.0, max_calls=10, max_streams=10)
     server.add_generic_rpc_handlers((face,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

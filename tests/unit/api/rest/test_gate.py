@@ -12,7 +12,7 @@ from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest import gate
 from pgnode.api.rest.app import build, falcon_app
 from pgnode.api.rest.delivery import DELIVERIES
-from pgnode.api.rest.gate import App, AtOnce, Event, Gate
+from pgnode.api.rest.gate import App, CachedAnswer, Event, Gate
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.errors import BusUnavailableError, StartFailedError, UsersRefusedError
@@ -212,11 +212,11 @@ async def test_what_is_at_hand_is_told_as_the_application_would(
         passed.append(scope["path"])
         await falcon_app(service)(scope, receive, send)
 
-    def made(at_once: dict[tuple[str, str], AtOnce]) -> App:
+    def made(at_once: dict[tuple[str, str], CachedAnswer]) -> App:
         return Gate(counting, METHODS, api_key=KEY, max_body_bytes=99, body_timeout_seconds=1, at_once=at_once)
 
     row = next(row for row in METHODS if row.at_once and row.path == path.rstrip("/"))
-    at_once = AtOnce(getattr(service, row.at_once_handler), service.stats_age if row.aged else None)
+    at_once = CachedAnswer(getattr(service, row.at_once_handler), service.stats_age if row.aged else None)
     answers = []
     # Twice the long way, which a body that was not seen before goes anyway.
     for app in (made({}), made({}), made({("GET", row.path): at_once})):

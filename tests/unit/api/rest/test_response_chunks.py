@@ -5,7 +5,7 @@ from __future__ import annotations
 import falcon.asgi
 import pytest
 
-from pgnode.api.rest.response_chunks import PIECE_BYTES, Pieces, put
+from pgnode.api.rest.response_chunks import PIECE_BYTES, ResponseChunks, put
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from pgnode.api.rest.response_chunks import PIECE_BYTES, Pieces, put
 )
 async def test_pieces_make_up_the_answer(size: int) -> None:
     answer = bytes(number * 31 % 256 for number in range(1000)) * (size // 1000 + 1)
-    pieces = [piece async for piece in Pieces(answer[:size])]
+    pieces = [piece async for piece in ResponseChunks(answer[:size])]
     assert b"".join(pieces) == answer[:size]
     assert {len(piece) for piece in pieces[:-1]} <= {PIECE_BYTES}
 

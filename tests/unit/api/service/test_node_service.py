@@ -7,7 +7,7 @@ import pytest
 from pgnode.api.methods import BY_ROUTE, METHODS
 from pgnode.api.service import node_service as service_module
 from pgnode.api.service.node_service import BookedAnswer, NodeService
-from pgnode.api.service.tracked import Booked
+from pgnode.api.service.tracked import TrackedResponse
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.bus.snapshots import NodeStatus
@@ -55,7 +55,7 @@ async def answer_of(answer: BookedAnswer) -> bytes:
     if isinstance(answer, bytes):
         return answer
     waited = await answer
-    return waited.body if isinstance(waited, Booked) else waited
+    return waited.body if isinstance(waited, TrackedResponse) else waited
 
 
 async def failure(service: NodeService, handler: str, body: bytes) -> NodeError:
@@ -207,7 +207,7 @@ async def test_reset_goes_to_the_supervisor(node: Node) -> None:
         answer = node.service(timeout).stats(body)
         assert not isinstance(answer, bytes)
         booked = await answer
-        assert isinstance(booked, Booked)
+        assert isinstance(booked, TrackedResponse)
         assert booked.body == b"taken"
         assert node.commands.calls.pop() == (Kind.TAKE_STATS, body, budget)
 

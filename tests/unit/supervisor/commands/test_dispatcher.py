@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pgnode.bus.commands import GATHERED_KINDS, Command, Kind, Reply
 from pgnode.bus.server import CommandServer
 from pgnode.os_support.aio import end_tasks
-from pgnode.supervisor.commands.dispatcher import Answers, Commands, batches
+from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher, batches
 from pgnode.supervisor.persistence.keeper import Keeper, Staged
 from tests.support.polling import eventually
 
@@ -71,7 +71,7 @@ class _Keeper:
 
 async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_before_it() -> None:
     server, keeper, applied = _Server(), _Keeper(), list[str]()
-    commands = Commands(cast(CommandServer, server), cast(Keeper, keeper), asyncio.Lock())
+    commands = CommandDispatcher(cast(CommandServer, server), cast(Keeper, keeper), asyncio.Lock())
 
     async def sync(group: Sequence[Command]) -> Answers:
         applied.extend(command.id for command in group)

@@ -11,7 +11,7 @@ from tests.support.polling import eventually
 
 async def test_many_askers_give_back_once() -> None:
     with mock.patch.object(memory, "give_back") as given, mock.patch.object(memory, "PAUSE_SECONDS", 0.01):
-        giving = memory.GivingBack()
+        giving = memory.HeapTrimmer()
         giving.soon()
         giving.soon()
         await eventually(lambda: given.call_count == 1, "given back")

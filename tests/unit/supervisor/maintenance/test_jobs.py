@@ -16,7 +16,7 @@ from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Command, Kind
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.pipelined_redis import Link
+from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshots import SnapshotWriter
 from pgnode.errors import ConflictError, InternalError, UnavailableError, UpdateFailedError
@@ -35,7 +35,7 @@ class Bus:
         keys = Keys("pgnode")
         self._redis = connect(url)
         self._server = CommandServer(url, keys)
-        self._link = Link(url)
+        self._link = PipelinedRedis(url)
         keeper = Keeper(Store(self._redis, keys), self._server, SnapshotWriter(keys), self._link)
         self.maintenance = Maintenance(run_dir, self._server, keeper)
         self.client = CommandClient(url, keys, f"tests:{id(self)}")
@@ -160,7 +160,7 @@ def test_notes_that_tell_nothing(run_dir: Path, note: str) -> None:
     redis = connect("unix:///nowhere")
     server = CommandServer("unix:///nowhere", keys)
     maintenance = Maintenance(
-        run_dir, server, Keeper(Store(redis, keys), server, SnapshotWriter(keys), Link("unix:///nowhere"))
+        run_dir, server, Keeper(Store(redis, keys), server, SnapshotWriter(keys), PipelinedRedis("unix:///nowhere"))
     )
     maintenance.restore()
     assert "nothing to do" in repr(maintenance)

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.pipelined_redis import Link
+from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.snapshots import SnapshotWriter
 from pgnode.supervisor.persistence.keeper import Keeper
 from pgnode.supervisor.persistence.redis_store import Store
@@ -26,7 +26,7 @@ KEYS = Keys("pgnode")
 class Stage:
     """A keeper of one table of users, and the store behind it."""
 
-    def __init__(self, redis: Redis, link: Link) -> None:
+    def __init__(self, redis: Redis, link: PipelinedRedis) -> None:
         self.redis = redis
         self.store = Store(redis, KEYS)
         self.table = UserTable()
@@ -59,7 +59,7 @@ class Stage:
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     async with running_valkey() as valkey:
-        redis, link = connect(valkey.url), Link(valkey.url)
+        redis, link = connect(valkey.url), PipelinedRedis(valkey.url)
         try:
             yield Stage(redis, link)
         finally:

@@ -12,8 +12,8 @@ import pytest
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError, UnavailableError, UnsupportedError
 from pgnode.supervisor.commands import inspections as looks
-from pgnode.supervisor.commands.dispatcher import Answers, Commands
-from pgnode.supervisor.commands.inspections import Looks
+from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher
+from pgnode.supervisor.commands.inspections import Inspections
 from pgnode.supervisor.routing import changes as routing_module
 from pgnode.supervisor.routing.changes import Routing
 from pgnode.supervisor.routing.rule_table import RuleTable
@@ -224,7 +224,7 @@ async def test_a_look_waits_behind_no_change() -> None:
 
     server = SimpleNamespace(take=take, expired=lambda _command: False, looks_again=False)
     keeper = SimpleNamespace(commit=commit, fill_if_missed=fill, books=[], lost=lambda: None)
-    commands = Commands(cast(Any, server), cast(Any, keeper), asyncio.Lock())
+    commands = CommandDispatcher(cast(Any, server), cast(Any, keeper), asyncio.Lock())
     commands.changes[Kind.ADD_RULE], commands.looks[Kind.LIST_RULES] = change, handler
     tasks = [asyncio.create_task(work()) for work in (commands.read, commands.write)]
     try:
@@ -247,7 +247,7 @@ async def test_looks_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send(_command: Command, reply: Reply) -> None:
         sent.append(reply)
 
-    all_looks = Looks(answer, send)
+    all_looks = Inspections(answer, send)
     for number in range(3):
         all_looks.begin(Command("0-1", str(number), Kind.LIST_RULES, "w", 1000, b""))
     await eventually(lambda: sent, "one is refused at once")

@@ -9,7 +9,7 @@ import pytest
 
 from pgnode.supervisor.traffic import poll_policy as pace
 from pgnode.supervisor.traffic.attribution import TOLERATED_BYTES
-from pgnode.supervisor.traffic.collector import Traffic
+from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.xray.client.api import CoreApi
 from tests.unit.supervisor.traffic.fake_counters import IN, OUT, FakeCounters
 
@@ -28,7 +28,7 @@ class Polls:
 
     def __init__(self) -> None:
         self.core = FakeCounters()
-        self.traffic = Traffic(cast(Any, None), interval_seconds=5)
+        self.traffic = TrafficCollector(cast(Any, None), interval_seconds=5)
         self.traffic.tags = lambda: TAGS
 
     async def poll(self, *, scheduled: bool = True) -> list[str]:

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.bus.indexed import IndexedBlock
-from pgnode.supervisor.traffic.counter_reader import GONE_MAX, Readings
+from pgnode.supervisor.traffic.counter_reader import GONE_MAX, CounterReader
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.api import CoreApi, CoreApiError
 from tests.unit.supervisor.traffic.fake_counters import IN, OUT, FakeCounters
 
 
-def both(core: FakeCounters) -> tuple[Readings, CoreApi]:
-    return Readings(5.0), cast(CoreApi, core)
+def both(core: FakeCounters) -> tuple[CounterReader, CoreApi]:
+    return CounterReader(5.0), cast(CoreApi, core)
 
 
 def counter(email: str, direction: str) -> str:

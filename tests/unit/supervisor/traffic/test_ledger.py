@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from pgnode.bus.books import RUN_KEY, Line, LoanPart, decode_run
+from pgnode.bus.books import RUN_KEY, LedgerRow, LoanPart, decode_run
 from pgnode.supervisor.traffic.ledger import Ledger
 
 UP, DOWN = "user>>>a>>>traffic>>>uplink", "user>>>a>>>traffic>>>downlink"
@@ -97,8 +97,8 @@ def test_books_of_an_earlier_version_are_taken_over() -> None:
 
 @given(st.integers(0, 2**62), st.integers(0, 2**62), st.integers(0, 2**62), st.integers(0, 10**6))
 def test_lines_come_back(counted: int, reported: int, seen: int, run: int) -> None:
-    line = Line(counted, reported, seen, run)
-    assert Line.decode(line.encode()) == line
+    line = LedgerRow(counted, reported, seen, run)
+    assert LedgerRow.decode(line.encode()) == line
 
 
 def test_runs_and_loans_come_back() -> None:

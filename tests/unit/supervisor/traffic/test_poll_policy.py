@@ -5,15 +5,22 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.supervisor.traffic.poll_policy import FEW_COUNTERS, QUIET_WHOLE_SECONDS, WHOLE_SHARE, Marks, Pace, Reading
+from pgnode.supervisor.traffic.poll_policy import (
+    FEW_COUNTERS,
+    QUIET_WHOLE_SECONDS,
+    WHOLE_SHARE,
+    PollPolicy,
+    Reading,
+    Watermarks,
+)
 
 MANY = FEW_COUNTERS + 1
 
 
 def read(
-    pace: Pace,
+    pace: PollPolicy,
     now: float,
-    marks: Marks,
+    marks: Watermarks,
     counters: int,
     *,
     run: str = "run",
@@ -27,13 +34,13 @@ def read(
 
 
 def test_a_new_core_run_is_read_as_a_whole() -> None:
-    pace = Pace()
+    pace = PollPolicy()
     assert read(pace, 0, (1,), MANY) is Reading.WHOLE
     assert read(pace, 1, (1,), MANY, run="another") is Reading.WHOLE
 
 
 def test_the_end_of_a_movement_is_read_once_more_and_then_nothing() -> None:
-    pace = Pace()
+    pace = PollPolicy()
     assert [read(pace, at, (1,), 10) for at in range(4)] == [
         *(Reading.WHOLE, Reading.WHOLE),
         *(Reading.NOTHING, Reading.NOTHING),
@@ -42,7 +49,7 @@ def test_the_end_of_a_movement_is_read_once_more_and_then_nothing() -> None:
 
 
 def test_marks_that_stand_still_are_not_believed_for_ever() -> None:
-    pace = Pace()
+    pace = PollPolicy()
     read(pace, 0, (1,), 10)
     read(pace, 1, (1,), 10)
     assert pace.choose(1 + QUIET_WHOLE_SECONDS - 0.1, "run", (1,), 10, scheduled=True, lacking=False) is Reading.NOTHING
@@ -50,7 +57,7 @@ def test_marks_that_stand_still_are_not_believed_for_ever() -> None:
 
 
 def test_of_many_counters_those_online_are_read_while_they_account_for_what_moved() -> None:
-    pace = Pace()
+    pace = PollPolicy()
     read(pace, 0, (1,), MANY)
     due = 0.3 / WHOLE_SHARE
     assert read(pace, due / 2, (2,), MANY, lacking=True) is Reading.ONLINE
@@ -61,7 +68,7 @@ def test_of_many_counters_those_online_are_read_while_they_account_for_what_move
 
 
 def test_with_many_counters_the_end_of_a_movement_is_read_until_nothing_is_lacking() -> None:
-    pace = Pace()
+    pace = PollPolicy()
     read(pace, 0, (1,), MANY)
     assert [read(pace, 1, (1,), MANY), read(pace, 2, (1,), MANY)] == [Reading.ONLINE, Reading.NOTHING]
     assert read(pace, 3, (2,), MANY, lacking=True) is Reading.ONLINE
@@ -71,7 +78,7 @@ def test_with_many_counters_the_end_of_a_movement_is_read_until_nothing_is_lacki
 
 
 def test_without_marks_something_may_have_moved() -> None:
-    pace = Pace()
+    pace = PollPolicy()
     read(pace, 0, None, 10)
     read(pace, 1, None, 10)
     assert pace.choose(2, "run", None, 10, scheduled=False, lacking=False) is Reading.WHOLE
@@ -84,7 +91,7 @@ def test_without_marks_something_may_have_moved() -> None:
     )
 )
 def test_a_mark_that_moved_is_never_answered_with_nothing(steps: list[tuple[int, bool, int, bool]]) -> None:
-    pace, seen = Pace(), -1
+    pace, seen = PollPolicy(), -1
     for now, (mark, scheduled, counters, lacking) in enumerate(steps):
         reading = pace.choose(now, "run", (mark,), counters, scheduled=scheduled, lacking=lacking)
         if mark != seen:

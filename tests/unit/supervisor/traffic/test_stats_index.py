@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pgnode.bus.indexed import IndexedBlock, index, name_hash
 from pgnode.supervisor.traffic.ledger import Ledger
-from pgnode.supervisor.traffic.stats_index import StatsBook, counters_in, stats_answer
+from pgnode.supervisor.traffic.stats_index import EncodedStats, counters_in, stats_answer
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.stat_names import Counter, counter_name
 
@@ -19,7 +19,7 @@ def up(name: str) -> str:
     return f"user>>>{name}>>>traffic>>>uplink"
 
 
-def shown(book: StatsBook) -> dict[str, int]:
+def shown(book: EncodedStats) -> dict[str, int]:
     while not book.encode(3):
         pass
     stats = pb.StatResponse.FromString(IndexedBlock(book.block()()).body).stats
@@ -49,7 +49,7 @@ def test_what_is_no_statistic_is_left_out() -> None:
 
 def test_what_was_handed_out_shows_as_nothing_owed() -> None:
     ledger = Ledger()
-    book = StatsBook("user", ledger)
+    book = EncodedStats("user", ledger)
     book.touch(ledger.read("1", [(up(f"u{number}"), 10 + number) for number in range(8)]))
     assert shown(book) == {f"u{number}": 10 + number for number in range(8)}
     lent = [counter for counter, _ in ledger.lend("one", book.owing(5))]
@@ -61,7 +61,7 @@ def test_what_was_handed_out_shows_as_nothing_owed() -> None:
 
 def test_an_index_is_made_again_only_for_other_names() -> None:
     ledger = Ledger()
-    book = StatsBook("user", ledger)
+    book = EncodedStats("user", ledger)
     book.touch(ledger.read("1", [(up("a"), 1)]))
     older = book.block()
     book.touch(ledger.read("1", [(up("b"), 2)]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.supervisor.users.client_json_cache import Clients
+from pgnode.supervisor.users.client_json_cache import ClientJsonCache
 from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.inbounds import InboundSpec
@@ -24,13 +24,13 @@ _USERS = st.builds(
 )
 
 
-def _put(clients: Clients, table: UserTable, key: str) -> None:
+def _put(clients: ClientJsonCache, table: UserTable, key: str) -> None:
     clients.put(key, *table.decoded(key, INBOUNDS))
 
 
 @given(st.lists(st.tuples(_USERS, st.booleans()), max_size=12))
 def test_what_was_collected_is_what_is_desired(steps: list[tuple[pb.User, bool]]) -> None:
-    table, clients = UserTable(), Clients(INBOUNDS)
+    table, clients = UserTable(), ClientJsonCache(INBOUNDS)
     for user, collected in steps:
         table.put(user.email, user.SerializeToString() if user.inbounds else None)
         if collected and user.inbounds:
@@ -39,7 +39,7 @@ def test_what_was_collected_is_what_is_desired(steps: list[tuple[pb.User, bool]]
         _put(clients, table, key)
     assert clients.missing(table.desired) == []
 
-    afresh = Clients(INBOUNDS)
+    afresh = ClientJsonCache(INBOUNDS)
     for key in table.desired:
         _put(afresh, table, key)
     made = clients.hand_over(table.desired)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.bus.commands import Command, Kind
-from pgnode.bus.users import Failure
+from pgnode.bus.users import RejectedUser
 from pgnode.supervisor.core.controller import Outcome
 from pgnode.supervisor.users.intake import Check
 from pgnode.supervisor.users.swap_policy import InboundPlan
@@ -176,9 +176,9 @@ def test_a_failure_keeps_its_time_while_the_user_is_the_same() -> None:
     failures.put("a", "a", "one", b"user", by_core=True)
     now = 20.0
     failures.put("a", "a", "another", b"user", by_core=True)
-    assert failures.get("a") == Failure("a", "another", 10_000, b"user", by_core=True)
+    assert failures.get("a") == RejectedUser("a", "another", 10_000, b"user", by_core=True)
     failures.put("a", "a", "another", b"other", by_core=True)
-    assert failures.get("a") == Failure("a", "another", 20_000, b"other", by_core=True)
+    assert failures.get("a") == RejectedUser("a", "another", 20_000, b"other", by_core=True)
 
 
 async def test_a_start_that_failed_leaves_the_list_as_it_was() -> None:
@@ -196,7 +196,7 @@ async def test_a_start_that_failed_leaves_the_list_as_it_was() -> None:
 
 @given(
     st.builds(
-        Failure,
+        RejectedUser,
         st.text(),
         st.text(),
         st.integers(min_value=0, max_value=2**60),
@@ -204,8 +204,8 @@ async def test_a_start_that_failed_leaves_the_list_as_it_was() -> None:
         st.booleans(),
     )
 )
-def test_a_failure_survives_the_store(failure: Failure) -> None:
-    assert Failure.decode(failure.encode()) == failure
+def test_a_failure_survives_the_store(failure: RejectedUser) -> None:
+    assert RejectedUser.decode(failure.encode()) == failure
 
 
 _EMAILS = st.sampled_from(["alice", "Alice", "bob", "carol"])

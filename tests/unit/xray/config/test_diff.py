@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.testing import users as people
-from pgnode.xray.config.diff import Capabilities, Decision, Parts, Way, decide
+from pgnode.xray.config.diff import Capabilities, ConfigDiff, Decision, StartStrategy, decide
 from pgnode.xray.config.document import BaseConfig, parse_config
 
 Config = dict[str, Any]
@@ -60,7 +60,7 @@ def test_order_of_keys_and_clients_mean_the_same_core() -> None:
         config["inbounds"][0] = dict(reversed(config["inbounds"][0].items()))
         config["inbounds"][1]["settings"]["clients"] = [{"email": "x", "password": "y"}]
 
-    assert decided(change).way is Way.SAME
+    assert decided(change).way is StartStrategy.SAME
 
 
 @pytest.mark.parametrize(
@@ -68,37 +68,37 @@ def test_order_of_keys_and_clients_mean_the_same_core() -> None:
     [
         (
             lambda c: c["inbounds"].append(people.inbound("C", "vmess")),
-            Parts(add_inbounds=("C",)),
+            ConfigDiff(add_inbounds=("C",)),
             "inbound 'C' added",
         ),
-        (lambda c: c["inbounds"].pop(0), Parts(remove_inbounds=("A",)), "inbound 'A' removed"),
+        (lambda c: c["inbounds"].pop(0), ConfigDiff(remove_inbounds=("A",)), "inbound 'A' removed"),
         (
             lambda c: c["inbounds"][1].update(port=people.free_port()),
-            Parts(remove_inbounds=("B",), add_inbounds=("B",)),
+            ConfigDiff(remove_inbounds=("B",), add_inbounds=("B",)),
             "inbound 'B' changed",
         ),
         (
             lambda c: c["inbounds"][1].update(tag="C"),
-            Parts(remove_inbounds=("B",), add_inbounds=("C",)),
+            ConfigDiff(remove_inbounds=("B",), add_inbounds=("C",)),
             "inbound 'B' removed; inbound 'C' added",
         ),
-        (lambda c: c["inbounds"].reverse(), Parts(), "only the order changed"),
+        (lambda c: c["inbounds"].reverse(), ConfigDiff(), "only the order changed"),
         (
             lambda c: c["outbounds"].append({"tag": "NEW", "protocol": "blackhole"}),
-            Parts(add_outbounds=("NEW",)),
+            ConfigDiff(add_outbounds=("NEW",)),
             "outbound 'NEW' added",
         ),
-        (lambda c: c["outbounds"].pop(2), Parts(remove_outbounds=("ONE",)), "outbound 'ONE' removed"),
+        (lambda c: c["outbounds"].pop(2), ConfigDiff(remove_outbounds=("ONE",)), "outbound 'ONE' removed"),
         (
             lambda c: c["outbounds"][3]["settings"]["servers"][0].update(port=1081),
-            Parts(remove_outbounds=("TWO",), add_outbounds=("TWO",)),
+            ConfigDiff(remove_outbounds=("TWO",), add_outbounds=("TWO",)),
             "outbound 'TWO' changed",
         ),
-        (lambda c: c["routing"]["rules"].clear(), Parts(rules=True), "routing rules changed"),
-        (lambda c: c["routing"]["balancers"].clear(), Parts(rules=True), "routing rules changed"),
-        (lambda c: c["inbounds"][0].update(listen="::1"), Parts(("A",), ("A",)), "inbound 'A' changed"),
-        (lambda c: c["inbounds"][0].update(listen="@abstract"), Parts(("A",), ("A",)), "inbound 'A' changed"),
-        (lambda c: c["inbounds"][0].update(port="20000, 20002-20004"), Parts(("A",), ("A",)), "inbound 'A' changed"),
+        (lambda c: c["routing"]["rules"].clear(), ConfigDiff(rules=True), "routing rules changed"),
+        (lambda c: c["routing"]["balancers"].clear(), ConfigDiff(rules=True), "routing rules changed"),
+        (lambda c: c["inbounds"][0].update(listen="::1"), ConfigDiff(("A",), ("A",)), "inbound 'A' changed"),
+        (lambda c: c["inbounds"][0].update(listen="@abstract"), ConfigDiff(("A",), ("A",)), "inbound 'A' changed"),
+        (lambda c: c["inbounds"][0].update(port="20000, 20002-20004"), ConfigDiff(("A",), ("A",)), "inbound 'A' changed"),
         # What a running core does not change, or of which it is not certain that it does.
         (lambda c: c["log"].update(loglevel="debug"), None, "log changed"),
         (lambda c: c.update(dns={"servers": ["localhost"]}), None, "dns changed"),
@@ -120,10 +120,10 @@ def test_order_of_keys_and_clients_mean_the_same_core() -> None:
         (lambda c: c.update(observatory={"subjectSelector": ["ONE"]}), None, "observatory changed"),
     ],
 )  # fmt: skip
-def test_the_way_and_the_reason(change: Callable[[Config], object], parts: Parts | None, reason: str) -> None:
+def test_the_way_and_the_reason(change: Callable[[Config], object], parts: ConfigDiff | None, reason: str) -> None:
     decision = decided(change)
-    assert decision.way is (Way.NEW_CORE if parts is None else Way.PARTS)
-    assert decision.parts == (parts or Parts())
+    assert decision.way is (StartStrategy.NEW_CORE if parts is None else StartStrategy.PARTS)
+    assert decision.parts == (parts or ConfigDiff())
     assert reason in decision.reason
 
 
@@ -134,26 +134,26 @@ def test_everything_at_once() -> None:
         config["routing"]["rules"].append({"inboundTag": ["B"], "outboundTag": "BLOCK"})
 
     decision = decided(change)
-    assert decision.parts == Parts(("A",), ("A",), ("TWO",), (), rules=True)
+    assert decision.parts == ConfigDiff(("A",), ("A",), ("TWO",), (), rules=True)
     assert decision.reason == "inbound 'A' changed; outbound 'TWO' removed; routing rules changed"
 
 
 def test_who_owns_the_clients_belongs_to_the_inbound() -> None:
-    assert decided(lambda _config: None, exclude=("A",)).parts == Parts(("A",), ("A",))
+    assert decided(lambda _config: None, exclude=("A",)).parts == ConfigDiff(("A",), ("A",))
 
 
 def test_an_observatory_ties_the_outbounds() -> None:
     start = {**CONFIG, "observatory": {"subjectSelector": ["ONE"]}}
     decision = decided(lambda c: c["outbounds"].append({"tag": "N", "protocol": "freedom"}), start)
-    assert (decision.way, decision.reason) == (Way.NEW_CORE, "outbounds changed under the observatory")
+    assert (decision.way, decision.reason) == (StartStrategy.NEW_CORE, "outbounds changed under the observatory")
 
 
 def test_an_inbound_with_reality_may_come_and_go() -> None:
     inbound = people.inbound("R", "vless", stream=REALITY)
-    assert decided(lambda c: c["inbounds"].append(inbound)).parts == Parts(add_inbounds=("R",))
+    assert decided(lambda c: c["inbounds"].append(inbound)).parts == ConfigDiff(add_inbounds=("R",))
     start = copy.deepcopy(CONFIG)
     start["inbounds"].append(inbound)
-    assert decided(lambda c: c["inbounds"].pop(), start).parts == Parts(remove_inbounds=("R",))
+    assert decided(lambda c: c["inbounds"].pop(), start).parts == ConfigDiff(remove_inbounds=("R",))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_old_and_unknown_cores_get_no_parts(version: str, able: bool) -> None:
     after = copy.deepcopy(CONFIG)
     after["inbounds"].pop()
     decision = decide(base_of(CONFIG), base_of(after), Capabilities.of(version))
-    assert decision.way is (Way.PARTS if able else Way.NEW_CORE)
+    assert decision.way is (StartStrategy.PARTS if able else StartStrategy.NEW_CORE)
 
 
 _PARTS = {
@@ -198,9 +198,9 @@ def test_the_parts_make_one_config_of_the_other(start: Config, end: Config) -> N
     """On a model of the core: what is removed is there, what is added is not, and in the end all is as configured."""
     old, new = base_of(start), base_of(end)
     decision = decide(old, new, ABLE)
-    if decision.way is not Way.PARTS:
+    if decision.way is not StartStrategy.PARTS:
         # The guard against malformed domains goes to the first blackhole, so rules may change with outbounds.
-        assert decision.way is Way.SAME
+        assert decision.way is StartStrategy.SAME
         return
     for section, removed, added in (
         ("inbounds", decision.parts.remove_inbounds, decision.parts.add_inbounds),

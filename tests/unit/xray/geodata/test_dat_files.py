@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.xray.config.geo_refs import uses_files
-from pgnode.xray.geodata.dat_files import GeoKind, NoGeoFileError, codes_in
+from pgnode.xray.geodata.dat_files import GeoKind, NoGeoFileError, read_geo_codes
 from tests.support import geo_data
 
 GEOIP = geo_data.geoip({"ir": ["192.0.2.0/24", "2001:db8::/32"], "private": ["10.0.0.0/8"], "empty": []})
@@ -15,8 +15,8 @@ GEOSITE = geo_data.geosite({"ir": ["example.ir"] * 50, "category-ads": ["ads.exa
 
 
 def test_codes() -> None:
-    assert codes_in(GEOIP, "geoip") == ["IR", "PRIVATE", "EMPTY"]
-    assert codes_in(GEOSITE, "geosite") == ["IR", "CATEGORY-ADS", "EMPTY"]
+    assert read_geo_codes(GEOIP, "geoip") == ["IR", "PRIVATE", "EMPTY"]
+    assert read_geo_codes(GEOSITE, "geosite") == ["IR", "CATEGORY-ADS", "EMPTY"]
 
 
 @pytest.mark.parametrize(
@@ -34,16 +34,16 @@ def test_codes() -> None:
 )
 def test_what_is_no_geo_file(data: bytes, kind: GeoKind, words: str) -> None:
     with pytest.raises(NoGeoFileError, match=words):
-        codes_in(data, kind)
+        read_geo_codes(data, kind)
 
 
 @given(st.sampled_from([GEOIP, GEOSITE]), st.integers(1, len(GEOSITE)))
 def test_a_file_that_was_cut_has_fewer_codes_or_is_refused(data: bytes, size: int) -> None:
     kind: GeoKind = "geoip" if data is GEOIP else "geosite"
-    whole = codes_in(data, kind)
+    whole = read_geo_codes(data, kind)
     cut = data[:size]
     try:
-        found = codes_in(cut, kind)
+        found = read_geo_codes(cut, kind)
     except NoGeoFileError:
         found = []
     assert found == whole[: len(found)]
@@ -53,7 +53,7 @@ def test_a_file_that_was_cut_has_fewer_codes_or_is_refused(data: bytes, size: in
 @given(st.binary(max_size=200), st.sampled_from(["geoip", "geosite"]))
 def test_any_bytes_end_in_codes_or_a_sentence(data: bytes, kind: GeoKind) -> None:
     try:
-        assert all(codes_in(data, kind))
+        assert all(read_geo_codes(data, kind))
     except NoGeoFileError as error:
         said = str(error)
     else:

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.xray.transport import http2
-from pgnode.xray.transport.http2 import CallMachine, Failure, Http2Error, frame, settings_frame
+from pgnode.xray.transport.http2 import Failure, Http2ClientConnection, Http2Error, frame, settings_frame
 from tests.unit.xray.transport.http2_peer import Peer
 
 PATH = "/service/Method"
 
 
-def _pass(machine: CallMachine[int], peer: Peer) -> None:
+def _pass(machine: Http2ClientConnection[int], peer: Peer) -> None:
     """Bytes both ways until nobody has any."""
     while True:
         ours, theirs = machine.take_output(), peer.take_output()
@@ -25,8 +25,8 @@ def _pass(machine: CallMachine[int], peer: Peer) -> None:
         machine.receive(theirs)
 
 
-def _connected(peer: Peer, **more: int) -> CallMachine[int]:
-    machine: CallMachine[int] = CallMachine(PATH, **more)
+def _connected(peer: Peer, **more: int) -> Http2ClientConnection[int]:
+    machine: Http2ClientConnection[int] = Http2ClientConnection(PATH, **more)
     assert repr(machine).startswith("<CallMachine new"), "nothing is begun before the peer's SETTINGS"
     _pass(machine, peer)
     assert machine.can_begin
@@ -282,7 +282,7 @@ BREACHES = {
 @pytest.mark.parametrize("name", BREACHES)
 def test_breaches_of_the_protocol(name: str) -> None:
     data, code = BREACHES[name]
-    machine: CallMachine[int] = CallMachine(PATH)
+    machine: Http2ClientConnection[int] = Http2ClientConnection(PATH)
     machine.receive(SETTINGS)
     machine.begin(0, b"")
     with pytest.raises(Http2Error) as caught:
@@ -292,7 +292,7 @@ def test_breaches_of_the_protocol(name: str) -> None:
 
 @given(st.binary(max_size=400))
 def test_rubbish_breaks_nothing_but_the_connection(data: bytes) -> None:
-    machine: CallMachine[int] = CallMachine(PATH)
+    machine: Http2ClientConnection[int] = Http2ClientConnection(PATH)
     machine.receive(SETTINGS)
     machine.begin(0, b"")
     try:
