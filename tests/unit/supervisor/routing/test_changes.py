@@ -236,7 +236,7 @@ async def test_a_look_waits_behind_no_change() -> None:
 
 
 async def test_looks_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "LOOKS_MAX", 2)
+    monkeypatch.setattr(looks, "INSPECTIONS_MAX", 2)
     go_on = asyncio.Event()
     sent: list[Reply] = []
 
