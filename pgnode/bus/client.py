@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from pgnode.bus.books import LoanPart
 from pgnode.bus.commands import GATHERED_KINDS, WORKER_FIELD, Kind, Reply, encode_command, loan_part, settlement
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import BLOB_BYTES, BLOB_TTL_SECONDS, WORKER_TTL_MS, Keys
 from pgnode.bus.pipelined_redis import Args, PipelinedRedis, entries_of
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError
 from pgnode.os_support.aio import end_tasks
+from pgnode.store.rows import LoanPart
 
 log = structlog.get_logger(__name__)
 

@@ -32,7 +32,7 @@ key (after the prefix)        type     written by  lifetime                     
                                                                                    config that runs: ``base`` (its hash),
                                                                                    ``rules`` and ``overrides`` (JSON)
 ``ledger``                    hash     supervisor  for good                        counter -> its line in the books, see
-                                                                                   pgnode.bus.books
+                                                                                   pgnode.store.rows
 ``loans``                     hash     supervisor  until they are settled          parts of what was handed out and is not
                                                                                    known to have arrived, see there
 ``worker:<worker>``           string   workers     WORKER_TTL_MS                   this worker is alive

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from pgnode.bus.books import RUN_KEY, LedgerRow, LoanPart
 from pgnode.bus.indexed import EMPTY, IndexedBlock
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import ONLINE, POLLED, STATE, NodeStatus, Polled
+from pgnode.store.rows import RUN_KEY, LedgerRow, LoanPart
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.stat_names import parse_counter
 

@@ -6,7 +6,6 @@ last, which changes too quickly for a copy in the store.
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import STATE, NodeStatus
 from pgnode.errors import NodeError
+from pgnode.store.rows import RejectedUser
 from pgnode.wire import service_pb2 as pb
 
 #: Seconds that the supervisor has to say whom the core does not have.
@@ -25,31 +25,6 @@ ASK_SECONDS = 4.0
 
 #: States of a node whose core has users.
 WITH_CORE = ("running", "lingering")
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedUser:
-    """A user that was asked for and cannot be had."""
-
-    email: str
-    cause: str
-    #: When it was refused first as it is, Unix milliseconds.
-    at_ms: int
-    #: The ``User`` message that was refused.
-    user: bytes
-    #: The core itself refused it; else the node found that it cannot work.
-    by_core: bool = False
-
-    def encode(self) -> str:
-        fields = {"email": self.email, "cause": self.cause, "at_ms": self.at_ms, "by_core": self.by_core}
-        return json.dumps({**fields, "user": base64.b64encode(self.user).decode()})
-
-    @classmethod
-    def decode(cls, text: str | bytes) -> RejectedUser:
-        """Raises ValueError, KeyError or TypeError for what :meth:`encode` did not make."""
-        fields = json.loads(text)
-        user = base64.b64decode(fields["user"])
-        return cls(fields["email"], fields["cause"], int(fields["at_ms"]), user, bool(fields["by_core"]))
 
 
 @dataclass(frozen=True, slots=True)

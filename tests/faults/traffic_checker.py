@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from socket import AF_INET, SO_RCVBUF, SOCK_STREAM, SOL_SOCKET, socket
 from typing import Any
 
-from pgnode.bus.books import RUN_KEY, LedgerRow
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import SYSTEM
+from pgnode.store.rows import RUN_KEY, LedgerRow
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PROTOBUF, Connection, NoAnswerError, PanelClient, PanelError
 from pgnode.testing.traffic import ClientCore, TransferError

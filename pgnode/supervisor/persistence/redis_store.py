@@ -36,7 +36,7 @@ class StoredState:
     taken: str = ""
     #: Users who were changed after another such command had come, and before it was taken in -> that command's id.
     overtaken: dict[str, str] = field(default_factory=dict)
-    #: Parts of what was handed out and not settled; see pgnode.bus.books.
+    #: Parts of what was handed out and not settled; see pgnode.store.rows.
     loans: dict[str, bytes] = field(default_factory=dict)
     #: Fields of the routing that was changed; empty when none was.
     routing: dict[str, str] = field(default_factory=dict)

@@ -14,12 +14,12 @@ from itertools import islice
 import structlog
 from redis.asyncio.client import Pipeline
 
-from pgnode.bus.books import RUN_KEY, LoanPart
 from pgnode.bus.commands import Command, Reply, loan_part, parse_settlement
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import BLOB_BYTES
 from pgnode.bus.snapshots import ONLINE, STATS_INBOUNDS, STATS_OUTBOUNDS, STATS_USERS, Polled
 from pgnode.errors import CoreUnavailableError, InvalidRequestError
+from pgnode.store.rows import RUN_KEY, LoanPart
 from pgnode.supervisor.host.heap import HeapTrimmer
 from pgnode.supervisor.persistence.keeper import Undo
 from pgnode.supervisor.persistence.redis_store import Store

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from pgnode.bus.books import RUN_KEY, LedgerRow, decode_run, encode_run
+from pgnode.store.rows import RUN_KEY, LedgerRow, LedgerRun
 from pgnode.supervisor.traffic.attribution import ByteDelta
 
 
@@ -175,7 +175,7 @@ class Ledger:
             name: f"{e.total} {e.reported} {e.seen} {e.run}" if (e := entries.get(name)) is not None else None
             for name in names
         }
-        stored[RUN_KEY] = encode_run(self.run, self._run_identity)
+        stored[RUN_KEY] = LedgerRun(self.run, self._run_identity).encode()
         return stored
 
     def put_back_unstored(self, names: Iterable[str]) -> None:
@@ -192,7 +192,7 @@ class Ledger:
         When this supervisor finds that core still running, readings go on from what was booked of it. ``loans`` are open:
         whoever asked for them may have received them.
         """
-        self.run, self._run_identity = decode_run(stored.get(RUN_KEY, ""))
+        self.run, self._run_identity = LedgerRun.decode(stored.get(RUN_KEY, ""))
         for name, text in stored.items():
             if name != RUN_KEY:
                 total, reported, seen, run = LedgerRow.decode(text)

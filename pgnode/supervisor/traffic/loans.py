@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pgnode.bus.books import LoanPart
+from pgnode.store.rows import LoanPart
 
 #: Looks at which a worker has to be missing, one after the other, until it counts as dead: its store may have been away.
 MISSING_LOOKS = 3

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import structlog
 from redis.asyncio.client import Pipeline
 
-from pgnode.bus.users import RejectedUser
+from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.persistence.keeper import Undo
 from pgnode.supervisor.persistence.redis_store import Store
 

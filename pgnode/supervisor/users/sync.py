@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import structlog
 
 from pgnode.bus.commands import Command, Kind, Reply
-from pgnode.bus.users import RejectedUser
 from pgnode.errors import (
     CoreNotStartedError,
     CoreUnavailableError,
@@ -22,6 +21,7 @@ from pgnode.errors import (
     NodeError,
     UsersRefusedError,
 )
+from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers
 from pgnode.supervisor.core.controller import CoreController, Outcome
 from pgnode.supervisor.persistence.redis_store import Store

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pgnode.bus.books import RUN_KEY
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.bus.snapshots import Polled
 from pgnode.bus.traffic import flows_of
+from pgnode.store.rows import RUN_KEY
 from pgnode.wire import service_pb2 as pb
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pgnode.bus.snapshots import NodeStatus
-from pgnode.bus.users import RejectedUser, StoredUsers, UserDrift
+from pgnode.bus.users import StoredUsers, UserDrift
 from pgnode.cli.users import lines
+from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.users.drift import waiting
 from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb

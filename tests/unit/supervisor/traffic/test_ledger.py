@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from pgnode.bus.books import RUN_KEY, LedgerRow, LoanPart, decode_run
+from pgnode.store.rows import RUN_KEY, LedgerRow, LedgerRun, LoanPart
 from pgnode.supervisor.traffic.ledger import Ledger
 
 UP, DOWN = "user>>>a>>>traffic>>>uplink", "user>>>a>>>traffic>>>downlink"
@@ -102,8 +102,8 @@ def test_lines_come_back(counted: int, reported: int, seen: int, run: int) -> No
 
 
 def test_runs_and_loans_come_back() -> None:
-    assert decode_run("12 boot:1:2") == (12, "boot:1:2")
-    assert decode_run("boot:1:2") == (1, "boot:1:2")
+    assert LedgerRun.decode("12 boot:1:2") == (12, "boot:1:2")
+    assert LedgerRun.decode("boot:1:2") == (1, "boot:1:2")
     part = LoanPart("id", "user", "host:1:x", b"\x00\n\x01")
     assert LoanPart.decode(part.encode()) == part
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgnode.bus.books import LoanPart
+from pgnode.store.rows import LoanPart
 from pgnode.supervisor.traffic.loans import DEAD_SECONDS, MISSING_LOOKS, OVERDUE_SECONDS, Loan, Loans
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.bus.commands import Command, Kind
-from pgnode.bus.users import RejectedUser
+from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.core.controller import Outcome
 from pgnode.supervisor.users.intake import Check
 from pgnode.supervisor.users.swap_policy import InboundPlan

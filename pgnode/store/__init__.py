@@ -1,0 +1,1 @@
+"""The node's durable state: one SQLite file, written by the supervisor alone. Knows no Redis."""

@@ -1,0 +1,94 @@
+"""What changed and is not in the store yet. Pure.
+
+Whoever owns durable state writes every change of it to the :class:`Journal` at the moment of the change. A commit takes what
+gathered there and writes it in one transaction; what could not be written is put back, under what came since.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, fields
+
+from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
+
+#: A value of the table ``meta``.
+MetaValue = bytes | str | int
+
+
+class Scope(enum.Enum):
+    """Tables that are committed together. Each scope is whole in itself, so one never waits for the other to be whole.
+
+    A change of the desired state is under way for as long as a core needs to start; statistics are stored meanwhile.
+    """
+
+    DESIRED = ("meta", "users", "rejected", "superseded", "taken", "routing")
+    TRAFFIC = ("run", "counters", "loans", "settled")
+
+
+@dataclass(slots=True)
+class StoreChanges:
+    """Changed rows by table and key; the last put of a key wins, None removes the row."""
+
+    # --- desired state ---
+    #: ``backend`` (the ``Backend`` message of the start without its users), ``active`` (whether it shall run), ``core_run``.
+    meta: dict[str, MetaValue | None] = field(default_factory=dict)
+    #: E-mail in lower case -> ``User`` message.
+    users: dict[str, bytes | None] = field(default_factory=dict)
+    #: E-mail in lower case -> what was asked for and cannot be had.
+    rejected: dict[str, RejectedUser | None] = field(default_factory=dict)
+    #: E-mail in lower case -> the bulk command that came before this user's change and was not taken in yet.
+    superseded: dict[str, str | None] = field(default_factory=dict)
+    #: Commands that were done and must not be done a second time, by id -> their kind.
+    taken: dict[str, str | None] = field(default_factory=dict)
+    #: ``base`` (hash of the config that was changed), ``rules`` and ``overrides`` (JSON).
+    routing: dict[str, str | None] = field(default_factory=dict)
+    # --- traffic ---
+    #: The core run that the counters are of; None: as stored.
+    run: LedgerRun | None = None
+    #: Name in the core -> row of the ledger; absolute values, so writing a row twice changes nothing.
+    counters: dict[str, LedgerRow | None] = field(default_factory=dict)
+    #: ``<loan>:<number>`` -> part of an open loan.
+    loans: dict[str, LoanPart | None] = field(default_factory=dict)
+    #: Loans that ended, by id: whoever hears of one again does nothing.
+    settled: dict[str, bool | None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return any(getattr(self, part.name) for part in fields(self))
+
+    def add(self, newer: StoreChanges) -> None:
+        """Put ``newer`` over this."""
+        if newer.run is not None:
+            self.run = newer.run
+        for name in _TABLES:
+            getattr(self, name).update(getattr(newer, name))
+
+
+_TABLES = tuple(part.name for part in fields(StoreChanges) if part.name != "run")
+
+
+class Journal(StoreChanges):
+    """Gathers changes until a commit takes them. One per supervisor, given to whoever owns durable state."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Say how much is waiting."""
+        waiting = ", ".join(f"{len(rows)} {name}" for name in _TABLES if (rows := getattr(self, name)))
+        return f"Journal({waiting or 'empty'})"
+
+    def take(self, *scopes: Scope) -> StoreChanges:
+        """Hand over everything in these scopes since the last take; of all scopes where none is named."""
+        taken = StoreChanges()
+        for scope in scopes or Scope:
+            for name in scope.value:
+                setattr(taken, name, getattr(self, name))
+                setattr(self, name, None if name == "run" else {})
+        return taken
+
+    def put_back(self, changes: StoreChanges) -> None:
+        """Take ``changes`` again, whose commit failed: what came since lies over them."""
+        since = self.take()
+        for part in fields(changes):
+            setattr(self, part.name, getattr(changes, part.name))
+        self.add(since)

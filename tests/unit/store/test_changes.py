@@ -1,0 +1,95 @@
+"""Changes on their way to the store: nothing gets lost, and the newest put wins."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgnode.store.changes import Journal, Scope, StoreChanges
+from pgnode.store.rows import LedgerRow, LedgerRun
+
+KEYS = st.sampled_from(["a", "b", "c"])
+CHANGES = st.builds(
+    StoreChanges,
+    meta=st.dictionaries(KEYS, st.integers() | st.none()),
+    users=st.dictionaries(KEYS, st.binary(max_size=2) | st.none()),
+    taken=st.dictionaries(KEYS, st.text(max_size=2) | st.none()),
+    run=st.none() | st.builds(LedgerRun, st.integers(0, 3), st.just("")),
+    counters=st.dictionaries(KEYS, st.none() | st.builds(LedgerRow, *[st.integers(0, 9)] * 4)),
+)
+
+
+def written(*changes: StoreChanges) -> dict[tuple[str, str], object]:
+    """What a store holds that is given ``changes`` in this order, with a mark for what was removed."""
+    found: dict[tuple[str, str], object] = {}
+    for one in changes:
+        for part in fields(StoreChanges):
+            rows = getattr(one, part.name)
+            if part.name != "run":
+                found |= {(part.name, key): row for key, row in rows.items()}
+            elif rows is not None:
+                found["run", ""] = rows
+    return found
+
+
+def copy(changes: StoreChanges) -> StoreChanges:
+    made = StoreChanges()
+    made.add(changes)
+    return made
+
+
+def test_every_table_is_in_one_scope() -> None:
+    assert sorted(name for scope in Scope for name in scope.value) == sorted(part.name for part in fields(StoreChanges))
+
+
+@given(CHANGES, CHANGES)
+def test_the_newer_change_wins(older: StoreChanges, newer: StoreChanges) -> None:
+    both = written(older, newer)
+    older.add(newer)
+    assert written(older) == both
+
+
+@given(CHANGES, CHANGES, CHANGES)
+def test_what_is_put_back_lies_under_what_came_since(
+    first: StoreChanges, failed: StoreChanges, since: StoreChanges
+) -> None:
+    journal = Journal()
+    journal.add(first)
+    taken = journal.take()
+    assert not journal
+    expected = written(taken, since)
+    journal.add(since)
+    journal.put_back(taken)
+    assert written(journal.take()) == expected
+    # Also when it was something else than what the journal held.
+    expected = written(failed, since)
+    journal.add(copy(since))
+    journal.put_back(copy(failed))
+    assert written(journal) == expected
+
+
+@given(CHANGES)
+def test_a_scope_is_taken_alone(changes: StoreChanges) -> None:
+    journal = Journal()
+    journal.add(changes)
+    traffic = journal.take(Scope.TRAFFIC)
+    assert written(traffic) | written(journal) == written(changes)
+    assert not any(getattr(journal, name) for name in Scope.TRAFFIC.value)
+    assert not any(getattr(traffic, name) for name in Scope.DESIRED.value)
+
+
+@given(CHANGES)
+def test_changes_are_true_where_there_is_something_to_write(changes: StoreChanges) -> None:
+    assert bool(changes) == bool(written(changes))
+
+
+def test_what_is_taken_is_not_touched_by_later_changes() -> None:
+    journal = Journal()
+    journal.users["a"] = b"1"
+    taken = journal.take()
+    journal.users["a"] = b"2"
+    assert taken.users == {"a": b"1"}
+    assert repr(taken) != repr(journal) == "Journal(1 users)"
+    assert repr(Journal()) == "Journal(empty)"
