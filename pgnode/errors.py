@@ -230,6 +230,12 @@ class SettingsError(OperatorError):
     exit_code = 2
 
 
+class DependencyError(OperatorError):
+    """A distribution that the node is built on is missing, or has a version that is not known to work."""
+
+    exit_code = 2
+
+
 class StateDirBusyError(OperatorError):
     """Another supervisor holds the state folder."""
 

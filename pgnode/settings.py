@@ -397,7 +397,7 @@ _DOC_TAIL = """
 | --- | --- |
 | 0 | ended on SIGTERM or SIGINT |
 | 1 | an error that has no code of its own |
-| 2 | a setting has a value that is not allowed |
+| 2 | a setting has a value that is not allowed, or a dependency a version that is not known to work |
 | 3 | another node holds the state folder |
 | 4 | a port that the node wants to listen on is in use |
 | 5 | a process that the node cannot do without keeps failing |

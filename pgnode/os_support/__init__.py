@@ -1,1 +1,1 @@
-"""What the node asks of the operating system and of asyncio: memory, parents that die, tasks that end."""
+"""What the node asks of the operating system and of Python: memory, files, processes, tasks, versions; knows of no node."""

@@ -17,10 +17,15 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(number: signal.Signals = signal.SIGKILL, parent: int | None = None) -> None:
-    """Be sent ``number`` when the parent's thread that started us ends. Call it from the main thread.
+    """Be sent a signal when the parent's thread that started this process ends. Call it from the main thread.
 
-    ``parent`` is the pid that the parent should have: when it is given and no longer true, the parent died before the
-    call, and this process ends at once.
+    Args:
+        number: The signal.
+        parent: The pid that the parent should have. When it has another one, the parent died before the call, and this
+            process sends itself the signal at once.
+
+    Raises:
+        OSError: The kernel refused.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
@@ -30,10 +35,27 @@ def die_with_parent(number: signal.Signals = signal.SIGKILL, parent: int | None 
 
 
 def command(program: Sequence[str]) -> list[str]:
-    """The command line that runs ``program`` as a child of this process, and not a moment longer than this process."""
+    """Make the command line that runs a program as a child of this process, and not a moment longer than this process.
+
+    Args:
+        program: The program and its arguments.
+
+    Returns:
+        The command line; this process must be the one that starts it.
+    """
     return [sys.executable, "-m", "pgnode.os_support.pdeath", str(os.getpid()), *program]
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Become a program that ends with its parent.
+
+    Args:
+        arguments: The parent's pid, the program, and its arguments.
+    """
+    parent, *program = arguments
+    die_with_parent(parent=int(parent))
+    os.execvp(program[0], program)  # noqa: S606 - the supervisor's own command line
+
+
 if __name__ == "__main__":
-    die_with_parent(parent=int(sys.argv[1]))
-    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - the supervisor's own command line
+    main(sys.argv[1:])

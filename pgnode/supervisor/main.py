@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from pgnode import dependencies
 from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS, connect
@@ -388,6 +389,7 @@ def _usual_core(settings: Settings) -> Core:
 
 def run(settings: Settings) -> int:
     """Run the node in the foreground. Returns the exit code; raises OperatorError."""
+    dependencies.check()
     # Whatever this process and its children make in the state folder is for this user alone.
     os.umask(0o077)
     keep_large_blocks_apart()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pgnode.os_support.malloc import give_back
+from pgnode.os_support.malloc import trim_heap
 
 #: Pause before memory is given back: the answer goes first, and whatever held the message is gone.
 PAUSE_SECONDS = 0.5
@@ -30,4 +30,4 @@ class HeapTrimmer:
     def _now(self) -> None:
         self._timer = None
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().run_in_executor(None, give_back)
+            self._task = asyncio.get_running_loop().run_in_executor(None, trim_heap)

@@ -9,7 +9,6 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import psutil
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
+from pgnode.os_support.files import write_atomically
 from pgnode.settings import Settings
 
 #: Certificates of the node's own are valid this long; the panel pins them, so renewal is the operator's decision.
@@ -91,7 +91,7 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
     path = settings.key_file
     if not path.exists():
         key = str(uuid.uuid4())
-        write_private(path, key + "\n")
+        write_atomically(path, key + "\n")
         return key, True
     text = path.read_text(encoding="utf-8").strip()
     try:
@@ -100,16 +100,6 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
         raise SettingsError(
             f"{path} does not hold an API key: allowed is a UUID; delete the file and the node makes a new key, or set API_KEY"
         ) from None
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user may read, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
 
 
 def _addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
@@ -174,5 +164,5 @@ def _make_certificate(settings: Settings) -> None:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-    write_private(settings.cert_key_file, private)
-    write_private(settings.cert_file, pem)
+    write_atomically(settings.cert_key_file, private)
+    write_atomically(settings.cert_file, pem)

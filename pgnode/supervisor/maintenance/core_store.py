@@ -22,7 +22,7 @@ from typing import Final
 import structlog
 
 from pgnode.errors import UpdateFailedError
-from pgnode.supervisor.host.identity import write_private
+from pgnode.os_support.files import write_atomically
 from pgnode.supervisor.maintenance.releases import MEMBER
 
 log = structlog.get_logger(__name__)
@@ -140,10 +140,10 @@ class CoreStore:
         """Record the choice, and remove all but the last two cores."""
         path = self.path_of(version)
         digest = _sha256(path)
-        write_private(path.with_name("sha256"), digest + "\n")
+        write_atomically(path.with_name("sha256"), digest + "\n")
         before = self._read()
         kept = [version, *(v for v in (before.kept if before is not None else []) if v != version)][:KEPT]
-        write_private(
+        write_atomically(
             self._folder / _RECORD, json.dumps(asdict(Choice(version, digest, kept, self._setting)), indent=1) + "\n"
         )
         for entry in self._folder.iterdir():

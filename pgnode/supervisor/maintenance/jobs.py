@@ -29,8 +29,8 @@ from pgnode.errors import (
     UpdateFailedError,
 )
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.files import write_atomically
 from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, NOT_BEGUN
-from pgnode.supervisor.host.identity import write_private
 from pgnode.supervisor.persistence.keeper import Keeper
 
 log = structlog.get_logger(__name__)
@@ -138,7 +138,7 @@ class Maintenance:
     async def _do(self, command: Command, name: str, request: dict[str, str]) -> Reply:
         log.info("maintenance job begins", job=name)
         try:
-            await asyncio.to_thread(write_private, self._note, json.dumps({"id": command.id, "job": name}) + "\n")
+            await asyncio.to_thread(write_atomically, self._note, json.dumps({"id": command.id, "job": name}) + "\n")
             detail = await self.jobs[command.kind](request)
         except NodeError as error:
             log.warning("maintenance job failed", job=name, error=error.text)

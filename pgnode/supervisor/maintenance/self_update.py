@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from pgnode.errors import DeadlineExceededError, UnsupportedError, UpdateFailedError
+from pgnode.os_support.pidfd import Pidfd
 from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -79,15 +80,8 @@ class SelfUpdate:
 
 async def _ended(pid: int) -> None:
     """Return when this child has ended; it is still to be reaped."""
-    loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(pid)
-    ended = asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
+    with Pidfd(pid) as process:
+        await process.wait()
 
 
 def _end_of(path: Path) -> str:

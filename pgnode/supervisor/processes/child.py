@@ -24,6 +24,7 @@ import structlog
 from pgnode.errors import ChildFailedError
 from pgnode.os_support import pdeath
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.files import write_atomically
 from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
 
 log = structlog.get_logger(__name__)
@@ -196,9 +197,8 @@ class PidRegistry:
         self._write()
 
     def _write(self) -> None:
-        temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps(self._records), encoding="ascii")
-        temporary.replace(self._path)
+        # Processes end with the machine, so their record need not outlive a crash of it.
+        write_atomically(self._path, json.dumps(self._records), durable=False)
 
     async def clear_leftovers(self) -> None:
         """End what an earlier supervisor left behind, and wait until it is gone."""

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Final
 
 from pgnode.errors import StartFailedError
+from pgnode.os_support.files import write_atomically
 from pgnode.xray.process import embedded_main as embedded
 from pgnode.xray.process.diagnose import unbindable
 from pgnode.xray.process.runner import ASSETS_VARIABLE, Child, Runner
@@ -476,11 +477,8 @@ def _clear(run_dir: Path, record: CoreRecord | None) -> None:
 
 
 def _write_record(run_dir: Path, record: CoreRecord) -> None:
-    partial = run_dir / f"{RECORD_NAME}.new"
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(record), file)
-    partial.replace(run_dir / RECORD_NAME)
+    # A core ends with the machine, so its record need not outlive a crash of it.
+    write_atomically(run_dir / RECORD_NAME, json.dumps(asdict(record)), durable=False)
 
 
 def _read_record(run_dir: Path) -> CoreRecord | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from unittest import mock
 
-from pgnode.os_support.malloc import give_back
+from pgnode.os_support.malloc import trim_heap
 from pgnode.supervisor.host import heap as memory
 from tests.support.polling import eventually
 
 
 async def test_many_askers_give_back_once() -> None:
-    with mock.patch.object(memory, "give_back") as given, mock.patch.object(memory, "PAUSE_SECONDS", 0.01):
+    with mock.patch.object(memory, "trim_heap") as given, mock.patch.object(memory, "PAUSE_SECONDS", 0.01):
         giving = memory.HeapTrimmer()
         giving.soon()
         giving.soon()
@@ -20,4 +20,4 @@ async def test_many_askers_give_back_once() -> None:
 
 
 def test_the_library_of_this_system_takes_the_call() -> None:
-    assert give_back() is None  # type: ignore[func-returns-value]
+    assert trim_heap() is None  # type: ignore[func-returns-value]
