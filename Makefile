@@ -26,6 +26,7 @@ test: dev panel ## gates, units, end to end, and the panel's own client
 gates: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/pydoclint pgnode
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

@@ -14,10 +14,16 @@ _KEY_BYTES_MAX = 64
 
 
 class KeyCheck:
-    """Compares keys with the node's own, by their value as UUIDs and in constant time."""
+    """Compare keys with the node's own, by their value as UUIDs and in constant time.
+
+    Args:
+        api_key: A UUID in any notation.
+
+    Raises:
+        ValueError: ``api_key`` is not a UUID.
+    """
 
     def __init__(self, api_key: str) -> None:
-        """``api_key`` is a UUID in any notation. Raises ValueError for anything else."""
         key = uuid.UUID(api_key)
         #: The key as nearly everybody writes it.
         self.canonical = str(key).encode()
