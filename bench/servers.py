@@ -19,9 +19,9 @@ from typing import Any
 from bench.bare_app import ANSWERS_VARIABLE, write_answers
 from bench.load import REPOSITORY
 from bench.registry import Bench
-from pgnode.testing import users as people
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.ports import free_port
 from pgnode.xray.client.api import CoreApi
 
 START_TIMEOUT_SECONDS = 30.0
@@ -52,7 +52,7 @@ async def bare_app(beside: NodeProcess, answers: Mapping[str, bytes]) -> AsyncIt
     worker class, event loop, HTTP parser, TLS. SideFailedError when it does not answer.
     """
     folder = Path(tempfile.mkdtemp(prefix="pgnbare"))
-    port = people.free_port()
+    port = free_port()
     try:
         write_answers(folder, answers)
         process = await asyncio.create_subprocess_exec(
@@ -65,7 +65,7 @@ async def bare_app(beside: NodeProcess, answers: Mapping[str, bytes]) -> AsyncIt
                 "bench.bare_app:application",
             ),
             env=beside.environment()
-            | {"SERVICE_PORT": str(port), "API_PORT": str(people.free_port())}
+            | {"SERVICE_PORT": str(port), "API_PORT": str(free_port())}
             | {ANSWERS_VARIABLE: str(folder), "PYTHONPATH": str(REPOSITORY)},
             cwd=folder,
             stdin=asyncio.subprocess.DEVNULL,
@@ -155,7 +155,7 @@ async def bare_core(config: Mapping[str, Any]) -> AsyncIterator[tuple[float, Pat
 def moved(config: Mapping[str, Any], api_socket: Path) -> dict[str, Any]:
     """A finished config that clashes with no running core: its API on ``api_socket``, inbounds on free ports."""
     inbounds = [
-        {**inbound, "port": people.free_port()} if isinstance(inbound.get("port"), int) else inbound
+        {**inbound, "port": free_port()} if isinstance(inbound.get("port"), int) else inbound
         for inbound in config["inbounds"]
     ]
     return {**config, "api": {**config["api"], "listen": str(api_socket)}, "inbounds": inbounds}

@@ -20,11 +20,12 @@ from bench.report import Figure, Row, below, none_of
 from bench.samples import median, percentile
 from bench.servers import node, started
 from pgnode.supervisor.users.swap_policy import SWAP_PAUSE_SECONDS
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 
 USERS = 10_000
@@ -51,14 +52,14 @@ CALL_TIMEOUT_SECONDS = 30.0
 
 @scenario("full", f"PUT /users/sync of {USERS:,} users in {len(PROTOCOLS)} inbounds, {HELD} transfers held")
 async def full(bench: Bench) -> AsyncGenerator[Row, None]:
-    users = people.make_users(USERS, list(PROTOCOLS))
+    users = make_users(USERS, list(PROTOCOLS))
     async with held_node(bench, users) as stage:
         bench.say(f"PUT /users/sync/chunked, {DELTA_USERS} users")
         deltas = []
         for number in range(bench.rounds):
             at = range(HELD + number, len(users), len(users) // DELTA_USERS)
             for index in at:
-                users[index] = people.user(users[index].email, users[index].inbounds, key=f"delta {number}")
+                users[index] = make_user(users[index].email, users[index].inbounds, key=f"delta {number}")
             deltas.append([users[index] for index in at])
         yield await stage.row(
             f"PUT /users/sync/chunked, {DELTA_USERS} of {USERS:,} users",
@@ -76,7 +77,7 @@ async def full(bench: Bench) -> AsyncGenerator[Row, None]:
     "full-many", f"the same with {MANY_USERS:,} users, others calling meanwhile", timeout_seconds=240, default=False
 )
 async def full_many(bench: Bench) -> AsyncGenerator[Row, None]:
-    users = people.make_users(MANY_USERS, list(PROTOCOLS))
+    users = make_users(MANY_USERS, list(PROTOCOLS))
     async with held_node(bench, users) as stage:
         for share, limit_seconds in MANY_SHARES.items():
             yield await stage.full_set(users, share, limit_seconds, min(bench.rounds, 2))
@@ -92,7 +93,7 @@ async def meanwhile(bench: Bench, stage: Stage, users: list[pb.User], share: flo
     async with stage.node.panel() as first, stage.node.panel() as second, stage.node.panel() as third:
         keys = map(str, itertools.count())
         calls: dict[str, Callable[[], Awaitable[object]]] = {
-            "PUT /user/sync": lambda: first.sync_user(people.user("single@demo", list(PROTOCOLS), key=next(keys))),
+            "PUT /user/sync": lambda: first.sync_user(make_user("single@demo", list(PROTOCOLS), key=next(keys))),
             "GET /info": second.info,
             "GET /stats/backend": third.backend_stats,
         }
@@ -123,11 +124,11 @@ async def meanwhile(bench: Bench, stage: Stage, users: list[pb.User], share: flo
     default=False,
 )
 async def memory(bench: Bench) -> AsyncGenerator[Row, None]:
-    inbounds = [people.inbound(f"VLESS {number}", "vless") for number in range(MEMORY_INBOUNDS)]
-    users = people.make_users(MANY_USERS, [inbound["tag"] for inbound in inbounds])
+    inbounds = [make_inbound(f"VLESS {number}", "vless") for number in range(MEMORY_INBOUNDS)]
+    users = make_users(MANY_USERS, [inbound["tag"] for inbound in inbounds])
     async with node(bench) as beside, beside.panel() as panel:
         bench.say(f"starting a node with {MANY_USERS:,} users")
-        await started(bench, panel, people.config(inbounds), users)
+        await started(bench, panel, make_config(inbounds), users)
         await asyncio.sleep(SETTLE_SECONDS)
         at_first = memory_mb(beside.pid)
         for number in range(MEMORY_SETS):
@@ -220,10 +221,10 @@ class Stage:
 @contextlib.asynccontextmanager
 async def held_node(bench: Bench, users: list[pb.User]) -> AsyncIterator[Stage]:
     """Starts a node with ``users``; the first HELD of them have links to it."""
-    inbounds = [people.inbound(tag, protocol) for tag, protocol in PROTOCOLS.items()]
+    inbounds = [make_inbound(tag, protocol) for tag, protocol in PROTOCOLS.items()]
     bench.say(f"starting a node with {len(users):,} users")
     async with node(bench) as beside, beside.panel() as panel, Target() as target:
-        await started(bench, panel, people.config(inbounds), users)
+        await started(bench, panel, make_config(inbounds), users)
         links = [
             link(inbounds[number % len(inbounds)], users[number], source_address=f"127.0.0.{number + 2}")
             for number in range(HELD)
@@ -241,7 +242,7 @@ def encoded_set(users: list[pb.User], share: float, key: str) -> bytes:
     step = (len(users) - HELD) / max(count, 1)
     for number in range(count):
         at = HELD + int(number * step)
-        users[at] = people.user(users[at].email, users[at].inbounds, key=key)
+        users[at] = make_user(users[at].email, users[at].inbounds, key=key)
     return pb.Users(users=users).SerializeToString()
 
 

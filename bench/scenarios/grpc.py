@@ -28,9 +28,11 @@ from bench.scenarios.reads import AIM, TAG, fill_books
 from bench.scenarios.reads import USERS as READ_USERS
 from bench.scenarios.sync import sync_requests
 from bench.servers import SideFailedError, node, started
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.ports import free_port
+from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 
 CHANNELS = (1, 8)
@@ -52,18 +54,16 @@ async def grpc_faces(bench: Bench) -> AsyncGenerator[Row, None]:
         async for row in _reads(bench, beside):
             yield row
         bench.say(f"starting it with {STREAMED_USERS + CHUNKED_USERS:,} users")
-        everybody = people.make_users(STREAMED_USERS, [TAG], name="one") + people.make_users(
-            CHUNKED_USERS, [TAG], name="many"
-        )
+        everybody = make_users(STREAMED_USERS, [TAG], name="one") + make_users(CHUNKED_USERS, [TAG], name="many")
         async with beside.panel() as panel:
-            await started(bench, panel, people.config([people.inbound(TAG, "vless")]), everybody)
+            await started(bench, panel, make_config([make_inbound(TAG, "vless")]), everybody)
             yield await _single_changes(bench, beside, panel)
             yield await _chunks(bench, beside, panel)
     yield await _idle_workers(bench)
 
 
 async def _reads(bench: Bench, beside: NodeProcess) -> AsyncGenerator[Row, None]:
-    users = people.make_users(READ_USERS, [TAG])
+    users = make_users(READ_USERS, [TAG])
     await fill_books(bench, beside, users)
     one_user = pb.StatRequest(type=pb.UserStat, name=users[READ_USERS // 2].email).SerializeToString()
     calls = {"GetBackendStats": b"", "GetStats": one_user}
@@ -95,7 +95,7 @@ async def _single_changes(bench: Bench, beside: NodeProcess, panel: PanelClient)
     bench.say("SyncUser beside PUT /user/sync")
 
     def passes(*keys: str) -> list[pb.User]:
-        return [user for key in keys for user in people.make_users(STREAMED_USERS, [TAG], name="one", key=key)]
+        return [user for key in keys for user in make_users(STREAMED_USERS, [TAG], name="one", key=key)]
 
     results: dict[str, list[LoadResult]] = {"stream": [], "put": []}
     with (
@@ -129,7 +129,7 @@ async def _chunks(bench: Bench, beside: NodeProcess, panel: PanelClient) -> Row:
     async with _channel(beside) as channel:
         call = channel.stream_unary(_path("SyncUsersChunked"))
         for number, side in enumerate(turns(["grpc", "rest"], bench.rounds)):
-            users = people.make_users(CHUNKED_USERS, [TAG], name="many", key=f"k{number}")
+            users = make_users(CHUNKED_USERS, [TAG], name="many", key=f"k{number}")
             chunks = [
                 pb.UsersChunk(
                     users=users[start : start + USERS_PER_CHUNK],
@@ -244,7 +244,7 @@ async def _run(order: dict[str, Any]) -> LoadResult:
 @contextlib.asynccontextmanager
 async def bare_server(beside: NodeProcess, answers: Mapping[str, bytes]) -> AsyncIterator[int]:
     """:mod:`bench.bare_grpc` with the settings of the node; yields its port. SideFailedError when it does not start."""
-    port = people.free_port()
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.bare_grpc", str(port)),
         *(f"{path}={body.hex()}" for path, body in answers.items()),

@@ -19,7 +19,8 @@ from bench.registry import Bench, scenario
 from bench.report import Figure, Row, at_least
 from bench.samples import median, turns
 from bench.servers import bare_core
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.users import make_users
 from pgnode.xray.client.api import AlterOperation, CoreApi
 from pgnode.xray.config.accounts import Account, user_message
 
@@ -34,7 +35,7 @@ AIM = 2.0
 @scenario("lane", "bare AlterInbound calls: the fast lane beside grpc.aio on the same core")
 async def lane(bench: Bench) -> AsyncGenerator[Row, None]:
     api_part = {"tag": "api", "services": ["HandlerService", "StatsService"]}
-    config = people.config([people.inbound(TAG, "vless")]) | {"api": api_part}
+    config = make_config([make_inbound(TAG, "vless")]) | {"api": api_part}
     operations = _operations()
     async with bare_core(config) as (_, socket), CoreApi(socket) as api, _channel(socket) as alter:
         bench.say("AlterInbound, fast lane and grpc.aio in turns")
@@ -60,7 +61,7 @@ async def lane(bench: Bench) -> AsyncGenerator[Row, None]:
 async def bare_rate(bench: Bench) -> float:
     """Calls a second by the fast lane, with nothing else running: what rates of changes are held against."""
     api_part = {"tag": "api", "services": ["HandlerService", "StatsService"]}
-    config = people.config([people.inbound(TAG, "vless")]) | {"api": api_part}
+    config = make_config([make_inbound(TAG, "vless")]) | {"api": api_part}
     rates = []
     async with bare_core(config) as (_, socket), CoreApi(socket) as api:
         operations = _operations()
@@ -76,7 +77,7 @@ async def bare_rate(bench: Bench) -> float:
 
 def _operations() -> tuple[list[AlterOperation], list[AlterOperation]]:
     """Additions of all users, and their removals."""
-    users = people.make_users(USERS, [TAG], name="lane")
+    users = make_users(USERS, [TAG], name="lane")
     adds = [
         AlterOperation(TAG, user.email, user_message(user.email, Account("vless", user.proxies.vless.id)))
         for user in users

@@ -18,9 +18,10 @@ from bench.report import Row, at_least
 from bench.servers import bare_app, node, started
 from pgnode.bus.keys import Keys
 from pgnode.settings import Settings
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PROTOBUF, PanelClient
+from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 
 USERS = 10_000
@@ -34,7 +35,7 @@ _SLICE = 5000
 
 @scenario("reads", "GET beside a bare Falcon app that returns the same bytes on the same Gunicorn settings")
 async def reads(bench: Bench) -> AsyncGenerator[Row, None]:
-    users = people.make_users(USERS, [TAG])
+    users = make_users(USERS, [TAG])
     calls: dict[str, tuple[str, pb.StatRequest | None]] = {
         "GET /info": ("/info", None),
         "GET /stats/system": ("/stats/system", None),
@@ -91,7 +92,7 @@ async def fill_books(bench: Bench, beside: NodeProcess, users: list[pb.User]) ->
     """Start the node with the users, fill its books, run it again and wait until it serves them."""
     bench.say(f"starting a node with {USERS:,} users and filling its books")
     async with beside.panel() as panel:
-        await started(bench, panel, people.config([people.inbound(TAG, "vless")]), users)
+        await started(bench, panel, make_config([make_inbound(TAG, "vless")]), users)
     counters = {}
     for number, user in enumerate(users):
         for link, factor in (("uplink", 1_234_567), ("downlink", 23_456_789)):

@@ -18,8 +18,9 @@ from bench.registry import Bench, scenario
 from bench.report import Figure, Row, at_most
 from bench.samples import median
 from bench.servers import node, start_bare_core
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 
 USERS = 10_000
@@ -70,9 +71,9 @@ async def _rows(bench: Bench, count: int) -> AsyncGenerator[Row, None]:
 
 
 def _backend(users_count: int, number: int) -> bytes:
-    inbounds = [people.inbound(tag, protocol) for tag, protocol in PROTOCOLS.items()]
-    users = people.make_users(users_count, list(PROTOCOLS), key=str(number))
-    return pb.Backend(type=pb.XRAY, config=json.dumps(people.config(inbounds)), users=users).SerializeToString()
+    inbounds = [make_inbound(tag, protocol) for tag, protocol in PROTOCOLS.items()]
+    users = make_users(users_count, list(PROTOCOLS), key=str(number))
+    return pb.Backend(type=pb.XRAY, config=json.dumps(make_config(inbounds)), users=users).SerializeToString()
 
 
 async def _start(bench: Bench, panel: PanelClient, body: bytes) -> None:

@@ -15,8 +15,9 @@ from bench.report import Figure, Row, at_least, below
 from bench.samples import share_of
 from bench.scenarios.lane import bare_rate
 from bench.servers import node, started
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.panel import PROTOBUF, PanelClient
+from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 
 USERS = 5_000
@@ -40,12 +41,12 @@ def parts(info_per_second: float, lane_per_second: float, core_calls: int) -> fl
 async def sync(bench: Bench) -> AsyncGenerator[Row, None]:
     bench.say("AlterInbound with nothing else running")
     lane = await bare_rate(bench)
-    one, five = people.make_users(USERS, TAGS[:1], name="one"), people.make_users(USERS, TAGS, name="five")
-    config = people.config(people.inbound(tag, protocol) for tag, protocol in PROTOCOLS.items())
+    one, five = make_users(USERS, TAGS[:1], name="one"), make_users(USERS, TAGS, name="five")
+    config = make_config(make_inbound(tag, protocol) for tag, protocol in PROTOCOLS.items())
     bench.say(f"starting a node with {2 * USERS:,} users in {len(TAGS)} inbounds")
     async with node(bench) as beside, beside.panel() as panel, contextlib.AsyncExitStack() as stack:
         await started(bench, panel, config, one + five)
-        still = people.make_users(USERS // 10, TAGS, name="still")
+        still = make_users(USERS // 10, TAGS, name="still")
         await panel.sync_chunked(still)
 
         def side(requests: Sequence[bytes]) -> Side:
@@ -92,7 +93,7 @@ async def sync(bench: Bench) -> AsyncGenerator[Row, None]:
 
 def two_passes(name: str, tags: Sequence[str]) -> list[pb.User]:
     """All users with one new key, then all with another."""
-    return [user for key in ("a", "b") for user in people.make_users(USERS, tags, name=name, key=key)]
+    return [user for key in ("a", "b") for user in make_users(USERS, tags, name=name, key=key)]
 
 
 def sync_requests(panel: PanelClient, users: Sequence[pb.User]) -> list[bytes]:

@@ -28,9 +28,10 @@ from bench.servers import bare_app, node, started
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import POLLED, Polled
 from pgnode.settings import Settings
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.process.core import FIFO_NAME, RECORD_NAME
 
@@ -94,9 +95,9 @@ async def traffic_cost(bench: Bench) -> AsyncGenerator[Row, None]:
 @contextlib.asynccontextmanager
 async def stage(bench: Bench, count: int) -> AsyncIterator[Stage]:
     """Starts a node with so many users, all of whom move bytes; and waits until it has counted them."""
-    users = people.make_users(count, [TAG])
-    inbound = people.inbound(TAG, "vless")
-    config = people.config([inbound])
+    users = make_users(count, [TAG])
+    inbound = make_inbound(TAG, "vless")
+    config = make_config([inbound])
     # A line for each connection is not what is measured.
     config["log"]["access"] = "none"
     bench.say(f"starting a node with {count:,} users")

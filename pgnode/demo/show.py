@@ -20,11 +20,12 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, plain_inbounds
 from pgnode.testing.node import POLL_SECONDS, NodeFailedError, NodeProcess
 from pgnode.testing.panel import LogViewer, NoAnswerError, PanelClient, PanelError, Traffic
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, HeldTransfer, TransferError, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 
 #: The whole demo ends within this time, whatever happens.
@@ -116,7 +117,7 @@ class Story:
             True, f"it answers over TLS on {node.host}:{node.port}, {len(processes)} processes: {_names(processes)}"
         )
         async with node.panel() as panel, Target() as target, panel.logs() as viewer:
-            inbounds = {str(item["tag"]): item for item in people.plain_inbounds()}
+            inbounds = {str(item["tag"]): item for item in plain_inbounds()}
             users = self._users(list(inbounds))
             await self._start(panel, inbounds, users)
             async with self._client(inbounds, target) as client, contextlib.AsyncExitStack() as holding:
@@ -137,15 +138,15 @@ class Story:
     # The steps.
 
     def _users(self, tags: Sequence[str]) -> list[pb.User]:
-        named = [people.user(email, tags) for email in (*MOVERS, REKEYED, REMOVED)]
+        named = [make_user(email, tags) for email in (*MOVERS, REKEYED, REMOVED)]
         for number, email in enumerate((*MOVERS, REKEYED, REMOVED, NEWCOMER)):
             self._sent[email] = _Sent(MOVERS.get(email, CHANGED_INBOUND), f"127.0.0.{number + 2}")
-        return named + people.make_users(USERS - len(named), tags)
+        return named + make_users(USERS - len(named), tags)
 
     async def _start(self, panel: PanelClient, inbounds: Mapping[str, Any], users: Sequence[pb.User]) -> None:
         self._step("The panel starts it")
         begun = time.monotonic()
-        info = await panel.start(people.config(inbounds.values()), users)
+        info = await panel.start(make_config(inbounds.values()), users)
         self._check(
             info.started and info.core_version != "",
             f"POST /start: Xray {info.core_version} runs with {len(users):,} users in {len(inbounds)} inbounds "
@@ -155,9 +156,9 @@ class Story:
     def _client(self, inbounds: Mapping[str, Mapping[str, Any]], target: Target) -> ClientCore:
         links = []
         for email, sent in self._sent.items():
-            user = people.user(email, [sent.inbound])
+            user = make_user(email, [sent.inbound])
             links.append(link(inbounds[sent.inbound], user, name=email, source_address=sent.source_address))
-        rekeyed = people.user(REKEYED, [CHANGED_INBOUND], key="new")
+        rekeyed = make_user(REKEYED, [CHANGED_INBOUND], key="new")
         links.append(
             link(
                 inbounds[CHANGED_INBOUND],
@@ -188,23 +189,23 @@ class Story:
         tags = list(users[0].inbounds)
 
         self._check(await client.refused(NEWCOMER), f"{NEWCOMER} is unknown and turned away")
-        await panel.sync_user(people.user(NEWCOMER, tags))
+        await panel.sync_user(make_user(NEWCOMER, tags))
         await client.move(NEWCOMER, 300_000, 700_000)
         self._count(NEWCOMER, 300_000, 700_000)
         self._check(True, f"PUT /user/sync: {NEWCOMER} is added and moves bytes")
 
-        await panel.sync_user(people.user(REKEYED, tags, key="new"))
+        await panel.sync_user(make_user(REKEYED, tags, key="new"))
         await client.move(f"{REKEYED} new key", 100_000, 100_000)
         self._count(REKEYED, 100_000, 100_000)
         self._check(
             await client.refused(REKEYED), f"PUT /user/sync: {REKEYED} has a new key, the old one is turned away"
         )
 
-        await panel.sync_user(people.user(REMOVED, []))
+        await panel.sync_user(make_user(REMOVED, []))
         self._check(await client.refused(REMOVED), f"PUT /user/sync: {REMOVED} is removed and turned away")
 
         begun = time.monotonic()
-        await panel.sync_chunked([people.user(user.email, tags, key="new") for user in users[-CHUNKED_USERS:]])
+        await panel.sync_chunked([make_user(user.email, tags, key="new") for user in users[-CHUNKED_USERS:]])
         chunked_seconds = time.monotonic() - begun
         begun = time.monotonic()
         await panel.sync_users(_full_set(tags))
@@ -236,7 +237,7 @@ class Story:
         before = {process.pid for process in _tree(node.pid)}
         await panel.stop()
         stopped = not (await panel.info()).started
-        info = await panel.start(people.config(inbounds.values()), _full_set(list(inbounds)))
+        info = await panel.start(make_config(inbounds.values()), _full_set(list(inbounds)))
         self._check(
             stopped and info.started and before == {process.pid for process in _tree(node.pid)},
             "PUT /stop, then POST /start with the same config: the core was waiting, and is the one of before",
@@ -365,8 +366,8 @@ class Story:
 
 def _full_set(tags: Sequence[str]) -> list[pb.User]:
     """The users of the full set, those who move bytes among them."""
-    kept = [people.user(email, tags) for email in (*MOVERS, NEWCOMER)]
-    return kept + people.make_users(FULL_SET_USERS - len(kept), tags)
+    kept = [make_user(email, tags) for email in (*MOVERS, NEWCOMER)]
+    return kept + make_users(FULL_SET_USERS - len(kept), tags)
 
 
 def _mark(ok: bool) -> str:

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pgnode.settings import Settings
-from pgnode.testing import users as people
 from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
+from pgnode.testing.ports import free_port
 
 #: A node answers within a few seconds; a machine under load gets more.
 READY_TIMEOUT_SECONDS = 40.0
@@ -50,7 +50,7 @@ class NodeProcess:
         self._own_dir = Path(tempfile.mkdtemp(prefix="pgn")) if state_dir is None else None
         self.state_dir = state_dir or Path(self._own_dir or "", "state")
         self.host = "127.0.0.1"
-        self.port, self.api_port, self.grpc_port = people.free_port(), people.free_port(), people.free_port()
+        self.port, self.api_port, self.grpc_port = free_port(), free_port(), free_port()
         self.api_key = str(uuid.uuid4())
         self._env = dict(env or {})
         self._process: asyncio.subprocess.Process | None = None

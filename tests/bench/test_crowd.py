@@ -12,17 +12,19 @@ import pytest
 from bench.crowd import Crowd, CrowdError, cpu_seconds, silences_ms
 from bench.crowd_process import BLOCK_DOWN, BLOCK_UP
 from bench.servers import bare_core
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.ports import free_port
+from pgnode.testing.users import make_users
 from pgnode.xray.client.api import CoreApi
 
 USERS = 40
 
 
 async def test_every_user_moves_a_block_each_way_through_the_core() -> None:
-    users = people.make_users(USERS, ["VLESS"])
-    port = people.free_port()
+    users = make_users(USERS, ["VLESS"])
+    port = free_port()
     clients = [{"id": user.proxies.vless.id, "email": user.email} for user in users[:-1]]
-    config = people.config([people.inbound("VLESS", "vless", clients=clients) | {"port": str(port)}]) | {
+    config = make_config([make_inbound("VLESS", "vless", clients=clients) | {"port": str(port)}]) | {
         "api": {"tag": "api", "services": ["StatsService"]},
         "stats": {},
         "policy": {"levels": {"0": {"statsUserUplink": True, "statsUserDownlink": True, "statsUserOnline": True}}},

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.load import LoadError, Requests, Side, compare, run_load
-from pgnode.testing.users import free_port
+from pgnode.testing.ports import free_port
 
 Answer = Callable[[bytes], Awaitable[bytes]]
 BIG = bytes(400_000)

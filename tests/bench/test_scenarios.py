@@ -14,7 +14,7 @@ from bench.load_process import read_requests
 from bench.registry import Bench, scenario, scenarios
 from bench.scenarios import full, sync
 from bench.servers import moved
-from pgnode.testing import users as people
+from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 
 
@@ -81,7 +81,7 @@ def test_moved_config_shares_nothing_with_the_core_it_was_made_for() -> None:
 
 @pytest.mark.parametrize("share", full.SHARES)
 def test_a_full_set_changes_just_its_share(share: float) -> None:
-    users = people.make_users(200, ["A"])
+    users = make_users(200, ["A"])
     before = {user.email: user.SerializeToString() for user in users}
     sent = pb.Users.FromString(full.encoded_set(users, share, "new")).users
     assert [user.email for user in sent] == list(before)

@@ -14,11 +14,12 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PROTOBUF, PanelClient, PanelError, Response, chunk_frames, frame
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
@@ -49,8 +50,8 @@ class Stage:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def whole_stage(node: NodeProcess, panel: PanelClient, target: Target) -> AsyncIterator[Stage]:
-    config = people.config([people.inbound("VLESS", "vless"), people.inbound("Shadowsocks", "shadowsocks")])
-    links = [link(config["inbounds"][0], people.user("user0@demo", ["VLESS"]), name="user0")]
+    config = make_config([make_inbound("VLESS", "vless"), make_inbound("Shadowsocks", "shadowsocks")])
+    links = [link(config["inbounds"][0], make_user("user0@demo", ["VLESS"]), name="user0")]
     async with ClientCore(links, target) as client:
         yield Stage(node, panel, client, config)
 
@@ -58,7 +59,7 @@ async def whole_stage(node: NodeProcess, panel: PanelClient, target: Target) -> 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stage(whole_stage: Stage) -> Stage:
     """Ten users in a running core."""
-    await whole_stage.panel.start(whole_stage.config, people.make_users(10, ["VLESS", "Shadowsocks"]))
+    await whole_stage.panel.start(whole_stage.config, make_users(10, ["VLESS", "Shadowsocks"]))
     return whole_stage
 
 
@@ -89,7 +90,7 @@ async def test_without_a_backend(node: NodeProcess) -> None:
             ("GET", "/stats", pb.StatRequest(type=pb.UsersStat)),
             ("GET", "/stats/user/online", pb.StatRequest(name="a@b")),
             ("GET", "/stats/user/online_ip", pb.StatRequest(name="a@b")),
-            ("PUT", "/user/sync", people.user("a@b", ["VLESS"])),
+            ("PUT", "/user/sync", make_user("a@b", ["VLESS"])),
             ("PUT", "/users/sync", pb.Users()),
         ]:
             answer = await panel.request(method, path, message.SerializeToString())
@@ -100,8 +101,8 @@ async def test_without_a_backend(node: NodeProcess) -> None:
 
 async def test_a_first_start_that_fails_leaves_nothing_behind(node: NodeProcess) -> None:
     """Nothing runs that could be lost, so the start itself is the core's check; it says the same."""
-    config = people.config([people.inbound("VLESS", "vless")])
-    users = [*people.make_users(3, ["VLESS"]), bad_id("bad@demo")]
+    config = make_config([make_inbound("VLESS", "vless")])
+    users = [*make_users(3, ["VLESS"]), bad_id("bad@demo")]
     async with node.panel() as panel:
         for spoil, words in SPOILED.values():
             with pytest.raises(PanelError) as caught:
@@ -130,9 +131,9 @@ async def test_a_first_start_that_fails_leaves_nothing_behind(node: NodeProcess)
         (b"\xff\xff\xff", {}),
         (b"\x0a\x05ab", {}),
         (b"\x0a\x03a\xff\xfe", {}),
-        (people.user("a@b", ["VLESS"]).SerializeToString(), {"Content-Type": "application/json"}),
-        (people.user("a@b", ["VLESS"]).SerializeToString(), {"Content-Type": "text/plain"}),
-        (people.user("", ["VLESS"]).SerializeToString(), {}),
+        (make_user("a@b", ["VLESS"]).SerializeToString(), {"Content-Type": "application/json"}),
+        (make_user("a@b", ["VLESS"]).SerializeToString(), {"Content-Type": "text/plain"}),
+        (make_user("", ["VLESS"]).SerializeToString(), {}),
     ],
     ids=["malformed", "cut message", "no UTF-8", "JSON type", "text type", "empty e-mail"],
 )
@@ -145,20 +146,20 @@ async def test_a_user_that_cannot_be_read(stage: Stage, body: bytes, headers: di
 
 
 async def test_a_missing_content_type_is_fine(stage: Stage) -> None:
-    body = people.user("plain@demo", ["VLESS"]).SerializeToString()
+    body = make_user("plain@demo", ["VLESS"]).SerializeToString()
     answer = await stage.panel.request("PUT", "/user/sync", body, headers={"Content-Type": ""})
     assert answer.status == 200
     assert "plain@demo" in await stage.emails()
 
 
 def bad_id(email: str) -> pb.User:
-    user = people.user(email, ["VLESS"])
+    user = make_user(email, ["VLESS"])
     user.proxies.vless.id = "no-uuid"
     return user
 
 
 def bad_method(email: str) -> pb.User:
-    user = people.user(email, ["Shadowsocks"])
+    user = make_user(email, ["Shadowsocks"])
     user.proxies.shadowsocks.method = "rot13"
     return user
 
@@ -174,7 +175,7 @@ async def test_one_unusable_user(stage: Stage, make: Any, cause: str) -> None:
 @pytest.mark.parametrize("make", [bad_id, bad_method])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_one_unusable_user_among_many(stage: Stage, make: Any, chunked: bool) -> None:
-    users = people.make_users(20, ["VLESS", "Shadowsocks"], name="many")
+    users = make_users(20, ["VLESS", "Shadowsocks"], name="many")
     users.insert(7, make("bad@demo"))
     if chunked:
         answer = await stage.panel.request("PUT", "/users/sync/chunked", chunks=chunk_frames(users, 5))
@@ -190,7 +191,7 @@ async def test_one_unusable_user_among_many(stage: Stage, make: Any, chunked: bo
 
 
 async def test_emails_that_differ_only_in_case(stage: Stage) -> None:
-    users = [people.user(email, ["VLESS"]) for email in ("one@demo", "Two@demo", "two@DEMO", "three@demo")]
+    users = [make_user(email, ["VLESS"]) for email in ("one@demo", "Two@demo", "two@DEMO", "three@demo")]
     answer = await stage.panel.request("PUT", "/users/sync", pb.Users(users=users).SerializeToString())
     text = error_of(answer)["error"]
     assert answer.status == 500
@@ -235,7 +236,7 @@ async def test_a_config_that_cannot_start_leaves_what_runs(stage: Stage, spoil: 
     core_before = core_pid(stage.node)
     async with stage.client.hold("user0") as transfer:
         with pytest.raises(PanelError) as caught:
-            await stage.panel.start(spoil(copy.deepcopy(stage.config)), people.make_users(3, ["VLESS"]))
+            await stage.panel.start(spoil(copy.deepcopy(stage.config)), make_users(3, ["VLESS"]))
         assert caught.value.status in (400, 503)
         shown = caught.value.text[:SHOWN_CHARACTERS].lower()
         assert all(word.lower() in shown for word in words), caught.value.text
@@ -253,10 +254,10 @@ async def test_a_port_in_use_leaves_what_runs(stage: Stage) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         config = copy.deepcopy(stage.config)
-        config["inbounds"].append(people.inbound("Other", "vless") | {"port": port})
+        config["inbounds"].append(make_inbound("Other", "vless") | {"port": port})
         async with stage.client.hold("user0") as transfer:
             with pytest.raises(PanelError) as caught:
-                await stage.panel.start(config, people.make_users(3, ["VLESS"]))
+                await stage.panel.start(config, make_users(3, ["VLESS"]))
             await transfer.wait_rounds(3)
         transfer.check()
     assert caught.value.status == 503
@@ -268,22 +269,22 @@ async def test_a_port_in_use_leaves_what_runs(stage: Stage) -> None:
 @pytest.mark.parametrize("path", ["/users/sync", "/user/sync"])
 async def test_a_body_cut_by_a_broken_connection_changes_nothing(stage: Stage, path: str) -> None:
     before = await stage.emails()
-    body = pb.Users(users=people.make_users(2, ["VLESS"])).SerializeToString()
+    body = pb.Users(users=make_users(2, ["VLESS"])).SerializeToString()
     connection = await stage.panel.connect()
     # The first user is whole: parsed as it is, it would be a valid, smaller set.
-    first = len(pb.Users(users=people.make_users(1, ["VLESS"])).SerializeToString())
+    first = len(pb.Users(users=make_users(1, ["VLESS"])).SerializeToString())
     connection.send(stage.panel.head("PUT", path, {"Content-Type": PROTOBUF, "Content-Length": str(len(body))}))
     connection.send(body[:first])
     await connection.drain()
     connection.end_input()
-    await stage.panel.sync_user(people.user("after@demo", ["VLESS"]))
+    await stage.panel.sync_user(make_user("after@demo", ["VLESS"]))
     assert await stage.emails() == before | {"after@demo"}
     await connection.close()
 
 
 async def test_a_chunked_body_cut_short(stage: Stage) -> None:
     before = await stage.emails()
-    body = b"".join(chunk_frames(people.make_users(10, ["VLESS"], name="cut"), 5))
+    body = b"".join(chunk_frames(make_users(10, ["VLESS"], name="cut"), 5))
     for part in (body[:-3], body[: len(body) // 2]):
         answer = await stage.panel.request("PUT", "/users/sync/chunked", chunks=[part])
         assert answer.status == 400
@@ -295,7 +296,7 @@ async def test_a_chunked_body_cut_short(stage: Stage) -> None:
     await connection.drain()
     connection.end_input()
     await connection.close()
-    await stage.panel.sync_user(people.user("after@demo", ["VLESS"]))
+    await stage.panel.sync_user(make_user("after@demo", ["VLESS"]))
     assert await stage.emails() == before | {"after@demo"}
 
 

@@ -15,11 +15,13 @@ import pytest
 import pytest_asyncio
 
 from pgnode.bus.snapshots import NodeStatus
-from pgnode.testing import users as people
+from pgnode.testing.configs import config_tags, make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient, PanelError
+from pgnode.testing.ports import free_port
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.api import CoreApi, CoreApiError, with_users
 from pgnode.xray.client.routing import RoutingApi
@@ -48,23 +50,23 @@ class Stage:
     inbounds: dict[str, Config]
 
     def config(self, *tags: str) -> Config:
-        return people.config([copy.deepcopy(self.inbounds[tag]) for tag in tags])
+        return make_config([copy.deepcopy(self.inbounds[tag]) for tag in tags])
 
     async def start(self, config: Config, users: list[pb.User] | None = None) -> NodeStatus:
         """Start with this config; what the node says of itself then."""
-        await self.panel.start(config, people_of() if users is None else users)
+        await self.panel.start(config, users_of() if users is None else users)
         return await node_status(self.node)
 
     async def assert_runs(self, config: Config, users: list[pb.User] | None = None) -> None:
         """The core lists what one lists that was started with this config; its users are these."""
         assert await listed(self.node.run_dir / "core.sock") == await listed_anew(config)
         for item in config["inbounds"]:
-            emails = {user.email for user in (people_of() if users is None else users) if item["tag"] in user.inbounds}
+            emails = {user.email for user in (users_of() if users is None else users) if item["tag"] in user.inbounds}
             assert set(await inbound_users(self.node.run_dir / "core.sock", item["tag"])) == emails
 
 
-def people_of(count: int = 30) -> list[pb.User]:
-    return [people.user("holder@e2e", TAGS), *people.make_users(count, TAGS)]
+def users_of(count: int = 30) -> list[pb.User]:
+    return [make_user("holder@e2e", TAGS), *make_users(count, TAGS)]
 
 
 async def listed(socket: Path) -> dict[str, Any]:
@@ -101,10 +103,10 @@ async def listed_anew(config: Config) -> dict[str, Any]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stage(target: Target) -> AsyncIterator[Stage]:
-    inbounds = {str(item["tag"]): item for item in people.plain_inbounds()}
-    holder = people.user("holder@e2e", TAGS)
+    inbounds = {str(item["tag"]): item for item in plain_inbounds()}
+    holder = make_user("holder@e2e", TAGS)
     links = [link(inbounds[tag], holder, name=tag) for tag in (STAYS, CHANGES, COMES, "Shadowsocks-2022")]
-    inbounds["moved"] = {**inbounds[CHANGES], "port": people.free_port()}
+    inbounds["moved"] = {**inbounds[CHANGES], "port": free_port()}
     links.append(link(inbounds["moved"], holder, name="moved"))
     async with (
         NodeProcess(env={**FAST, "STOP_LINGER_SECONDS": "60"}) as node,
@@ -136,7 +138,7 @@ async def test_inbounds_come_change_and_go(stage: Stage) -> None:
         await through_changed.wait_rounds(3)
 
         # Users change with it: one is new, one has gone, one has another key.
-        users = [*people_of()[:-2], people.user("user28@demo", TAGS, key="new"), people.user("new@e2e", TAGS)]
+        users = [*users_of()[:-2], make_user("user28@demo", TAGS, key="new"), make_user("new@e2e", TAGS)]
         fourth = stage.config(STAYS, COMES, CHANGES)
         status = await stage.start(fourth, users)
         await stage.assert_runs(fourth, users)
@@ -252,7 +254,7 @@ def listening(pid: int) -> set[tuple[str, Any]]:
 async def test_every_kind_of_inbound_changes_and_listens_again(stage: Stage, tmp_path: Path) -> None:
     """Some transports do not tell that they could not listen, so their sockets are looked at."""
     config = sample("wide", tmp_path)
-    users = people.make_users(50, people.tags(config))
+    users = make_users(50, config_tags(config))
     await stage.panel.stop()
     await stage.panel.start(config, users)
     core = core_pid(stage.node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.wire import service_pb2 as pb
@@ -21,7 +21,7 @@ async def age_seconds(panel: PanelClient) -> int | None:
 
 async def test_statistics_are_read_as_soon_as_the_core_is_back() -> None:
     async with NodeProcess(env={"STATS_UPDATE_INTERVAL_SECONDS": "60"}) as node, node.panel() as panel:
-        await panel.start(people.config(people.plain_inbounds()[:1]), [])
+        await panel.start(make_config(plain_inbounds()[:1]), [])
 
         async def old() -> bool:
             return (await age_seconds(panel) or 0) >= 3

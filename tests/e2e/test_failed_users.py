@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient, PanelError
+from pgnode.testing.users import make_user, make_users
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, is_stopped, kill, run_to_end
@@ -29,22 +30,22 @@ async def listed(node: NodeProcess, *arguments: str) -> list[str]:
 
 
 async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel: PanelClient) -> None:
-    config = people.config([people.inbound("VLESS", "vless"), people.inbound("Trojan", "trojan")])
-    await panel.start(config, people.make_users(20, TAGS))
-    unusable = people.user("unusable@e2e", TAGS)
+    config = make_config([make_inbound("VLESS", "vless"), make_inbound("Trojan", "trojan")])
+    await panel.start(config, make_users(20, TAGS))
+    unusable = make_user("unusable@e2e", TAGS)
     unusable.proxies.vless.id = "12345"
-    refused = people.user("Refused@e2e", TAGS)
+    refused = make_user("Refused@e2e", TAGS)
     refused.proxies.trojan.password = LONG_PASSWORD
-    changed = people.user("user3@demo", TAGS, key="new")
+    changed = make_user("user3@demo", TAGS, key="new")
     changed.proxies.vless.id = "54321"
     with pytest.raises(PanelError) as caught:
-        await panel.sync_chunked([people.user("good@e2e", TAGS), unusable, refused, changed])
+        await panel.sync_chunked([make_user("good@e2e", TAGS), unusable, refused, changed])
     assert caught.value.status == 500
     assert caught.value.text.startswith("failed to update users: ")
     for email in ("unusable@e2e: vless id '12345' is not a UUID", "Refused@e2e: ", "user3@demo: "):
         assert email in caught.value.text
 
-    expected = {user.email for user in people.make_users(20, TAGS)} | {"good@e2e"}
+    expected = {user.email for user in make_users(20, TAGS)} | {"good@e2e"}
     for tag in TAGS:
         assert set(await inbound_users(node.run_dir / "core.sock", tag)) == expected
 
@@ -76,21 +77,21 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
     }
 
     # Cured: changed, removed, and as it was.
-    await panel.sync_user(people.user("unusable@e2e", TAGS))
-    await panel.sync_user(people.user("Refused@e2e", []))
-    await panel.sync_user(people.user("user3@demo", TAGS))
+    await panel.sync_user(make_user("unusable@e2e", TAGS))
+    await panel.sync_user(make_user("Refused@e2e", []))
+    await panel.sync_user(make_user("user3@demo", TAGS))
     assert await listed(node, "--failed") == ["22 desired, 22 applied, 0 failed; node running"]
     assert set(await inbound_users(node.run_dir / "core.sock", "Trojan")) == expected | {"unusable@e2e"}
 
 
 async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelClient) -> None:
-    await panel.start(people.config([people.inbound("VLESS", "vless")]), people.make_users(3, ["VLESS"]))
+    await panel.start(make_config([make_inbound("VLESS", "vless")]), make_users(3, ["VLESS"]))
     assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 failed; node running"]
     core = core_pid(node)
     os.kill(core, signal.SIGSTOP)
     try:
         await eventually(lambda: is_stopped(core), "the core stands still", 5)
-        users = [people.user("new@e2e", ["VLESS"]), people.user("user1@demo", [])]
+        users = [make_user("new@e2e", ["VLESS"]), make_user("user1@demo", [])]
         change = asyncio.create_task(panel.sync_chunked(users))
         rows: list[str] = []
 

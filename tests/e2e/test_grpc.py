@@ -16,9 +16,10 @@ import pytest
 import pytest_asyncio
 from grpc import StatusCode, aio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.grpc_node import GrpcNode
@@ -69,8 +70,8 @@ async def whole(node: NodeProcess) -> NodeProcess:
 
 
 async def test_both_faces_are_one_node(whole: NodeProcess) -> None:
-    config = people.config([people.inbound("VLESS", "vless")])
-    users = people.make_users(20, ["VLESS"])
+    config = make_config([make_inbound("VLESS", "vless")])
+    users = make_users(20, ["VLESS"])
     async with caller(whole) as grpc_panel, whole.panel() as rest_panel:
         start = pb.Backend(config=json.dumps(config), users=users[:10])
         assert (await grpc_panel.call("Start", start, timeout_seconds=40)).started

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pgnode.api.methods import METHODS, Method
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient, Response
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.support.core_lists import inbound_users
 
@@ -52,8 +53,8 @@ async def test_without_a_core_each_method_does_what_the_table_says(panel: PanelC
 
 
 async def test_a_node_s_life_in_json(node: NodeProcess, panel: PanelClient) -> None:
-    config = people.config([people.inbound("VLESS", "vless")])
-    users = [as_json(user) for user in people.make_users(300, ["VLESS"])]
+    config = make_config([make_inbound("VLESS", "vless")])
+    users = [as_json(user) for user in make_users(300, ["VLESS"])]
 
     async def emails() -> set[str]:
         return set(await inbound_users(node.run_dir / "core.sock", "VLESS"))
@@ -81,7 +82,7 @@ async def test_a_node_s_life_in_json(node: NodeProcess, panel: PanelClient) -> N
     status, stats = await curl(panel, "GET", "/stats/system")
     assert int(stats["mem_total"]) > 0
 
-    bad = as_json(people.user("bad@demo", ["VLESS"]))
+    bad = as_json(make_user("bad@demo", ["VLESS"]))
     bad["proxies"]["vless"]["id"] = "no uuid at all, and far too long for the short form"
     status, answer = await curl(panel, "PUT", "/users/sync/chunked", {"users": [bad, users[6]]})
     assert (status, answer["code"]) == (500, "USER_REJECTED")

@@ -19,11 +19,12 @@ import pytest_asyncio
 
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError, Response
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.process.core import EmbeddedCore
 from tests.e2e.conftest import FAST
@@ -118,15 +119,15 @@ class Stage:
         assert (await self.panel.info()).started
         await self.panel.backend_stats()
         assert set(await inbound_users(self.node.run_dir / "core.sock", "VLESS")) == {
-            user.email for user in people.make_users(USERS, ["VLESS"])
+            user.email for user in make_users(USERS, ["VLESS"])
         }
         await self.client.move("VLESS", 2_000, 3_000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def whole_stage(node: NodeProcess, server: ReleaseServer, target: Target) -> AsyncIterator[Stage]:
-    config = people.config([people.inbound("VLESS", "vless")])
-    links = [link(config["inbounds"][0], people.user("user7@demo", ["VLESS"]), name="VLESS")]
+    config = make_config([make_inbound("VLESS", "vless")])
+    links = [link(config["inbounds"][0], make_user("user7@demo", ["VLESS"]), name="VLESS")]
     async with (
         ClientCore(links, target) as client,
         node.panel() as panel,
@@ -138,7 +139,7 @@ async def whole_stage(node: NodeProcess, server: ReleaseServer, target: Target) 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stage(whole_stage: Stage) -> Stage:
     """A core that runs with its users, and no job under way."""
-    await whole_stage.panel.start(whole_stage.config, people.make_users(USERS, ["VLESS"]))
+    await whole_stage.panel.start(whole_stage.config, make_users(USERS, ["VLESS"]))
     return whole_stage
 
 
@@ -284,8 +285,8 @@ async def test_one_job_at_a_time_beside_everything_else_and_a_caller_that_goes_a
         detail = detail_of(await stage.post(other), 409)
         assert "core_update 26.15.1 is under way since" in detail
     assert (await stage.desk.request("GET", "/", timeout_seconds=5)).status == 200
-    await stage.panel.sync_user(people.user("meanwhile@e2e", ["VLESS"]))
-    await stage.panel.sync_user(people.user("meanwhile@e2e", []))
+    await stage.panel.sync_user(make_user("meanwhile@e2e", ["VLESS"]))
+    await stage.panel.sync_user(make_user("meanwhile@e2e", []))
     async with stage.panel.logs() as viewer:
         held.set()
         await viewer.wait_for("core 26.15.1 runs in place of", 30)
@@ -358,16 +359,16 @@ async def test_geo_files_of_each_region(stage: Stage, region: str) -> None:
     for kind in ("geoip.dat", "geosite.dat"):
         assert (assets / kind).read_bytes() == stage.server.files[f"/{region}/{kind}"]
     # The files are what the real core reads.
-    await stage.panel.start(geo_config(stage, GEO_CODES[region]), people.make_users(USERS, ["VLESS"]))
+    await stage.panel.start(geo_config(stage, GEO_CODES[region]), make_users(USERS, ["VLESS"]))
     await stage.works()
     with pytest.raises(PanelError):
-        await stage.panel.start(geo_config(stage, "xx"), people.make_users(USERS, ["VLESS"]))
+        await stage.panel.start(geo_config(stage, "xx"), make_users(USERS, ["VLESS"]))
     await stage.works()
 
 
 async def test_geo_files_for_a_config_that_uses_them(stage: Stage) -> None:
     detail_of(await stage.post("/node/geofiles", {"region": "russia"}), 200)
-    await stage.panel.start(geo_config(stage, "ru"), people.make_users(USERS, ["VLESS"]))
+    await stage.panel.start(geo_config(stage, "ru"), make_users(USERS, ["VLESS"]))
     pid = core_pid(stage.node)
     assets = stage.node.state_dir / "assets"
     # This region's files lack what the config names.
@@ -437,7 +438,7 @@ async def test_hard_reset(stage: Stage) -> None:
     await stage.node.start()
     assert not (await stage.panel.info()).started
     assert stage.node.ca_file.read_bytes() == certificate
-    await stage.panel.start(stage.config, [people.user("new@e2e", ["VLESS"])])
+    await stage.panel.start(stage.config, [make_user("new@e2e", ["VLESS"])])
     assert set(await inbound_users(stage.node.run_dir / "core.sock", "VLESS")) == {"new@e2e"}
     owed = {stat.type: stat.value for stat in await stage.panel.stats(pb.UserStat, "user7@demo", reset=True)}
     assert owed["uplink"] >= 4_000
@@ -452,7 +453,7 @@ async def test_a_core_for_the_next_start(stage: Stage) -> None:
     assert "next start" in detail_of(await stage.update_core("26.16.1"), 200)
     info = await stage.panel.info()
     assert (info.started, info.core_version) == (False, "26.16.1")
-    answer = await stage.panel.start(stage.config, people.make_users(USERS, ["VLESS"]))
+    answer = await stage.panel.start(stage.config, make_users(USERS, ["VLESS"]))
     assert (answer.started, answer.core_version) == (True, "26.16.1")
     await stage.works()
 

@@ -15,10 +15,11 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user
 from tests.e2e.conftest import FAST
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, listens, of_state_dir, running, sockets_in, tree
@@ -63,8 +64,8 @@ async def test_a_first_run_makes_what_it_needs_and_ctrl_c_ends_all_of_it(fresh: 
     for text in (str(fresh.port), str(fresh.ca_file), "Try next"):
         assert text in fresh.output_text
 
-    config = people.config([people.inbound("VLESS", "vless")])
-    user = people.user("held@e2e", ["VLESS"])
+    config = make_config([make_inbound("VLESS", "vless")])
+    user = make_user("held@e2e", ["VLESS"])
     async with (
         Target() as target,
         ClientCore([link(config["inbounds"][0], user, name="held")], target) as client,

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import config_tags, make_config, make_inbound, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient, PanelError, Traffic
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
 from tests.support.tls_target import tls_target
@@ -71,15 +72,15 @@ async def stage(
     certificate = sample["VLESS XHTTP"]["streamSettings"]["tlsSettings"]["certificates"][0]
     folder: Path = tmp_path_factory.mktemp("tls")
     async with tls_target(certificate["certificate"], certificate["key"], folder) as tls_port:
-        inbounds = people.plain_inbounds()
+        inbounds = plain_inbounds()
         for tag, (protocol, sampled) in TRANSPORTS.items():
             settings = {"version": 2} if protocol == "hysteria" else {}
-            inbounds.append(people.inbound(tag, protocol, stream=sample[sampled]["streamSettings"], **settings))
+            inbounds.append(make_inbound(tag, protocol, stream=sample[sampled]["streamSettings"], **settings))
         reality = dict(sample["VLESS TCP REALITY"]["streamSettings"])
         reality["realitySettings"] = reality["realitySettings"] | {"target": f"127.0.0.1:{tls_port}"}
-        inbounds.append(people.inbound("VLESS REALITY vision", "vless", stream=reality, flow=VISION))
-        config = people.config(inbounds)
-        users = {tag: people.user(email_of(tag), people.tags(config)) for tag in ALL}
+        inbounds.append(make_inbound("VLESS REALITY vision", "vless", stream=reality, flow=VISION))
+        config = make_config(inbounds)
+        users = {tag: make_user(email_of(tag), config_tags(config)) for tag in ALL}
         await panel.start(config, users.values())
         links = [
             link(item, users[item["tag"]], name=item["tag"], flow=item["settings"].get("flow", "")) for item in inbounds

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PROTOBUF, PanelClient, PanelError, chunk_frames, frame, varint
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
@@ -36,8 +37,8 @@ class Stage:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def whole_stage(node: NodeProcess, panel: PanelClient, target: Target) -> AsyncIterator[Stage]:
-    config = people.config([people.inbound("VLESS", "vless")])
-    users = people.make_users(30, ["VLESS"])
+    config = make_config([make_inbound("VLESS", "vless")])
+    users = make_users(30, ["VLESS"])
     links = [link(config["inbounds"][0], user, name=user.email) for user in users]
     async with ClientCore(links, target) as client:
         await panel.start(config, users)
@@ -46,7 +47,7 @@ async def whole_stage(node: NodeProcess, panel: PanelClient, target: Target) -> 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stage(whole_stage: Stage) -> Stage:
-    await whole_stage.panel.sync_users(people.make_users(30, ["VLESS"]))
+    await whole_stage.panel.sync_users(make_users(30, ["VLESS"]))
     return whole_stage
 
 
@@ -68,7 +69,7 @@ async def test_connections_are_kept(stage: Stage) -> None:
 
 async def test_large_messages_over_a_kept_connection(stage: Stage) -> None:
     """Messages over 64 KiB, which take the node some time: every one is answered, and the connection stays."""
-    body = pb.Users(users=people.make_users(900, ["VLESS"])).SerializeToString()
+    body = pb.Users(users=make_users(900, ["VLESS"])).SerializeToString()
     assert len(body) > 2 * 64 * 1024
     head = stage.panel.head("PUT", "/users/sync", {"Content-Type": PROTOBUF, "Content-Length": str(len(body))})
     connection = await stage.panel.connect()
@@ -122,16 +123,16 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000, 10**9])
 async def test_borders_of_http_chunks_mean_nothing(stage: Stage, size: int) -> None:
-    users = people.make_users(25, ["VLESS"], name=f"border{size}-")
+    users = make_users(25, ["VLESS"], name=f"border{size}-")
     body = b"".join(chunk_frames(users, users_per_chunk=10))
     await stage.panel.send_chunks("/users/sync/chunked", cut(body, size))
     assert {user.email for user in users} <= await stage.emails()
-    await stage.panel.sync_chunked([people.user(user.email, []) for user in users])
+    await stage.panel.sync_chunked([make_user(user.email, []) for user in users])
     assert not {user.email for user in users} & await stage.emails()
 
 
 async def test_chunks_in_any_order_equal_indexes_and_empty_frames(stage: Stage) -> None:
-    users = people.make_users(6, ["VLESS"], name="order")
+    users = make_users(6, ["VLESS"], name="order")
     frames = [
         frame(pb.UsersChunk(users=users[4:6], index=2, last=False)),
         varint(0),
@@ -161,7 +162,7 @@ async def test_an_empty_chunked_set_is_fine(stage: Stage) -> None:
     ],
 )
 async def test_missing_chunks(stage: Stage, frames: list[pb.UsersChunk], text: str) -> None:
-    stranger = people.user("stranger@demo", ["VLESS"])
+    stranger = make_user("stranger@demo", ["VLESS"])
     body = b"".join(frame(pb.UsersChunk(users=[stranger], index=f.index, last=f.last)) for f in frames)
     with pytest.raises(PanelError) as caught:
         await stage.panel.send_chunks("/users/sync/chunked", [body])

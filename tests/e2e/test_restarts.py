@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest_asyncio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelError, Traffic
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, TransferError, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
@@ -61,20 +62,20 @@ class Stage:
                 return (await panel.info()).started
 
             await eventually(healthy, "the health probe answers", 20, errors=NOT_YET)
-            await panel.sync_user(people.user(added, TAGS))
+            await panel.sync_user(make_user(added, TAGS))
             await panel.system_stats()
             await panel.stats(pb.UsersStat)
         for tag in TAGS:
             emails = await self.emails(tag)
-            assert {user.email for user in people.make_users(USERS, TAGS)} <= emails
+            assert {user.email for user in make_users(USERS, TAGS)} <= emails
             assert added in emails
             await self.client.move(tag, 10_000, 10_000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def whole_stage(node: NodeProcess, target: Target) -> AsyncIterator[Stage]:
-    config = people.config([item for item in people.plain_inbounds() if item["tag"] in TAGS])
-    user = people.user("user7@demo", TAGS)
+    config = make_config([item for item in plain_inbounds() if item["tag"] in TAGS])
+    user = make_user("user7@demo", TAGS)
     links = [link(item, user, name=item["tag"]) for item in config["inbounds"]]
     async with ClientCore(links, target) as client:
         yield Stage(node, client, config)
@@ -84,7 +85,7 @@ async def whole_stage(node: NodeProcess, target: Target) -> AsyncIterator[Stage]
 async def stage(whole_stage: Stage) -> Stage:
     """A node that runs and has its users."""
     async with whole_stage.node.panel() as panel:
-        await panel.start(whole_stage.config, people.make_users(USERS, TAGS))
+        await panel.start(whole_stage.config, make_users(USERS, TAGS))
     return whole_stage
 
 
@@ -165,7 +166,7 @@ async def test_valkey_killed(stage: Stage) -> None:
         await eventually(lambda: valkey_pid(stage.node) not in (0, first), "another Valkey", 15)
 
         async def writes() -> bool:
-            await panel.sync_user(people.user("after-valkey@e2e", TAGS))
+            await panel.sync_user(make_user("after-valkey@e2e", TAGS))
             return True
 
         await eventually(writes, "writes are taken", 15, errors=NOT_YET)
@@ -180,7 +181,7 @@ async def test_valkey_hangs(stage: Stage) -> None:
         with stopped(valkey_pid(stage.node)):
             begun = time.monotonic()
             answer = await panel.request(
-                "PUT", "/user/sync", people.user("away@e2e", TAGS).SerializeToString(), timeout_seconds=6
+                "PUT", "/user/sync", make_user("away@e2e", TAGS).SerializeToString(), timeout_seconds=6
             )
             elapsed = time.monotonic() - begun
             assert answer.status == 503
@@ -192,7 +193,7 @@ async def test_valkey_hangs(stage: Stage) -> None:
             await transfer.wait_rounds(3)
 
         async def writes() -> bool:
-            await panel.sync_user(people.user("back@e2e", TAGS))
+            await panel.sync_user(make_user("back@e2e", TAGS))
             return True
 
         await eventually(writes, "writes are taken", 15, errors=NOT_YET)
@@ -210,7 +211,7 @@ async def test_core_hangs(stage: Stage) -> None:
 
             await eventually(probe_says_so, "the health probe tells that the core hangs", 15)
             begun = time.monotonic()
-            answer = await panel.request("PUT", "/user/sync", people.user("hang@e2e", TAGS).SerializeToString())
+            answer = await panel.request("PUT", "/user/sync", make_user("hang@e2e", TAGS).SerializeToString())
             assert answer.status == 503
             assert time.monotonic() - begun < 8
             begun = time.monotonic()
@@ -223,7 +224,7 @@ async def test_core_hangs(stage: Stage) -> None:
 async def test_supervisor_killed_and_the_core_taken_over(stage: Stage) -> None:
     """Users' connections outlive the supervisor, and the next one does not start a second core."""
     async with stage.node.panel() as panel:
-        await panel.sync_user(people.user("earlier@e2e", TAGS))
+        await panel.sync_user(make_user("earlier@e2e", TAGS))
     await stage.client.move("VLESS", 5_000, 5_000)
     before = await counted(stage)
     core_before = core_pid(stage.node)
@@ -249,8 +250,8 @@ async def test_supervisor_killed_and_the_core_taken_over(stage: Stage) -> None:
 async def test_node_restarted(stage: Stage) -> None:
     """After a restart the core is back with all users before any panel calls."""
     async with stage.node.panel() as panel:
-        await panel.sync_user(people.user("kept@e2e", TAGS))
-        await panel.sync_user(people.user("user3@demo", []))
+        await panel.sync_user(make_user("kept@e2e", TAGS))
+        await panel.sync_user(make_user("user3@demo", []))
     await stage.client.move("VLESS", 5_000, 5_000)
     before = await counted(stage)
     core_before = core_pid(stage.node)
@@ -264,7 +265,7 @@ async def test_node_restarted(stage: Stage) -> None:
 
     await eventually(moves, "users get in", 10, errors=(TransferError,))
     emails = await stage.emails()
-    assert emails == {user.email for user in people.make_users(USERS, TAGS)} - {"user3@demo"} | {"kept@e2e"}
+    assert emails == {user.email for user in make_users(USERS, TAGS)} - {"user3@demo"} | {"kept@e2e"}
     async with stage.node.panel() as panel:
         assert (await panel.info()).started
         assert (await panel.traffic("user7@demo")).uplink_bytes >= before.uplink_bytes
@@ -286,5 +287,5 @@ async def test_start_right_after_stop(stage: Stage) -> None:
     async with stage.node.panel() as panel:
         for _ in range(3):
             await panel.stop()
-            await panel.start(stage.config, people.make_users(USERS, TAGS))
+            await panel.start(stage.config, make_users(USERS, TAGS))
     await stage.works_again("reconnected@e2e")

@@ -14,11 +14,12 @@ import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 
-from pgnode.testing import users as people
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.testing.ports import free_port
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.geo_files import write_geoip
@@ -41,7 +42,7 @@ class Stage:
 
     async def start(self, **routing: Any) -> None:
         config = {**self.config, "routing": {**self.config["routing"], **routing}}
-        await self.panel.start(config, people.make_users(2, ["VLESS"]))
+        await self.panel.start(config, make_users(2, ["VLESS"]))
 
     async def call(self, method: str, path: str, message: Message | None = None) -> None:
         await self.panel.call(method, path, message, pb.Empty)
@@ -104,7 +105,7 @@ async def whole_stage(
     server = await asyncio.start_server(_probe_target, "127.0.0.1", 0)
     config = balancer_sample
     config["log"] = {"loglevel": "warning"}
-    config["inbounds"][0]["port"] = people.free_port()
+    config["inbounds"][0]["port"] = free_port()
     allowed = {"finalRules": [{"action": "allow", "ip": ["127.0.0.0/8"]}]}
     for outbound in config["outbounds"]:
         if outbound["tag"] in ("DIRECT", "exit-1", "exit-2"):
@@ -114,7 +115,7 @@ async def whole_stage(
         "probeURL": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/204",
         "probeInterval": "1s",
     }
-    links = [link(config["inbounds"][0], user, name=user.email) for user in people.make_users(2, ["VLESS"])]
+    links = [link(config["inbounds"][0], user, name=user.email) for user in make_users(2, ["VLESS"])]
     async with server, ClientCore(links, target) as client:
         yield Stage(node, panel, client, config)
 
@@ -270,9 +271,7 @@ async def test_a_config_with_one_outbound_more_is_another_config(stage: Stage) -
     await stage.add({"ruleTag": "vip", "network": "udp", "balancerTag": "spread"})
     await stage.override("exits", "exit-2")
     more = {"tag": "more", "protocol": "blackhole"}
-    await stage.panel.start(
-        {**stage.config, "outbounds": [*stage.config["outbounds"], more]}, people.make_users(2, ["VLESS"])
-    )
+    await stage.panel.start({**stage.config, "outbounds": [*stage.config["outbounds"], more]}, make_users(2, ["VLESS"]))
     assert await stage.rules() == CONFIGURED
     assert (await stage.balancer("exits")).override_target == ""
     assert (await stage.route(user="vip@node", network="tcp")).outbound_tag in ("exit-1", "exit-2")
@@ -300,7 +299,7 @@ async def test_a_config_that_does_not_start_leaves_the_added_rules(stage: Stage)
     await stage.add(BLOCKED)
     config = {**stage.config, "routing": {"rules": [{"outboundTag": "DIRECT"}]}}
     with pytest.raises(PanelError):
-        await stage.panel.start(config, people.make_users(2, ["VLESS"]))
+        await stage.panel.start(config, make_users(2, ["VLESS"]))
     assert await stage.rules() == [*CONFIGURED, ("BLOCK", "blocked")]
 
 
@@ -346,7 +345,7 @@ async def test_latency_of_observed_outbounds(whole_stage: Stage, burst: bool) ->
             "subjectSelector": config.pop("observatory")["subjectSelector"],
             "pingConfig": ping,
         }
-    await stage.panel.start(config, people.make_users(2, ["VLESS"]))
+    await stage.panel.start(config, make_users(2, ["VLESS"]))
 
     async def all_seen() -> dict[str, pb.Latency]:
         found = await stage.latency()
@@ -365,7 +364,7 @@ async def test_latency_of_observed_outbounds(whole_stage: Stage, burst: bool) ->
 
 async def test_nothing_observed(whole_stage: Stage) -> None:
     config = {name: part for name, part in whole_stage.config.items() if name not in ("observatory", "routing")}
-    await whole_stage.panel.start(config, people.make_users(2, ["VLESS"]))
+    await whole_stage.panel.start(config, make_users(2, ["VLESS"]))
     assert await whole_stage.refused(whole_stage.latency()) == (503, "xray outbound latency is not available")
     await whole_stage.panel.stop()
     for call in (whole_stage.latency(), whole_stage.rules(), whole_stage.add(BLOCKED), whole_stage.route()):

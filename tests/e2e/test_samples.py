@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import config_tags
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.ports import free_port
+from pgnode.testing.users import make_users
 from tests.e2e.conftest import SAMPLES
 from tests.support.core_lists import inbound_tags, inbound_users
 from tests.support.polling import eventually
@@ -35,9 +37,9 @@ def sample(name: str, folder: Path) -> dict[str, Any]:
     for inbound in config["inbounds"]:
         port = inbound.get("port")
         if isinstance(port, int):
-            inbound["port"] = people.free_port()
+            inbound["port"] = free_port()
         elif port is not None:
-            inbound["port"] = ",".join(str(people.free_port()) for _ in range(3))
+            inbound["port"] = ",".join(str(free_port()) for _ in range(3))
         if str(inbound.get("listen", "")).startswith("@"):
             inbound["listen"] = f"@pgnode-test-{os.getpid()}"
     for key in ("access", "error"):
@@ -56,8 +58,8 @@ async def test_sample_starts_and_has_its_users(
     node: NodeProcess, panel: PanelClient, tmp_path: Path, name: str
 ) -> None:
     config = sample(name, tmp_path)
-    tags = people.tags(config)
-    users = people.make_users(200, tags)
+    tags = config_tags(config)
+    users = make_users(200, tags)
     info = await panel.start(config, users, exclude_inbounds=[STATIC])
     assert info.started
 
@@ -95,11 +97,11 @@ async def test_log_files_of_a_config_are_written_by_the_node(panel: PanelClient,
 
 async def test_another_base_config_is_another_core(node: NodeProcess, panel: PanelClient, tmp_path: Path) -> None:
     config = sample("panel-default", tmp_path)
-    await panel.start(config, people.make_users(5, people.tags(config)))
+    await panel.start(config, make_users(5, config_tags(config)))
     first = core_pid(node)
-    config["inbounds"][0]["port"] = people.free_port()
+    config["inbounds"][0]["port"] = free_port()
     config["dns"] = {"servers": ["localhost"], "tag": "names"}
-    await panel.start(config, people.make_users(5, people.tags(config)))
+    await panel.start(config, make_users(5, config_tags(config)))
     assert first
     assert core_pid(node) not in (0, first)
     assert len(await inbound_users(node.run_dir / "core.sock", config["inbounds"][0]["tag"])) == 5

@@ -6,11 +6,12 @@ import json
 import sys
 from typing import Any
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user
 from tests.support.polling import eventually
 from tests.support.processes import run_to_end
 
@@ -23,8 +24,8 @@ async def shown(node: NodeProcess, *arguments: str) -> tuple[int, str]:
 
 
 async def test_traffic_as_an_operator_sees_it(node: NodeProcess, panel: PanelClient, target: Target) -> None:
-    config = people.config([people.inbound(TAG, "vless")])
-    mover, idle = people.user("mover@e2e", [TAG]), people.user("idle@e2e", [TAG])
+    config = make_config([make_inbound(TAG, "vless")])
+    mover, idle = make_user("mover@e2e", [TAG]), make_user("idle@e2e", [TAG])
     await panel.start(config, [mover, idle])
     found: dict[str, Any] = {}
 

@@ -12,11 +12,12 @@ import pytest
 import pytest_asyncio
 
 from pgnode.bus.snapshots import NodeStatus
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
@@ -35,7 +36,7 @@ class Stage:
     config: dict[str, Any]
 
     def users(self, count: int = 50) -> list[pb.User]:
-        return [people.user("holder@e2e", TAGS), *people.make_users(count, TAGS)]
+        return [make_user("holder@e2e", TAGS), *make_users(count, TAGS)]
 
     async def started(self) -> int:
         """Started with its first users; the core's process id."""
@@ -53,7 +54,7 @@ class Stage:
             ("GET", "/stats/backend", b""),
             ("GET", "/stats", pb.StatRequest(type=pb.UsersStat).SerializeToString()),
             ("GET", "/stats", pb.StatRequest(type=pb.UsersStat, reset=True).SerializeToString()),
-            ("PUT", "/user/sync", people.user("late@e2e", TAGS).SerializeToString()),
+            ("PUT", "/user/sync", make_user("late@e2e", TAGS).SerializeToString()),
             ("PUT", "/users/sync", b""),
         ]:
             answer = await self.panel.request(method, path, body)
@@ -62,8 +63,8 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage_with(target: Target, **env: str) -> AsyncIterator[Stage]:
-    config = people.config([item for item in people.plain_inbounds() if item["tag"] in TAGS])
-    links = [link(item, people.user("holder@e2e", TAGS), name=item["tag"]) for item in config["inbounds"]]
+    config = make_config([item for item in plain_inbounds() if item["tag"] in TAGS])
+    links = [link(item, make_user("holder@e2e", TAGS), name=item["tag"]) for item in config["inbounds"]]
     async with (
         NodeProcess(env={**FAST, **env}) as node,
         node.panel() as panel,
@@ -98,11 +99,11 @@ async def test_a_stop_and_a_start_cut_no_connection(stage: Stage) -> None:
             await transfer.wait_rounds(3)
         # Users were changed meanwhile: some are new, some gone, some have another key.
         users = [
-            people.user("holder@e2e", TAGS),
-            *people.make_users(30, TAGS),
-            people.user("user40@demo", TAGS, key="new"),
+            make_user("holder@e2e", TAGS),
+            *make_users(30, TAGS),
+            make_user("user40@demo", TAGS, key="new"),
         ]
-        users.append(people.user("new@e2e", TAGS))
+        users.append(make_user("new@e2e", TAGS))
         assert (await stage.panel.start(stage.config, users)).started
         await stage.panel.backend_stats()
         for transfer in transfers:
@@ -142,7 +143,7 @@ async def test_another_config_starts_although_a_core_lingers_on_its_ports(stage:
 async def test_a_refused_start_leaves_the_core_lingering(stage: Stage) -> None:
     core = await stage.started()
     await stage.panel.stop()
-    broken = people.config([people.inbound("bad", "no-such-protocol")])
+    broken = make_config([make_inbound("bad", "no-such-protocol")])
     with pytest.raises(PanelError) as caught:
         await stage.panel.start(broken, stage.users())
     assert caught.value.status == 503

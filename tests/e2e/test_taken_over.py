@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import config_tags, make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.users import make_users
 from pgnode.xray.client.api import CoreApi
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
@@ -23,11 +24,11 @@ async def _killed_and_started(node: NodeProcess) -> None:
 
 
 async def test_users_who_are_as_desired_are_left_alone(node: NodeProcess, panel: PanelClient) -> None:
-    config = people.config(people.plain_inbounds())
-    tags = people.tags(config)
-    await panel.start(config, people.make_users(USERS, tags))
+    config = make_config(plain_inbounds())
+    tags = config_tags(config)
+    await panel.start(config, make_users(USERS, tags))
     # Some came with the config of the core, others by its API.
-    await panel.sync_chunked(people.make_users(5, tags, key="new"))
+    await panel.sync_chunked(make_users(5, tags, key="new"))
     await _killed_and_started(node)
     assert f"as_desired={USERS} others=0" in node.output_text
 
@@ -42,6 +43,6 @@ async def test_users_who_are_as_desired_are_left_alone(node: NodeProcess, panel:
         await api.add_user("Shadowsocks", theirs.SerializeToString(), 5.0)
     await _killed_and_started(node)
     assert f"as_desired={USERS - 2} others=2" in node.output_text
-    expected = {user.email for user in people.make_users(USERS, tags)}
+    expected = {user.email for user in make_users(USERS, tags)}
     for tag in tags:
         assert set(await inbound_users(node.run_dir / "core.sock", tag)) == expected

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import config_tags, make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.support.core_lists import inbound_users
 from tests.support.processes import core_pid
@@ -38,7 +39,7 @@ class Stage:
 
     def base(self) -> list[pb.User]:
         """The users that every test begins with: 200, and one who holds transfers."""
-        return [people.user("holder@e2e", self.tags), *people.make_users(200, self.tags)]
+        return [make_user("holder@e2e", self.tags), *make_users(200, self.tags)]
 
     async def emails(self, tag: str) -> set[str]:
         return set(await inbound_users(self.node.run_dir / "core.sock", tag))
@@ -46,13 +47,13 @@ class Stage:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def whole_stage(node: NodeProcess, panel: PanelClient, target: Target) -> AsyncIterator[Stage]:
-    config = people.config(people.plain_inbounds())
-    tags = people.tags(config)
-    links = [link(item, people.user("holder@e2e", tags), name=item["tag"]) for item in config["inbounds"]]
+    config = make_config(plain_inbounds())
+    tags = config_tags(config)
+    links = [link(item, make_user("holder@e2e", tags), name=item["tag"]) for item in config["inbounds"]]
     for name in CHANGED:
         for item in config["inbounds"]:
             for key in ("", "new"):
-                user = people.user(f"{name}@e2e", tags, key=key)
+                user = make_user(f"{name}@e2e", tags, key=key)
                 links.append(link(item, user, name=f"{name} {item['tag']} {key}".strip()))
     async with ClientCore(links, target) as client:
         stage = Stage(node, panel, client, config, tags)
@@ -73,7 +74,7 @@ INBOUNDS = ["VLESS", "VMess", "Trojan", "Shadowsocks", "Shadowsocks-2022"]
 @pytest.mark.parametrize("tag", INBOUNDS)
 async def test_added_user_gets_in(stage: Stage, tag: str) -> None:
     assert await stage.client.refused(f"added {tag}", timeout_seconds=1.0)
-    await stage.panel.sync_user(people.user("added@e2e", [tag]))
+    await stage.panel.sync_user(make_user("added@e2e", [tag]))
     await stage.client.move(f"added {tag}", 10_000, 10_000)
     others = [other for other in stage.tags if other != tag]
     assert not [other for other in others if "added@e2e" in await stage.emails(other)]
@@ -81,26 +82,26 @@ async def test_added_user_gets_in(stage: Stage, tag: str) -> None:
 
 @pytest.mark.parametrize("tag", INBOUNDS)
 async def test_new_key_replaces_the_old_one(stage: Stage, tag: str) -> None:
-    await stage.panel.sync_user(people.user("rekeyed@e2e", stage.tags))
+    await stage.panel.sync_user(make_user("rekeyed@e2e", stage.tags))
     await stage.client.move(f"rekeyed {tag}", 10_000, 10_000)
-    await stage.panel.sync_user(people.user("rekeyed@e2e", stage.tags, key="new"))
+    await stage.panel.sync_user(make_user("rekeyed@e2e", stage.tags, key="new"))
     await stage.client.move(f"rekeyed {tag} new", 10_000, 10_000)
     assert await stage.client.refused(f"rekeyed {tag}", timeout_seconds=1.0)
 
 
 @pytest.mark.parametrize("tag", INBOUNDS)
 async def test_removed_user_is_turned_away(stage: Stage, tag: str) -> None:
-    await stage.panel.sync_user(people.user("removed@e2e", stage.tags))
+    await stage.panel.sync_user(make_user("removed@e2e", stage.tags))
     await stage.client.move(f"removed {tag}", 10_000, 10_000)
-    await stage.panel.sync_user(people.user("removed@e2e", []))
+    await stage.panel.sync_user(make_user("removed@e2e", []))
     assert await stage.client.refused(f"removed {tag}", timeout_seconds=1.0)
     assert "removed@e2e" not in await stage.emails(tag)
 
 
 async def test_emails_are_compared_in_lower_case(stage: Stage) -> None:
-    await stage.panel.sync_user(people.user("cased@e2e", stage.tags))
+    await stage.panel.sync_user(make_user("cased@e2e", stage.tags))
     await stage.client.move("cased VLESS", 1_000, 1_000)
-    changed = people.user("cased@e2e", stage.tags, key="new")
+    changed = make_user("cased@e2e", stage.tags, key="new")
     changed.email = "Cased@E2E"
     await stage.panel.sync_user(changed)
     await stage.client.move("cased VLESS new", 1_000, 1_000)
@@ -109,7 +110,7 @@ async def test_emails_are_compared_in_lower_case(stage: Stage) -> None:
 
 
 async def test_full_sync_makes_the_set_exactly_this(stage: Stage) -> None:
-    users = [people.user("holder@e2e", ["VLESS"]), people.user("batched@e2e", ["Trojan", "Shadowsocks-2022"])]
+    users = [make_user("holder@e2e", ["VLESS"]), make_user("batched@e2e", ["Trojan", "Shadowsocks-2022"])]
     await stage.panel.sync_users(users)
     found = {tag: await stage.emails(tag) for tag in stage.tags}
     assert found == {
@@ -125,8 +126,8 @@ async def test_full_sync_makes_the_set_exactly_this(stage: Stage) -> None:
 
 
 async def test_chunked_sync_is_a_delta(stage: Stage) -> None:
-    added = people.make_users(150, ["VLESS", "Trojan"], name="chunk")
-    gone = people.make_users(50, [])
+    added = make_users(150, ["VLESS", "Trojan"], name="chunk")
+    gone = make_users(50, [])
     await stage.panel.sync_chunked([*added, *gone], users_per_chunk=40)
     base = {user.email for user in stage.base()} - {user.email for user in gone}
     assert await stage.emails("VLESS") == base | {user.email for user in added}
@@ -145,16 +146,16 @@ async def test_transfers_survive_every_change_of_users(stage: Stage) -> None:
                 await transfer.wait_rounds(3)
 
         for number in range(10):
-            await stage.panel.sync_user(people.user(f"single{number}@e2e", stage.tags))
-            await stage.panel.sync_user(people.user(f"user{number}@demo", stage.tags, key="new"))
-            await stage.panel.sync_user(people.user(f"user{number + 50}@demo", []))
+            await stage.panel.sync_user(make_user(f"single{number}@e2e", stage.tags))
+            await stage.panel.sync_user(make_user(f"user{number}@demo", stage.tags, key="new"))
+            await stage.panel.sync_user(make_user(f"user{number + 50}@demo", []))
         await all_go_on()
 
-        await stage.panel.sync_chunked(people.make_users(300, stage.tags, name="chunk"))
+        await stage.panel.sync_chunked(make_users(300, stage.tags, name="chunk"))
         await all_go_on()
 
-        holder = people.user("holder@e2e", stage.tags)
-        large = people.make_users(4_999, stage.tags, name="large")
+        holder = make_user("holder@e2e", stage.tags)
+        large = make_users(4_999, stage.tags, name="large")
         await stage.panel.sync_users([holder, *large])
         await all_go_on()
         for tag in stage.tags:
@@ -172,8 +173,8 @@ async def test_transfers_survive_every_change_of_users(stage: Stage) -> None:
 
 
 async def test_concurrent_changes_all_take_effect(stage: Stage) -> None:
-    users = people.make_users(60, stage.tags, name="many")
+    users = make_users(60, stage.tags, name="many")
     await asyncio.gather(*(stage.panel.sync_user(user) for user in users))
     assert {user.email for user in users} <= await stage.emails("VLESS")
-    await asyncio.gather(*(stage.panel.sync_user(people.user(user.email, [])) for user in users))
+    await asyncio.gather(*(stage.panel.sync_user(make_user(user.email, [])) for user in users))
     assert not {user.email for user in users} & await stage.emails("VLESS")

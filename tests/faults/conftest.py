@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
 from tests.faults.checker import Record, check, state_of
 
@@ -93,7 +94,7 @@ class Load:
         while not self.end.is_set():
             turn += 1
             tags = TAGS if turn % 5 else []
-            if await self._record.one(people.user(self._emails(number), tags, key=f"{number} {turn}")):
+            if await self._record.one(make_user(self._emails(number), tags, key=f"{number} {turn}")):
                 self.answered += 1
                 self._progress.set()
             else:
@@ -119,11 +120,11 @@ async def node() -> AsyncIterator[NodeProcess]:
 @pytest.fixture(scope="module")
 def config() -> dict[str, Any]:
     stream = {"network": "grpc", "grpcSettings": {"serviceName": "g"}}
-    return people.config(
+    return make_config(
         [
-            people.inbound(SWAPPED, "vless"),
-            people.inbound(ALTERED, "vless", stream=stream),
-            people.inbound("Trojan", "trojan"),
+            make_inbound(SWAPPED, "vless"),
+            make_inbound(ALTERED, "vless", stream=stream),
+            make_inbound("Trojan", "trojan"),
         ]
     )
 

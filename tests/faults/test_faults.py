@@ -14,8 +14,9 @@ import pytest
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
 from pgnode.supervisor.lifecycle.hot_change import CHANGING
-from pgnode.testing import users as people
 from pgnode.testing.panel import PanelError
+from pgnode.testing.ports import free_port
+from pgnode.testing.users import make_user, make_users
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.proto import core_pb2, proxyman_pb2
 from tests.faults.checker import in_core, in_store
@@ -27,8 +28,8 @@ pytestmark = pytest.mark.timeout(180)
 
 
 async def test_bad_users_among_ten_thousand(stage: Stage) -> None:
-    await stage.begin(people.make_users(100, TAGS))
-    users = people.make_users(10_000, TAGS, key="new")
+    await stage.begin(make_users(100, TAGS))
+    users = make_users(10_000, TAGS, key="new")
     bad = users[50::500]
     for user in bad:
         user.proxies.vless.id = "no uuid"
@@ -41,12 +42,12 @@ async def test_bad_users_among_ten_thousand(stage: Stage) -> None:
     stage.record.initial = {user.email: user.SerializeToString(deterministic=True) for user in users}
     for user in bad:
         stage.record.initial[user.email] = None
-    first = people.make_users(100, TAGS)[50]
+    first = make_users(100, TAGS)[50]
     stage.record.initial[first.email] = first.SerializeToString(deterministic=True)
     await stage.check()
     assert (await in_store(stage.node)).failed.keys() == named
     for user in bad:
-        user.CopyFrom(people.user(user.email, TAGS, key="cured"))
+        user.CopyFrom(make_user(user.email, TAGS, key="cured"))
     assert await stage.record.several(bad)
     await stage.check()
     assert not (await in_store(stage.node)).failed
@@ -66,10 +67,10 @@ async def half_way(api: CoreApi) -> bool:
 
 
 async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
-    users = people.make_users(4_000, [ALTERED])
+    users = make_users(4_000, [ALTERED])
     await stage.begin(users)
 
-    changed = [people.user(user.email, [ALTERED], key="new") for user in users]
+    changed = [make_user(user.email, [ALTERED], key="new") for user in users]
     async with asyncio.TaskGroup() as group:
         group.create_task(stage.record.several(changed))
         group.create_task(killed_when(stage, core_pid(stage.node), half_way))
@@ -80,7 +81,7 @@ async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
 
 async def test_core_killed_in_the_middle_of_a_swap(stage: Stage) -> None:
     """Between the end of the old inbound and the beginning of the new one."""
-    users = people.make_users(15_000, [SWAPPED])
+    users = make_users(15_000, [SWAPPED])
     await stage.begin(users)
 
     async def gone(api: CoreApi) -> bool:
@@ -92,17 +93,17 @@ async def test_core_killed_in_the_middle_of_a_swap(stage: Stage) -> None:
         # An inbound that was swapped a moment ago is altered for some seconds.
         while not killed.done():
             turn += 1
-            await stage.record.several([people.user(user.email, [SWAPPED], key=str(turn)) for user in users])
+            await stage.record.several([make_user(user.email, [SWAPPED], key=str(turn)) for user in users])
     await stage.check()
 
 
 async def test_supervisor_killed_in_the_middle_of_a_long_change(stage: Stage) -> None:
     """What was accepted after a full set, while it was applied, is still there when the set comes again."""
-    users = people.make_users(10_000, [ALTERED])
+    users = make_users(10_000, [ALTERED])
     await stage.begin(users[:9_000])
-    after = [people.user("after@demo", TAGS), people.user(users[9_999].email, TAGS, key="after")]
+    after = [make_user("after@demo", TAGS), make_user(users[9_999].email, TAGS, key="after")]
     async with asyncio.TaskGroup() as group:
-        full = group.create_task(stage.record.all([people.user(user.email, [ALTERED], key="full") for user in users]))
+        full = group.create_task(stage.record.all([make_user(user.email, [ALTERED], key="full") for user in users]))
         async with CoreApi(stage.node.run_dir / "core.sock") as api:
 
             async def begun() -> bool:
@@ -124,14 +125,14 @@ async def test_supervisor_killed_in_the_middle_of_a_long_change(stage: Stage) ->
 
 async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
     """Changes that were asked for after the set, and answered while nothing of it was done, are there when it has come again."""
-    users = people.make_users(40_000, [SWAPPED], key="full")
-    await stage.begin(people.make_users(200, [SWAPPED]))
+    users = make_users(40_000, [SWAPPED], key="full")
+    await stage.begin(make_users(200, [SWAPPED]))
     keys = Keys("pgnode")
     after = [
-        people.user(users[100].email, TAGS, key="changed by the set"),
-        people.user(users[0].email, TAGS, key="removed by the set"),
-        people.user(users[200].email, []),
-        people.user("after@demo", TAGS),
+        make_user(users[100].email, TAGS, key="changed by the set"),
+        make_user(users[0].email, TAGS, key="removed by the set"),
+        make_user(users[200].email, []),
+        make_user("after@demo", TAGS),
     ]
     async with (
         asyncio.TaskGroup() as group,
@@ -160,11 +161,11 @@ async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
 
 
 async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -> None:
-    users = people.make_users(2_000, TAGS)
+    users = make_users(2_000, TAGS)
     await stage.begin(users)
     other = copy.deepcopy(stage.config)
     for item in other["inbounds"]:
-        item["port"] = people.free_port()
+        item["port"] = free_port()
     record = stage.node.run_dir / "core.json"
 
     async def changing(api: CoreApi) -> bool:
@@ -182,10 +183,10 @@ async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -
 
 async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: Stage) -> None:
     """The core that is neither the old config nor the new one is not taken over."""
-    await stage.begin(people.make_users(2_000, TAGS))
+    await stage.begin(make_users(2_000, TAGS))
     other = copy.deepcopy(stage.config)
     for item in other["inbounds"]:
-        item["port"] = people.free_port()
+        item["port"] = free_port()
     core, record = core_pid(stage.node), stage.node.run_dir / "core.json"
 
     async def changing(api: CoreApi) -> bool:
@@ -193,7 +194,7 @@ async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: St
         return bool(json.loads(record.read_bytes())["config_hash"] == CHANGING)
 
     async with asyncio.TaskGroup() as group:
-        started = group.create_task(stage.record.start(other, people.make_users(1_500, TAGS)))
+        started = group.create_task(stage.record.start(other, make_users(1_500, TAGS)))
         group.create_task(killed_when(stage, stage.node.pid, changing))
     assert not started.result()
     await stage.node.wait()
@@ -206,7 +207,7 @@ async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: St
         listed = {item.tag: ports_of(item) for item in await api.list_inbounds(10)}
     assert listed == {item["tag"]: item["port"] for item in stored["inbounds"]}
     stage.config = other
-    assert await stage.record.start(other, people.make_users(1_500, TAGS))
+    assert await stage.record.start(other, make_users(1_500, TAGS))
     await stage.check()
 
 
@@ -220,7 +221,7 @@ def ports_of(inbound: core_pb2.InboundHandlerConfig) -> int:
 @contextlib.asynccontextmanager
 async def under_load(stage: Stage) -> AsyncIterator[None]:
     """30 callers are answered before what happens in the context, and after it."""
-    await stage.begin(people.make_users(30, TAGS))
+    await stage.begin(make_users(30, TAGS))
     async with stage.callers(30, lambda number: f"user{number}@demo") as load:
         await load.progress(100)
         yield
@@ -230,15 +231,15 @@ async def under_load(stage: Stage) -> AsyncIterator[None]:
 
 async def test_valkey_killed_before_and_after_the_store_step(stage: Stage) -> None:
     """The core has half of a change when the store dies; then the store dies right after its answer."""
-    users = people.make_users(4_000, [ALTERED])
+    users = make_users(4_000, [ALTERED])
     await stage.begin(users)
-    changed = [people.user(user.email, [ALTERED], key="new") for user in users]
+    changed = [make_user(user.email, [ALTERED], key="new") for user in users]
     async with asyncio.TaskGroup() as group:
         group.create_task(stage.record.several(changed))
         group.create_task(killed_when(stage, valkey_pid(stage.node), half_way))
     await stage.check()
     assert await stage.record.several(changed[:2_000])
-    assert await stage.record.one(people.user("after@demo", TAGS))
+    assert await stage.record.one(make_user("after@demo", TAGS))
     kill(valkey_pid(stage.node))
     await stage.check()
 
@@ -270,12 +271,12 @@ async def test_supervisor_killed_in_the_middle_of_a_group(stage: Stage, with_its
 
 
 async def test_fifty_callers_change_the_same_user(stage: Stage) -> None:
-    await stage.begin(people.make_users(5, TAGS))
+    await stage.begin(make_users(5, TAGS))
     async with stage.callers(50, lambda _number: "user0@demo") as load:
         await load.progress(500)
     await stage.check()
     # Who comes after all of them wins.
-    assert await stage.record.one(people.user("user0@demo", ["Trojan"], key="last"))
+    assert await stage.record.one(make_user("user0@demo", ["Trojan"], key="last"))
     await stage.check()
     assert "user0@demo" not in (await in_core(stage.node, TAGS))[SWAPPED]
 
@@ -283,13 +284,13 @@ async def test_fifty_callers_change_the_same_user(stage: Stage) -> None:
 async def test_a_full_set_races_a_thousand_single_changes(stage: Stage) -> None:
     """From four workers: what was accepted after the set survives it, what was before does not."""
     assert len(worker_pids(stage.node)) == 4
-    await stage.begin(people.make_users(500, TAGS))
+    await stage.begin(make_users(500, TAGS))
     numbers = iter(range(1_000))
-    full = people.make_users(700, TAGS, key="full")
+    full = make_users(700, TAGS, key="full")
 
     async def caller() -> None:
         for number in numbers:
-            await stage.record.one(people.user(f"user{number}@demo", TAGS, key="single"))
+            await stage.record.one(make_user(f"user{number}@demo", TAGS, key="single"))
 
     async def sets() -> None:
         await eventually(lambda: len(stage.record.calls) > 300, "a third of the changes", 30)

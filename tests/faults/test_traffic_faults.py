@@ -15,11 +15,12 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
 from tests.faults.traffic_checker import Books, SlowCaller, check, fill, loans, published_at, stored, totals, traffic
 from tests.support.polling import eventually
@@ -80,8 +81,8 @@ class Stage:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     clock = tmp_path_factory.mktemp("clock") / "seconds-ahead"
-    config = people.config([people.inbound(TAG, "vless")])
-    users = [people.user(email, [TAG]) for email in EMAILS]
+    config = make_config([make_inbound(TAG, "vless")])
+    users = [make_user(email, [TAG]) for email in EMAILS]
     settings = {
         "WEB_CONCURRENCY": "2",
         "STATS_UPDATE_INTERVAL_SECONDS": str(INTERVAL_SECONDS),

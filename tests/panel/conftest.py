@@ -12,11 +12,12 @@ import pytest
 import pytest_asyncio
 
 from pgnode.settings import Settings
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.generated_docs import ROOT
 from tests.panel.client import Client, Driver, Protocol
@@ -124,12 +125,12 @@ class Stage:
 
 @pytest.fixture(scope="package")
 def users() -> list[pb.User]:
-    return people.make_users(USERS, TAGS)
+    return make_users(USERS, TAGS)
 
 
 @pytest.fixture(scope="package")
 def config() -> dict[str, Any]:
-    return people.config([item for item in people.plain_inbounds() if item["tag"] in TAGS])
+    return make_config([item for item in plain_inbounds() if item["tag"] in TAGS])
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
@@ -137,8 +138,8 @@ async def core(config: dict[str, Any], users: list[pb.User], target: Target) -> 
     """Ways in: each protocol as the user of that number, user 0 once more with another key and from two addresses."""
     by_tag = {item["tag"]: item for item in config["inbounds"]}
     links = [link(by_tag[tag], users[number], name=tag) for number, tag in enumerate(TAGS)]
-    links.append(link(by_tag["VLESS"], people.user("new@demo", TAGS), name="new"))
-    links.append(link(by_tag["VLESS"], people.user("new@demo", TAGS, key="2"), name="new, other key"))
+    links.append(link(by_tag["VLESS"], make_user("new@demo", TAGS), name="new"))
+    links.append(link(by_tag["VLESS"], make_user("new@demo", TAGS, key="2"), name="new, other key"))
     links += [
         link(by_tag["VLESS"], users[4], name=address, source_address=address) for address in ("127.0.0.3", "127.0.0.4")
     ]

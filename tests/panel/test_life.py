@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_inbound
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.users import make_user, make_users
 from tests.panel.client import Client, ClientError, Driver
 from tests.panel.conftest import TAGS, USERS, Stage
 from tests.support.polling import eventually
@@ -59,7 +60,7 @@ async def test_stop_and_start_again(stage: Stage, beside: PanelClient) -> None:
         assert not (await beside.info()).started
         # The client lets a second stop go unsent, and after the start sends what was queued in between.
         await stage.panel.call("stop")
-        await stage.panel.queue([people.user("late@demo", TAGS)])
+        await stage.panel.queue([make_user("late@demo", TAGS)])
         assert (await stage.panel.start(stage.config, stage.users)).started
         await eventually(stage.panel.settled, "what was queued while the node was stopped was sent")
         assert len(await stage.emails()) == USERS + 1
@@ -119,7 +120,7 @@ async def test_without_a_backend(stage: Stage, beside: PanelClient) -> None:
 
 
 async def test_a_start_that_fails_says_why_first(stage: Stage) -> None:
-    broken = stage.config | {"inbounds": [people.inbound("Broken", "no-such-protocol")]}
+    broken = stage.config | {"inbounds": [make_inbound("Broken", "no-such-protocol")]}
     code, detail = await error_of(stage.panel, "start", config="{no json", backend_type=0, users=[])
     assert code == 503
     assert "JSON" in detail
@@ -153,7 +154,7 @@ async def test_while_the_core_is_brought_back(stage: Stage) -> None:
     for _ in range(2):  # the second time the node waits a moment before it brings the core back
         kill(core_pid(stage.node))
         await eventually(unhealthy, "the core is known to be gone")
-        failed = await stage.panel.sync_chunked(people.make_users(3, TAGS, name="meanwhile"))
+        failed = await stage.panel.sync_chunked(make_users(3, TAGS, name="meanwhile"))
         assert failed is None or not failed.rejected
         await eventually(healthy, "the core is back", 20.0)
     assert {code for code, _ in seen} == {503}

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
+from pgnode.testing.users import make_users
 from tests.panel.client import Client, ClientError, Driver, Protocol
 from tests.support import geo_data, xray_command
 from tests.support.certificates import make_certificate
@@ -51,7 +52,7 @@ async def node() -> AsyncIterator[NodeProcess]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def panel(driver: Driver, node: NodeProcess, protocol: Protocol) -> AsyncIterator[Client]:
     client = await Client.create(driver, node, protocol)
-    await client.start(people.config([people.inbound("VLESS", "vless")]), people.make_users(3, ["VLESS"]))
+    await client.start(make_config([make_inbound("VLESS", "vless")]), make_users(3, ["VLESS"]))
     yield client
     await client.drop()
 
@@ -98,7 +99,7 @@ async def test_a_hard_reset_and_the_start_after_it(panel: Client) -> None:
     assert not (await panel.call("info")).started
     code, _ = await refused(panel, "get_backend_stats")
     assert code == 503
-    await panel.start(people.config([people.inbound("VLESS", "vless")]), people.make_users(3, ["VLESS"]))
+    await panel.start(make_config([make_inbound("VLESS", "vless")]), make_users(3, ["VLESS"]))
     assert (await panel.call("get_backend_stats")).num_goroutine > 0
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pgnode.testing import users as people
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.panel.client import ClientError
 from tests.panel.conftest import TAGS, USERS, Stage
@@ -98,7 +98,7 @@ async def test_who_is_online_and_from_where(stage: Stage) -> None:
 
 
 async def test_add_change_the_key_remove_through_the_clients_queue(stage: Stage) -> None:
-    first, second = people.user("new@demo", TAGS), people.user("new@demo", TAGS, key="2")
+    first, second = make_user("new@demo", TAGS), make_user("new@demo", TAGS, key="2")
     assert await stage.core.refused("new")
 
     await stage.panel.queue([first])
@@ -121,7 +121,7 @@ async def test_add_change_the_key_remove_through_the_clients_queue(stage: Stage)
 
 async def test_users_one_by_one_as_for_older_nodes(stage: Stage) -> None:
     """The way the client takes for nodes before 0.2.0; over gRPC it is one stream."""
-    crowd = people.make_users(20, TAGS, name="single")
+    crowd = make_users(20, TAGS, name="single")
     assert await stage.panel.call("_sync_batch_users", users=crowd) == []
     added = {user.email for user in crowd}
 
@@ -132,7 +132,7 @@ async def test_users_one_by_one_as_for_older_nodes(stage: Stage) -> None:
 
 
 async def test_three_hundred_in_chunks_while_a_connection_is_held(stage: Stage) -> None:
-    crowd = people.make_users(300, TAGS, name="many")
+    crowd = make_users(300, TAGS, name="many")
     async with stage.core.hold("Trojan") as held:
         assert await stage.panel.sync_chunked(crowd, chunk_size=100) is None
         assert len(await stage.emails()) == USERS + 300
@@ -157,7 +157,7 @@ async def test_an_empty_list_of_each_kind(stage: Stage) -> None:
 
 
 async def test_of_a_hundred_users_with_one_bad_exactly_that_one_is_rejected(stage: Stage) -> None:
-    crowd = people.make_users(100, TAGS, name="mixed")
+    crowd = make_users(100, TAGS, name="mixed")
     bad = crowd[37]
     bad.proxies.vless.id = "no-uuid-at-all-and-longer-than-thirty-characters"
     good = {user.email for user in crowd} - {bad.email}

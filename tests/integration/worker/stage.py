@@ -38,7 +38,7 @@ from pgnode.settings import Settings, load
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.processes import valkey
 from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
-from pgnode.testing.users import free_port
+from pgnode.testing.ports import free_port
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
 from tests.support.processes import is_running

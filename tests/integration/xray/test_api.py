@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.testing.users import free_port
+from pgnode.testing.ports import free_port
 from pgnode.xray.client import api as api_module
 from pgnode.xray.client.api import (
     AlterOperation,

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import pytest
 
-from pgnode.testing.users import free_port
+from pgnode.testing.ports import free_port
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.accounts import accounts_of, client_json, user_message
 from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, parse_config, render

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from pgnode.errors import StartFailedError
-from pgnode.testing.users import free_port
+from pgnode.testing.ports import free_port
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.process.core import FIFO_NAME, RECORD_NAME, Core, EmbeddedCore, ExecutableCore, adopt
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part, handles_sigterm

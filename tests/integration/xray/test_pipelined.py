@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
 from pgnode.xray.client.api import AlterOperation, CoreApi, ErrorKind
 from pgnode.xray.config.accounts import Account, user_message
 from pgnode.xray.process.core import EmbeddedCore
@@ -35,7 +35,7 @@ def _remove(name: str) -> AlterOperation:
 
 
 def _config(run_dir: Path) -> str:
-    document = people.config([people.inbound("in", "trojan")])
+    document = make_config([make_inbound("in", "trojan")])
     return json.dumps(document | api_part(run_dir))
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pgnode.errors import StartFailedError
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound, plain_inbounds
 from pgnode.xray.client.api import CoreApi, CoreApiError, with_users
 from pgnode.xray.config.diff import ConfigDiff
 from pgnode.xray.config.document import BaseConfig, parse_config, render
@@ -51,10 +51,10 @@ async def test_parts_are_encoded_as_a_started_core_keeps_them(
     sample: str, run_dir: Path, start_core: StartCore
 ) -> None:
     if sample == "plain":
-        config = people.config(people.plain_inbounds())
+        config = make_config(plain_inbounds())
         for item, listen in zip(config["inbounds"], ["127.0.0.1", "::1", "localhost", "", "0.0.0.0"], strict=True):
             item["listen"] = listen
-        config["inbounds"].append({**people.inbound("unix", "vless"), "listen": str(run_dir / "in.sock")})
+        config["inbounds"].append({**make_inbound("unix", "vless"), "listen": str(run_dir / "in.sock")})
     else:
         config = json.loads((SAMPLES / f"{sample}.json").read_text())
     base = base_of(config, run_dir)
@@ -76,7 +76,7 @@ def children() -> set[int]:
 
 
 async def test_a_scratch_core_leaves_nothing(core: Core, run_dir: Path) -> None:
-    base = base_of(people.config([people.inbound("VLESS", "vless")]), run_dir)
+    base = base_of(make_config([make_inbound("VLESS", "vless")]), run_dir)
     before = children()
     encoded = await encode_parts(core, base, everything(base), run_dir / "core.scratch.sock", DEADLINE_SECONDS)
     assert set(encoded.inbounds) == {"VLESS"}
@@ -86,7 +86,7 @@ async def test_a_scratch_core_leaves_nothing(core: Core, run_dir: Path) -> None:
 
 
 async def test_the_reason_when_it_does_not_come_up(core: Core, run_dir: Path) -> None:
-    config = people.config([people.inbound("bad", "vless")])
+    config = make_config([make_inbound("bad", "vless")])
     config["inbounds"][0]["settings"]["decryption"] = "unheard-of"
     base = base_of(config, run_dir)
     with pytest.raises(StartFailedError, match="scratch core did not come up"):

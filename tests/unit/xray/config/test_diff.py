@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.testing import users as people
+from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.ports import free_port
 from pgnode.xray.config.diff import Capabilities, ConfigDiff, Decision, StartStrategy, decide
 from pgnode.xray.config.document import BaseConfig, parse_config
 
 Config = dict[str, Any]
 ABLE = Capabilities()
 
-CONFIG: Config = people.config([people.inbound("A", "vless"), people.inbound("B", "trojan")])
+CONFIG: Config = make_config([make_inbound("A", "vless"), make_inbound("B", "trojan")])
 CONFIG["outbounds"] += [
     {"tag": "ONE", "protocol": "freedom"},
     {"tag": "TWO", "protocol": "socks", "settings": {"servers": [{"address": "192.0.2.1", "port": 1080}]}},
@@ -67,13 +68,13 @@ def test_order_of_keys_and_clients_mean_the_same_core() -> None:
     ("change", "parts", "reason"),
     [
         (
-            lambda c: c["inbounds"].append(people.inbound("C", "vmess")),
+            lambda c: c["inbounds"].append(make_inbound("C", "vmess")),
             ConfigDiff(add_inbounds=("C",)),
             "inbound 'C' added",
         ),
         (lambda c: c["inbounds"].pop(0), ConfigDiff(remove_inbounds=("A",)), "inbound 'A' removed"),
         (
-            lambda c: c["inbounds"][1].update(port=people.free_port()),
+            lambda c: c["inbounds"][1].update(port=free_port()),
             ConfigDiff(remove_inbounds=("B",), add_inbounds=("B",)),
             "inbound 'B' changed",
         ),
@@ -107,7 +108,7 @@ def test_order_of_keys_and_clients_mean_the_same_core() -> None:
         (lambda c: c["outbounds"].pop(4), None, "an outbound without a tag changed"),
         (lambda c: c["outbounds"].append({"tag": "LOOP", "protocol": "loopback"}), None, "outbound 'LOOP' (loopback) changed"),
         (lambda c: c["routing"].update(domainStrategy="IPOnDemand"), None, "routing.domainStrategy changed"),
-        (lambda c: c["inbounds"].append(people.inbound("T", "tun")), None, "inbound 'T' (tun) changed"),
+        (lambda c: c["inbounds"].append(make_inbound("T", "tun")), None, "inbound 'T' (tun) changed"),
         (lambda c: c["inbounds"][0].update(port="env:PORT"), None, "only the core can tell where inbound 'A' listens"),
         (lambda c: c["inbounds"][0].update(port="20000,x"), None, "only the core can tell where inbound 'A' listens"),
         (lambda c: c["inbounds"][0].update(listen="example.com"), None, "only the core can tell where inbound 'A' listens"),
@@ -129,7 +130,7 @@ def test_the_way_and_the_reason(change: Callable[[Config], object], parts: Confi
 
 def test_everything_at_once() -> None:
     def change(config: Config) -> None:
-        config["inbounds"][0]["port"] = people.free_port()
+        config["inbounds"][0]["port"] = free_port()
         config["outbounds"].pop(3)
         config["routing"]["rules"].append({"inboundTag": ["B"], "outboundTag": "BLOCK"})
 
@@ -149,7 +150,7 @@ def test_an_observatory_ties_the_outbounds() -> None:
 
 
 def test_an_inbound_with_reality_may_come_and_go() -> None:
-    inbound = people.inbound("R", "vless", stream=REALITY)
+    inbound = make_inbound("R", "vless", stream=REALITY)
     assert decided(lambda c: c["inbounds"].append(inbound)).parts == ConfigDiff(add_inbounds=("R",))
     start = copy.deepcopy(CONFIG)
     start["inbounds"].append(inbound)
@@ -169,7 +170,7 @@ def test_old_and_unknown_cores_get_no_parts(version: str, able: bool) -> None:
 
 
 _PARTS = {
-    "inbounds": [people.inbound(tag, "vless") for tag in "ABC"] + [people.inbound(tag, "trojan") for tag in "AB"],
+    "inbounds": [make_inbound(tag, "vless") for tag in "ABC"] + [make_inbound(tag, "trojan") for tag in "AB"],
     "outbounds": [{"tag": tag, "protocol": kind} for tag in ("X", "Y", "Z") for kind in ("freedom", "blackhole")],
     "rules": [{"inboundTag": [tag], "outboundTag": target} for tag in "AB" for target in ("X", "Y")],
 }

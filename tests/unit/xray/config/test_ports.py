@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pgnode.errors import StartFailedError
-from pgnode.testing.users import free_port
+from pgnode.testing.ports import free_port
 from pgnode.xray.config.inbounds import InboundSpec, read_ports
 from pgnode.xray.config.ports import Listener, check_ports, check_ports_in_thread, listeners
 
