@@ -29,7 +29,7 @@ class HeartbeatChannel:
         if self._socket is not None:
             self._socket.setblocking(False)
         #: Set when the supervisor wants the worker to end, or has ended itself.
-        self.let_go = asyncio.Event()
+        self.stop_requested = asyncio.Event()
 
     def start(self) -> None:
         """Tell of the first sign of life, which says that calls are taken, and of all that follow."""
@@ -40,7 +40,7 @@ class HeartbeatChannel:
     def leave(self) -> None:
         """Ask for a replacement."""
         if self._socket is None:
-            self.let_go.set()
+            self.stop_requested.set()
         else:
             self._send(LEAVING)
 
@@ -66,4 +66,4 @@ class HeartbeatChannel:
         with contextlib.suppress(BlockingIOError):
             if not self._socket.recv(64):
                 asyncio.get_running_loop().remove_reader(self._socket)
-                self.let_go.set()
+                self.stop_requested.set()

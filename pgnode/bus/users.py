@@ -16,15 +16,13 @@ from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import STATE, NodeStatus
+from pgnode.bus.state import WITH_CORE
 from pgnode.errors import NodeError
 from pgnode.store.rows import RejectedUser
 from pgnode.wire import service_pb2 as pb
 
 #: Seconds that the supervisor has to say whom the core does not have.
 ASK_SECONDS = 4.0
-
-#: States of a node whose core has users.
-WITH_CORE = ("running", "lingering")
 
 
 @dataclass(frozen=True, slots=True)

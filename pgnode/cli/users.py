@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from pgnode.bus.connection import BUS_ERRORS, connect, unreadable
 from pgnode.bus.keys import Keys
-from pgnode.bus.users import WITH_CORE, StoredUsers, UserDrift, ask_who_waits, read_users
+from pgnode.bus.state import WITH_CORE
+from pgnode.bus.users import StoredUsers, UserDrift, ask_who_waits, read_users
 from pgnode.settings import Settings
 
 _NOBODY = UserDrift(frozenset(), frozenset(), frozenset())

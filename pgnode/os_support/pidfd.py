@@ -10,17 +10,19 @@ import signal
 
 
 class Pidfd:
-    """A descriptor of one process, also of one that is no child of ours. Close it after use."""
+    """A descriptor of one process, also of one that is no child of ours. Close it after use.
+
+    Whoever cannot be sure that ``pid`` still is the process it means checks that afterwards: from then on the descriptor
+    refers to this process alone.
+
+    Args:
+        pid: The process.
+
+    Raises:
+        OSError: There is no such process, or no descriptor is left.
+    """
 
     def __init__(self, pid: int) -> None:
-        """Open the descriptor.
-
-        Whoever cannot be sure that ``pid`` still is the process it means checks that afterwards: from here on the number
-        is not given to another one while this descriptor refers to it.
-
-        Raises:
-            OSError: There is no such process, or no descriptor is left.
-        """
         self.pid = pid
         self._descriptor = os.pidfd_open(pid)
 

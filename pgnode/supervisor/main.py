@@ -24,7 +24,8 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
-from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM, SnapshotWriter
+from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM
 from pgnode.errors import ChildFailedError, OperatorError, StartFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.malloc import keep_large_blocks_apart

@@ -128,12 +128,12 @@ async def serve(settings: Settings, link_number: int | None) -> None:
     gc.freeze()
     link.start()
     try:
-        await _first(told_to_end, link.let_go)
-        if not link.let_go.is_set():
+        await _first(told_to_end, link.stop_requested)
+        if not link.stop_requested.is_set():
             link.leave()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REPLACEMENT_SECONDS):
-                    await link.let_go.wait()
+                    await link.stop_requested.wait()
         face.end_viewers()
         await server.stop(GRACE_SECONDS)
     finally:

@@ -16,7 +16,7 @@ from pgnode.bus.activity import ActivityTeller
 from pgnode.bus.client import CommandClient
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
-from pgnode.bus.snapshots import SnapshotReader
+from pgnode.bus.snapshot_reader import SnapshotReader
 from pgnode.settings import Settings
 from pgnode.worker.log_hub import LogHub
 from pgnode.worker.snapshots import LocalSnapshots
@@ -64,7 +64,7 @@ class NodeClient:
     async def _look(self) -> None:
         try:
             async with asyncio.timeout(REFRESH_SECONDS):
-                await self._snapshots.look()
+                await self._snapshots.poll()
         except BUS_ERRORS as error:
             log.debug("no news", error=str(error))
 
@@ -72,7 +72,7 @@ class NodeClient:
         self.commands.start()
         try:
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
-                await self._snapshots.look()
+                await self._snapshots.poll()
         except BUS_ERRORS as error:
             log.warning("worker starts without snapshots", error=str(error))
         self._snapshots.start()
@@ -80,9 +80,9 @@ class NodeClient:
     @property
     def serving(self) -> bool:
         """Whether answers are up to date: the store, and through it the supervisor, was heard of late."""
-        looked_at = self._snapshots.looked_at
-        known = looked_at is not None and self.reads.status is not None
-        return known and asyncio.get_running_loop().time() - (looked_at or 0.0) < UNHEARD_SECONDS
+        polled_at = self._snapshots.polled_at
+        known = polled_at is not None and self.reads.status is not None
+        return known and asyncio.get_running_loop().time() - (polled_at or 0.0) < UNHEARD_SECONDS
 
     async def close(self) -> None:
         await self._snapshots.close()

@@ -15,7 +15,8 @@ from redis.asyncio.client import Pipeline
 from pgnode import __version__
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS
-from pgnode.bus.snapshots import BACKEND, STATE, NodeStatus, SnapshotWriter
+from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.bus.snapshots import BACKEND, STATE, NodeStatus
 from pgnode.errors import (
     CoreNotStartedError,
     InternalError,

@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import enum
 
+from pgnode.bus.state import WITH_CORE, State
 
-class State(enum.StrEnum):
-    """Where the node is in its life."""
-
-    IDLE = "idle"  # no backend was started, or it was stopped
-    STARTING = "starting"  # a core is being started for a call, or for a config found in the store
-    RUNNING = "running"  # the core runs and has its users
-    RECOVERING = "recovering"  # the core died and the node is bringing it back
-    FAILED = "failed"  # the core does not stay up; only a new start, or a stop, leads out
-    LINGERING = "lingering"  # stopped, but the core lives on for a while: a start may take it over
-    STOPPING = "stopping"  # the core is being ended
-
-
-#: States in which a core runs and has its users.
-WITH_CORE = frozenset({State.RUNNING, State.LINGERING})
+__all__ = ["TABLE", "WITH_CORE", "Event", "State", "TransitionError", "mermaid", "next_state"]
 
 
 class Event(enum.StrEnum):

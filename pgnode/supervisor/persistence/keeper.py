@@ -18,7 +18,7 @@ from pgnode.bus.commands import Command, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
-from pgnode.bus.snapshots import SnapshotWriter
+from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.supervisor.persistence.redis_store import Store
 
 log = structlog.get_logger(__name__)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import structlog
 
 from pgnode.bus.connection import BUS_ERRORS
-from pgnode.bus.snapshots import POLLED, SnapshotWriter
+from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.bus.snapshots import POLLED
 from pgnode.supervisor.persistence.redis_store import Store
 
 log = structlog.get_logger(__name__)

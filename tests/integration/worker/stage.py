@@ -22,6 +22,7 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import put_lines
 from pgnode.bus.server import CommandServer
+from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import (
     BACKEND,
     ONLINE,
@@ -31,8 +32,8 @@ from pgnode.bus.snapshots import (
     STATS_USERS,
     SYSTEM,
     NodeStatus,
-    SnapshotWriter,
 )
+from pgnode.bus.state import State
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings, load
 from pgnode.supervisor.host import identity
@@ -50,7 +51,7 @@ MIB = 1024 * 1024
 LOG_LINES_KEPT = 10_000
 
 RUNNING = NodeStatus(
-    state="running",
+    state=State.RUNNING,
     core_ready=True,
     core_version="26.10.10",
     node_version="0.3.0",
@@ -121,7 +122,7 @@ class StubSupervisor:
         )
 
     async def set_state(self, state: str, core_api_error: str = "") -> None:
-        self.status = replace(self.status, state=state, core_api_error=core_api_error)
+        self.status = replace(self.status, state=State(state), core_api_error=core_api_error)
         await self.publish({STATE: self.status.encode()})
 
     async def log_lines(self, lines: Sequence[bytes]) -> None:

@@ -14,13 +14,14 @@ from pgnode.api.service.tracked import Settle
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock
 from pgnode.bus.snapshots import NodeStatus
+from pgnode.bus.state import State
 
 KEY = "123e4567-e89b-42d3-a456-426614174000"
 
 
 def status(state: str = "running", *, api_error: str = "") -> NodeStatus:
     return NodeStatus(
-        state=state,
+        state=State(state),
         core_ready=state == "running",
         core_version="26.10.10",
         node_version="9.9.9",

@@ -9,14 +9,12 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from pgnode.bus import snapshots
 from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import WORKER_FIELD, Command, Kind, Reply, encode_command
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import BLOB_BYTES, GROUP, Keys
 from pgnode.bus.log_stream import LogReader, put_lines
 from pgnode.bus.server import TAKE_MAX, CommandServer
-from pgnode.bus.snapshots import Snapshot, SnapshotReader, SnapshotWriter
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, UsersRefusedError
 from pgnode.os_support.aio import end_tasks
 from tests.support.polling import eventually
@@ -180,70 +178,6 @@ async def test_callers_waiting_when_the_store_dies_are_told(valkey: TestValkey) 
         with pytest.raises(BusUnavailableError):
             await call
         assert time.monotonic() - began < 3
-
-
-async def test_a_look_does_not_overwrite_what_was_announced_meanwhile(valkey: TestValkey) -> None:
-    redis = connect(valkey.url)
-    reader = SnapshotReader(valkey.url, KEYS, lambda _snapshot: None)
-    try:
-        await redis.hset(KEYS.snapshot(snapshots.SYSTEM), mapping={"rev": 5, "at_ms": 1, "body": b"older"})
-        # The look asks first; the announcement comes before its answer.
-        await asyncio.gather(reader.look(), reader._announced(b"system 6 2\nnewer"))
-        held = reader.get(snapshots.SYSTEM)
-        assert held is not None
-        assert held.body == b"newer"
-        # A look that begins later takes what is there, whichever revision that is.
-        await reader.look()
-        held = reader.get(snapshots.SYSTEM)
-        assert held is not None
-        assert held.body == b"older"
-    finally:
-        await reader.close()
-        await redis.aclose()
-
-
-async def test_snapshots_come_by_announcement_by_look_and_after_a_restart(valkey: TestValkey) -> None:
-    writer, redis, seen = SnapshotWriter(KEYS), connect(valkey.url), list[Snapshot]()
-
-    async def put(name: str, body: bytes) -> None:
-        pipe = redis.pipeline(transaction=True)
-        writer.put(pipe, name, body)
-        await pipe.execute()
-
-    await put(snapshots.SYSTEM, b"early")
-    reader = SnapshotReader(valkey.url, KEYS, seen.append)
-    reader.start()
-    try:
-
-        def held(name: str) -> bytes:
-            snapshot = reader.get(name)
-            return snapshot.body if snapshot is not None else b""
-
-        await eventually(lambda: held(snapshots.SYSTEM) == b"early", "what was there before")
-        await put(snapshots.SYSTEM, b"small")
-        await eventually(lambda: held(snapshots.SYSTEM) == b"small", "a small one")
-        large = bytes(100_000)
-        await put(snapshots.STATS_USERS, large)
-        await eventually(lambda: held(snapshots.STATS_USERS) == large, "a large one")
-        revisions = [snapshot.rev for snapshot in seen if snapshot.name == snapshots.SYSTEM]
-        assert revisions == sorted(set(revisions))
-
-        # Written without an announcement, as if that had been lost.
-        await redis.hset(KEYS.snapshot(snapshots.BACKEND), mapping={"rev": 9**15, "at_ms": 1, "body": b"unannounced"})
-        await eventually(lambda: held(snapshots.BACKEND) == b"unannounced", "what was not announced")
-
-        valkey.kill()
-        assert held(snapshots.SYSTEM) == b"small", "the last one is kept while the store is away"
-        await valkey.start()
-
-        async def again() -> bool:
-            await put(snapshots.SYSTEM, b"after")
-            return held(snapshots.SYSTEM) == b"after"
-
-        await eventually(again, "snapshots come again", errors=BUS_ERRORS)
-    finally:
-        await reader.close()
-        await redis.aclose()
 
 
 async def test_log_lines_are_followed_from_the_tail_on(valkey: TestValkey) -> None:

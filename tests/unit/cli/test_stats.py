@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 
 from pgnode.bus.snapshots import NodeStatus, Polled
+from pgnode.bus.state import State
 from pgnode.bus.traffic import Flow, StoredTraffic
 from pgnode.cli.stats import as_json, heading, summary, tables
 
 STORED = StoredTraffic(
-    status=NodeStatus("running", True, "26.10.10", "0", "", 3),
+    status=NodeStatus(State.RUNNING, True, "26.10.10", "0", "", 3),
     flows={
         "user": [Flow("alice", 1_000, 20_000, 500, online=2), Flow("bob", 10, 0, 10)],
         "inbound": [Flow("VLESS", 1_100, 20_000, 21_100)],
@@ -75,7 +76,7 @@ def test_the_age_is_readable(seconds: float, text: str) -> None:
 
 def test_a_node_that_has_not_run_and_one_whose_core_does_not_answer() -> None:
     assert list(summary(replace(STORED, status=None))) == ["no state yet: the node has not run with this store"]
-    new = replace(STORED, status=NodeStatus("idle", False, "", "0", "", 0), polled=None, age_seconds=None)
+    new = replace(STORED, status=NodeStatus(State.IDLE, False, "", "0", "", 0), polled=None, age_seconds=None)
     assert list(summary(new))[:2] == ["node idle, no core has run yet", "the core has not been read yet"]
     failed = replace(STORED, polled=Polled(100, 5_000, "no answer"))
     assert "the last reading failed: no answer" in list(summary(failed))

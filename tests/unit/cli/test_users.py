@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgnode.bus.snapshots import NodeStatus
+from pgnode.bus.state import State
 from pgnode.bus.users import StoredUsers, UserDrift
 from pgnode.cli.users import lines
 from pgnode.store.rows import RejectedUser
@@ -19,7 +20,7 @@ def user(email: str, *tags: str) -> pb.User:
 
 def stored(state: str = "running") -> StoredUsers:
     return StoredUsers(
-        status=NodeStatus(state, True, "26.10.10", "0", "", 1),
+        status=NodeStatus(State(state), True, "26.10.10", "0", "", 1),
         desired={name.lower(): user(name, "VLESS", "Trojan") for name in ("Alice", "bob", "carol")},
         applied_count=3,
         failed={"dave": RejectedUser("Dave", "too long", 0, b"")},

@@ -18,7 +18,7 @@ from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
-from pgnode.bus.snapshots import SnapshotWriter
+from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.errors import ConflictError, InternalError, UnavailableError, UpdateFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.maintenance.jobs import Maintenance

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis
-from pgnode.bus.snapshots import SnapshotWriter
+from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.supervisor.persistence.keeper import Keeper
 from pgnode.supervisor.persistence.redis_store import Store
 from pgnode.supervisor.users.table import UserTable

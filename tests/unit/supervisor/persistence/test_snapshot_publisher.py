@@ -6,7 +6,8 @@ from typing import Any
 
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.snapshots import STATS_USERS, SYSTEM, SnapshotWriter
+from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.bus.snapshots import STATS_USERS, SYSTEM
 from pgnode.supervisor.persistence.redis_store import Store
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from tests.support.valkey import running_valkey

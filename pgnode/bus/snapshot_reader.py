@@ -1,0 +1,153 @@
+"""A worker's side of the snapshots: follows them for as long as the worker lives.
+
+Pub/sub loses messages across a reconnect without a word, so an announcement only means "look again". The reader subscribes
+first and then reads the keys, reads again on every announcement of a revision that it does not hold, and reads all of them
+once in POLL_SECONDS whatever was announced. A snapshot that is no longer there (Redis was emptied) stays as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.keys import Keys
+from pgnode.bus.snapshots import ALL, Snapshot, decode_announcement
+from pgnode.os_support.aio import end_tasks
+
+log = structlog.get_logger(__name__)
+
+#: Seconds within which every key is read, whatever was announced.
+POLL_SECONDS = 2.0
+
+#: Seconds before a lost connection is tried again.
+RECONNECT_SECONDS = 0.2
+
+
+class SnapshotReader:
+    """Holds the newest revision of each snapshot. Belongs to one event loop.
+
+    Args:
+        url: Address of Redis.
+        keys: The node's keys.
+        on_change: Called with each new revision, within the event loop.
+    """
+
+    def __init__(self, url: str, keys: Keys, on_change: Callable[[Snapshot], None]) -> None:
+        self._keys = keys
+        self._on_change = on_change
+        self._held: dict[str, Snapshot] = {}
+        self._client: Redis = connect(url, connections=2)
+        self._listener: Redis = connect(url, timeout_seconds=POLL_SECONDS + 2, connections=1)
+        self._task: asyncio.Task[None] | None = None
+        #: One poll at a time: a slower, older answer must not win over a newer one.
+        self._polling = asyncio.Lock()
+        #: Loop time of the last complete poll, None before the first.
+        self.polled_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"SnapshotReader({', '.join(f'{s.name}@{s.rev}' for s in self._held.values())})"
+
+    def get(self, name: str) -> Snapshot | None:
+        """Return the revision that is held; None before the first."""
+        return self._held.get(name)
+
+    def start(self) -> None:
+        """Follow the snapshots until :meth:`close`."""
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """End following, and the connections."""
+        if self._task is not None:
+            await end_tasks([self._task])
+        await self._client.aclose()
+        await self._listener.aclose()
+
+    async def poll(self, names: tuple[str, ...] = ALL) -> None:
+        """Read the revisions, and the bodies of those that are new.
+
+        Args:
+            names: The snapshots to read.
+
+        Raises:
+            RedisError: Redis cannot do it now (one of BUS_ERRORS).
+            OSError: Redis is away.
+        """
+        async with self._polling:
+            await self._poll(names)
+
+    async def _poll(self, names: tuple[str, ...]) -> None:
+        before = {name: self._held.get(name) for name in names}
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.hget(self._keys.snapshot(name), "rev")
+        revisions = await pipe.execute()
+        # A revision that went backwards was written by a supervisor on a host with another clock: take it too.
+        stale = [
+            name
+            for name, rev in zip(names, revisions, strict=True)
+            if rev is not None and (name not in self._held or int(rev) != self._held[name].rev)
+        ]
+        if stale:
+            pipe = self._client.pipeline(transaction=False)
+            for name in stale:
+                pipe.hmget(self._keys.snapshot(name), ["rev", "at_ms", "body"])
+            for name, (rev, at_ms, body) in zip(stale, await pipe.execute(), strict=True):
+                # What was announced meanwhile, and came along, is newer than what was read.
+                if rev is not None and self._held.get(name) is before[name]:
+                    self._take(Snapshot(name, int(rev), int(at_ms), body))
+        if names is ALL:
+            self.polled_at = asyncio.get_running_loop().time()
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self._held[snapshot.name] = snapshot
+        self._on_change(snapshot)
+
+    async def announced(self, data: bytes) -> None:
+        """Take over what an announcement says, or read the key.
+
+        Args:
+            data: The message, as it came over pub/sub.
+        """
+        try:
+            found = decode_announcement(data)
+        except ValueError as error:
+            log.warning("announcement not readable", error=str(error))
+            return
+        held = self._held.get(found.name)
+        if found.name not in ALL or (held is not None and held.rev == found.rev):
+            return
+        if found.body is not None and (held is None or held.rev < found.rev):
+            self._take(Snapshot(found.name, found.rev, found.at_ms, found.body))
+        else:
+            await self.poll((found.name,))
+
+    async def _run(self) -> None:
+        while True:
+            pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
+            try:
+                await self._follow(pubsub)
+            except BUS_ERRORS as error:
+                log.warning("snapshots not reachable, serving the last ones", error=str(error))
+                await asyncio.sleep(RECONNECT_SECONDS)
+            finally:
+                with contextlib.suppress(*BUS_ERRORS):
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _follow(self, pubsub: PubSub) -> None:
+        loop = asyncio.get_running_loop()
+        await pubsub.subscribe(self._keys.snapshots_channel)
+        await self.poll()
+        next_poll = loop.time() + POLL_SECONDS
+        while True:
+            message = await pubsub.get_message(timeout=max(0.01, next_poll - loop.time()))
+            if message is not None:
+                await self.announced(message["data"])
+            if loop.time() >= next_poll:
+                await self.poll()
+                next_poll = loop.time() + POLL_SECONDS

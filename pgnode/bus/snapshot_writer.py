@@ -1,0 +1,48 @@
+"""The supervisor's side of the snapshots: writes and announces new revisions."""
+
+from __future__ import annotations
+
+import time
+
+from redis.asyncio.client import Pipeline
+
+from pgnode.bus.keys import Keys
+from pgnode.bus.snapshots import Snapshot, encode_announcement
+
+
+class SnapshotWriter:
+    """Numbers the revisions and keeps the current ones. They begin at the clock's milliseconds, so they rise across restarts."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._rev = int(time.time() * 1000)
+        self._current: dict[str, Snapshot] = {}
+
+    def __repr__(self) -> str:
+        return f"SnapshotWriter({', '.join(f'{s.name}@{s.rev}' for s in self._current.values())})"
+
+    def get(self, name: str) -> Snapshot | None:
+        """Return the current revision of ``name``; None before the first."""
+        return self._current.get(name)
+
+    def put(self, pipe: Pipeline, name: str, body: bytes) -> None:
+        """Add the writing and the announcement of a new revision to a pipeline.
+
+        Args:
+            pipe: Takes the commands.
+            name: Name of the snapshot.
+            body: What it holds from here on.
+        """
+        self._rev += 1
+        self._current[name] = Snapshot(name, self._rev, int(time.time() * 1000), body)
+        self._write(pipe, self._current[name])
+
+    def put_all(self, pipe: Pipeline) -> None:
+        """Write every current snapshot again, into a Redis that came back empty."""
+        for snapshot in self._current.values():
+            self._write(pipe, snapshot)
+
+    def _write(self, pipe: Pipeline, snapshot: Snapshot) -> None:
+        fields: dict[str, bytes | int] = {"rev": snapshot.rev, "at_ms": snapshot.at_ms, "body": snapshot.body}
+        pipe.hset(self._keys.snapshot(snapshot.name), mapping=fields)  # type: ignore[arg-type]
+        pipe.publish(self._keys.snapshots_channel, encode_announcement(snapshot))

@@ -1,0 +1,21 @@
+"""The states of the node, as the supervisor keeps them and workers answer by them. Pure."""
+
+from __future__ import annotations
+
+import enum
+
+
+class State(enum.StrEnum):
+    """Where the node is in its life."""
+
+    IDLE = "idle"  # no backend was started, or it was stopped
+    STARTING = "starting"  # a core is being started for a call, or for a config found in the store
+    RUNNING = "running"  # the core runs and has its users
+    RECOVERING = "recovering"  # the core died and the node is bringing it back
+    FAILED = "failed"  # the core does not stay up; only a new start, or a stop, leads out
+    LINGERING = "lingering"  # stopped, but the core lives on for a while: a start may take it over
+    STOPPING = "stopping"  # the core is being ended
+
+
+#: States in which a core runs and has its users.
+WITH_CORE = frozenset({State.RUNNING, State.LINGERING})
