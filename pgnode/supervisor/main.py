@@ -218,12 +218,12 @@ class Supervisor:
         usual = self._core.core
         path = await asyncio.to_thread(self._cores.chosen)
         if path is not None:
-            self._core.core = ExecutableCore(path, self._settings.assets_dir)
+            self._core.select(ExecutableCore(path, self._settings.assets_dir))
             try:
                 return await self._core.version()
             except StartFailedError as error:
                 log.error("the chosen core cannot be run, taking the usual one", core=str(path), error=error.text)
-                self._core.core = usual
+                self._core.select(usual)
         try:
             return await self._core.version()
         except StartFailedError as error:

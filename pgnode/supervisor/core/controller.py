@@ -1,25 +1,22 @@
-"""The running core as the supervisor handles it: start, take over, stop, and changes of its users. All calls end in time."""
+"""The core as a process of the supervisor: check a config, start a core, take one over, stop it. All calls end in time.
+
+The users in the running core are not known here (:mod:`pgnode.supervisor.users.core_users`).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import structlog
 
-from pgnode.errors import CoreUnavailableError, StartFailedError
+from pgnode.errors import StartFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
 from pgnode.supervisor.core.log_pump import LogPump
-from pgnode.supervisor.users.client_json_cache import ClientJsonCache
-from pgnode.supervisor.users.swap_policy import Change, InboundPlan
-from pgnode.supervisor.users.table import UserTable
-from pgnode.xray.client.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, SwapFailedError
-from pgnode.xray.config.accounts import Account, email_key, is_user, user_message
-from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, InboundSpec, render
+from pgnode.xray.client.api import AlterOperation, CoreApi, CoreApiError
+from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, render
 from pgnode.xray.process.core import EXIT_CONFIG_REFUSED, Core, EmbeddedCore, RunningCore, adopt
 from pgnode.xray.process.diagnose import find_refused_part
 from pgnode.xray.process.runner import Runner
@@ -33,76 +30,90 @@ STOP_SECONDS = 3.0
 #: Seconds spent on finding out which part of a config the core refuses; a panel waits 10 s for its start.
 DIAGNOSIS_SECONDS = 5.0
 
-#: Users encoded at a time before the event loop gets its turn.
-SLICE = 1000
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a set of changes."""
-
-    #: Key -> the core's reason, for users that it does not take.
-    refused: dict[str, str] = field(default_factory=dict)
-    #: Keys of users whose calls did not come to an end, because the core does not answer.
-    unanswered: set[str] = field(default_factory=set)
-    #: Why not.
-    error: str = ""
-
-    def note(self, key: str, error: CoreApiError) -> None:
-        """A call about the user ``key`` failed for good."""
-        if error.kind in (ErrorKind.REFUSED, ErrorKind.ALREADY_EXISTS):
-            self.refused[key] = str(error)
-        else:
-            self.unanswered.add(key)
-            self.error = str(error)
-
-
-def _addition(tag: str, change: Change) -> AlterOperation:
-    assert change.new is not None
-    email = change.new_email or ""
-    return AlterOperation(tag, email, user_message(email, change.new))
-
 
 class _ConfigRefusedError(StartFailedError):
     """The core refused the config when it was started with it."""
 
 
 class CoreController:
-    """At most one core. Belongs to the supervisor's loop; only :class:`~pgnode.supervisor.lifecycle.node.Node` calls it."""
+    """At most one core process. Belongs to the supervisor's loop; starts and stops are made one at a time.
+
+    Args:
+        settings: Sockets, folders and time limits of the node.
+        core: What the next start runs.
+        pump: Reads what the core prints.
+    """
 
     def __init__(self, settings: Settings, core: Core, pump: LogPump) -> None:
         self._settings = settings
-        #: The core that the next start runs.
-        self.core = core
+        self._core = core
         self._pump = pump
-        self.running: RunningCore | None = None
-        self.api: CoreApi | None = None
+        self._running: RunningCore | None = None
+        self._api: CoreApi | None = None
         #: A process that waits for the config of a core that is being started.
         self._runner: Runner | None = None
-        #: The core's first figures, from when it came up.
-        self.first_stats = SysStatsResponse()
+        self._initial_stats = SysStatsResponse()
 
     def __repr__(self) -> str:
-        return f"CoreController({self.running!r})"
+        return f"CoreController({self._running!r})"
+
+    @property
+    def core(self) -> Core:
+        """The core that the next start runs."""
+        return self._core
+
+    def select(self, core: Core) -> None:
+        """Make ``core`` the one that the next start runs. What runs now goes on."""
+        self._core = core
+
+    @property
+    def running(self) -> RunningCore | None:
+        """The process that runs; None where there is none."""
+        return self._running
+
+    @property
+    def api(self) -> CoreApi | None:
+        """The API of the process that runs; None where there is none."""
+        return self._api
+
+    @property
+    def initial_stats(self) -> SysStatsResponse:
+        """The core's own figures at the moment when it came up."""
+        return self._initial_stats
 
     @property
     def run_id(self) -> str:
-        """Tells this core process from every other; the same for a supervisor that took it over."""
-        if self.running is None:
+        """Tells this core process from every other; the same for a supervisor that took it over. "" where there is none."""
+        if self._running is None:
             return ""
-        record = self.running.record
+        record = self._running.record
         return f"{record.boot_id}:{record.pid}:{record.start_ticks}"
 
+    def matches(self, running: RunningCore) -> bool:
+        """Whether a process runs the core that would be started now."""
+        return running.record.core in ("", str(self._core))
+
+    # --- before a start -----------------------------------------------------------------------------------------
+
     async def version(self) -> str:
-        """The version of the core that would be started. Raises StartFailedError."""
-        return await self.core.version(self._settings.core_start_timeout_seconds)
+        """Return the version of the core that would be started.
+
+        Raises:
+            StartFailedError: It cannot be run.
+        """
+        return await self._core.version(self._settings.core_start_timeout_seconds)
 
     async def check(self, base: BaseConfig, other: Core | None = None) -> None:
-        """Whether the core (or an ``other`` one) takes this config, without touching anything that runs.
+        """Let a core judge a config. Nothing that runs is touched.
 
-        Raises StartFailedError.
+        Args:
+            base: The config; it is judged without users.
+            other: The core that judges, where it is not the one that would be started.
+
+        Raises:
+            StartFailedError: The core refuses the config; the text says why.
         """
-        core = other if other is not None else self.core
+        core = other if other is not None else self._core
         limit = self._settings.core_start_timeout_seconds
         try:
             await core.check(render(base, {}), limit)
@@ -119,57 +130,59 @@ class CoreController:
             raise StartFailedError(await find_refused_part(base.document, accepted, deadline)) from None
 
     async def refusal(self, base: BaseConfig) -> str:
-        """Why a process of its own does not take this config, "" when it does. Nothing that runs is touched."""
+        """Return why a process of its own does not take this config, "" when it does. Nothing that runs is touched."""
         try:
-            await self.core.check(render(base, {}), self._settings.core_start_timeout_seconds)
+            await self._core.check(render(base, {}), self._settings.core_start_timeout_seconds)
         except StartFailedError as error:
             return error.text
         return ""
 
     def warm_up(self) -> None:
-        """A core will be started soon: let its process come up now. ``start`` takes it, else :meth:`cool_down` ends it."""
+        """Let the process of the next core come up now. :meth:`start` takes it, :meth:`discard_runner` ends it."""
         if self._runner is None:
-            self._runner = self.core.warm_up(self._settings.assets_dir)
+            self._runner = self._core.warm_up(self._settings.assets_dir)
 
-    async def cool_down(self) -> None:
+    async def discard_runner(self) -> None:
         """End the process that was warmed up, where no core was started in it."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.discard()
 
-    async def start(
-        self,
-        base: BaseConfig,
-        users: UserTable,
-        inbounds: Mapping[str, InboundSpec],
-        rendered: str | None = None,
-    ) -> RunningCore:
-        """Start a core with all desired users and wait until its API answers.
+    # --- start, take over, stop ---------------------------------------------------------------------------------
 
-        ``rendered`` is what :meth:`render` returns for the same arguments, where it was called already.
-        Raises StartFailedError with the core's own last lines; then no core is left.
+    async def start(self, base: BaseConfig, make_config: Callable[[], Awaitable[str]]) -> RunningCore:
+        """Start a core and wait until its API answers.
+
+        Args:
+            base: The config without users.
+            make_config: Makes ``base`` with its users, as JSON. Called when the process is on its way up.
+
+        Returns:
+            The process.
+
+        Raises:
+            StartFailedError: It did not come up, with its own last lines; then no core is left.
         """
         try:
-            # Its process comes up while the config is made.
             self.warm_up()
-            config_json = rendered if rendered is not None else await self.render(base, users, inbounds)
+            config_json = await make_config()
             self._pump.tail.clear()
             self._pump.write_files(base.access_log_path, base.error_log_path)
-            running = await self.core.spawn(
+            running = await self._core.spawn(
                 *(config_json, self._settings.run_dir, self._settings.assets_dir),
                 config_hash=base.base_hash,
                 runner=self._runner,
             )
             self._runner = None
         finally:
-            await self.cool_down()
+            await self.discard_runner()
         self._pump.watch(running.log_fd)
-        self.running = running
-        self.api = CoreApi(str(self._settings.core_socket))
+        self._running = running
+        api = self._api = CoreApi(str(self._settings.core_socket))
         try:
             copy = asyncio.create_task(self._write_copy(config_json))
             try:
-                await self._wait_ready(running, self.api)
+                await self._wait_ready(running, api)
             finally:
                 await copy
         except _ConfigRefusedError as error:
@@ -181,23 +194,16 @@ class CoreController:
             await self.stop()
             raise
         # Stands in for the users of a Shadowsocks-2022 inbound that starts without any.
-        holders = [AlterOperation(tag, PLACEHOLDER_EMAIL) for tag, spec in inbounds.items() if spec.is_shadowsocks_2022]
-        await self.api.alter_many(holders, self._settings.core_call_timeout_seconds)
-        users.core_has_all()
+        placeholders = [
+            AlterOperation(tag, PLACEHOLDER_EMAIL)
+            for tag, spec in base.managed_inbounds.items()
+            if spec.is_shadowsocks_2022
+        ]
+        await api.alter_many(placeholders, self._settings.core_call_timeout_seconds)
         return running
 
-    def follow_logs(self, base: BaseConfig) -> None:
-        """The files that a config's log part names are written by the node, so they may change while the core runs."""
-        self._pump.write_files(base.access_log_path, base.error_log_path)
-
-    async def follow(self, base: BaseConfig, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> None:
-        """The running core was brought to this config: what else goes by it follows."""
-        self.follow_logs(base)
-        if self._settings.generated_config_path is not None:
-            await self._write_copy(await self.render(base, users, inbounds))
-
     async def _wait_ready(self, running: RunningCore, api: CoreApi) -> None:
-        """The core answers, or it has ended: whichever comes first."""
+        """Wait until the core answers or has ended, whichever comes first."""
         limit = self._settings.core_start_timeout_seconds
         ended = asyncio.create_task(running.wait())
         ready = asyncio.create_task(api.wait_ready(limit))
@@ -212,26 +218,26 @@ class CoreController:
             if not ready.done():
                 raise StartFailedError(f"the core did not answer within {limit:g} s")
             try:
-                self.first_stats = ready.result()
+                self._initial_stats = ready.result()
             except CoreApiError as error:
                 raise StartFailedError(f"the core's API does not answer: {error}") from None
         finally:
             await end_tasks([ended, ready])
 
-    def is_its(self, running: RunningCore) -> bool:
-        """Whether a process runs the core that would be started now."""
-        return running.record.core in ("", str(self.core))
-
     async def adopt(self) -> RunningCore | None:
-        """Take over a core that an earlier supervisor left running; None when there is none. Its users are not known."""
+        """Take over a core that an earlier supervisor left running.
+
+        Returns:
+            The process, with users that are not known; None when there is none, or when it does not answer.
+        """
         running = await adopt(self._settings.run_dir)
         if running is None:
             return None
-        self.running = running
+        self._running = running
         self._pump.watch(running.log_fd)
-        self.api = CoreApi(str(self._settings.core_socket))
+        self._api = CoreApi(str(self._settings.core_socket))
         try:
-            self.first_stats = await self.api.wait_ready(self._settings.core_call_timeout_seconds)
+            self._initial_stats = await self._api.wait_ready(self._settings.core_call_timeout_seconds)
         except CoreApiError as error:
             log.warning("the core of an earlier run does not answer, ending it", pid=running.pid, error=str(error))
             await self.stop()
@@ -240,8 +246,8 @@ class CoreController:
 
     async def stop(self) -> None:
         """End the core, if there is one."""
-        running, self.running = self.running, None
-        api, self.api = self.api, None
+        running, self._running = self._running, None
+        api, self._api = self._api, None
         if api is not None:
             await api.aclose()
         if running is not None:
@@ -249,161 +255,39 @@ class CoreController:
             self._pump.unwatch()
             running.close()
 
-    async def alter(self, plans: Sequence[InboundPlan], *, chained: bool = False) -> Outcome:
-        """Carry out ``plans``: all removals, and then all additions; or ``chained``, each addition behind its own removal.
+    async def give_up_process(self) -> None:
+        """End the process of a core that cannot be put right. Whoever waits for its end sees it and starts another one."""
+        if self._running is not None:
+            await self._running.terminate(STOP_SECONDS)
 
-        Chained is faster, and each user is away for a moment only; for plans in which no secret moves from one user to another.
+    # --- what goes by the running config -------------------------------------------------------------------------
+
+    def follow_logs(self, base: BaseConfig) -> None:
+        """Write the log files that a config names; the node does that, so they may change while the core runs."""
+        self._pump.write_files(base.access_log_path, base.error_log_path)
+
+    async def follow(self, base: BaseConfig, make_config: Callable[[], Awaitable[str]]) -> None:
+        """Let everything else follow a config to which the running core was brought.
+
+        Args:
+            base: The config without users.
+            make_config: Makes ``base`` with its users, as JSON. Called only where a copy of it is kept.
         """
-        outcome = Outcome()
-        removals = [(plan.tag, change) for plan in plans for change in plan.changes if change.old_email is not None]
-        additions = [(plan.tag, change) for plan in plans for change in plan.changes if change.new is not None]
-        if chained:
-            # Calls about one user of one inbound are made one after the other.
-            await self._alter(removals, additions, outcome)
-        else:
-            await self._alter(removals, (), outcome)
-            await self._alter((), [c for c in additions if c[1].key not in outcome.unanswered], outcome)
-        return outcome
-
-    async def _alter(
-        self, removals: Sequence[tuple[str, Change]], additions: Sequence[tuple[str, Change]], outcome: Outcome
-    ) -> None:
-        if self.api is None:
-            outcome.unanswered.update(change.key for _, change in (*removals, *additions))
-            outcome.error = "the core has ended"
-            return
-        operations = [AlterOperation(tag, change.old_email or "") for tag, change in removals]
-        operations += [_addition(tag, change) for tag, change in additions]
-        results = await self.api.alter_many(operations, self._settings.core_call_timeout_seconds)
-        if not any(results):
-            return
-        for (_, change), error in zip(removals, results, strict=False):
-            if error is not None and error.kind is not ErrorKind.NOT_FOUND:
-                outcome.note(change.key, error)
-        again = []
-        for (tag, change), error in zip(additions, results[len(removals) :], strict=True):
-            if error is None:
-                continue
-            if error.kind is ErrorKind.ALREADY_EXISTS:
-                # Somebody with this e-mail is there: with which account is not known, so make it ours.
-                again.append((tag, change))
-            else:
-                outcome.note(change.key, error)
-        if again:
-            await self._replace(again, outcome)
-
-    async def _replace(self, changes: Sequence[tuple[str, Change]], outcome: Outcome) -> None:
-        api = self.api
-        if api is None:
-            return
-        limit = self._settings.core_call_timeout_seconds
-        await api.alter_many([AlterOperation(tag, change.new_email or "") for tag, change in changes], limit)
-        results = await api.alter_many([_addition(tag, change) for tag, change in changes], limit)
-        for (_, change), error in zip(changes, results, strict=True):
-            if error is not None:
-                outcome.note(change.key, error)
-
-    async def prepare_swap(self, tag: str) -> None:
-        """Learn how the core encodes this inbound, so that a swap has it at hand; where that fails, the swap will tell."""
-        if self.api is not None:
-            with contextlib.suppress(CoreApiError):
-                await self.api.bare_inbound(tag, self._settings.core_call_timeout_seconds)
-
-    async def swap(
-        self, tag: str, messages: Sequence[bytes], before: Callable[[], Awaitable[Sequence[bytes]]]
-    ) -> int | None:
-        """Give an inbound exactly these users (serialized User messages); how many from their end did not fit.
-
-        ``before`` makes the messages of those it has now, for when the core refuses.
-        None where the core refused and has what it had before. Raises CoreUnavailableError when nothing is certain any more.
-        """
-        if self.api is None:
-            raise CoreUnavailableError("the core has ended")
-        try:
-            limit = self._settings.core_call_timeout_seconds
-            return len(await self.api.swap_inbound_users(tag, messages, limit, before))
-        except SwapFailedError as error:
-            if not error.restored and self.running is not None:
-                # An inbound is gone for good: only a new core has all of them again, and it starts with all users.
-                log.error("the core lost an inbound, ending it", inbound=tag, error=str(error))
-                await self.running.terminate(STOP_SECONDS)
-                raise CoreUnavailableError(f"the core lost inbound {tag!r}: {error}") from None
-            log.warning("swap failed, altering instead", inbound=tag, error=str(error))
-        except CoreApiError as error:
-            log.warning("swap failed, altering instead", inbound=tag, error=str(error))
-        return None
-
-    async def compare(self, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> set[str]:
-        """Keys of the users whom the core has exactly as desired, in every inbound; whoever should not be there is removed.
-
-        Raises CoreUnavailableError.
-        """
-        accounts = await self.accounts_of_all(users, inbounds)
-        limit = self._settings.core_call_timeout_seconds
-        fine = users.keys()
-        for tag in inbounds:
-            if self.api is None:
-                raise CoreUnavailableError("the core has ended")
-            try:
-                there = await self.api.inbound_users(tag, limit)
-            except CoreApiError as error:
-                raise CoreUnavailableError(f"the users of inbound {tag!r} are not known: {error}") from None
-            wanted = {email: (key, account) for key, (email, account) in accounts[tag].items()}
-            times = Counter(user.email for user in there)
-            found: set[str] = set()
-            strangers: list[AlterOperation] = []
-            for number, user in enumerate(there):
-                entry = wanted.get(user.email)
-                if entry is None:
-                    strangers.append(AlterOperation(tag, user.email))
-                elif times[user.email] == 1 and is_user(user, entry[1]):
-                    found.add(entry[0])
-                if number % SLICE == SLICE - 1:
-                    await asyncio.sleep(0)
-            fine -= accounts[tag].keys() - found
-            for stranger, failure in zip(strangers, await self.api.alter_many(strangers, limit), strict=True):
-                if failure is not None and failure.kind is not ErrorKind.NOT_FOUND:
-                    fine.discard(email_key(stranger.email))
-        return fine
-
-    async def accounts_of_all(
-        self, users: UserTable, inbounds: Mapping[str, InboundSpec]
-    ) -> dict[str, dict[str, tuple[str, Account]]]:
-        found: dict[str, dict[str, tuple[str, Account]]] = {tag: {} for tag in inbounds}
-        keys = list(users.keys())
-        for at in range(0, len(keys), SLICE):
-            for tag, of_tag in users.accounts(keys[at : at + SLICE], inbounds).items():
-                found[tag].update(of_tag)
-            await asyncio.sleep(0)
-        return found
-
-    async def render(
-        self,
-        base: BaseConfig,
-        users: UserTable,
-        inbounds: Mapping[str, InboundSpec],
-        clients: ClientJsonCache | None = None,
-    ) -> str:
-        """The config for a core with all desired users, as JSON; ``clients`` that were made on the way are used up."""
-        known = ClientJsonCache(inbounds) if clients is None else clients
-        for number, key in enumerate(known.missing(users.desired), 1):
-            known.put(key, *users.decoded(key, inbounds))
-            if number % SLICE == 0:
-                await asyncio.sleep(0)
-        return await asyncio.to_thread(lambda: render(base, known.hand_over(users.desired)))
+        self.follow_logs(base)
+        if self._settings.generated_config_path is not None:
+            await self._write_copy(await make_config())
 
     async def _write_copy(self, config_json: str) -> None:
         path = self._settings.generated_config_path
         if path is None:
             return
-        target = path / "config.json" if path.is_dir() else path
-
-        def write() -> None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch(mode=0o600)
-            target.write_text(config_json, encoding="utf-8")
-
         try:
-            await asyncio.to_thread(write)
+            await asyncio.to_thread(_write_private, path / "config.json" if path.is_dir() else path, config_json)
         except OSError as error:
-            log.warning("GENERATED_CONFIG_PATH not written", path=str(target), error=error.strerror)
+            log.warning("GENERATED_CONFIG_PATH not written", path=str(path), error=error.strerror)
+
+
+def _write_private(target: Path, text: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.touch(mode=0o600)
+    target.write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ from pgnode.supervisor.lifecycle.states import Event, State, next_state
 from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
 from pgnode.supervisor.routing.changes import Routing
 from pgnode.supervisor.traffic.collector import TrafficCollector
-from pgnode.supervisor.users.client_json_cache import ClientJsonCache
+from pgnode.supervisor.users.render import ClientJsonCache, render_config
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.client.api import CoreApiError
 from pgnode.xray.process.core import RunningCore
@@ -94,12 +94,16 @@ class CoreLifecycle:
     async def render(self, backend: RunSpec, clients: ClientJsonCache | None = None) -> str:
         """The config for :meth:`start_core` to start the next core with."""
         effective = self._routing.table.effective(backend.base)
-        return await self.core.render(effective, self._users.table, backend.inbounds, clients)
+        return await render_config(effective, self._users.table, backend.inbounds, clients)
 
     async def start_core(self, backend: RunSpec, rendered: str | None = None) -> None:
         """A new core with all desired users. Raises StartFailedError; then there is none."""
-        effective = self._routing.table.effective(backend.base)
-        running = await self.core.start(effective, self._users.table, backend.inbounds, rendered)
+
+        async def make_config() -> str:
+            return rendered if rendered is not None else await self.render(backend)
+
+        running = await self.core.start(self._routing.table.effective(backend.base), make_config)
+        self._users.table.core_has_all()
         self.core_backend = backend
         await self._routing.core_started(backend.base)
         self.core_run += 1

@@ -14,8 +14,9 @@ import structlog
 
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, StartFailedError
 from pgnode.settings import Settings
-from pgnode.supervisor.core.controller import SLICE, CoreController
+from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
+from pgnode.supervisor.users.core_users import SLICE, accounts_by_tag
 from pgnode.supervisor.users.table import UserTable
 from pgnode.xray.client.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, with_users
 from pgnode.xray.client.routing import RoutingApi
@@ -62,7 +63,6 @@ class HotChange:
     def __init__(self, control: CoreController, prepared: HotChangePlan, new: RunSpec, limit_seconds: float) -> None:
         if control.api is None or control.running is None:
             raise CoreUnavailableError("the core has ended")
-        self._control = control
         self._api: CoreApi = control.api
         self._running = control.running
         self._prepared = prepared
@@ -78,7 +78,7 @@ class HotChange:
         """
         parts = self._prepared.parts
         added = {tag: spec for tag, spec in self._new.inbounds.items() if tag in parts.add_inbounds}
-        accounts = await self._control.accounts_of_all(users, added)
+        accounts = await accounts_by_tag(users, added)
         messages = {tag: await _messages(of_tag) for tag, of_tag in accounts.items()}
         await self._running.set_config_hash(CHANGING)
         try:

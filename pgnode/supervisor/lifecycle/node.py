@@ -38,6 +38,7 @@ from pgnode.supervisor.persistence.redis_store import Store, StoredState
 from pgnode.supervisor.routing.changes import Routing
 from pgnode.supervisor.routing.queries import RoutingQueries
 from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.supervisor.users.core_users import CoreUsers
 from pgnode.supervisor.users.drift import waiting
 from pgnode.supervisor.users.sync import LongChange, UserSync
 from pgnode.wire import service_pb2 as pb
@@ -67,7 +68,7 @@ class Node:
         self._traffic = traffic
         #: Held by whoever starts, stops or changes the core.
         self.turn = asyncio.Lock()
-        self.users = UserSync(core, store)
+        self.users = UserSync(CoreUsers(core, settings.core_call_timeout_seconds), store)
         self.routing = Routing(settings, core, store, self.turn, lambda: self.require_running().base)
         self.life = CoreLifecycle(
             settings,
@@ -130,7 +131,11 @@ class Node:
             self.routing.table.keep_for(backend.base)
             await self._publish_state()
             try:
-                if running is not None and running.config_hash == backend.base.base_hash and self._core.is_its(running):
+                if (
+                    running is not None
+                    and running.config_hash == backend.base.base_hash
+                    and self._core.matches(running)
+                ):
                     log.info("taking over the running core of an earlier run", pid=running.pid)
                     self.life.take_over(running, backend)
                     await self.users.reconcile_all(backend.inbounds)
@@ -243,7 +248,7 @@ class Node:
         if self._core.running is not None and self._introduced_run != self.life.core_run:
             self._introduced_run = self.life.core_run
             # Nobody who was told that the core runs shall hear that nothing is known of it.
-            self._snapshots.put(pipe, BACKEND, backend_stats(self._core.first_stats).SerializeToString())
+            self._snapshots.put(pipe, BACKEND, backend_stats(self._core.initial_stats).SerializeToString())
 
     def counted_tags(self) -> list[tuple[str, str]]:
         """(kind, tag) of every inbound and outbound of the running core, "" where one has none: it is not counted then."""

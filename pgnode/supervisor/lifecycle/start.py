@@ -21,8 +21,8 @@ from pgnode.supervisor.lifecycle.hot_change import HotChange, HotChangePlan, pre
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import WITH_CORE, Event, State
 from pgnode.supervisor.routing.changes import Routing
-from pgnode.supervisor.users.client_json_cache import ClientJsonCache
 from pgnode.supervisor.users.intake import Check
+from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.sync import Remembered, UserSync
 from pgnode.supervisor.users.table import Refusal
 from pgnode.wire import service_pb2 as pb
@@ -66,7 +66,7 @@ class Starts:
         try:
             await self._carry_out(new, users, decision)
         finally:
-            await self._life.core.cool_down()
+            await self._life.core.discard_runner()
 
     async def _carry_out(self, new: RunSpec, users: Sequence[pb.User], decision: Decision) -> None:
         prepared = None
@@ -146,7 +146,7 @@ class Starts:
         if prepared is None:
             life.core.follow_logs(new.base)
         else:
-            await life.core.follow(new.base, self._users.table, new.inbounds)
+            await life.core.follow(new.base, lambda: life.render(new))
         await self._users.try_failed_again(new.inbounds)
         if not lingered:
             if error is not None:

@@ -142,10 +142,10 @@ class CoreUpdate:
         old = self._core.core
 
         async def use_new() -> None:
-            self._core.core = new
+            self._core.select(new)
 
         async def use_old() -> None:
-            self._core.core = old
+            self._core.select(old)
 
         try:
             return await self._node.change_core(use_new, use_old, f"core {version}")

@@ -13,8 +13,8 @@ from itertools import islice
 
 from google.protobuf.message import DecodeError
 
-from pgnode.supervisor.users.client_json_cache import ClientJsonCache
 from pgnode.supervisor.users.rejected import RejectedUsers
+from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.table import Refusal, UserTable, checked, secrets_of
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.users import leading_email, split_users

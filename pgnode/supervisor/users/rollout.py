@@ -16,7 +16,7 @@ import structlog
 
 from pgnode.errors import CoreUnavailableError
 from pgnode.os_support.aio import end_tasks
-from pgnode.supervisor.core.controller import CoreController, Outcome
+from pgnode.supervisor.users.core_users import CoreUsers, Outcome
 from pgnode.supervisor.users.swap_policy import Change, InboundPlan, choose_swap, users_in_swap
 from pgnode.supervisor.users.table import Plan, UserTable, account_in
 from pgnode.xray.client.api import MAX_SEND_BYTES
@@ -44,7 +44,7 @@ SAMPLE = 500
 Settle = Callable[[Sequence[str], Outcome], Awaitable[None]]
 
 
-async def alter(core: CoreController, plan: Plan) -> Outcome:
+async def alter(core: CoreUsers, plan: Plan) -> Outcome:
     """Carry out a plan."""
     outcome = await core.alter(plan.inbounds, chained=not plan.moves)
     if plan.moves and outcome.unanswered:
@@ -76,7 +76,7 @@ class Rollout:
 
     def __init__(
         self,
-        core: CoreController,
+        core: CoreUsers,
         table: UserTable,
         inbounds: Mapping[str, InboundSpec],
         keys: Iterable[str],
@@ -131,7 +131,7 @@ class Rollout:
                 return
             if loop.time() >= until:
                 return
-        if self._core.api is None:
+        if not self._core.there:
             await self._give_up("the core has ended", settle)
             return
         under_way: deque[tuple[list[str], asyncio.Task[Outcome]]] = deque()

@@ -23,11 +23,11 @@ from pgnode.errors import (
 )
 from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers
-from pgnode.supervisor.core.controller import CoreController, Outcome
 from pgnode.supervisor.persistence.redis_store import Store
-from pgnode.supervisor.users.client_json_cache import ClientJsonCache
+from pgnode.supervisor.users.core_users import CoreUsers, Outcome
 from pgnode.supervisor.users.intake import Check, Inbounds, UserIntake, accept, validate
 from pgnode.supervisor.users.rejected import RejectedUsers
+from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.rollout import STEP_USERS, Rollout, Settle, alter
 from pgnode.supervisor.users.superseded import Superseded
 from pgnode.supervisor.users.swap_policy import InboundPlan, choose_swap
@@ -91,7 +91,7 @@ Remembered = tuple[dict[str, bytes], dict[str, RejectedUser]]
 class UserSync:
     """Owns the table of users. Belongs to the supervisor's loop; one caller at a time."""
 
-    def __init__(self, core: CoreController, store: Store) -> None:
+    def __init__(self, core: CoreUsers, store: Store) -> None:
         self._core = core
         self.table = UserTable()
         #: Inbound -> loop time of its last swap.
@@ -334,7 +334,7 @@ class UserSync:
 
         Everybody else is left alone: whoever is removed and added again is turned away in between.
         """
-        if self._core.api is None:
+        if not self._core.there:
             raise CoreNotStartedError
         fine = await self._core.compare(self.table, inbounds)
         self.table.core_has_nothing_certain()

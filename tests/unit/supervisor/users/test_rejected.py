@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.store.rows import RejectedUser
-from pgnode.supervisor.core.controller import Outcome
+from pgnode.supervisor.users.core_users import Outcome
 from pgnode.supervisor.users.intake import Check
 from pgnode.supervisor.users.swap_policy import InboundPlan
 from pgnode.supervisor.users.sync import UserSync
@@ -37,7 +37,7 @@ class ModelCore:
     def __init__(self) -> None:
         self.users: dict[str, dict[str, Account]] = {tag: {} for tag in INBOUNDS}
         self.calls = 0
-        self.api = object()
+        self.there = True
 
     async def alter(self, plans: Sequence[InboundPlan], *, chained: bool = False) -> Outcome:
         outcome = Outcome()

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreUnavailableError
-from pgnode.supervisor.core.controller import Outcome
 from pgnode.supervisor.users import rollout as application
 from pgnode.supervisor.users import sync as user_sync
+from pgnode.supervisor.users.core_users import Outcome
 from pgnode.supervisor.users.swap_policy import SWAP_PAUSE_SECONDS, Change, InboundPlan, choose_swap
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.wire import service_pb2 as pb
@@ -51,7 +51,7 @@ class ModelCore:
 
     def __init__(self, data: st.DataObject) -> None:
         self.users: dict[str, dict[str, str]] = {tag: {} for tag in INBOUNDS}
-        self.api = object()
+        self.there = True
         self.well = False
         self._data = data
 
@@ -190,7 +190,7 @@ def test_an_inbound_is_not_swapped_again_at_once() -> None:
 
 
 async def test_an_unchanged_set_is_answered_at_once_without_a_call() -> None:
-    core = mock.Mock(api=object())
+    core = mock.Mock(there=True)
     users = UserSync(cast(Any, core), cast(Any, None))
     many = [user(name, ["vless"], 1) for name in NAMES]
     for item in many:
@@ -210,7 +210,7 @@ class IdCore:
     def __init__(self, data: st.DataObject) -> None:
         self.users: dict[str, str] = {}
         self.owners: dict[str, str] = {}
-        self.api = object()
+        self.there = True
         self._data = data
 
     async def prepare_swap(self, tag: str) -> None:

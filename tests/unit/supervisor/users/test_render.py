@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.supervisor.users.client_json_cache import ClientJsonCache
+from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.inbounds import InboundSpec

@@ -1,0 +1,225 @@
+"""The users in the running core: altered one by one, swapped as a whole, listed and compared. All calls end in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from pgnode.errors import CoreUnavailableError
+from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.users.swap_policy import Change, InboundPlan
+from pgnode.supervisor.users.table import UserTable
+from pgnode.xray.client.api import AlterOperation, CoreApiError, ErrorKind, SwapFailedError
+from pgnode.xray.config.accounts import Account, email_key, is_user, user_message
+from pgnode.xray.config.document import InboundSpec
+
+log = structlog.get_logger(__name__)
+
+#: Users encoded or compared at a time before the event loop gets its turn.
+SLICE = 1000
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a set of changes."""
+
+    #: Key -> the core's reason, for users that it does not take.
+    refused: dict[str, str] = field(default_factory=dict)
+    #: Keys of users whose calls did not come to an end, because the core does not answer.
+    unanswered: set[str] = field(default_factory=set)
+    #: Why not.
+    error: str = ""
+
+    def note(self, key: str, error: CoreApiError) -> None:
+        """Note that a call about the user ``key`` failed for good."""
+        if error.kind in (ErrorKind.REFUSED, ErrorKind.ALREADY_EXISTS):
+            self.refused[key] = str(error)
+        else:
+            self.unanswered.add(key)
+            self.error = str(error)
+
+
+def _addition(tag: str, change: Change) -> AlterOperation:
+    assert change.new is not None
+    email = change.new_email or ""
+    return AlterOperation(tag, email, user_message(email, change.new))
+
+
+class CoreUsers:
+    """Calls about users to whatever core runs. Belongs to the supervisor's loop.
+
+    Args:
+        core: The process, and the way to its API.
+        call_timeout_seconds: Seconds that one call, or one set of changes, may take.
+    """
+
+    def __init__(self, core: CoreController, call_timeout_seconds: float) -> None:
+        self._core = core
+        self._timeout_seconds = call_timeout_seconds
+
+    def __repr__(self) -> str:
+        return f"CoreUsers({self._core!r})"
+
+    @property
+    def there(self) -> bool:
+        """Whether there is a core that can be asked."""
+        return self._core.api is not None
+
+    async def alter(self, plans: Sequence[InboundPlan], *, chained: bool = False) -> Outcome:
+        """Carry out ``plans``: all removals, and then all additions.
+
+        Args:
+            plans: What to change, inbound by inbound.
+            chained: Make each addition right behind its own removal. That is faster, and each user is away for a moment only; for
+                plans in which no credential moves from one user to another.
+
+        Returns:
+            Whom the core refused, and about whom it did not answer.
+        """
+        outcome = Outcome()
+        removals = [(plan.tag, change) for plan in plans for change in plan.changes if change.old_email is not None]
+        additions = [(plan.tag, change) for plan in plans for change in plan.changes if change.new is not None]
+        if chained:
+            # Calls about one user of one inbound are made one after the other.
+            await self._alter(removals, additions, outcome)
+        else:
+            await self._alter(removals, (), outcome)
+            await self._alter((), [c for c in additions if c[1].key not in outcome.unanswered], outcome)
+        return outcome
+
+    async def _alter(
+        self, removals: Sequence[tuple[str, Change]], additions: Sequence[tuple[str, Change]], outcome: Outcome
+    ) -> None:
+        api = self._core.api
+        if api is None:
+            outcome.unanswered.update(change.key for _, change in (*removals, *additions))
+            outcome.error = "the core has ended"
+            return
+        operations = [AlterOperation(tag, change.old_email or "") for tag, change in removals]
+        operations += [_addition(tag, change) for tag, change in additions]
+        results = await api.alter_many(operations, self._timeout_seconds)
+        if not any(results):
+            return
+        for (_, change), error in zip(removals, results, strict=False):
+            if error is not None and error.kind is not ErrorKind.NOT_FOUND:
+                outcome.note(change.key, error)
+        again = []
+        for (tag, change), error in zip(additions, results[len(removals) :], strict=True):
+            if error is None:
+                continue
+            if error.kind is ErrorKind.ALREADY_EXISTS:
+                # Somebody with this e-mail is there: with which account is not known, so make it ours.
+                again.append((tag, change))
+            else:
+                outcome.note(change.key, error)
+        if again:
+            await self._replace(again, outcome)
+
+    async def _replace(self, changes: Sequence[tuple[str, Change]], outcome: Outcome) -> None:
+        api = self._core.api
+        if api is None:
+            return
+        removals = [AlterOperation(tag, change.new_email or "") for tag, change in changes]
+        await api.alter_many(removals, self._timeout_seconds)
+        results = await api.alter_many([_addition(tag, change) for tag, change in changes], self._timeout_seconds)
+        for (_, change), error in zip(changes, results, strict=True):
+            if error is not None:
+                outcome.note(change.key, error)
+
+    async def prepare_swap(self, tag: str) -> None:
+        """Learn how the core encodes this inbound, so that a swap has it at hand; where that fails, the swap will tell."""
+        if self._core.api is not None:
+            with contextlib.suppress(CoreApiError):
+                await self._core.api.bare_inbound(tag, self._timeout_seconds)
+
+    async def swap(
+        self, tag: str, messages: Sequence[bytes], before: Callable[[], Awaitable[Sequence[bytes]]]
+    ) -> int | None:
+        """Give an inbound exactly these users.
+
+        Args:
+            tag: The inbound.
+            messages: Serialized User messages.
+            before: Makes the messages of those it has now, for when the core refuses.
+
+        Returns:
+            How many from the end of ``messages`` did not fit; None where the core refused and has what it had before.
+
+        Raises:
+            CoreUnavailableError: Nothing is certain any more.
+        """
+        if self._core.api is None:
+            raise CoreUnavailableError("the core has ended")
+        try:
+            return len(await self._core.api.swap_inbound_users(tag, messages, self._timeout_seconds, before))
+        except SwapFailedError as error:
+            if not error.restored and self._core.running is not None:
+                # An inbound is gone for good: only a new core has all of them again, and it starts with all users.
+                log.error("the core lost an inbound, ending it", inbound=tag, error=str(error))
+                await self._core.give_up_process()
+                raise CoreUnavailableError(f"the core lost inbound {tag!r}: {error}") from None
+            log.warning("swap failed, altering instead", inbound=tag, error=str(error))
+        except CoreApiError as error:
+            log.warning("swap failed, altering instead", inbound=tag, error=str(error))
+        return None
+
+    async def compare(self, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> set[str]:
+        """Find out whom the core has as desired; whoever should not be there is removed.
+
+        Args:
+            users: Who is desired.
+            inbounds: The inbounds to look at, by tag.
+
+        Returns:
+            Keys of the users whom the core has exactly as desired, in every inbound.
+
+        Raises:
+            CoreUnavailableError: The core did not answer.
+        """
+        accounts = await accounts_by_tag(users, inbounds)
+        fine = users.keys()
+        for tag in inbounds:
+            api = self._core.api
+            if api is None:
+                raise CoreUnavailableError("the core has ended")
+            try:
+                there = await api.inbound_users(tag, self._timeout_seconds)
+            except CoreApiError as error:
+                raise CoreUnavailableError(f"the users of inbound {tag!r} are not known: {error}") from None
+            wanted = {email: (key, account) for key, (email, account) in accounts[tag].items()}
+            times = Counter(user.email for user in there)
+            found: set[str] = set()
+            strangers: list[AlterOperation] = []
+            for number, user in enumerate(there):
+                entry = wanted.get(user.email)
+                if entry is None:
+                    strangers.append(AlterOperation(tag, user.email))
+                elif times[user.email] == 1 and is_user(user, entry[1]):
+                    found.add(entry[0])
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+            fine -= accounts[tag].keys() - found
+            for stranger, failure in zip(
+                strangers, await api.alter_many(strangers, self._timeout_seconds), strict=True
+            ):
+                if failure is not None and failure.kind is not ErrorKind.NOT_FOUND:
+                    fine.discard(email_key(stranger.email))
+        return fine
+
+
+async def accounts_by_tag(
+    users: UserTable, inbounds: Mapping[str, InboundSpec]
+) -> dict[str, dict[str, tuple[str, Account]]]:
+    """Return the accounts of all desired users: tag -> key -> (e-mail, account). The event loop gets its turns meanwhile."""
+    found: dict[str, dict[str, tuple[str, Account]]] = {tag: {} for tag in inbounds}
+    keys = list(users.keys())
+    for at in range(0, len(keys), SLICE):
+        for tag, of_tag in users.accounts(keys[at : at + SLICE], inbounds).items():
+            found[tag].update(of_tag)
+        await asyncio.sleep(0)
+    return found

@@ -1,0 +1,79 @@
+"""The desired users in the config of a core that is about to be started: the JSON of their clients, and the whole config."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from pgnode.supervisor.users.table import UserTable
+from pgnode.xray.config.accounts import Account, client_json
+from pgnode.xray.config.document import BaseConfig, InboundSpec, render
+
+#: Users encoded at a time before the event loop gets its turn.
+SLICE = 1000
+
+
+class ClientJsonCache:
+    """JSON of each user's clients, collected while users are taken in: each is decoded once.
+
+    What it says of a user holds for one message of that user only.
+
+    Args:
+        tags: The inbounds, in the order of the rows.
+    """
+
+    def __init__(self, tags: Iterable[str]) -> None:
+        self._tags = tuple(tags)
+        #: Key -> the ``User`` message, and the client for each tag.
+        self._known: dict[str, tuple[bytes, tuple[str | None, ...]]] = {}
+
+    def __repr__(self) -> str:
+        return f"ClientJsonCache({len(self._known)} users, {len(self._tags)} inbounds)"
+
+    def put(self, key: str, raw: bytes, email: str, accounts: Mapping[str, Account]) -> None:
+        """Note the accounts of a user by tag, in place of what was known of the user."""
+        of_user = [client_json(email, accounts[tag]) if tag in accounts else None for tag in self._tags]
+        self._known[key] = (raw, tuple(of_user))
+
+    def missing(self, desired: Mapping[str, bytes]) -> list[str]:
+        """Return those of the desired users of whom nothing is known as they are desired."""
+        known = self._known
+        return [key for key, raw in desired.items() if key not in known or known[key][0] != raw]
+
+    def hand_over(self, desired: Mapping[str, bytes]) -> dict[str, list[str]]:
+        """Give away what was collected, which is a lot of memory with many users: nothing is known afterwards.
+
+        Args:
+            desired: The users to be had, none of whom may be missing.
+
+        Returns:
+            Tag -> clients, for :func:`pgnode.xray.config.document.render`.
+        """
+        rows = [self._known[key][1] for key in desired]
+        self._known = {}
+        return {tag: [client for row in rows if (client := row[at]) is not None] for at, tag in enumerate(self._tags)}
+
+
+async def render_config(
+    base: BaseConfig,
+    users: UserTable,
+    inbounds: Mapping[str, InboundSpec],
+    cache: ClientJsonCache | None = None,
+) -> str:
+    """Make the config of a core with all desired users.
+
+    Args:
+        base: The config without users.
+        users: Who is desired.
+        inbounds: The inbounds that get users, by tag.
+        cache: Clients that were made on the way; they are used up.
+
+    Returns:
+        The config, as JSON.
+    """
+    known = ClientJsonCache(inbounds) if cache is None else cache
+    for number, key in enumerate(known.missing(users.desired), 1):
+        known.put(key, *users.decoded(key, inbounds))
+        if number % SLICE == 0:
+            await asyncio.sleep(0)
+    return await asyncio.to_thread(lambda: render(base, known.hand_over(users.desired)))
