@@ -1,31 +1,38 @@
 """The one tree of errors that may reach a caller or an operator.
 
-Every error carries what each face needs: an HTTP status, a gRPC status name and an ERROR_CODE for the body
-``{"error": …, "code": …}``. Code that talks to a foreign library translates its exceptions where they enter.
-The text begins with the cause: callers cut it at 128 characters.
+A :class:`NodeError` is answered to a caller. Its class says how over both protocols: the HTTP status, the name of the gRPC
+status, and the code that goes with the text. An :class:`OperatorError` ends ``pgnode run``; its class says with which exit code.
+
+Code that talks to a library translates the library's exceptions where they enter. A text begins with the cause, since some
+callers show only its first 128 characters.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import ClassVar, TypeVar
 
 
 class NodeError(Exception):
-    """Something that is answered to a caller. ``str(error)`` is the text of the answer."""
+    """Something that is answered to a caller."""
 
+    #: The HTTP status.
     status: ClassVar[int] = 500
+    #: The code beside the text, for programs; unique among the classes.
     code: ClassVar[str] = "INTERNAL"
+    #: The name of the gRPC status.
     grpc_status: ClassVar[str] = "INTERNAL"
     #: Seconds after which a caller may try again; sent as ``Retry-After`` where set.
     retry_after_seconds: ClassVar[int | None] = None
 
     @property
     def text(self) -> str:
+        """The text of the answer."""
         return str(self)
 
 
 class InvalidRequestError(NodeError):
-    """The request itself is wrong; sending it again changes nothing."""
+    """The request itself is wrong: sending it again does not help."""
 
     status = 400
     code = "INVALID_ARGUMENT"
@@ -57,7 +64,7 @@ class MethodNotAllowedError(NodeError):
 
 
 class ConflictError(NodeError):
-    """Something else is under way that excludes this; the text names it."""
+    """Something else is running that excludes this; the text names it."""
 
     status = 409
     code = "CONFLICT"
@@ -65,7 +72,7 @@ class ConflictError(NodeError):
 
 
 class LengthRequiredError(NodeError):
-    """A call that takes a message came without a length and without chunked coding."""
+    """A call that takes a message came without Content-Length and without chunked coding."""
 
     status = 411
     code = "LENGTH_REQUIRED"
@@ -81,7 +88,7 @@ class TooLargeError(NodeError):
 
 
 class TooManyCallsError(NodeError):
-    """A worker has as many calls or streams under way as it may have."""
+    """A worker has as many calls or streams as it may have."""
 
     status = 429
     code = "RESOURCE_EXHAUSTED"
@@ -94,12 +101,12 @@ class InternalError(NodeError):
 
     @classmethod
     def of(cls, error: BaseException) -> InternalError:
-        """What a caller is told about an exception that nobody expected; the log has the rest."""
-        return cls(f"internal error ({type(error).__name__}): the node's log tells more")
+        """Return what a caller is told about an exception that nobody expected: its type. Its text belongs into the log."""
+        return cls(f"internal error ({type(error).__name__}): see the node's log")
 
 
 class UsersRefusedError(NodeError):
-    """One or more users cannot be applied; all others of the same call were.
+    """One or more users cannot be applied; all others of the same call were applied.
 
     The text is ``failed to update users: <email>: <cause>``, further users after ``; ``.
     """
@@ -108,7 +115,7 @@ class UsersRefusedError(NodeError):
 
 
 class UpdateFailedError(NodeError):
-    """A maintenance job did not lead to what was asked for; the node is as it was before."""
+    """A maintenance job failed; the node is as it was before."""
 
     code = "UPDATE_FAILED"
 
@@ -122,7 +129,7 @@ class UnsupportedError(NodeError):
 
 
 class UnavailableError(NodeError):
-    """The node cannot do it now; a later try may succeed."""
+    """The node cannot do this now; a later try may succeed."""
 
     status = 503
     code = "UNAVAILABLE"
@@ -131,7 +138,10 @@ class UnavailableError(NodeError):
 
 
 class NotInitializedError(UnavailableError):
-    """No backend was started."""
+    """No backend was started.
+
+    Panels look for the default text.
+    """
 
     code = "BACKEND_NOT_INITIALIZED"
 
@@ -140,7 +150,10 @@ class NotInitializedError(UnavailableError):
 
 
 class CoreNotStartedError(UnavailableError):
-    """The core is down and the node is bringing it back."""
+    """The core is down and the node is bringing it back.
+
+    Panels look for the default text.
+    """
 
     code = "CORE_NOT_STARTED"
 
@@ -155,7 +168,7 @@ class CoreUnavailableError(UnavailableError):
 
 
 class StartFailedError(UnavailableError):
-    """``/start`` did not lead to a running core; the text begins with the core's own reason."""
+    """The core could not be started; the text begins with the core's own reason."""
 
     code = "START_FAILED"
 
@@ -175,52 +188,35 @@ class BusUnavailableError(UnavailableError):
 
 
 class DeadlineExceededError(NodeError):
-    """The work did not end within the caller's time."""
+    """The work did not end before the caller's deadline."""
 
     status = 504
     code = "DEADLINE_EXCEEDED"
     grpc_status = "DEADLINE_EXCEEDED"
 
 
-#: Every error class by its code, to rebuild an error that crossed the bus.
-BY_CODE: dict[str, type[NodeError]] = {
-    cls.code: cls
-    for cls in (
-        InvalidRequestError,
-        UnauthenticatedError,
-        NotFoundError,
-        MethodNotAllowedError,
-        ConflictError,
-        LengthRequiredError,
-        TooLargeError,
-        TooManyCallsError,
-        InternalError,
-        UsersRefusedError,
-        UpdateFailedError,
-        UnsupportedError,
-        UnavailableError,
-        NotInitializedError,
-        CoreNotStartedError,
-        CoreUnavailableError,
-        StartFailedError,
-        DownloadFailedError,
-        BusUnavailableError,
-        DeadlineExceededError,
-    )
-}
+_E = TypeVar("_E", bound=Exception)
+
+
+def _subclasses(of: type[_E]) -> Iterator[type[_E]]:
+    for found in of.__subclasses__():
+        yield found
+        yield from _subclasses(found)
+
+
+#: Every class that is answered, by its code; an error that crosses the bus is made again from it.
+BY_CODE: dict[str, type[NodeError]] = {error.code: error for error in _subclasses(NodeError)}
 
 
 def from_code(code: str, text: str) -> NodeError:
-    """The error that ``code`` names, with ``text``; an unknown code is an internal error."""
+    """Return an error of the class that ``code`` names, with ``text``; InternalError for an unknown code."""
     return BY_CODE.get(code, InternalError)(text)
 
 
 class OperatorError(Exception):
-    """The node cannot run as it is set up. ``str(error)`` tells the operator what to change.
+    """The node cannot run as it is set up. Its text says what the operator has to change."""
 
-    ``exit_code`` is what ``pgnode run`` ends with; docs/configuration.md lists them.
-    """
-
+    #: The exit code of ``pgnode run``.
     exit_code: ClassVar[int] = 1
 
 
@@ -237,13 +233,13 @@ class DependencyError(OperatorError):
 
 
 class StateDirBusyError(OperatorError):
-    """Another supervisor holds the state folder."""
+    """Another node holds the state folder."""
 
     exit_code = 3
 
 
 class PortInUseError(OperatorError):
-    """A port that the node wants to listen on is taken."""
+    """A port that the node wants to listen on is in use."""
 
     exit_code = 4
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pgnode import __version__, settings
+from pgnode import __version__
 from pgnode.api.documents.markdown import api_page
 from pgnode.api.documents.openapi import openapi_text
+from pgnode.settings.document import markdown as configuration_page
 from pgnode.supervisor.lifecycle import states
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +27,7 @@ def pages() -> dict[Path, str]:
     _, tail = rest.split(_END, 1)
     diagram = f"{_BEGIN}\n```mermaid\n{states.mermaid()}\n```\n\n{_END}"
     return {
-        CONFIGURATION: settings.markdown(),
+        CONFIGURATION: configuration_page(),
         ARCHITECTURE: head + diagram + tail,
         API: api_page(),
         OPENAPI: openapi_text(__version__),

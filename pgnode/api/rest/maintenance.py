@@ -76,7 +76,7 @@ class MaintenanceFace:
                 headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
         except Exception as error:
             log.exception("request failed", method=method, path=path)
-            internal = InternalError(f"internal error ({type(error).__name__}): the node's log tells more")
+            internal = InternalError(f"internal error ({type(error).__name__}): see the node's log")
             status, body = internal.status, error_body(internal)
         headers += [(b"content-type", JSON.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})

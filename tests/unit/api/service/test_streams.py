@@ -99,7 +99,7 @@ async def test_a_text_names_a_bounded_number_of_refused_users() -> None:
         (NotInitializedError(), "backend not initialized (at user 3 of the stream, 'c') (2 of 3 users applied)"),
         (
             ZeroDivisionError(),
-            "internal error (ZeroDivisionError): the node's log tells more (at user 3 of the stream, 'c') "
+            "internal error (ZeroDivisionError): see the node's log (at user 3 of the stream, 'c') "
             "(2 of 3 users applied)",
         ),
     ],

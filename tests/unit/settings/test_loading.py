@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 
 from pgnode.errors import SettingsError
-from pgnode.settings import Settings, load
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting from this machine's environment, and no .env file."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STATE_DIR", "/tmp/pgn-settings")
+from pgnode.settings import load, read_api_key
 
 
 def test_defaults_are_those_of_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,3 +103,22 @@ def test_a_folder_too_deep_for_unix_sockets_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setenv("STATE_DIR", "/" + "deep/" * 30)
     with pytest.raises(SettingsError, match="too long"):
         load()
+
+
+def test_grpc_alone_needs_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_PROTOCOL", "grpc")
+    monkeypatch.setenv("GRPC_WORKERS", "0")
+    with pytest.raises(SettingsError, match="nothing would be served"):
+        load()
+
+
+def test_the_key_is_the_setting_or_in_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    key = "5783a3e7-e373-51cd-8642-c83782b807c5"
+    file = tmp_path / "key"
+    monkeypatch.setenv("API_KEY_FILE", str(file))
+    with pytest.raises(SettingsError, match="no API key in"):
+        read_api_key(load())
+    file.write_text(f"{key.upper()}\n")
+    assert read_api_key(load()) == key
+    monkeypatch.setenv("API_KEY", str(uuid.UUID(int=1)))
+    assert read_api_key(load()) == str(uuid.UUID(int=1))

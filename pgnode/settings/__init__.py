@@ -1,0 +1,6 @@
+"""The node's settings: declared in ``model``, read and checked in ``loading``, described in ``document``."""
+
+from pgnode.settings.loading import load, read_api_key, shorten
+from pgnode.settings.model import Settings, default_state_dir
+
+__all__ = ["Settings", "default_state_dir", "load", "read_api_key", "shorten"]

@@ -1,0 +1,101 @@
+"""What a single setting may hold: a function for each kind of value, and the annotated types that use them.
+
+Each function returns the value as the node uses it, or raises ValueError with a sentence that says what is allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shlex
+import uuid
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+
+def check_uuid(value: str) -> str:
+    """Return the UUID in ``value`` in its usual notation; refuse it where it is not a UUID."""
+    try:
+        return str(uuid.UUID(value.strip()))
+    except ValueError:
+        raise ValueError(
+            "allowed is a UUID such as 123e4567-e89b-42d3-a456-426614174000; "
+            "unset it and the node makes a key of its own"
+        ) from None
+
+
+def check_listen_address(value: str) -> str:
+    """Return the IP address in ``value``, without the brackets of a URL; refuse it where it is not an IP address."""
+    try:
+        return str(ipaddress.ip_address(value.strip().strip("[]")))
+    except ValueError:
+        raise ValueError("allowed is an IPv4 or IPv6 address to listen on, such as 0.0.0.0, :: or 127.0.0.1") from None
+
+
+def check_redis_url(value: str) -> str:
+    """Return ``value``; refuse it where its scheme is not one of Redis."""
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("allowed is an address that begins with redis://, rediss:// or unix://")
+    return value
+
+
+def check_web_url(value: str) -> str:
+    """Return ``value`` without a slash at its end; refuse it where it is not an address of the web."""
+    if not value.startswith(("https://", "http://")) or any(c.isspace() for c in value):
+        raise ValueError("allowed is an address that begins with https:// or http://")
+    return value.rstrip("/")
+
+
+def check_command(value: str) -> str:
+    """Return ``value``, which can be split like a shell would; refuse it where a quote is not closed, or there is no word in it."""
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"allowed is a command with its arguments, quoted as for a shell ({error})") from None
+    if not words:
+        raise ValueError("allowed is a command with its arguments; unset it if there is none")
+    return value
+
+
+def check_existing_file(value: Path) -> Path:
+    """Return ``value``; refuse it where it is not a file."""
+    if not value.is_file():
+        raise ValueError("allowed is the path of an existing file")
+    return value
+
+
+def check_existing_folder(value: Path) -> Path:
+    """Return ``value``; refuse it where it is not a folder."""
+    if not value.is_dir():
+        raise ValueError("allowed is the path of an existing folder")
+    return value
+
+
+def check_executable(value: Path) -> Path:
+    """Return ``value``; refuse it where it is not a file, or may not be executed."""
+    if not (value.is_file() and os.access(value, os.X_OK)):
+        raise ValueError("allowed is the path of an executable file; unset it to use the embedded core")
+    return value
+
+
+def check_key_prefix(value: str) -> str:
+    """Return ``value``; refuse it where redis would take a part of it for a pattern, or it has blanks."""
+    if not value or any(c.isspace() or c in "{}*?" for c in value):
+        raise ValueError("allowed is a word without blanks, braces and wildcards")
+    return value
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+#: An empty variable means the same as none.
+OptionalText = BeforeValidator(lambda value: None if value == "" else value)
+UuidText = Annotated[str, AfterValidator(check_uuid)]
+ListenAddress = Annotated[str, AfterValidator(check_listen_address)]
+RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
+WebUrl = Annotated[str, AfterValidator(check_web_url)]
+Command = Annotated[str, AfterValidator(check_command)]
+KeyPrefix = Annotated[str, AfterValidator(check_key_prefix)]
+ExistingFile = Annotated[Path, AfterValidator(check_existing_file)]
+ExistingFolder = Annotated[Path, AfterValidator(check_existing_folder)]
+Executable = Annotated[Path, AfterValidator(check_executable)]

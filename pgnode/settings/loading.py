@@ -1,0 +1,102 @@
+"""Reads the settings and checks them against each other; a wrong value becomes one sentence for the operator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from pgnode.errors import SettingsError
+from pgnode.settings.checks import check_uuid
+from pgnode.settings.model import SECRET_FIELDS, Settings
+
+#: Longest path of a unix socket that every Linux accepts (sun_path holds 108 bytes with the final NUL).
+MAX_SOCKET_PATH_BYTES = 107
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings from the environment and from ``.env``, of which the environment wins.
+
+    ``overrides``, by field name, win over both. STATE_DIR becomes an absolute path. Raise SettingsError where a value is not
+    allowed; its text names the variable, the value and what is allowed.
+    """
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentence(dict(item)) for item in error.errors())) from None
+    settings = _certificate_files(settings)
+    _check_protocols(settings)
+    _check_ports(settings)
+    absolute = settings.state_dir.expanduser().absolute()
+    longest = absolute / "run" / "core.scratch.sock"
+    if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:
+        raise SettingsError(
+            f"STATE_DIR={absolute} is too long: paths of unix sockets in it may have {MAX_SOCKET_PATH_BYTES} bytes "
+            "at most; choose a shorter folder"
+        )
+    return settings.model_copy(update={"state_dir": absolute})
+
+
+def read_api_key(settings: Settings) -> str:
+    """Return the key that callers must send: API_KEY, else the one in its file, which the supervisor has made.
+
+    Raise SettingsError where there is no such file, or no key in it.
+    """
+    if settings.api_key is not None:
+        return settings.api_key
+    try:
+        return check_uuid(settings.key_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"no API key in {settings.key_file}: {error}") from None
+
+
+def _check_protocols(settings: Settings) -> None:
+    """Refuse settings with which nothing would be served."""
+    if settings.service_protocol == "grpc" and settings.grpc_workers == 0:
+        raise SettingsError(
+            "GRPC_WORKERS=0 is not allowed: with SERVICE_PROTOCOL=grpc nothing would be served; allowed is 1 or more"
+        )
+
+
+def _check_ports(settings: Settings) -> None:
+    """Refuse two settings that name the same port."""
+    ports = dict(settings.gunicorn_ports)
+    if settings.grpc_worker_count:
+        name, port = settings.grpc_listen
+        ports[name] = port
+    known: dict[int, str] = {}
+    for name, port in ports.items():
+        if port in known:
+            raise SettingsError(f"{name}={port} is not allowed: {known[port]} is the same; give each a port of its own")
+        known[port] = name
+
+
+def _certificate_files(settings: Settings) -> Settings:
+    """Return ``settings`` with SSL_CERT_FILE and SSL_KEY_FILE as a pair of existing files, or without both."""
+    if settings.ssl_key_file is None:
+        # OpenSSL reads SSL_CERT_FILE as its list of trusted CAs, and many machines set it for that.
+        return settings.model_copy(update={"ssl_cert_file": None})
+    if settings.ssl_cert_file is None:
+        raise SettingsError(
+            "SSL_CERT_FILE is not set but SSL_KEY_FILE is: set both, or neither for a certificate of the node's own"
+        )
+    for name, path in (("SSL_CERT_FILE", settings.ssl_cert_file), ("SSL_KEY_FILE", settings.ssl_key_file)):
+        if not path.is_file():
+            raise SettingsError(f"{name}={path} is not allowed: there is no such file; give the path of a PEM file")
+    return settings
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    """Say what is wrong with one value; ``item`` is one of pydantic's errors."""
+    field = str(item["loc"][0]) if item["loc"] else "?"
+    value = item.get("input")
+    shown = shorten(str(value)) if field in SECRET_FIELDS else str(value)
+    reason = str(item["msg"]).removeprefix("Value error, ")
+    return f"{field.upper()}={shown} is not allowed: {reason[:1].lower()}{reason[1:]}"
+
+
+def shorten(secret: str) -> str:
+    """Return a secret as it may be printed: its first four characters."""
+    return f"{secret[:4]}…" if len(secret) > 4 else "…"

@@ -1,0 +1,247 @@
+"""Every setting of the node: type, default, environment variable and one sentence; nothing is read at import time.
+
+A setting's environment variable is its field name in capitals. docs/configuration.md is made from this declaration.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pgnode.settings.checks import (
+    Command,
+    Executable,
+    ExistingFile,
+    ExistingFolder,
+    KeyPrefix,
+    ListenAddress,
+    OptionalText,
+    Port,
+    RedisUrl,
+    UuidText,
+    WebUrl,
+)
+
+#: Values that are shown shortened wherever settings are printed.
+SECRET_FIELDS = frozenset({"api_key", "redis_url"})
+
+
+def default_state_dir() -> Path:
+    """Return ``$XDG_STATE_HOME/pgnode``, else ``~/.local/state/pgnode``."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "pgnode"
+
+
+class Settings(BaseSettings):
+    """All settings, each checked by itself.
+
+    :func:`pgnode.settings.load` also checks them against each other.
+    """
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+    node_host: ListenAddress = Field("0.0.0.0", description="Address the API listens on, IPv4 or IPv6.")
+    service_port: Port = Field(62050, description="Port of the REST API; of gRPC when SERVICE_PROTOCOL is `grpc`.")
+    api_port: Port = Field(
+        62051, description="Port of the maintenance API (JSON): updates of core, geo files and node."
+    )
+    service_protocol: Literal["both", "rest", "grpc"] = Field(
+        "both",
+        description="What is served: `both` (REST on SERVICE_PORT, gRPC on GRPC_PORT), `rest`, or `grpc` "
+        "(on SERVICE_PORT).",
+    )
+    grpc_port: Port = Field(62052, description="Port of gRPC when SERVICE_PROTOCOL is `both`.")
+    grpc_workers: Annotated[int, Field(ge=0, le=64)] = Field(
+        1, description="Number of gRPC workers; 0 serves no gRPC, as SERVICE_PROTOCOL=rest does."
+    )
+    grpc_max_calls: Annotated[int, Field(ge=8, le=100_000)] = Field(
+        1000, description="Calls that one gRPC worker has under way at most; further ones get RESOURCE_EXHAUSTED."
+    )
+    grpc_max_streams: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1000, description="Log viewers of one gRPC worker at most; further ones get RESOURCE_EXHAUSTED."
+    )
+    grpc_reflection: bool = Field(False, description="Whether gRPC's reflection service answers callers with the key.")
+    api_key: Annotated[UuidText | None, OptionalText] = Field(
+        None, description="Key that callers must send, a UUID. Unset: the key in API_KEY_FILE, made if it is missing."
+    )
+    api_key_file: Annotated[Path | None, OptionalText] = Field(
+        None, description="File that holds the key when API_KEY is unset. Unset: `api_key` in STATE_DIR."
+    )
+    ssl_cert_file: Annotated[Path | None, OptionalText] = Field(
+        None,
+        description="Certificate of the API, PEM. Unset: a self-signed one in STATE_DIR/tls, made if it is missing.",
+    )
+    ssl_key_file: Annotated[Path | None, OptionalText] = Field(
+        None,
+        description="Private key of SSL_CERT_FILE, PEM. Without it SSL_CERT_FILE is taken for OpenSSL's list of CAs "
+        "and left alone.",
+    )
+    state_dir: Path = Field(
+        default_factory=default_state_dir,
+        description="Folder for everything the node keeps: key, certificate, store, sockets. Made with mode 0700.",
+    )
+    redis_url: Annotated[RedisUrl | None, OptionalText] = Field(
+        None,
+        description="Redis or Valkey that workers and supervisor meet over. Unset: a Valkey of the node's own.",
+    )
+    redis_prefix: KeyPrefix = Field(
+        "pgnode", description="Prefix of every key in Redis; give each node its own where several share one Redis."
+    )
+    web_concurrency: Annotated[int, Field(ge=1, le=256)] = Field(2, description="Number of REST workers.")
+    gunicorn_conf: Annotated[ExistingFile | None, OptionalText] = Field(
+        None, description="A Gunicorn configuration file (Python) laid over the node's own."
+    )
+    max_body_mib: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="Largest message accepted, in MiB.")
+    xray_executable_path: Annotated[Executable | None, OptionalText] = Field(
+        None, description="An Xray executable to run as the core. Unset: the embedded core (PyPI `Xray-core`)."
+    )
+    xray_assets_path: Annotated[ExistingFolder | None, OptionalText] = Field(
+        None, description="Folder with geoip.dat and geosite.dat. Unset: `assets` in STATE_DIR."
+    )
+    core_releases_url: WebUrl = Field(
+        "https://github.com/XTLS/Xray-core/releases",
+        description="Where core updates come from: an address with the layout of GitHub releases.",
+    )
+    geofiles_iran_url: WebUrl = Field(
+        "https://github.com/Chocolate4U/Iran-v2ray-rules/releases/latest/download",
+        description="Address of the folder with geoip.dat and geosite.dat of the region `iran`.",
+    )
+    geofiles_china_url: WebUrl = Field(
+        "https://github.com/Loyalsoldier/v2ray-rules-dat/releases/latest/download",
+        description="The same for the region `china`.",
+    )
+    geofiles_russia_url: WebUrl = Field(
+        "https://github.com/runetfreedom/russia-v2ray-rules-dat/releases/latest/download",
+        description="The same for the region `russia`.",
+    )
+    update_command: Annotated[Command | None, OptionalText] = Field(
+        None,
+        description="Command that updates this installation, for `POST /node/update`; split like a shell would, but run "
+        "without one. Unset: such calls answer 501.",
+    )
+    maintenance_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        290.0, description="Seconds that a maintenance job may prepare, or UPDATE_COMMAND run; panels wait 330."
+    )
+    download_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        240.0, description="Seconds that one download may take."
+    )
+    download_max_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
+        128, description="Largest file that is downloaded or unpacked, in MiB."
+    )
+    generated_config_path: Annotated[Path | None, OptionalText] = Field(
+        None,
+        description="File (or folder, for `config.json` in it) that gets a copy of the core's config at every start.",
+    )
+    log_buffer_size: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
+        10_000, description="Log lines kept for viewers in the store."
+    )
+    startup_log_tail_size: Annotated[int, Field(ge=1, le=1000)] = Field(
+        20,
+        description="Last lines of the core kept for the error of a failed start and replayed to a new viewer.",
+    )
+    stats_update_interval_seconds: Annotated[float, Field(ge=0.2, le=3600)] = Field(
+        5.0, description="Seconds between two readings of the core's counters."
+    )
+    core_start_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
+        30.0, description="Seconds within which a core must answer after its start."
+    )
+    core_call_timeout_seconds: Annotated[float, Field(ge=0.5, le=120)] = Field(
+        5.0, description="Seconds that one call to the core may take."
+    )
+    write_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
+        30.0, description="Seconds within which a change of users, or a start, is answered."
+    )
+    header_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
+        15.0, description="Seconds within which a connection must have sent a request's headers."
+    )
+    body_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        60.0, description="Seconds within which a request's body must have arrived."
+    )
+    stop_linger_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        30.0,
+        description="Seconds that the core lives on after a stop, so that a start within them drops no connection; "
+        "0 ends it at once.",
+    )
+    keep_alive_action: Literal["none", "stop"] = Field(
+        "none",
+        description="What to do when the panel has not called for the time that it named at the start (keep_alive): "
+        "nothing but say so, or stop.",
+    )
+    delivery_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
+        30.0,
+        description="Seconds within which a caller must have received statistics that it read with reset; otherwise "
+        "the connection is reset and the traffic is reported again.",
+    )
+    debug: bool = Field(False, description="More of the node's own log, and the core's log level as the panel set it.")
+
+    @property
+    def gunicorn_ports(self) -> dict[str, int]:
+        """The ports that Gunicorn listens on, by the setting that names each: the only place that knows which."""
+        ports = {"API_PORT": self.api_port}
+        if self.service_protocol != "grpc":
+            ports = {"SERVICE_PORT": self.service_port, **ports}
+        return ports
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets, locks and records of running processes."""
+        return self.state_dir / "run"
+
+    @property
+    def assets_dir(self) -> Path:
+        """The folder with geoip.dat and geosite.dat."""
+        return self.xray_assets_path or self.state_dir / "assets"
+
+    @property
+    def key_file(self) -> Path:
+        """The file with the API key, where API_KEY does not hold it."""
+        return self.api_key_file or self.state_dir / "api_key"
+
+    @property
+    def cert_file(self) -> Path:
+        """The API's certificate, PEM."""
+        return self.ssl_cert_file or self.state_dir / "tls" / "cert.pem"
+
+    @property
+    def cert_key_file(self) -> Path:
+        """The private key of :attr:`cert_file`, PEM."""
+        return self.ssl_key_file or self.state_dir / "tls" / "key.pem"
+
+    @property
+    def core_socket(self) -> Path:
+        """The core's API; only the supervisor talks to it."""
+        return self.run_dir / "core.sock"
+
+    @property
+    def core_scratch_socket(self) -> Path:
+        """The API of a core that only tells how it encodes a config."""
+        return self.run_dir / "core.scratch.sock"
+
+    @property
+    def valkey_socket(self) -> Path:
+        """The unix socket of the node's own Valkey."""
+        return self.run_dir / "valkey.sock"
+
+    @property
+    def bus_url(self) -> str:
+        """The address of Redis that workers and supervisor meet over."""
+        return self.redis_url or f"unix://{self.valkey_socket}"
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest message accepted, in bytes."""
+        return self.max_body_mib * 1024 * 1024
+
+    @property
+    def grpc_worker_count(self) -> int:
+        """The number of gRPC workers that run; 0 where no gRPC is served."""
+        return 0 if self.service_protocol == "rest" else self.grpc_workers
+
+    @property
+    def grpc_listen(self) -> tuple[str, int]:
+        """The setting that names the port of gRPC, and the port."""
+        return ("SERVICE_PORT", self.service_port) if self.service_protocol == "grpc" else ("GRPC_PORT", self.grpc_port)

@@ -1,0 +1,56 @@
+"""What a single setting may hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgnode.settings import checks
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "used"),
+    [
+        (checks.check_uuid, " {5783A3E7-E373-51CD-8642-C83782B807C5} ", "5783a3e7-e373-51cd-8642-c83782b807c5"),
+        (checks.check_listen_address, "[::1]", "::1"),
+        (checks.check_listen_address, " 127.0.0.1", "127.0.0.1"),
+        (checks.check_redis_url, "unix:///run/redis.sock", "unix:///run/redis.sock"),
+        (checks.check_web_url, "https://example.com/a/", "https://example.com/a"),
+        (checks.check_command, "update --to 'the latest'", "update --to 'the latest'"),
+        (checks.check_key_prefix, "node-1", "node-1"),
+    ],
+)
+def test_good_values_come_back_as_they_are_used(check: Callable[[str], str], value: str, used: str) -> None:
+    assert check(value) == used
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "allowed"),
+    [
+        (checks.check_uuid, "x", "allowed is a UUID"),
+        (checks.check_listen_address, "localhost", "allowed is an IPv4 or IPv6 address"),
+        (checks.check_redis_url, "http://x", "redis://, rediss:// or unix://"),
+        (checks.check_web_url, "https://a b", "https:// or http://"),
+        (checks.check_command, "'", "No closing quotation"),
+        (checks.check_command, "  ", "unset it"),
+        (checks.check_existing_file, Path("/"), "existing file"),
+        (checks.check_existing_folder, Path("/etc/passwd"), "existing folder"),
+        (checks.check_executable, Path("/etc/passwd"), "executable file"),
+        (checks.check_key_prefix, "", "without blanks"),
+        (checks.check_key_prefix, "a*", "wildcards"),
+    ],
+)
+def test_bad_values_are_answered_with_what_is_allowed(check: Callable[[Any], Any], value: Any, allowed: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(allowed)):
+        check(value)
+
+
+def test_paths_that_exist_are_kept(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.touch(mode=0o755)
+    assert checks.check_existing_file(program) == checks.check_executable(program) == program
+    assert checks.check_existing_folder(tmp_path) == tmp_path
