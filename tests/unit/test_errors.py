@@ -19,7 +19,9 @@ from pgnode.errors import (
 
 
 def tree(of: type[NodeError]) -> list[type[NodeError]]:
-    return [found for child in of.__subclasses__() for found in (child, *tree(child))]
+    return [
+        found for child in of.__subclasses__() if child.__module__ == of.__module__ for found in (child, *tree(child))
+    ]
 
 
 def test_every_class_has_a_code_of_its_own() -> None:
