@@ -49,7 +49,7 @@ def check_web_url(value: str) -> str:
 
 
 def check_command(value: str) -> str:
-    """Return ``value``, which can be split like a shell would; refuse it where a quote is not closed, or there is no word in it."""
+    """Return ``value``; refuse it where it cannot be split like a shell would, or has no word in it."""
     try:
         words = shlex.split(value)
     except ValueError as error:
@@ -81,7 +81,7 @@ def check_executable(value: Path) -> Path:
 
 
 def check_key_prefix(value: str) -> str:
-    """Return ``value``; refuse it where redis would take a part of it for a pattern, or it has blanks."""
+    """Return ``value``; refuse it where Redis would take a part of it for a pattern, or it has blanks."""
     if not value or any(c.isspace() or c in "{}*?" for c in value):
         raise ValueError("allowed is a word without blanks, braces and wildcards")
     return value
