@@ -24,6 +24,9 @@ class RunSpec:
     def __post_init__(self) -> None:
         self.inbounds = self.base.managed_inbounds
 
+    def __repr__(self) -> str:
+        return f"RunSpec({self.base.base_hash[:8]})"
+
     @classmethod
     def read(cls, message: pb.Backend, settings: Settings) -> RunSpec:
         """From a ``Backend`` message whose users were taken out. Raises StartFailedError."""

@@ -1,0 +1,243 @@
+"""What the machine asks the shell to do, as data. Pure.
+
+A :class:`Question` has an outcome: the shell carries it out and tells the machine Done, Failed, or what the question's text
+names (:mod:`pgnode.supervisor.lifecycle.events`). The machine asks at most one at a time, as its last action. The others are
+small things to do at once; they have no outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgnode.errors import NodeError
+    from pgnode.supervisor.lifecycle.run_spec import RunSpec
+    from pgnode.xray.config.diff import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Anything the machine asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Action):
+    """An action whose outcome the machine waits for."""
+
+
+# --- without an outcome ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Action):
+    """Tell the caller of the request how it ended; None for well."""
+
+    error: NodeError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Action):
+    """Put into the journal what has to run, and how many cores were started."""
+
+    desired: RunSpec | None
+    core_run: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Action):
+    """Write the journal to the store: nobody's answer does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish(Action):
+    """Tell the workers the state of the node."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater(Action):
+    """Send RetryDue after a pause."""
+
+    delay_seconds: float
+    #: Why there is no core.
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp(Action):
+    """Say in the log that the core is not brought back any more."""
+
+    reason: str
+    #: Why not.
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class LingerFor(Action):
+    """Send LingerEnded after a pause; the core goes on."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer(Action):
+    """Forget the RetryDue or LingerEnded that is to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp(Action):
+    """Let the process of a new core come up now; it waits for its config."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardRunner(Action):
+    """End the process that was warmed up, where no core was started in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountStart(Action):
+    """Count a start, and say in the log which way it goes."""
+
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class CountFailedChange(Action):
+    """Count a change of the running core that failed half way; a new core is started."""
+
+    error: NodeError
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnUsers(Action):
+    """Make the users of before the start the desired ones again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReapCore(Action):
+    """Clear up after a core that died."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnVersion(Action):
+    """Ask the core that the next start would run for its version."""
+
+
+# --- with an outcome -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FindCore(Question):
+    """Look for a core that an earlier supervisor left running. Outcome: CoreFound."""
+
+    desired: RunSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOverCore(Question):
+    """Watch the core that was found, and bring its users and routing to what is desired."""
+
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class CheckConfig(Question):
+    """Check a config without touching anything that runs.
+
+    ``by_core``: a process of its own tries it, too. Where nothing runs, the start itself is that trial.
+    """
+
+    spec: RunSpec
+    by_core: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareHotChange(Question):
+    """Ask a scratch core how the parts of the config that differ look."""
+
+    spec: RunSpec
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class TakeInUsers(Question):
+    """Make the start's users the desired ones; those of before are kept for ReturnUsers.
+
+    ``everyone``: those that did not change are checked as well.
+    """
+
+    spec: RunSpec
+    everyone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyUsers(Question):
+    """Bring the running core to the desired users. Outcome: UsersApplied, or Failed when nothing is certain."""
+
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeCore(Question):
+    """Carry out the hot change. When it failed, the core is neither the old config nor the new one."""
+
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FollowConfig(Question):
+    """Do what else goes by the config of a core that was kept: log files, users who were rejected."""
+
+    spec: RunSpec
+    #: The core was changed, too.
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCore(Question):
+    """Ask the core's API for a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderConfig(Question):
+    """Make the JSON of the next core's config, with its users, while the old one still serves."""
+
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class EndCore(Question):
+    """Poll the counters a last time and end the core, if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartCore(Question):
+    """Start a core with all desired users. When it failed, there is none.
+
+    ``rendered``: the config is the one of the last RenderConfig.
+    """
+
+    spec: RunSpec
+    rendered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteCore(Question):
+    """Do what a new core's config cannot say: fixed balancers, users who were rejected."""
+
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class MakeChange(Question):
+    """Do what the core was ended for: put another core or other geo files in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class UndoChange(Question):
+    """Take back what MakeChange did."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetState(Question):
+    """Forget users and routing; the traffic ledger stays."""

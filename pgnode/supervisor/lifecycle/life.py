@@ -1,0 +1,132 @@
+"""What the machine knows of the node, and the moves that several of its tasks share. Pure."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from pgnode.supervisor.lifecycle.actions import (
+    Action,
+    CancelTimer,
+    CompleteCore,
+    GiveUp,
+    Question,
+    Record,
+    RetryLater,
+    StartCore,
+)
+from pgnode.supervisor.lifecycle.events import Moment, Outcome
+from pgnode.supervisor.lifecycle.states import State, TransitionError, Trigger, next_state
+from pgnode.supervisor.processes.restart_policy import GiveUp as Verdict
+from pgnode.supervisor.processes.restart_policy import RestartPolicy
+
+if TYPE_CHECKING:
+    from pgnode.supervisor.lifecycle.run_spec import RunSpec
+
+
+class Task(Protocol):
+    """Something that takes several actions: what waits for an outcome, and what comes then."""
+
+    @property
+    def awaiting(self) -> Question:
+        """The action whose outcome is next."""
+
+    def resume(self, life: Life, outcome: Outcome) -> Transition:
+        """Go on with the outcome of :attr:`awaiting`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Everything that decisions about the life of the node depend on."""
+
+    state: State = State.IDLE
+    #: What has to run; None when nothing has.
+    desired: RunSpec | None = None
+    #: What the core runs, where there is one; through a stop as well, for as long as the core lingers.
+    core: RunSpec | None = None
+    #: Number of cores that were started since the state folder was made.
+    core_run: int = 0
+    #: Why the core's API did not answer the last time, "" when it did.
+    api_error: str = ""
+    #: The panel has been silent for longer than its keep_alive.
+    panel_away: bool = False
+    #: Rises whenever somebody decides what has to run.
+    decisions: int = 0
+    #: RetryDue or LingerEnded will come.
+    timer: bool = False
+    #: Never changed in place.
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
+    #: What is under way.
+    task: Task | None = None
+
+    def move(self, trigger: Trigger) -> Life:
+        """Change the state. Raises TransitionError."""
+        return replace(self, state=next_state(self.state, trigger))
+
+    def desire(self, spec: RunSpec | None) -> Life:
+        """Decide what has to run."""
+        return replace(self, desired=spec, decisions=self.decisions + 1)
+
+    @property
+    def record(self) -> Record:
+        """What the store has to know."""
+        return Record(self.desired, self.core_run)
+
+    @property
+    def needs_core(self) -> bool:
+        """Whether a core runs or is being brought back; one that was given up is not."""
+        return self.desired is not None and self.state is not State.FAILED
+
+
+#: What the machine makes of an event.
+Transition = tuple[Life, tuple[Action, ...]]
+
+
+def ask(life: Life, task: Task, *before: Action) -> Transition:
+    """Go on with ``task``, which waits for an outcome; ``before`` is done first."""
+    return replace(life, task=task), (*before, task.awaiting)
+
+
+def finish(life: Life, *actions: Action) -> Transition:
+    """End what is under way."""
+    return replace(life, task=None), actions
+
+
+def unexpected(life: Life, what: object) -> TransitionError:
+    """Make the error for an outcome that nobody waits for."""
+    return TransitionError(life.state, what)
+
+
+def cancel_timer(life: Life) -> Transition:
+    """No RetryDue and no LingerEnded is to come any more."""
+    return (replace(life, timer=False), (CancelTimer(),)) if life.timer else (life, ())
+
+
+def core_gone(life: Life) -> Life:
+    """There is no core."""
+    return replace(life, core=None)
+
+
+def core_started(life: Life, started: StartCore) -> tuple[Life, CompleteCore]:
+    """A new core runs; what is still to be done with it."""
+    after = replace(life, core=started.spec, core_run=life.core_run + 1, api_error="")
+    return after, CompleteCore(started.spec)
+
+
+def forgive(life: Life) -> Life:
+    """Forget the deaths of cores: somebody asked for a new one."""
+    policy = copy.deepcopy(life.policy)
+    policy.reset()
+    return replace(life, policy=policy)
+
+
+def recover(life: Life, exit_code: int | None, reason: str, at: Moment) -> Transition:
+    """Decide about a core that is not there but should be: bring it back after a pause, or give it up."""
+    life = core_gone(life).move(Trigger.CORE_DIED)
+    policy = copy.deepcopy(life.policy)
+    decision = policy.died(at.now, exit_code, at.chance)
+    life = replace(life, policy=policy, timer=not isinstance(decision, Verdict))
+    if isinstance(decision, Verdict):
+        return life.move(Trigger.GAVE_UP), (GiveUp(reason, decision.reason),)
+    return life, (RetryLater(decision.delay_seconds, reason),)
