@@ -16,7 +16,7 @@ from pgnode.errors import CoreNotStartedError, CoreUnavailableError, NodeError
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
-from pgnode.supervisor.lifecycle.states import Event, State, next_state
+from pgnode.supervisor.lifecycle.states import State, Trigger, next_state
 from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
 from pgnode.supervisor.routing.changes import Routing
 from pgnode.supervisor.traffic.collector import TrafficCollector
@@ -70,7 +70,7 @@ class CoreLifecycle:
     def __repr__(self) -> str:
         return f"CoreLifecycle({self.state}, core run {self.core_run})"
 
-    def go(self, event: Event) -> State:
+    def go(self, event: Trigger) -> State:
         """The state after ``event``. Raises TransitionError."""
         before, self.state = self.state, next_state(self.state, event)
         if before is not self.state:
@@ -142,7 +142,7 @@ class CoreLifecycle:
             return
         self.shall_run(None)
         linger_seconds = self._settings.stop_linger_seconds
-        if self.go(Event.STOP_REQUESTED) is State.LINGERING and linger_seconds and not self.api_error:
+        if self.go(Trigger.STOP_REQUESTED) is State.LINGERING and linger_seconds and not self.api_error:
             log.info("stop: the core lives on, for a start that comes soon", seconds=linger_seconds)
             self._timer = asyncio.create_task(self._end_later(linger_seconds))
         else:
@@ -151,7 +151,7 @@ class CoreLifecycle:
     async def stop_now(self) -> None:
         """Nothing shall run any more, and nothing does."""
         if self.state not in (State.IDLE, State.LINGERING):
-            self.go(Event.STOP_REQUESTED)
+            self.go(Trigger.STOP_REQUESTED)
         if self.state is not State.IDLE:
             await self.end_stopped_core()
         self.policy.reset()
@@ -160,9 +160,9 @@ class CoreLifecycle:
     async def end_stopped_core(self) -> None:
         """End a core that lingers, or was stopped."""
         if self.state is State.LINGERING:
-            self.go(Event.LINGER_ENDED)
+            self.go(Trigger.LINGER_ENDED)
         await self.end_core()
-        self.go(Event.CORE_STOPPED)
+        self.go(Trigger.CORE_STOPPED)
 
     async def _end_later(self, delay_seconds: float) -> None:
         await asyncio.sleep(delay_seconds)
@@ -193,18 +193,18 @@ class CoreLifecycle:
             if self.state is State.LINGERING:
                 log.info("the core ended while nothing was to run", exit_code=code)
                 self.end_timer()
-                self.go(Event.CORE_DIED)
+                self.go(Trigger.CORE_DIED)
             else:
                 self.bring_back_later(code, f"the core ended with exit code {code}")
             await self._settled()
 
     def bring_back_later(self, code: int | None, reason: str) -> None:
         """Decide about a core that is not there but should be."""
-        self.go(Event.CORE_DIED)
+        self.go(Trigger.CORE_DIED)
         decision = self.policy.died(asyncio.get_running_loop().time(), code, random.random())  # noqa: S311 - jitter
         if isinstance(decision, GiveUp):
             log.error("the core is given up; a new start is needed", reason=reason, why=decision.reason)
-            self.go(Event.GAVE_UP)
+            self.go(Trigger.GAVE_UP)
             return
         log.warning("bringing the core back", reason=reason, pause_seconds=round(decision.delay_seconds, 2))
         self._watcher = asyncio.create_task(self._bring_back(decision.delay_seconds))
@@ -216,7 +216,7 @@ class CoreLifecycle:
                 return
             try:
                 await self.start_core(self.backend)
-                self.go(Event.CORE_READY)
+                self.go(Trigger.CORE_READY)
             except NodeError as error:
                 self.bring_back_later(None, error.text)
             await self._settled()

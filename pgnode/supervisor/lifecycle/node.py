@@ -32,7 +32,7 @@ from pgnode.supervisor.host.system_stats import backend_stats
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.start import Starts
-from pgnode.supervisor.lifecycle.states import Event, State
+from pgnode.supervisor.lifecycle.states import State, Trigger
 from pgnode.supervisor.persistence.keeper import Keeper, Undo
 from pgnode.supervisor.persistence.redis_store import Store, StoredState
 from pgnode.supervisor.routing.changes import Routing
@@ -126,7 +126,7 @@ class Node:
                     await self.life.end_core()
                 await self._publish_state()
                 return
-            self.life.go(Event.START_REQUESTED)
+            self.life.go(Trigger.START_REQUESTED)
             self.life.backend = backend
             self.routing.table.keep_for(backend.base)
             await self._publish_state()
@@ -148,7 +148,7 @@ class Node:
                         )
                         await self.life.end_core()
                     await self.life.start_core(backend)
-                self.life.go(Event.CORE_READY)
+                self.life.go(Trigger.CORE_READY)
             except NodeError as error:
                 # One that was taken over and is not as it should be makes room for a new one.
                 await self.life.end_core()
@@ -348,7 +348,7 @@ class Node:
                 await self._publish_state()
                 return False
             log.info("a new core", reason=what)
-            self.life.go(Event.START_REQUESTED)
+            self.life.go(Trigger.START_REQUESTED)
             await self._publish_state()
             self.life.policy.reset()
             await self.life.end_core()
@@ -369,7 +369,7 @@ class Node:
                     raise StartFailedError(
                         f"{error.text}; the core of before did not come up either: {second.text}"
                     ) from None
-            self.life.go(Event.CORE_READY)
+            self.life.go(Trigger.CORE_READY)
             await self._learn_version()
             await self._keeper.commit(())
             await self._publish_state()

@@ -19,7 +19,7 @@ from pgnode.settings import Settings
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.hot_change import HotChange, HotChangePlan, prepare
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
-from pgnode.supervisor.lifecycle.states import WITH_CORE, Event, State
+from pgnode.supervisor.lifecycle.states import WITH_CORE, State, Trigger
 from pgnode.supervisor.routing.changes import Routing
 from pgnode.supervisor.users.intake import Check
 from pgnode.supervisor.users.render import ClientJsonCache
@@ -120,7 +120,7 @@ class Starts:
         previous = self._users.remember()
         if lingered:
             life.end_timer()
-            life.go(Event.START_REQUESTED)
+            life.go(Trigger.START_REQUESTED)
         error: NodeError | None = None
         refusals: list[Refusal] = []
         try:
@@ -138,7 +138,7 @@ class Starts:
             log.warning("the core could not be changed, starting a new one", error=str(failure), exc_info=not expected)
             self.ways[f"{StartStrategy.PARTS}, failed"] += 1
             if not lingered:
-                life.go(Event.START_REQUESTED)
+                life.go(Trigger.START_REQUESTED)
             await self._replace_core(fallback, new, previous)
             return refusals
         life.core_backend = new
@@ -158,7 +158,7 @@ class Starts:
             log.warning("the core that lingered does not answer", error=error.text)
             await self._replace_core(None, new, previous)
         else:
-            life.go(Event.CORE_READY)
+            life.go(Trigger.CORE_READY)
         return refusals
 
     async def _change(self, new: RunSpec, prepared: HotChangePlan) -> list[Refusal]:
@@ -190,7 +190,7 @@ class Starts:
         previous = self._users.remember()
         # A config that did not stay up is nothing to come back to.
         fallback = life.backend if life.state is not State.FAILED else None
-        life.go(Event.START_REQUESTED)
+        life.go(Trigger.START_REQUESTED)
         clients = ClientJsonCache(new.inbounds)
         refusals = await self._users.replace(users, new.inbounds, check=Check.ALL, clients=clients)
         life.policy.reset()
@@ -221,7 +221,7 @@ class Starts:
             self._users.return_to(previous)
             life.backend = old
             if old is None:
-                life.go(Event.START_FAILED)
+                life.go(Trigger.START_FAILED)
                 life.unstored = True
                 raise
             log.warning("start: the new core did not come up, bringing the old one back", error=error.text)
@@ -232,6 +232,6 @@ class Starts:
                 raise StartFailedError(
                     f"{error.text}; and the previous config did not come up either: {second.text}"
                 ) from None
-            life.go(Event.CORE_READY)
+            life.go(Trigger.CORE_READY)
             raise StartFailedError(f"{error.text}; the previous config runs again") from None
-        life.go(Event.CORE_READY)
+        life.go(Trigger.CORE_READY)

@@ -9,7 +9,7 @@ import enum
 
 from pgnode.bus.state import WITH_CORE, State
 
-__all__ = ["TABLE", "WITH_CORE", "Event", "State", "TransitionError", "mermaid", "next_state"]
+__all__ = ["TABLE", "WITH_CORE", "State", "TransitionError", "Trigger", "mermaid", "next_state"]
 
 
 class Trigger(enum.StrEnum):
