@@ -21,7 +21,8 @@ from bench.samples import median, turns
 from bench.servers import bare_core
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.users import make_users
-from pgnode.xray.client.api import AlterOperation, CoreApi
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.accounts import Account, user_message
 
 USERS = 1_000
@@ -86,7 +87,7 @@ def _operations() -> tuple[list[AlterOperation], list[AlterOperation]]:
 
 
 async def _by_lane(api: CoreApi, operations: Sequence[AlterOperation]) -> None:
-    failed = [error for error in await api.alter_many(operations, DEADLINE_SECONDS) if error is not None]
+    failed = [error for error in await api.users.alter_many(operations, DEADLINE_SECONDS) if error is not None]
     if failed:
         raise failed[0]
 

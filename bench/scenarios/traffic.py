@@ -33,7 +33,8 @@ from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.process.core import FIFO_NAME, RECORD_NAME
+from pgnode.xray.process.record import RECORD_NAME
+from pgnode.xray.process.run_folder import FIFO_NAME
 
 USERS, MANY_USERS = 10_000, 100_000
 TAG = "VLESS"

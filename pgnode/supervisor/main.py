@@ -54,10 +54,12 @@ from pgnode.supervisor.processes import valkey
 from pgnode.supervisor.processes.child import Child, PidRegistry
 from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
 from pgnode.supervisor.traffic.collector import TrafficCollector
-from pgnode.xray.client.api import CoreApiError
+from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.accounts import email_key
-from pgnode.xray.process.core import Core, EmbeddedCore, ExecutableCore
-from pgnode.xray.process.runner import end_tracker
+from pgnode.xray.process.base import Core
+from pgnode.xray.process.embedded import EmbeddedCore
+from pgnode.xray.process.executable import ExecutableCore
+from pgnode.xray.process.multiprocess_compat import stop_resource_tracker
 
 log = structlog.get_logger(__name__)
 
@@ -263,7 +265,7 @@ class Supervisor:
         finally:
             await end_tasks([again, ending])
             self._kill_all()
-            end_tracker()
+            stop_resource_tracker()
 
     async def _end_in_order(self) -> None:
         await asyncio.gather(self._web.stop(), self._grpc.stop())

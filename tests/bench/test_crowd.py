@@ -32,12 +32,12 @@ async def test_every_user_moves_a_block_each_way_through_the_core() -> None:
     async with bare_core(config) as (_, socket_path), CoreApi(socket_path) as api, Crowd(port, users) as crowd:
         await crowd.move(0, USERS - 1)
         await crowd.hold(3, 2)
-        online = await api.online_users(5)
+        online = await api.stats.online_users(5)
         await crowd.pulse()
         await crowd.release()
         with pytest.raises(CrowdError, match="1 users could not move"):
             await crowd.move(USERS - 2, 2)
-        counted = {stat.name: stat.value for stat in (await api.query_stats("user>>>", 5)).stat}
+        counted = {stat.name: stat.value for stat in (await api.stats.query_stats("user>>>", 5)).stat}
     assert sorted(online) == ["user>>>user3@demo>>>online", "user>>>user4@demo>>>online"]
     for number in range(USERS - 1):
         blocks = 3 if number in (3, 4) else 2 if number == USERS - 2 else 1

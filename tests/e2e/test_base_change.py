@@ -23,10 +23,12 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.client.api import CoreApi, CoreApiError, with_users
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError
+from pgnode.xray.client.inbounds import with_users
 from pgnode.xray.client.routing import RoutingApi
 from pgnode.xray.config.document import parse_config, render
-from pgnode.xray.process.core import EmbeddedCore
+from pgnode.xray.process.embedded import EmbeddedCore
 from tests.e2e.conftest import FAST
 from tests.e2e.test_samples import sample
 from tests.support.core_lists import inbound_users
@@ -73,15 +75,15 @@ async def listed(socket: Path) -> dict[str, Any]:
     """All inbounds (users left out), outbounds and rules of a core."""
     async with CoreApi(socket) as api:
         found: dict[str, Any] = {}
-        for inbound in await api.list_inbounds(LIMIT_SECONDS):
+        for inbound in await api.inbounds.list_inbounds(LIMIT_SECONDS):
             bare = inbound
             try:
                 bare, _ = with_users(inbound, [])
             except CoreApiError:
                 assert inbound.tag not in TAGS
             found[f"inbound {inbound.tag}"] = bare
-        found |= {f"outbound {item.tag}": item for item in await api.list_outbounds(LIMIT_SECONDS)}
-        found["rules"] = await RoutingApi(api, LIMIT_SECONDS).rules()
+        found |= {f"outbound {item.tag}": item for item in await api.inbounds.list_outbounds(LIMIT_SECONDS)}
+        found["rules"] = await RoutingApi(api.channel, LIMIT_SECONDS).rules()
         return found
 
 

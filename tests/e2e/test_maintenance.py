@@ -26,7 +26,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.process.core import EmbeddedCore
+from pgnode.xray.process.embedded import EmbeddedCore
 from tests.e2e.conftest import FAST
 from tests.support import geo_data, xray_command
 from tests.support.certificates import make_certificate

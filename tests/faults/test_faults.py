@@ -63,7 +63,7 @@ async def killed_when(stage: Stage, pid: int, seen: Callable[[CoreApi], Awaitabl
 
 async def half_way(api: CoreApi) -> bool:
     """Of 4,000 users in the inbound that is altered some are removed and not added again yet."""
-    return await api.inbound_user_count(ALTERED, 5) < 4_000
+    return await api.users.inbound_user_count(ALTERED, 5) < 4_000
 
 
 async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
@@ -85,7 +85,7 @@ async def test_core_killed_in_the_middle_of_a_swap(stage: Stage) -> None:
     await stage.begin(users)
 
     async def gone(api: CoreApi) -> bool:
-        return SWAPPED not in await api.inbound_tags(5)
+        return SWAPPED not in await api.inbounds.inbound_tags(5)
 
     async with asyncio.TaskGroup() as group:
         killed = group.create_task(killed_when(stage, core_pid(stage.node), gone))
@@ -108,7 +108,7 @@ async def test_supervisor_killed_in_the_middle_of_a_long_change(stage: Stage) ->
 
             async def begun() -> bool:
                 # Users are removed and added again, new ones come last.
-                return await api.inbound_user_count(ALTERED, 5) != 9_000
+                return await api.users.inbound_user_count(ALTERED, 5) != 9_000
 
             await eventually(begun, "the set is being applied", 20)
         for user in after:
@@ -169,7 +169,7 @@ async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -
     record = stage.node.run_dir / "core.json"
 
     async def changing(api: CoreApi) -> bool:
-        await api.sys_stats(5)
+        await api.stats.sys_stats(5)
         return bool(json.loads(record.read_bytes())["config_hash"] == CHANGING)
 
     async with asyncio.TaskGroup() as group:
@@ -190,7 +190,7 @@ async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: St
     core, record = core_pid(stage.node), stage.node.run_dir / "core.json"
 
     async def changing(api: CoreApi) -> bool:
-        await api.sys_stats(5)
+        await api.stats.sys_stats(5)
         return bool(json.loads(record.read_bytes())["config_hash"] == CHANGING)
 
     async with asyncio.TaskGroup() as group:
@@ -204,7 +204,7 @@ async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: St
     # What the core listens on is what is stored, whichever of the two that is.
     stored = json.loads((await in_store(stage.node)).config)
     async with CoreApi(stage.node.run_dir / "core.sock") as api:
-        listed = {item.tag: ports_of(item) for item in await api.list_inbounds(10)}
+        listed = {item.tag: ports_of(item) for item in await api.inbounds.list_inbounds(10)}
     assert listed == {item["tag"]: item["port"] for item in stored["inbounds"]}
     stage.config = other
     assert await stage.record.start(other, make_users(1_500, TAGS))

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pgnode.xray.process import embedded_main as embedded
+from pgnode.xray.process import embedded_main
 from pgnode.xray.process.diagnose import unbindable
 
 _STARTED = "started"
@@ -41,13 +41,13 @@ def install(folder: Path, version: str | None = None) -> Path:
 
 
 def _embedded(config: str) -> tuple[int, str]:
-    command = [sys.executable, "-I", str(embedded.__file__)]
+    command = [sys.executable, "-I", str(embedded_main.__file__)]
     done = subprocess.run(command, input=config, capture_output=True, text=True, timeout=20, check=False)
     return done.returncode, done.stdout
 
 
 def _version() -> str:
-    command = [sys.executable, "-I", str(embedded.__file__)]
+    command = [sys.executable, "-I", str(embedded_main.__file__)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -15,11 +15,17 @@ from pgnode.errors import StartFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
 from pgnode.supervisor.core.log_pump import LogPump
-from pgnode.xray.client.api import AlterOperation, CoreApi, CoreApiError
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError
+from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, render
-from pgnode.xray.process.core import EXIT_CONFIG_REFUSED, Core, EmbeddedCore, RunningCore, adopt
+from pgnode.xray.process.adoption import adopt
+from pgnode.xray.process.base import Core
 from pgnode.xray.process.diagnose import find_refused_part
+from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.runner import Runner
+from pgnode.xray.process.running import RunningCore
+from pgnode.xray.process.trial import EXIT_CONFIG_REFUSED
 from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
 
 log = structlog.get_logger(__name__)
@@ -199,7 +205,7 @@ class CoreController:
             for tag, spec in base.managed_inbounds.items()
             if spec.is_shadowsocks_2022
         ]
-        await api.alter_many(placeholders, self._settings.core_call_timeout_seconds)
+        await api.users.alter_many(placeholders, self._settings.core_call_timeout_seconds)
         return running
 
     async def _wait_ready(self, running: RunningCore, api: CoreApi) -> None:

@@ -80,7 +80,7 @@ class SystemSampler:
 
 async def read_backend(api: CoreApi, deadline_seconds: float) -> pb.BackendStatsResponse:
     """The core's own figures. Raises CoreApiError."""
-    return backend_stats(await api.sys_stats(deadline_seconds))
+    return backend_stats(await api.stats.sys_stats(deadline_seconds))
 
 
 def backend_stats(stats: SysStatsResponse) -> pb.BackendStatsResponse:

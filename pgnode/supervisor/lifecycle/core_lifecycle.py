@@ -22,8 +22,8 @@ from pgnode.supervisor.routing.changes import Routing
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.users.render import ClientJsonCache, render_config
 from pgnode.supervisor.users.sync import UserSync
-from pgnode.xray.client.api import CoreApiError
-from pgnode.xray.process.core import RunningCore
+from pgnode.xray.client.errors import CoreApiError
+from pgnode.xray.process.running import RunningCore
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +129,7 @@ class CoreLifecycle:
         if self.core.api is None:
             return CoreNotStartedError()
         try:
-            await self.core.api.sys_stats(self._settings.core_call_timeout_seconds)
+            await self.core.api.stats.sys_stats(self._settings.core_call_timeout_seconds)
         except CoreApiError as error:
             return CoreUnavailableError(str(error))
         return None

@@ -18,11 +18,14 @@ from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.users.core_users import SLICE, accounts_by_tag
 from pgnode.supervisor.users.table import UserTable
-from pgnode.xray.client.api import AlterOperation, CoreApi, CoreApiError, ErrorKind, with_users
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError, ErrorKind
+from pgnode.xray.client.inbounds import with_users
 from pgnode.xray.client.routing import RoutingApi
+from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.accounts import Account, user_message
 from pgnode.xray.config.diff import ConfigDiff, Decision
-from pgnode.xray.process.core import Core
+from pgnode.xray.process.base import Core
 from pgnode.xray.process.scratch import Encoded, encode_parts
 from pgnode.xray.proto import core_pb2, router_pb2
 from pgnode.xray.rules.compile import compile_routing
@@ -84,13 +87,13 @@ class HotChange:
         try:
             await self._outbounds()
             for tag in parts.remove_inbounds:
-                await self._gone(self._api.remove_inbound(tag, self._limit_seconds))
+                await self._gone(self._api.inbounds.remove_inbound(tag, self._limit_seconds))
             for tag in parts.add_inbounds:
                 inbound = self._prepared.encoded.inbounds[tag]
                 if tag in added:
                     await self._add_with_users(inbound, messages[tag])
                 else:
-                    await self._api.add_inbound(inbound, self._limit_seconds)
+                    await self._api.inbounds.add_inbound(inbound, self._limit_seconds)
             await self._check()
         except CoreApiError as error:
             raise CoreUnavailableError(f"the core could not be changed: {error}") from None
@@ -103,14 +106,14 @@ class HotChange:
         parts, encoded = self._prepared.parts, self._prepared.encoded.outbounds
         for tag in parts.add_outbounds:
             if tag in parts.remove_outbounds:
-                await self._gone(self._api.remove_outbound(tag, self._limit_seconds))
-            await self._api.add_outbound(encoded[tag], self._limit_seconds)
+                await self._gone(self._api.inbounds.remove_outbound(tag, self._limit_seconds))
+            await self._api.inbounds.add_outbound(encoded[tag], self._limit_seconds)
         if self._prepared.rules is not None:
-            await RoutingApi(self._api, self._limit_seconds).add_rules(self._prepared.rules, append=False)
+            await RoutingApi(self._api.channel, self._limit_seconds).add_rules(self._prepared.rules, append=False)
         # Only now does no rule point to these any more.
         for tag in parts.remove_outbounds:
             if tag not in parts.add_outbounds:
-                await self._gone(self._api.remove_outbound(tag, self._limit_seconds))
+                await self._gone(self._api.inbounds.remove_outbound(tag, self._limit_seconds))
 
     async def _add_with_users(
         self, inbound: core_pb2.InboundHandlerConfig, users: dict[str, tuple[str, bytes]]
@@ -118,18 +121,18 @@ class HotChange:
         keys, entries = list(users), list(users.values())
         filled, rest = with_users(inbound, [message for _, message in entries])
         try:
-            await self._api.add_inbound(filled, self._limit_seconds)
+            await self._api.inbounds.add_inbound(filled, self._limit_seconds)
             first = len(entries) - len(rest)
         except CoreApiError as error:
             if error.kind is not ErrorKind.REFUSED or not entries:
                 raise
             # Perhaps for one of its users: then one by one, and that one is named.
             log.warning("inbound refused with its users, adding them one by one", inbound=inbound.tag, error=str(error))
-            await self._api.add_inbound(with_users(inbound, [])[0], self._limit_seconds)
+            await self._api.inbounds.add_inbound(with_users(inbound, [])[0], self._limit_seconds)
             first = 0
         operations = [AlterOperation(inbound.tag, email, message) for email, message in entries[first:]]
         for at in range(0, len(operations), SLICE):
-            results = await self._api.alter_many(operations[at : at + SLICE], self._limit_seconds)
+            results = await self._api.users.alter_many(operations[at : at + SLICE], self._limit_seconds)
             for number, failure in enumerate(results, start=first + at):
                 if failure is None:
                     continue
@@ -139,7 +142,7 @@ class HotChange:
 
     async def _check(self) -> None:
         """The core lists exactly the inbounds of the new config."""
-        there = await self._api.inbound_tags(self._limit_seconds)
+        there = await self._api.inbounds.inbound_tags(self._limit_seconds)
         wanted = {spec.tag for spec in self._new.base.inbounds if spec.tag}
         if there != wanted:
             odd = sorted(there ^ wanted)[0]

@@ -26,7 +26,8 @@ from pgnode.supervisor.maintenance.core_store import CoreStore
 from pgnode.supervisor.maintenance.downloads import Downloads, progress_logger
 from pgnode.supervisor.maintenance.releases import asset_name, asset_url, digest_of, latest_url
 from pgnode.wire.maintenance import LATEST, core_version_of
-from pgnode.xray.process.core import Core, ExecutableCore
+from pgnode.xray.process.base import Core
+from pgnode.xray.process.executable import ExecutableCore
 
 log = structlog.get_logger(__name__)
 

@@ -35,7 +35,7 @@ from pgnode.supervisor.routing.rule_table import (
     tagged,
 )
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.client.api import CoreApiError, ErrorKind
+from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.client.routing import RoutingApi, takes_rules
 from pgnode.xray.config import geo_refs as geo
 from pgnode.xray.config.document import BaseConfig
@@ -157,7 +157,7 @@ class Routing:
     def _api(self) -> RoutingApi:
         if self._core.api is None:
             raise CoreNotStartedError
-        return RoutingApi(self._core.api, self._settings.core_call_timeout_seconds)
+        return RoutingApi(self._core.api.channel, self._settings.core_call_timeout_seconds)
 
     # --- changes ------------------------------------------------------------------------------------------------
 

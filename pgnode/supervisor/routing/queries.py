@@ -20,7 +20,7 @@ from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.routing.changes import require
 from pgnode.supervisor.routing.rule_table import default_outbound
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.client.api import CoreApiError
+from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.client.routing import RoutingApi
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.proto import network_pb2, routing_command_pb2
@@ -63,7 +63,7 @@ class RoutingQueries:
     def _api(self) -> RoutingApi:
         if self._core.api is None:
             raise CoreNotStartedError
-        return RoutingApi(self._core.api, self._limit_seconds)
+        return RoutingApi(self._core.api.channel, self._limit_seconds)
 
     async def _list(self, _command: Command) -> bytes:
         self._running_base()

@@ -30,7 +30,8 @@ from pgnode.supervisor.traffic.loans import Loan, Loans
 from pgnode.supervisor.traffic.poll_policy import PollPolicy, Reading, Watermarks
 from pgnode.supervisor.traffic.stats_index import KINDS, STAT_TYPES, EncodedStats, counters_in, stats_answer
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.client.api import CoreApi, CoreApiError
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from pgnode.bus import indexed
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.client.api import CoreApi, CoreApiError
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.proto.stats_command_pb2 import Stat, UserStat
 
 T = TypeVar("T")
@@ -55,12 +56,12 @@ class CounterReader:
 
     async def marks(self, api: CoreApi, counters: Sequence[str]) -> Counters:
         """The counters of these names that the core has. Raises CoreApiError."""
-        values = await asyncio.gather(*(api.get_stat(name, self._deadline_seconds) for name in counters))
+        values = await asyncio.gather(*(api.stats.get_stat(name, self._deadline_seconds) for name in counters))
         return [(name, value) for name, value in zip(counters, values, strict=True) if value is not None]
 
     async def whole(self, api: CoreApi) -> Counters:
         """Every counter that is new or changed since the last whole reading. Raises CoreApiError."""
-        pieces = await api.query_stats_pieces("", self._deadline_seconds)
+        pieces = await api.stats.query_stats_pieces("", self._deadline_seconds)
         changed, self._whole = await asyncio.to_thread(_difference, pieces, self._whole)
         return await asyncio.to_thread(_mapped, _counter, changed)
 
@@ -69,7 +70,7 @@ class CounterReader:
 
         The second value is how many of the latter were not asked for, because they are too many. Raises CoreApiError.
         """
-        pieces = await api.users_stats_pieces(self._deadline_seconds, include_traffic=True)
+        pieces = await api.stats.users_stats_pieces(self._deadline_seconds, include_traffic=True)
         changed, held = await asyncio.to_thread(_difference, pieces, self._online)
         users = await asyncio.to_thread(_mapped, UserStat.FromString, changed)
         before, self._online = self._present, held

@@ -14,7 +14,8 @@ from pgnode.errors import CoreUnavailableError
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.users.swap_policy import Change, InboundPlan
 from pgnode.supervisor.users.table import UserTable
-from pgnode.xray.client.api import AlterOperation, CoreApiError, ErrorKind, SwapFailedError
+from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError
+from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.accounts import Account, email_key, is_user, user_message
 from pgnode.xray.config.document import InboundSpec
 
@@ -102,7 +103,7 @@ class CoreUsers:
             return
         operations = [AlterOperation(tag, change.old_email or "") for tag, change in removals]
         operations += [_addition(tag, change) for tag, change in additions]
-        results = await api.alter_many(operations, self._timeout_seconds)
+        results = await api.users.alter_many(operations, self._timeout_seconds)
         if not any(results):
             return
         for (_, change), error in zip(removals, results, strict=False):
@@ -125,8 +126,8 @@ class CoreUsers:
         if api is None:
             return
         removals = [AlterOperation(tag, change.new_email or "") for tag, change in changes]
-        await api.alter_many(removals, self._timeout_seconds)
-        results = await api.alter_many([_addition(tag, change) for tag, change in changes], self._timeout_seconds)
+        await api.users.alter_many(removals, self._timeout_seconds)
+        results = await api.users.alter_many([_addition(tag, change) for tag, change in changes], self._timeout_seconds)
         for (_, change), error in zip(changes, results, strict=True):
             if error is not None:
                 outcome.note(change.key, error)
@@ -135,7 +136,7 @@ class CoreUsers:
         """Learn how the core encodes this inbound, so that a swap has it at hand; where that fails, the swap will tell."""
         if self._core.api is not None:
             with contextlib.suppress(CoreApiError):
-                await self._core.api.bare_inbound(tag, self._timeout_seconds)
+                await self._core.api.inbounds.bare_inbound(tag, self._timeout_seconds)
 
     async def swap(
         self, tag: str, messages: Sequence[bytes], before: Callable[[], Awaitable[Sequence[bytes]]]
@@ -156,7 +157,7 @@ class CoreUsers:
         if self._core.api is None:
             raise CoreUnavailableError("the core has ended")
         try:
-            return len(await self._core.api.swap_inbound_users(tag, messages, self._timeout_seconds, before))
+            return len(await self._core.api.swap.replace_users(tag, messages, self._timeout_seconds, before))
         except SwapFailedError as error:
             if not error.restored and self._core.running is not None:
                 # An inbound is gone for good: only a new core has all of them again, and it starts with all users.
@@ -188,7 +189,7 @@ class CoreUsers:
             if api is None:
                 raise CoreUnavailableError("the core has ended")
             try:
-                there = await api.inbound_users(tag, self._timeout_seconds)
+                there = await api.users.inbound_users(tag, self._timeout_seconds)
             except CoreApiError as error:
                 raise CoreUnavailableError(f"the users of inbound {tag!r} are not known: {error}") from None
             wanted = {email: (key, account) for key, (email, account) in accounts[tag].items()}
@@ -205,7 +206,7 @@ class CoreUsers:
                     await asyncio.sleep(0)
             fine -= accounts[tag].keys() - found
             for stranger, failure in zip(
-                strangers, await api.alter_many(strangers, self._timeout_seconds), strict=True
+                strangers, await api.users.alter_many(strangers, self._timeout_seconds), strict=True
             ):
                 if failure is not None and failure.kind is not ErrorKind.NOT_FOUND:
                     fine.discard(email_key(stranger.email))

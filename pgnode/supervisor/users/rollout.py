@@ -19,7 +19,7 @@ from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.users.core_users import CoreUsers, Outcome
 from pgnode.supervisor.users.swap_policy import Change, InboundPlan, choose_swap, users_in_swap
 from pgnode.supervisor.users.table import Plan, UserTable, account_in
-from pgnode.xray.client.api import MAX_SEND_BYTES
+from pgnode.xray.client.channel import MAX_SEND_BYTES
 from pgnode.xray.config.accounts import user_message
 from pgnode.xray.config.document import InboundSpec
 

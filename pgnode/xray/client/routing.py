@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pgnode.xray.client.api import CoreApi, CoreApiError, ErrorKind, parsed
+from pgnode.xray.client.channel import CoreChannel, decode_answer
+from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.proto import (
     observatory_command_pb2,
     observatory_pb2,
@@ -69,19 +70,19 @@ class Balancer:
 class RoutingApi:
     """Calls on one running core. Every method may raise CoreApiError; every call ends within ``deadline_seconds``."""
 
-    def __init__(self, api: CoreApi, deadline_seconds: float) -> None:
-        self._api = api
+    def __init__(self, channel: CoreChannel, deadline_seconds: float) -> None:
+        self._channel = channel
         self._deadline_seconds = deadline_seconds
 
     def __repr__(self) -> str:
-        return f"RoutingApi({self._api!r})"
+        return f"<RoutingApi {self._channel!r}>"
 
     async def _call(self, path: str, request: bytes) -> bytes:
-        return await self._api.call(path, request, self._deadline_seconds)
+        return await self._channel.call(path, request, self._deadline_seconds)
 
     async def rules(self) -> list[ListedRule]:
         """All rules, in their order."""
-        answer = parsed(routing_command_pb2.ListRuleResponse, await self._call(_ROUTING + "ListRule", b""))
+        answer = decode_answer(routing_command_pb2.ListRuleResponse, await self._call(_ROUTING + "ListRule", b""))
         return [ListedRule(item.tag, item.ruleTag) for item in answer.rules]
 
     async def add_rules(self, config: router_pb2.Config, *, append: bool) -> None:
@@ -109,7 +110,7 @@ class RoutingApi:
             if error.kind is ErrorKind.REFUSED and _NO_BALANCER in str(error):
                 return None
             raise
-        found = parsed(routing_command_pb2.GetBalancerInfoResponse, answer).balancer
+        found = decode_answer(routing_command_pb2.GetBalancerInfoResponse, answer).balancer
         # A strategy that knows nothing yet names one outbound without a name.
         return Balancer(found.override.target, tuple(tag for tag in found.principle_target.tag if tag))
 
@@ -140,7 +141,7 @@ class RoutingApi:
             if _NO_RULE in str(error):
                 return None
             raise
-        return parsed(routing_command_pb2.RoutingContext, answer)
+        return decode_answer(routing_command_pb2.RoutingContext, answer)
 
     async def observed(self) -> list[observatory_pb2.OutboundStatus]:
         """What the observatory knows, of outbounds that it has probed; empty without an observatory."""
@@ -150,4 +151,4 @@ class RoutingApi:
             if _NO_SERVICE in str(error):
                 return []
             raise
-        return list(parsed(observatory_command_pb2.GetOutboundStatusResponse, answer).status.status)
+        return list(decode_answer(observatory_command_pb2.GetOutboundStatusResponse, answer).status.status)

@@ -20,11 +20,12 @@ from typing import Any, Final
 
 from pgnode.errors import StartFailedError
 from pgnode.os_support import pdeath
-from pgnode.xray.client.api import CoreApi, CoreApiError
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.diff import ConfigDiff
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.inbounds import InboundSpec
-from pgnode.xray.process.core import Core
+from pgnode.xray.process.base import Core
 from pgnode.xray.proto import core_pb2, net_pb2, proxyman_pb2
 
 #: Bytes of the core's output that are kept for the reason of a failure.
@@ -58,8 +59,8 @@ async def encode_parts(
         document = scratch_document(inbounds, outbounds, specs, str(socket_path), ports)
     async with _running(core, json.dumps(document), socket_path, deadline_seconds) as api:
         try:
-            listed_inbounds = {item.tag: item for item in await api.list_inbounds(deadline_seconds)}
-            listed_outbounds = {item.tag: item for item in await api.list_outbounds(deadline_seconds)}
+            listed_inbounds = {item.tag: item for item in await api.inbounds.list_inbounds(deadline_seconds)}
+            listed_outbounds = {item.tag: item for item in await api.inbounds.list_outbounds(deadline_seconds)}
         except CoreApiError as error:
             raise StartFailedError(f"the scratch core does not list its parts: {error}") from None
     missing = (specs.keys() - listed_inbounds.keys()) | (set(parts.add_outbounds) - listed_outbounds.keys())

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from pgnode.xray.client.api import CoreApi
-from pgnode.xray.process.core import Core, EmbeddedCore, ExecutableCore, RunningCore
+from pgnode.xray.process.base import Core
+from pgnode.xray.process.embedded import EmbeddedCore
+from pgnode.xray.process.executable import ExecutableCore
+from pgnode.xray.process.running import RunningCore
 from tests.support import xray_command
 from tests.support.polling import eventually
 

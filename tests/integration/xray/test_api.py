@@ -21,17 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.testing.ports import free_port
-from pgnode.xray.client import api as api_module
-from pgnode.xray.client.api import (
-    AlterOperation,
-    CoreApi,
-    CoreApiError,
-    ErrorKind,
-    SwapFailedError,
-    classify,
-    with_users,
-)
-from pgnode.xray.process.core import EmbeddedCore
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError, classify
+from pgnode.xray.client.inbounds import with_users
+from pgnode.xray.client.swap import InboundSwap
+from pgnode.xray.client.users import AlterOperation
+from pgnode.xray.config.protocols import USER_LISTS
+from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.proto import (
     core_pb2,
     handler_command_pb2,
@@ -179,7 +175,7 @@ def swapped(request: pytest.FixtureRequest) -> Protocol:
 
 
 async def _emails(api: CoreApi) -> list[str]:
-    return sorted(user.email.lower() for user in await api.inbound_users("in", DEADLINE_SECONDS))
+    return sorted(user.email.lower() for user in await api.users.inbound_users("in", DEADLINE_SECONDS))
 
 
 async def _kind(call: Any) -> ErrorKind | None:
@@ -197,19 +193,19 @@ async def test_users_of_each_protocol(run_dir: Path, start_core: StartCore, api:
     await start_core(EmbeddedCore(), _config(run_dir, _inbound(protocol, free_port())), run_dir)
     limit = DEADLINE_SECONDS
     assert await _emails(api) == ["first@node"]
-    await api.add_user("in", _user("New@node", protocol.account("new")), limit)
+    await api.users.add_user("in", _user("New@node", protocol.account("new")), limit)
     assert await _emails(api) == ["first@node", "new@node"]
-    assert await api.inbound_user_count("in", limit) == 2
+    assert await api.users.inbound_user_count("in", limit) == 2
     account = protocol.account("new").DESCRIPTOR.full_name
-    assert {user.account.type for user in await api.inbound_users("in", limit)} == {account}
+    assert {user.account.type for user in await api.users.inbound_users("in", limit)} == {account}
 
-    known = await _kind(api.add_user("in", _user("New@node", protocol.account("new")), limit))
+    known = await _kind(api.users.add_user("in", _user("New@node", protocol.account("new")), limit))
     assert known is (ErrorKind.ALREADY_EXISTS if protocol.refuses_known else None)
-    unknown = await _kind(api.remove_user("in", "nobody@node", limit))
+    unknown = await _kind(api.users.remove_user("in", "nobody@node", limit))
     assert unknown is (ErrorKind.NOT_FOUND if protocol.refuses_unknown else None)
 
     while len(await _emails(api)) > 1:
-        await api.remove_user("in", "New@node", limit)
+        await api.users.remove_user("in", "New@node", limit)
     assert await _emails(api) == ["first@node"]
 
 
@@ -219,17 +215,17 @@ async def test_what_the_core_refuses(run_dir: Path, start_core: StartCore, api: 
     limit = DEADLINE_SECONDS
     account = shadowsocks_pb2.Account(password="x", cipher_type=shadowsocks_pb2.CipherType.UNKNOWN)
     with pytest.raises(CoreApiError) as caught:
-        await api.add_user("in", _user("a@node", account), limit)
+        await api.users.add_user("in", _user("a@node", account), limit)
     assert (caught.value.kind, caught.value.reason) == (ErrorKind.REFUSED, "Unsupported cipher")
-    assert await _kind(api.remove_user("absent", "a@node", limit)) is ErrorKind.NO_HANDLER
-    assert await _kind(api.remove_inbound("absent", limit)) is ErrorKind.NO_HANDLER
-    assert await _kind(api.inbound_users("absent", limit)) is ErrorKind.NO_HANDLER
-    assert await _kind(api.swap_inbound_users("absent", [], limit)) is ErrorKind.NO_HANDLER
-    (running,) = await api.list_inbounds(limit)
-    assert await _kind(api.add_inbound(running, limit)) is ErrorKind.ALREADY_EXISTS
-    assert await _kind(api.add_inbound(core_pb2.InboundHandlerConfig(tag="x"), limit)) is ErrorKind.REFUSED
-    assert await _kind(api.add_outbound(core_pb2.OutboundHandlerConfig(tag="x"), limit)) is ErrorKind.REFUSED
-    assert (await api.sys_stats(limit)).NumGoroutine > 0, "the core still runs"
+    assert await _kind(api.users.remove_user("absent", "a@node", limit)) is ErrorKind.NO_HANDLER
+    assert await _kind(api.inbounds.remove_inbound("absent", limit)) is ErrorKind.NO_HANDLER
+    assert await _kind(api.users.inbound_users("absent", limit)) is ErrorKind.NO_HANDLER
+    assert await _kind(api.swap.replace_users("absent", [], limit)) is ErrorKind.NO_HANDLER
+    (running,) = await api.inbounds.list_inbounds(limit)
+    assert await _kind(api.inbounds.add_inbound(running, limit)) is ErrorKind.ALREADY_EXISTS
+    assert await _kind(api.inbounds.add_inbound(core_pb2.InboundHandlerConfig(tag="x"), limit)) is ErrorKind.REFUSED
+    assert await _kind(api.inbounds.add_outbound(core_pb2.OutboundHandlerConfig(tag="x"), limit)) is ErrorKind.REFUSED
+    assert (await api.stats.sys_stats(limit)).NumGoroutine > 0, "the core still runs"
 
 
 async def test_alter_many(run_dir: Path, start_core: StartCore, api: CoreApi) -> None:
@@ -241,19 +237,19 @@ async def test_alter_many(run_dir: Path, start_core: StartCore, api: CoreApi) ->
         AlterOperation.add("in", _user("first@node", protocol.account("x"))),
         AlterOperation.remove("absent", "a@node"),
     ]
-    results = await api.alter_many([*users, *odd], DEADLINE_SECONDS)
+    results = await api.users.alter_many([*users, *odd], DEADLINE_SECONDS)
     assert results[:500] == [None] * 500
     assert [error and error.kind for error in results[500:]] == [
         ErrorKind.NOT_FOUND,
         ErrorKind.ALREADY_EXISTS,
         ErrorKind.NO_HANDLER,
     ]
-    assert await api.inbound_user_count("in", DEADLINE_SECONDS) == 501
+    assert await api.users.inbound_user_count("in", DEADLINE_SECONDS) == 501
     # Operations on one e-mail keep their order.
     again = [AlterOperation.remove("in", "U7@node"), users[7]] * 20
-    assert await api.alter_many(again, DEADLINE_SECONDS) == [None] * 40
-    assert await api.alter_many([], DEADLINE_SECONDS) == []
-    late = await api.alter_many(users[:3], 0.0)
+    assert await api.users.alter_many(again, DEADLINE_SECONDS) == [None] * 40
+    assert await api.users.alter_many([], DEADLINE_SECONDS) == []
+    late = await api.users.alter_many(users[:3], 0.0)
     assert [error and error.kind for error in late] == [ErrorKind.DEADLINE] * 3
 
 
@@ -340,7 +336,7 @@ async def test_a_swap_keeps_live_connections(
         live = await asyncio.open_connection("127.0.0.1", local)
         assert await _ask(live, b"before") == b"before"
         users = [_user(f"{n}@node", swapped.account(n)) for n in ("first", "second", "third")]
-        assert list(await api.swap_inbound_users("in", users, DEADLINE_SECONDS)) == []
+        assert list(await api.swap.replace_users("in", users, DEADLINE_SECONDS)) == []
         assert await _emails(api) == ["first@node", "second@node", "third@node"]
         assert await _ask(live, b"after") == b"after"
 
@@ -364,10 +360,10 @@ async def test_a_refused_swap_puts_the_old_one_back(
     run_dir: Path, start_core: StartCore, api: CoreApi, swapped: Protocol
 ) -> None:
     await start_core(EmbeddedCore(), _config(run_dir, _inbound(swapped, free_port())), run_dir)
-    await api.add_user("in", _user("later@node", swapped.account("later")), DEADLINE_SECONDS)
+    await api.users.add_user("in", _user("later@node", swapped.account("later")), DEADLINE_SECONDS)
     bad = user_pb2.User(email="bad@node")
     with pytest.raises(SwapFailedError, match="the old one is back") as caught:
-        await api.swap_inbound_users("in", [bad.SerializeToString()], DEADLINE_SECONDS)
+        await api.swap.replace_users("in", [bad.SerializeToString()], DEADLINE_SECONDS)
     assert caught.value.restored
     assert await _emails(api) == ["first@node", "later@node"]
 
@@ -383,32 +379,30 @@ async def test_hysteria_is_altered_and_never_swapped(run_dir: Path, start_core: 
         live = await asyncio.open_connection("127.0.0.1", local)
         assert await _ask(live, b"before") == b"before"
         users = [_user("second@node", protocol.account("second"))]
-        assert await _kind(api.swap_inbound_users("in", users, DEADLINE_SECONDS)) is ErrorKind.REFUSED
-        await api.add_user("in", users[0], DEADLINE_SECONDS)
+        assert await _kind(api.swap.replace_users("in", users, DEADLINE_SECONDS)) is ErrorKind.REFUSED
+        await api.users.add_user("in", users[0], DEADLINE_SECONDS)
         assert await _emails(api) == ["first@node", "second@node"]
         assert await _ask(live, b"after") == b"after"
         live[1].close()
 
 
-async def test_a_swap_that_does_not_fit(
-    run_dir: Path, start_core: StartCore, api: CoreApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_swap_that_does_not_fit(run_dir: Path, start_core: StartCore, api: CoreApi) -> None:
     protocol = PROTOCOLS["vless"]
     await start_core(EmbeddedCore(), _config(run_dir, _inbound(protocol, free_port())), run_dir)
     users = [_user(f"{n}{'x' * 200}@node", protocol.account(str(n))) for n in range(16_000)]
-    rest = await api.swap_inbound_users("in", users, DEADLINE_SECONDS)
+    rest = await api.swap.replace_users("in", users, DEADLINE_SECONDS)
     assert 0 < len(rest) < len(users)
     assert list(rest) == users[-len(rest) :]
-    assert await api.inbound_user_count("in", DEADLINE_SECONDS) == len(users) - len(rest)
-    added = await api.alter_many([AlterOperation.add("in", user) for user in rest[:10]], DEADLINE_SECONDS)
+    assert await api.users.inbound_user_count("in", DEADLINE_SECONDS) == len(users) - len(rest)
+    added = await api.users.alter_many([AlterOperation.add("in", user) for user in rest[:10]], DEADLINE_SECONDS)
     assert added == [None] * 10
     # And the way back of a refused swap, with more users than one message takes.
-    monkeypatch.setattr(api_module, "MAX_SEND_BYTES", 100_000)
-    count = await api.inbound_user_count("in", DEADLINE_SECONDS)
+    swap = InboundSwap(api.inbounds, api.users, limit_bytes=100_000)
+    count = await api.users.inbound_user_count("in", DEADLINE_SECONDS)
     with pytest.raises(SwapFailedError) as caught:
-        await api.swap_inbound_users("in", [users[0], users[0]], DEADLINE_SECONDS)
+        await swap.replace_users("in", [users[0], users[0]], DEADLINE_SECONDS)
     assert caught.value.restored
-    assert await api.inbound_user_count("in", DEADLINE_SECONDS) == count
+    assert await api.users.inbound_user_count("in", DEADLINE_SECONDS) == count
 
 
 async def test_shadowsocks_2022_without_users(run_dir: Path, start_core: StartCore, api: CoreApi) -> None:
@@ -417,11 +411,11 @@ async def test_shadowsocks_2022_without_users(run_dir: Path, start_core: StartCo
     inbound["settings"]["clients"] = []
     await start_core(EmbeddedCore(), _config(run_dir, inbound), run_dir)
     user = _user("a@node", protocol.account("a"))
-    assert await _kind(api.add_user("in", user, DEADLINE_SECONDS)) is ErrorKind.REFUSED, "made for a single user"
-    assert list(await api.swap_inbound_users("in", [], DEADLINE_SECONDS)) == []
-    await api.add_user("in", user, DEADLINE_SECONDS)
+    assert await _kind(api.users.add_user("in", user, DEADLINE_SECONDS)) is ErrorKind.REFUSED, "made for a single user"
+    assert list(await api.swap.replace_users("in", [], DEADLINE_SECONDS)) == []
+    await api.users.add_user("in", user, DEADLINE_SECONDS)
     assert await _emails(api) == ["a@node"]
-    settings = (await api.list_inbounds(DEADLINE_SECONDS))[0].proxy_settings
+    settings = (await api.inbounds.list_inbounds(DEADLINE_SECONDS))[0].proxy_settings
     several = shadowsocks_2022_pb2.MultiUserServerConfig.FromString(settings.value)
     assert (several.method, several.key, len(several.network)) == ("2022-blake3-aes-128-gcm", SERVER_KEY, 2)
 
@@ -454,11 +448,11 @@ async def test_counters_and_online_users(run_dir: Path, start_core: StartCore, a
     port, local = free_port(), free_port()
     await start_core(EmbeddedCore(), _config(run_dir, _inbound(protocol, port)), run_dir)
     limit = DEADLINE_SECONDS
-    assert await api.get_stat("user>>>first@node>>>traffic>>>uplink", limit) is None
-    assert await api.online_count("first@node", limit) is None
-    assert await api.online_ips("first@node", limit) is None
-    assert await api.online_users(limit) == []
-    assert await api.online(limit) == {}
+    assert await api.stats.get_stat("user>>>first@node>>>traffic>>>uplink", limit) is None
+    assert await api.stats.online_count("first@node", limit) is None
+    assert await api.stats.online_ips("first@node", limit) is None
+    assert await api.stats.online_users(limit) == []
+    assert await api.stats.online(limit) == {}
     (run_dir / "c").mkdir()
     async with _echo_server() as target:
         config = json.loads(_client_config(run_dir / "c", protocol, (local, port, target)))
@@ -466,19 +460,19 @@ async def test_counters_and_online_users(run_dir: Path, start_core: StartCore, a
         await start_core(EmbeddedCore(), json.dumps(config), run_dir / "c")
         stream = await asyncio.open_connection("127.0.0.1", local)
         assert await _ask(stream, b"x" * 5000) == b"x" * 5000
-        assert await api.online_count("first@node", limit) == 1
-        ips = await api.online_ips("first@node", limit)
+        assert await api.stats.online_count("first@node", limit) == 1
+        ips = await api.stats.online_ips("first@node", limit)
         assert ips is not None
         assert abs(ips["127.0.0.2"] - time.time()) < 60
-        assert await api.online(limit) == {"first@node": ips}
-        assert await api.online_users(limit) == ["user>>>first@node>>>online"]
+        assert await api.stats.online(limit) == {"first@node": ips}
+        assert await api.stats.online_users(limit) == ["user>>>first@node>>>online"]
         stream[1].close()
 
         async def counted() -> bool:
-            return (await api.get_stat("user>>>first@node>>>traffic>>>uplink", limit) or 0) >= 5000
+            return (await api.stats.get_stat("user>>>first@node>>>traffic>>>uplink", limit) or 0) >= 5000
 
         await eventually(counted, "5,000 bytes counted")
-    found = {stat.name: stat.value for stat in (await api.query_stats("user>>>", limit)).stat}
+    found = {stat.name: stat.value for stat in (await api.stats.query_stats("user>>>", limit)).stat}
     assert found["user>>>first@node>>>traffic>>>downlink"] >= 5000
 
 
@@ -486,7 +480,7 @@ async def test_counters_and_online_users(run_dir: Path, start_core: StartCore, a
 
 
 async def test_a_core_that_is_not_there(run_dir: Path, api: CoreApi) -> None:
-    assert await _kind(api.sys_stats(5.0)) is ErrorKind.UNAVAILABLE
+    assert await _kind(api.stats.sys_stats(5.0)) is ErrorKind.UNAVAILABLE
     started = time.monotonic()
     assert await _kind(api.wait_ready(0.3)) is ErrorKind.DEADLINE
     assert time.monotonic() - started < 2
@@ -499,11 +493,11 @@ async def test_a_core_that_dies_and_one_that_hangs(run_dir: Path, start_core: St
     await api.wait_ready(DEADLINE_SECONDS)
     running.send_signal(signal.SIGSTOP)
     await eventually(lambda: is_stopped(running.pid), "the core has stopped")
-    assert await _kind(api.sys_stats(0.2)) is ErrorKind.DEADLINE
+    assert await _kind(api.stats.sys_stats(0.2)) is ErrorKind.DEADLINE
     running.send_signal(signal.SIGKILL)
-    assert await _kind(api.sys_stats(5.0)) is ErrorKind.UNAVAILABLE
+    assert await _kind(api.stats.sys_stats(5.0)) is ErrorKind.UNAVAILABLE
     with pytest.raises(CoreApiError):
-        await api.swap_inbound_users("in", [], 2.0)
+        await api.swap.replace_users("in", [], 2.0)
 
 
 @pytest.mark.parametrize(
@@ -523,8 +517,8 @@ def test_classification(code: grpc.StatusCode, text: str, kind: ErrorKind) -> No
 
 
 def test_messages_have_the_names_of_the_core() -> None:
-    names = {message.DESCRIPTOR.full_name for message, _ in api_module.USER_LISTS.values()}
-    assert names == set(api_module.USER_LISTS)
+    names = {message.DESCRIPTOR.full_name for message, _ in USER_LISTS.values()}
+    assert names == set(USER_LISTS)
     assert stats_command_pb2.SysStatsResponse.DESCRIPTOR.full_name == "xray.app.stats.command.SysStatsResponse"
 
 
@@ -534,16 +528,16 @@ async def test_a_call_under_way_when_the_client_is_closed_is_unavailable(run_dir
         EmbeddedCore(), json.dumps({**api_part(run_dir), "outbounds": [{"protocol": "freedom"}]}), run_dir
     )
     api = CoreApi(running.socket_path)
-    await api.sys_stats(DEADLINE_SECONDS)
+    await api.stats.sys_stats(DEADLINE_SECONDS)
     running.send_signal(signal.SIGSTOP)
     try:
-        call = asyncio.create_task(api.sys_stats(DEADLINE_SECONDS))
+        call = asyncio.create_task(api.stats.sys_stats(DEADLINE_SECONDS))
         await asyncio.sleep(0)
         await api.aclose()
         with pytest.raises(CoreApiError) as caught:
             await call
         assert caught.value.kind is ErrorKind.UNAVAILABLE
-        cancelled = asyncio.create_task(api.sys_stats(DEADLINE_SECONDS))
+        cancelled = asyncio.create_task(api.stats.sys_stats(DEADLINE_SECONDS))
         await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):

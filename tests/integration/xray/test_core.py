@@ -22,7 +22,12 @@ import pytest
 from pgnode.errors import StartFailedError
 from pgnode.testing.ports import free_port
 from pgnode.xray.client.api import CoreApi
-from pgnode.xray.process.core import FIFO_NAME, RECORD_NAME, Core, EmbeddedCore, ExecutableCore, adopt
+from pgnode.xray.process.adoption import adopt
+from pgnode.xray.process.base import Core
+from pgnode.xray.process.embedded import EmbeddedCore
+from pgnode.xray.process.executable import ExecutableCore
+from pgnode.xray.process.record import RECORD_NAME
+from pgnode.xray.process.run_folder import FIFO_NAME
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part, handles_sigterm
 from tests.support.polling import eventually
 
@@ -99,7 +104,7 @@ async def test_check_beside_a_running_core_with_the_same_config(
     running = await start_core(core, config, run_dir)
     await core.check(config, DEADLINE_SECONDS)
     async with CoreApi(running.socket_path) as api:
-        assert (await api.sys_stats(DEADLINE_SECONDS)).NumGoroutine > 0
+        assert (await api.stats.sys_stats(DEADLINE_SECONDS)).NumGoroutine > 0
 
 
 @pytest.mark.parametrize(
@@ -282,7 +287,7 @@ async def test_a_reader_that_is_gone_stalls_nothing(core: Core, run_dir: Path, s
         while not _is_full(running.log_path):
             await asyncio.gather(*(connect() for _ in range(100)))
         await asyncio.gather(*(connect() for _ in range(100)))
-        await api.sys_stats(2.0)
+        await api.stats.sys_stats(2.0)
     assert await running.terminate(DEADLINE_SECONDS) == 0
 
 
@@ -301,7 +306,8 @@ def _is_full(fifo: Path) -> bool:
 _SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
-from pgnode.xray.process.core import EmbeddedCore, ExecutableCore
+from pgnode.xray.process.embedded import EmbeddedCore
+from pgnode.xray.process.executable import ExecutableCore
 async def main():
     kind, run_dir = sys.argv[1:3]
     core = EmbeddedCore() if kind == "embedded" else ExecutableCore(kind)
@@ -355,7 +361,7 @@ async def test_adoption(core: Core, run_dir: Path) -> None:
             assert running.is_running()
             assert b"started" in os.read(running.log_fd, 65536), "lines of before adoption are kept"
             async with CoreApi(running.socket_path) as api:
-                await api.sys_stats(DEADLINE_SECONDS)
+                await api.stats.sys_stats(DEADLINE_SECONDS)
             assert await running.terminate(DEADLINE_SECONDS) is None, "the code of a foreign child is not known"
             assert _names(run_dir) == []
         finally:
@@ -418,7 +424,7 @@ _LEAVING = """
 import sys, uvloop
 from pathlib import Path
 from pgnode.xray.client.api import CoreApi
-from pgnode.xray.process.core import EmbeddedCore
+from pgnode.xray.process.embedded import EmbeddedCore
 async def main():
     running = await EmbeddedCore().spawn(sys.stdin.read(), Path(sys.argv[1]))
     async with CoreApi(running.socket_path) as api:

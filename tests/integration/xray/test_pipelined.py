@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from pgnode.testing.configs import make_config, make_inbound
-from pgnode.xray.client.api import AlterOperation, CoreApi, ErrorKind
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import ErrorKind
+from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.accounts import Account, user_message
-from pgnode.xray.process.core import EmbeddedCore
+from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.transport import http2
 from pgnode.xray.transport.http2 import Failure
 from pgnode.xray.transport.pipelined import NOT_ANSWERED, NOT_BEGUN, PipelinedGrpcClient
@@ -62,7 +64,7 @@ async def test_large_requests_keep_to_flow_control(
     operations = [_add(f"u{number}@x", 100_000 if number % 3 else number) for number in range(60)]
     assert await _run(lane, operations) == [None] * 60
     async with CoreApi(run_dir / "core.sock") as api:
-        assert await api.inbound_user_count("in", DEADLINE_SECONDS) == 60
+        assert await api.users.inbound_user_count("in", DEADLINE_SECONDS) == 60
     # More than the core takes at once: its refusal comes while the request is still being sent.
     [failure] = await _run(lane, [_add("large@x", 5_000_000)])
     assert failure is not None
@@ -101,17 +103,17 @@ async def test_a_core_that_is_killed_in_the_middle(run_dir: Path, start_core: St
     running = await start_core(EmbeddedCore(), _config(run_dir), run_dir)
     operations = [_add(f"u{number}@x") for number in range(30_000)]
     async with CoreApi(run_dir / "core.sock") as api:
-        work = asyncio.create_task(api.alter_many(operations, DEADLINE_SECONDS))
+        work = asyncio.create_task(api.users.alter_many(operations, DEADLINE_SECONDS))
 
         async def begun() -> bool:
-            return await api.inbound_user_count("in", DEADLINE_SECONDS) > 100
+            return await api.users.inbound_user_count("in", DEADLINE_SECONDS) > 100
 
         await eventually(begun, "the first hundred users")
         running.send_signal(signal.SIGKILL)
         results = await work
         assert {error.kind for error in results if error is not None} == {ErrorKind.UNAVAILABLE}
         assert results.count(None) >= 100
-        [late] = await api.alter_many(operations[:1], DEADLINE_SECONDS)
+        [late] = await api.users.alter_many(operations[:1], DEADLINE_SECONDS)
         assert late is not None
         assert late.kind is ErrorKind.UNAVAILABLE
 

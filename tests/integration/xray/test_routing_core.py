@@ -15,9 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgnode.xray.client.api import CoreApi, CoreApiError, ErrorKind
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.client.routing import Balancer, ListedRule, RoutingApi
-from pgnode.xray.process.core import EmbeddedCore, RunningCore
+from pgnode.xray.process.embedded import EmbeddedCore
+from pgnode.xray.process.running import RunningCore
 from pgnode.xray.proto import network_pb2, router_pb2
 from pgnode.xray.proto.routing_command_pb2 import RoutingContext
 from pgnode.xray.rules.compile import compile_balancer, compile_rule, parse_rule
@@ -153,7 +155,7 @@ class Cores:
         self._stack.push_async_callback(running.terminate, 5.0)
         api = await self._stack.enter_async_context(CoreApi(running.socket_path))
         await api.wait_ready(DEADLINE_SECONDS)
-        return running, RoutingApi(api, DEADLINE_SECONDS)
+        return running, RoutingApi(api.channel, DEADLINE_SECONDS)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from pgnode.errors import StartFailedError
 from pgnode.xray.client.api import CoreApi
-from pgnode.xray.process.core import EmbeddedCore
+from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.runner import Runner
 from tests.integration.xray.conftest import DEADLINE_SECONDS, api_part
 from tests.support.polling import eventually
@@ -47,9 +47,8 @@ async def test_one_that_is_not_needed_ends(run_dir: Path) -> None:
     assert runner.exit_code() == 0
 
 
-async def test_one_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgnode.xray.process.runner._DISCARD_SECONDS", 0.1)
-    runner = Runner(None)
+async def test_one_that_hangs_is_killed() -> None:
+    runner = Runner(None, discard_seconds=0.1)
     os.kill(runner.pid, signal.SIGSTOP)
     await runner.discard()
     assert runner.exit_code() == -signal.SIGKILL

@@ -13,10 +13,13 @@ import pytest
 
 from pgnode.errors import StartFailedError
 from pgnode.testing.configs import make_config, make_inbound, plain_inbounds
-from pgnode.xray.client.api import CoreApi, CoreApiError, with_users
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError
+from pgnode.xray.client.inbounds import with_users
 from pgnode.xray.config.diff import ConfigDiff
 from pgnode.xray.config.document import BaseConfig, parse_config, render
-from pgnode.xray.process.core import Core, EmbeddedCore
+from pgnode.xray.process.base import Core
+from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.scratch import encode_parts
 from pgnode.xray.proto import core_pb2
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore
@@ -63,8 +66,8 @@ async def test_parts_are_encoded_as_a_started_core_keeps_them(
         EmbeddedCore(), base, everything(base), run_dir / "core.scratch.sock", DEADLINE_SECONDS
     )
     async with CoreApi(running.socket_path) as api:
-        inbounds = {item.tag: item for item in await api.list_inbounds(DEADLINE_SECONDS)}
-        outbounds = {item.tag: item for item in await api.list_outbounds(DEADLINE_SECONDS)}
+        inbounds = {item.tag: item for item in await api.inbounds.list_inbounds(DEADLINE_SECONDS)}
+        outbounds = {item.tag: item for item in await api.inbounds.list_outbounds(DEADLINE_SECONDS)}
     expected = without_users({tag: item for tag, item in inbounds.items() if tag in encoded.inbounds})
     assert len(expected) == len(base.inbounds)
     assert without_users(encoded.inbounds) == expected

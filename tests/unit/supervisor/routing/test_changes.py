@@ -18,7 +18,7 @@ from pgnode.supervisor.routing import changes as routing_module
 from pgnode.supervisor.routing.changes import Routing
 from pgnode.supervisor.routing.rule_table import RuleTable
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.client.api import CoreApiError, ErrorKind
+from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.client.routing import ListedRule
 from pgnode.xray.proto import router_pb2
 from tests.support.polling import eventually

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pgnode.xray.client.api import CoreApiError, ErrorKind
+from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.proto.stats_command_pb2 import Stat, UserStat
 
 #: Where everybody's traffic goes, and what a connection's protocol puts around it at the inbound.
@@ -23,6 +23,11 @@ class FakeCounters:
 
     def __repr__(self) -> str:
         return f"FakeCounters({len(self.counters)} counters, {len(self.online)} online)"
+
+    @property
+    def stats(self) -> FakeCounters:
+        """The part of the API that reads them."""
+        return self
 
     def move(self, email: str, up: int, down: int) -> None:
         for direction, size in (("uplink", up), ("downlink", down)):

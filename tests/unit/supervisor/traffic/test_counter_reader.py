@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pgnode.bus.indexed import IndexedBlock
 from pgnode.supervisor.traffic.counter_reader import GONE_MAX, CounterReader
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.client.api import CoreApi, CoreApiError
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError
 from tests.unit.supervisor.traffic.fake_counters import IN, OUT, FakeCounters
 
 

@@ -1,0 +1,85 @@
+"""Take over a core that an earlier supervisor left running, or end it.
+
+A core whose record is true is taken over. A core whose supervisor died before it wrote the record is known by its output,
+which goes to the folder's FIFO, and is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+from pgnode.os_support.pidfd import Pidfd
+from pgnode.xray.process import run_folder
+from pgnode.xray.process.record import CoreRecord, boot_id, read_record, start_ticks
+from pgnode.xray.process.running import RunningCore
+
+#: Seconds a core without a true record has to end by itself.
+_ORPHAN_GRACE_SECONDS: Final = 1.0
+
+
+async def adopt(run_dir: Path) -> RunningCore | None:
+    """Take over the core that an earlier supervisor left running in this folder, if its record is true.
+
+    Returns:
+        The core; or None, and then the folder is clear: cores without a true record were ended, and record, socket and
+        FIFO are gone.
+    """
+    record = await asyncio.to_thread(read_record, run_dir)
+    running = await asyncio.to_thread(_take_over, record, run_dir) if record is not None else None
+    if running is not None:
+        return running
+    await _end_orphans(run_dir)
+    await asyncio.to_thread(run_folder.clear, run_dir)
+    return None
+
+
+def _take_over(record: CoreRecord, run_dir: Path) -> RunningCore | None:
+    try:
+        process = Pidfd(record.pid)
+    except (OSError, OverflowError, ValueError):
+        return None
+    try:
+        # With the descriptor held the pid cannot become another's between these checks.
+        genuine = (
+            record.boot_id == boot_id()
+            and record.start_ticks == start_ticks(record.pid)
+            and run_folder.writes_to_fifo(record.pid, run_dir)
+            and not process.has_ended()
+        )
+        if genuine:
+            return RunningCore(record, run_dir, process, run_folder.open_fifo(run_dir), None)
+    except OSError:
+        pass
+    process.close()
+    return None
+
+
+async def _end_orphans(run_dir: Path) -> None:
+    """End cores whose output goes to this folder's FIFO, and that no true record names."""
+    for process in await asyncio.to_thread(_orphans, run_dir):
+        orphan = RunningCore(CoreRecord(process.pid, 0, "", "", "orphan"), run_dir, process, -1, None)
+        try:
+            await orphan.end(_ORPHAN_GRACE_SECONDS)
+        finally:
+            orphan.close()
+
+
+def _orphans(run_dir: Path) -> list[Pidfd]:
+    """Find the processes that write to the FIFO; the caller closes their descriptors."""
+    found: list[Pidfd] = []
+    if not (run_dir / run_folder.FIFO_NAME).exists():
+        return found
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid() or not run_folder.writes_to_fifo(int(entry), run_dir):
+            continue
+        with contextlib.suppress(OSError):
+            process = Pidfd(int(entry))
+            if run_folder.writes_to_fifo(process.pid, run_dir):
+                found.append(process)
+            else:
+                process.close()
+    return found

@@ -1,0 +1,89 @@
+"""An Xray executable, used by three commands only: ``version``, ``run -c stdin:`` and ``run -test -c stdin:``."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from pgnode.errors import StartFailedError
+from pgnode.xray.process.base import Core, core_environment
+from pgnode.xray.process.embedded_main import open_log
+from pgnode.xray.process.runner import Child, Runner
+from pgnode.xray.process.trial import last_lines, run_to_end
+
+_VERSION = re.compile(r"\bXray (\d+\.\d+\.\d+)")
+
+
+class ExecutableCore(Core):
+    """An Xray executable."""
+
+    kind = "executable"
+    _accepted = frozenset({0})
+
+    def __init__(self, path: Path | str, assets_dir: Path | None = None) -> None:
+        super().__init__(assets_dir)
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return f"executable {self.path}"
+
+    def with_assets(self, assets_dir: Path) -> ExecutableCore:
+        """Make the same core with another folder of geo files."""
+        return ExecutableCore(self.path, assets_dir)
+
+    async def check_exit_code(self, config_json: str, deadline_seconds: float) -> tuple[int, str]:
+        """Try the config with ``run -test``.
+
+        Returns:
+            The exit code and the output: 0 is accepted; 23 refused, with the core's reason in the output.
+
+        Raises:
+            StartFailedError: The executable cannot be run, or did not answer in time.
+        """
+        command = [str(self.path), "run", "-test", "-c", "stdin:"]
+        return await run_to_end(command, config_json, deadline_seconds, core_environment(self.assets_dir))
+
+    def short_lived(self) -> tuple[list[str], dict[str, str]]:
+        """Name command and environment of a core that reads its config from standard input and prints to its output."""
+        return [str(self.path), "run", "-c", "stdin:"], core_environment(self.assets_dir)
+
+    async def _ask_version(self, deadline_seconds: float) -> str:
+        code, output = await run_to_end([str(self.path), "version"], "", deadline_seconds, core_environment(None))
+        found = _VERSION.search(output)
+        if code != 0 or found is None:
+            raise StartFailedError(f"{self.path} is no Xray: 'version' ended with {code}: {last_lines(output)}")
+        return found[1]
+
+    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None, _runner: Runner | None) -> tuple[int, Child]:
+        log = open_log(fifo)
+        try:
+            with config.open("rb") as stdin:
+                process = subprocess.Popen(
+                    [str(self.path), "run", "-c", "stdin:"],
+                    stdin=stdin,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    env=core_environment(assets_dir),
+                    start_new_session=True,
+                    umask=0o077,
+                )
+        except OSError as error:
+            raise StartFailedError(f"{self.path} cannot be run: {error.strerror}") from None
+        finally:
+            os.close(log)
+            config.unlink(missing_ok=True)
+        return process.pid, _PopenChild(process)
+
+
+class _PopenChild:
+    """The exit code of a process that ``subprocess`` started."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def exit_code(self) -> int | None:
+        """The exit code once the process has ended; reaps it."""
+        return self._process.poll()

@@ -1,0 +1,83 @@
+"""The record beside a running core: which process it is, told so that a later supervisor can be sure of it.
+
+A pid alone is not enough: the kernel gives it to another process once this one has ended. The start time of the process and
+the id of the boot make it unique.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from pgnode.os_support.files import write_atomically
+
+#: The record's file in the core's folder.
+RECORD_NAME: Final = "core.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreRecord:
+    """What ``core.json`` says about a running core."""
+
+    pid: int
+    #: Start time of the process as the kernel counts it: clock ticks since boot.
+    start_ticks: int
+    boot_id: str
+    config_hash: str
+    kind: str
+    #: Which core this is, as it names itself; "" in records of earlier versions.
+    core: str = ""
+
+
+def write_record(run_dir: Path, record: CoreRecord) -> None:
+    """Put the record in place as a whole.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    # A core ends with the machine, so its record need not outlive a crash of it.
+    write_atomically(run_dir / RECORD_NAME, json.dumps(asdict(record)), durable=False)
+
+
+def read_record(run_dir: Path) -> CoreRecord | None:
+    """Read the record; None when there is none, or when it has not the right shape."""
+    try:
+        content = json.loads((run_dir / RECORD_NAME).read_text(encoding="utf-8"))
+        record = CoreRecord(**content)
+    except (OSError, ValueError, TypeError):
+        return None
+    numbers = isinstance(record.pid, int) and isinstance(record.start_ticks, int) and record.pid > 1
+    texts = all(isinstance(text, str) for text in (record.boot_id, record.config_hash, record.kind, record.core))
+    return record if numbers and texts else None
+
+
+def start_ticks(pid: int) -> int:
+    """Read the start time of a process in clock ticks since boot; 0 when it has gone.
+
+    It is field 22 of ``/proc/pid/stat`` (proc(5)).
+    """
+    try:
+        content = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    # The command name, in parentheses, may hold spaces and parentheses itself.
+    return int(content.rpartition(b")")[2].split()[19])
+
+
+def boot_id() -> str:
+    """Read the id that the kernel gave itself at its start."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def boot_time() -> float:
+    """Read when the machine was booted, in Unix seconds.
+
+    Raises:
+        OSError: ``/proc/stat`` does not say so.
+    """
+    for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
+        if line.startswith("btime "):
+            return float(line.split()[1])
+    raise OSError("/proc/stat names no boot time")

@@ -1,0 +1,111 @@
+"""Short-lived core processes: one tries a config, one says its version. What they print and how they end is the answer.
+
+Exit codes of the core (Xray 26.10.10, measured): 23 config refused, 255 start failed, 0 after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pgnode.errors import StartFailedError
+
+#: The core refuses the config; starting it again changes nothing.
+EXIT_CONFIG_REFUSED: Final = 23
+#: The config is fine, but the core could not start: for a config that cannot be bound this is the good answer.
+EXIT_START_FAILED: Final = 255
+
+_READ_BYTES: Final = 65536
+_SHOWN_LINES: Final = 3
+_FAILED = re.compile(r"Failed to start: |Configuration is invalid|failed to load config files: ")
+
+
+async def run_to_end(
+    command: Sequence[str],
+    stdin: str,
+    deadline_seconds: float,
+    environment: Mapping[str, str],
+    stop: re.Pattern[str] | None = None,
+) -> tuple[int, str]:
+    """Run a short-lived process; it is killed at the deadline, or once ``stop`` matches its output.
+
+    Returns:
+        The exit code, and the output of both streams.
+
+    Raises:
+        StartFailedError: The process cannot be run, or did not end in time.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise StartFailedError(f"{command[0]} cannot be run: {error.strerror}") from None
+    output = bytearray()
+
+    async def feed(writer: asyncio.StreamWriter) -> None:
+        # A process that ended at once: uvloop's pipe is closed by then, and says so by a RuntimeError.
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            writer.write(stdin.encode())
+            await writer.drain()
+        writer.close()
+
+    async def collect(reader: asyncio.StreamReader) -> None:
+        while block := await reader.read(_READ_BYTES):
+            output.extend(block)
+            if stop is not None and stop.search(output.decode(errors="replace")):
+                return
+
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            await asyncio.gather(feed(process.stdin), collect(process.stdout))
+            if stop is None or process.stdout.at_eof():
+                await process.wait()
+    except TimeoutError:
+        raise StartFailedError(f"the core did not answer within {deadline_seconds:g} s") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return process.returncode or 0, output.decode(errors="replace")
+
+
+def require_accepted(code: int, output: str, accepted: frozenset[int]) -> None:
+    """Judge how a trial of a config ended.
+
+    Args:
+        code: The exit code of the process.
+        output: What it printed.
+        accepted: The exit codes with which this kind of core accepts a config.
+
+    Raises:
+        StartFailedError: The core does not accept the config; the text is its reason, where it gave one.
+    """
+    if code == EXIT_CONFIG_REFUSED:
+        raise StartFailedError(refusal_reason(output) or "the core refuses the config and gives no reason")
+    if code not in accepted:
+        reason = last_lines(output) or "no output"
+        raise StartFailedError(f"the config check ended with exit code {code}: {reason}")
+
+
+def refusal_reason(output: str) -> str:
+    """Find the core's own reason: the innermost causes of its "Failed to start" line; "" when it gave none."""
+    line = next((line for line in reversed(output.splitlines()) if _FAILED.search(line)), "")
+    links = [link for link in line.split(" > ") if not _FAILED.search(link)]
+    return " > ".join(links) if links else line
+
+
+def last_lines(output: str) -> str:
+    """Join the last lines of a process's output, for the text of an error."""
+    return " | ".join(output.splitlines()[-_SHOWN_LINES:])
