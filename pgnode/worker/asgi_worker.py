@@ -1,210 +1,143 @@
-"""Gunicorn's ``asgi`` worker with what it lacks: time limits for headers and for callers that take nothing, patience with quick
-callers, JSON for its own errors.
+"""A worker of the REST API: Gunicorn's ``asgi`` worker with time limits, and JSON for its own errors.
 
-Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request, and for room to write; it
-answers a request that it cannot parse with a page of HTML; it drops a large request that comes before it has put the one before
-it away; and when it ends it waits for connections on which nothing goes on.
+Gunicorn limits idle keep-alive connections, but waits for ever for the headers of a first request and for room to write;
+and it answers a request that it cannot parse with plain text. What is needed of its insides stands in
+:mod:`pgnode.worker.gunicorn_compat`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
-
-from gunicorn.asgi.protocol import ASGIProtocol
-from gunicorn.workers import gasgi
-from gunicorn_h1c import H1CProtocol
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from pgnode.api.rest.delivery import DELIVERIES
 from pgnode.api.rest.log_stream import UNHURRIED
 from pgnode.worker.delivery import TcpDelivery
-
-#: Seconds until a request's headers must be complete; set from the settings before the first connection.
-HEADER_TIMEOUT_SECONDS = 15.0
-
-#: Seconds in which a caller has to take something of what waits for it. One that takes nothing holds an answer in memory.
-STALL_SECONDS = 120.0
-
-#: A worker that ends has accepted connections that it does not know yet: their TLS handshakes are under way. So much longer it
-#: goes on, and whoever has just come is answered.
-HANDSHAKE_SECONDS = 0.2
+from pgnode.worker.gunicorn_compat import HttpConnection, HttpWorker
 
 _CODES = {400: "INVALID_ARGUMENT", 414: "INVALID_ARGUMENT", 431: "INVALID_ARGUMENT", 501: "UNIMPLEMENTED"}
 
 
-#: Bytes given to the parser at once: less than the 64 KiB that it keeps of what follows a complete request.
-FEED_BYTES = 32 * 1024
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What a caller gets of time; seconds."""
+
+    #: Until a request's headers must be complete.
+    headers_seconds: float = 15.0
+    #: In which a caller has to take something of what waits for it. One that takes nothing holds an answer in memory.
+    stall_seconds: float = 120.0
+    #: For an answer of which somebody wants to know whether it arrived, from its first byte on.
+    delivery_seconds: float = 30.0
+    #: A worker that ends has accepted connections that it does not know yet: their TLS handshakes are under way. So much
+    #: longer it goes on, and whoever has just come is answered.
+    handshake_seconds: float = 0.2
 
 
-class PatientParser(H1CProtocol):  # type: ignore[misc]
-    """The parser, with room for a request that comes while the one before it is not put away yet.
+class NodeConnection(HttpConnection):
+    """One connection of a caller, with its time limits."""
 
-    An answer is on its way some turns of the event loop before Gunicorn resets the parser. A caller that sends its next
-    request right then finds the parser complete, which keeps 64 KiB of it; Gunicorn closes the connection of a caller
-    whose request was longer, without an answer (gunicorn_h1c 0.6.10, ``remaining_truncated``).
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._tail = b""
-
-    def feed(self, data: bytes) -> None:
-        if len(data) <= FEED_BYTES and not self.is_complete:
-            super().feed(data)
-            return
-        for at in range(0, len(data), FEED_BYTES):
-            if self.is_complete:
-                self._tail += data[at:]
-                return
-            super().feed(data[at : at + FEED_BYTES])
-
-    @property
-    def waiting_bytes(self) -> int:
-        """What waits for :meth:`reset`, apart from the parser's own part."""
-        return len(self._tail)
-
-    def remaining(self) -> bytes:
-        kept: bytes = super().remaining()
-        return kept + self._tail if self._tail else kept
-
-    def reset(self) -> None:
-        self._tail = b""
-        super().reset()
-
-
-class NodeProtocol(ASGIProtocol):  # type: ignore[misc]
-    """One connection."""
-
-    def __init__(self, worker: Any) -> None:
+    def __init__(self, worker: NodeWorker) -> None:
         super().__init__(worker)
+        self._limits = worker.limits
         self._header_timer: asyncio.TimerHandle | None = None
-        self._was_asked = False
-        #: Set while the connection has no room for more.
+        #: Set while the caller takes nothing.
         self._stall_timer: asyncio.TimerHandle | None = None
         #: The scope of the last request.
         self._scope: dict[str, Any] = {}
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.worker.connections.add(self)
-        self._arm_header_timer()
+    def opened(self) -> None:
+        """Wait for the headers of the first request."""
+        self._expect_headers()
 
-    def close_if_idle(self) -> None:
-        """Close the connection unless a request is under way on it, or its first one is still to come."""
-        if self._was_asked and self._awaiting_request and not self._finishing_calls:
-            self._headers_too_late()
+    def request_begun(self) -> None:
+        """Wait for the rest of a further request's headers."""
+        if self._header_timer is None:
+            self._expect_headers()
 
-    def _feed_callback_parser(self, data: bytes) -> Any:
-        goes_on = super()._feed_callback_parser(data)
-        # The first bytes of a further request, as they come or from the same packet as the one before: the rest of its
-        # headers has to come in time, too. Nearly always they are complete by now, and no timer is needed.
-        if goes_on and self._header_timer is None and not self._request_ready.is_set():
-            self._arm_header_timer()
-        return goes_on
-
-    def _http1_buffered(self) -> int:
-        # Counted so that Gunicorn stops reading from a connection of which too much waits.
-        held: int = super()._http1_buffered()
-        parser = self._callback_parser
-        return held + parser.waiting_bytes if isinstance(parser, PatientParser) else held
-
-    def _on_headers_complete(self) -> Any:
-        self._was_asked = True
+    def headers_read(self) -> None:
+        """Stop waiting for headers."""
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
-        return super()._on_headers_complete()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.worker.connections.discard(self)
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-        super().connection_lost(exc)
-        # Whoever waits for room to write need not wait for the grace period: what is written from here on is thrown away.
-        self.resume_writing()
+    def closed(self) -> None:
+        """Forget all timers."""
+        self.headers_read()
+        self.flows()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
+    def stalled(self) -> None:
+        """Give the caller its time to take something."""
         if self._stall_timer is None:
-            self._stall_timer = self.worker.loop.call_later(STALL_SECONDS, self._stalled)
+            self._stall_timer = self.worker.loop.call_later(self._limits.stall_seconds, self._takes_nothing)
 
-    def resume_writing(self) -> None:
+    def flows(self) -> None:
+        """Stop waiting for the caller to take something."""
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
-        super().resume_writing()
 
-    def _stalled(self) -> None:
+    def scope_built(self, scope: dict[str, Any]) -> None:
+        """Offer the application to watch its answer.
+
+        Args:
+            scope: The ASGI scope of a request.
+        """
+        scope[DELIVERIES] = self._watch_delivery
+        self._scope = scope
+
+    def error_content(self, status: int, message: str) -> tuple[str, bytes]:
+        """Make the body of an answer to what is no request, in the form of all errors.
+
+        Args:
+            status: The HTTP status.
+            message: What is wrong with it.
+
+        Returns:
+            Content type and body.
+        """
+        error = {"error": f"malformed request: {message}", "code": _CODES.get(status, "INTERNAL")}
+        return "application/json", json.dumps(error).encode()
+
+    def _expect_headers(self) -> None:
+        self._header_timer = self.worker.loop.call_later(self._limits.headers_seconds, self._headers_too_late)
+
+    def _headers_too_late(self) -> None:
+        self._header_timer = None
+        self.close()
+
+    def _takes_nothing(self) -> None:
         self._stall_timer = None
         if UNHURRIED not in self._scope:
             self.transport.abort()
 
-    def _arm_header_timer(self) -> None:
-        self._header_timer = self.worker.loop.call_later(HEADER_TIMEOUT_SECONDS, self._headers_too_late)
-
-    def _headers_too_late(self) -> None:
-        self._header_timer = None
-        self._close_transport()
-        if self._request_ready is not None:
-            # The connection's task waits for this and then sees that the connection is closed.
-            self._request_ready.set()
-
-    def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
-        scope = super()._build_http_scope(request, sockname, peername)
-        scope[DELIVERIES] = self._deliver
-        self._scope = scope
-        return scope
-
-    def _deliver(self) -> TcpDelivery:
-        """Watch the answer that is about to be written."""
-        return TcpDelivery(self.transport)
-
-    def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
-        code = _CODES.get(status, "INTERNAL")
-        body = json.dumps({"error": f"malformed request: {message}", "code": code}).encode()
-        head = [
-            f"HTTP/1.1 {status} {self._get_reason_phrase(status)}",
-            "content-type: application/json",
-            f"content-length: {len(body)}",
-            "connection: close",
-            *(f"{name}: {value}" for name, value in extra_headers),
-        ]
-        self._safe_write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+    def _watch_delivery(self) -> TcpDelivery:
+        return TcpDelivery(self.transport, limit_seconds=self._limits.delivery_seconds)
 
 
-class NodeWorker(gasgi.ASGIWorker):  # type: ignore[misc]
-    """The worker class that the node's Gunicorn configuration names."""
+class NodeWorker(HttpWorker):
+    """One worker process of the REST API."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.connections: set[NodeProtocol] = set()
-        self._main: asyncio.Task[None] | None = None
+    connection_class = NodeConnection
+    #: What callers get of time.
+    limits: ClassVar[ConnectionLimits] = ConnectionLimits()
 
-    async def _serve(self) -> None:
-        self._main = asyncio.current_task()
-        await super()._serve()
-
-    def handle_exit_signal(self) -> None:
-        serves = self.alive and bool(self.servers)
-        super().handle_exit_signal()
-        if serves and self._main is not None:
-            # Its main loop looks once a second whether it is to end; what it does then is the same.
-            self._main.cancel()
-
-    async def _shutdown(self) -> None:
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(HANDSHAKE_SECONDS)
+    async def about_to_end(self) -> None:
+        """Close connections on which nothing goes on: Gunicorn would wait for them."""
+        await asyncio.sleep(self.limits.handshake_seconds)
         for connection in list(self.connections):
-            connection.close_if_idle()
-        await super()._shutdown()
+            if connection.is_idle:
+                connection.close()
 
-    def init_process(self) -> None:
-        # Looked up through the subclass, its findings would be kept where the base class does not look for them.
-        ASGIProtocol._check_h1c_protocol_available()
-        ASGIProtocol._h1c_protocol_class = PatientParser
-        # Where the worker looks up the class of its connections.
-        gasgi.ASGIProtocol = NodeProtocol
-        super().init_process()
+
+def worker_with(limits: ConnectionLimits) -> type[NodeWorker]:
+    """Make the worker class for Gunicorn's configuration.
+
+    Args:
+        limits: What callers get of time.
+
+    Returns:
+        A class of its own, since Gunicorn makes the workers.
+    """
+    return type("NodeWorker", (NodeWorker,), {"limits": limits})

@@ -13,32 +13,49 @@ import structlog
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at the files at least.
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 _Signature = tuple[tuple[int, int, int], ...]
 
 
 class CertificateFiles:
-    """A certificate and its key, and whether they have changed. Not for several threads at once."""
+    """A certificate and its key, and whether they have changed. Not for several threads at once.
 
-    def __init__(self, cert_file: Path, key_file: Path) -> None:
+    Args:
+        cert_file: The certificate chain, PEM.
+        key_file: The private key, PEM.
+        check_seconds: Seconds between two looks at the files at least; calls in between say "not changed".
+    """
+
+    def __init__(self, cert_file: Path, key_file: Path, *, check_seconds: float = CHECK_SECONDS) -> None:
         self._files = (cert_file, key_file)
+        self._check_seconds = check_seconds
         self._seen = self._signature()
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
 
     def __repr__(self) -> str:
         return f"CertificateFiles({self._files[0]})"
 
     def read(self) -> tuple[bytes, bytes]:
-        """Certificate chain and key, PEM."""
+        """Read the files.
+
+        Returns:
+            Certificate chain and key, PEM.
+
+        Raises:
+            OSError: One of them cannot be read.
+        """
         return self._files[0].read_bytes(), self._files[1].read_bytes()
 
     def changed(self) -> bool:
-        """Whether there is a new pair that fits together; a pair that does not is told to the log once and left alone."""
+        """Return whether there is a new pair that fits together.
+
+        A pair that does not fit is told to the log once, and the one before stays.
+        """
         now = time.monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._checked_at < self._check_seconds:
             return False
-        self._looked_at = now
+        self._checked_at = now
         signature = self._signature()
         if signature == self._seen or not signature:
             return False
@@ -52,7 +69,7 @@ class CertificateFiles:
         return True
 
     def _signature(self) -> _Signature:
-        """What differs after a change; nothing while a file is away, as it is for a moment when files are replaced."""
+        """Return what differs after a change; nothing while a file is away, as it is for a moment when it is replaced."""
         try:
             found = [file.stat() for file in self._files]
         except OSError:
@@ -65,6 +82,10 @@ class LiveContext:
 
     A context cannot forget a certificate, and one of another kind would stay beside the new one: so each connection is
     handed over to the newest context when its handshake begins.
+
+    Args:
+        files: The certificate and its key.
+        make: Makes a context from the files as they are.
     """
 
     def __init__(self, files: CertificateFiles, make: Callable[[], ssl.SSLContext]) -> None:
@@ -79,20 +100,35 @@ class LiveContext:
     def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._newest
 
-    async def follow(self) -> None:
-        """Look at the files now and then, until cancelled."""
+    async def follow(self, pause_seconds: float = CHECK_SECONDS + 0.1) -> None:
+        """Check the files now and then, until cancelled.
+
+        Args:
+            pause_seconds: Seconds between two checks.
+        """
         while True:
-            await asyncio.sleep(LOOK_SECONDS + 0.1)
+            await asyncio.sleep(pause_seconds)
             if await asyncio.to_thread(self._files.changed):
                 self._newest = self._make()
 
 
-#: The contexts of this process and the tasks that renew them.
-_live: list[tuple[LiveContext, asyncio.Task[None]]] = []
+#: The tasks that renew the contexts of this process: the event loop holds tasks only weakly.
+_following: set[asyncio.Task[None]] = set()
 
 
 def live_context(cert_file: Path, key_file: Path, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """A context that follows the files for as long as the running event loop does; ``make`` reads them."""
+    """Make a context that follows the files for as long as the running event loop does.
+
+    Args:
+        cert_file: The certificate chain, PEM.
+        key_file: The private key, PEM.
+        make: Makes a context from the files as they are.
+
+    Returns:
+        The context for a listening socket.
+    """
     live = LiveContext(CertificateFiles(cert_file, key_file), make)
-    _live.append((live, asyncio.get_running_loop().create_task(live.follow())))
+    task = asyncio.get_running_loop().create_task(live.follow())
+    _following.add(task)
+    task.add_done_callback(_following.discard)
     return live.context

@@ -22,16 +22,16 @@ import struct
 import termios
 from typing import Any
 
-#: How long an answer may be on its way; set from the settings before the first connection.
-LIMIT_SECONDS = 30.0
-
-#: Pauses between two looks: an answer on a short way arrives within the first ones.
+#: Pauses between two polls of the kernel: an answer on a short way arrives within the first ones.
 _FIRST_PAUSE_SECONDS = 0.0005
 _LAST_PAUSE_SECONDS = 0.02
 
 #: Offset of ``tcpi_bytes_acked`` (64 bits) in ``struct tcp_info``; Linux has it since 4.1.
 _BYTES_ACKED_AT = 120
 _TCP_INFO_BYTES = 192
+
+#: The state of a connection that is over (linux/tcp.h).
+_TCP_CLOSE = 7
 
 #: A TLS record holds 16 KiB at most. Around them are its header (5), its tag (16), and in TLS 1.3 its type (RFC 8446, 5.2).
 _RECORD_BYTES = 16 * 1024
@@ -47,9 +47,14 @@ _LINGER_AS_USUAL = struct.pack("ii", 0, 0)
 
 
 class TcpDelivery:
-    """Watches one answer on ``transport``, from before its first byte. Closes nothing but its own copy of the socket."""
+    """Watches one answer, from before its first byte. Closes nothing but its own copy of the socket.
 
-    def __init__(self, transport: Any) -> None:
+    Args:
+        transport: The connection that the answer is about to be written to.
+        limit_seconds: Seconds that the answer may be on its way; then its connection is reset, so that it cannot arrive later.
+    """
+
+    def __init__(self, transport: Any, *, limit_seconds: float) -> None:
         self._transport = transport
         tls = transport.get_extra_info("ssl_object")
         #: Bytes around each record; None without TLS.
@@ -59,23 +64,26 @@ class TcpDelivery:
         # A copy: the transport's own may be closed and its number given to another connection while this one looks.
         self._socket: socket.socket | None = None
         self._before = 0
-        #: Breaks the connection off: also while the answer is still being written, to a caller that does not read.
-        self._limit = asyncio.get_running_loop().call_later(LIMIT_SECONDS, self._break_off)
+        #: Resets the connection: also while the answer is still being written, to a caller that does not read.
+        self._limit = asyncio.get_running_loop().call_later(limit_seconds, self._reset)
         try:
             self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             self._before = self._acknowledged() + self._unacknowledged()
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         except (OSError, AttributeError):
-            self._gone()
+            self._let_go()
 
     def __repr__(self) -> str:
         return f"TcpDelivery({'watching' if self._socket is not None else 'ended'})"
 
     async def arrived(self, answer_bytes: int) -> bool:
-        """Wait for the fate of the answer: True when the peer's kernel has all of it.
+        """Wait for the fate of the answer.
 
-        An answer that takes longer than LIMIT_SECONDS from its first byte on has its connection broken off, so that it cannot
-        arrive later.
+        Args:
+            answer_bytes: How long it is, at least.
+
+        Returns:
+            Whether the peer's kernel has all of it.
         """
         pause = _FIRST_PAUSE_SECONDS
         while self._socket is None or not self._has_arrived(answer_bytes):
@@ -86,7 +94,14 @@ class TcpDelivery:
         return True
 
     def close(self, answer_bytes: int) -> bool:
-        """Look a last time and let go of the socket; what has not arrived by now is kept from arriving later."""
+        """Poll a last time and let go of the socket; what has not arrived by now is kept from arriving later.
+
+        Args:
+            answer_bytes: How long the answer is, at least.
+
+        Returns:
+            Whether the peer's kernel has all of it.
+        """
         if self._socket is None:
             return False
         arrived = self._has_arrived(answer_bytes)
@@ -94,12 +109,12 @@ class TcpDelivery:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_AS_USUAL)
         else:
-            self._break_off()
-        self._gone()
+            self._reset()
+        self._let_go()
         return arrived
 
-    def _break_off(self) -> None:
-        """Dissolve the connection at once: the queue is thrown away and the peer gets a reset (connect(2))."""
+    def _reset(self) -> None:
+        """Reset the connection at once: the queue is thrown away (connect(2))."""
         if self._socket is not None:
             _connect(self._socket.fileno(), _UNSPECIFIED, len(_UNSPECIFIED))
         if not self._transport.is_closing():
@@ -117,23 +132,23 @@ class TcpDelivery:
             return False
 
     def _acknowledged(self) -> int:
-        """Bytes that the peer has acknowledged since the connection was made."""
+        """Return the bytes that the peer has acknowledged since the connection was made."""
         assert self._socket is not None
         info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         return int(struct.unpack_from("Q", info, _BYTES_ACKED_AT)[0])
 
     def _unacknowledged(self) -> int:
-        """Bytes that the kernel has and the peer has not acknowledged (SIOCOUTQ)."""
+        """Return the bytes that the kernel has and the peer has not acknowledged (SIOCOUTQ)."""
         assert self._socket is not None
         # TIOCOUTQ and SIOCOUTQ are one number (linux/sockios.h).
         return int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
 
     def _is_closed(self) -> bool:
-        """The connection is over: TCP_CLOSE is state 7, the first byte of TCP_INFO."""
+        """Return whether the connection is over: TCP_INFO begins with its state."""
         assert self._socket is not None
-        return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 7
+        return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
 
-    def _gone(self) -> None:
+    def _let_go(self) -> None:
         self._limit.cancel()
         if self._socket is not None:
             self._socket.close()

@@ -8,19 +8,20 @@ from __future__ import annotations
 import os as _os
 import signal as _signal
 import ssl as _ssl
+from dataclasses import replace as _replace
 from pathlib import Path as _Path
 from typing import Any as _Any
 
 from pgnode.os_support.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
 from pgnode.os_support.pdeath import die_with_parent as _die_with_parent
 from pgnode.settings import load as _load
-from pgnode.worker import asgi_worker as _asgi_worker
-from pgnode.worker import certificate as _certificate
-from pgnode.worker import delivery as _delivery
+from pgnode.worker import gunicorn_compat as _gunicorn_compat
+from pgnode.worker.asgi_worker import ConnectionLimits as _ConnectionLimits
+from pgnode.worker.asgi_worker import worker_with as _worker_with
+from pgnode.worker.certificate import live_context as _live_context
 
+_gunicorn_compat.check()
 _settings = _load()
-_asgi_worker.HEADER_TIMEOUT_SECONDS = _settings.header_timeout_seconds
-_delivery.LIMIT_SECONDS = _settings.delivery_timeout_seconds
 
 # The master reads this once: for its workers, too, which it forks; and the supervisor that started it is its parent.
 _keep_large_blocks_apart()
@@ -29,7 +30,12 @@ _die_with_parent(_signal.SIGKILL)
 _host = f"[{_settings.node_host}]" if ":" in _settings.node_host else _settings.node_host
 bind = [f"{_host}:{_port}" for _port in _settings.gunicorn_ports.values()]
 wsgi_app = "pgnode.worker.app:application"
-worker_class = "pgnode.worker.asgi_worker.NodeWorker"
+_limits = _replace(
+    _ConnectionLimits(),
+    headers_seconds=_settings.header_timeout_seconds,
+    delivery_seconds=_settings.delivery_timeout_seconds,
+)
+worker_class = _worker_with(_limits)
 workers = _settings.web_concurrency
 proc_name = "pgnode"
 
@@ -59,18 +65,33 @@ worker_tmp_dir = "/dev/shm" if _Path("/dev/shm").is_dir() else str(_settings.run
 
 
 def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:
-    """TLS 1.2 or later; nothing is negotiated by ALPN, since panels offer only h2 and then speak HTTP/1.1."""
+    """Make the TLS settings of a listening socket; Gunicorn calls this in each worker's event loop.
+
+    TLS 1.2 or later; nothing is negotiated by ALPN, since panels offer only h2 and then speak HTTP/1.1.
+
+    Args:
+        _config: Gunicorn's configuration.
+        default_factory: Makes a context from the certificate files.
+
+    Returns:
+        A context that follows the files.
+    """
 
     def make() -> _ssl.SSLContext:
         context: _ssl.SSLContext = default_factory()
         context.minimum_version = _ssl.TLSVersion.TLSv1_2
         return context
 
-    return _certificate.live_context(_settings.cert_file, _settings.cert_key_file, make)
+    return _live_context(_settings.cert_file, _settings.cert_key_file, make)
 
 
 def post_fork(_server: _Any, _worker: _Any) -> None:
-    """In each new worker: end with the master, also when that is killed."""
+    """End each new worker with the master, also when that is killed.
+
+    Args:
+        _server: Gunicorn's arbiter.
+        _worker: The worker, in its own process.
+    """
     _die_with_parent(_signal.SIGKILL, _os.getppid())
 
 

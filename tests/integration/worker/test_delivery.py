@@ -35,7 +35,7 @@ SMALL = pb.StatResponse(stats=[pb.Stat(name="alice", value=5)]).SerializeToStrin
 def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An operator's own Gunicorn file; it is laid over the node's."""
     path: Path = tmp_path_factory.mktemp("conf") / "overlay.py"
-    path.write_text(f"_asgi_worker.STALL_SECONDS = {STALL_SECONDS}", encoding="ascii")
+    path.write_text(f"worker_class = _worker_with(_replace(_limits, stall_seconds={STALL_SECONDS}))", encoding="ascii")
     return path
 
 

@@ -1,0 +1,261 @@
+"""Everything that the node uses of Gunicorn and its parser beyond what they promise; nothing private of theirs is used elsewhere.
+
+Two base classes translate Gunicorn's insides into hooks with names of this project: :class:`HttpConnection`, one connection of
+a caller, and :class:`HttpWorker`, one worker process. :mod:`pgnode.worker.asgi_worker` fills the hooks in.
+
+Gunicorn's ``asgi`` worker lacks three things that can be had only from the inside: a caller's next request may come while the
+one before it is put away (:class:`RoomyParser`); its main loop looks only once a second whether it is to end; and it waits for
+connections on which nothing goes on. The tests of this module hold each private member to what is relied on here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.workers import gasgi
+from gunicorn_h1c import H1CProtocol
+
+from pgnode import dependencies
+
+#: Bytes given to the parser at once: less than the 64 KiB that it keeps of what follows a complete request.
+FEED_BYTES = 32 * 1024
+
+
+def check() -> None:
+    """Refuse versions of Gunicorn and its parser whose insides are not known.
+
+    Raises:
+        DependencyError: One of them is missing or has another version.
+    """
+    dependencies.check("gunicorn", "gunicorn_h1c")
+
+
+class RoomyParser(H1CProtocol):  # type: ignore[misc]
+    """The parser, with room for a request that comes while the one before it is not put away yet.
+
+    An answer is on its way some turns of the event loop before Gunicorn resets the parser. A caller that sends its next
+    request right then finds the parser complete, which keeps 64 KiB of it; Gunicorn closes the connection of a caller
+    whose request was longer, without an answer (gunicorn_h1c 0.6.10, ``remaining_truncated``).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tail = b""
+
+    def feed(self, data: bytes) -> None:
+        """Parse bytes; those that follow a complete request are kept.
+
+        Args:
+            data: What came from the caller.
+        """
+        if len(data) <= FEED_BYTES and not self.is_complete:
+            super().feed(data)
+            return
+        for at in range(0, len(data), FEED_BYTES):
+            if self.is_complete:
+                self._tail += data[at:]
+                return
+            super().feed(data[at : at + FEED_BYTES])
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait for :meth:`reset`, apart from the parser's own part."""
+        return len(self._tail)
+
+    def remaining(self) -> bytes:
+        """Return what followed the complete request."""
+        kept: bytes = super().remaining()
+        return kept + self._tail if self._tail else kept
+
+    def reset(self) -> None:
+        """Begin with the next request; what :meth:`remaining` returned is forgotten."""
+        self._tail = b""
+        super().reset()
+
+
+class HttpConnection(ASGIProtocol):  # type: ignore[misc]
+    """One connection of a caller. Subclasses fill in the hooks; each is called within the event loop.
+
+    ``transport`` is its transport, ``worker`` the :class:`HttpWorker` that it belongs to.
+    """
+
+    def __init__(self, worker: Any) -> None:
+        super().__init__(worker)
+        #: The headers of a request were read on it.
+        self.was_asked = False
+
+    # What subclasses fill in
+
+    def opened(self) -> None:
+        """Hook: the connection is there."""
+
+    def request_begun(self) -> None:
+        """Hook: the first bytes of a further request are there, and the rest of its headers is not."""
+
+    def headers_read(self) -> None:
+        """Hook: the headers of a request are complete."""
+
+    def scope_built(self, scope: dict[str, Any]) -> None:
+        """Hook: the application is about to be called.
+
+        Args:
+            scope: The ASGI scope; may be added to.
+        """
+
+    def stalled(self) -> None:
+        """Hook: the caller takes less than is written, so writing waits."""
+
+    def flows(self) -> None:
+        """Hook: the caller takes something again, or has gone; may come without :meth:`stalled`."""
+
+    def closed(self) -> None:
+        """Hook: the connection is over."""
+
+    def error_content(self, status: int, message: str) -> tuple[str, bytes]:
+        """Hook: make the body of an answer to what is no request.
+
+        Args:
+            status: The HTTP status.
+            message: What is wrong with it.
+
+        Returns:
+            Content type and body.
+        """
+        raise NotImplementedError
+
+    # What subclasses use
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it was used before and no request is under way on it."""
+        return self.was_asked and self._awaiting_request and not self._finishing_calls
+
+    def close(self) -> None:
+        """Close it, and let Gunicorn's task for it know."""
+        self._close_transport()
+        if self._request_ready is not None:
+            # The connection's task waits for this and then sees that the connection is closed.
+            self._request_ready.set()
+
+    # What Gunicorn calls
+
+    def connection_made(self, transport: Any) -> None:
+        """Take over a new connection.
+
+        Args:
+            transport: Its transport.
+        """
+        super().connection_made(transport)
+        self.worker.connections.add(self)
+        self.opened()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Put the connection away.
+
+        Args:
+            exc: Why it ended; None where one of the ends closed it.
+        """
+        self.worker.connections.discard(self)
+        self.closed()
+        super().connection_lost(exc)
+        # Whoever waits for room to write need not wait for the grace period: what is written from here on is thrown away.
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """Make writers wait: the transport's buffer is full."""
+        super().pause_writing()
+        self.stalled()
+
+    def resume_writing(self) -> None:
+        """Let writers go on."""
+        self.flows()
+        super().resume_writing()
+
+    def _feed_callback_parser(self, data: bytes) -> Any:
+        goes_on = super()._feed_callback_parser(data)
+        # The first bytes of a further request come by themselves, or in the same packet as the one before: then Gunicorn
+        # feeds them here once more. Nearly always the headers are complete by now.
+        if goes_on and not self._request_ready.is_set():
+            self.request_begun()
+        return goes_on
+
+    def _http1_buffered(self) -> int:
+        # Counted so that Gunicorn stops reading from a connection of which too much waits.
+        held: int = super()._http1_buffered()
+        parser = self._callback_parser
+        return held + parser.waiting_bytes if isinstance(parser, RoomyParser) else held
+
+    def _on_headers_complete(self) -> Any:
+        self.was_asked = True
+        self.headers_read()
+        return super()._on_headers_complete()
+
+    def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
+        scope = super()._build_http_scope(request, sockname, peername)
+        self.scope_built(scope)
+        return scope
+
+    def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
+        content_type, body = self.error_content(status, message)
+        head = [
+            f"HTTP/1.1 {status} {self._get_reason_phrase(status)}",
+            f"content-type: {content_type}",
+            f"content-length: {len(body)}",
+            "connection: close",
+            *(f"{name}: {value}" for name, value in extra_headers),
+        ]
+        self._safe_write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+
+
+class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
+    """One worker process. Subclasses name the class of its connections, and fill in the hook."""
+
+    #: What a connection becomes.
+    connection_class: type[HttpConnection]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: The connections that are open.
+        self.connections: set[HttpConnection] = set()
+        self._main: asyncio.Task[None] | None = None
+
+    async def about_to_end(self) -> None:
+        """Hook: no connection is accepted any more, those that are open get their grace next."""
+
+    def handle_exit_signal(self) -> None:
+        """End in order, at once: by itself the main loop looks only once a second whether it is to end."""
+        serves = self.alive and bool(self.servers)
+        super().handle_exit_signal()
+        if serves and self._main is not None:
+            # What it does when it is cancelled is the same as what it does when it finds that it is to end.
+            self._main.cancel()
+
+    def init_process(self) -> None:
+        """Become a worker: set what Gunicorn makes of a connection, and run."""
+        use_connection_class(self.connection_class)
+        super().init_process()
+
+    async def _serve(self) -> None:
+        self._main = asyncio.current_task()
+        await super()._serve()
+
+    async def _shutdown(self) -> None:
+        for server in self.servers:
+            server.close()
+        await self.about_to_end()
+        await super()._shutdown()
+
+
+def use_connection_class(connection_class: type[HttpConnection]) -> None:
+    """Set what Gunicorn makes of a connection in this process, and the parser that connections use.
+
+    Args:
+        connection_class: The class of connections.
+    """
+    # Looked up through the subclass, its findings would be kept where the base class does not look for them.
+    ASGIProtocol._check_h1c_protocol_available()
+    ASGIProtocol._h1c_protocol_class = RoomyParser
+    # Where the worker looks up the class of its connections.
+    gasgi.ASGIProtocol = connection_class

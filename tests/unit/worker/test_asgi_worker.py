@@ -1,0 +1,181 @@
+"""Time limits of connections, the form of Gunicorn's own errors, and what a worker that ends does with idle connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from pgnode.api.rest.delivery import DELIVERIES
+from pgnode.api.rest.log_stream import UNHURRIED
+from pgnode.worker.asgi_worker import ConnectionLimits, NodeConnection, NodeWorker, worker_with
+from pgnode.worker.delivery import TcpDelivery
+from tests.support.gunicorn_worker import lifespan, serving
+from tests.support.polling import eventually
+
+#: Nothing runs into these by accident.
+LONG = ConnectionLimits(headers_seconds=60, stall_seconds=60, delivery_seconds=60, handshake_seconds=0)
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class App:
+    """Answers with what the caller wants; notes how its answers fared."""
+
+    def __init__(self) -> None:
+        self.arrived: list[bool] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        size = 50_000_000 if "large" in scope["path"] else 10
+        if "patient" in scope["path"]:
+            scope[UNHURRIED] = True
+        watch = scope[DELIVERIES]() if "watched" in scope["path"] else None
+        assert watch is None or isinstance(watch, TcpDelivery)
+        headers = [(b"content-length", b"%d" % size)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(size)})
+        if watch is not None:
+            self.arrived.append(await watch.arrived(size))
+            watch.close(size)
+
+
+@contextlib.asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Stream]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the connection ends."""
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionResetError):
+            return await reader.read()
+    return b""
+
+
+async def answered(reader: asyncio.StreamReader) -> None:
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(10)
+
+
+GET = b"GET /%b HTTP/1.1\r\nHost: n\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT"], ids=["nothing", "a part"])
+async def test_headers_that_do_not_come_end_the_connection(sent: bytes) -> None:
+    limits = ConnectionLimits(headers_seconds=0.1, handshake_seconds=0)
+    async with serving(worker_with(limits), App()) as (_, port), connected(port) as (reader, writer):
+        writer.write(sent)
+        assert await ended(reader) == b""
+
+
+async def test_a_further_request_has_its_time_and_an_idle_connection_all_of_it() -> None:
+    limits = ConnectionLimits(headers_seconds=0.2, handshake_seconds=0)
+    async with serving(worker_with(limits), App()) as (worker, port), connected(port) as (reader, writer):
+        writer.write(GET % b"")
+        await answered(reader)
+        [connection] = worker.connections
+        assert isinstance(connection, NodeConnection)
+        assert connection._header_timer is None, "nothing is waited for while nobody asks"
+        writer.write(b"GET / HT")
+        await eventually(lambda: connection._header_timer is not None, "the rest is waited for")
+        writer.write(b"TP/1.1\r\nHost: n\r\n\r\n")
+        await answered(reader)
+        writer.write(b"GET / HT")
+        assert await ended(reader) == b""
+
+
+async def test_a_caller_that_takes_nothing_is_closed_unless_it_may() -> None:
+    limits = ConnectionLimits(headers_seconds=60, stall_seconds=0.1, handshake_seconds=0)
+    async with (
+        serving(worker_with(limits), App()) as (worker, port),
+        connected(port) as (silent, silent_writer),
+        connected(port) as (patient, patient_writer),
+    ):
+        silent_writer.write(GET % b"large")
+        patient_writer.write(GET % b"large/patient")
+        await eventually(lambda: len(worker.connections) == 1, "one of them is closed")
+        assert len(await ended(silent)) < 50_000_000
+        async with asyncio.timeout(20):
+            await patient.readuntil(b"\r\n\r\n")
+            assert await patient.readexactly(50_000_000)
+
+
+async def test_a_slow_caller_that_takes_something_is_left_alone() -> None:
+    limits = ConnectionLimits(headers_seconds=60, stall_seconds=60, handshake_seconds=0)
+    async with serving(worker_with(limits), App()) as (worker, port), connected(port) as (reader, writer):
+        writer.write(GET % b"large")
+        await eventually(lambda: worker.connections, "the connection is there")
+        [connection] = worker.connections
+        assert isinstance(connection, NodeConnection)
+        await eventually(lambda: connection._stall_timer is not None, "nothing is taken")
+        async with asyncio.timeout(20):
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(50_000_000)
+        await eventually(lambda: connection._stall_timer is None, "all was taken")
+
+
+async def test_an_answer_is_watched_until_it_arrived() -> None:
+    app = App()
+    async with serving(worker_with(LONG), app) as (_, port), connected(port) as (reader, writer):
+        writer.write(GET % b"watched")
+        await answered(reader)
+        await eventually(lambda: app.arrived == [True], "its fate is known")
+
+
+async def test_an_answer_that_takes_too_long_is_cut_off() -> None:
+    app = App()
+    limits = ConnectionLimits(headers_seconds=60, stall_seconds=60, delivery_seconds=0.2, handshake_seconds=0)
+    async with serving(worker_with(limits), app) as (_, port), connected(port) as (reader, writer):
+        writer.write(GET % b"large/watched")
+        await eventually(lambda: app.arrived == [False], "its fate is known")
+        assert len(await ended(reader)) < 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b"GARBAGE\r\n\r\n", "INVALID_ARGUMENT"), (b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n", "INVALID_ARGUMENT")],
+)
+async def test_what_is_no_request_is_answered_in_the_form_of_all_errors(data: bytes, code: str) -> None:
+    async with serving(worker_with(LONG), App()) as (_, port), connected(port) as (reader, writer):
+        writer.write(data)
+        head, _, body = (await ended(reader)).partition(b"\r\n\r\n")
+        found = json.loads(body)
+        assert set(found) == {"error", "code"}
+        assert found["error"].startswith("malformed request: ")
+        assert found["code"] == code
+        assert b"content-type: application/json" in head
+
+
+async def test_a_worker_that_ends_closes_idle_connections_and_no_other() -> None:
+    limits = ConnectionLimits(headers_seconds=60, handshake_seconds=0.1)
+    async with (
+        serving(worker_with(limits), App()) as (worker, port),
+        connected(port) as (idle, idle_writer),
+        connected(port) as (new, new_writer),
+    ):
+        idle_writer.write(GET % b"")
+        await answered(idle)
+        await eventually(lambda: len(worker.connections) == 2, "both are there")
+        worker.handle_exit_signal()
+        assert await ended(idle) == b""
+        # One that has just come gets its answer.
+        new_writer.write(GET % b"")
+        await answered(new)
+
+
+def test_every_worker_class_has_its_own_limits() -> None:
+    one = worker_with(LONG)
+    assert (one.limits, NodeWorker.limits) == (LONG, ConnectionLimits())
+    assert one.connection_class is NodeConnection

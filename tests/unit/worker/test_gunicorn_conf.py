@@ -1,0 +1,109 @@
+"""Gunicorn's configuration as Gunicorn reads it, from the node's settings and with an operator's file laid over it."""
+
+from __future__ import annotations
+
+import importlib
+import ssl
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from gunicorn.config import Config
+
+from pgnode.errors import DependencyError
+from pgnode.worker.asgi_worker import NodeWorker
+from tests.support.certificates import make_certificate
+
+NAME = "pgnode.worker.gunicorn_conf"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    cert_file, key_file = make_certificate(tmp_path, ["localhost"], ["127.0.0.1"])
+    for name, value in {
+        "STATE_DIR": tmp_path / "state",
+        "SSL_CERT_FILE": cert_file,
+        "SSL_KEY_FILE": key_file,
+        "NODE_HOST": "127.0.0.1",
+        "HEADER_TIMEOUT_SECONDS": 7,
+        "DELIVERY_TIMEOUT_SECONDS": 9,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    # What it does to the process that reads it is the master's alone.
+    with (
+        mock.patch("pgnode.os_support.pdeath.die_with_parent") as dies,
+        mock.patch("pgnode.os_support.malloc.keep_large_blocks_apart") as apart,
+    ):
+        sys.modules.pop(NAME, None)
+        yield monkeypatch
+        sys.modules.pop(NAME, None)
+        assert dies.called == apart.called
+
+
+def read() -> Any:
+    return importlib.import_module(NAME)
+
+
+def settings_of(module: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "annotations"}
+
+
+def test_gunicorn_takes_every_setting(environment: pytest.MonkeyPatch) -> None:
+    config = Config()
+    for name, value in settings_of(read()).items():
+        config.set(name, value)
+    assert config.address == [("127.0.0.1", 62050), ("127.0.0.1", 62051)]
+    assert issubclass(config.worker_class, NodeWorker)
+    assert config.worker_class_str == "NodeWorker"
+    assert config.worker_class.limits.headers_seconds == 7
+    assert config.worker_class.limits.delivery_seconds == 9
+    assert config.is_ssl
+    assert (config.keepalive, config.http_parser, config.asgi_loop) == (75, "fast", "uvloop")
+
+
+def test_addresses_of_ip_version_6_are_bracketed(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("NODE_HOST", "::1")
+    assert read().bind[0] == "[::1]:62050"
+
+
+def test_an_operators_file_is_laid_over_it(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    overlay = tmp_path / "mine.py"
+    overlay.write_text("workers = 7\nworker_class = _worker_with(_replace(_limits, stall_seconds=3))\n")
+    environment.setenv("GUNICORN_CONF", str(overlay))
+    module = read()
+    assert module.workers == 7
+    assert module.worker_class.limits.stall_seconds == 3
+    assert module.worker_class.limits.headers_seconds == 7
+
+
+async def test_tls_from_version_1_2_on_and_nothing_negotiated(environment: pytest.MonkeyPatch) -> None:
+    module = read()
+
+    def default_factory() -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(module.certfile, module.keyfile)
+        return context
+
+    assert module.ssl_context(None, default_factory).sni_callback is not None
+    with mock.patch("pgnode.worker.gunicorn_conf._live_context", side_effect=lambda _cert, _key, make: make()):
+        assert module.ssl_context(None, default_factory).minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_a_worker_ends_with_its_master(environment: pytest.MonkeyPatch) -> None:
+    module = read()
+    with mock.patch.object(module, "_die_with_parent") as dies:
+        module.post_fork(None, None)
+    assert dies.call_count == 1
+    assert len(dies.call_args.args) == 2
+
+
+def test_a_version_that_is_not_known_is_refused(environment: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+    with (
+        mock.patch("importlib.metadata.version", side_effect=lambda n: "99" if n == "gunicorn" else real(n)),
+        pytest.raises(DependencyError, match="gunicorn 99"),
+    ):
+        read()
