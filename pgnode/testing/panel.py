@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 from google.protobuf.message import Message
 
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire import varint
 
 MessageType = TypeVar("MessageType", bound=Message)
 Auth = Literal["x-api-key", "bearer", "none"]
@@ -82,20 +83,10 @@ def _error_of(response: Response) -> tuple[str, str]:
         return "", response.body.decode("utf-8", "replace")
 
 
-def varint(value: int) -> bytes:
-    """Protobuf's unsigned varint, low seven bits first."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def frame(message: Message) -> bytes:
     """One frame of a chunked sync: varint length, then the message."""
     data = message.SerializeToString()
-    return varint(len(data)) + data
+    return varint.encode(len(data)) + data
 
 
 def chunk_frames(users: Sequence[pb.User], users_per_chunk: int = USERS_PER_CHUNK) -> list[bytes]:

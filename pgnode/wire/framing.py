@@ -11,10 +11,7 @@ from google.protobuf.message import DecodeError
 
 from pgnode.errors import InvalidRequestError
 from pgnode.wire import service_pb2 as pb
-
-#: A varint of 64 bits has at most ten bytes, of which the tenth holds one bit
-#: (source: the Protocol Buffers encoding specification).
-_VARINT_BYTES_MAX = 10
+from pgnode.wire import varint
 
 
 class ChunkAssembler:
@@ -68,7 +65,7 @@ def users_of(body: bytes) -> pb.Users:
     at, end = 0, len(body)
     while at < end and not assembler.complete:
         start = at
-        length, at = _varint(body, at)
+        length, at = _length(body, at)
         if length == 0:
             continue
         if length > end - at:
@@ -90,24 +87,14 @@ def users_of(body: bytes) -> pb.Users:
 def frame(chunk: pb.UsersChunk) -> bytes:
     """``chunk`` as one frame: its length as a varint, then its bytes."""
     data = chunk.SerializeToString()
-    length, head = len(data), bytearray()
-    while length > 0x7F:
-        head.append(length & 0x7F | 0x80)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + data
+    return varint.encode(len(data)) + data
 
 
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    """The unsigned varint at ``at`` and the offset after it."""
-    value = 0
-    for position, byte in enumerate(body[at : at + _VARINT_BYTES_MAX]):
-        value |= (byte & 0x7F) << (7 * position)
-        if byte < 0x80:
-            if value >= 1 << 64:
-                break
-            return value, at + position + 1
-    else:
-        if len(body) - at < _VARINT_BYTES_MAX:
-            raise InvalidRequestError(f"chunk length at byte {at} is cut short")
-    raise InvalidRequestError(f"chunk length at byte {at} is no varint of 64 bits")
+def _length(body: bytes, at: int) -> tuple[int, int]:
+    """Decode the length of the frame at ``at``. Returns it and the offset after it."""
+    try:
+        return varint.decode(body, at)
+    except varint.VarintCutShortError:
+        raise InvalidRequestError(f"chunk length at byte {at} is cut short") from None
+    except varint.VarintError:
+        raise InvalidRequestError(f"chunk length at byte {at} is no varint of 64 bits") from None

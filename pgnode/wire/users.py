@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
 
+from pgnode.wire import varint
+
 #: The tag of ``Users.users``, and of ``User.email``: field 1, length-delimited.
 _FIELD_1 = 0x0A
 
@@ -23,23 +25,12 @@ def split_users(body: bytes) -> Iterator[bytes]:
         while at < end:
             if body[at] != _FIELD_1:
                 raise DecodeError(f"field {body[at] >> 3} is none of Users")
-            size = body[at + 1]
-            at += 2
-            if size >= 0x80:
-                size &= 0x7F
-                shift = 7
-                while True:
-                    byte = body[at]
-                    at += 1
-                    size |= (byte & 0x7F) << shift
-                    if byte < 0x80:
-                        break
-                    shift += 7
+            size, at = varint.decode(body, at + 1)
             begin, at = at, at + size
             if at > end:
                 raise DecodeError("a user is cut short")
             yield body[begin:at]
-    except IndexError:
+    except varint.VarintError:
         raise DecodeError("the message is cut short") from None
 
 

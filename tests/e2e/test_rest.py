@@ -14,11 +14,12 @@ import pytest_asyncio
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
-from pgnode.testing.panel import PROTOBUF, PanelClient, PanelError, chunk_frames, frame, varint
+from pgnode.testing.panel import PROTOBUF, PanelClient, PanelError, chunk_frames, frame
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire import varint
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
 
@@ -135,10 +136,10 @@ async def test_chunks_in_any_order_equal_indexes_and_empty_frames(stage: Stage) 
     users = make_users(6, ["VLESS"], name="order")
     frames = [
         frame(pb.UsersChunk(users=users[4:6], index=2, last=False)),
-        varint(0),
+        varint.encode(0),
         frame(pb.UsersChunk(users=users[0:1], index=0)),
         frame(pb.UsersChunk(users=users[1:2], index=0)),
-        varint(0),
+        varint.encode(0),
         frame(pb.UsersChunk(users=users[2:4], index=1, last=False)),
         frame(pb.UsersChunk(index=2, last=True)),
         b"\xff what comes after the last chunk is not read",

@@ -6,33 +6,22 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-
-def _field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+from pgnode.wire import varint
 
 
 def _number(number: int, value: int) -> bytes:
-    return bytes([number << 3]) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([number << 3]) + varint.encode(value)
 
 
 def write_geosite(path: Path, sites: Mapping[str, Sequence[tuple[str, str]]]) -> None:
     """``sites``: code to (domain, attribute); each domain with everything below it; an empty attribute is none."""
     entries = []
     for code, domains in sites.items():
-        parts = [_field(1, code.upper().encode())]
+        parts = [varint.field(1, code.upper().encode())]
         for domain, attribute in domains:
-            marked = _field(3, _field(1, attribute.encode()) + _number(2, 1)) if attribute else b""
-            parts.append(_field(2, _number(1, 2) + _field(2, domain.encode()) + marked))
-        entries.append(_field(1, b"".join(parts)))
+            marked = varint.field(3, varint.field(1, attribute.encode()) + _number(2, 1)) if attribute else b""
+            parts.append(varint.field(2, _number(1, 2) + varint.field(2, domain.encode()) + marked))
+        entries.append(varint.field(1, b"".join(parts)))
     path.write_bytes(b"".join(entries))
 
 
@@ -40,9 +29,11 @@ def write_geoip(path: Path, networks: Mapping[str, Sequence[str]]) -> None:
     """``networks``: code to networks such as "203.0.113.0/24"."""
     entries = []
     for code, listed in networks.items():
-        parts = [_field(1, code.upper().encode())]
+        parts = [varint.field(1, code.upper().encode())]
         for text in listed:
             network = ipaddress.ip_network(text)
-            parts.append(_field(2, _field(1, network.network_address.packed) + _number(2, network.prefixlen)))
-        entries.append(_field(1, b"".join(parts)))
+            parts.append(
+                varint.field(2, varint.field(1, network.network_address.packed) + _number(2, network.prefixlen))
+            )
+        entries.append(varint.field(1, b"".join(parts)))
     path.write_bytes(b"".join(entries))

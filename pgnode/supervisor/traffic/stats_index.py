@@ -9,6 +9,7 @@ from itertools import islice
 from pgnode.bus import indexed
 from pgnode.supervisor.traffic.ledger import Ledger
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire import varint
 from pgnode.wire.stat_names import SEPARATOR, Counter, counter_name, parse_counter
 
 #: The first part of a counter's name that makes it a statistic.
@@ -25,9 +26,6 @@ STAT_TYPES: dict[int, tuple[str, bool]] = {
 }
 
 
-#: Of a varint: a byte that is followed by others, and its end, below 1 << 14.
-_LOW = [bytes([number | 0x80]) for number in range(0x80)]
-_LAST = [bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80, number >> 7]) for number in range(0x4000)]
 #: A Stat is encoded by hand as long as all lengths fit into one byte: 2 + _NAME_MAX + 5 + _END_MAX + 9 < 128.
 _NAME_MAX, _END_MAX = 80, 20
 
@@ -218,11 +216,7 @@ def stats_answer(taken: Iterable[tuple[str, int]]) -> bytes:
         if not 0 < len(name) <= _NAME_MAX or not end or value <= 0:
             made.append(_one_stat(text, direction, link, value))
             continue
-        number, left = end, value
-        while left > 0x3FFF:
-            number += _LOW[left & 0x7F]
-            left >>= 7
-        number += _LAST[left]
+        number = end + varint.encode(value)
         made.append(b"\x0a%c\x0a%c%b%b" % (2 + len(name) + len(number), len(name), name, number))
     return b"".join(made)
 

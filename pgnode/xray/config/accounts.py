@@ -20,6 +20,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire import varint
 from pgnode.xray.config.inbounds import InboundSpec
 from pgnode.xray.proto import typed_message_pb2, user_pb2, vmess_pb2
 
@@ -90,13 +91,13 @@ class Account(NamedTuple):
     def typed(self) -> bytes:
         """The account as a serialized ``xray.common.serial.TypedMessage``."""
         # All secrets are field 1 of their message; what follows differs.
-        value = _field(b"\x0a", self.secret.encode())
+        value = varint.field(1, self.secret.encode())
         if self.detail:
             if self.protocol == "vless":
-                value += _field(b"\x12", self.detail.encode())
+                value += varint.field(2, self.detail.encode())
             else:
                 value += b"\x10" + bytes((_CIPHER_NUMBERS[self.detail],))
-        return _TYPED_HEADS[self.protocol] + _field(b"\x12", value)
+        return _TYPED_HEADS[self.protocol] + varint.field(2, value)
 
 
 def email_key(email: str) -> str:
@@ -138,7 +139,7 @@ def accounts_of(user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec]) -> di
 
 def user_message(email: str, account: Account) -> bytes:
     """A serialized ``xray.common.protocol.User`` at level 0, as ``AddUserOperation`` and inbound configs hold it."""
-    return _field(b"\x12", email.encode()) + _field(b"\x1a", account.typed)
+    return varint.field(2, email.encode()) + varint.field(3, account.typed)
 
 
 def is_user(there: user_pb2.User, account: Account) -> bool:
@@ -255,17 +256,4 @@ def _shown(value: str) -> str:
     return repr(value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…")
 
 
-def _field(head: bytes, value: bytes) -> bytes:
-    """A length-delimited protobuf field: ``head`` is its tag, already encoded."""
-    length = len(value)
-    if length < 128:
-        return b"%b%c%b" % (head, length, value)
-    size = bytearray()
-    while length >= 128:
-        size.append(length & 127 | 128)
-        length >>= 7
-    size.append(length)
-    return b"%b%b%b" % (head, bytes(size), value)
-
-
-_TYPED_HEADS: Final = {protocol: _field(b"\x0a", name) for protocol, name in _TYPE_NAMES.items()}
+_TYPED_HEADS: Final = {protocol: varint.field(1, name) for protocol, name in _TYPE_NAMES.items()}

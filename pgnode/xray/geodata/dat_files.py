@@ -10,6 +10,8 @@ from __future__ import annotations
 from mmap import mmap
 from typing import Literal
 
+from pgnode.wire import varint
+
 GeoKind = Literal["geoip", "geosite"]
 
 Bytes = bytes | mmap
@@ -61,17 +63,10 @@ def _field(data: Bytes, at: int, end: int, tag: int, what: str) -> tuple[int, in
     """Where the content of a length-delimited field begins and ends."""
     if at >= end or data[at] != tag:
         raise NoGeoFileError(f"no geo file: {what} is missing at byte {at}")
-    length = shift = 0
-    position = at + 1
-    while True:
-        if position >= end or shift > 63:
-            raise NoGeoFileError(f"no geo file: cut off at byte {position}")
-        byte = data[position]
-        position += 1
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            break
+    try:
+        length, position = varint.decode(data, at + 1)
+    except varint.VarintError:
+        raise NoGeoFileError(f"no geo file: cut off at byte {at + 1}") from None
     if position + length > end:
         raise NoGeoFileError(f"no geo file: cut off, {what} at byte {at} is longer than what is there")
     return position, position + length

@@ -13,8 +13,9 @@ import pytest
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.snapshots import ONLINE, STATE, STATS_USERS
 from pgnode.errors import NodeError, StartFailedError, UnsupportedError, UsersRefusedError
-from pgnode.testing.panel import PROTOBUF, LogViewer, PanelClient, Response, chunk_frames, frame, varint
+from pgnode.testing.panel import PROTOBUF, LogViewer, PanelClient, Response, chunk_frames, frame
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire import varint
 from tests.integration.worker.stage import BODY_TIMEOUT_SECONDS, HEADER_TIMEOUT_SECONDS, MIB, Stage
 from tests.support.polling import eventually
 
@@ -415,7 +416,7 @@ async def test_chunks_in_any_order_equal_indexes_and_empty_frames(stage: Stage, 
     users = [user(f"user{number}") for number in range(6)]
     frames = [
         frame(pb.UsersChunk(users=users[2:4], index=1)),
-        varint(0),
+        varint.encode(0),
         frame(pb.UsersChunk(users=users[0:1])),
         frame(pb.UsersChunk(users=users[1:2])),
         frame(pb.UsersChunk(users=users[4:6], index=2, last=True)),

@@ -18,6 +18,7 @@ import pytest
 
 from pgnode.testing.ports import free_port
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire import varint
 from pgnode.xray.config.accounts import accounts_of, client_json, user_message
 from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, parse_config, render
 from pgnode.xray.process.diagnose import unbindable
@@ -166,14 +167,10 @@ def test_the_core_routes_malformed_domains_to_the_blackhole(
     test_route = guarded_core.unary_unary("/xray.app.router.command.RoutingService/TestRoute", None, None)
     # TestRouteRequest.RoutingContext (1) with Network (2) = TCP and TargetDomain (7); the answer is a RoutingContext again.
     name = domain.encode()
-    context = b"\x10\x02\x3a" + varint(len(name)) + name
-    answer = test_route(b"\x0a" + varint(len(context)) + context, timeout=10)
+    context = b"\x10\x02\x3a" + varint.encode(len(name)) + name
+    answer = test_route(varint.field(1, context), timeout=10)
     tag = outbound.encode()
-    assert answer.endswith(b"\x62" + varint(len(tag)) + tag)
-
-
-def varint(number: int) -> bytes:
-    return bytes((number & 127 | 128, number >> 7)) if number > 127 else bytes((number,))
+    assert answer.endswith(varint.field(12, tag))
 
 
 @pytest.fixture(scope="module")
