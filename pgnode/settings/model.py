@@ -187,6 +187,11 @@ class Settings(BaseSettings):
         return ports
 
     @property
+    def local_host(self) -> str:
+        """The address under which this machine reaches the API."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.node_host, self.node_host)
+
+    @property
     def run_dir(self) -> Path:
         """Sockets, locks and records of running processes."""
         return self.state_dir / "run"

@@ -49,10 +49,12 @@ from pgnode.supervisor.maintenance.self_update import SelfUpdate
 from pgnode.supervisor.persistence.keeper import Keeper
 from pgnode.supervisor.persistence.redis_store import Store
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
-from pgnode.supervisor.processes import gunicorn as web
-from pgnode.supervisor.processes import valkey
-from pgnode.supervisor.processes.child import Child, PidRegistry
+from pgnode.supervisor.processes import gunicorn, valkey
+from pgnode.supervisor.processes.child import Child
 from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
+from pgnode.supervisor.processes.pid_registry import PidRegistry
+from pgnode.supervisor.processes.ports import check_gunicorn_ports
+from pgnode.supervisor.processes.restarts import Restarter
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.accounts import email_key
@@ -99,7 +101,7 @@ class Supervisor:
         self._pump = LogPump(
             self._redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size
         )
-        self._records = PidRegistry(settings.run_dir / "children.json")
+        self._pids = PidRegistry(settings.run_dir / "children.json")
         self._traffic = TrafficCollector(self._store, interval_seconds=settings.stats_update_interval_seconds)
         self._cores = CoreStore(
             settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024
@@ -132,27 +134,10 @@ class Supervisor:
             Kind.UPDATE: SelfUpdate(settings).run,
         }
         self._commands.maintain = self._maintenance.take
-        self._valkey = (
-            Child(
-                "valkey",
-                valkey.command(settings),
-                environment=valkey.environment(),
-                ready=lambda: valkey.ready(settings),
-                prepare=lambda: valkey.prepare(settings),
-                records=self._records,
-                quiet=not settings.debug,
-            )
-            if settings.redis_url is None
-            else None
-        )
-        self._web = Child(
-            "gunicorn",
-            web.command(),
-            environment=web.environment(settings),
-            ready=lambda: web.ready(settings),
-            records=self._records,
-        )
-        self._grpc = GrpcWorkers(settings, self._records)
+        self._restarter = Restarter()
+        self._valkey = Child(valkey.spec(settings), self._pids) if settings.redis_url is None else None
+        self._gunicorn = Child(gunicorn.spec(settings), self._pids)
+        self._grpc = GrpcWorkers(settings, self._pids, self._restarter)
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
 
     async def run(self, who: identity.Identity) -> int:
@@ -176,8 +161,8 @@ class Supervisor:
 
     async def _start(self, who: identity.Identity) -> list[asyncio.Task[None]]:
         settings = self._settings
-        await self._records.clear_leftovers()
-        await asyncio.to_thread(web.check_ports, settings)
+        await self._pids.end_orphans()
+        await asyncio.to_thread(check_gunicorn_ports, settings)
         self._grpc.reserve_port()
         if self._valkey is not None:
             await self._valkey.start()
@@ -191,7 +176,7 @@ class Supervisor:
         restored = asyncio.create_task(self.node.restore(stored))
         await self._publish_system(SystemSampler())
         await self._publish_first_statistics()
-        await asyncio.gather(self._web.start(), self._grpc.start())
+        await asyncio.gather(self._gunicorn.start(), self._grpc.start())
         tasks = [
             self._task("commands", self._commands.read),
             self._task("queries", self._commands.answer_queries),
@@ -202,12 +187,12 @@ class Supervisor:
             self._task("loans", self._traffic.watch_loans),
             self._task("system", self._system_loop),
             self._task("panel", self._watch_panel),
-            self._task("gunicorn", self._web.keep),
+            self._task("gunicorn", lambda: self._restarter.keep(self._gunicorn)),
         ]
         if self._settings.grpc_worker_count:
             tasks.append(self._task("gRPC workers", self._grpc.keep))
-        if self._valkey is not None:
-            tasks.append(self._task("valkey", self._valkey.keep))
+        if (store := self._valkey) is not None:
+            tasks.append(self._task("valkey", lambda: self._restarter.keep(store)))
         # Changes wait until the state of before is back.
         await restored
         tasks.append(self._task("changes", self._commands.write))
@@ -268,7 +253,7 @@ class Supervisor:
             stop_resource_tracker()
 
     async def _end_in_order(self) -> None:
-        await asyncio.gather(self._web.stop(), self._grpc.stop())
+        await asyncio.gather(self._gunicorn.stop(), self._grpc.stop())
         await self._maintenance.close()
         await self.node.shut_down()
         await self._traffic.store_now()
@@ -279,13 +264,13 @@ class Supervisor:
             await self._valkey.stop()
 
     def _kill_all(self) -> None:
-        running = self._core.running
-        children = [child.pid for child in (self._web, self._valkey) if child is not None]
-        pids = [*children, *self._grpc.pids, *([running.pid] if running else [])]
-        for pid in pids:
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)
+        for child in (self._gunicorn, self._valkey):
+            if child is not None:
+                child.kill_group()
+        self._grpc.kill_all()
+        if self._core.running is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._core.running.pid, signal.SIGKILL)
 
     async def _wait_for_redis(self) -> None:
         url = self._settings.redis_url or ""

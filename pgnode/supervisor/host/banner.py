@@ -7,7 +7,6 @@ from rich.console import Console
 from pgnode import __version__
 from pgnode.settings import Settings
 from pgnode.supervisor.host.identity import Identity
-from pgnode.supervisor.processes.gunicorn import local_address
 
 #: Columns for the names in front of the values.
 NAME_WIDTH = 14
@@ -15,7 +14,7 @@ NAME_WIDTH = 14
 
 def banner(settings: Settings, who: Identity, *, core: str, version: str, users: int) -> None:
     """Print the block to stdout. The key itself is shown only when it was made just now."""
-    host = local_address(settings)
+    host = settings.local_host
     shown_host = f"[{host}]" if ":" in host else host
     rows: list[tuple[str, str]] = []
     rest = settings.gunicorn_ports.get("SERVICE_PORT")

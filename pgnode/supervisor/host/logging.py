@@ -12,10 +12,8 @@ import structlog
 
 def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> None:
     """Log to stderr; each line (without colors) also goes to ``also``."""
-    plain = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False)
-    shown = (
-        structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0, pad_level=False) if sys.stderr.isatty() else plain
-    )
+    plain = _renderer(colors=False)
+    shown = _renderer(colors=True) if sys.stderr.isatty() else plain
 
     def tee(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if also is not None:
@@ -34,3 +32,9 @@ def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> No
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _renderer(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+    # Local variables in a traceback would show keys and configs, and take seconds to print.
+    formatter = structlog.dev.plain_traceback
+    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, pad_level=False, exception_formatter=formatter)

@@ -1,31 +1,26 @@
-"""The processes that the supervisor keeps beside the core: the embedded Valkey and Gunicorn's master.
+"""One process that the supervisor keeps beside the core: started, watched, ended.
 
-Each is started through ``python -m pgnode.os_support.pdeath``, so that the kernel ends it should the supervisor be killed, and
-in a session of its own, so that Ctrl-C reaches only the supervisor, which then ends everything in order. A child that died is
-brought back by its restart policy.
+It is started through ``python -m pgnode.os_support.pdeath``, so that the kernel ends it should the supervisor be killed, and
+in a session of its own, so that Ctrl-C reaches only the supervisor, which then ends everything in order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import random
 import signal
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
-import psutil
 import structlog
 
 from pgnode.errors import ChildFailedError
 from pgnode.os_support import pdeath
 from pgnode.os_support.aio import end_tasks
-from pgnode.os_support.files import write_atomically
-from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
+from pgnode.supervisor.processes.pid_registry import PidRegistry
 
 log = structlog.get_logger(__name__)
 
@@ -35,137 +30,186 @@ STOP_SECONDS = 6.0
 #: Seconds within which a child must be ready.
 READY_SECONDS = 20.0
 
+#: Seconds that the rest of the output of a child that has ended is waited for.
+OUTPUT_SECONDS = 1.0
+
 #: Last lines of a child's output that go into the error when it does not come up.
 TAIL_LINES = 15
 
+#: A line of output that is longer is left out.
+LINE_MAX_BYTES = 1024 * 1024
+
+
+def _nothing() -> None:
+    """Prepare nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What to run, and how to see that it works."""
+
+    #: Its name in the log and in the registry.
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    #: Returns when the process works; it is cancelled when the time is up. May raise ChildFailedError or OSError.
+    ready: Callable[[], Awaitable[None]]
+    #: Called in a thread before each start. May raise OSError.
+    prepare: Callable[[], None] = _nothing
+    #: Keep its output for errors only, and do not print it.
+    quiet: bool = False
+    #: Descriptors that the process inherits.
+    pass_fds: Sequence[int] = ()
+
 
 class Child:
-    """One process that is started, watched, brought back and ended. Belongs to the supervisor's loop."""
+    """A process made by one :class:`ChildSpec`, and by the same one again after it has ended.
+
+    Belongs to the supervisor's loop. :class:`~pgnode.supervisor.processes.restarts.Restarter` keeps it up.
+    """
 
     def __init__(
         self,
-        name: str,
-        command: Sequence[str],
+        spec: ChildSpec,
+        pids: PidRegistry,
         *,
-        environment: Mapping[str, str],
-        ready: Callable[[], Awaitable[None]],
-        prepare: Callable[[], None] = lambda: None,
-        records: PidRegistry,
-        quiet: bool = False,
-        pass_fds: Sequence[int] = (),
+        ready_seconds: float = READY_SECONDS,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        self.name = name
-        self._command = pdeath.command(command)
-        self._environment = environment
-        self._ready = ready
-        self._prepare = prepare
-        self._records = records
-        self._quiet = quiet
-        self._pass_fds = pass_fds
-        self._policy = RestartPolicy(max_deaths=10)
+        """Take note of what to run; nothing is started.
+
+        Args:
+            spec: What to run.
+            pids: Where its pid is noted while it runs.
+            ready_seconds: Seconds within which it must be ready.
+            stop_seconds: Seconds it has to end by itself when it is stopped.
+        """
+        self._spec = spec
+        self._pids = pids
+        self._ready_seconds = ready_seconds
+        self._stop_seconds = stop_seconds
         self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self._stopping = False
 
     def __repr__(self) -> str:
         return f"Child({self.name}, pid {self.pid})"
 
     @property
+    def name(self) -> str:
+        """Its name in the log."""
+        return self._spec.name
+
+    @property
     def pid(self) -> int | None:
+        """Its process id; None while it does not run."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
-
-    async def start(self) -> None:
-        """Start it and wait until it is ready; raises ChildFailedError with its last lines when it is not."""
-        self._tail.clear()
-        await asyncio.to_thread(self._prepare)
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=dict(self._environment),
-            start_new_session=True,
-            pass_fds=self._pass_fds,
-            limit=1024 * 1024,
-        )
-        self._records.put(self.name, self._process.pid)
-        self._reader = asyncio.create_task(self._read(self._process))
-        ended = asyncio.create_task(self._process.wait())
-        ready = asyncio.ensure_future(self._ready())
-        try:
-            await asyncio.wait({ended, ready}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if ready.done():
-                ready.result()
-                log.info("child is ready", child=self.name, pid=self._process.pid)
-                return
-            if ended.done():
-                await asyncio.wait({self._reader}, timeout=1)
-                reason = f"{self.name} ended with exit code {ended.result()} while starting"
-            else:
-                reason = f"{self.name} was not ready within {READY_SECONDS:g} s"
-                await self.stop()
-            raise ChildFailedError("\n".join([reason, *self._tail]))
-        finally:
-            await end_tasks([ended, ready])
-
-    async def keep(self) -> None:
-        """Bring it back whenever it dies, until cancelled; raises ChildFailedError when it does not stay up."""
-        loop = asyncio.get_running_loop()
-        while True:
-            assert self._process is not None
-            code = await self._process.wait()
-            if self._stopping:
-                return
-            while True:
-                decision = self._policy.died(loop.time(), None, random.random())  # noqa: S311 - jitter, not a secret
-                if isinstance(decision, GiveUp):
-                    raise ChildFailedError("\n".join([f"{self.name} is given up: {decision.reason}", *self._tail]))
-                log.warning(
-                    "child died, bringing it back", child=self.name, code=code, pause=round(decision.delay_seconds, 2)
-                )
-                await asyncio.sleep(decision.delay_seconds)
-                try:
-                    await self.start()
-                    break
-                except ChildFailedError as error:
-                    log.warning("child did not come up", child=self.name, error=str(error))
-
-    async def wait(self) -> int:
-        """Wait for its end and return the exit code; for who keeps it by other rules than :meth:`keep`."""
-        assert self._process is not None
-        return await self._process.wait()
 
     @property
     def last_lines(self) -> list[str]:
         """The end of its output."""
         return list(self._tail)
 
+    async def start(self) -> None:
+        """Start it and wait until it is ready.
+
+        Raises:
+            ChildFailedError: It cannot be started, ended at once, or was not ready in time; the text ends with its last
+                lines. No process is left.
+        """
+        self._tail.clear()
+        try:
+            await asyncio.to_thread(self._spec.prepare)
+            process = await self._spawn()
+        except OSError as error:
+            raise ChildFailedError(f"{self.name} cannot be started: {error}") from None
+        self._process = process
+        self._pids.put(self.name, process.pid)
+        self._reader = asyncio.create_task(self._read(process))
+        await self._wait_ready(process, self._reader)
+        log.info("child ready", child=self.name, pid=process.pid)
+
+    async def ended(self) -> str:
+        """Wait for its end.
+
+        Returns:
+            What the log says of it.
+        """
+        return f"exit code {await self.wait()}"
+
+    async def wait(self) -> int:
+        """Wait for its end.
+
+        Returns:
+            The exit code, negative for a signal.
+        """
+        assert self._process is not None, "not started"
+        return await self._process.wait()
+
     def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
+    def kill_group(self) -> None:
+        """End it and all that it started by SIGKILL, without waiting."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     async def stop(self) -> None:
         """End it: SIGTERM, and its whole process group by SIGKILL if it does not obey."""
-        self._stopping = True
         process = self._process
         if process is None:
             return
         if process.returncode is None:
             self.signal(signal.SIGTERM)
             try:
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(self._stop_seconds):
                     await process.wait()
             except TimeoutError:
                 log.warning("child does not end, killing it", child=self.name)
         # What it started itself (Gunicorn's workers) is in its process group and must not stay either.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        self.kill_group()
         await process.wait()
-        self._records.remove(self.name)
-        self._stopping = False
+        self._pids.remove(self.name)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        """Make the process. Raises OSError."""
+        return await asyncio.create_subprocess_exec(
+            *pdeath.command(self._spec.command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=dict(self._spec.environment),
+            start_new_session=True,
+            pass_fds=self._spec.pass_fds,
+            limit=LINE_MAX_BYTES,
+        )
+
+    async def _wait_ready(self, process: asyncio.subprocess.Process, reader: asyncio.Task[None]) -> None:
+        """Return when it is ready. Raises ChildFailedError, and then the process has ended."""
+        ended = asyncio.create_task(process.wait())
+        ready = asyncio.ensure_future(self._spec.ready())
+        try:
+            await asyncio.wait({ended, ready}, timeout=self._ready_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if ready.done() and ready.exception() is None:
+                return
+            if ended.done():
+                await asyncio.wait({reader}, timeout=OUTPUT_SECONDS)
+                reason = f"{self.name} ended with exit code {ended.result()} while starting"
+            elif ready.done():
+                reason = f"{self.name} cannot be reached: {ready.exception()}"
+            else:
+                reason = f"{self.name} was not ready within {self._ready_seconds:g} s"
+            await self.stop()
+            raise ChildFailedError("\n".join([reason, *self._tail]))
+        finally:
+            await end_tasks([ended, ready])
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Take the output as it comes, to its end."""
         assert process.stdout is not None
         while True:
             try:
@@ -176,47 +220,5 @@ class Child:
                 return
             text = line.decode(errors="replace").rstrip()
             self._tail.append(text)
-            if not self._quiet:
+            if not self._spec.quiet:
                 sys.stderr.write(text + "\n")
-
-
-class PidRegistry:
-    """The pids of running children with their start times, in a file, so that a later supervisor can clear them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._records: dict[str, tuple[int, float]] = {}
-
-    def put(self, name: str, pid: int) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._records[name] = (pid, psutil.Process(pid).create_time())
-        self._write()
-
-    def remove(self, name: str) -> None:
-        self._records.pop(name, None)
-        self._write()
-
-    def _write(self) -> None:
-        # Processes end with the machine, so their record need not outlive a crash of it.
-        write_atomically(self._path, json.dumps(self._records), durable=False)
-
-    async def clear_leftovers(self) -> None:
-        """End what an earlier supervisor left behind, and wait until it is gone."""
-        try:
-            found: dict[str, tuple[int, float]] = json.loads(self._path.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return
-        left = []
-        for name, (pid, started_at) in found.items():
-            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                process = psutil.Process(pid)
-                # A pid may have been given to somebody else since.
-                if abs(process.create_time() - started_at) < 1.0:
-                    log.warning("ending what an earlier run left behind", child=name, pid=pid)
-                    left += [process, *process.children(recursive=True)]
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        if left:
-            await asyncio.to_thread(psutil.wait_procs, left, 5)
-        self._path.unlink(missing_ok=True)

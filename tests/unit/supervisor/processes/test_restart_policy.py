@@ -48,7 +48,7 @@ def test_a_reset_forgets() -> None:
     st.floats(min_value=0, max_value=1, exclude_max=True),
 )
 def test_never_more_restarts_in_a_window_than_allowed(gaps: list[float], chance: float) -> None:
-    policy = RestartPolicy()
+    policy = RestartPolicy(max_deaths=8)
     now, restarts = 0.0, []
     for gap in gaps:
         now += gap
@@ -57,4 +57,11 @@ def test_never_more_restarts_in_a_window_than_allowed(gaps: list[float], chance:
             assert 0 <= decision.delay_seconds <= policy.max_pause_seconds * (1 + policy.jitter)
             restarts.append(now)
         recent = [at for at in restarts if now - at < policy.window_seconds]
-        assert len(recent) <= policy.max_deaths
+        assert len(recent) <= 8
+
+
+def test_without_a_number_of_deaths_nothing_is_given_up() -> None:
+    policy = RestartPolicy(max_deaths=None, jitter=0.0)
+    pauses = [decision.delay_seconds for _ in range(2000) if isinstance(decision := policy.died(1.0, 1, 0.5), Retry)]
+    assert len(pauses) == 2000
+    assert pauses[-1] == policy.max_pause_seconds

@@ -1,0 +1,161 @@
+"""One gRPC worker process, and the supervisor's end of the line to it (:mod:`pgnode.bus.heartbeat`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import structlog
+
+from pgnode.bus.heartbeat import BEAT_SECONDS, LEAVING
+from pgnode.os_support.aio import end_tasks
+from pgnode.settings import Settings
+from pgnode.supervisor.processes.child import Child, ChildSpec
+from pgnode.supervisor.processes.pid_registry import PidRegistry
+
+log = structlog.get_logger(__name__)
+
+#: What a worker runs.
+WORKER_MODULE = "pgnode.worker.grpc_worker"
+
+#: Signs of life that may be missing in a row before a worker counts as hung. Counted, not timed: when this process itself
+#: was held up, nobody is killed for it.
+MISSED_MAX = 8
+
+#: Bytes read from the line at once.
+READ_BYTES = 4096
+
+
+class GrpcProcess:
+    """Lives once: another process gets another object. Belongs to the supervisor's loop."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        pids: PidRegistry,
+        *,
+        module: str = WORKER_MODULE,
+        beat_seconds: float = BEAT_SECONDS,
+    ) -> None:
+        """Make the line; nothing is started.
+
+        Args:
+            name: Its name in the log.
+            settings: The node's settings.
+            pids: Where its pid is noted while it runs.
+            module: The module to run, with the number of the line's descriptor as its argument.
+            beat_seconds: Seconds between two looks for a sign of life.
+        """
+        self._near, self._far = socket.socketpair()
+        self._near.setblocking(False)
+        self._beat_seconds = beat_seconds
+        self._beaten = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._pids = pids
+        self._child = Child(
+            ChildSpec(
+                name,
+                [sys.executable, "-m", module, str(self._far.fileno())],
+                environment={**os.environ, "STATE_DIR": str(settings.state_dir), "GRPC_ENABLE_FORK_SUPPORT": "0"},
+                ready=self._first_beat,
+                pass_fds=(self._far.fileno(),),
+            ),
+            pids,
+        )
+
+    def __repr__(self) -> str:
+        return f"GrpcProcess({self._child})"
+
+    @property
+    def name(self) -> str:
+        """Its name in the log."""
+        return self._child.name
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None while it does not run."""
+        return self._child.pid
+
+    async def start(self) -> None:
+        """Start it and wait until it takes calls.
+
+        Raises:
+            ChildFailedError: It did not come up; no process is left.
+        """
+        asyncio.get_running_loop().add_reader(self._near, self._read)
+        try:
+            await self._child.start()
+        except BaseException:
+            self.request_stop()
+            raise
+        finally:
+            self._far.close()
+
+    async def ended_or_leaving(self) -> str | None:
+        """Wait until it has ended, or asks for a replacement. One that has fallen silent is killed.
+
+        Returns:
+            What the log says of its end; None when it asks for a replacement.
+        """
+        ended = asyncio.create_task(self._child.ended())
+        hung = asyncio.create_task(self._hung())
+        leaving = asyncio.create_task(self._leaving.wait())
+        try:
+            await asyncio.wait({ended, hung, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done() and not ended.done():
+                return None
+            silent = hung.done() and not ended.done()
+            if silent:
+                log.warning("worker hangs, killing it", child=self.name, pid=self.pid)
+                self._child.signal(signal.SIGKILL)
+            reason = await ended
+        finally:
+            await end_tasks([ended, hung, leaving])
+        self.request_stop()
+        self._pids.remove(self.name)
+        return "it hung" if silent else reason
+
+    def request_stop(self) -> None:
+        """Tell it to end now, without waiting for a replacement."""
+        if self._near.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._near)
+            self._near.close()
+
+    def kill_group(self) -> None:
+        """End it by SIGKILL, without waiting."""
+        self._child.kill_group()
+
+    async def stop(self) -> None:
+        """End it: calls under way get their grace."""
+        self.request_stop()
+        await self._child.stop()
+
+    async def _hung(self) -> None:
+        """Return when it has fallen silent."""
+        missed = 0
+        while missed < MISSED_MAX:
+            self._beaten.clear()
+            await asyncio.sleep(self._beat_seconds)
+            missed = 0 if self._beaten.is_set() else missed + 1
+
+    async def _first_beat(self) -> None:
+        await self._beaten.wait()
+
+    def _read(self) -> None:
+        try:
+            data = self._near.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            # It has ended, or is about to.
+            asyncio.get_running_loop().remove_reader(self._near)
+        if LEAVING in data:
+            self._leaving.set()
+        if data:
+            self._beaten.set()

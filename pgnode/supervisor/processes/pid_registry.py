@@ -1,0 +1,82 @@
+"""Which processes a supervisor has started, in a file: a later one ends what the earlier one left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+
+import psutil
+import structlog
+
+from pgnode.os_support.files import write_atomically
+
+log = structlog.get_logger(__name__)
+
+#: Seconds by which two readings of a process's start time may differ.
+SAME_START_SECONDS = 1.0
+
+#: Seconds that killed orphans have to disappear.
+GONE_SECONDS = 5.0
+
+
+class PidRegistry:
+    """The pids of running children with their start times. A pid alone may have been given to somebody else since."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin with no children.
+
+        Args:
+            path: The file; it need not exist.
+        """
+        self._path = path
+        self._started: dict[str, tuple[int, float]] = {}
+
+    def __repr__(self) -> str:
+        return f"PidRegistry({sorted(self._started)})"
+
+    def put(self, name: str, pid: int) -> None:
+        """Note a child that was started."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._started[name] = (pid, psutil.Process(pid).create_time())
+            self._write()
+
+    def remove(self, name: str) -> None:
+        """Take note that a child has ended."""
+        if self._started.pop(name, None) is not None:
+            self._write()
+
+    async def end_orphans(self) -> None:
+        """End what an earlier supervisor left behind, with all that it started, and wait until it is gone."""
+        orphans = await asyncio.to_thread(self._find_orphans)
+        for process in orphans:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if orphans:
+            await asyncio.to_thread(psutil.wait_procs, orphans, GONE_SECONDS)
+        self._path.unlink(missing_ok=True)
+
+    def _find_orphans(self) -> list[psutil.Process]:
+        """Return the processes of the file that still run, and their descendants."""
+        try:
+            found = json.loads(self._path.read_text(encoding="ascii"))
+            noted = [(str(name), int(pid), float(at)) for name, (pid, at) in found.items()]
+        except (OSError, ValueError, TypeError, AttributeError):
+            return []
+        orphans: list[psutil.Process] = []
+        for name, pid, started_at in noted:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                if abs(process.create_time() - started_at) < SAME_START_SECONDS:
+                    log.warning("ending an orphan of an earlier run", child=name, pid=pid)
+                    orphans += [process, *process.children(recursive=True)]
+        return orphans
+
+    def _write(self) -> None:
+        try:
+            # Means nothing after a crash of the machine, so it need not be on the disk.
+            write_atomically(self._path, json.dumps(self._started), durable=False)
+        except OSError as error:
+            # The children are ended by the kernel when the supervisor dies; the file is for those that are not.
+            log.warning("pids not written", path=str(self._path), error=error.strerror)

@@ -1,0 +1,155 @@
+"""One child, as a real small process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pgnode.errors import ChildFailedError
+from pgnode.supervisor.processes.child import Child, ChildSpec
+from pgnode.supervisor.processes.pid_registry import PidRegistry
+from tests.support.polling import eventually
+from tests.support.processes import is_running
+
+#: Says that it is there, and waits for its end.
+WAITS = "import os, pathlib, signal, sys; print('up', flush=True); pathlib.Path(sys.argv[1]).touch(); signal.pause()"
+#: The same, deaf to SIGTERM, with a child of its own whose pid it writes.
+STUBBORN = (
+    "import os, pathlib, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); pid = os.fork();\n"
+    "if pid: pathlib.Path(sys.argv[1] + '.pid').write_text(str(pid)); pathlib.Path(sys.argv[1]).touch()\n"
+    "while True: signal.pause()"
+)
+
+
+class Children:
+    """Makes children that are ended with the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pids = PidRegistry(folder / "children.json")
+        self.made: list[Child] = []
+
+    def make(self, code: str, ready: Callable[[], Awaitable[None]] | None = None, **options: Any) -> Child:
+        flag = self.folder / "up"
+
+        async def is_up() -> None:
+            await eventually(flag.exists, "the process is up")
+
+        limits = {name: options.pop(name) for name in ("ready_seconds", "stop_seconds") if name in options}
+        command = [sys.executable, "-S", "-c", code, str(flag)]
+        spec = ChildSpec("small", command, dict(os.environ), ready=ready or is_up, **options)
+        self.made.append(Child(spec, self.pids, **limits))
+        return self.made[-1]
+
+
+@pytest_asyncio.fixture
+async def children(tmp_path: Path) -> AsyncIterator[Children]:
+    found = Children(tmp_path)
+    yield found
+    await asyncio.gather(*(child.stop() for child in found.made))
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_it_is_started_and_ended(children: Children, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared: list[bool] = []
+    child = children.make(WAITS, prepare=lambda: prepared.append(True))
+    assert repr(child) == "Child(small, pid None)"
+    child.signal(signal.SIGTERM)
+    child.kill_group()
+    await child.stop()
+    await child.start()
+    assert prepared == [True]
+    pid = child.pid
+    assert pid is not None
+    assert os.getsid(pid) == pid
+    assert str(pid) in repr(child)
+    assert str(pid) in (children.folder / "children.json").read_text()
+    await eventually(lambda: child.last_lines == ["up"], "its output is there")
+    assert "up" in capsys.readouterr().err
+    await child.stop()
+    assert repr(child) == "Child(small, pid None)"
+    assert not is_running(pid)
+    assert (children.folder / "children.json").read_text() == "{}"
+
+
+async def test_its_end_is_told(children: Children) -> None:
+    child = children.make(WAITS, quiet=True)
+    await child.start()
+    child.signal(signal.SIGKILL)
+    assert await child.ended() == "exit code -9"
+    assert await child.wait() == -9
+    child.signal(signal.SIGTERM)
+
+
+async def test_it_can_be_started_again(children: Children) -> None:
+    child = children.make(WAITS)
+    await child.start()
+    child.kill_group()
+    await child.wait()
+    await child.start()
+    assert child.pid is not None
+
+
+async def test_one_that_ends_while_starting_says_its_last_lines(children: Children) -> None:
+    child = children.make("print('first'); print('no such file'); raise SystemExit(7)", ready=never)
+    with pytest.raises(ChildFailedError, match=r"exit code 7 while starting\nfirst\nno such file"):
+        await child.start()
+    assert child.pid is None
+
+
+async def test_one_that_is_not_ready_in_time_is_ended(children: Children) -> None:
+    child = children.make(WAITS, ready=never, ready_seconds=0.2)
+    with pytest.raises(ChildFailedError, match=r"not ready within 0\.2 s"):
+        await child.start()
+    assert child.pid is None
+
+
+async def test_one_that_cannot_be_reached_is_ended(children: Children) -> None:
+    async def fails() -> None:
+        raise OSError("no route")
+
+    child = children.make(WAITS, ready=fails)
+    with pytest.raises(ChildFailedError, match="cannot be reached: no route"):
+        await child.start()
+    assert child.pid is None
+
+
+async def test_errors_of_the_system_are_told_as_its_own(children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ChildFailedError, match=r"cannot be started: .*No space left"):
+        await children.make(WAITS, prepare=no_room).start()
+
+    async def no_memory(*_: Any, **__: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", no_memory)
+    with pytest.raises(ChildFailedError, match=r"cannot be started: .*Cannot allocate memory"):
+        await children.make(WAITS).start()
+
+
+async def test_one_that_does_not_obey_is_killed_with_what_it_started(children: Children) -> None:
+    child = children.make(STUBBORN, stop_seconds=0.2)
+    await child.start()
+    grandchild = int((children.folder / "up.pid").read_text())
+    assert is_running(grandchild)
+    await child.stop()
+    await eventually(lambda: not is_running(grandchild), "what it started has gone, too")
+
+
+async def test_a_line_that_is_too_long_is_left_out(children: Children) -> None:
+    child = children.make("print('x' * 3_000_000); print('end'); raise SystemExit(1)", ready=never, quiet=True)
+    with pytest.raises(ChildFailedError, match=r"end$"):
+        await child.start()

@@ -1,0 +1,122 @@
+"""All gRPC workers: slots are filled again, whoever leaves is replaced first."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from pgnode.errors import ChildFailedError, PortInUseError
+from pgnode.os_support.aio import end_tasks
+from pgnode.settings import load
+from pgnode.supervisor.processes.grpc_process import GrpcProcess
+from pgnode.supervisor.processes.grpc_workers import GrpcSlot, GrpcWorkers
+from pgnode.supervisor.processes.pid_registry import PidRegistry
+from pgnode.supervisor.processes.restarts import Restarter
+from pgnode.testing.clock import FakeClock
+from tests.support.polling import eventually
+
+MODULE = "tests.support.fake_grpc_worker"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest_asyncio.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[GrpcWorkers]:
+    settings = load(
+        state_dir=str(tmp_path),
+        service_protocol="grpc",
+        grpc_workers=2,
+        node_host="127.0.0.1",
+        service_port=free_port(),
+    )
+    clock = FakeClock()
+    restarter = Restarter(sleep=clock.sleep, now=clock.now)
+    found = GrpcWorkers(settings, PidRegistry(tmp_path / "children.json"), restarter, module=MODULE)
+    yield found
+    await found.stop()
+
+
+def pids(workers: GrpcWorkers | GrpcSlot) -> list[int]:
+    slots = workers._slots if isinstance(workers, GrpcWorkers) else [workers]
+    return [process.pid for slot in slots for process in slot.processes if process.pid is not None]
+
+
+async def test_every_slot_is_kept_filled(workers: GrpcWorkers) -> None:
+    workers.reserve_port()
+    await workers.start()
+    before = pids(workers)
+    assert len(before) == 2
+    assert "grpc-1" in repr(workers)
+    keeping = asyncio.create_task(workers.keep())
+    os.kill(before[0], signal.SIGKILL)
+    await eventually(lambda: len(pids(workers)) == 2 and before[0] not in pids(workers), "another worker")
+    assert before[1] in pids(workers)
+    assert not keeping.done()
+    await end_tasks([keeping])
+    workers.kill_all()
+    await eventually(lambda: pids(workers) == [], "all have ended")
+
+
+async def test_the_port_is_held_until_the_end(workers: GrpcWorkers) -> None:
+    workers.reserve_port()
+    with pytest.raises(PortInUseError, match="SERVICE_PORT"):
+        workers.reserve_port()
+    await workers.stop()
+    workers.reserve_port()
+
+
+async def test_without_grpc_there_is_nothing_to_keep(tmp_path: Path) -> None:
+    none = GrpcWorkers(
+        load(state_dir=str(tmp_path), service_protocol="rest"), PidRegistry(tmp_path / "children.json"), Restarter()
+    )
+    none.reserve_port()
+    await none.start()
+    keeping = asyncio.create_task(none.keep())
+    done, _ = await asyncio.wait({keeping}, timeout=0.05)
+    assert not done
+    await end_tasks([keeping])
+    await none.stop()
+
+
+@pytest_asyncio.fixture
+async def slot(tmp_path: Path) -> AsyncIterator[GrpcSlot]:
+    settings = load(state_dir=str(tmp_path))
+    registry = PidRegistry(tmp_path / "children.json")
+    found = GrpcSlot(1, lambda: GrpcProcess(f"grpc-{len(pids(found)) + 1}", settings, registry, module=MODULE))
+    yield found
+    await found.stop()
+
+
+async def test_one_that_leaves_ends_when_its_replacement_is_there(
+    slot: GrpcSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_WORKER", "leaving")
+    await slot.start()
+    (first,) = pids(slot)
+    monkeypatch.setenv("FAKE_WORKER", "well")
+    ended = asyncio.create_task(slot.ended())
+    await eventually(lambda: pids(slot) and pids(slot) != [first] and first not in pids(slot), "it has gone")
+    assert not ended.done()
+    assert "0 leaving" in repr(slot)
+    await end_tasks([ended])
+
+
+async def test_one_that_leaves_and_has_no_replacement(slot: GrpcSlot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_WORKER", "leaving")
+    await slot.start()
+    monkeypatch.setenv("FAKE_WORKER", "broken")
+    assert "no other came up" in await slot.ended()
+    assert pids(slot) == []
+    with pytest.raises(ChildFailedError):
+        await slot.start()

@@ -1,0 +1,65 @@
+"""What an earlier supervisor left behind is found and ended; nobody else is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pgnode.supervisor.processes.pid_registry import PidRegistry
+from tests.support.processes import is_running
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"]) as child:
+        yield child
+        child.kill()
+
+
+async def test_orphans_are_ended(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+    path = tmp_path / "children.json"
+    earlier = PidRegistry(path)
+    earlier.put("web", process.pid)
+    assert "web" in repr(earlier)
+    await PidRegistry(path).end_orphans()
+    assert not is_running(process.pid)
+    assert not path.exists()
+
+
+async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(
+    tmp_path: Path, process: subprocess.Popen[bytes]
+) -> None:
+    path = tmp_path / "children.json"
+    started_at = psutil.Process(process.pid).create_time()
+    path.write_text(json.dumps({"web": [process.pid, started_at - 60], "gone": [2**22 + 1, 1.0]}))
+    await PidRegistry(path).end_orphans()
+    assert process.poll() is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"web": 1}', '{"web": ["x", 1]}'])
+async def test_a_file_that_cannot_be_read_names_nobody(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "children.json"
+    path.write_text(text)
+    await PidRegistry(path).end_orphans()
+    assert not path.exists()
+
+
+def test_children_that_have_ended_are_not_noted(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+    registry = PidRegistry(tmp_path / "children.json")
+    registry.put("gone", 2**22 + 1)
+    registry.put("web", process.pid)
+    registry.remove("web")
+    registry.remove("web")
+    assert (tmp_path / "children.json").read_text() == "{}"
+
+
+def test_a_disk_that_is_full_ends_nobody(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+    registry = PidRegistry(tmp_path / "nowhere" / "children.json")
+    registry.put("web", process.pid)
+    registry.remove("web")

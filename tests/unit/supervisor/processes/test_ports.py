@@ -1,0 +1,49 @@
+"""The API's ports, taken and free."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgnode.errors import PortInUseError
+from pgnode.settings import load
+from pgnode.supervisor.processes.ports import check_gunicorn_ports, reserve_port
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield holder.getsockname()[1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_port_in_use_is_named(tmp_path: Path, taken: int) -> None:
+    settings = load(state_dir=str(tmp_path), node_host="127.0.0.1", service_port=free_port(), api_port=taken)
+    with pytest.raises(PortInUseError, match=rf"port {taken} on 127\.0\.0\.1 cannot be used: .* set API_PORT"):
+        check_gunicorn_ports(settings)
+
+
+def test_free_ports_stay_free(tmp_path: Path) -> None:
+    settings = load(state_dir=str(tmp_path), node_host="127.0.0.1", service_port=free_port(), api_port=free_port())
+    check_gunicorn_ports(settings)
+    check_gunicorn_ports(settings)
+
+
+def test_a_reserved_port_is_for_those_who_share_it() -> None:
+    with reserve_port("127.0.0.1", "SERVICE_PORT", 0) as holder:
+        port = holder.getsockname()[1]
+        with socket.socket() as worker:
+            worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            worker.bind(("127.0.0.1", port))
+        with pytest.raises(PortInUseError, match="set SERVICE_PORT"):
+            reserve_port("127.0.0.1", "SERVICE_PORT", port)

@@ -1,0 +1,47 @@
+"""The embedded Valkey, started for real."""
+
+from __future__ import annotations
+
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgnode.bus.connection import connect
+from pgnode.settings import Settings, load
+from pgnode.supervisor.processes import valkey
+from pgnode.supervisor.processes.child import Child
+from pgnode.supervisor.processes.pid_registry import PidRegistry
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="pgn") as folder:  # a socket's path must be short
+        found = load(state_dir=folder)
+        found.run_dir.mkdir()
+        yield found
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_it_serves_on_a_socket_for_this_user_alone(settings: Settings) -> None:
+    child = Child(valkey.spec(settings), PidRegistry(settings.run_dir / "children.json"))
+    await child.start()
+    client = connect(f"unix://{settings.valkey_socket}", connections=1)
+    try:
+        assert await client.ping()
+        assert mode(settings.valkey_socket) == 0o700
+        assert (await client.config_get("port"))["port"] == "0"
+    finally:
+        await client.aclose()
+        await child.stop()
+    assert child.pid is None
+
+
+def test_its_output_is_shown_when_asked_for(settings: Settings) -> None:
+    assert valkey.spec(settings).quiet
+    assert not valkey.spec(settings.model_copy(update={"debug": True})).quiet
