@@ -127,7 +127,7 @@ class Child:
         self._pids.put(self.name, process.pid)
         self._reader = asyncio.create_task(self._read(process))
         await self._wait_ready(process, self._reader)
-        log.info("child ready", child=self.name, pid=process.pid)
+        log.info("child is ready", child=self.name, pid=process.pid)
 
     async def ended(self) -> str:
         """Wait for its end.
