@@ -44,7 +44,8 @@ from pgnode.supervisor.maintenance.core_store import CoreStore
 from pgnode.supervisor.maintenance.core_update import CoreUpdate
 from pgnode.supervisor.maintenance.downloads import Downloads
 from pgnode.supervisor.maintenance.geofiles import GeoFiles
-from pgnode.supervisor.maintenance.jobs import Maintenance
+from pgnode.supervisor.maintenance.hard_reset import HardReset
+from pgnode.supervisor.maintenance.jobs import Job, Maintenance
 from pgnode.supervisor.maintenance.self_update import SelfUpdate
 from pgnode.supervisor.persistence.keeper import Keeper
 from pgnode.supervisor.persistence.redis_store import Store
@@ -125,14 +126,14 @@ class Supervisor:
         self._traffic.store_now = lambda: keeper.commit((), keeper.books)
         self._traffic.tags = self.node.counted_tags
         self._traffic.wanted = lambda email: self.node.users.table.get(email_key(email)) is not None
-        self._maintenance = Maintenance(settings.run_dir, self._server, keeper)
         downloads = Downloads(settings)
-        self._maintenance.jobs = {
+        jobs: dict[Kind, Job] = {
             Kind.CORE_UPDATE: CoreUpdate(settings, self.node, self._core, self._cores, downloads).run,
             Kind.GEOFILES: GeoFiles(settings, self.node, self._core, downloads).run,
-            Kind.HARD_RESET: self._hard_reset,
+            Kind.HARD_RESET: HardReset(self.node).run,
             Kind.UPDATE: SelfUpdate(settings).run,
         }
+        self._maintenance = Maintenance(settings.run_dir, self._server, keeper, jobs)
         self._commands.maintain = self._maintenance.take
         self._restarter = Restarter()
         self._valkey = Child(valkey.spec(settings), self._pids) if settings.redis_url is None else None
@@ -170,7 +171,7 @@ class Supervisor:
             await self._wait_for_redis()
         stored = await self._store.load()
         self._maintenance.restore()
-        self.node.core_version = await self._choose_core()
+        await self._select_core()
         log.info("state loaded", users=len(stored.users), generation=stored.generation, active=stored.active)
         await self._traffic.restore(stored.ledger, stored.loans)
         restored = asyncio.create_task(self.node.restore(stored))
@@ -197,22 +198,23 @@ class Supervisor:
         await restored
         tasks.append(self._task("changes", self._commands.write))
         sys.stderr.flush()
-        banner(settings, who, core=str(self._core.core), version=self.node.core_version, users=len(stored.users))
+        banner(settings, who, core=str(self._core.core), version=self._core.known_version, users=len(stored.users))
         return tasks
 
-    async def _choose_core(self) -> str:
-        """Take the core that was chosen over the API, if there is one that can be run; returns the core's version."""
-        usual = self._core.core
-        path = await asyncio.to_thread(self._cores.chosen)
+    async def _select_core(self) -> None:
+        """Take the core that was selected over the API, if there is one that can be run."""
+        default = self._core.core
+        path = await asyncio.to_thread(self._cores.selected)
         if path is not None:
             self._core.select(ExecutableCore(path, self._settings.assets_dir))
             try:
-                return await self._core.version()
+                await self._core.version()
+                return
             except StartFailedError as error:
-                log.error("the chosen core cannot be run, taking the usual one", core=str(path), error=error.text)
-                self._core.select(usual)
+                log.error("selected core cannot be run, using the default", core=str(path), error=error.text)
+                self._core.select(default)
         try:
-            return await self._core.version()
+            await self._core.version()
         except StartFailedError as error:
             raise ChildFailedError(f"the core cannot be run: {error}") from None
 
@@ -292,10 +294,6 @@ class Supervisor:
     async def _take_stats(self, command: Command) -> Reply:
         self.node.require_running()
         return await self._traffic.take(command, self._core.api, self._core.run_id)
-
-    async def _hard_reset(self, _request: dict[str, str]) -> str:
-        await self.node.reset()
-        return "config and users are forgotten, no core runs; the next start makes a new one"
 
     # --- loops over figures -------------------------------------------------------------------------------------
 

@@ -6,14 +6,13 @@ import asyncio
 
 
 class FakeClock:
-    """Gives the time, and waits without waiting; remembers every pause."""
+    """Gives the time, and waits without waiting; remembers every pause.
+
+    Args:
+        now: Seconds that it shows at first.
+    """
 
     def __init__(self, now: float = 1000.0) -> None:
-        """Set the clock.
-
-        Args:
-            now: Seconds that it shows at first.
-        """
         self.seconds = now
         #: The pauses that were asked for, in seconds.
         self.pauses: list[float] = []

@@ -59,6 +59,7 @@ class CoreController:
         #: A process that waits for the config of a core that is being started.
         self._runner: Runner | None = None
         self._initial_stats = SysStatsResponse()
+        self._known_version = ""
 
     def __repr__(self) -> str:
         return f"CoreController({self._running!r})"
@@ -71,6 +72,11 @@ class CoreController:
     def select(self, core: Core) -> None:
         """Make ``core`` the one that the next start runs. What runs now goes on."""
         self._core = core
+
+    @property
+    def known_version(self) -> str:
+        """The core's version when it was asked last; "" before."""
+        return self._known_version
 
     @property
     def running(self) -> RunningCore | None:
@@ -107,7 +113,8 @@ class CoreController:
         Raises:
             StartFailedError: It cannot be run.
         """
-        return await self._core.version(self._settings.core_start_timeout_seconds)
+        self._known_version = await self._core.version(self._settings.core_start_timeout_seconds)
+        return self._known_version
 
     async def check(self, base: BaseConfig, other: Core | None = None) -> None:
         """Let a core judge a config. Nothing that runs is touched.

@@ -85,7 +85,6 @@ class Node:
         self._introduced_run = 0
         #: What workers were told last.
         self._told: NodeStatus | None = None
-        self.core_version = ""
         #: The panel has not called for its keep_alive.
         self._panel_away = False
         keeper.desired += [self.users.copy, self.users.overtaken, self.users.failures, self.routing, self]
@@ -169,7 +168,7 @@ class Node:
         return NodeStatus(
             state=self.state,
             core_ready=self.state is State.RUNNING and not self.life.api_error,
-            core_version=self.core_version,
+            core_version=self._core.known_version,
             node_version=__version__,
             core_api_error=self.life.api_error,
             core_run=self.life.core_run,
@@ -306,7 +305,7 @@ class Node:
     # --- start and stop -----------------------------------------------------------------------------------------
 
     async def _start(self, command: Command) -> bytes:
-        await self._starts.start(command, self.core_version)
+        await self._starts.start(command, self._core.known_version)
         command.body = b""
         self._memory.soon()
         return self.base_info().SerializeToString()
@@ -379,7 +378,7 @@ class Node:
 
     async def _learn_version(self) -> None:
         try:
-            self.core_version = await self._core.version()
+            await self._core.version()
         except StartFailedError as error:
             log.warning("the core does not tell its version", error=error.text)
 
@@ -396,7 +395,7 @@ class Node:
         running = self.state is State.RUNNING
         return pb.BaseInfoResponse(
             started=running,
-            core_version=self.core_version,
+            core_version=self._core.known_version,
             node_version=__version__,
             version=__version__,
             core_type="xray",

@@ -1,8 +1,8 @@
-"""The cores that were downloaded, in STATE_DIR/cores, and which of them the operator chose.
+"""The cores that were downloaded, in STATE_DIR/cores, and which of them the operator selected.
 
-``<version>/xray`` is a core, ``chosen.json`` the choice: its version, the SHA-256 of the executable, the versions that are kept
-(the last two), and what XRAY_EXECUTABLE_PATH was at the time. The later decision counts: a choice made over the API wins over
-XRAY_EXECUTABLE_PATH until that is set to something else. Everything here does file I/O: call it in a thread.
+``<version>/xray`` is a core, ``chosen.json`` the selection: its version, the SHA-256 of the executable, the versions that are
+kept (the last two), and what XRAY_EXECUTABLE_PATH was at the time. The later decision counts: a core selected over the API is
+taken instead of XRAY_EXECUTABLE_PATH until that is set to something else. Everything here does file I/O: call it in a thread.
 """
 
 from __future__ import annotations
@@ -32,24 +32,30 @@ _STAGING: Final = "incoming"
 _BLOCK_BYTES: Final = 1024 * 1024
 _VERSION = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
 
-#: Cores that are kept: the chosen one, and the one before.
+#: Cores that are kept: the selected one, and the one before.
 KEPT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CoreSelection:
     """What ``chosen.json`` says."""
 
     version: str
     sha256: str
-    #: Versions in the folder, the newest choice first.
+    #: Versions in the folder, the one selected last first.
     kept: list[str]
-    #: XRAY_EXECUTABLE_PATH when the choice was made, "" when it was unset.
+    #: XRAY_EXECUTABLE_PATH when it was selected, "" when that was unset.
     instead_of: str
 
 
 class CoreStore:
-    """One per node."""
+    """The folder of cores. One per node.
+
+    Args:
+        state_dir: The node's state folder.
+        executable_setting: XRAY_EXECUTABLE_PATH.
+        max_bytes: Size of the largest executable that is unpacked.
+    """
 
     def __init__(self, state_dir: Path, executable_setting: Path | None, max_bytes: int) -> None:
         self._folder = state_dir / "cores"
@@ -65,34 +71,45 @@ class CoreStore:
         return self._folder / _STAGING
 
     def path_of(self, version: str) -> Path:
+        """Return where the executable of a version is kept, whether it is there or not."""
         return self._folder / version / MEMBER
 
     def clean(self) -> None:
-        """An empty staging folder: what a job that was broken off left is gone."""
+        """Make an empty staging folder: what an interrupted job left is gone."""
         shutil.rmtree(self.staging, ignore_errors=True)
         self.staging.mkdir(mode=0o700, parents=True)
 
     def drop_staging(self) -> None:
+        """Remove the staging folder."""
         shutil.rmtree(self.staging, ignore_errors=True)
 
-    def chosen(self) -> Path | None:
-        """The executable that the operator chose, None when there is no choice (any more)."""
-        choice = self._read()
-        if choice is None:
+    def selected(self) -> Path | None:
+        """Return the executable that the operator selected, None when none is selected (any more)."""
+        selection = self._read()
+        if selection is None:
             return None
-        if choice.instead_of != self._setting:
-            log.info("the chosen core is left alone: XRAY_EXECUTABLE_PATH was set later", version=choice.version)
+        if selection.instead_of != self._setting:
+            log.info("selected core not used: XRAY_EXECUTABLE_PATH was set later", version=selection.version)
             return None
-        path = self.path_of(choice.version)
+        path = self.path_of(selection.version)
         if not (path.is_file() and os.access(path, os.X_OK)):
-            log.warning("the chosen core is not there any more", path=str(path))
+            log.warning("selected core is missing", path=str(path))
             return None
         return path
 
     def unpack(self, archive: Path) -> Path:
-        """The executable out of a release's zip, in the staging folder. Raises UpdateFailedError.
+        """Unpack the executable of a release into the staging folder.
 
-        No name of the zip is ever used as a path, so none can lead anywhere else.
+        No name in the zip is ever used as a path, so none can lead anywhere else.
+
+        Args:
+            archive: The release's zip.
+
+        Returns:
+            The executable.
+
+        Raises:
+            UpdateFailedError: The zip is damaged, has no core in it, or one that is too large.
         """
         target = self.staging / MEMBER
         try:
@@ -117,7 +134,7 @@ class CoreStore:
         return target
 
     def take_over(self, version: str) -> Path:
-        """Move the staged executable to its version's place, and return that."""
+        """Move the staged executable to where its version is kept, and return that."""
         path = self.path_of(version)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A core that runs from there keeps its file.
@@ -125,10 +142,10 @@ class CoreStore:
         return path
 
     def kept(self, version: str) -> Path | None:
-        """The executable of a version that is still here and is what it was; None otherwise."""
-        choice = self._read()
+        """Return the executable of a version that is still here and was not changed; None otherwise."""
+        selection = self._read()
         path = self.path_of(version)
-        if choice is None or version not in choice.kept or not path.is_file():
+        if selection is None or version not in selection.kept or not path.is_file():
             return None
         recorded = path.with_name("sha256")
         with contextlib.suppress(OSError):
@@ -136,38 +153,37 @@ class CoreStore:
                 return path
         return None
 
-    def choose(self, version: str) -> None:
-        """Record the choice, and remove all but the last two cores."""
+    def select(self, version: str) -> None:
+        """Record which core is selected, and remove all but the last two."""
         path = self.path_of(version)
         digest = _sha256(path)
         write_atomically(path.with_name("sha256"), digest + "\n")
         before = self._read()
         kept = [version, *(v for v in (before.kept if before is not None else []) if v != version)][:KEPT]
-        write_atomically(
-            self._folder / _RECORD, json.dumps(asdict(Choice(version, digest, kept, self._setting)), indent=1) + "\n"
-        )
+        selection = CoreSelection(version, digest, kept, self._setting)
+        write_atomically(self._folder / _RECORD, json.dumps(asdict(selection), indent=1) + "\n")
         for entry in self._folder.iterdir():
             if entry.is_dir() and entry.name not in (*kept, _STAGING):
                 shutil.rmtree(entry, ignore_errors=True)
 
-    def forget_unchosen(self, version: str) -> None:
-        """Remove a core that was taken over and then not chosen."""
-        choice = self._read()
-        if choice is None or version not in choice.kept:
+    def forget_unselected(self, version: str) -> None:
+        """Remove a core that was taken over and then not selected."""
+        selection = self._read()
+        if selection is None or version not in selection.kept:
             shutil.rmtree(self._folder / version, ignore_errors=True)
 
-    def _read(self) -> Choice | None:
+    def _read(self) -> CoreSelection | None:
         try:
-            choice = Choice(**json.loads((self._folder / _RECORD).read_text(encoding="utf-8")))
-            texts = [choice.version, *choice.kept]
+            selection = CoreSelection(**json.loads((self._folder / _RECORD).read_text(encoding="utf-8")))
+            texts = [selection.version, *selection.kept]
             if not all(isinstance(text, str) and _VERSION.fullmatch(text) for text in texts):
                 raise ValueError("no version")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
-            log.warning("the record of the chosen core cannot be read", folder=str(self._folder), error=str(error))
+            log.warning("core selection not readable", folder=str(self._folder), error=str(error))
             return None
-        return choice
+        return selection
 
     def _too_large(self, size: int) -> str:
         return (

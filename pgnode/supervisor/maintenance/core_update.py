@@ -1,7 +1,7 @@
 """The job ``core_update``: download a release, check it, try it with the running config, and exchange the core for it.
 
-Nothing that runs is touched before the new core has said its version and taken the config. A new core that does not come up is
-exchanged back. The choice is recorded only once the new core runs.
+Nothing that runs is touched before the new core has said its version and taken the config. When a new core does not come up, the
+previous one is restored. The selection is recorded only once the new core runs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from pgnode.errors import (
     UpdateFailedError,
 )
 from pgnode.settings import Settings
-from pgnode.supervisor.core.controller import CoreController
-from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.maintenance.core_store import CoreStore
 from pgnode.supervisor.maintenance.downloads import Downloads, progress_logger
+from pgnode.supervisor.maintenance.node_port import MaintainedNode, SelectableCore
 from pgnode.supervisor.maintenance.releases import asset_name, asset_url, digest_of, latest_url
 from pgnode.wire.maintenance import LATEST, core_version_of
 from pgnode.xray.process.base import Core
@@ -33,10 +32,18 @@ log = structlog.get_logger(__name__)
 
 
 class CoreUpdate:
-    """Belongs to the supervisor's loop; one call at a time."""
+    """Belongs to the supervisor's loop; one call at a time.
+
+    Args:
+        settings: Where releases are, and time limits.
+        node: Exchanges the core.
+        core: Judges configs, and is told which core to run.
+        store: The cores on disk.
+        downloads: Fetches the release.
+    """
 
     def __init__(
-        self, settings: Settings, node: Node, core: CoreController, store: CoreStore, downloads: Downloads
+        self, settings: Settings, node: MaintainedNode, core: SelectableCore, store: CoreStore, downloads: Downloads
     ) -> None:
         self._settings = settings
         self._node = node
@@ -48,9 +55,19 @@ class CoreUpdate:
         return f"CoreUpdate({self._settings.core_releases_url})"
 
     async def run(self, request: dict[str, str]) -> str:
-        """``{"core_version": "latest" or a version}``; returns what was done.
+        """Do the job.
 
-        Raises InvalidRequestError for a version that is not known, DownloadFailed-, UpdateFailed- and DeadlineExceededError.
+        Args:
+            request: ``core_version``: "latest" or a version.
+
+        Returns:
+            What was done, for the caller.
+
+        Raises:
+            InvalidRequestError: The version is not known.
+            DownloadFailedError: The release cannot be fetched.
+            UpdateFailedError: The new core does not fit; the previous one runs.
+            DeadlineExceededError: The time was up before anything was changed.
         """
         limit = self._settings.maintenance_timeout_seconds
         try:
@@ -58,7 +75,7 @@ class CoreUpdate:
                 version = core_version_of(request.get("core_version", ""))
                 if version == LATEST:
                     version = await self._downloads.latest_version(latest_url(self._settings.core_releases_url))
-                before = self._node.core_version
+                before = self._core.known_version
                 if version == before:
                     return f"core {version} is the node's core already"
                 new = await self._prepare(version)
@@ -69,14 +86,14 @@ class CoreUpdate:
         finally:
             await asyncio.to_thread(self._store.drop_staging)
         ran = await self._exchange(new, version)
-        await asyncio.to_thread(self._store.choose, version)
+        await asyncio.to_thread(self._store.select, version)
         return f"core {version} runs in place of {before}" if ran else f"core {version} is what the next start will run"
 
     async def _prepare(self, version: str) -> Core:
-        """The core of this version, on disk, tried with the running config."""
+        """Return the core of this version, on disk, tried with the running config. Raises what :meth:`run` raises."""
         path = await asyncio.to_thread(self._store.kept, version)
         if path is not None:
-            log.info("the core is still here", path=str(path))
+            log.info("core already downloaded", path=str(path))
         else:
             await self._download(version)
             staged = ExecutableCore(self._store.staging / "xray", self._settings.assets_dir)
@@ -89,9 +106,9 @@ class CoreUpdate:
             if base is not None:
                 await self._core.check(base, core)
         except StartFailedError as error:
-            await asyncio.to_thread(self._store.forget_unchosen, version)
+            await asyncio.to_thread(self._store.forget_unselected, version)
             raise UpdateFailedError(
-                f"core {version} refuses the running config: {error.text}; core {self._node.core_version} stays"
+                f"core {version} refuses the running config: {error.text}; core {self._core.known_version} stays"
             ) from None
         return core
 
@@ -111,7 +128,7 @@ class CoreUpdate:
                 f"wrong digest: {asset} of core {version} has {wanted.algorithm} {found[:16]}…, its .dgst file says "
                 f"{wanted.hexadecimal[:16]}…; nothing was changed"
             )
-        log.info("downloaded, the digest is right", file=asset, algorithm=wanted.algorithm)
+        log.info("downloaded, digest correct", file=asset, algorithm=wanted.algorithm)
         await asyncio.to_thread(self._store.unpack, archive)
 
     async def _unknown(self, version: str, asset: str) -> InvalidRequestError:
@@ -120,7 +137,7 @@ class CoreUpdate:
             latest = await self._downloads.latest_version(latest_url(self._settings.core_releases_url))
             known += f" (now {latest})"
         except NodeError as error:
-            log.debug("latest version not known", error=str(error))
+            log.debug("latest version unknown", error=str(error))
         return InvalidRequestError(
             f"core_version {version} is not known: known are {known} and the other releases with {asset} at "
             f"{self._settings.core_releases_url}"
@@ -131,15 +148,15 @@ class CoreUpdate:
             said = await core.version(self._settings.core_start_timeout_seconds)
         except StartFailedError as error:
             raise UpdateFailedError(
-                f"core {version} cannot be run: {error.text}; core {self._node.core_version} stays"
+                f"core {version} cannot be run: {error.text}; core {self._core.known_version} stays"
             ) from None
         if said != version:
             raise UpdateFailedError(
-                f"core {version} says that it is {said}: nothing was changed, core {self._node.core_version} stays"
+                f"core {version} says that it is {said}: nothing was changed, core {self._core.known_version} stays"
             )
 
     async def _exchange(self, new: Core, version: str) -> bool:
-        """Whether the new core runs now; False when nothing has to run. Raises UpdateFailedError."""
+        """Return whether the new core runs now; False when nothing has to run. Raises UpdateFailedError."""
         old = self._core.core
 
         async def use_new() -> None:
@@ -151,5 +168,5 @@ class CoreUpdate:
         try:
             return await self._node.change_core(use_new, use_old, f"core {version}")
         except StartFailedError as error:
-            await asyncio.to_thread(self._store.forget_unchosen, version)
+            await asyncio.to_thread(self._store.forget_unselected, version)
             raise UpdateFailedError(f"core {version} did not come up: {error.text}") from None

@@ -39,7 +39,11 @@ Progress = Callable[[int, int], None]
 
 
 class Downloads:
-    """Belongs to the supervisor's loop. ``max_bytes`` and ``timeout_seconds`` are for one file."""
+    """Fetches files and small texts. Belongs to the supervisor's loop.
+
+    Args:
+        settings: Limits of size and time for one file.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._max_bytes = settings.download_max_mib * 1024 * 1024
@@ -47,7 +51,19 @@ class Downloads:
         self._own_certificate = settings.ssl_cert_file is not None
 
     async def text(self, url: str) -> str:
-        """A small text. Raises NotFoundError (404), DownloadFailedError and UpdateFailedError (too large)."""
+        """Fetch a small text.
+
+        Args:
+            url: Where from.
+
+        Returns:
+            The text.
+
+        Raises:
+            NotFoundError: The server says that there is no such thing.
+            DownloadFailedError: It could not be had.
+            UpdateFailedError: It is too large.
+        """
         data = bytearray()
         async with self._get(url) as answer:
             async for part in answer.aiter_raw():
@@ -57,7 +73,22 @@ class Downloads:
         return data.decode(errors="replace")
 
     async def file(self, url: str, path: Path, algorithm: Algorithm, progress: Progress) -> str:
-        """Download ``url`` into ``path``; returns the digest. Errors as of :meth:`text`; a file cut short is one, too."""
+        """Download a file.
+
+        Args:
+            url: Where from.
+            path: Where to.
+            algorithm: How it is hashed on the way.
+            progress: Told how far it is.
+
+        Returns:
+            The digest, in hexadecimal.
+
+        Raises:
+            NotFoundError: The server says that there is no such file.
+            DownloadFailedError: It could not be had, or was cut short.
+            UpdateFailedError: It is too large.
+        """
         digest = hashlib.new(algorithm)
         size = 0
         async with self._get(url) as answer:
@@ -81,7 +112,7 @@ class Downloads:
         return digest.hexdigest()
 
     async def latest_version(self, url: str) -> str:
-        """The version whose page ``url`` redirects to. Raises DownloadFailedError."""
+        """Return the version whose page ``url`` redirects to. Raises DownloadFailedError."""
         at = url
         for _ in range(REDIRECTS):
             try:
@@ -105,7 +136,7 @@ class Downloads:
 
     @asynccontextmanager
     async def _get(self, url: str, *, follow: bool = True) -> AsyncIterator[httpx.Response]:
-        """An answer that is not an error, its body not read yet; everything within the limit of time."""
+        """Ask, and give the answer when it is no error, its body not read yet; everything within the limit of time."""
         secure = url.startswith("https://")
 
         async def stay_secure(request: httpx.Request) -> None:
@@ -143,7 +174,7 @@ class Downloads:
             raise DownloadFailedError(f"download failed: {str(error) or type(error).__name__} ({url})") from None
 
     def _tls(self) -> ssl.SSLContext:
-        """The machine's list of CAs, or the one that SSL_CERT_FILE names; certifi's beside it, for machines without any."""
+        """Return the machine's list of CAs, or the one that SSL_CERT_FILE names; with certifi's, for machines without any."""
         if self._own_certificate:
             # Here SSL_CERT_FILE is this node's own certificate, which OpenSSL would take for the list of CAs.
             return ssl.create_default_context(cafile=certifi.where())
@@ -154,7 +185,7 @@ class Downloads:
 
 
 def progress_logger(log: Any, name: str, every_bytes: int = 8 * 1024 * 1024) -> Progress:
-    """A Progress that logs now and then."""
+    """Return a Progress that logs now and then."""
     told = 0
 
     def progress(there: int, announced: int) -> None:

@@ -1,7 +1,7 @@
 """The job ``geofiles``: download geoip.dat and geosite.dat of a region, check them, and put both in place.
 
-The running config is tried with the new files before anything is touched. The core is started anew only when its config uses geo
-files, and with the files of before when it does not come up.
+The running config is tried with the new files before anything is touched. The core is restarted only when its config uses geo
+files, and with the previous files when it does not come up.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import structlog
 
 from pgnode.errors import DeadlineExceededError, NotFoundError, StartFailedError, UpdateFailedError
 from pgnode.settings import Settings
-from pgnode.supervisor.core.controller import CoreController
-from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.maintenance.downloads import Downloads, progress_logger
+from pgnode.supervisor.maintenance.node_port import MaintainedNode, SelectableCore
 from pgnode.supervisor.maintenance.releases import sum_of
 from pgnode.wire.maintenance import region_of
 from pgnode.xray.config.geo_refs import uses_files
@@ -36,9 +35,16 @@ _NEW, _OLD = ".geofiles.new", ".geofiles.old"
 
 
 class GeoFiles:
-    """Belongs to the supervisor's loop; one call at a time."""
+    """Belongs to the supervisor's loop; one call at a time.
 
-    def __init__(self, settings: Settings, node: Node, core: CoreController, downloads: Downloads) -> None:
+    Args:
+        settings: Where files come from and go to, and time limits.
+        node: Restarts the core.
+        core: Judges configs.
+        downloads: Fetches the files.
+    """
+
+    def __init__(self, settings: Settings, node: MaintainedNode, core: SelectableCore, downloads: Downloads) -> None:
         self._settings = settings
         self._node = node
         self._core = core
@@ -51,7 +57,19 @@ class GeoFiles:
         return f"GeoFiles({self._folder})"
 
     async def run(self, request: dict[str, str]) -> str:
-        """``{"region": …}``; returns what was done. Raises DownloadFailed-, UpdateFailed- and DeadlineExceededError."""
+        """Do the job.
+
+        Args:
+            request: ``region``: one of :data:`pgnode.wire.maintenance.REGIONS`.
+
+        Returns:
+            What was done, for the caller.
+
+        Raises:
+            DownloadFailedError: A file cannot be fetched.
+            UpdateFailedError: The files do not fit, or cannot be written; the previous ones are in place.
+            DeadlineExceededError: The time was up before anything was changed.
+        """
         region = region_of(request["region"])
         limit = self._settings.maintenance_timeout_seconds
         try:
@@ -84,7 +102,7 @@ class GeoFiles:
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
     async def _fetch(self, region: str, kind: GeoKind) -> str:
-        """Download and check one file; returns what it is. Errors leave everything as it was."""
+        """Download and check one file; return what it is. Errors leave everything as it was."""
         url = f"{getattr(self._settings, f'geofiles_{region}_url')}/{kind}.dat"
         path = self._folder / _NEW / f"{kind}.dat"
         try:
@@ -121,13 +139,13 @@ class GeoFiles:
             ) from None
 
     def _link_others(self, trial: Path) -> None:
-        """The other files of the assets folder, for configs that name them (``ext:``)."""
+        """Link the other files of the assets folder, for configs that name them (``ext:``)."""
         for path in self._folder.iterdir():
             if path.is_file() and not (trial / path.name).exists():
                 (trial / path.name).symlink_to(path)
 
     async def _put_in_place(self, region: str) -> str:
-        """Replace the files; returns what that meant for the core."""
+        """Replace the files; return what that meant for the core."""
 
         async def use_new() -> None:
             await asyncio.to_thread(self._swap, self._folder / _NEW)
@@ -144,12 +162,12 @@ class GeoFiles:
             restarted = await self._node.change_core(use_new, use_old, f"geo files of region {region}")
         except StartFailedError as error:
             raise UpdateFailedError(
-                f"the core did not come up with the files of region {region}: {error.text}; the files of before are back"
+                f"the core did not come up with the files of region {region}: {error.text}; the previous files were restored"
             ) from None
         return "the core was started with them" if restarted else "the next start has them"
 
     def _swap(self, source: Path) -> None:
-        """Each file is there all the time, as the old or the new one."""
+        """Replace the files; each is there all the time, as the old or the new one. Raises UpdateFailedError."""
         old = self._folder / _OLD
         self._replaced.clear()
         try:
@@ -167,6 +185,7 @@ class GeoFiles:
             raise UpdateFailedError(f"the geo files cannot be replaced: {error.strerror} ({self._folder})") from None
 
     def _swap_back(self) -> None:
+        """Restore the files that were replaced."""
         while self._replaced:
             name = f"{self._replaced.pop()}.dat"
             before = self._folder / _OLD / name
@@ -177,7 +196,7 @@ class GeoFiles:
 
 
 def _check(path: Path, kind: GeoKind) -> int:
-    """The number of codes. Raises NoGeoFileError."""
+    """Return the number of codes in a file. Raises NoGeoFileError."""
     if path.stat().st_size < MIN_BYTES:
         raise NoGeoFileError(f"no {kind} file: it has {path.stat().st_size} bytes")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -1,7 +1,7 @@
 """Maintenance jobs: one at a time, beside everything else, for callers who may be gone by the time a job ends.
 
 A job is a command that stays in the stream until it is answered. Should the supervisor end before that, the next one gets the
-command again; a note in the run folder tells it that the job was begun, and it is answered and not run twice.
+command again; a note in the run folder tells it that the job was begun, and it is answered and not run a second time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,10 +35,10 @@ from pgnode.supervisor.persistence.keeper import Keeper
 
 log = structlog.get_logger(__name__)
 
-#: Answers kept for commands that are taken again because the store was away when their job ended.
+#: Answers kept for commands that come again because the bus was away when their job ended.
 ANSWERS_KEPT = 16
 
-#: A note older than this belongs to a command that nobody will ever deliver again.
+#: Seconds after which a note belongs to a command that nobody will ever deliver again.
 NOTE_SECONDS = 3600.0
 
 #: Does the job that a command's body (JSON) asks for, and returns the sentence for ``detail``. Raises NodeErrors.
@@ -53,19 +53,26 @@ class _Running:
 
 
 class Maintenance:
-    """Belongs to the supervisor's loop. ``jobs`` says who does which kind."""
+    """Runs jobs. Belongs to the supervisor's loop.
 
-    def __init__(self, run_dir: Path, server: CommandServer, keeper: Keeper) -> None:
+    Args:
+        run_dir: The folder for the note about the job that was begun.
+        server: Knows which commands are too old to be begun.
+        keeper: Answers.
+        jobs: Who does which kind.
+    """
+
+    def __init__(self, run_dir: Path, server: CommandServer, keeper: Keeper, jobs: Mapping[Kind, Job]) -> None:
         self._note = run_dir / "maintenance.json"
         self._server = server
         self._keeper = keeper
-        self.jobs: dict[Kind, Job] = {}
+        self._jobs = jobs
         self._running: _Running | None = None
         self._answers: OrderedDict[str, Reply] = OrderedDict()
         self._answering: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"Maintenance({self._running.name if self._running is not None else 'nothing to do'})"
+        return f"Maintenance({self._running.name if self._running is not None else 'idle'})"
 
     def restore(self) -> None:
         """Learn which job an earlier supervisor did not bring to an end. File I/O, once and small."""
@@ -76,12 +83,12 @@ class Maintenance:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("the note about a maintenance job cannot be read", error=str(error))
+            log.warning("maintenance note not readable", error=str(error))
             return
         if age_seconds > NOTE_SECONDS:
             self._note.unlink(missing_ok=True)
             return
-        log.warning("a maintenance job was broken off when the node ended", job=name)
+        log.warning("maintenance job was interrupted", job=name)
         self._remember(
             command_id,
             Reply(
@@ -139,7 +146,7 @@ class Maintenance:
         log.info("maintenance job begins", job=name)
         try:
             await asyncio.to_thread(write_atomically, self._note, json.dumps({"id": command.id, "job": name}) + "\n")
-            detail = await self.jobs[command.kind](request)
+            detail = await self._jobs[command.kind](request)
         except NodeError as error:
             log.warning("maintenance job failed", job=name, error=error.text)
             return Reply(error=error)

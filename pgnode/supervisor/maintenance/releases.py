@@ -39,7 +39,7 @@ class Digest:
 
 
 def asset_name(machine: str) -> str:
-    """The zip for a machine as ``platform.machine()`` names it. Raises UnsupportedError for others."""
+    """Return the zip for a machine as ``platform.machine()`` names it. Raises UnsupportedError for others."""
     try:
         return _ASSETS[machine.lower()]
     except KeyError:
@@ -49,21 +49,23 @@ def asset_name(machine: str) -> str:
 
 
 def asset_url(releases_url: str, version: str, asset: str) -> str:
+    """Return the address of a release's zip."""
     return f"{releases_url}/download/v{version}/{asset}"
 
 
 def latest_url(releases_url: str) -> str:
+    """Return the address that redirects to the latest release."""
     return f"{releases_url}/latest"
 
 
 def version_of_tag(url: str) -> str | None:
-    """The version in the address of a tag's page, None where it is none."""
+    """Return the version in the address of a tag's page, None where it is none."""
     found = _TAG.search(url)
     return found[1] if found is not None and found.end() == len(url) else None
 
 
 def digest_of(text: str) -> Digest:
-    """The strongest digest that a ``.dgst`` file names. Raises UpdateFailedError when there is none."""
+    """Return the strongest digest that a ``.dgst`` file names. Raises UpdateFailedError when there is none."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         match = _DIGEST_LINE.fullmatch(line.strip())
@@ -79,7 +81,7 @@ def digest_of(text: str) -> Digest:
 
 
 def sum_of(text: str) -> Digest | None:
-    """The digest in a ``.sha256sum`` file (``<hex>  <name>``), None where it holds none."""
+    """Return the digest in a ``.sha256sum`` file (``<hex>  <name>``), None where it holds none."""
     words = text.split()
     if words and re.fullmatch(r"[0-9a-fA-F]{64}", words[0], re.ASCII):
         return Digest("sha256", words[0].lower())

@@ -21,12 +21,16 @@ from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-#: As much of the command's output is answered: its end.
+#: Bytes of the command's output that are answered: its end.
 OUTPUT_BYTES = 8 * 1024
 
 
 class SelfUpdate:
-    """Belongs to the supervisor's loop; one call at a time."""
+    """Belongs to the supervisor's loop; one call at a time.
+
+    Args:
+        settings: The command, its time limit, and the folder for its output.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._command = shlex.split(settings.update_command or "")
@@ -37,7 +41,19 @@ class SelfUpdate:
         return f"SelfUpdate({self._command[:1]})"
 
     async def run(self, _request: dict[str, str]) -> str:
-        """Returns the command's output. Raises UnsupportedError without a command, UpdateFailed-, DeadlineExceededError."""
+        """Do the job.
+
+        Args:
+            _request: Of no meaning here.
+
+        Returns:
+            The command's output.
+
+        Raises:
+            UnsupportedError: There is no command.
+            UpdateFailedError: It cannot be run, or failed.
+            DeadlineExceededError: It took too long and was killed.
+        """
         if not self._command:
             raise UnsupportedError(
                 "no UPDATE_COMMAND is set: update this node in its folder with `git pull` and `make install`, then start it "
@@ -50,22 +66,30 @@ class SelfUpdate:
             raise UpdateFailedError(
                 f"UPDATE_COMMAND cannot be run: {error.strerror} ({self._command[0]}); correct UPDATE_COMMAND"
             ) from None
-        try:
-            async with asyncio.timeout(self._limit_seconds):
-                await _ended(process.pid)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await _ended(process.pid)
+        with Pidfd(process.pid) as descriptor:
+            ended = await self._ended_in_time(descriptor)
+        if not ended:
             process.poll()
             raise DeadlineExceededError(
                 f"UPDATE_COMMAND did not end within {self._limit_seconds:g} s and was killed: {await self._tail()}"
-            ) from None
+            )
         code = process.poll()
         tail = await self._tail()
         if code != 0:
             raise UpdateFailedError(f"UPDATE_COMMAND ended with exit code {code}: {tail or 'it printed nothing'}")
         return tail or "UPDATE_COMMAND is done; it printed nothing"
+
+    async def _ended_in_time(self, process: Pidfd) -> bool:
+        """Wait for the command's end; return False when the time was up and it was killed."""
+        try:
+            async with asyncio.timeout(self._limit_seconds):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            return False
+        return True
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         # Not asyncio's: that would end the command together with the event loop.
@@ -76,12 +100,6 @@ class SelfUpdate:
 
     async def _tail(self) -> str:
         return await asyncio.to_thread(_end_of, self._output)
-
-
-async def _ended(pid: int) -> None:
-    """Return when this child has ended; it is still to be reaped."""
-    with Pidfd(pid) as process:
-        await process.wait()
 
 
 def _end_of(path: Path) -> str:

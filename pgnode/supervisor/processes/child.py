@@ -66,6 +66,12 @@ class Child:
     """A process made by one :class:`ChildSpec`, and by the same one again after it has ended.
 
     Belongs to the supervisor's loop. :class:`~pgnode.supervisor.processes.restarts.Restarter` keeps it up.
+
+    Args:
+        spec: What to run.
+        pids: Where its pid is noted while it runs.
+        ready_seconds: Seconds within which it must be ready.
+        stop_seconds: Seconds it has to end by itself when it is stopped.
     """
 
     def __init__(
@@ -76,14 +82,6 @@ class Child:
         ready_seconds: float = READY_SECONDS,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        """Take note of what to run; nothing is started.
-
-        Args:
-            spec: What to run.
-            pids: Where its pid is noted while it runs.
-            ready_seconds: Seconds within which it must be ready.
-            stop_seconds: Seconds it has to end by itself when it is stopped.
-        """
         self._spec = spec
         self._pids = pids
         self._ready_seconds = ready_seconds

@@ -30,7 +30,15 @@ READ_BYTES = 4096
 
 
 class GrpcProcess:
-    """Lives once: another process gets another object. Belongs to the supervisor's loop."""
+    """Lives once: another process gets another object. Belongs to the supervisor's loop.
+
+    Args:
+        name: Its name in the log.
+        settings: The node's settings.
+        pids: Where its pid is noted while it runs.
+        module: The module to run, with the number of the line's descriptor as its argument.
+        beat_seconds: Seconds between two looks for a sign of life.
+    """
 
     def __init__(
         self,
@@ -41,15 +49,6 @@ class GrpcProcess:
         module: str = WORKER_MODULE,
         beat_seconds: float = BEAT_SECONDS,
     ) -> None:
-        """Make the line; nothing is started.
-
-        Args:
-            name: Its name in the log.
-            settings: The node's settings.
-            pids: Where its pid is noted while it runs.
-            module: The module to run, with the number of the line's descriptor as its argument.
-            beat_seconds: Seconds between two looks for a sign of life.
-        """
         self._near, self._far = socket.socketpair()
         self._near.setblocking(False)
         self._beat_seconds = beat_seconds

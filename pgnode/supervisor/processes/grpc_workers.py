@@ -25,15 +25,14 @@ log = structlog.get_logger(__name__)
 
 
 class GrpcSlot:
-    """A place for one worker after the other. The restart loop keeps it filled."""
+    """A place for one worker after the other. The restart loop keeps it filled.
+
+    Args:
+        number: Its number, for the log.
+        make: Makes a process that was not started.
+    """
 
     def __init__(self, number: int, make: Callable[[], GrpcProcess]) -> None:
-        """Make an empty slot.
-
-        Args:
-            number: Its number, for the log.
-            make: Makes a process that was not started.
-        """
         self.name = f"gRPC worker {number}"
         self._make = make
         self._process: GrpcProcess | None = None
@@ -97,19 +96,18 @@ class GrpcSlot:
 
 
 class GrpcWorkers:
-    """All of them. Belongs to the supervisor's loop."""
+    """All of them. Belongs to the supervisor's loop.
+
+    Args:
+        settings: The node's settings.
+        pids: Where pids are noted.
+        restarter: Brings workers back.
+        module: The module that a worker runs.
+    """
 
     def __init__(
         self, settings: Settings, pids: PidRegistry, restarter: Restarter, *, module: str = WORKER_MODULE
     ) -> None:
-        """Make empty slots, none when the API is not offered over gRPC.
-
-        Args:
-            settings: The node's settings.
-            pids: Where pids are noted.
-            restarter: Brings workers back.
-            module: The module that a worker runs.
-        """
         self._settings = settings
         self._restarter = restarter
         self._reserved: socket.socket | None = None

@@ -22,14 +22,13 @@ GONE_SECONDS = 5.0
 
 
 class PidRegistry:
-    """The pids of running children with their start times. A pid alone may have been given to somebody else since."""
+    """The pids of running children with their start times. A pid alone may have been given to somebody else since.
+
+    Args:
+        path: The file; it need not exist.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Begin with no children.
-
-        Args:
-            path: The file; it need not exist.
-        """
         self._path = path
         self._started: dict[str, tuple[int, float]] = {}
 

@@ -11,6 +11,9 @@ from pgnode.settings import Settings
 def check_gunicorn_ports(settings: Settings) -> None:
     """Look whether Gunicorn can have its ports.
 
+    Args:
+        settings: Its address and ports.
+
     Raises:
         PortInUseError: Somebody else listens on one of them; the text names the setting.
     """

@@ -36,7 +36,13 @@ class Restartable(Protocol):
 
 
 class Restarter:
-    """Brings processes back. One per supervisor."""
+    """Brings processes back. One per supervisor.
+
+    Args:
+        sleep: Waits for so many seconds.
+        now: Seconds on a clock that nobody sets.
+        chance: A random number in [0, 1), for the jitter of pauses.
+    """
 
     def __init__(
         self,
@@ -45,13 +51,6 @@ class Restarter:
         now: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Take the clock and the dice, which tests replace.
-
-        Args:
-            sleep: Waits for so many seconds.
-            now: Seconds on a clock that nobody sets.
-            chance: A random number in [0, 1), for the jitter of pauses.
-        """
         self._sleep = sleep
         self._now = now
         self._chance = chance

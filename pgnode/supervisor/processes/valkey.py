@@ -30,7 +30,7 @@ def spec(settings: Settings) -> ChildSpec:
 
 
 def command(settings: Settings) -> Sequence[str]:
-    """The command line: a unix socket for this user only, no TCP port, every change in an append-only file."""
+    """Return the command line: a unix socket for this user only, no TCP port, every change in an append-only file."""
     return [
         str(get_binary_path()),
         "--port", "0",
@@ -50,7 +50,7 @@ def command(settings: Settings) -> Sequence[str]:
 
 
 def prepare(settings: Settings) -> None:
-    """Before each start: its folder may have been removed."""
+    """Make its folder, which may have been removed since the last start."""
     _folder(settings).mkdir(mode=0o700, exist_ok=True)
 
 

@@ -33,7 +33,7 @@ def add(store: CoreStore, version: str) -> Path:
     store.clean()
     store.unpack(archive(store, {"xray": version.encode()}))
     path = store.take_over(version)
-    store.choose(version)
+    store.select(version)
     store.drop_staging()
     return path
 
@@ -70,36 +70,36 @@ def test_zips_that_are_none_or_lie_about_a_size(store: CoreStore) -> None:
 def test_the_last_two_choices_are_kept(store: CoreStore) -> None:
     paths = [add(store, version) for version in ("1.0.0", "1.0.1", "1.0.2")]
     assert [path.exists() for path in paths] == [False, True, True]
-    assert store.chosen() == paths[2]
+    assert store.selected() == paths[2]
     assert store.kept("1.0.1") == paths[1]
     assert store.kept("1.0.0") is None
     paths[1].write_bytes(b"damaged")
     assert store.kept("1.0.1") is None
-    store.forget_unchosen("1.0.2")
-    assert store.chosen() == paths[2], "what was chosen stays"
+    store.forget_unselected("1.0.2")
+    assert store.selected() == paths[2], "what was chosen stays"
 
 
 def test_the_later_decision_counts(store: CoreStore, tmp_path: Path) -> None:
     path = add(store, "1.0.0")
-    assert CoreStore(tmp_path, None, LIMIT_BYTES).chosen() == path
-    assert CoreStore(tmp_path, Path("/usr/bin/xray"), LIMIT_BYTES).chosen() is None, "set after the choice"
+    assert CoreStore(tmp_path, None, LIMIT_BYTES).selected() == path
+    assert CoreStore(tmp_path, Path("/usr/bin/xray"), LIMIT_BYTES).selected() is None, "set after the choice"
     later = CoreStore(tmp_path, Path("/usr/bin/xray"), LIMIT_BYTES)
     path = add(later, "1.0.1")
-    assert later.chosen() == path, "chosen after it was set"
-    assert CoreStore(tmp_path, None, LIMIT_BYTES).chosen() is None, "unset after the choice"
+    assert later.selected() == path, "chosen after it was set"
+    assert CoreStore(tmp_path, None, LIMIT_BYTES).selected() is None, "unset after the choice"
 
 
 @pytest.mark.parametrize("record", ["", "[]", '{"version": "../../x", "sha256": "", "kept": [], "instead_of": ""}'])
 def test_a_record_that_cannot_be_read_is_no_choice(store: CoreStore, tmp_path: Path, record: str) -> None:
     add(store, "1.0.0")
     (tmp_path / "cores" / "chosen.json").write_text(record)
-    assert store.chosen() is None
-    assert add(store, "1.0.1") == store.chosen()
+    assert store.selected() is None
+    assert add(store, "1.0.1") == store.selected()
 
 
 def test_a_core_that_is_gone_is_no_choice(store: CoreStore) -> None:
     path = add(store, "1.0.0")
     path.chmod(0o600)
-    assert store.chosen() is None or path.stat().st_uid == 0, "root may run it only with a bit set"
+    assert store.selected() is None or path.stat().st_uid == 0, "root may run it only with a bit set"
     path.unlink()
-    assert store.chosen() is None
+    assert store.selected() is None

@@ -21,7 +21,7 @@ from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.errors import ConflictError, InternalError, UnavailableError, UpdateFailedError
 from pgnode.os_support.aio import end_tasks
-from pgnode.supervisor.maintenance.jobs import Maintenance
+from pgnode.supervisor.maintenance.jobs import Job, Maintenance
 from pgnode.supervisor.persistence.keeper import Keeper
 from pgnode.supervisor.persistence.redis_store import Store
 from tests.support.polling import eventually
@@ -37,7 +37,9 @@ class Bus:
         self._server = CommandServer(url, keys)
         self._link = PipelinedRedis(url)
         keeper = Keeper(Store(self._redis, keys), self._server, SnapshotWriter(keys), self._link)
-        self.maintenance = Maintenance(run_dir, self._server, keeper)
+        #: Who does which kind; may be changed until the first call.
+        self.jobs: dict[Kind, Job] = {}
+        self.maintenance = Maintenance(run_dir, self._server, keeper, self.jobs)
         self.client = CommandClient(url, keys, f"tests:{id(self)}")
         self.taken: list[Command] = []
         self._task: asyncio.Task[None] | None = None
@@ -92,7 +94,7 @@ async def test_one_at_a_time(url: str, run_dir: Path) -> None:
         return f"done with {request['region']}"
 
     async with Bus(url, run_dir) as bus:
-        bus.maintenance.jobs = {Kind.GEOFILES: job, Kind.UPDATE: job}
+        bus.jobs |= {Kind.GEOFILES: job, Kind.UPDATE: job}
         first = asyncio.ensure_future(bus.call(Kind.GEOFILES, {"region": "iran"}))
         await eventually(lambda: asked, "the job has begun")
         for kind in (Kind.GEOFILES, Kind.UPDATE):
@@ -113,7 +115,7 @@ async def test_what_goes_wrong_in_a_job(url: str, run_dir: Path) -> None:
         raise ZeroDivisionError
 
     async with Bus(url, run_dir) as bus:
-        bus.maintenance.jobs = {Kind.GEOFILES: full, Kind.UPDATE: fault}
+        bus.jobs |= {Kind.GEOFILES: full, Kind.UPDATE: fault}
         with pytest.raises(UpdateFailedError, match=r"^No space left on device: /state/cores"):
             await bus.call(Kind.GEOFILES)
         with pytest.raises(InternalError, match="the node's log"):
@@ -135,13 +137,13 @@ async def test_a_job_that_was_broken_off_is_answered_and_not_run_again(url: str,
         return "done"
 
     async with Bus(url, run_dir) as caller:
-        caller.maintenance.jobs = {Kind.CORE_UPDATE: hangs}
+        caller.jobs |= {Kind.CORE_UPDATE: hangs}
         call = asyncio.ensure_future(caller.client.call(Kind.CORE_UPDATE, b'{"core_version": "26.10.10"}', 20))
         await eventually(lambda: begun and list(run_dir.iterdir()), "the job has begun")
         # What was taken and never answered is delivered to the next one.
         await caller.end_supervisor()
         next_one = Bus(url, run_dir)
-        next_one.maintenance.jobs = {Kind.CORE_UPDATE: works}
+        next_one.jobs |= {Kind.CORE_UPDATE: works}
         next_one.maintenance.restore()
         async with next_one:
             with pytest.raises(UnavailableError, match=r"^core_update 26\.10\.10 was broken off when the node ended"):
@@ -160,8 +162,8 @@ def test_notes_that_tell_nothing(run_dir: Path, note: str) -> None:
     redis = connect("unix:///nowhere")
     server = CommandServer("unix:///nowhere", keys)
     maintenance = Maintenance(
-        run_dir, server, Keeper(Store(redis, keys), server, SnapshotWriter(keys), PipelinedRedis("unix:///nowhere"))
+        run_dir, server, Keeper(Store(redis, keys), server, SnapshotWriter(keys), PipelinedRedis("unix:///nowhere")), {}
     )
     maintenance.restore()
-    assert "nothing to do" in repr(maintenance)
+    assert "idle" in repr(maintenance)
     assert path.exists() == ("job" not in note), "an old one is removed"
