@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from pgnode.xray.config.document import BaseConfig
-from pgnode.xray.process.core import Core
+from pgnode.xray.process.base import Core
 
 
 class MaintainedNode(Protocol):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pgnode.errors import StartFailedError
 from pgnode.xray.config.document import BaseConfig, parse_config
-from pgnode.xray.process.core import Core, ExecutableCore
+from pgnode.xray.process.base import Core
+from pgnode.xray.process.executable import ExecutableCore
 
 BASE: dict[str, object] = {
     "inbounds": [{"tag": "in", "protocol": "vless", "port": 8443, "settings": {"decryption": "none"}}],
