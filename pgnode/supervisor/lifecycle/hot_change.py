@@ -49,15 +49,15 @@ class HotChangePlan:
 async def prepare(settings: Settings, core: Core, new: RunSpec, decision: Decision) -> HotChangePlan:
     """Ask a scratch core how the parts look. Raises StartFailedError when they cannot be had this way."""
     rules = None
-    if decision.parts.rules:
+    if decision.diff.rules:
         try:
             rules = compile_routing(new.base.document["routing"])
         except InvalidRequestError as error:
             raise StartFailedError(f"the rules are known to the core only: {error}") from None
     encoded = await encode_parts(
-        core, new.base, decision.parts, settings.core_scratch_socket, settings.core_start_timeout_seconds
+        core, new.base, decision.diff, settings.core_scratch_socket, settings.core_start_timeout_seconds
     )
-    return HotChangePlan(decision.parts, encoded, rules)
+    return HotChangePlan(decision.diff, encoded, rules)
 
 
 class HotChange:

@@ -132,9 +132,9 @@ def _start(life: Life, request: StartRequested) -> Transition:
     check = CheckConfig(new, by_core=life.state is not State.IDLE)
     # Broken off, the core may be anything, so nothing can just go on.
     task = StartTask(new, decision, check, touched=broken_off)
-    if decision.way is StartStrategy.SAME:
+    if decision.strategy is StartStrategy.SAME:
         return take_in(life, task)
-    return ask(life, task, *([WarmUp()] if decision.way is StartStrategy.NEW_CORE else []))
+    return ask(life, task, *([WarmUp()] if decision.strategy is StartStrategy.NEW_CORE else []))
 
 
 def _stop(life: Life, linger_seconds: float, told: tuple[Action, ...]) -> Transition:

@@ -60,7 +60,7 @@ class Starts:
             log.warning("config", warning=warning)
 
         decision = self._decide(new, core_version)
-        if decision.way is StartStrategy.NEW_CORE:
+        if decision.strategy is StartStrategy.NEW_CORE:
             # Its process comes up while everything else is done.
             self._life.core.warm_up()
         try:
@@ -70,12 +70,14 @@ class Starts:
 
     async def _carry_out(self, new: RunSpec, users: Sequence[pb.User], decision: Decision) -> None:
         prepared = None
-        if decision.way is not StartStrategy.SAME:
+        if decision.strategy is not StartStrategy.SAME:
             await self._check(new)
             decision, prepared = await self._prepared(new, decision)
-        log.info("start", way=str(decision.way), reason=decision.reason, users=len(users), state=str(self._life.state))
-        self.ways[str(decision.way)] += 1
-        if decision.way is StartStrategy.NEW_CORE:
+        log.info(
+            "start", way=str(decision.strategy), reason=decision.reason, users=len(users), state=str(self._life.state)
+        )
+        self.ways[str(decision.strategy)] += 1
+        if decision.strategy is StartStrategy.NEW_CORE:
             refusals = await self._new_core(new, users)
         else:
             refusals = await self._keep_core(new, users, prepared)
@@ -103,7 +105,7 @@ class Starts:
         # Else nothing runs that could be lost: the start itself is the check, a whole process cheaper.
 
     async def _prepared(self, new: RunSpec, decision: Decision) -> tuple[Decision, HotChangePlan | None]:
-        if decision.way is not StartStrategy.PARTS:
+        if decision.strategy is not StartStrategy.PARTS:
             return decision, None
         try:
             return decision, await prepare(self._settings, self._life.core.core, new, decision)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 def choose_strategy(life: Life, diff: Decision) -> Decision:
     """Choose how to get from the core that runs to what is asked for."""
-    if life.api_error and diff.way is not StartStrategy.SAME:
+    if life.api_error and diff.strategy is not StartStrategy.SAME:
         return Decision(StartStrategy.NEW_CORE, f"the core's API does not answer: {life.api_error}")
     return diff
 
@@ -78,7 +78,7 @@ class StartTask:
     def resume(self, life: Life, outcome: Outcome) -> Transition:
         """Go on."""
         match self.awaiting, outcome:
-            case CheckConfig(), Done() if self.decision.way is StartStrategy.PARTS:
+            case CheckConfig(), Done() if self.decision.strategy is StartStrategy.PARTS:
                 return self._ask(life, PrepareHotChange(self.new, self.decision))
             case ((CheckConfig() | PrepareHotChange()), Done()):
                 return take_in(life, self)
@@ -93,7 +93,7 @@ class StartTask:
                 task = replace(self, decision=Decision(StartStrategy.NEW_CORE, reason))
                 life, actions = take_in(life, task)
                 return life, (WarmUp(), *actions)
-        if self.decision.way is StartStrategy.NEW_CORE or self.touched:
+        if self.decision.strategy is StartStrategy.NEW_CORE or self.touched:
             return self._new_core(life, outcome)
         return self._same_core(life, outcome)
 
@@ -104,7 +104,7 @@ class StartTask:
 
     def _same_core(self, life: Life, outcome: Outcome) -> Transition:
         match self.awaiting, outcome:
-            case TakeInUsers(), Done() if self.decision.way is StartStrategy.SAME:
+            case TakeInUsers(), Done() if self.decision.strategy is StartStrategy.SAME:
                 return self._ask(life, ApplyUsers(self.new))
             case TakeInUsers(), Done():
                 return self._ask(life, ChangeCore(self.new))
@@ -130,7 +130,7 @@ class StartTask:
 
     def _kept(self, life: Life) -> Transition:
         """The core that runs is what was asked for."""
-        changed = self.decision.way is StartStrategy.PARTS
+        changed = self.decision.strategy is StartStrategy.PARTS
         return self._ask(replace(life, core=self.new).desire(self.new), FollowConfig(self.new, changed))
 
     def _replace(self, life: Life, error: NodeError, fallback: RunSpec | None) -> Transition:
@@ -191,13 +191,13 @@ class StartTask:
 def take_in(life: Life, task: StartTask) -> Transition:
     """Nothing speaks against the start: make its users the desired ones."""
     before = life.state
-    new_core = task.decision.way is StartStrategy.NEW_CORE
+    new_core = task.decision.strategy is StartStrategy.NEW_CORE
     # A config that did not stay up is nothing to come back to.
     fallback = life.desired if before is not State.FAILED else None
     life, cancelled = cancel_timer(life)
     if new_core or before is State.LINGERING:
         life = life.move(Trigger.START_REQUESTED)
-    users = TakeInUsers(task.new, everyone=task.decision.way is not StartStrategy.SAME)
+    users = TakeInUsers(task.new, everyone=task.decision.strategy is not StartStrategy.SAME)
     return ask(
         life,
         replace(task, before=before, fallback=fallback, awaiting=users),

@@ -57,9 +57,9 @@ class ConfigDiff:
 class Decision:
     """``reason`` is for the log: what differs, or why it cannot be changed in the running core."""
 
-    way: StartStrategy
+    strategy: StartStrategy
     reason: str
-    parts: ConfigDiff = field(default=ConfigDiff())
+    diff: ConfigDiff = field(default=ConfigDiff())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,14 @@ class Capabilities:
     """What the running core can do."""
 
     #: Inbounds, outbounds and rules can be listed, added and removed.
-    parts: bool = True
+    hot_changes: bool = True
 
     @classmethod
     def of(cls, version: str) -> Capabilities:
         """Of a core that calls itself ``version`` ("26.10.10")."""
         numbers = version.split(".")
         known = len(numbers) == len(_SINCE) and all(number.isdigit() for number in numbers)
-        return cls(parts=known and tuple(map(int, numbers)) >= _SINCE)
+        return cls(hot_changes=known and tuple(map(int, numbers)) >= _SINCE)
 
 
 class _NewCoreError(Exception):
@@ -87,7 +87,7 @@ def decide(old: BaseConfig, new: BaseConfig, capabilities: Capabilities) -> Deci
         return Decision(StartStrategy.SAME, "the base config is the running one")
     try:
         parts, changes = _parts(old, new)
-        if not capabilities.parts:
+        if not capabilities.hot_changes:
             raise _NewCoreError("this core's API cannot change it")
     except _NewCoreError as reason:
         return Decision(StartStrategy.NEW_CORE, str(reason))

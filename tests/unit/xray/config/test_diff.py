@@ -61,7 +61,7 @@ def test_order_of_keys_and_clients_mean_the_same_core() -> None:
         config["inbounds"][0] = dict(reversed(config["inbounds"][0].items()))
         config["inbounds"][1]["settings"]["clients"] = [{"email": "x", "password": "y"}]
 
-    assert decided(change).way is StartStrategy.SAME
+    assert decided(change).strategy is StartStrategy.SAME
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_order_of_keys_and_clients_mean_the_same_core() -> None:
 )  # fmt: skip
 def test_the_way_and_the_reason(change: Callable[[Config], object], parts: ConfigDiff | None, reason: str) -> None:
     decision = decided(change)
-    assert decision.way is (StartStrategy.NEW_CORE if parts is None else StartStrategy.PARTS)
-    assert decision.parts == (parts or ConfigDiff())
+    assert decision.strategy is (StartStrategy.NEW_CORE if parts is None else StartStrategy.PARTS)
+    assert decision.diff == (parts or ConfigDiff())
     assert reason in decision.reason
 
 
@@ -135,26 +135,26 @@ def test_everything_at_once() -> None:
         config["routing"]["rules"].append({"inboundTag": ["B"], "outboundTag": "BLOCK"})
 
     decision = decided(change)
-    assert decision.parts == ConfigDiff(("A",), ("A",), ("TWO",), (), rules=True)
+    assert decision.diff == ConfigDiff(("A",), ("A",), ("TWO",), (), rules=True)
     assert decision.reason == "inbound 'A' changed; outbound 'TWO' removed; routing rules changed"
 
 
 def test_who_owns_the_clients_belongs_to_the_inbound() -> None:
-    assert decided(lambda _config: None, exclude=("A",)).parts == ConfigDiff(("A",), ("A",))
+    assert decided(lambda _config: None, exclude=("A",)).diff == ConfigDiff(("A",), ("A",))
 
 
 def test_an_observatory_ties_the_outbounds() -> None:
     start = {**CONFIG, "observatory": {"subjectSelector": ["ONE"]}}
     decision = decided(lambda c: c["outbounds"].append({"tag": "N", "protocol": "freedom"}), start)
-    assert (decision.way, decision.reason) == (StartStrategy.NEW_CORE, "outbounds changed under the observatory")
+    assert (decision.strategy, decision.reason) == (StartStrategy.NEW_CORE, "outbounds changed under the observatory")
 
 
 def test_an_inbound_with_reality_may_come_and_go() -> None:
     inbound = make_inbound("R", "vless", stream=REALITY)
-    assert decided(lambda c: c["inbounds"].append(inbound)).parts == ConfigDiff(add_inbounds=("R",))
+    assert decided(lambda c: c["inbounds"].append(inbound)).diff == ConfigDiff(add_inbounds=("R",))
     start = copy.deepcopy(CONFIG)
     start["inbounds"].append(inbound)
-    assert decided(lambda c: c["inbounds"].pop(), start).parts == ConfigDiff(remove_inbounds=("R",))
+    assert decided(lambda c: c["inbounds"].pop(), start).diff == ConfigDiff(remove_inbounds=("R",))
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_an_inbound_with_reality_may_come_and_go() -> None:
     [("26.10.10", True), ("26.4.0", True), ("27.1.1", True), ("26.3.27", False), ("1.8.24", False), ("", False), ("x", False)],
 )  # fmt: skip
 def test_old_and_unknown_cores_get_no_parts(version: str, able: bool) -> None:
-    assert Capabilities.of(version).parts is able
+    assert Capabilities.of(version).hot_changes is able
     after = copy.deepcopy(CONFIG)
     after["inbounds"].pop()
     decision = decide(base_of(CONFIG), base_of(after), Capabilities.of(version))
-    assert decision.way is (StartStrategy.PARTS if able else StartStrategy.NEW_CORE)
+    assert decision.strategy is (StartStrategy.PARTS if able else StartStrategy.NEW_CORE)
 
 
 _PARTS = {
@@ -199,13 +199,13 @@ def test_the_parts_make_one_config_of_the_other(start: Config, end: Config) -> N
     """On a model of the core: what is removed is there, what is added is not, and in the end all is as configured."""
     old, new = base_of(start), base_of(end)
     decision = decide(old, new, ABLE)
-    if decision.way is not StartStrategy.PARTS:
+    if decision.strategy is not StartStrategy.PARTS:
         # The guard against malformed domains goes to the first blackhole, so rules may change with outbounds.
-        assert decision.way is StartStrategy.SAME
+        assert decision.strategy is StartStrategy.SAME
         return
     for section, removed, added in (
-        ("inbounds", decision.parts.remove_inbounds, decision.parts.add_inbounds),
-        ("outbounds", decision.parts.remove_outbounds, decision.parts.add_outbounds),
+        ("inbounds", decision.diff.remove_inbounds, decision.diff.add_inbounds),
+        ("outbounds", decision.diff.remove_outbounds, decision.diff.add_outbounds),
     ):
         model = {item["tag"]: item for item in old.document[section]}
         wanted = {item["tag"]: item for item in new.document[section]}
@@ -214,4 +214,4 @@ def test_the_parts_make_one_config_of_the_other(start: Config, end: Config) -> N
         assert not model.keys() & set(added)
         model |= {tag: wanted[tag] for tag in added}
         assert model == wanted
-    assert decision.parts.rules or old.document["routing"] == new.document["routing"]
+    assert decision.diff.rules or old.document["routing"] == new.document["routing"]
