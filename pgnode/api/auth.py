@@ -1,4 +1,4 @@
-"""The API key as callers send it: ``x-api-key`` or a Bearer token, over REST in headers, over gRPC in metadata."""
+"""The API key as callers send it: ``x-api-key`` or a Bearer token, over REST in headers, over gRPC in metadata. Pure."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ class KeyCheck:
         self.canonical = str(key).encode()
         self._value = key.bytes
 
+    def __repr__(self) -> str:
+        return "KeyCheck()"
+
     def __call__(self, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether ``headers`` (names in lower case) hold the key."""
+        """Tell whether ``headers`` (names in lower case) hold the key."""
         sent = headers.get(b"x-api-key")
         if sent is not None and self._matches(sent):
             return True

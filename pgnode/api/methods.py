@@ -1,4 +1,4 @@
-"""The one table of the node's methods: REST routes are made from it, every other face and the documents follow it.
+"""The table of the node's methods: REST routes, gRPC handlers and the documents are made from it. Pure.
 
 Adding a method means one row here and one handler on :class:`pgnode.api.service.node_service.NodeService`;
 ``make docs`` writes the documents anew.
@@ -36,7 +36,7 @@ HttpMethod = Literal["GET", "POST", "PUT", "DELETE"]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method of the node, on every face."""
+    """One method of the node, over both protocols."""
 
     #: Its name in gRPC's ``service.NodeService``.
     grpc_name: str
@@ -58,36 +58,38 @@ class Method:
     any_state: bool = False
     #: What it may answer beside EVERY_CALL, MESSAGE_CALL and NEEDS_CORE.
     errors: tuple[type[NodeError], ...] = ()
-    #: The handler may answer :class:`~pgnode.api.service.tracked.Booked`; the face has to say whether it arrived.
-    booked: bool = False
+    #: The handler may return a TrackedResponse; the protocol has to tell whether it arrived.
+    tracked: bool = False
     #: It tells what was read from the core some time ago; over REST the answer says how long (``Age``), except with ``reset``.
     aged: bool = False
-    #: Asked for one user after the other, and the answer is nearly always at hand: NodeService has a function for just that.
-    at_once: bool = False
-    #: Called for one user after the other: over REST its handler is awaited without Falcon, which still makes of errors what it
-    #: makes of all.
+    #: Asked often, and the answer is nearly always at hand: NodeService has a function for just that (``…_cached``).
+    cached: bool = False
+    #: Called for one user after the other: over REST its handler is awaited without Falcon.
     direct: bool = False
 
     @property
+    def route(self) -> tuple[HttpMethod, str]:
+        """Its HTTP method and path."""
+        return self.http_method, self.path
+
+    @property
     def takes_body(self) -> bool:
-        """The call carries a message, which may still be empty."""
+        """Whether the call carries a message, which may still be empty."""
         return self.request is not pb.Empty
 
     @property
     def stream_handler(self) -> str:
-        """Name of the handler that takes an iterator of message bytes; only with ``client_streaming``."""
+        """The name of the handler that takes an iterator of message bytes; only with ``client_streaming``."""
         return f"{self.handler}_stream"
 
     @property
-    def at_once_handler(self) -> str:
-        """Name of the function that takes the body's bytes and returns those of the answer, or None where the handler has to be
-        asked; only with ``at_once``.
-        """
-        return f"{self.handler}_at_once"
+    def cached_handler(self) -> str:
+        """The name of the function that returns the answer to a body, or None where it is not at hand; only with ``cached``."""
+        return f"{self.handler}_cached"
 
     @property
     def all_errors(self) -> tuple[type[NodeError], ...]:
-        """All that it may answer, by status."""
+        """The errors that it may answer, by status."""
         found: set[type[NodeError]] = {*EVERY_CALL, *self.errors}
         if self.takes_body:
             found.update(MESSAGE_CALL)
@@ -104,7 +106,7 @@ EVERY_CALL = (UnauthenticatedError, InternalError)
 MESSAGE_CALL = (InvalidRequestError, TooLargeError)
 #: What a call that needs a core answers without one: none was started, or it is being started or brought back.
 NEEDS_CORE = (NotInitializedError, CoreNotStartedError)
-#: Of calls that go to the supervisor.
+#: What a call that goes to the supervisor may answer.
 _BY_SUPERVISOR = (BusUnavailableError, DeadlineExceededError)
 
 
@@ -127,7 +129,7 @@ METHODS: tuple[Method, ...] = (
         pb.Empty,
         pb.Empty,
         "stop",
-        "Stops the node; its core lives on for a while, for a start that comes soon.",
+        "Stops the node; its core keeps running for a while, so that a start soon after drops no connection.",
         any_state=True,
         errors=_BY_SUPERVISOR,
     ),
@@ -140,6 +142,7 @@ METHODS: tuple[Method, ...] = (
         "info",
         "Versions, and whether the core runs; answers in every state.",
         any_state=True,
+        cached=True,
     ),
     Method(
         "GetLogs",
@@ -172,6 +175,7 @@ METHODS: tuple[Method, ...] = (
         "backend_stats",
         "The core's own runtime figures; the panel's health probe.",
         errors=(CoreUnavailableError, BusUnavailableError),
+        cached=True,
     ),
     Method(
         "GetStats",
@@ -180,11 +184,11 @@ METHODS: tuple[Method, ...] = (
         pb.StatRequest,
         pb.StatResponse,
         "stats",
-        "Traffic of all or one of the users, inbounds or outbounds; with `reset` the node's books begin at zero again.",
+        "Traffic of one or all users, inbounds or outbounds; with `reset` the counters in the answer start from zero again.",
         errors=(CoreUnavailableError, *_BY_SUPERVISOR),
-        booked=True,
+        tracked=True,
         aged=True,
-        at_once=True,
+        cached=True,
     ),
     Method(
         "GetOutboundsLatency",
@@ -193,7 +197,7 @@ METHODS: tuple[Method, ...] = (
         pb.LatencyRequest,
         pb.LatencyResponse,
         "outbounds_latency",
-        "What the core's observatory measured for its outbounds; all, or the one named.",
+        "What the core's observatory measured for its outbounds: all, or the one named.",
         errors=(NotFoundError, CoreUnavailableError, UnavailableError, *_BY_SUPERVISOR),
     ),
     Method(
@@ -237,7 +241,7 @@ METHODS: tuple[Method, ...] = (
         pb.Users,
         pb.Empty,
         "sync_users",
-        "The node's users become exactly these.",
+        "Replaces the node's users with exactly these.",
         errors=(UsersRefusedError, CoreUnavailableError, *_BY_SUPERVISOR),
     ),
     Method(
@@ -258,7 +262,7 @@ METHODS: tuple[Method, ...] = (
         pb.Empty,
         pb.RoutingRulesResponse,
         "list_rules",
-        "The core's routing rules in their order, as far as it tells them: where each leads and its tag.",
+        "The core's routing rules in their order: the outbound of each, and its tag.",
         errors=(CoreUnavailableError, *_BY_SUPERVISOR),
     ),
     Method(
@@ -268,7 +272,7 @@ METHODS: tuple[Method, ...] = (
         pb.AddRoutingRuleRequest,
         pb.Empty,
         "add_rule",
-        "Appends one routing rule, or puts it in the place of all; kept until another config is started.",
+        "Appends one routing rule, or replaces all rules with it; kept until another config is started.",
         errors=(UnsupportedError, CoreUnavailableError, *_BY_SUPERVISOR),
     ),
     Method(
@@ -288,7 +292,7 @@ METHODS: tuple[Method, ...] = (
         pb.BalancerInfoRequest,
         pb.BalancerInfoResponse,
         "balancer_info",
-        "What a balancer is fixed to, and what its strategy would choose from.",
+        "The outbound that a balancer is fixed to, and those that its strategy chooses from.",
         errors=(NotFoundError, CoreUnavailableError, *_BY_SUPERVISOR),
     ),
     Method(

@@ -12,8 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pgnode.api.rest.delivery import DELIVERIES
-from pgnode.api.rest.log_stream import UNHURRIED
+from pgnode.api.rest.context import attach_connection
 from pgnode.worker.delivery import TcpDelivery
 from pgnode.worker.gunicorn_compat import HttpConnection, HttpWorker
 
@@ -44,8 +43,8 @@ class NodeConnection(HttpConnection):
         self._header_timer: asyncio.TimerHandle | None = None
         #: Set while the caller takes nothing.
         self._stall_timer: asyncio.TimerHandle | None = None
-        #: The scope of the last request.
-        self._scope: dict[str, Any] = {}
+        #: The caller of the last request may take nothing for a long time.
+        self._slow_reader_allowed = False
 
     def opened(self) -> None:
         """Wait for the headers of the first request."""
@@ -79,13 +78,21 @@ class NodeConnection(HttpConnection):
             self._stall_timer = None
 
     def scope_built(self, scope: dict[str, Any]) -> None:
-        """Offer the application to watch its answer.
+        """Offer the application what it may want of this connection.
 
         Args:
             scope: The ASGI scope of a request.
         """
-        scope[DELIVERIES] = self._watch_delivery
-        self._scope = scope
+        attach_connection(scope, self)
+        self._slow_reader_allowed = False
+
+    def watch_delivery(self) -> TcpDelivery:
+        """Begin to watch the answer that is about to be written."""
+        return TcpDelivery(self.transport, limit_seconds=self._limits.delivery_seconds)
+
+    def allow_slow_reader(self) -> None:
+        """Keep the connection although its caller takes nothing of this answer for a long time."""
+        self._slow_reader_allowed = True
 
     def error_content(self, status: int, message: str) -> tuple[str, bytes]:
         """Make the body of an answer to what is no request, in the form of all errors.
@@ -109,11 +116,8 @@ class NodeConnection(HttpConnection):
 
     def _takes_nothing(self) -> None:
         self._stall_timer = None
-        if UNHURRIED not in self._scope:
+        if not self._slow_reader_allowed:
             self.transport.abort()
-
-    def _watch_delivery(self) -> TcpDelivery:
-        return TcpDelivery(self.transport, limit_seconds=self._limits.delivery_seconds)
 
 
 class NodeWorker(HttpWorker):

@@ -104,8 +104,8 @@ def make_face(worker: NodeClient, settings: Settings) -> GrpcHandlers:
         body_timeout_seconds=settings.body_timeout_seconds,
         max_calls=settings.grpc_max_calls,
         max_streams=settings.grpc_max_streams,
-        open_handlers=health.handlers(lambda: worker.serving),
-        more_handlers=reflected,
+        public_handlers=health.handlers(lambda: worker.serving),
+        extra_handlers=reflected,
     )
 
 

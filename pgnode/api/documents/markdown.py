@@ -1,11 +1,11 @@
-"""docs/api.md, for people who write a caller or debug one."""
+"""docs/api.md, for people who write a client or debug one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from pgnode.api.methods import EVERY_CALL, MESSAGE_CALL, METHODS, NEEDS_CORE, Method
-from pgnode.api.service.maintenance import CALLS
+from pgnode.api.service.maintenance_calls import CALLS
 from pgnode.errors import BY_CODE, BusUnavailableError, ConflictError, DeadlineExceededError, NodeError
 
 _HEAD = """\
@@ -21,7 +21,7 @@ generated: `make docs`. Messages: [service.proto](service.proto). REST for tools
 * REST: `https://<node>:<SERVICE_PORT><path>`, with or without a trailing slash. GET and DELETE carry bodies where a message is
   asked for. PUT and POST with a message need a `Content-Length` or chunked coding; `Content-Length: 0` is the empty message.
 * A body or an answer is the message in binary form (`application/x-protobuf`) or in JSON (below).
-* Messages may have up to `MAX_BODY_MIB` (64 MiB).
+* A message may be as large as `MAX_BODY_MIB` (64 MiB).
 
 ```
 S=~/.local/state/pgnode
@@ -39,8 +39,8 @@ node /start -d "$(jq -n --rawfile config config.json '{$config}')"
 _JSON = """\
 ## JSON
 
-`Accept: application/json` gets the answer as JSON, `Content-Type: application/json` sends the message so; one does not need
-the other. Errors are the same, and are JSON for all callers. It is proto3 JSON:
+With `Accept: application/json` the answer is JSON, with `Content-Type: application/json` the message that is sent; one does
+not need the other. Errors are the same, and are JSON for all callers. It is proto3 JSON:
 
 * Fields have the names of [service.proto](service.proto); `camelCase` is understood as well. In answers every field is there,
   also when it has its default. Large answers come on one line.
@@ -50,8 +50,8 @@ the other. Errors are the same, and are JSON for all callers. It is proto3 JSON:
 * Unknown fields, fields given twice, wrong types, unknown names and numbers out of range are 400, with the path first:
   `users[3].proxies.vless.id: a string is expected, not a number`. So are text that is no JSON, no UTF-8, or too deeply nested.
 * `PUT /users/sync/chunked` takes one `Users` object (`{"users": […]}`): JSON that is whole needs no chunks.
-* It is a form for people: a list of 100,000 users takes seconds, in which its worker answers others late. Programs send protobuf.
-* `GET /logs` gives one `Log` object a line (`application/x-ndjson`), and an empty line as heartbeat.
+* JSON is for people: a list of 100,000 users takes seconds, in which the worker answers others late. Programs send protobuf.
+* `GET /logs` sends one `Log` object a line (`application/x-ndjson`), and an empty line as heartbeat.
 
 """
 
@@ -60,38 +60,38 @@ _STREAMS = """\
 
 **`PUT /users/sync/chunked`**: the body is a run of (unsigned varint length, `UsersChunk` bytes), usually in HTTP's chunked
 coding, whose borders mean nothing. Frames of length zero are skipped. Chunks may come in any order, equal indexes append, and
-reading stops at the chunk that says `last`; the indexes 0 to the last must all be there. Nothing is applied before that.
+reading stops at the chunk with `last`; the indexes 0 to the last must all be there. Nothing is applied before that.
 
-**`GET /logs`** sends its headers at once and lasts as long as the caller stays. Plain: a log line a line, an empty line as
-heartbeat, `Content-Type: text/event-stream`. With `Accept: text/event-stream` they are Server-Sent Events (`id:`, `data:`).
-Bytes that are no UTF-8 are replaced. A viewer that is too slow finds `[N lines dropped]`.
+**`GET /logs`** sends its headers at once and lasts as long as the caller stays. Plain: one log line a line, an empty line as
+heartbeat, `Content-Type: text/event-stream`. With `Accept: text/event-stream` it sends Server-Sent Events (`id:`, `data:`).
+Bytes that are not UTF-8 are replaced. A caller that reads too slowly gets `[N lines dropped]`.
 
 """
 
 _MAINTENANCE = """\
 ## Maintenance
 
-JSON over TLS on `API_PORT` (62051), with the same keys. An answer is an object with `detail`, a sentence; an error carries its
-text as `detail`, too. All calls but the first are jobs, which may take minutes: one at a time, and a caller that goes away does
-not stop its job.\
+JSON over TLS on `API_PORT` (62051), with the same key. An answer is an object with `detail`, a sentence; an error has its
+text in `detail`, too. All calls but the first are jobs, which may take minutes. One job runs at a time, and a caller that goes
+away does not stop its job.\
 """
 
 _ERRORS = """\
 ## Errors
 
 REST answers `{"error": "<text>", "code": "<code>"}` (`application/json`), gRPC the status with the same text. The text begins
-with the cause: some callers show 128 characters. Answers of 503 carry `Retry-After`.
+with the cause, since some callers show only 128 characters. An answer of 503 has `Retry-After`.
 
 """
 
 _STATES = """\
 ## States
 
-A method works **always**, or **with a core**. The latter say without one:
+A method works **always**, or **with a core**. Without a core, the latter answer:
 
 | state of the node | answer |
 | --- | --- |
-| no core was started, or it was stopped, or it was given up | 503 `BACKEND_NOT_INITIALIZED` "backend not initialized" |
+| no core was started, it was stopped, or it keeps failing | 503 `BACKEND_NOT_INITIALIZED` "backend not initialized" |
 | the core is being started, or brought back after it died | 503 `CORE_NOT_STARTED` "core is not started yet" |
 | the core runs, but its API did not answer | 503 `CORE_UNAVAILABLE` "failed to get …" |
 
@@ -100,15 +100,15 @@ A method works **always**, or **with a core**. The latter say without one:
 _AGE = """\
 ## How old statistics are
 
-The core is read every `STATS_UPDATE_INTERVAL_SECONDS` (5). Over REST {calls} say in `Age` how many seconds ago that was;
-with `reset` the core is read for the question, and there is none. Where readings have failed for two intervals the answer is 503
-`CORE_UNAVAILABLE` in place of old numbers.
+The core is read every `STATS_UPDATE_INTERVAL_SECONDS` (5). Over REST {calls} say in `Age` how many seconds ago that was. With
+`reset` the core is read for this very call, and there is no `Age`. Where readings have failed for two intervals, the answer is
+503 `CORE_UNAVAILABLE` instead of old numbers.
 
 """
 
 
 def api_page() -> str:
-    """docs/api.md."""
+    """Return the text of docs/api.md."""
     return _HEAD + _methods() + _STATES + _age() + _JSON + _STREAMS + _maintenance() + _ERRORS + _errors()
 
 
@@ -149,7 +149,7 @@ def _errors() -> str:
 
 
 def _who(error: type[NodeError]) -> str:
-    """The methods that answer ``error``, in words where they are many."""
+    """Name the methods that answer ``error``, in words where they are many."""
     if error in EVERY_CALL:
         return "every method"
     if error in MESSAGE_CALL:
@@ -157,7 +157,7 @@ def _who(error: type[NodeError]) -> str:
     if error in NEEDS_CORE:
         return "every method that needs a core"
     if error in (BusUnavailableError, DeadlineExceededError):
-        return "what goes to the supervisor; reads only while nothing came from it"
+        return "what goes to the supervisor; reads only before they have heard from it"
     names = [f"`{row.grpc_name}`" for row in METHODS if error in row.all_errors]
     names += [
         f"`{call.path}`" for call in CALLS if error in call.errors or (error is ConflictError and call.path != "/")

@@ -1,4 +1,4 @@
-"""docs/openapi.json: the REST face for tools, in OpenAPI 3.1. Schemas are those of proto3 JSON, from the descriptors."""
+"""docs/openapi.json: the REST API for tools, in OpenAPI 3.1. Schemas are those of proto3 JSON, made from the descriptors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from pgnode.api.methods import METHODS, Method
-from pgnode.api.rest.gate import CONTENT_TYPE
-from pgnode.api.rest.json_codec import JSON
-from pgnode.api.rest.log_stream import EVENT_STREAM, JSON_LINES
-from pgnode.api.service.maintenance import CALLS, MaintenanceCall
+from pgnode.api.rest.negotiation import EVENT_STREAM, JSON, JSON_LINES, PROTOBUF
+from pgnode.api.service.maintenance_calls import CALLS, MaintenanceCall
 from pgnode.errors import BY_CODE, NodeError, UnauthenticatedError
 from pgnode.wire import service_pb2 as pb
 
@@ -56,12 +54,12 @@ _MAINTENANCE_FIELDS: dict[str, Json] = {
 
 
 def openapi_text(version: str) -> str:
-    """docs/openapi.json. ``version`` is the node's."""
+    """Return the text of docs/openapi.json for the node's ``version``."""
     return json.dumps(openapi(version), indent=2, ensure_ascii=False) + "\n"
 
 
 def openapi(version: str) -> Json:
-    """The document as an object."""
+    """Return the document as an object."""
     schemas: Json = {"Error": _ERROR}
     paths: dict[str, Json] = defaultdict(dict)
     for row in METHODS:
@@ -103,19 +101,19 @@ def _operation(row: Method) -> Json:
     if row.takes_body:
         operation["requestBody"] = {
             "required": row.http_method in ("PUT", "POST"),
-            "content": {CONTENT_TYPE: _binary(row), JSON: _reference(_json_request(row).DESCRIPTOR)},
+            "content": {PROTOBUF: _binary(row), JSON: _reference(_json_request(row).DESCRIPTOR)},
         }
     operation["responses"] = {"200": _success(row), **_failures(row.all_errors, "Error")}
     return operation
 
 
 def _json_request(row: Method) -> Any:
-    """The message that a JSON body holds; JSON that is whole needs no chunks."""
+    """Return the message that a JSON body holds; JSON that is whole needs no chunks."""
     return pb.Users if row.request is pb.UsersChunk else row.request
 
 
 def _binary(row: Method) -> Json:
-    """A body in binary form; JSON Schema says nothing about bytes, so the message is named in words."""
+    """Describe a body in binary form; JSON Schema says nothing about bytes, so the message is named in words."""
     name = row.request.DESCRIPTOR.name
     if row.request is pb.UsersChunk:
         return {"schema": {"description": f"A run of (unsigned varint length, {name} bytes), see api.md."}}
@@ -125,13 +123,13 @@ def _binary(row: Method) -> Json:
 def _success(row: Method) -> Json:
     name = row.response.DESCRIPTOR.name
     if row.streaming:
-        lines = {"schema": {"type": "string", "description": "A log line a line; an empty line is a heartbeat."}}
-        objects = {"schema": {"type": "string", "description": f"A {name} object a line."}}
+        lines = {"schema": {"type": "string", "description": "One log line a line; an empty line is a heartbeat."}}
+        objects = {"schema": {"type": "string", "description": f"One {name} object a line."}}
         return {"description": "A stream without an end.", "content": {EVENT_STREAM: lines, JSON_LINES: objects}}
     answer: Json = {
         "description": name,
         "content": {
-            CONTENT_TYPE: {"schema": {"description": f"The message {name} of service.proto."}},
+            PROTOBUF: {"schema": {"description": f"The message {name} of service.proto."}},
             JSON: _reference(row.response.DESCRIPTOR),
         },
     }
@@ -146,7 +144,7 @@ def _success(row: Method) -> Json:
 
 
 def _maintenance(call: MaintenanceCall) -> Json:
-    """A call of the maintenance API, which has a port of its own."""
+    """Describe a call of the maintenance API, which has a port of its own."""
     operation: Json = {"operationId": f"maintenance_{call.handler}", "summary": call.summary}
     if call.takes_body:
         fields = _MAINTENANCE_FIELDS[call.path]

@@ -1,1 +1,1 @@
-"""The gRPC face: handlers made from the method table, what every call passes, health and reflection."""
+"""The node over gRPC: handlers made from the table of methods, what every call passes, health and reflection."""

@@ -10,39 +10,44 @@ from contextlib import asynccontextmanager
 LARGE_BYTES = 1024 * 1024
 
 #: Large answers that are written at once, as long as their callers take them quickly.
-AT_ONCE = 4
+SLOTS = 4
 
-#: Seconds after which another one may be begun although this one is not written yet: a slow caller holds up nobody.
-QUICK_SECONDS = 0.2
+#: Seconds after which a slot is free again although its answer is not written yet: a slow caller holds up nobody.
+SLOT_SECONDS = 0.2
 
 
 class LargeResponseLimiter:
-    """The places for them. Belongs to one event loop."""
+    """The slots for large answers. Belongs to one event loop.
 
-    def __init__(self) -> None:
-        self._places = asyncio.Semaphore(AT_ONCE)
+    Args:
+        slot_seconds: Time after which a slot is free again.
+    """
+
+    def __init__(self, slot_seconds: float = SLOT_SECONDS) -> None:
+        self._slot_seconds = slot_seconds
+        self._slots = asyncio.Semaphore(SLOTS)
 
     def __repr__(self) -> str:
-        return f"LargeResponseLimiter({self._places!r})"
+        return f"LargeResponseLimiter({self._slots!r})"
 
     @asynccontextmanager
-    async def place(self, answer: bytes) -> AsyncIterator[None]:
-        """For the time in which ``answer`` is written; waits for a place where it is large."""
+    async def slot(self, answer: bytes) -> AsyncIterator[None]:
+        """Hold a slot while ``answer`` is written; wait for one where it is large."""
         if len(answer) <= LARGE_BYTES:
             yield
             return
-        await self._places.acquire()
+        await self._slots.acquire()
         held = True
 
-        def leave() -> None:
+        def release() -> None:
             nonlocal held
             if held:
                 held = False
-                self._places.release()
+                self._slots.release()
 
-        timer = asyncio.get_running_loop().call_later(QUICK_SECONDS, leave)
+        timer = asyncio.get_running_loop().call_later(self._slot_seconds, release)
         try:
             yield
         finally:
             timer.cancel()
-            leave()
+            release()

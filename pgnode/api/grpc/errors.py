@@ -11,7 +11,7 @@ from pgnode.errors import NodeError
 
 Context = aio.ServicerContext[Any, Any]
 
-#: Trailing metadata that holds the ERROR_CODE.
+#: Trailing metadata that holds the error's code.
 CODE_KEY = "error-code"
 
 #: Bytes of a text that are sent at most. They travel in a header, where three may become of one, and callers take
@@ -20,7 +20,7 @@ DETAILS_BYTES_MAX = 1500
 
 
 def details(text: str) -> str:
-    """``text`` as it is sent: shortened where it is long, the cause being in front."""
+    """Return ``text`` as it is sent: shortened where it is long, since the cause comes first."""
     data = text.encode(errors="replace")
     if len(data) <= DETAILS_BYTES_MAX:
         return data.decode()
@@ -35,8 +35,8 @@ async def refuse(context: Context, error: NodeError) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-def refusing(error: NodeError) -> grpc.RpcMethodHandler[Any, Any]:
-    """A handler that ends every call with ``error`` without reading anything of it."""
+def refusing_handler(error: NodeError) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return a handler that ends every call with ``error`` without reading anything of it."""
 
     async def answer(_messages: Any, context: Context) -> None:
         await refuse(context, error)

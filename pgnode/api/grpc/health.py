@@ -22,8 +22,8 @@ SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 #: Callers that watch at once; they need no key, so they are few.
 WATCHERS_MAX = 64
 
-#: Seconds between two looks at the state for those who watch.
-LOOK_SECONDS = 0.5
+#: Seconds between two checks of the state for those who watch.
+POLL_INTERVAL_SECONDS = 0.5
 
 _SERVING: bytes = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING).SerializeToString()
 _NOT_SERVING: bytes = health_pb2.HealthCheckResponse(
@@ -32,8 +32,8 @@ _NOT_SERVING: bytes = health_pb2.HealthCheckResponse(
 
 
 def handlers(serving: Callable[[], bool]) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-    """Check and Watch by path; ``serving`` is asked for every answer."""
-    room = ConcurrencyLimit(WATCHERS_MAX, "health watchers", "the time between calls of Check")
+    """Return the handlers of Check and Watch by path; ``serving`` is asked for every answer."""
+    limit = ConcurrencyLimit(WATCHERS_MAX, "health watchers", "the time between calls of Check")
 
     def state() -> bytes:
         return _SERVING if serving() else _NOT_SERVING
@@ -43,13 +43,13 @@ def handlers(serving: Callable[[], bool]) -> dict[str, grpc.RpcMethodHandler[Any
 
     async def watch(_messages: Any, context: Context) -> None:
         try:
-            with room:
+            with limit:
                 told = None
                 while True:
                     if state() != told:
                         told = state()
                         await context.write(told)
-                    await asyncio.sleep(LOOK_SECONDS)
+                    await asyncio.sleep(POLL_INTERVAL_SECONDS)
         except NodeError as error:
             await refuse(context, error)
 

@@ -1,4 +1,4 @@
-"""A bounded number of something under way."""
+"""A bounded number of calls or streams at once."""
 
 from __future__ import annotations
 
@@ -6,24 +6,32 @@ from pgnode.errors import TooManyCallsError
 
 
 class ConcurrencyLimit:
-    """``with room:`` takes a place, or raises TooManyCallsError, which names ``setting``. For one event loop."""
+    """``with limit:`` takes a slot, or raises TooManyCallsError. For one event loop.
 
-    def __init__(self, places: int, what: str, setting: str) -> None:
-        self._places = places
+    Args:
+        slots: So many may run at once.
+        what: What is limited, for the text of the error.
+        setting: What the caller's operator may raise.
+    """
+
+    def __init__(self, slots: int, what: str, setting: str) -> None:
+        self._slots = slots
         self._what = what
         self._setting = setting
         self.taken = 0
 
     def __repr__(self) -> str:
-        return f"{self.taken} of {self._places} {self._what}"
+        return f"{self.taken} of {self._slots} {self._what}"
 
     def __enter__(self) -> None:
-        if self.taken >= self._places:
+        """Take a slot."""
+        if self.taken >= self._slots:
             raise TooManyCallsError(
-                f"too many {self._what}: {self._places} are under way, which is all this worker takes; try again, "
+                f"too many {self._what}: {self._slots} are under way, the most that this worker takes; try again, "
                 f"or raise {self._setting}"
             )
         self.taken += 1
 
     def __exit__(self, *_: object) -> None:
+        """Free the slot."""
         self.taken -= 1

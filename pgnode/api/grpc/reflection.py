@@ -13,7 +13,7 @@ SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.Serv
 
 
 def handlers(services: Iterable[str]) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-    """The service by path, telling of ``services``."""
+    """Return the handlers of the reflection service by path; it tells of ``services``."""
     servicer = reflection.aio.ReflectionServicer(tuple(services))  # type: ignore[attr-defined]
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

@@ -1,1 +1,1 @@
-"""The node over REST: the gate in front (key, body, limits), the Falcon application behind it, and the log stream."""
+"""The node over REST: the pipeline that every request passes, the applications behind it, and the log stream."""

@@ -1,46 +1,22 @@
-"""Whether an answer reached its caller, as far as a server of HTTP can know it.
+"""Answers that are tracked: whether one reached its caller, as far as a server of HTTP can know.
 
-The server may put a :class:`Deliveries` into the scope (``scope[DELIVERIES]``): then an answer has arrived when the peer's kernel
-has acknowledged its last byte. Where the server offers none, it has arrived when all of it was handed to the server.
+A server that offers a :class:`~pgnode.api.rest.context.ServerConnection` knows when the peer's kernel has acknowledged the last
+byte. With any other, an answer has arrived when all of it was handed to the server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Callable
 
-from pgnode.api.service.tracked import Settle
-
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
-App = Callable[[Event, Receive, Send], Awaitable[None]]
-
-#: Key of the scope under which a handler leaves whom to tell.
-SETTLE = "pgnode.settle"
-#: Key of the scope under which the server offers to watch an answer.
-DELIVERIES = "pgnode.deliveries"
+from pgnode.api.rest.asgi import App, Event, Receive, Scope, Send
+from pgnode.api.rest.context import Delivery, RequestContext, connection_of, context_of
 
 #: What HTTP/1.1 puts around a header.
 _HEADER_BYTES = len(b": \r\n")
 
 
-class Delivery(Protocol):
-    """One answer on its way, watched from before its first byte."""
-
-    async def arrived(self, answer_bytes: int) -> bool:
-        """Wait until the answer, of at least so many bytes, has arrived or cannot any more; ends in time by itself."""
-
-    def close(self, answer_bytes: int) -> bool:
-        """Look once more, and stop watching. Returns what :meth:`arrived` would have."""
-
-
-#: Begins to watch the connection of the request.
-Deliveries = Callable[[], Delivery]
-
-
 class _Written:
-    """Without help of the server: written is delivered."""
+    """The delivery of a server that knows nothing of it: what was written has arrived."""
 
     async def arrived(self, _answer_bytes: int) -> bool:
         return True
@@ -49,34 +25,72 @@ class _Written:
         return True
 
 
-async def settle_after(app: App, scope: Event, receive: Receive, send: Send) -> None:
-    """Run ``app``, and tell ``scope[SETTLE]``, if it left one there, whether its answer arrived."""
-    watch: Delivery | None = None
-    size, complete, refused = 0, False, False
+class TrackedRoute:
+    """The application for requests whose answers may be tracked.
 
-    async def watched(event: Event) -> None:
-        nonlocal watch, size, complete, refused
-        if SETTLE not in scope:
-            await send(event)
+    A handler leaves in the request's context whom to tell; this tells it, once, whether the answer arrived.
+
+    Args:
+        app: Answers the requests.
+        is_tracked: Whether the answer to a body will be tracked; of JSON that is not known before it is parsed.
+    """
+
+    def __init__(self, app: App, is_tracked: Callable[[bytes], bool]) -> None:
+        self._app = app
+        self.is_tracked = is_tracked
+
+    def __repr__(self) -> str:
+        return f"TrackedRoute({self._app!r})"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, and tell what became of the answer."""
+        context = context_of(scope)
+        sender = _WatchedSender(scope, context, send)
+        arrived = False
+        try:
+            await self._app(scope, receive, sender.send)
+            arrived = await sender.arrived()
+        finally:
+            settle, context.settle = context.settle, None
+            # A task that was cancelled meanwhile may have sent everything.
+            arrived = sender.close() or arrived
+            if settle is not None:
+                settle(arrived)
+
+
+class _WatchedSender:
+    """Passes an answer on, and watches it from its first byte where somebody wants to know what becomes of it."""
+
+    def __init__(self, scope: Scope, context: RequestContext, send: Send) -> None:
+        self._scope = scope
+        self._context = context
+        self._send = send
+        self._delivery: Delivery | None = None
+        self._bytes = 0
+        self._complete = False
+        self._refused = False
+
+    async def send(self, event: Event) -> None:
+        if self._context.settle is None:
+            await self._send(event)
             return
-        if watch is None:
-            begin: Deliveries | None = scope.get(DELIVERIES)
-            watch = _Written() if begin is None else begin()
+        if self._delivery is None:
+            connection = connection_of(self._scope)
+            self._delivery = _Written() if connection is None else connection.watch_delivery()
         if event["type"] == "http.response.start":
-            refused = event["status"] != 200
-            size += sum(len(name) + len(value) + _HEADER_BYTES for name, value in event.get("headers", ()))
-        size += len(event.get("body", b""))
-        await send(event)
-        complete = event["type"] == "http.response.body" and not event.get("more_body", False)
+            self._refused = event["status"] != 200
+            self._bytes += sum(len(name) + len(value) + _HEADER_BYTES for name, value in event.get("headers", ()))
+        self._bytes += len(event.get("body", b""))
+        await self._send(event)
+        self._complete = event["type"] == "http.response.body" and not event.get("more_body", False)
 
-    arrived = False
-    try:
-        await app(scope, receive, watched)
-        if complete and not refused and watch is not None:
-            arrived = await watch.arrived(size)
-    finally:
-        settle: Settle | None = scope.pop(SETTLE, None)
-        # A task that was cancelled meanwhile may have sent everything.
-        seen = watch.close(size) if watch is not None else False
-        if settle is not None:
-            settle(arrived or (complete and not refused and seen))
+    async def arrived(self) -> bool:
+        """Wait for the fate of the answer."""
+        if self._delivery is None or not self._complete or self._refused:
+            return False
+        return await self._delivery.arrived(self._bytes)
+
+    def close(self) -> bool:
+        """Stop watching, and return whether the answer has arrived by now."""
+        seen = self._delivery is not None and self._delivery.close(self._bytes)
+        return seen and self._complete and not self._refused

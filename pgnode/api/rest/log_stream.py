@@ -1,8 +1,8 @@
 """The log as an endless answer: plain lines, or Server-Sent Events or JSON for callers that ask for them.
 
-Plain: each line as it is, ended by a line feed, an empty line as heartbeat. The panel shows lines as they come, so they
+Plain: each line as it is, ended by a line feed; an empty line is a heartbeat. The panel shows lines as they come, so they
 carry no ``data:``. A caller whose Accept header names ``text/event-stream`` gets real events (WHATWG HTML, section
-9.2): the entry's id and the line, and a comment as heartbeat. Either is ``Content-Type: text/event-stream``. One that
+9.2): the entry's id and the line, and a comment as heartbeat. Both are ``Content-Type: text/event-stream``. One that
 asks for JSON gets a Log message a line, and an empty line as heartbeat, as ``application/x-ndjson``.
 """
 
@@ -12,27 +12,40 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
-from pgnode.api.rest.gate import Receive
-from pgnode.api.service.node_service import LogEntry
+from pgnode.api.rest.asgi import Receive
+from pgnode.api.rest.negotiation import EVENT_STREAM, JSON_LINES, prefers_events
+from pgnode.api.service.ports import LogEntry
 from pgnode.os_support.aio import end_tasks
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.json_form import line_of
 
-#: Key of the scope that tells the server to leave a caller alone who takes nothing: lines that find no room are dropped, and the
-#: caller is told how many.
-UNHURRIED = "pgnode.unhurried"
+EntryEncoder = Callable[[LogEntry], bytes]
 
-EVENT_STREAM = "text/event-stream"
-JSON_LINES = "application/x-ndjson"
+
+def log_format(accept: str, *, as_json: bool) -> tuple[EntryEncoder, str]:
+    """Choose the form of a log stream.
+
+    Args:
+        accept: The header Accept.
+        as_json: Whether it prefers JSON to protobuf.
+
+    Returns:
+        What makes bytes of an entry, and the Content-Type.
+    """
+    if prefers_events(accept):
+        return event, EVENT_STREAM
+    if as_json:
+        return json_line, JSON_LINES
+    return plain, EVENT_STREAM
 
 
 def plain(entry: LogEntry) -> bytes:
-    """``entry`` as a plain line. Bytes that are no UTF-8 are replaced: one of them would end the panel's viewer."""
+    """Return ``entry`` as a plain line. Bytes that are no UTF-8 are replaced: one of them would end the panel's viewer."""
     return b"\n" if entry is None else _clean(entry[1]) + b"\n"
 
 
 def event(entry: LogEntry) -> bytes:
-    """``entry`` as one Server-Sent Event."""
+    """Return ``entry`` as one Server-Sent Event."""
     if entry is None:
         return b": \n\n"
     # A carriage return within a line would end the data field, and lose what follows it.
@@ -40,40 +53,44 @@ def event(entry: LogEntry) -> bytes:
 
 
 def json_line(entry: LogEntry) -> bytes:
-    """``entry`` as a Log message in JSON, on a line of its own."""
+    """Return ``entry`` as a Log message in JSON, on a line of its own."""
     return b"\n" if entry is None else line_of(pb.Log(detail=entry[1].decode(errors="replace")))
-
-
-def wants_events(accept: str) -> bool:
-    """Whether an Accept header asks for Server-Sent Events by name; ``*/*`` does not."""
-    return any(part.partition(";")[0].strip().lower() == EVENT_STREAM for part in accept.split(","))
 
 
 class LogStream:
     """The body of an answer: begins with a heartbeat, so that headers go out at once, and ends with its caller.
 
     For Falcon's ``resp.stream``, which iterates over it and then calls :meth:`close`.
+
+    Args:
+        source: Opens the log.
+        receive: The server's ``receive``, which tells when the caller has gone.
+        encode: Makes bytes of an entry.
     """
 
     def __init__(
         self,
         source: AbstractAsyncContextManager[AsyncIterator[LogEntry]],
         receive: Receive,
-        encode: Callable[[LogEntry], bytes],
+        encode: EntryEncoder,
     ) -> None:
         self._stream = _stream(source, receive, encode)
+
+    def __repr__(self) -> str:
+        return f"LogStream({self._stream!r})"
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._stream
 
     async def close(self) -> None:
+        """Close the log."""
         await self._stream.aclose()
 
 
 async def _stream(
     source: AbstractAsyncContextManager[AsyncIterator[LogEntry]],
     receive: Receive,
-    encode: Callable[[LogEntry], bytes],
+    encode: EntryEncoder,
 ) -> AsyncGenerator[bytes, None]:
     yield encode(None)
     gone = asyncio.create_task(_disconnected(receive))

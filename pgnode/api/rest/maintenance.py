@@ -1,49 +1,64 @@
-"""The maintenance API over HTTP: JSON in, JSON out, behind a gate with the node's keys and a small limit of size.
+"""The maintenance API over HTTP: JSON in, JSON out, behind a pipeline with the node's keys and a small limit of size.
 
-Errors have the node's form and, since the panel reads only that, the text once more as ``detail``.
+Errors have the node's form and, since panels read only that, the text once more as ``detail``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
-import structlog
-
-from pgnode.api.rest.gate import BODY, App, Gate, Receive, Scope, Send
-from pgnode.api.rest.json_codec import JSON
-from pgnode.api.service.maintenance import CALLS, MaintenanceService
-from pgnode.errors import InternalError, MethodNotAllowedError, NodeError, NotFoundError
-
-log = structlog.get_logger(__name__)
+from pgnode.api.rest.asgi import App, Headers, Receive, Scope, Send
+from pgnode.api.rest.auth_step import AuthStep
+from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader
+from pgnode.api.rest.context import context_of
+from pgnode.api.rest.errors import answerable, encode_error_with_detail, send_error
+from pgnode.api.rest.negotiation import JSON
+from pgnode.api.rest.pipeline import RequestPipeline
+from pgnode.api.service.maintenance import MaintenanceService
+from pgnode.api.service.maintenance_calls import CALLS
+from pgnode.errors import MethodNotAllowedError, NotFoundError
 
 #: Larger than any request that makes sense.
 MAX_BODY_BYTES = 16 * 1024
 
 
-def build(service: MaintenanceService, *, api_key: str, body_timeout_seconds: float, called: Callable[[], None]) -> App:
-    """The ASGI callable for scopes of type ``http``. Raises ValueError for an ``api_key`` that is no UUID."""
-    return Gate(
-        MaintenanceFace(service),
+def build(
+    service: MaintenanceService,
+    *,
+    api_key: str,
+    body_timeout_seconds: float,
+    called: Callable[[], None],
+    drain_seconds: float = DRAIN_SECONDS,
+) -> App:
+    """Return the ASGI callable of the maintenance API, for scopes of type ``http``.
+
+    Args:
+        service: Answers the calls.
+        api_key: The key that callers must send, a UUID; ValueError for anything else.
+        body_timeout_seconds: Time for a whole body.
+        called: Called for every request that brings the key.
+        drain_seconds: Time for which the rest of a refused body is thrown away.
+
+    Returns:
+        The pipeline with the application behind it.
+    """
+    return RequestPipeline(
+        MaintenanceApp(service),
         CALLS,
-        api_key=api_key,
-        max_body_bytes=MAX_BODY_BYTES,
-        body_timeout_seconds=body_timeout_seconds,
-        called=called,
+        AuthStep(api_key, called),
+        BodyReader(max_bytes=MAX_BODY_BYTES, timeout_seconds=body_timeout_seconds, size_setting=None),
         json_only=True,
-        size_setting=None,
-        encode_error=error_body,
+        error_encoder=encode_error_with_detail,
+        drain_seconds=drain_seconds,
     )
 
 
-def error_body(error: NodeError) -> bytes:
-    """The JSON form of ``error``."""
-    body = {"error": error.text, "code": error.code, "detail": error.text}
-    return json.dumps(body, ensure_ascii=False).encode(errors="replace")
+class MaintenanceApp:
+    """The application behind the pipeline.
 
-
-class MaintenanceFace:
-    """The application behind the gate."""
+    Args:
+        service: Answers the calls.
+    """
 
     def __init__(self, service: MaintenanceService) -> None:
         self._handlers = {}
@@ -54,30 +69,25 @@ class MaintenanceFace:
                 self._allowed.setdefault(path, []).append(call.http_method)
 
     def __repr__(self) -> str:
-        return f"MaintenanceFace({len(self._handlers)} routes)"
+        return f"MaintenanceApp({len(self._handlers)} routes)"
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """Answer one request."""
         method, path = scope["method"], scope["path"]
-        headers: list[tuple[bytes, bytes]] = []
-        status = 200
+        more_headers: Headers = []
         try:
             handler = self._handlers.get((method, path))
             if handler is not None:
-                body = await handler(scope[BODY])
+                body = await handler(context_of(scope).body)
             elif path in self._allowed:
                 allowed = ", ".join(self._allowed[path])
-                headers.append((b"allow", allowed.encode()))
+                more_headers.append((b"allow", allowed.encode()))
                 raise MethodNotAllowedError(f"{method} is not allowed here, {allowed} is")
             else:
                 raise NotFoundError(f"no such endpoint: {path}")
-        except NodeError as error:
-            status, body = error.status, error_body(error)
-            if error.retry_after_seconds is not None:
-                headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
         except Exception as error:
-            log.exception("request failed", method=method, path=path)
-            internal = InternalError(f"internal error ({type(error).__name__}): see the node's log")
-            status, body = internal.status, error_body(internal)
-        headers += [(b"content-type", JSON.encode()), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send_error(send, answerable(error, scope), encode_error_with_detail, more_headers)
+            return
+        headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,8 +1,8 @@
-"""Large answers are written in pieces, each when there is room for it.
+"""Large answers are written in chunks, each when there is room for it.
 
 A server that is handed an answer of megabytes encrypts all of it at once and keeps that until the caller has it; of TLS's own
-buffer the connection keeps the size for good. Thirty callers of 8 MB took 600 MB so. In pieces a connection holds two of them,
-and the answer itself is shared by all who are sent it.
+buffer the connection keeps the size for good. Thirty callers of 8 MB took 600 MB that way. In chunks a connection holds two of
+them, and the answer itself is shared by all who are sent it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from typing import Any
 
 import falcon.asgi
 
-#: Bytes of a piece: whole TLS records of 16 KiB. Smaller ones cost more turns of the event loop, larger ones memory.
-PIECE_BYTES = 256 * 1024
+#: Bytes of a chunk: whole TLS records of 16 KiB. Smaller ones cost more turns of the event loop, larger ones memory.
+CHUNK_BYTES = 256 * 1024
 
 
 class ResponseChunks:
-    """An asynchronous iterator over a copy of each piece in turn."""
+    """An asynchronous iterator over a copy of each chunk in turn.
+
+    Args:
+        answer: What is cut into chunks.
+    """
 
     def __init__(self, answer: bytes) -> None:
         self._rest = memoryview(answer)
@@ -28,15 +32,16 @@ class ResponseChunks:
         return self
 
     async def __anext__(self) -> bytes:
+        """Return the next chunk."""
         if not self._rest:
             raise StopAsyncIteration
-        piece, self._rest = self._rest[:PIECE_BYTES].tobytes(), self._rest[PIECE_BYTES:]
-        return piece
+        chunk, self._rest = self._rest[:CHUNK_BYTES].tobytes(), self._rest[CHUNK_BYTES:]
+        return chunk
 
 
-def put(response: falcon.asgi.Response, answer: bytes) -> None:
-    """Make ``answer`` the body of ``response``."""
-    if len(answer) <= PIECE_BYTES:
+def set_body(response: falcon.asgi.Response, answer: bytes) -> None:
+    """Make ``answer`` the body of ``response``, in chunks where it is large."""
+    if len(answer) <= CHUNK_BYTES:
         response.data = answer
     else:
         stream: Any = ResponseChunks(answer)

@@ -1,4 +1,4 @@
-"""Messages of callers, read."""
+"""Reads the messages of callers. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ _M = TypeVar("_M", bound=Message)
 
 
 def decode(message: type[_M], body: bytes) -> _M:
-    """The message in ``body``. Raises InvalidRequestError for what is malformed or holds text that is no UTF-8."""
+    """Read a message.
+
+    Args:
+        message: Its type.
+        body: Its bytes.
+
+    Returns:
+        The message.
+
+    Raises:
+        InvalidRequestError: The bytes are malformed, or hold text that is no UTF-8.
+    """
     try:
         return message.FromString(body)
     except DecodeError:

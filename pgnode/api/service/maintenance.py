@@ -1,115 +1,38 @@
-"""The maintenance calls without any transport: what they are, what a call is checked for, and who does it.
+"""The maintenance calls without any transport: what a call is checked for, and who does it.
 
-They are JSON over a port of their own (API_PORT). Every call but the first is a job of the supervisor's: checked here,
-handed over as a command, and waited for. A caller that goes away does not stop its job.
+Every call but the first is a job of the supervisor's: checked here, handed over as a command, and waited for. A caller that goes
+away does not stop its job.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal
 
-from pgnode.api.service.node_service import Commands, Reads
+from pgnode.api.service.ports import Commands, Reads, Refresh
 from pgnode.bus.commands import Kind
-from pgnode.errors import (
-    BusUnavailableError,
-    ConflictError,
-    DeadlineExceededError,
-    DownloadFailedError,
-    InternalError,
-    InvalidRequestError,
-    LengthRequiredError,
-    NodeError,
-    TooLargeError,
-    UnauthenticatedError,
-    UnsupportedError,
-    UpdateFailedError,
-)
 from pgnode.wire.maintenance import core_version_of, object_of, region_of, text_of
 
-#: Seconds more that a caller waits than a job may prepare: a core is exchanged after that, with deadlines of its own.
+#: Seconds that a caller waits beyond the time that a job may prepare: the core is replaced after that, with deadlines of its own.
 EXCHANGE_SECONDS = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class MaintenanceCall:
-    """One call of the maintenance API."""
-
-    http_method: Literal["GET", "POST"]
-    #: Path without a trailing slash; it answers with one too.
-    path: str
-    #: Name of the handler on MaintenanceService: takes the body's bytes, returns those of a JSON object with ``detail``.
-    handler: str
-    takes_body: bool
-    #: One sentence for the documents.
-    summary: str
-    #: What a job may answer beside what every call may.
-    errors: tuple[type[NodeError], ...] = ()
-
-    @property
-    def all_errors(self) -> tuple[type[NodeError], ...]:
-        """All that it may answer, by status."""
-        found: set[type[NodeError]] = {UnauthenticatedError, InternalError, *self.errors}
-        if self.http_method == "POST":
-            found.update(
-                (InvalidRequestError, TooLargeError, BusUnavailableError, DeadlineExceededError, ConflictError)
-            )
-        if self.takes_body:
-            found.add(LengthRequiredError)
-        return tuple(sorted(found, key=lambda error: (error.status, error.code)))
-
-
-CALLS: tuple[MaintenanceCall, ...] = (
-    MaintenanceCall(
-        "GET", "/", "hello", False, "Answers at once, whatever else goes on: the panel asks before every call."
-    ),
-    MaintenanceCall(
-        "POST",
-        "/node/core_update",
-        "core_update",
-        True,
-        'Downloads a release of the core and exchanges the core for it: `{"core_version": "latest"}` or a version.',
-        (UpdateFailedError, DownloadFailedError),
-    ),
-    MaintenanceCall(
-        "POST",
-        "/node/geofiles",
-        "geofiles",
-        True,
-        'Downloads geoip.dat and geosite.dat: `{"region": "iran"}`, `"china"` or `"russia"`.',
-        (UpdateFailedError, DownloadFailedError),
-    ),
-    MaintenanceCall(
-        "POST",
-        "/node/hard_reset",
-        "hard_reset",
-        False,
-        "Ends the core and forgets config and users; key, certificate and unreported traffic stay.",
-    ),
-    MaintenanceCall(
-        "POST",
-        "/node/update",
-        "update",
-        False,
-        "Runs UPDATE_COMMAND and answers its output; without one it says how this installation is updated.",
-        (UnsupportedError, UpdateFailedError),
-    ),
-)
-
-
 class MaintenanceService:
-    """One object per worker that answers :data:`CALLS`.
+    """One object per worker that answers :data:`~pgnode.api.service.maintenance_calls.CALLS`.
 
-    ``job_timeout_seconds`` is what a job may take, ``write_timeout_seconds`` what a reset may.
+    Args:
+        reads: The worker's snapshots.
+        commands: The way to the supervisor.
+        refresh: Fetches newer snapshots.
+        job_timeout_seconds: How long a job may prepare.
+        write_timeout_seconds: How long a reset may take.
+        node_version: Told to callers.
     """
 
     def __init__(
         self,
         reads: Reads,
         commands: Commands,
-        refresh: Callable[[], Awaitable[None]],
+        refresh: Refresh,
         *,
         job_timeout_seconds: float,
         write_timeout_seconds: float,
@@ -126,7 +49,7 @@ class MaintenanceService:
         return f"MaintenanceService({self._reads.status})"
 
     async def hello(self, _body: bytes = b"") -> bytes:
-        """From this worker's memory; never fails."""
+        """Answer from this worker's memory; this never fails."""
         status = self._reads.status
         return json.dumps(
             {
@@ -138,27 +61,27 @@ class MaintenanceService:
         ).encode()
 
     async def core_update(self, body: bytes) -> bytes:
-        """Raises InvalidRequest-, Conflict-, UpdateFailed- and DownloadFailedError."""
+        """Replace the core. Raise InvalidRequestError, ConflictError, UpdateFailedError or DownloadFailedError."""
         version = core_version_of(text_of(object_of(body, ["core_version"]), "core_version"))
         return await self._job(Kind.CORE_UPDATE, {"core_version": version}, self._job_seconds)
 
     async def geofiles(self, body: bytes) -> bytes:
-        """Raises InvalidRequest-, Conflict-, UpdateFailed- and DownloadFailedError."""
+        """Replace the geo files. Raise InvalidRequestError, ConflictError, UpdateFailedError or DownloadFailedError."""
         region = region_of(text_of(object_of(body, ["region"]), "region"))
         return await self._job(Kind.GEOFILES, {"region": region}, self._job_seconds)
 
     async def hard_reset(self, body: bytes) -> bytes:
-        """Raises ConflictError."""
+        """Stop the core and delete config and users. Raise ConflictError."""
         object_of(body, [])
         return await self._job(Kind.HARD_RESET, {}, self._write_seconds)
 
     async def update(self, body: bytes) -> bytes:
-        """Raises Unsupported-, Conflict- and UpdateFailedError."""
+        """Run UPDATE_COMMAND. Raise UnsupportedError, ConflictError or UpdateFailedError."""
         object_of(body, [])
         return await self._job(Kind.UPDATE, {}, self._job_seconds)
 
-    async def _job(self, kind: Kind, request: dict[str, str], budget_seconds: float) -> bytes:
-        answer = await self._commands.call(kind, json.dumps(request).encode() if request else b"", budget_seconds)
+    async def _job(self, kind: Kind, request: dict[str, str], timeout_seconds: float) -> bytes:
+        answer = await self._commands.call(kind, json.dumps(request).encode() if request else b"", timeout_seconds)
         # The caller's next request may come to this worker, which then has to know the core's new version and state.
         await self._refresh()
         return answer

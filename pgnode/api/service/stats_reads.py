@@ -1,78 +1,137 @@
-"""What is asked of the statistics, parsed once: panels ask the same few things all the time."""
+"""Statistics and who is online: read from this worker's memory, or taken from the supervisor with ``reset``."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
 
-from pgnode.api.service.decoding import decode
+from pgnode.api.service import deadline
+from pgnode.api.service.ports import Commands, Reads
+from pgnode.api.service.state import StateChecks
+from pgnode.api.service.stats_queries import StatQueries, StatQuery
+from pgnode.api.service.tracked import Answer, TrackedAnswer, TrackedResponse
 from pgnode.bus import snapshots
-from pgnode.bus.indexed import name_hash
+from pgnode.bus.commands import Kind
+from pgnode.bus.indexed import IndexedBlock
+from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
 from pgnode.wire import service_pb2 as pb
 
-#: Requests kept, and the longest body that is kept.
-REQUESTS_MAX = 4096
-REQUEST_BYTES_MAX = 512
-
-#: Snapshot that answers a type of statistics, and whether the answer is one named piece of it.
-_STATS: dict[int, tuple[str, bool]] = {
-    pb.StatType.UsersStat: (snapshots.STATS_USERS, False),
-    pb.StatType.UserStat: (snapshots.STATS_USERS, True),
-    pb.StatType.Inbounds: (snapshots.STATS_INBOUNDS, False),
-    pb.StatType.Inbound: (snapshots.STATS_INBOUNDS, True),
-    pb.StatType.Outbounds: (snapshots.STATS_OUTBOUNDS, False),
-    pb.StatType.Outbound: (snapshots.STATS_OUTBOUNDS, True),
-}
+#: Seconds that taking statistics (``reset``) may last at most; callers give up after ten.
+TAKE_STATS_SECONDS = 10.0
 
 
-class StatQuery(NamedTuple):
-    """A parsed StatRequest; reading a tuple is several times cheaper than reading the message."""
+class StatsReads:
+    """The handlers of GetStats, GetUserOnlineStats and GetUserOnlineIpListStats.
 
-    type: int
-    name: str
-    reset: bool
-    hashed: int
-    #: The snapshot that answers it, "" for an unknown type.
-    snapshot: str
-    #: The answer is the piece of that name, not all of it.
-    single: bool
+    Args:
+        reads: The worker's snapshots.
+        commands: The way to the supervisor.
+        state: Tells whether the core can be read.
+        write_timeout_seconds: How long a command may take.
+        queries: Parses what is asked.
+    """
 
-    @property
-    def fault(self) -> str:
-        """Why it has no answer among the statistics, "" where it has one."""
-        if not self.snapshot:
-            return f"unknown stat type {self.type}: known are 0 to {max(_STATS)}"
-        if self.single and not self.name:
-            return "empty name: this stat type needs the name of a user, inbound or outbound"
-        return ""
-
-
-class StatQueries:
-    """Those asked of late, by their bytes."""
-
-    def __init__(self) -> None:
-        self._queries: dict[bytes, StatQuery] = {}
-        #: Of these, what a snapshot answers as it is: which one, and the hash of the name where only its piece is asked for.
-        #: Always the same dict, to be read by whoever is in a hurry.
-        self.plain: dict[bytes, tuple[str, int | None]] = {}
+    def __init__(
+        self,
+        reads: Reads,
+        commands: Commands,
+        state: StateChecks,
+        *,
+        write_timeout_seconds: float,
+        queries: StatQueries | None = None,
+    ) -> None:
+        self._reads = reads
+        self._commands = commands
+        self._state = state
+        self._core_answers = state.core_answers
+        self._take_seconds = min(TAKE_STATS_SECONDS, write_timeout_seconds)
+        self._queries = queries if queries is not None else StatQueries()
+        self._plain_queries = self._queries.plain
 
     def __repr__(self) -> str:
-        return f"StatQueries({len(self._queries)})"
+        return f"StatsReads({self._queries})"
 
-    def of(self, body: bytes) -> StatQuery:
-        """The query in ``body``. Raises InvalidRequestError for what is no StatRequest."""
-        query = self._queries.get(body)
-        if query is None:
-            request = decode(pb.StatRequest, body)
-            snapshot, single = _STATS.get(request.type, ("", False))
-            query = StatQuery(int(request.type), request.name, request.reset, name_hash(request.name), snapshot, single)
-            if len(body) <= REQUEST_BYTES_MAX:
-                self._keep(body, query)
-        return query
+    def stats(self, body: bytes) -> TrackedAnswer:
+        """Return StatResponse for a StatRequest; an unknown name has no statistics, which is an empty response.
 
-    def _keep(self, body: bytes, query: StatQuery) -> None:
-        if len(self._queries) >= REQUESTS_MAX:
-            self._queries.clear()
-            self.plain.clear()
-        self._queries[body] = query
-        if not query.reset and not query.fault:
-            self.plain[body] = query.snapshot, query.hashed if query.single else None
+        With ``reset`` the answer is a TrackedResponse, on loan until the protocol has told what became of it. Raise
+        InvalidRequestError, and the UnavailableError of the state.
+        """
+        answer = self.stats_cached(body)
+        if answer is not None:
+            return answer
+        query = self._queries.of(body)
+        if fault := query.fault:
+            raise InvalidRequestError(fault)
+        if query.reset:
+            return self._take(body)
+        if self._core_answers():
+            return self._segment(query)
+        return self._state.after_refresh(functools.partial(self._segment, query))
+
+    def stats_cached(self, body: bytes) -> bytes | None:
+        """Return :meth:`stats` where the same was asked before, the core answers, and the last reading did not fail."""
+        plain = self._plain_queries.get(body)
+        if plain is None or not self._core_answers():
+            return None
+        name, hashed = plain
+        block = self._reads.fresh_block(name)
+        if block is None:
+            return None
+        return block.body if hashed is None else block.find(hashed) or b""
+
+    def is_tracked(self, body: bytes) -> bool:
+        """Tell whether the answer of :meth:`stats` to ``body`` is a TrackedResponse, if it is not an error."""
+        try:
+            return self._queries.of(body).reset
+        except InvalidRequestError:
+            return False
+
+    def user_online(self, body: bytes) -> Answer:
+        """Return OnlineStatResponse: the number of addresses. Raise NotFoundError for a user who is not online."""
+        name = self._online_name(body)
+        if self._core_answers():
+            return self._count(name)
+        return self._state.after_refresh(functools.partial(self._count, name))
+
+    def user_online_ips(self, body: bytes) -> Answer:
+        """Return StatsOnlineIpListResponse. Raise NotFoundError for a user who is not online."""
+        name = self._online_name(body)
+        if self._core_answers():
+            return self._addresses(name)
+        return self._state.after_refresh(functools.partial(self._addresses, name))
+
+    async def _take(self, body: bytes) -> TrackedResponse:
+        timeout_seconds = deadline.remaining(self._take_seconds)
+        return TrackedResponse(*await self._commands.lend(Kind.TAKE_STATS, body, timeout_seconds))
+
+    def _segment(self, query: StatQuery) -> bytes:
+        block = self._block(query.snapshot)
+        return (block.find(query.hashed) or b"") if query.single else block.body
+
+    def _block(self, name: str) -> IndexedBlock:
+        """Return a snapshot, or raise why there is none to be told."""
+        self._state.require_core("failed to get stats")
+        overdue = self._reads.overdue()
+        if overdue:
+            raise CoreUnavailableError(f"failed to get stats: {overdue}")
+        block = self._reads.block(name)
+        if block is None:
+            raise CoreUnavailableError("failed to get stats: not read from the core yet")
+        return block
+
+    def _online_name(self, body: bytes) -> str:
+        name = self._queries.of(body).name
+        if not name:
+            raise InvalidRequestError("empty name: StatRequest.name must hold the user's email")
+        return name
+
+    def _addresses(self, name: str) -> bytes:
+        """Return the user's StatsOnlineIpListResponse."""
+        segment = self._block(snapshots.ONLINE).get(name)
+        if segment is None:
+            raise NotFoundError(f"online entry of user '{name}' not found")
+        return segment
+
+    def _count(self, name: str) -> bytes:
+        entry = pb.StatsOnlineIpListResponse.FromString(self._addresses(name))
+        return pb.OnlineStatResponse(name=entry.name or name, value=len(entry.ips)).SerializeToString()

@@ -1,19 +1,19 @@
-"""Calls whose caller sends a stream of messages: users one by one, and the chunks of one change. No transport in here."""
+"""Calls whose caller sends a stream of messages: users one by one, or the chunks of one change. No transport in here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
+from pgnode.api.service.off_loop import off_loop
 from pgnode.errors import InternalError, InvalidRequestError, NodeError, TooLargeError, UsersRefusedError, from_code
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.framing import ChunkAssembler
 
-#: Users of one stream that are on their way to the supervisor at once: what goes with one round trip to the store.
+#: Users of one stream that are on their way to the supervisor at once: as many as one round trip takes.
 IN_FLIGHT = 512
 
 #: Refused users that the error of a stream names.
@@ -23,19 +23,13 @@ NAMED_MAX = 20
 #: that are still about to end it take for a failure.
 END_SECONDS = 1.0
 
-#: Sets above this are put together in a thread, see :data:`pgnode.api.service.node_service.THREAD_BYTES`.
-THREAD_BYTES = 1_000_000
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-
 _REFUSED = "failed to update users: "
 
 #: Changes whose stream broke off go on without it; kept here so that they are not collected.
-_orphans: set[asyncio.Task[None]] = set()
+_detached: set[asyncio.Task[None]] = set()
 
 
-class _Users:
+class _UserStream:
     """One stream of users: what became of each."""
 
     def __init__(self, sync: Callable[[bytes], Awaitable[bytes]]) -> None:
@@ -48,14 +42,17 @@ class _Users:
         self.running: set[asyncio.Task[None]] = set()
 
     def begin(self, body: bytes) -> None:
-        """Start applying the next user. Commands keep this order: each task runs as far as the command's queue at once."""
+        """Start applying the next user.
+
+        Commands keep this order: each task runs as far as the command's queue at once.
+        """
         self.read += 1
         task = asyncio.create_task(self._one(self.read, body))
-        for kept in (self.running, _orphans):
+        for kept in (self.running, _detached):
             kept.add(task)
             task.add_done_callback(kept.discard)
 
-    async def room(self, others: int) -> None:
+    async def wait_for_at_most(self, others: int) -> None:
         """Wait until at most ``others`` are under way."""
         while len(self.running) > others:
             await asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
@@ -80,13 +77,13 @@ class _Users:
 
     def _fail(self, error: NodeError, number: int, email: str) -> None:
         if self.failure is None:
-            self.failure = _told(error, f"at user {number} of the stream{f', {email!r}' if email else ''}")
+            self.failure = _with_note(error, f"at user {number} of the stream{f', {email!r}' if email else ''}")
 
     def raise_for_end(self) -> None:
-        """Raise what the caller has to know; nothing when every user was applied."""
+        """Raise what the caller has to know; return where every user was applied."""
         so_far = f"{self.applied} of {self.read} users applied"
         if self.failure is not None:
-            raise _told(self.failure, so_far)
+            raise _with_note(self.failure, so_far)
         if self.refusals:
             more = len(self.refusals) - NAMED_MAX
             tail = f"; and {more} more" if more > 0 else ""
@@ -96,33 +93,49 @@ class _Users:
 async def apply_users(
     messages: AsyncIterator[bytes], sync: Callable[[bytes], Awaitable[bytes]], *, alone_bytes: int
 ) -> bytes:
-    """Apply users as they come, by ``sync``; Empty when all are applied.
+    """Apply users as they come.
 
-    Refused users hold up nobody and are named at the end. Any other error ends the stream, with how far it got; so does
-    an error of ``messages``. When the stream is cancelled, what was read of it is applied all the same. A user above
-    ``alone_bytes`` is not begun beside others, since reading it takes a thread, which others would overtake.
+    Refused users hold up nobody and are named at the end. Any other error ends the stream and says how far it got; so does
+    an error of ``messages``. When the stream is cancelled, what was read of it is applied all the same.
+
+    Args:
+        messages: User messages.
+        sync: Applies one of them.
+        alone_bytes: A larger user is not begun beside others: it is read in a thread, which others would overtake.
+
+    Returns:
+        Empty, when all are applied.
     """
-    users = _Users(sync)
+    users = _UserStream(sync)
     try:
         async for body in messages:
             alone = len(body) > alone_bytes
-            await users.room(0 if alone else IN_FLIGHT - 1)
+            await users.wait_for_at_most(0 if alone else IN_FLIGHT - 1)
             if users.failure is not None:
                 break
             users.begin(body)
             if alone:
-                await users.room(0)
+                await users.wait_for_at_most(0)
     except NodeError as error:
         users.failure = users.failure or error
-    await users.room(0)
+    await users.wait_for_at_most(0)
     users.raise_for_end()
     return b""
 
 
 async def assemble(messages: AsyncIterator[bytes], *, max_bytes: int) -> bytes:
-    """The users of a whole stream of UsersChunks, as one Users message.
+    """Put a whole stream of chunks together.
 
-    Raises InvalidRequestError for what :class:`ChunkAssembler` refuses, and TooLargeError above ``max_bytes``.
+    Args:
+        messages: UsersChunk messages.
+        max_bytes: Size of all of them together.
+
+    Returns:
+        One Users message.
+
+    Raises:
+        InvalidRequestError: A message is malformed, or a chunk is missing.
+        TooLargeError: They are larger than ``max_bytes``.
     """
     assembler = ChunkAssembler()
     size = number = 0
@@ -130,9 +143,11 @@ async def assemble(messages: AsyncIterator[bytes], *, max_bytes: int) -> bytes:
         number += 1
         size += len(body)
         if size > max_bytes:
-            raise TooLargeError(f"the chunks have more than {max_bytes} bytes, which are allowed: raise MAX_BODY_MIB")
+            raise TooLargeError(
+                f"the chunks have more than {max_bytes} bytes, the most that is allowed: raise MAX_BODY_MIB"
+            )
         try:
-            chunk = await _off_loop(pb.UsersChunk.FromString, body, len(body))
+            chunk = await off_loop(pb.UsersChunk.FromString, body, len(body))
         except DecodeError:
             raise InvalidRequestError(
                 f"malformed UsersChunk: message {number} of the stream is no such message, or text in it is no UTF-8"
@@ -141,7 +156,7 @@ async def assemble(messages: AsyncIterator[bytes], *, max_bytes: int) -> bytes:
         if assembler.complete:
             await _end_of(messages)
             break
-    return await _off_loop(_merged, assembler, size)
+    return await off_loop(_merged, assembler, size)
 
 
 async def _end_of(messages: AsyncIterator[bytes]) -> None:
@@ -156,14 +171,9 @@ def _merged(assembler: ChunkAssembler) -> bytes:
     return assembler.users().SerializeToString()
 
 
-async def _off_loop(work: Callable[[_T], _R], argument: _T, size: int) -> _R:
-    """``work(argument)``, in a thread where ``size`` is large."""
-    return await asyncio.to_thread(work, argument) if size > THREAD_BYTES else work(argument)
-
-
-def _told(error: NodeError, more: str) -> NodeError:
-    """The same error with ``more`` after its cause."""
-    return from_code(error.code, f"{error.text} ({more})")
+def _with_note(error: NodeError, note: str) -> NodeError:
+    """Return the same error with ``note`` after its cause."""
+    return from_code(error.code, f"{error.text} ({note})")
 
 
 def _email(body: bytes) -> str:

@@ -1,13 +1,13 @@
-"""An answer whose delivery is booked. Whoever hands it to the caller has to say, once, whether it arrived.
+"""What handlers return: bytes, now or later, or a response whose delivery is tracked. Pure.
 
-Traffic that was read with ``reset`` counts as reported only when the caller has it; until :attr:`TrackedResponse.settle` is
-called it is on loan. Over REST "arrived" means that the caller's kernel has acknowledged the last byte, over gRPC that the
-call ended OK.
+Traffic that was read with ``reset`` counts as reported only when the caller has it; until then it is on loan. Whoever hands a
+:class:`TrackedResponse` to the caller calls :attr:`TrackedResponse.settle` once. Over REST an answer has arrived when the
+caller's kernel has acknowledged the last byte, over gRPC when the call ended OK.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 #: Called with whether the answer arrived. Returns at once; later calls do nothing.
@@ -19,3 +19,13 @@ class TrackedResponse(NamedTuple):
 
     body: bytes
     settle: Settle
+
+
+#: The bytes of the response's message.
+Answer = bytes | Awaitable[bytes]
+#: Takes the bytes of the request's message.
+Handler = Callable[[bytes], Answer]
+
+#: The same of a method that is ``tracked`` in the table.
+TrackedAnswer = bytes | Awaitable[bytes | TrackedResponse]
+TrackedHandler = Callable[[bytes], TrackedAnswer]

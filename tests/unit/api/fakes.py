@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgnode.api.rest.gate import App, Event
-from pgnode.api.service.node_service import LogEntry, NodeService
+from pgnode.api.rest.asgi import App, Event
+from pgnode.api.service.node_service import NodeService
+from pgnode.api.service.ports import LogEntry
+from pgnode.api.service.stats_queries import StatQueries
 from pgnode.api.service.tracked import Settle
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock
@@ -59,17 +61,17 @@ class FakeCommands:
     calls: list[tuple[Kind, bytes, float]] = field(default_factory=list)
     reply: bytes = b""
     error: Exception | None = None
-    #: Whether what was lent has arrived, as the face told it.
+    #: Whether what was lent has arrived, as the protocol told it.
     settled: list[bool] = field(default_factory=list)
 
-    async def call(self, kind: Kind, body: bytes, budget_seconds: float) -> bytes:
-        self.calls.append((kind, body, budget_seconds))
+    async def call(self, kind: Kind, body: bytes, timeout_seconds: float) -> bytes:
+        self.calls.append((kind, body, timeout_seconds))
         if self.error is not None:
             raise self.error
         return self.reply
 
-    async def lend(self, kind: Kind, body: bytes, budget_seconds: float) -> tuple[bytes, Settle]:
-        return await self.call(kind, body, budget_seconds), self.settled.append
+    async def lend(self, kind: Kind, body: bytes, timeout_seconds: float) -> tuple[bytes, Settle]:
+        return await self.call(kind, body, timeout_seconds), self.settled.append
 
 
 class FakeLogs:
@@ -108,7 +110,7 @@ class Node:
         if self.news is not None:
             self.reads.status = self.news
 
-    def service(self, write_timeout_seconds: float = 30.0) -> NodeService:
+    def service(self, write_timeout_seconds: float = 30.0, *, queries: StatQueries | None = None) -> NodeService:
         return NodeService(
             self.reads,
             self.commands,
@@ -116,6 +118,7 @@ class Node:
             self.refresh,
             write_timeout_seconds=write_timeout_seconds,
             node_version="0.3.0",
+            queries=queries,
         )
 
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from pgnode.api.rest.delivery import DELIVERIES
-from pgnode.api.rest.log_stream import UNHURRIED
+from pgnode.api.rest.context import connection_of
 from pgnode.worker.asgi_worker import ConnectionLimits, NodeConnection, NodeWorker, worker_with
 from pgnode.worker.delivery import TcpDelivery
 from tests.support.gunicorn_worker import lifespan, serving
@@ -34,9 +33,11 @@ class App:
             await lifespan(receive, send)
             return
         size = 50_000_000 if "large" in scope["path"] else 10
+        connection = connection_of(scope)
+        assert connection is not None
         if "patient" in scope["path"]:
-            scope[UNHURRIED] = True
-        watch = scope[DELIVERIES]() if "watched" in scope["path"] else None
+            connection.allow_slow_reader()
+        watch = connection.watch_delivery() if "watched" in scope["path"] else None
         assert watch is None or isinstance(watch, TcpDelivery)
         headers = [(b"content-length", b"%d" % size)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -13,12 +13,14 @@ from grpc_tools import protoc
 from pgnode.api.documents.markdown import api_page
 from pgnode.api.documents.openapi import openapi
 from pgnode.api.methods import BY_ROUTE, METHODS, Method
-from pgnode.api.rest.gate import Gate
-from pgnode.api.service.maintenance import CALLS
-from pgnode.api.service.node_service import NodeService
+from pgnode.api.rest.auth_step import AuthStep
+from pgnode.api.rest.body import BodyReader
+from pgnode.api.rest.pipeline import RequestPipeline
+from pgnode.api.service.maintenance_calls import CALLS
 from pgnode.errors import BY_CODE
 from pgnode.wire import service_pb2 as pb
 from tests.generated_docs import OPENAPI, ROOT
+from tests.unit.api.fakes import Node
 
 DOCUMENT = openapi("1.2.3")
 SERVICE = pb.DESCRIPTOR.services_by_name["NodeService"]
@@ -59,7 +61,7 @@ def test_no_two_rows_are_the_same_call() -> None:
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.grpc_name)
 def test_every_row_has_a_handler_and_declared_errors_that_cross_the_bus(row: Method) -> None:
-    assert callable(getattr(NodeService, row.handler))
+    assert callable(getattr(Node().service(), row.handler))
     assert {error.code for error in row.all_errors} <= set(BY_CODE)
 
 
@@ -73,7 +75,11 @@ def operations() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def test_openapi_has_exactly_the_rest_routes() -> None:
-    routes = Gate(app=None, methods=METHODS, api_key="0" * 32, max_body_bytes=1, body_timeout_seconds=1)._routes  # type: ignore[arg-type]
+    async def app(*_: Any) -> None:
+        raise AssertionError("no request")
+
+    body = BodyReader(max_bytes=1, timeout_seconds=1, size_setting=None)
+    routes = RequestPipeline(app, METHODS, AuthStep("0" * 32, lambda: None), body).routes
     rest = {route for route in operations() if "servers" not in DOCUMENT["paths"][route[1]]}
     assert rest == set(BY_ROUTE) == {(method, path.rstrip("/")) for method, path in routes}
 

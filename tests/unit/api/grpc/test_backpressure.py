@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pgnode.api.grpc.backpressure import AT_ONCE, LARGE_BYTES, QUICK_SECONDS, LargeResponseLimiter
+from pgnode.api.grpc.backpressure import LARGE_BYTES, SLOT_SECONDS, SLOTS, LargeResponseLimiter
 from tests.support.polling import eventually
 
 LARGE = bytes(LARGE_BYTES + 1)
@@ -20,7 +20,7 @@ class Callers:
         self.done = asyncio.Event()
 
     async def answer(self, body: bytes) -> None:
-        async with self._large.place(body):
+        async with self._large.slot(body):
             self.writing += 1
             self.most = max(self.most, self.writing)
             await self.done.wait()
@@ -32,7 +32,7 @@ async def test_a_few_large_answers_at_once_and_any_number_of_small_ones() -> Non
     callers.done.set()
     async with asyncio.timeout(5):
         await asyncio.gather(*(callers.answer(LARGE) for _ in range(20)))
-    assert callers.most <= AT_ONCE
+    assert callers.most <= SLOTS
     callers.done.clear()
     small = [asyncio.create_task(callers.answer(b"small")) for _ in range(20)]
     await eventually(lambda: callers.writing == 20, "all are written to", 2)
@@ -42,26 +42,26 @@ async def test_a_few_large_answers_at_once_and_any_number_of_small_ones() -> Non
 
 async def test_slow_callers_hold_up_nobody_for_long() -> None:
     callers = Callers()
-    slow = [asyncio.create_task(callers.answer(LARGE)) for _ in range(AT_ONCE)]
-    await eventually(lambda: callers.writing == AT_ONCE, "all places are taken", 2)
+    slow = [asyncio.create_task(callers.answer(LARGE)) for _ in range(SLOTS)]
+    await eventually(lambda: callers.writing == SLOTS, "all places are taken", 2)
     late = asyncio.create_task(callers.answer(LARGE))
-    await eventually(lambda: callers.writing == AT_ONCE + 1, "the late one has a place", QUICK_SECONDS + 2)
+    await eventually(lambda: callers.writing == SLOTS + 1, "the late one has a place", SLOT_SECONDS + 2)
     callers.done.set()
     await asyncio.gather(*slow, late)
     callers.most = callers.writing
-    await asyncio.gather(*(callers.answer(LARGE) for _ in range(AT_ONCE)))
-    assert callers.most <= AT_ONCE
+    await asyncio.gather(*(callers.answer(LARGE) for _ in range(SLOTS)))
+    assert callers.most <= SLOTS
 
 
 async def test_a_call_that_is_cancelled_gives_its_place_back() -> None:
     callers = Callers()
-    calls = [asyncio.create_task(callers.answer(LARGE)) for _ in range(3 * AT_ONCE)]
-    await eventually(lambda: callers.writing == AT_ONCE, "all places are taken", 2)
+    calls = [asyncio.create_task(callers.answer(LARGE)) for _ in range(3 * SLOTS)]
+    await eventually(lambda: callers.writing == SLOTS, "all places are taken", 2)
     for call in calls:
         call.cancel()
     await asyncio.wait(calls)
     callers.writing = callers.most = 0
     callers.done.set()
-    async with asyncio.timeout(QUICK_SECONDS / 2):
-        await asyncio.gather(*(callers.answer(LARGE) for _ in range(2 * AT_ONCE)))
-    assert callers.most <= AT_ONCE
+    async with asyncio.timeout(SLOT_SECONDS / 2):
+        await asyncio.gather(*(callers.answer(LARGE) for _ in range(2 * SLOTS)))
+    assert callers.most <= SLOTS

@@ -48,8 +48,8 @@ class Server:
             body_timeout_seconds=SILENT_SECONDS,
             max_calls=max_calls,
             max_streams=VIEWERS,
-            open_handlers=health.handlers(lambda: self.serving),
-            more_handlers=reflection.handlers(services) if reflected else None,
+            public_handlers=health.handlers(lambda: self.serving),
+            extra_handlers=reflection.handlers(services) if reflected else None,
         )
         self._server = aio.server(options=[("grpc.max_receive_message_length", LIMIT)])
         self._server.add_generic_rpc_handlers((self.face,))
@@ -127,7 +127,7 @@ async def test_every_method_takes_the_bytes_to_its_handler_and_back(row: Method)
         invocation_metadata = key_metadata(KEY)
 
     handler: Any = face.service(Details())  # type: ignore[arg-type]
-    if row.booked:
+    if row.tracked:
         await handler.stream_stream(None, Context())
     else:
         written.append(await handler.stream_unary(None, Context()))

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from pgnode.api.methods import METHODS, Method
-from pgnode.api.rest import gate
 from pgnode.api.rest import json_codec as json_face
 from pgnode.api.rest.app import build
-from pgnode.api.rest.gate import App
-from pgnode.api.rest.json_codec import prefers_json
+from pgnode.api.rest.asgi import App
+from pgnode.api.rest.negotiation import prefers_json
 from pgnode.bus.commands import Kind
 from pgnode.errors import UsersRefusedError
 from pgnode.wire import service_pb2 as pb
@@ -31,9 +30,8 @@ def node() -> Node:
 
 
 @pytest.fixture
-def app(node: Node, monkeypatch: pytest.MonkeyPatch) -> App:
-    monkeypatch.setattr(gate, "LINGER_SECONDS", 0.01)
-    return build(node.service(), api_key=KEY, max_body_bytes=1_000_000, body_timeout_seconds=1.0)
+def app(node: Node) -> App:
+    return build(node.service(), api_key=KEY, max_body_bytes=1_000_000, body_timeout_seconds=1.0, drain_seconds=0.01)
 
 
 async def ask(app: App, method: str, path: str, *, sent: Any = None, accept: str = "application/json") -> Answer:

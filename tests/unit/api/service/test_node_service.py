@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pgnode.api.methods import BY_ROUTE, METHODS
-from pgnode.api.service import node_service as service_module
-from pgnode.api.service.node_service import BookedAnswer, NodeService
-from pgnode.api.service.tracked import TrackedResponse
+from pgnode.api.service.node_service import NodeService
+from pgnode.api.service.off_loop import THREAD_BYTES
+from pgnode.api.service.stats_queries import StatQueries
+from pgnode.api.service.tracked import TrackedAnswer, TrackedResponse
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.bus.snapshots import NodeStatus
@@ -51,7 +52,7 @@ def query(kind: pb.StatType, name: str = "", *, reset: bool = False) -> bytes:
     return pb.StatRequest(type=kind, name=name, reset=reset).SerializeToString()
 
 
-async def answer_of(answer: BookedAnswer) -> bytes:
+async def answer_of(answer: TrackedAnswer) -> bytes:
     if isinstance(answer, bytes):
         return answer
     waited = await answer
@@ -69,7 +70,7 @@ async def failure(service: NodeService, handler: str, body: bytes) -> NodeError:
 def test_every_method_has_a_handler_and_a_place_of_its_own(node: Node) -> None:
     service = node.service()
     assert all(callable(getattr(service, row.handler)) for row in METHODS)
-    assert all(callable(getattr(service, row.at_once_handler)) for row in METHODS if row.at_once)
+    assert all(callable(getattr(service, row.cached_handler)) for row in METHODS if row.cached)
     assert len(BY_ROUTE) == len({row.grpc_name for row in METHODS}) == len(METHODS) == 19
 
 
@@ -168,48 +169,47 @@ def test_stats_come_from_the_snapshot(node: Node, body: bytes, answer: bytes) ->
     service = node.service()
     assert service.stats(body) == answer
     assert service.stats(body) == answer
-    assert service.stats_at_once(body) == answer
+    assert service.stats_cached(body) == answer
     assert not node.commands.calls
 
 
 def test_what_is_not_at_hand_is_not_told_at_once(node: Node) -> None:
     service = node.service()
     body = query(pb.StatType.UserStat, "bob")
-    assert service.stats_at_once(body) is None  # not seen before
-    assert service.stats(body) == service.stats_at_once(body) == BOB
+    assert service.stats_cached(body) is None  # not seen before
+    assert service.stats(body) == service.stats_cached(body) == BOB
     for other in (query(pb.StatType.UserStat, "bob", reset=True), query(pb.StatType.UserStat), b"\x18\x09", b"\xff"):
-        service.books(other)
-        assert service.stats_at_once(other) is None
+        service.is_tracked(other)
+        assert service.stats_cached(other) is None
     node.reads.too_old = "the core does not answer"
-    assert service.stats_at_once(body) is None
+    assert service.stats_cached(body) is None
     node.reads.too_old = ""
     for state in (None, status("recovering"), status(api_error="no answer")):
         node.reads.status = state
-        assert service.stats_at_once(body) is None
+        assert service.stats_cached(body) is None
     assert not node.refreshes
 
 
-def test_requests_are_remembered_only_so_far(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgnode.api.service.stats_reads.REQUESTS_MAX", 2)
-    service = node.service()
+def test_requests_are_remembered_only_so_far(node: Node) -> None:
+    service = node.service(queries=StatQueries(requests_max=2))
     bodies = [query(pb.StatType.UserStat, name) for name in ("alice", "bob", "carol")]
     assert [service.stats(body) for body in bodies] == [ALICE, BOB, b""]
-    assert [service.stats_at_once(body) for body in bodies] == [None, None, b""]
+    assert [service.stats_cached(body) for body in bodies] == [None, None, b""]
     long = query(pb.StatType.UserStat, "x" * 600)
     assert service.stats(long) == b""
-    assert service.stats_at_once(long) is None
+    assert service.stats_cached(long) is None
 
 
 async def test_reset_goes_to_the_supervisor(node: Node) -> None:
     body = query(pb.StatType.UserStat, "alice", reset=True)
     node.commands.reply = b"taken"
-    for timeout, budget in ((30.0, 10.0), (4.0, 4.0)):
+    for timeout, timeout_seconds in ((30.0, 10.0), (4.0, 4.0)):
         answer = node.service(timeout).stats(body)
         assert not isinstance(answer, bytes)
-        booked = await answer
-        assert isinstance(booked, TrackedResponse)
-        assert booked.body == b"taken"
-        assert node.commands.calls.pop() == (Kind.TAKE_STATS, body, budget)
+        tracked = await answer
+        assert isinstance(tracked, TrackedResponse)
+        assert tracked.body == b"taken"
+        assert node.commands.calls.pop() == (Kind.TAKE_STATS, body, timeout_seconds)
 
 
 @pytest.mark.parametrize(
@@ -253,15 +253,14 @@ async def test_online(node: Node) -> None:
 
 
 @pytest.mark.parametrize("large", [False, True])
-async def test_writes_hand_on_the_bytes_as_they_came(node: Node, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if large:
-        monkeypatch.setattr(service_module, "THREAD_BYTES", 0)
+async def test_writes_hand_on_the_bytes_as_they_came(node: Node, large: bool) -> None:
     node.reads.status = status("idle")  # the supervisor answers for the state
     service = node.service()
-    backend = pb.Backend(config="{}").SerializeToString()
-    user = pb.User(email="alice").SerializeToString()
-    users = pb.Users(users=[pb.User(email="alice"), pb.User(), pb.User(email="alice")]).SerializeToString()
-    chunk = pb.UsersChunk(users=[pb.User(email="alice"), pb.User(), pb.User(email="alice")], last=True)
+    alice = pb.User(email="alice", inbounds=["x" * THREAD_BYTES] if large else [])
+    backend = pb.Backend(config="{}", users=[alice]).SerializeToString()
+    user = alice.SerializeToString()
+    users = pb.Users(users=[alice, pb.User(), alice]).SerializeToString()
+    chunk = pb.UsersChunk(users=[alice, pb.User(), alice], last=True)
     await service.start(backend)
     await service.stop()
     await service.sync_user(user)

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
-from pgnode.api.service import deadline as budget
-from pgnode.api.service import streams
+from pgnode.api.service import deadline, streams
 from pgnode.errors import (
     DeadlineExceededError,
     InternalError,
@@ -225,15 +224,15 @@ async def test_a_set_that_is_too_large_is_refused_before_it_is_there() -> None:
 
 
 async def test_the_callers_deadline_bounds_what_is_begun_for_it() -> None:
-    assert budget.within(5.0) == 5.0
+    assert deadline.remaining(5.0) == 5.0
 
     async def call() -> None:
-        budget.caller_waits(2.0)
-        assert 1.0 < budget.within(5.0) <= 2.0
-        assert budget.within(0.5) == 0.5
-        budget.caller_waits(0.0)
+        deadline.set_caller_timeout(2.0)
+        assert 1.0 < deadline.remaining(5.0) <= 2.0
+        assert deadline.remaining(0.5) == 0.5
+        deadline.set_caller_timeout(0.0)
         with pytest.raises(DeadlineExceededError, match="nothing was begun"):
-            budget.within(5.0)
+            deadline.remaining(5.0)
 
     await asyncio.create_task(call())
-    assert budget.within(5.0) == 5.0, "each call has a deadline of its own"
+    assert deadline.remaining(5.0) == 5.0, "each call has a deadline of its own"

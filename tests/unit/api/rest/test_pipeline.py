@@ -1,18 +1,24 @@
-"""The gate and the Falcon application behind it, called without a server."""
+"""The pipeline and the Falcon application behind it, called without a server."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import uuid
+from collections.abc import Mapping
 
 import pytest
 
 from pgnode.api.methods import METHODS, Method
-from pgnode.api.rest import gate
-from pgnode.api.rest.app import build, falcon_app
-from pgnode.api.rest.delivery import DELIVERIES
-from pgnode.api.rest.gate import App, CachedAnswer, Event, Gate
+from pgnode.api.rest import asgi
+from pgnode.api.rest.app import build
+from pgnode.api.rest.asgi import App, Event
+from pgnode.api.rest.auth_step import AuthStep
+from pgnode.api.rest.body import BodyReader
+from pgnode.api.rest.context import attach_connection
+from pgnode.api.rest.falcon_app import falcon_app
+from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler
+from pgnode.api.rest.pipeline import RequestPipeline, RouteKey
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.errors import BusUnavailableError, StartFailedError, UsersRefusedError
@@ -31,9 +37,18 @@ def node() -> Node:
 
 
 @pytest.fixture
-def app(node: Node, monkeypatch: pytest.MonkeyPatch) -> App:
-    monkeypatch.setattr(gate, "LINGER_SECONDS", 0.01)
-    return build(node.service(), api_key=KEY, max_body_bytes=LIMIT_BYTES, body_timeout_seconds=0.05)
+def app(node: Node) -> App:
+    return build(node.service(), api_key=KEY, max_body_bytes=LIMIT_BYTES, body_timeout_seconds=0.05, drain_seconds=0.01)
+
+
+def pipeline(
+    app: App,
+    *,
+    cached: dict[RouteKey, CachedAnswer] | None = None,
+    direct: Mapping[RouteKey, DirectHandler] | None = None,
+) -> RequestPipeline:
+    body = BodyReader(max_bytes=99, timeout_seconds=1, size_setting=None)
+    return RequestPipeline(app, METHODS, AuthStep(KEY, lambda: None), body, cached=cached, direct=direct)
 
 
 def keyed(**headers: str) -> dict[str, str]:
@@ -208,18 +223,18 @@ async def test_what_is_at_hand_is_told_as_the_application_would(
     service = node.service()
     passed: list[str] = []
 
-    async def counting(scope: gate.Scope, receive: gate.Receive, send: gate.Send) -> None:
+    async def counting(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         passed.append(scope["path"])
         await falcon_app(service)(scope, receive, send)
 
-    def made(at_once: dict[tuple[str, str], CachedAnswer]) -> App:
-        return Gate(counting, METHODS, api_key=KEY, max_body_bytes=99, body_timeout_seconds=1, at_once=at_once)
+    def made(cached: dict[RouteKey, CachedAnswer]) -> App:
+        return pipeline(counting, cached=cached)
 
-    row = next(row for row in METHODS if row.at_once and row.path == path.rstrip("/"))
-    at_once = CachedAnswer(getattr(service, row.at_once_handler), service.stats_age if row.aged else None)
+    row = next(row for row in METHODS if row.cached and row.path == path.rstrip("/"))
+    cached = CachedAnswer(getattr(service, row.cached_handler), service.stats_age if row.aged else None)
     answers = []
     # Twice the long way, which a body that was not seen before goes anyway.
-    for app in (made({}), made({}), made({("GET", row.path): at_once})):
+    for app in (made({}), made({}), made({("GET", row.path): cached})):
         call = Call("GET", path, keyed(content_length=str(len(body))), [part(body)])
         answers.append(await call.run(app))
     assert passed == [path, path]
@@ -242,7 +257,7 @@ async def test_who_does_not_pass_the_application_is_answered_as_by_it(
     answers, calls = [], []
     for direct in ({}, {("PUT", "/user/sync"): service.sync_user}):
         node.commands.calls = []
-        app = Gate(falcon_app(service), METHODS, api_key=KEY, max_body_bytes=99, body_timeout_seconds=1, direct=direct)
+        app = pipeline(falcon_app(service), direct=direct)
         call = Call("PUT", "/user/sync", keyed(content_length=str(len(body))), [part(body)])
         answers.append(await call.run(app))
         calls.append(node.commands.calls)
@@ -292,6 +307,12 @@ async def test_the_server_knows_whether_a_booked_answer_arrived(app: App, node: 
     asked: list[int] = []
 
     class Watch:
+        def watch_delivery(self) -> Watch:
+            return self
+
+        def allow_slow_reader(self) -> None:
+            raise AssertionError("no log")
+
         async def arrived(self, answer_bytes: int) -> bool:
             asked.append(answer_bytes)
             return arrives
@@ -299,7 +320,7 @@ async def test_the_server_knows_whether_a_booked_answer_arrived(app: App, node: 
         def close(self, _answer_bytes: int) -> bool:
             return arrives
 
-    call.scope[DELIVERIES] = Watch
+    attach_connection(call.scope, Watch())
     answer = await call.run(app)
     headers = sum(len(name) + len(value) + 4 for name, value in answer.headers.items())
     assert asked == [headers + len(b"taken")]

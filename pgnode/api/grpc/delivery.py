@@ -1,0 +1,42 @@
+"""Answers that are tracked: whether one reached its caller, as far as the gRPC library knows."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from grpc import aio
+
+from pgnode.api.grpc.errors import Context
+from pgnode.api.service.tracked import TrackedResponse
+
+log = structlog.get_logger(__name__)
+
+
+async def deliver(answer: bytes | TrackedResponse, context: Context) -> None:
+    """Write an answer, and tell what became of it where somebody wants to know.
+
+    It has arrived when it was written and the call ended without the caller having gone. The library swallows what it learns of
+    that behind a handler that returns its answer. Here a failed write is seen, and the call's task knows whether it was
+    cancelled.
+
+    Args:
+        answer: The bytes of the response's message, tracked or not.
+        context: The call; this has to run in the call's own task.
+    """
+    if not isinstance(answer, TrackedResponse):
+        await context.write(answer)
+        return
+    call = asyncio.current_task()
+    assert call is not None
+    written = False
+
+    def ended(task: asyncio.Task[object]) -> None:
+        answer.settle(written and not task.cancelled() and not task.cancelling() and task.exception() is None)
+
+    call.add_done_callback(ended)
+    try:
+        await context.write(answer.body)
+        written = True
+    except aio.InternalError as error:
+        log.debug("answer not taken", error=repr(error))

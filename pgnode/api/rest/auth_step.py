@@ -1,0 +1,36 @@
+"""The first step of a request: the API key, and word to the service that somebody who has it called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hmac import compare_digest
+
+from pgnode.api.auth import KeyCheck
+
+
+class AuthStep:
+    """Decides whether a request goes on.
+
+    Args:
+        api_key: The key, a UUID in any notation; ValueError for anything else.
+        on_call: Called for every request that brings the key.
+    """
+
+    def __init__(self, api_key: str, on_call: Callable[[], None]) -> None:
+        self._key_ok = KeyCheck(api_key)
+        self._canonical = self._key_ok.canonical
+        self._on_call = on_call
+
+    def __repr__(self) -> str:
+        return "AuthStep()"
+
+    def admits(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Tell whether ``headers`` (names in lower case) hold the key.
+
+        The usual form of the key is compared right here, in constant time like all others.
+        """
+        key = headers.get(b"x-api-key")
+        if (key is None or not compare_digest(key, self._canonical)) and not self._key_ok(headers):
+            return False
+        self._on_call()
+        return True

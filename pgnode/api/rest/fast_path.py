@@ -1,0 +1,64 @@
+"""Answers that are sent without the application, for methods that are called for one user after the other.
+
+Falcon would cost more than everything else of such a call. Both ways answer to the byte what the application would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from pgnode.api.rest.asgi import Headers, Send
+from pgnode.api.rest.delivery import TrackedRoute
+from pgnode.api.rest.negotiation import PROTOBUF
+from pgnode.api.rest.response_chunks import ResponseChunks
+
+#: The handler of a method, which is awaited by the pipeline itself.
+DirectHandler = Callable[[bytes], Awaitable[bytes]]
+
+_CONTENT_TYPE = (b"content-type", PROTOBUF.encode())
+
+
+class CachedAnswer(NamedTuple):
+    """The answers of a method as far as they are at hand; the application knows all others."""
+
+    #: Takes a body, returns the protobuf answer to it, or None where it is not at hand.
+    look_up: Callable[[bytes], bytes | None]
+    #: Seconds for the header ``Age``; None for a method whose answers have no age.
+    age: Callable[[], float | None] | None
+
+    def find(self, body: bytes) -> bytes | None:
+        """Return the answer to ``body`` where it is at hand, else None, also where looking it up fails."""
+        try:
+            return self.look_up(body)
+        except Exception:  # the application meets the same, and answers and logs it as it does all others
+            return None
+
+    def headers(self, answer: bytes) -> Headers:
+        """Return the headers that Falcon would send with ``answer``."""
+        headers = protobuf_headers(answer)
+        if self.age is not None and (age := self.age()) is not None:
+            headers.append((b"age", b"%d" % age))
+        return headers
+
+
+class RoutePolicy(NamedTuple):
+    """What the pipeline does with the requests of one route."""
+
+    cached: CachedAnswer | None
+    direct: DirectHandler | None
+    tracked: TrackedRoute | None
+    takes_body: bool
+    #: Without Content-Length and coding it is not known whether a body follows.
+    needs_length: bool
+
+
+def protobuf_headers(answer: bytes) -> Headers:
+    """Return the headers of a protobuf ``answer``."""
+    return [(b"content-length", b"%d" % len(answer)), _CONTENT_TYPE]
+
+
+async def send_chunks(send: Send, answer: bytes) -> None:
+    """Send a body in chunks, each when there is room for it, but for the end of the answer."""
+    async for chunk in ResponseChunks(answer):
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -1,0 +1,180 @@
+"""What every request passes: the key, the body's form and size, the wait for the whole of it, and the fast path.
+
+An ASGI callable for scopes of type ``http``. Behind it a handler either has the whole body or is not called. No answer waits
+for a body that will not be read: such an answer says ``connection: close``, and what still arrives is thrown away for a moment
+so that the caller gets to read the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from pgnode.api.auth import WRONG_KEY
+from pgnode.api.rest.asgi import App, Receive, Scope, Send
+from pgnode.api.rest.auth_step import AuthStep
+from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader, check_framing, closing, drain, receive_nothing
+from pgnode.api.rest.context import RequestContext, attach_context
+from pgnode.api.rest.delivery import TrackedRoute
+from pgnode.api.rest.errors import ErrorEncoder, answerable, encode_error, send_error
+from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler, RoutePolicy, protobuf_headers, send_chunks
+from pgnode.api.rest.negotiation import PROTOBUF, JsonForm, is_json_body, prefers_json
+from pgnode.api.rest.response_chunks import CHUNK_BYTES
+from pgnode.errors import NodeError, UnauthenticatedError
+
+_PROTOBUF = PROTOBUF.encode()
+
+#: An HTTP method, and a path without a slash at its end.
+RouteKey = tuple[str, str]
+
+
+class Route(Protocol):
+    """What the pipeline has to know of a method."""
+
+    @property
+    def http_method(self) -> str:
+        """The HTTP method."""
+
+    @property
+    def path(self) -> str:
+        """The path, without a slash at its end."""
+
+    @property
+    def takes_body(self) -> bool:
+        """Whether the call carries a message."""
+
+
+class RequestPipeline:
+    """The ASGI callable. Serves one event loop; requests share nothing but its settings.
+
+    Args:
+        app: Answers what the pipeline does not answer itself, unknown paths and methods among it.
+        routes: The methods that there are.
+        auth: The first step.
+        body: The second step.
+        json_only: No body may be protobuf.
+        error_encoder: The form of the pipeline's own errors.
+        cached: Routes whose answers are often at hand.
+        direct: Routes whose handlers are awaited here.
+        tracked: Routes whose answers may be tracked.
+        drain_seconds: Time for which the rest of a refused body is thrown away.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        routes: Iterable[Route],
+        auth: AuthStep,
+        body: BodyReader,
+        *,
+        json_only: bool = False,
+        error_encoder: ErrorEncoder = encode_error,
+        cached: Mapping[RouteKey, CachedAnswer] | None = None,
+        direct: Mapping[RouteKey, DirectHandler] | None = None,
+        tracked: Mapping[RouteKey, TrackedRoute] | None = None,
+        drain_seconds: float = DRAIN_SECONDS,
+    ) -> None:
+        self._app = app
+        self._admits = auth.admits
+        self._body = body
+        self._json_only = json_only
+        self._encode_error = error_encoder
+        self._drain_seconds = drain_seconds
+        self._policies: dict[RouteKey, RoutePolicy] = {}
+        for route in routes:
+            key = (route.http_method, route.path)
+            policy = RoutePolicy(
+                cached=(cached or {}).get(key),
+                direct=(direct or {}).get(key),
+                tracked=(tracked or {}).get(key),
+                takes_body=route.takes_body,
+                needs_length=route.takes_body and route.http_method in ("PUT", "POST"),
+            )
+            self._policies[key] = policy
+            self._policies[route.http_method, route.path + "/"] = policy
+
+    def __repr__(self) -> str:
+        return f"RequestPipeline({len(self._policies)} routes, {self._body})"
+
+    @property
+    def routes(self) -> frozenset[RouteKey]:
+        """All routes, each with and without a slash at its end."""
+        return frozenset(self._policies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        raw_headers = scope["headers"]
+        headers: dict[bytes, bytes] = dict(raw_headers)
+        length = headers.get(b"content-length")
+        coding = headers.get(b"transfer-encoding")
+        has_body = coding is not None or (length is not None and length != b"0")
+        if not self._admits(headers):
+            await self._refuse(UnauthenticatedError(WRONG_KEY), has_body, receive, send)
+            return
+        policy = self._policies.get((scope["method"], scope["path"]))
+        if policy is None:
+            await self._answer_unknown(has_body, scope, receive, send)
+            return
+
+        body = b""
+        json_body = False
+        if has_body or policy.needs_length:
+            try:
+                if length is None or coding is not None or len(headers) != len(raw_headers):
+                    check_framing(length, coding, raw_headers)
+                content_type = headers.get(b"content-type")
+                if policy.takes_body and (content_type != _PROTOBUF or self._json_only):
+                    json_body = is_json_body(content_type, json_only=self._json_only)
+                found = self._body.read_now(length, receive)
+                body = found if isinstance(found, bytes) else await self._body.read_rest(found)
+            except NodeError as error:
+                await self._refuse(error, has_body, receive, send)
+                return
+
+        accept = headers.get(b"accept")
+        json_answer = accept is not None and accept != b"*/*" and prefers_json(accept)
+        if json_body or json_answer:
+            json_form = JsonForm(json_body, json_answer)
+        else:
+            json_form = None
+            cached = policy.cached
+            if cached is not None and (answer := cached.find(body)) is not None:
+                await send({"type": "http.response.start", "status": 200, "headers": cached.headers(answer)})
+                if len(answer) > CHUNK_BYTES:
+                    await send_chunks(send, answer)
+                    answer = b""
+                await send({"type": "http.response.body", "body": answer})
+                return
+            direct = policy.direct
+            if direct is not None:
+                try:
+                    answer = await direct(body)
+                except Exception as error:
+                    await send_error(send, answerable(error, scope), self._encode_error)
+                else:
+                    await send({"type": "http.response.start", "status": 200, "headers": protobuf_headers(answer)})
+                    await send({"type": "http.response.body", "body": answer})
+                return
+
+        attach_context(scope, RequestContext(body, receive, json_form))
+        tracked = policy.tracked
+        if tracked is not None and (json_form is not None or tracked.is_tracked(body)):
+            await tracked(scope, receive_nothing, send)
+        else:
+            await self._app(scope, receive_nothing, send)
+
+    async def _answer_unknown(self, has_body: bool, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application say that there is no such path, or no such method of it."""
+        if has_body:
+            await self._app(scope, receive_nothing, closing(send))
+            await drain(receive, self._drain_seconds)
+        else:
+            await self._app(scope, receive_nothing, send)
+
+    async def _refuse(self, error: NodeError, has_body: bool, receive: Receive, send: Send) -> None:
+        """Answer ``error`` in place of the application; a body that was not read ends the connection."""
+        if has_body:
+            await send_error(send, error, self._encode_error, [(b"connection", b"close")])
+            await drain(receive, self._drain_seconds)
+        else:
+            await send_error(send, error, self._encode_error)

@@ -1,0 +1,68 @@
+"""What the service needs of others, and knows of them: the worker's snapshots, the way to the supervisor, and the log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from pgnode.api.service.tracked import Settle
+from pgnode.bus.commands import Kind
+from pgnode.bus.indexed import IndexedBlock
+from pgnode.bus.snapshots import NodeStatus
+
+
+class Reads(Protocol):
+    """The worker's own copy of the snapshots; every access is a look-up in memory."""
+
+    @property
+    def status(self) -> NodeStatus | None:
+        """The node's state; None before the first one has arrived."""
+
+    def body(self, name: str) -> bytes | None:
+        """Return the bytes of a plain snapshot (``system``, ``backend``)."""
+
+    def block(self, name: str) -> IndexedBlock | None:
+        """Return an indexed snapshot (``stats.users``, ``stats.inbounds``, ``stats.outbounds``, ``online``)."""
+
+    def fresh_block(self, name: str) -> IndexedBlock | None:
+        """Return :meth:`block`, or None where the last reading of the core failed."""
+
+    def age_seconds(self) -> float | None:
+        """Return the seconds since the core was read for the statistics; None where it was not yet."""
+
+    def overdue(self) -> str:
+        """Return why the statistics are too old to be told, "" where they are not."""
+
+
+class Commands(Protocol):
+    """The way to the supervisor.
+
+    Both raise the supervisor's NodeError, BusUnavailableError where it cannot be reached, and DeadlineExceededError.
+    """
+
+    async def call(self, kind: Kind, body: bytes, timeout_seconds: float, /) -> bytes:
+        """Return the body of the supervisor's reply."""
+
+    async def lend(self, kind: Kind, body: bytes, timeout_seconds: float, /) -> tuple[bytes, Settle]:
+        """Return the body of the reply, which is on loan until the second value was called.
+
+        Where this raises, nothing was lent.
+        """
+
+
+#: Fetches newer snapshots from the store; returns soon, also when the store is away, and never raises.
+Refresh = Callable[[], Awaitable[None]]
+
+#: A log line with its entry id, without a line end; None when there was nothing for a while: time for a heartbeat.
+LogEntry = tuple[str, bytes] | None
+
+
+class LogSource(Protocol):
+    """Where viewers get log lines from."""
+
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[LogEntry]]:
+        """Open the log: a short replay, then the lines as they come.
+
+        A viewer too slow for them finds ``[N lines dropped]``.
+        """
