@@ -16,9 +16,9 @@ has to be fetched in (the fields ``<id>:0`` and so on of the hash ``loans``).
 from __future__ import annotations
 
 import enum
-import functools
 from dataclasses import dataclass
 
+from pgnode.bus.stream_ids import added_at_ms
 from pgnode.errors import NodeError, from_code
 
 
@@ -72,11 +72,6 @@ _KINDS = {kind.encode(): kind for kind in Kind}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
-@functools.lru_cache(maxsize=64)
-def _made_at_ms(entry_id: str) -> int:
-    return int(entry_id.split("-", 1)[0])
-
-
 @dataclass(slots=True, eq=False)
 class Command:
     """One command as the supervisor sees it."""
@@ -93,7 +88,7 @@ class Command:
     @property
     def expires_at_ms(self) -> int:
         """Redis's clock, Unix milliseconds, after which nobody waits for the answer any more."""
-        return _made_at_ms(self.entry_id) + self.budget_ms
+        return added_at_ms(self.entry_id) + self.budget_ms
 
     def __repr__(self) -> str:
         return f"Command({self.kind} {self.id} from {self.worker}, {len(self.body)} bytes)"

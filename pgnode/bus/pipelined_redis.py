@@ -9,26 +9,23 @@ each group of calls uses :func:`pgnode.bus.connection.connect`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 import hiredis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from pgnode.bus.connection import SOCKET_TIMEOUT_SECONDS
+from pgnode.bus.redis_compat import Args, LoggedInTransport, commands_of, log_in
 
 #: What Redis takes and stores in a second at least: large transactions have more time.
 BYTES_PER_SECOND = 10_000_000
-
-#: A command and its arguments.
-Args = Sequence[bytes | str | int | float]
 
 
 class PipelinedRedis:
@@ -52,7 +49,7 @@ class PipelinedRedis:
         self._connecting = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Link {'idle' if self._wire is None else 'open'}>"
+        return f"<PipelinedRedis {'idle' if self._wire is None else 'open'}>"
 
     def drop(self) -> None:
         """Close the connection; calls under way end as failed, the next one makes another connection."""
@@ -87,7 +84,7 @@ class PipelinedRedis:
 
     async def transaction(self, pipe: Pipeline) -> list[Any]:
         """The commands that were put into ``pipe``, all or none of them."""
-        commands: list[Args] = [args for args, _ in pipe.command_stack]
+        commands = commands_of(pipe)
         if not commands:
             return []
         replies = (await self.pipeline([("MULTI",), *commands, ("EXEC",)]))[-1]
@@ -100,26 +97,16 @@ class PipelinedRedis:
         async with self._connecting:
             if self._wire is not None and self._wire.lost is None:
                 return self._wire
-            connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-            try:
-                await connection.connect()
-                self._wire = _Wire(connection)
-            except BaseException:
-                with contextlib.suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
-                raise
+            self._wire = _Wire(await log_in(self._pool))
             return self._wire
 
 
 class _Wire(asyncio.Protocol):
-    """The bytes of one connection, taken over from redis-py when it is logged in."""
+    """The bytes of one connection that redis-py has logged in."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
-        # Taken away from redis-py's object, which would close it when it goes, as the writer would.
-        self._writer, connection._writer, connection._reader = connection._writer, None, None
-        assert self._writer is not None
-        # uvloop's transports are no asyncio.Transport by inheritance.
-        self._transport = cast(asyncio.Transport, self._writer.transport)
+    def __init__(self, connection: LoggedInTransport) -> None:
+        self._connection = connection
+        self._transport = connection.transport
         self._reader = hiredis.Reader(protocolError=RedisConnectionError, replyError=ResponseError)
         #: Who waits for how many replies, oldest first.
         self._waiting: deque[tuple[int, list[Any], asyncio.Future[list[Any]]]] = deque()

@@ -14,6 +14,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
 from pgnode.bus.commands import WORKER_FIELD, Command, Reply, decode_command
+from pgnode.bus.duplicates import Duplicates
 from pgnode.bus.keys import GROUP, REPLIES_MAX, REPLIES_TTL_SECONDS, Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
 
@@ -39,6 +40,7 @@ class CommandServer:
         self._keys = keys
         self._reader = PipelinedRedis(url, timeout_seconds=BLOCK_MS / 1000 + 2)
         self._held: set[str] = set()
+        self._duplicates = Duplicates()
         #: Where to go on reading what was delivered and not answered; None when all of it was read.
         self._cursor: str | None = "0"
         self._lost = False
@@ -99,7 +101,13 @@ class CommandServer:
             if now - self._lifetimes.get(key, float("-inf")) > EXPIRE_AGAIN_SECONDS:
                 self._lifetimes[key] = now
                 pipe.expire(key, REPLIES_TTL_SECONDS)
-        entry_ids = list({command.entry_id: None for command, _ in answers})
+        entry_ids = list(
+            {
+                entry_id: None
+                for command, _ in answers
+                for entry_id in (command.entry_id, *self._duplicates.entries(command.id))
+            }
+        )
         if entry_ids:
             pipe.xack(self._keys.commands, GROUP, *entry_ids)
             pipe.xdel(self._keys.commands, *entry_ids)
@@ -109,7 +117,9 @@ class CommandServer:
 
     def release(self, commands: Iterable[Command]) -> None:
         """These were answered; or they were not, and shall be taken again."""
-        self._held.difference_update(command.entry_id for command in commands)
+        for command in commands:
+            self._held.discard(command.entry_id)
+            self._held.difference_update(self._duplicates.release(command.id))
 
     async def _read(self, start: str) -> list[Command]:
         try:
@@ -146,7 +156,8 @@ class CommandServer:
             await self._reader.execute("XACK", self._keys.commands, GROUP, *bad)
             await self._reader.execute("XDEL", self._keys.commands, *bad)
         self._held.update(command.entry_id for command in commands)
-        return commands
+        # One that is being done was asked again by a worker that could not know that.
+        return [command for command in commands if self._duplicates.hold(command.id, command.entry_id)]
 
     async def _fetch(self, blobs: list[Command]) -> list[Command]:
         """Give these commands their bodies; those whose body is gone are returned."""

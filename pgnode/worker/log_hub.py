@@ -17,6 +17,7 @@ import structlog
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import LogReader
+from pgnode.bus.stream_ids import entry_order
 from pgnode.os_support.aio import end_tasks
 
 log = structlog.get_logger(__name__)
@@ -72,12 +73,6 @@ class _Viewer:
                     dropped, self._dropped = self._dropped, 0
                     yield self._lines[0][0], f"[{dropped} lines dropped: this viewer reads too slowly]".encode()
                 yield self._lines.popleft()
-
-
-def entry_order(entry_id: str) -> tuple[int, int]:
-    """What stream entries are ordered by."""
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number)
 
 
 class LogHub:

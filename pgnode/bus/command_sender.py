@@ -1,0 +1,159 @@
+"""Puts a worker's commands into the stream, in groups: what is asked during one round trip goes with the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from pgnode.bus.commands import GATHERED_KINDS, WORKER_FIELD, encode_command
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.gathering import Gathering
+from pgnode.bus.keys import BLOB_BYTES, BLOB_TTL_SECONDS, Keys
+from pgnode.bus.pending import PendingCommand, PendingCommands
+from pgnode.bus.pipelined_redis import PipelinedRedis
+from pgnode.bus.redis_compat import Args
+from pgnode.errors import BusUnavailableError
+
+log = structlog.get_logger(__name__)
+
+#: Commands sent in one round trip at most.
+GROUP_MAX = 512
+
+#: Bytes of commands in one entry, about.
+ENTRY_BYTES = 1024 * 1024
+
+#: Callers whose commands cannot be sent are told after this time.
+AWAY_SECONDS = 2.0
+
+#: Seconds before commands that could not be sent are tried again.
+RETRY_SECONDS = 0.1
+
+AWAY_TEXT = "the node's store is not reachable, try again"
+
+
+class CommandSender:
+    """Sends what is pending. Belongs to one event loop.
+
+    Args:
+        redis: The connection to send on.
+        keys: The node's keys.
+        worker: Name of this worker.
+        pending: What to send, and who waits for it.
+    """
+
+    def __init__(self, redis: PipelinedRedis, keys: Keys, worker: str, pending: PendingCommands) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._worker = worker.encode()
+        self._pending = pending
+        self._gathering = Gathering()
+        self._patience: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        #: Loop time since which nothing could be sent.
+        self._away_since: float | None = None
+
+    def __repr__(self) -> str:
+        return f"CommandSender({self._gathering!r})"
+
+    def add(self, command: PendingCommand) -> None:
+        """Send a command as soon as it may be."""
+        self._pending.add(command)
+        self._gathering.queued(command.kind)
+        self._wake_up()
+
+    def send_again(self, commands: Sequence[PendingCommand]) -> None:
+        """Send commands once more that were lost."""
+        self._pending.put_back(commands)
+        for command in commands:
+            if command.under_way:
+                command.under_way = False
+                self._gathering.unsent()
+            self._gathering.queued(command.kind)
+        self._wake_up()
+
+    def ended(self, command: PendingCommand) -> None:
+        """Note that a command was answered, or that its caller has gone."""
+        if command.under_way:
+            patience_seconds = self._gathering.ended(self._pending.waiting)
+            if patience_seconds:
+                loop = asyncio.get_running_loop()
+                self._patience = loop.call_later(patience_seconds, self._patience_over)
+            self._wake_up()
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending.waiting and self._gathering.may_send(self._pending.waiting):
+                self._gathering.begin_group()
+                if self._patience is not None:
+                    self._patience.cancel()
+                    self._patience = None
+                group = self._pending.take(GROUP_MAX)
+                if group:
+                    await self._send(group)
+
+    def _wake_up(self) -> None:
+        if self._gathering.may_send(self._pending.waiting):
+            self._wake.set()
+
+    def _patience_over(self) -> None:
+        self._patience = None
+        self._gathering.patience_over()
+        self._wake_up()
+
+    async def _send(self, group: list[PendingCommand]) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        blobs, entries, holders = self._encode(group, now)
+        try:
+            replies = await self._redis.pipeline([*blobs, *entries])
+        except BUS_ERRORS as error:
+            await self._not_sent(group, error)
+            return
+        self._away_since = None
+        for entry_id, commands in zip(replies[len(blobs) :], holders, strict=True):
+            for command in commands:
+                command.entry_id, command.sent_at = entry_id.decode(), now
+
+    def _encode(
+        self, group: list[PendingCommand], now: float
+    ) -> tuple[list[Args], list[Args], list[list[PendingCommand]]]:
+        """Make the Redis commands: those for bodies of their own, one for each entry, and what each entry holds."""
+        blobs: list[Args] = []
+        entries: list[list[bytes]] = []
+        holders: list[list[PendingCommand]] = []
+        size, gathering = 0, False
+        for command in group:
+            blob = len(command.body) > BLOB_BYTES
+            if blob:
+                blobs.append(("SET", self._keys.blob(command.id.decode()), command.body, "EX", BLOB_TTL_SECONDS))
+            # Counted from the entry's id on: what was spent on waiting here is gone.
+            data = encode_command(command.kind, command.budget_left(now), command.body, blob=blob)
+            if not command.under_way:
+                command.under_way = self._gathering.sent(command.kind)
+            gathered = command.kind in GATHERED_KINDS
+            if not (gathered and gathering and size < ENTRY_BYTES):
+                entries.append([WORKER_FIELD, self._worker])
+                holders.append([])
+                size = 0
+            entries[-1] += (command.id, data)
+            holders[-1].append(command)
+            size += len(data)
+            gathering = gathered
+        return blobs, [("XADD", self._keys.commands, "*", *fields) for fields in entries], holders
+
+    async def _not_sent(self, group: list[PendingCommand], error: BaseException) -> None:
+        """Try again for a while: a Redis that is started anew is back in a moment. Twice in the stream does no harm."""
+        now = asyncio.get_running_loop().time()
+        if self._away_since is None:
+            self._away_since = now
+            log.warning("commands not sent", count=len(group), error=str(error))
+        if isinstance(error, TimeoutError) or now - self._away_since >= AWAY_SECONDS:
+            self._pending.fail(BusUnavailableError(AWAY_TEXT), group)
+            return
+        await asyncio.sleep(RETRY_SECONDS)
+        self.send_again([command for command in group if self._pending.expects(command.id)])

@@ -1,0 +1,141 @@
+"""Reads the answers to a worker's commands, and finds commands that were lost.
+
+Redis is a bus and may lose what is in it. A command is lost when its entry is no longer in the stream and there is no answer: an
+answer is added in the transaction that removes the entry, so whoever finds no entry first and then no answer knows it. Such a
+command is sent again. Looked for are commands that have waited for a while, and all of them after a connection was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from pgnode.bus.command_sender import AWAY_SECONDS, AWAY_TEXT
+from pgnode.bus.commands import Reply
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.keys import Keys
+from pgnode.bus.pending import PendingCommand, PendingCommands
+from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
+from pgnode.bus.stream_ids import entry_order
+from pgnode.errors import BusUnavailableError
+
+log = structlog.get_logger(__name__)
+
+#: Milliseconds for which one read of answers blocks in Redis. With the client's own limit on top, a Redis that hangs is
+#: noticed within three seconds.
+BLOCK_MS = 700
+
+#: Entries of answers read at once.
+READ_MAX = 512
+
+#: Seconds before a lost connection is tried again.
+RECONNECT_SECONDS = 0.1
+
+#: Callers whose time is up are looked for this often: one look for all is cheaper than a timer for each.
+SWEEP_SECONDS = 0.5
+
+#: A command that has waited for so long for its answer is looked for in the stream, and this often.
+LOST_SECONDS = 1.0
+
+
+class ReplyReader:
+    """Hands the answers over. Belongs to one event loop.
+
+    Args:
+        redis: The connection to read on; its limit must be above BLOCK_MS.
+        keys: The node's keys.
+        worker: Name of this worker.
+        pending: Who waits for answers.
+        send_again: Takes commands that were lost.
+    """
+
+    def __init__(
+        self,
+        redis: PipelinedRedis,
+        keys: Keys,
+        worker: str,
+        pending: PendingCommands,
+        send_again: Callable[[Sequence[PendingCommand]], None],
+    ) -> None:
+        self._redis = redis
+        self._commands_key = keys.commands
+        self._key = keys.replies(worker)
+        self._pending = pending
+        self._send_again = send_again
+        #: The last entry of answers that was read.
+        self._last = "0-0"
+        self._away_since: float | None = None
+        self._swept_at = 0.0
+        self._searched_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"ReplyReader(after {self._last})"
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            reconnecting = self._away_since is not None
+            try:
+                await self._find_lost(loop.time(), everything=reconnecting)
+                await self._read(None if reconnecting else BLOCK_MS)
+            except BUS_ERRORS as error:
+                await self._not_reachable(error)
+                continue
+            self._away_since = None
+            now = loop.time()
+            if now - self._swept_at >= SWEEP_SECONDS:
+                self._swept_at = now
+                self._pending.fail_overdue(now)
+
+    async def _read(self, block_ms: int | None) -> int:
+        """Read answers that have come, or wait for some; returns the number of entries."""
+        block = () if block_ms is None else ("BLOCK", block_ms)
+        answer = await self._redis.execute("XREAD", "COUNT", READ_MAX, *block, "STREAMS", self._key, self._last)
+        entries = entries_of(answer)
+        for entry_id, fields in entries:
+            self._last = entry_id
+            for command_id, data in fields.items():
+                if self._pending.expects(command_id):
+                    self._pending.resolve(command_id, Reply.decode(data))
+        return len(entries)
+
+    async def _find_lost(self, now: float, *, everything: bool) -> None:
+        """Find commands that were lost among those that have waited for a while, or among all of them."""
+        if not everything and now - self._searched_at < LOST_SECONDS:
+            return
+        self._searched_at = now
+        suspects = self._pending.sent_before(now if everything else now - LOST_SECONDS)
+        if not suspects:
+            return
+        looks = [("XRANGE", self._commands_key, entry_id, entry_id, "COUNT", 1) for entry_id in suspects]
+        *found, newest = await self._redis.pipeline([*looks, ("XREVRANGE", self._key, "+", "-", "COUNT", 1)])
+        if not newest or entry_order(newest[0][0].decode()) < entry_order(self._last):
+            # Another stream of answers than the one that was read, and its clock may be behind.
+            self._last = "0-0"
+        missing = [entry_id for entry_id, entry in zip(suspects, found, strict=True) if not entry]
+        if not missing:
+            return
+        while await self._read(None):
+            pass
+        lost = [
+            command
+            for entry_id in missing
+            for command in suspects[entry_id]
+            if command.entry_id == entry_id and self._pending.expects(command.id)
+        ]
+        if lost:
+            log.warning("commands were lost, asking again", count=len(lost))
+            self._send_again(lost)
+
+    async def _not_reachable(self, error: BaseException) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._away_since is None:
+            self._away_since = now
+            log.warning("replies not reachable", error=str(error))
+        if isinstance(error, TimeoutError) or now - self._away_since >= AWAY_SECONDS:
+            self._pending.fail(BusUnavailableError(AWAY_TEXT))
+        self._redis.drop()
+        await asyncio.sleep(RECONNECT_SECONDS)
