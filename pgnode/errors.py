@@ -187,6 +187,13 @@ class BusUnavailableError(UnavailableError):
     retry_after_seconds = 2
 
 
+class StoreUnavailableError(UnavailableError):
+    """A change could not be stored. Core and memory have it, and it is stored as soon as that is possible."""
+
+    code = "STORE_UNAVAILABLE"
+    retry_after_seconds = 2
+
+
 class DeadlineExceededError(NodeError):
     """The work did not end before the caller's deadline."""
 
@@ -228,6 +235,12 @@ class SettingsError(OperatorError):
 
 class DependencyError(OperatorError):
     """A distribution that the node is built on is missing, or has a version that is not known to work."""
+
+    exit_code = 2
+
+
+class StoreUnusableError(OperatorError):
+    """The store in the state folder cannot be opened, read or written."""
 
     exit_code = 2
 

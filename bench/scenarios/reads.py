@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from redis.asyncio import Redis
-
 from bench.load import Requests, Side, compare
 from bench.registry import Bench, scenario
 from bench.report import Row, at_least
 from bench.servers import bare_app, node, started
-from pgnode.bus.keys import Keys
-from pgnode.settings import Settings
+from pgnode.store.changes import StoreChanges
+from pgnode.store.database import Database
+from pgnode.store.rows import LedgerRow
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PROTOBUF, PanelClient
@@ -29,8 +28,6 @@ TAG = "VLESS"
 AIM = 0.8
 #: How long the node may take to serve the statistics it found in its store.
 FILLED_SECONDS = 20.0
-#: Counters in one HSET.
-_SLICE = 5000
 
 
 @scenario("reads", "GET beside a bare Falcon app that returns the same bytes on the same Gunicorn settings")
@@ -93,18 +90,13 @@ async def fill_books(bench: Bench, beside: NodeProcess, users: list[pb.User]) ->
     bench.say(f"starting a node with {USERS:,} users and filling its books")
     async with beside.panel() as panel:
         await started(bench, panel, make_config([make_inbound(TAG, "vless")]), users)
-    counters = {}
+    counters: dict[str, LedgerRow | None] = {}
     for number, user in enumerate(users):
         for link, factor in (("uplink", 1_234_567), ("downlink", 23_456_789)):
-            counters[f"user>>>{user.email}>>>traffic>>>{link}"] = f"{factor * (number + 1)} 0 0"
-    keys = Keys(Settings.model_fields["redis_prefix"].default)
-    redis = Redis(unix_socket_path=str(beside.run_dir / "valkey.sock"), socket_timeout=10)
-    try:
-        items = list(counters.items())
-        for at in range(0, len(items), _SLICE):
-            await redis.hset(keys.ledger, mapping=dict(items[at : at + _SLICE]))
-    finally:
-        await redis.aclose()
+            counters[f"user>>>{user.email}>>>traffic>>>{link}"] = LedgerRow(factor * (number + 1), 0, 0, 0)
+    database = await asyncio.to_thread(Database.open, beside.state_dir / "state.db")
+    await asyncio.to_thread(database.write, StoreChanges(counters=counters))
+    await asyncio.to_thread(database.close)
     await beside.stop()
     await beside.start()
     async with beside.panel() as panel, asyncio.timeout(FILLED_SECONDS):

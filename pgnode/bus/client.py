@@ -12,22 +12,21 @@ import secrets
 from collections.abc import Callable
 
 from pgnode.bus.command_sender import AWAY_TEXT, CommandSender
-from pgnode.bus.commands import Kind, Reply, loan_part
+from pgnode.bus.commands import Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import WORKER_TTL_MS, Keys
 from pgnode.bus.loan_settler import LoanSettler
 from pgnode.bus.pending import ANSWER_SECONDS, PendingCommand, PendingCommands
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.reply_reader import BLOCK_MS, ReplyReader
-from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError
+from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError, StoreUnavailableError
 from pgnode.os_support.aio import end_tasks
-from pgnode.store.rows import LoanPart
 
 #: How often a worker says that it is alive.
 ALIVE_SECONDS = WORKER_TTL_MS / 4000
 
 #: After these the supervisor may hold a loan all the same.
-_PERHAPS_DONE = (BusUnavailableError, DeadlineExceededError)
+_PERHAPS_DONE = (BusUnavailableError, DeadlineExceededError, StoreUnavailableError)
 
 
 class CommandClient:
@@ -137,14 +136,15 @@ class CommandClient:
 
     async def _fetch(self, loan: str, count: int) -> bytes:
         """Fetch the body of a loan that is too large for the stream of replies. Raises BusUnavailableError."""
-        fields = [loan_part(loan, number) for number in range(count)]
+        keys = [self._keys.loan_part(loan, number) for number in range(count)]
         try:
-            parts: list[bytes | None] = await self._redis.execute("HMGET", self._keys.loans, *fields)
+            # Whoever cannot fetch it all gives it back, so nobody needs it a second time.
+            parts: list[bytes | None] = await self._redis.pipeline([("GETDEL", key) for key in keys])
         except BUS_ERRORS as error:
             raise BusUnavailableError(f"{AWAY_TEXT} ({error})") from None
         if None in parts:
             raise BusUnavailableError("the node's store has lost this answer, try again")
-        return b"".join(LoanPart.decode(part).body for part in parts if part is not None)
+        return b"".join(part for part in parts if part is not None)
 
     async def _say_alive(self) -> None:
         key = self._keys.worker(self._worker)

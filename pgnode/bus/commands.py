@@ -10,12 +10,13 @@ acknowledged as a whole.
 An entry of a replies stream holds one or more replies, each under the id of its command: ``code body``, where ``code`` is
 "" for done, else an ERROR_CODE of pgnode.errors, and ``body`` message bytes, or the text of the error. A ``code`` of ``=``
 and a number is done as well, with a body that is on loan: 0 with the body in the reply, else the number of parts that the body
-has to be fetched in (the fields ``<id>:0`` and so on of the hash ``loans``).
+has to be fetched in (the keys ``loan:<id>:0`` and so on).
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgnode.bus.stream_ids import added_at_ms
@@ -46,11 +47,12 @@ class Kind(enum.StrEnum):
     TEST_ROUTE = "test_route"  # [TestRouteRequest -> RouteResult]
     LATENCY = "latency"  # [LatencyRequest -> LatencyResponse]
     # For the operator.
+    STORE_TRAFFIC = "store_traffic"  # [Empty -> Empty], what was counted so far
     WAITING_USERS = "waiting_users"  # [Empty -> pgnode.bus.users.Waiting], whom the core does not have as desired
 
 
 #: Commands that read or book statistics: they never wait for a change of users.
-QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE})
+QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE, Kind.STORE_TRAFFIC})
 
 #: Commands that take minutes, one at a time and beside everything else.
 MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE})
@@ -102,6 +104,8 @@ class Reply:
     error: NodeError | None = None
     #: The body is on loan: 0 when it is here, else in so many parts; None when it is not.
     lent: int | None = None
+    #: The parts of a body on loan that is not here; they go under keys of their own.
+    parts: Sequence[bytes] = ()
 
     def encode(self) -> bytes:
         if self.error is None:
@@ -129,11 +133,6 @@ def parse_settlement(body: bytes) -> tuple[str, bool]:
     """(loan, delivered). Raises ValueError."""
     loan, delivered = body.decode().split(" ")
     return loan, delivered == "1"
-
-
-def loan_part(loan: str, number: int) -> str:
-    """The field of the hash ``loans`` that holds one part of a loan."""
-    return f"{loan}:{number}"
 
 
 _DONE_BYTES = b" "

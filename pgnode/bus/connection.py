@@ -9,9 +9,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from pgnode.errors import OperatorError
-from pgnode.settings import Settings
-
 #: What a command on the bus may raise when Redis is away, hangs or is restarting.
 BUS_ERRORS = (RedisError, OSError, TimeoutError)
 
@@ -44,9 +41,3 @@ def stream_entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
     if not answer:
         return []
     return [(entry_id.decode(), fields or {}) for entry_id, fields in answer[0][1]]
-
-
-def unreadable(settings: Settings, error: Exception) -> OperatorError:
-    """What an operator is told whose command needs the store, and the store does not answer."""
-    where = "REDIS_URL" if settings.redis_url is not None else f"STATE_DIR={settings.state_dir}"
-    return OperatorError(f"the node's store does not answer ({error}): is the node with this {where} running?")

@@ -1,44 +1,29 @@
 """The catalogue of Redis keys: name, type, who writes, how long it lives and what it means.
 
-============================  =======  ==========  ==============================  =====================================
-key (after the prefix)        type     written by  lifetime                        meaning
-============================  =======  ==========  ==============================  =====================================
-``commands``                  stream   workers     entry: until it is answered     commands to the supervisor, read by
-                                                                                   the consumer group ``supervisor``
-``blob:<id>``                 string   workers     until it is answered, at most   body of a command that is too large
-                                                   BLOB_TTL_SECONDS                for the stream
-``replies:<worker>``          stream   supervisor  REPLIES_TTL_SECONDS after the   answers to one worker's commands
-                                                   last one
-``snapshot:<name>``           hash     supervisor  for good                        ``rev``, ``at_ms``, ``body``: what
-                                                                                   reads are answered from
-``snapshots``                 channel  supervisor  --                              ``<name> <rev> <at_ms>``, a small body in
-                                                                                   the next line: look again
-``log``                       stream   supervisor  capped at LOG_BUFFER_SIZE       lines of core and node
-``activity``                  string   workers     for good                        number of seconds in which a worker was
-                                                                                   called; only that it rises means
-                                                                                   something
-``backend``                   hash     supervisor  for good                        desired state without users: config
-                                                                                   message, generation; how many users the
-                                                                                   core has
-``users``                     hash     supervisor  for good                        e-mail in lower case -> ``User``
-``users.next``                hash     supervisor  while a core starts             the users of that start, written ahead:
-                                                                                   they become ``users`` when it succeeded
-``failed``                    hash     supervisor  until applied or removed        e-mail in lower case -> user that was
-                                                                                   refused, cause and time, as JSON
-``overtaken``                 hash     supervisor  until the set is taken in       e-mail in lower case of a user who was
-                                                                                   changed after a large set had come and
-                                                                                   before it was taken in -> its command
-``routing``                   hash     supervisor  until another config starts     what was changed in the routing of the
-                                                                                   config that runs: ``base`` (its hash),
-                                                                                   ``rules`` and ``overrides`` (JSON)
-``ledger``                    hash     supervisor  for good                        counter -> its line in the books, see
-                                                                                   pgnode.store.rows
-``loans``                     hash     supervisor  until they are settled          parts of what was handed out and is not
-                                                                                   known to have arrived, see there
-``worker:<worker>``           string   workers     WORKER_TTL_MS                   this worker is alive
-============================  =======  ==========  ==============================  =====================================
+=============================  =======  ==========  ===============================  =====================================
+key (after the prefix)         type     written by  lifetime                        meaning
+=============================  =======  ==========  ===============================  =====================================
+``commands``                   stream   workers     entry: until it is answered     commands to the supervisor, read by
+                                                                                    the consumer group ``supervisor``
+``blob:<id>``                  string   workers     until it is answered, at most   body of a command that is too large
+                                                    BLOB_TTL_SECONDS                for the stream
+``replies:<worker>``           stream   supervisor  REPLIES_TTL_SECONDS after the   answers to one worker's commands
+                                                    last one
+``snapshot:<name>``            hash     supervisor  for good                        ``rev``, ``at_ms``, ``body``: what
+                                                                                    reads are answered from
+``snapshots``                  channel  supervisor  --                              ``<name> <rev> <at_ms>``, a small body in
+                                                                                    the next line: look again
+``log``                        stream   supervisor  capped at LOG_BUFFER_SIZE       lines of core and node
+``activity``                   string   workers     for good                        number of seconds in which a worker was
+                                                                                    called; only that it rises means
+                                                                                    something
+``loan:<id>:<number>``         string   supervisor  until it is fetched, at most    part of an answer on loan that is too
+                                                    BLOB_TTL_SECONDS                large for the stream of replies
+``worker:<worker>``            string   workers     WORKER_TTL_MS                   this worker is alive
+=============================  =======  ==========  ===============================  =====================================
 
-Commands carry ids and may be delivered twice; whoever changes several keys does it in one transaction.
+Nothing in it has to last: Redis may be emptied, restarted or replaced at any time. Commands carry ids and may be delivered
+twice.
 """
 
 from __future__ import annotations
@@ -72,17 +57,12 @@ class Keys:
         self.snapshots_channel = f"{prefix}:snapshots"
         self.log = f"{prefix}:log"
         self.activity = f"{prefix}:activity"
-        self.backend = f"{prefix}:backend"
-        self.failed = f"{prefix}:failed"
-        self.users = f"{prefix}:users"
-        self.users_next = f"{prefix}:users.next"
-        self.overtaken = f"{prefix}:overtaken"
-        self.routing = f"{prefix}:routing"
-        self.ledger = f"{prefix}:ledger"
-        self.loans = f"{prefix}:loans"
 
     def blob(self, command_id: str) -> str:
         return f"{self.prefix}:blob:{command_id}"
+
+    def loan_part(self, loan: str, number: int) -> str:
+        return f"{self.prefix}:loan:{loan}:{number}"
 
     def replies(self, worker: str) -> str:
         return f"{self.prefix}:replies:{worker}"

@@ -1,6 +1,6 @@
-"""The supervisor's side of the command stream: takes what waits, and sends replies in one transaction with the effect.
+"""The supervisor's side of the command stream: takes what waits, and sends replies.
 
-An entry is acknowledged and deleted together with its reply, after the effect; what was not acknowledged is delivered
+An entry is acknowledged and deleted together with its reply, after the effect was stored; what was not acknowledged is delivered
 again, to this supervisor or to the next one. One instance per node.
 """
 
@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 
 from pgnode.bus.commands import WORKER_FIELD, Command, Reply, decode_command
 from pgnode.bus.duplicates import Duplicates
-from pgnode.bus.keys import GROUP, REPLIES_MAX, REPLIES_TTL_SECONDS, Keys
+from pgnode.bus.keys import BLOB_TTL_SECONDS, GROUP, REPLIES_MAX, REPLIES_TTL_SECONDS, Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
 
 log = structlog.get_logger(__name__)
@@ -94,6 +94,8 @@ class CommandServer:
         by_worker: dict[str, dict[bytes, bytes | str]] = {}
         for command, reply in answers:
             by_worker.setdefault(command.worker, {})[command.id.encode()] = reply.encode()
+            for number, part in enumerate(reply.parts):
+                pipe.set(self._keys.loan_part(command.id, number), part, ex=BLOB_TTL_SECONDS)
         now = time.monotonic()
         for worker, replies in by_worker.items():
             key = self._keys.replies(worker)

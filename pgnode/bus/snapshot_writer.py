@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from pgnode.bus.keys import Keys
@@ -37,10 +38,33 @@ class SnapshotWriter:
         self._current[name] = Snapshot(name, self._rev, int(time.time() * 1000), body)
         self._write(pipe, self._current[name])
 
-    def put_all(self, pipe: Pipeline) -> None:
-        """Write every current snapshot again, into a Redis that came back empty."""
-        for snapshot in self._current.values():
-            self._write(pipe, snapshot)
+    async def write_missing(self, redis: Redis) -> list[str]:
+        """Write again what Redis lost: it may have been emptied, restarted or replaced.
+
+        Args:
+            redis: The client that writes them.
+
+        Returns:
+            The names of what was written again.
+
+        Raises:
+            BUS_ERRORS: Redis is away.
+        """
+        held = dict(self._current)
+        pipe = redis.pipeline(transaction=False)
+        for name in held:
+            pipe.hget(self._keys.snapshot(name), "rev")
+        revisions = await pipe.execute()
+        pipe = redis.pipeline(transaction=True)
+        missing = []
+        for (name, snapshot), rev in zip(held.items(), revisions, strict=True):
+            # What was put meanwhile is on its way, or was not written and comes with the next.
+            if (rev is None or int(rev) < snapshot.rev) and self._current[name] is snapshot:
+                missing.append(name)
+                self._write(pipe, snapshot)
+        if missing:
+            await pipe.execute()
+        return missing
 
     def _write(self, pipe: Pipeline, snapshot: Snapshot) -> None:
         fields: dict[str, bytes | int] = {"rev": snapshot.rev, "at_ms": snapshot.at_ms, "body": snapshot.body}

@@ -1,4 +1,7 @@
-"""``pgnode stats``: traffic of users, inbounds and outbounds, what is owed, and how old it all is, from the node's store."""
+"""``pgnode stats``: traffic of users, inbounds and outbounds, what is owed, and how old it all is.
+
+The figures come from the node's store, also while the node is down; how old they are and who is online from its bus.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from redis.asyncio import Redis
 from rich.console import Console, Group
 from rich.filesize import decimal
 from rich.live import Live
 from rich.table import Table
 
-from pgnode.bus.connection import BUS_ERRORS, connect, unreadable
+from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.traffic import Flow, StoredTraffic, read_traffic
+from pgnode.bus.traffic import LiveTraffic, ask_to_store_traffic, read_live_traffic
+from pgnode.cli.stored import no_state, not_running
+from pgnode.cli.traffic import Flow, ShownTraffic, traffic_of
 from pgnode.settings import Settings
+from pgnode.store.reader import read_state, stored_at
 
 #: Seconds between two looks with ``--watch``.
 WATCH_SECONDS = 2.0
@@ -27,12 +32,13 @@ SECONDS_SHOWN = 100.0
 _NAMES = {"user": "users", "inbound": "inbounds", "outbound": "outbounds"}
 
 
-def as_json(stored: StoredTraffic, *, one_line: bool = False) -> str:
+def as_json(stored: ShownTraffic, *, one_line: bool = False) -> str:
     """Everything there is, as one JSON object; sizes in bytes, times in seconds. Pure."""
     status, polled = stored.status, stored.polled
     made: dict[str, object] = {
         "state": status.state if status is not None else None,
-        "core_runs": status.core_run if status is not None else 0,
+        "stored_at": round(stored.stored_at),
+        "core_runs": stored.core_run,
         "age_seconds": round(stored.age_seconds, 3) if stored.age_seconds is not None else None,
         "interval_seconds": polled.interval_ms / 1000 if polled is not None else None,
         "error": polled.error if polled is not None else "",
@@ -51,14 +57,17 @@ def _fields(flow: Flow, kind: str) -> dict[str, object]:
     return fields
 
 
-def summary(stored: StoredTraffic) -> Iterator[str]:
+def summary(stored: ShownTraffic) -> Iterator[str]:
     """What the tables do not show, in sentences. Pure."""
     status, polled = stored.status, stored.polled
+    run = f"core run {stored.core_run}" if stored.core_run else "no core has run yet"
     if status is None:
-        yield "no state yet: the node has not run with this store"
-        return
-    yield f"node {status.state}, " + (f"core run {status.core_run}" if status.core_run else "no core has run yet")
-    if stored.age_seconds is None or polled is None:
+        yield f"{not_running(stored.stored_at)}; {run}"
+    else:
+        yield f"node {status.state}, {run}"
+    if status is None:
+        pass
+    elif stored.age_seconds is None or polled is None:
         yield "the core has not been read yet"
     else:
         yield f"read {_age(stored.age_seconds)} ago, every {polled.interval_ms / 1000:g} s while a core runs"
@@ -83,7 +92,7 @@ def _age(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole} s"
 
 
-def heading(stored: StoredTraffic, kind: str, top: int) -> str:
+def heading(stored: ShownTraffic, kind: str, top: int) -> str:
     """What stands above the table of a kind, at most ``top`` lines of which are shown, 0 = all of them. Pure."""
     count, total = len(stored.flows[kind]), stored.total(kind)
     first = f"{_NAMES[kind]}: {count:,}" + (" with counters" if kind == "user" else "")
@@ -92,7 +101,7 @@ def heading(stored: StoredTraffic, kind: str, top: int) -> str:
     return first + (f"; {total.online:,} online" if kind == "user" else "")
 
 
-def tables(stored: StoredTraffic, top: int) -> Group:
+def tables(stored: ShownTraffic, top: int) -> Group:
     """The report for people; at most ``top`` lines of a kind, 0 = all of them."""
     parts: list[Table | str] = list(summary(stored))
     for kind in _NAMES:
@@ -116,34 +125,45 @@ def tables(stored: StoredTraffic, top: int) -> Group:
 
 
 def report(settings: Settings, *, json_wanted: bool, watch: bool, top: int) -> None:
-    """Print the report; with ``watch`` again and again until Ctrl-C. Raises OperatorError when the store is away."""
+    """Print the report; with ``watch`` again and again until Ctrl-C. Raises OperatorError when the store cannot be read."""
     asyncio.run(_report(settings, json_wanted=json_wanted, watch=watch, top=top))
 
 
 async def _report(settings: Settings, *, json_wanted: bool, watch: bool, top: int) -> None:
     console = Console(highlight=False, markup=False)
-    redis = connect(settings.bus_url, connections=1)
+    if json_wanted:
+        while True:
+            console.print(as_json(await _read(settings), one_line=watch), soft_wrap=True)
+            if not watch:
+                return
+            await asyncio.sleep(WATCH_SECONDS)
+    if not watch:
+        console.print(tables(await _read(settings), top))
+        return
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        while True:
+            live.update(tables(await _read(settings), top), refresh=True)
+            await asyncio.sleep(WATCH_SECONDS)
+
+
+async def _read(settings: Settings) -> ShownTraffic:
+    live = await _read_live(settings)
+    state = await asyncio.to_thread(read_state, settings.store_path)
+    if state is None:
+        raise no_state(settings)
+    return traffic_of(state, live, stored_at(settings.store_path))
+
+
+async def _read_live(settings: Settings) -> LiveTraffic | None:
+    """What a running node says; None where it does not answer."""
     keys = Keys(settings.redis_prefix)
+    redis = connect(settings.bus_url, connections=1)
     try:
-        if json_wanted:
-            while True:
-                console.print(as_json(await _read(settings, redis, keys), one_line=watch), soft_wrap=True)
-                if not watch:
-                    return
-                await asyncio.sleep(WATCH_SECONDS)
-        if not watch:
-            console.print(tables(await _read(settings, redis, keys), top))
-            return
-        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
-            while True:
-                live.update(tables(await _read(settings, redis, keys), top), refresh=True)
-                await asyncio.sleep(WATCH_SECONDS)
+        live = await read_live_traffic(redis, keys)
+        stored = live is not None and await ask_to_store_traffic(settings.bus_url, keys)
+        # An external Redis goes on without the node, and has what it published last.
+        return live if stored or settings.redis_url is None else None
+    except BUS_ERRORS:
+        return None
     finally:
         await redis.aclose()
-
-
-async def _read(settings: Settings, redis: Redis, keys: Keys) -> StoredTraffic:
-    try:
-        return await read_traffic(redis, keys)
-    except BUS_ERRORS as error:
-        raise unreadable(settings, error) from None

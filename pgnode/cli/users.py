@@ -1,6 +1,7 @@
 """``pgnode users``: who the node should serve, whom the core has or does not have yet, and who was refused.
 
-Desired and failed users come from the node's store; its supervisor is asked for whom the core does not have as desired.
+Desired and failed users come from the node's store, also while the node is down; its supervisor is asked for whom the core does
+not have as desired.
 """
 
 from __future__ import annotations
@@ -8,32 +9,58 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from pgnode.bus.connection import BUS_ERRORS, connect, unreadable
+from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
+from pgnode.bus.snapshots import NodeStatus
 from pgnode.bus.state import WITH_CORE
-from pgnode.bus.users import StoredUsers, UserDrift, ask_who_waits, read_users
+from pgnode.bus.users import UserDrift, ask_who_waits, read_status
+from pgnode.cli.stored import no_state, not_running
 from pgnode.settings import Settings
+from pgnode.store.reader import read_state, stored_at
+from pgnode.store.rows import RejectedUser
+from pgnode.store.state import StoredState
+from pgnode.wire import service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class ShownUsers:
+    """What is shown beside :class:`~pgnode.bus.users.UserDrift`; e-mails in lower case are the keys."""
+
+    #: None where the node does not answer.
+    status: NodeStatus | None
+    desired: dict[str, pb.User]
+    failed: dict[str, RejectedUser]
+    #: When the store was written last, Unix seconds.
+    stored_at: float = 0.0
+
+    @classmethod
+    def of(cls, state: StoredState, status: NodeStatus | None, stored_at: float) -> ShownUsers:
+        """From what the store and the bus say."""
+        desired = {key: pb.User.FromString(raw) for key, raw in state.users.items()}
+        return cls(status, desired, state.rejected, stored_at)
+
 
 _NOBODY = UserDrift(frozenset(), frozenset(), frozenset())
 
 
 def lines(
-    stored: StoredUsers, waiting: UserDrift | None, *, failed_only: bool = False, waiting_only: bool = False
+    stored: ShownUsers, waiting: UserDrift | None, *, failed_only: bool = False, waiting_only: bool = False
 ) -> Iterator[str]:
     """The report, line by line: a summary, then one user a line, sorted by e-mail. Pure but for the local time zone.
 
     ``waiting`` is None where that is not known. With both of the last two only users of either kind are shown.
     """
     status = stored.status
+    with_core = status is not None and status.state in WITH_CORE
     if status is None:
-        yield "no state yet: the node has not run with this store"
-        return
-    with_core = status.state in WITH_CORE
-    yield (
-        f"{len(stored.desired)} desired, {_applied(stored, waiting)}, {len(stored.failed)} failed; "
-        f"node {status.state}{', panel away' if status.degraded else ''}"
-    )
+        yield f"{len(stored.desired)} desired, {len(stored.failed)} failed; {not_running(stored.stored_at)}"
+    else:
+        yield (
+            f"{len(stored.desired)} desired, {_applied(stored, with_core, waiting)}, {len(stored.failed)} failed; "
+            f"node {status.state}{', panel away' if status.degraded else ''}"
+        )
     if with_core and waiting is None:
         yield "the supervisor does not answer: who is not applied is not known"
     elif not with_core and waiting_only:
@@ -55,9 +82,11 @@ def lines(
             yield f"{key}  {waits}"
 
 
-def _applied(stored: StoredUsers, waiting: UserDrift | None) -> str:
+def _applied(stored: ShownUsers, with_core: bool, waiting: UserDrift | None) -> str:
+    if not with_core:
+        return "0 applied"
     if waiting is None:
-        return f"{stored.applied_count} applied"
+        return "applied not known"
     coming = len(stored.desired.keys() & waiting.coming)
     parts = [f"{len(stored.desired) - coming} applied"]
     if coming:
@@ -81,17 +110,24 @@ def report(settings: Settings, *, failed_only: bool = False, waiting_only: bool 
     return list(lines(stored, waiting, failed_only=failed_only, waiting_only=waiting_only))
 
 
-async def _read(settings: Settings) -> tuple[StoredUsers, UserDrift | None]:
+async def _read(settings: Settings) -> tuple[ShownUsers, UserDrift | None]:
     keys = Keys(settings.redis_prefix)
     redis = connect(settings.bus_url, connections=1)
+    status: NodeStatus | None = None
+    waiting: UserDrift | None = None
     try:
-        stored = await read_users(redis, keys)
-        if stored.status is None or stored.status.state not in WITH_CORE:
-            return stored, None
-        waiting = await ask_who_waits(settings.bus_url, keys)
-        # What was desired meanwhile, too.
-        return await read_users(redis, keys), waiting
-    except BUS_ERRORS as error:
-        raise unreadable(settings, error) from None
+        status = await read_status(redis, keys)
+        if status is not None:
+            waiting = await ask_who_waits(settings.bus_url, keys)
+        if waiting is None and settings.redis_url is not None:
+            # An external Redis goes on without the node, and has its last state.
+            status = None
+    except BUS_ERRORS:
+        pass
     finally:
         await redis.aclose()
+    # After the question, so that what was desired meanwhile is in it.
+    state = await asyncio.to_thread(read_state, settings.store_path)
+    if state is None:
+        raise no_state(settings)
+    return ShownUsers.of(state, status, stored_at(settings.store_path)), waiting

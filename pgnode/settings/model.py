@@ -84,9 +84,15 @@ class Settings(BaseSettings):
         default_factory=default_state_dir,
         description="Folder for everything the node keeps: key, certificate, store, sockets. Made with mode 0700.",
     )
+    store_sync: Literal["second", "always"] = Field(
+        "second",
+        description="When a change is on the disk: `second`, within a second of its answer (what a power failure may cost), "
+        "or `always`, before its answer.",
+    )
     redis_url: Annotated[RedisUrl | None, OptionalText] = Field(
         None,
-        description="Redis or Valkey that workers and supervisor meet over. Unset: a Valkey of the node's own.",
+        description="Redis or Valkey that workers and supervisor meet over; nothing in it has to last. "
+        "Unset: a Valkey of the node's own.",
     )
     redis_prefix: KeyPrefix = Field(
         "pgnode", description="Prefix of every key in Redis; give each node its own where several share one Redis."
@@ -195,6 +201,11 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Sockets, locks and records of running processes."""
         return self.state_dir / "run"
+
+    @property
+    def store_path(self) -> Path:
+        """The node's durable state; only the supervisor writes it."""
+        return self.state_dir / "state.db"
 
     @property
     def assets_dir(self) -> Path:

@@ -85,10 +85,3 @@ class Journal(StoreChanges):
                 setattr(taken, name, getattr(self, name))
                 setattr(self, name, None if name == "run" else {})
         return taken
-
-    def put_back(self, changes: StoreChanges) -> None:
-        """Take ``changes`` again, whose commit failed: what came since lies over them."""
-        since = self.take()
-        for part in fields(changes):
-            setattr(self, part.name, getattr(changes, part.name))
-        self.add(since)

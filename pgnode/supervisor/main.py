@@ -23,6 +23,7 @@ from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis
+from pgnode.bus.presence import workers_alive
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM
@@ -30,6 +31,8 @@ from pgnode.errors import ChildFailedError, OperatorError, StartFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, shorten
+from pgnode.store.changes import Journal
+from pgnode.store.writer import StoreWriter
 from pgnode.supervisor.commands.dispatcher import CommandDispatcher
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
@@ -47,8 +50,7 @@ from pgnode.supervisor.maintenance.geofiles import GeoFiles
 from pgnode.supervisor.maintenance.hard_reset import HardReset
 from pgnode.supervisor.maintenance.jobs import Job, Maintenance
 from pgnode.supervisor.maintenance.self_update import SelfUpdate
-from pgnode.supervisor.persistence.keeper import Keeper
-from pgnode.supervisor.persistence.redis_store import Store
+from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from pgnode.supervisor.processes import gunicorn, valkey
 from pgnode.supervisor.processes.child import Child
@@ -96,34 +98,43 @@ class Supervisor:
         self._settings = settings
         keys = self._keys = Keys(settings.redis_prefix)
         self._redis = connect(settings.bus_url)
-        self._store = Store(self._redis, keys)
+        journal = Journal()
+        self._store = StoreWriter(settings.store_path, sync_always=settings.store_sync == "always")
         self._server = CommandServer(settings.bus_url, keys)
         snapshots = SnapshotWriter(keys)
         self._pump = LogPump(
             self._redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size
         )
         self._pids = PidRegistry(settings.run_dir / "children.json")
-        self._traffic = TrafficCollector(self._store, interval_seconds=settings.stats_update_interval_seconds)
+        self._traffic = TrafficCollector(
+            journal,
+            lambda workers: workers_alive(self._redis, keys, workers),
+            interval_seconds=settings.stats_update_interval_seconds,
+        )
         self._cores = CoreStore(
             settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024
         )
         self._core = CoreController(settings, _usual_core(settings), self._pump)
-        self._publisher = SnapshotPublisher(self._store, snapshots)
+        self._publisher = SnapshotPublisher(self._redis, snapshots)
         self._link = PipelinedRedis(settings.bus_url)
-        keeper = self._keeper = Keeper(self._store, self._server, snapshots, self._link)
-        keeper.books.append(self._traffic)
+        self._committer = StateCommitter(journal, self._store, self._server, self._redis, self._link)
         self.node = Node(
             settings,
             core=self._core,
-            store=self._store,
-            keeper=keeper,
+            redis=self._redis,
+            journal=journal,
+            committer=self._committer,
             snapshots=snapshots,
             traffic=self._traffic,
         )
-        self._commands = CommandDispatcher(self._server, keeper, self.node.turn)
+        self._commands = CommandDispatcher(self._server, self._committer, self.node.turn)
         self.node.serve(self._commands)
-        self._commands.queries |= {Kind.TAKE_STATS: self._take_stats, Kind.SETTLE: self._traffic.settle}
-        self._traffic.store_now = lambda: keeper.commit((), keeper.books)
+        self._commands.queries |= {
+            Kind.TAKE_STATS: self._take_stats,
+            Kind.SETTLE: self._traffic.settle,
+            Kind.STORE_TRAFFIC: self._store_traffic,
+        }
+        self._traffic.commit = self._committer.commit_traffic
         self._traffic.tags = self.node.counted_tags
         self._traffic.wanted = lambda email: self.node.users.table.get(email_key(email)) is not None
         downloads = Downloads(settings)
@@ -133,7 +144,7 @@ class Supervisor:
             Kind.HARD_RESET: HardReset(self.node).run,
             Kind.UPDATE: SelfUpdate(settings).run,
         }
-        self._maintenance = Maintenance(settings.run_dir, self._server, keeper, jobs)
+        self._maintenance = Maintenance(settings.run_dir, self._server, self._committer, jobs)
         self._commands.maintain = self._maintenance.take
         self._restarter = Restarter()
         self._valkey = Child(valkey.spec(settings), self._pids) if settings.redis_url is None else None
@@ -162,6 +173,7 @@ class Supervisor:
 
     async def _start(self, who: identity.Identity) -> list[asyncio.Task[None]]:
         settings = self._settings
+        stored = await self._store.open()
         await self._pids.end_orphans()
         await asyncio.to_thread(check_gunicorn_ports, settings)
         self._grpc.reserve_port()
@@ -169,11 +181,10 @@ class Supervisor:
             await self._valkey.start()
         else:
             await self._wait_for_redis()
-        stored = await self._store.load()
         self._maintenance.restore()
         await self._select_core()
-        log.info("state loaded", users=len(stored.users), generation=stored.generation, active=stored.active)
-        await self._traffic.restore(stored.ledger, stored.loans)
+        log.info("state loaded", users=len(stored.users), active=stored.active)
+        await self._traffic.restore(stored)
         restored = asyncio.create_task(self.node.restore(stored))
         await self._publish_system(SystemSampler())
         await self._publish_first_statistics()
@@ -183,6 +194,7 @@ class Supervisor:
             self._task("queries", self._commands.answer_queries),
             self._task("logs", self._pump.run),
             self._task("health", self._health_loop),
+            self._task("snapshots", self._publisher.keep),
             self._task("statistics", self._stats_loop),
             self._task("figures", self._figures_loop),
             self._task("loans", self._traffic.watch_loans),
@@ -259,6 +271,8 @@ class Supervisor:
         await self._maintenance.close()
         await self.node.shut_down()
         await self._traffic.store_now()
+        await self._committer.close()
+        await self._store.close()
         await self._server.close()
         self._link.drop()
         await self._redis.aclose()
@@ -295,6 +309,10 @@ class Supervisor:
         self.node.require_running()
         return await self._traffic.take(command, self._core.api, self._core.run_id)
 
+    async def _store_traffic(self, _command: Command) -> bytes:
+        await self._traffic.store_now()
+        return b""
+
     # --- loops over figures -------------------------------------------------------------------------------------
 
     async def _health_loop(self) -> None:
@@ -323,8 +341,8 @@ class Supervisor:
                     log.debug("counters not read", error=error)
                 elif loop.time() - forgotten_at >= FORGET_SECONDS:
                     forgotten_at = loop.time()
-                    await self._traffic.forget_removed(self._keeper.generation)
-            await self._traffic.store_now()
+                    await self._traffic.forget_removed(self._committer.generation)
+            await self._traffic.store_if_due()
             await every(self._settings.stats_update_interval_seconds, self._traffic.due)
 
     async def _figures_loop(self) -> None:

@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.bus.connection import connect
-from pgnode.bus.keys import Keys
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError, Response
@@ -34,6 +32,7 @@ from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, is_running, kill, valkey_pid
 from tests.support.release_server import PROXIED_HOST, ReleaseServer, good_release
+from tests.support.stored import stored_state
 
 JSON = {"Content-Type": "application/json"}
 USERS = 20
@@ -428,12 +427,10 @@ async def test_hard_reset(stage: Stage) -> None:
     answer = await stage.panel.request("GET", "/stats/backend")
     assert (answer.status, b"backend not initialized" in answer.body) == (503, True)
     # It is forgotten for good: the store has none of it, and a node that restarts has nothing to run.
-    redis = connect(f"unix://{stage.node.run_dir / 'valkey.sock'}")
-    keys = Keys("pgnode")
-    assert await redis.hlen(keys.users) == 0
-    assert await redis.hget(keys.backend, "config") is None
-    assert await redis.hlen(keys.ledger) > 0
-    await redis.aclose()
+    state = stored_state(stage.node)
+    assert not state.users
+    assert state.backend is None
+    assert state.counters
     await stage.stop()
     await stage.node.start()
     assert not (await stage.panel.info()).started

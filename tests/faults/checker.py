@@ -7,6 +7,7 @@ set of states that are allowed at the end, and core and store must both have the
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
@@ -14,14 +15,13 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.keys import Keys
-from pgnode.bus.users import StoredUsers, read_users
+from pgnode.bus.connection import BUS_ERRORS
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.proto import handler_command_pb2, trojan_pb2, vless_pb2
 from tests.support.polling import eventually
+from tests.support.stored import StoredUsers, stored_users
 
 #: Generous: a node with other things to do on the machine brings a core with 10,000 users back within a few seconds.
 SETTLED_SECONDS = 40.0
@@ -140,11 +140,7 @@ def _secret(kind: str, account: bytes) -> str:
 
 async def in_store(node: NodeProcess) -> StoredUsers:
     """What the node's own store has."""
-    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
-    try:
-        return await read_users(redis, Keys("pgnode"))
-    finally:
-        await redis.aclose()
+    return await asyncio.to_thread(stored_users, node)
 
 
 async def differences(node: NodeProcess, record: Record, tags: Sequence[str]) -> list[str]:

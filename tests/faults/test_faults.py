@@ -23,6 +23,7 @@ from tests.faults.checker import in_core, in_store
 from tests.faults.conftest import ALTERED, SWAPPED, TAGS, Stage
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill, valkey_pid, worker_pids
+from tests.support.stored import stored_state
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -144,7 +145,7 @@ async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
                 pass
         assert all(await asyncio.gather(*(stage.record.one(user) for user in after)))
         stage.node.send_signal(signal.SIGSTOP)
-        overtaken = await store.hlen(keys.overtaken)
+        overtaken = len((await asyncio.to_thread(stored_state, stage.node)).superseded)
         kill(stage.node.pid)
     assert overtaken == len(after), "the set is looked at, and nothing of it desired"
     assert not full.result()

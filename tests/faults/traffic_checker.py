@@ -14,17 +14,17 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from socket import AF_INET, SO_RCVBUF, SOCK_STREAM, SOL_SOCKET, socket
-from typing import Any
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import SYSTEM
-from pgnode.store.rows import RUN_KEY, LedgerRow
+from pgnode.store.rows import LedgerRow
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PROTOBUF, Connection, NoAnswerError, PanelClient, PanelError
 from pgnode.testing.traffic import ClientCore, TransferError
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
+from tests.support.stored import stored_state, write_counters
 
 #: Bytes of one transfer of a mover.
 UPLOAD_BYTES, DOWNLOAD_BYTES = 20_000, 50_000
@@ -76,17 +76,11 @@ class Books:
 
 async def stored(node: NodeProcess) -> dict[CounterKey, LedgerRow]:
     """The lines of users in the node's own books."""
-    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
-    try:
-        lines = await redis.hgetall(Keys("pgnode").ledger)
-    finally:
-        await redis.aclose()
     found = {}
-    for name, line in lines.items():
-        text = name.decode() if isinstance(name, bytes) else name
-        if text != RUN_KEY and text.startswith("user>>>"):
-            _, email, _, direction = text.split(">>>")
-            found[email, direction] = LedgerRow.decode(line.decode() if isinstance(line, bytes) else line)
+    for name, row in (await asyncio.to_thread(stored_state, node)).counters.items():
+        if name.startswith("user>>>"):
+            _, email, _, direction = name.split(">>>")
+            found[email, direction] = row
     return found
 
 
@@ -101,11 +95,7 @@ async def published_at(node: NodeProcess) -> float:
 
 async def loans(node: NodeProcess) -> int:
     """Parts of answers whose fate the node does not know."""
-    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
-    try:
-        return int(await redis.hlen(Keys("pgnode").loans))
-    finally:
-        await redis.aclose()
+    return len((await asyncio.to_thread(stored_state, node)).loans)
 
 
 def differences(books: Books, lines: dict[CounterKey, LedgerRow], open_loans: int, loss_bytes: int = 0) -> list[str]:
@@ -261,14 +251,10 @@ def totals(answers: Sequence[Iterable[pb.Stat]]) -> Counter[CounterKey]:
 
 async def fill(node: NodeProcess, books: Books, count: int, prefix: str, value: Callable[[int], int]) -> None:
     """Owe the traffic of ``count`` users who have gone: written into the store of a node that is not running its books."""
-    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
-    try:
-        lines: dict[Any, Any] = {}
-        for number in range(count):
-            email = f"{prefix}{number}@gone"
-            for direction in ("uplink", "downlink"):
-                lines[f"user>>>{email}>>>traffic>>>{direction}"] = f"{value(number)} 0 0"
-                books.moved[email, direction] += value(number)
-        await redis.hset(Keys("pgnode").ledger, mapping=lines)
-    finally:
-        await redis.aclose()
+    rows: dict[str, LedgerRow] = {}
+    for number in range(count):
+        email = f"{prefix}{number}@gone"
+        for direction in ("uplink", "downlink"):
+            rows[f"user>>>{email}>>>traffic>>>{direction}"] = LedgerRow(value(number), 0, 0, 0)
+            books.moved[email, direction] += value(number)
+    await asyncio.to_thread(write_counters, node, rows)

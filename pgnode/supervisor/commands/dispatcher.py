@@ -18,7 +18,7 @@ from pgnode.bus.server import CommandServer
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
 from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.commands.inspections import Inspections
-from pgnode.supervisor.persistence.keeper import Keeper, Staged
+from pgnode.supervisor.persistence.committer import Staged, StateCommitter
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +46,9 @@ Answers = list[tuple[Command, Reply]]
 class CommandDispatcher:
     """The queues and who does what. Belongs to the supervisor's loop."""
 
-    def __init__(self, server: CommandServer, keeper: Keeper, turn: asyncio.Lock) -> None:
+    def __init__(self, server: CommandServer, committer: StateCommitter, turn: asyncio.Lock) -> None:
         self._server = server
-        self._keeper = keeper
+        self._committer = committer
         #: Held by whoever starts, stops or changes the core.
         self._turn = turn
         self._writes: asyncio.Queue[Command] = asyncio.Queue()
@@ -63,7 +63,7 @@ class CommandDispatcher:
         #: For a long change (:data:`LONG_KINDS`): what does the next step of it.
         self.begin: Callable[[Command], Step] | None = None
         self._long: tuple[Command, Step] | None = None
-        #: The transaction that is under way.
+        #: What is being stored and answered.
         self._storing: asyncio.Task[bool] | None = None
         #: Does a group of user changes (every kind that has no entry above); every caller gets its own answer.
         self.sync: Callable[[Sequence[Command]], Awaitable[Answers]] | None = None
@@ -80,14 +80,13 @@ class CommandDispatcher:
             commands: list[Command] = []
             try:
                 commands = await self._server.take()
-                await self._keeper.fill_if_missed(self._turn)
                 away = False
             except BUS_ERRORS as error:
                 self._server.release(commands)
                 if not away:
-                    log.warning("the store is away", error=str(error))
+                    log.warning("the bus is away", error=str(error))
                 away = True
-                self._keeper.lost()
+                self._server.lost_connection()
                 await asyncio.sleep(BUS_PAUSE_SECONDS)
                 continue
             if self._server.looks_again:
@@ -103,7 +102,7 @@ class CommandDispatcher:
                     (self._queries if command.kind in QUERY_KINDS else self._writes).put_nowait(command)
 
     async def _send(self, command: Command, reply: Reply) -> None:
-        await self._keeper.commit([(command, reply)], ())
+        await self._committer.answer([(command, reply)])
 
     async def answer_queries(self) -> None:
         """Answer what only reads, or books what was read; never behind a change, and none behind another."""
@@ -114,14 +113,14 @@ class CommandDispatcher:
 
     async def _answer_query(self, command: Command) -> None:
         reply = await self._one(command, self.queries)
-        await self._keeper.commit([(command, reply)], self._keeper.books)
+        await self._committer.commit_traffic([(command, reply)])
 
     async def write(self) -> None:
         """Do what changes something, in the order in which it came, in groups.
 
-        While one group is being stored the next one is already applied to the core. It is stored only after that one, and if
-        that one could not be stored, everything behind it is taken again as well, in order. A long change is taken in and
-        applied in steps; small changes come between them, everything else waits for its end.
+        While one group is being stored the next one is already applied to the core. It is stored and answered only after that
+        one, and if that one could not be answered, everything behind it is taken again as well, in order. A long change is
+        taken in and applied in steps; small changes come between them, everything else waits for its end.
         """
         try:
             while True:
@@ -131,7 +130,7 @@ class CommandDispatcher:
                         await self._one_batch(batch)
                     if self._long is not None:
                         await self._go_on()
-                except _NotStoredError:
+                except _NotAnsweredError:
                     self._take_again(group)
         finally:
             if self._storing is not None:
@@ -147,7 +146,7 @@ class CommandDispatcher:
             self._long = batch[0], self.begin(batch[0])
             return
         async with self._turn:
-            staged = self._keeper.stage(await self._do(batch))
+            staged = self._committer.stage(await self._do(batch))
         await self._store(staged)
 
     async def _go_on(self) -> None:
@@ -158,18 +157,18 @@ class CommandDispatcher:
             if reply is not None:
                 self._long = None
             # What it made desired is stored as soon as it is; the answer comes with its end.
-            staged = self._keeper.stage([(command, reply)] if reply is not None else ())
-        if reply is not None or staged.undos:
+            staged = self._committer.stage([(command, reply)] if reply is not None else ())
+        if reply is not None or staged.changes:
             await self._store(staged)
 
     async def _store(self, staged: Staged) -> None:
-        """Send a transaction behind the one that is under way. Raises _NotStoredError where that one failed."""
+        """Store and answer behind what is under way. Raises _NotAnsweredError where that was not answered."""
         try:
             await self._stored()
-        except _NotStoredError:
-            self._keeper.give_up(staged)
+        except _NotAnsweredError:
+            self._committer.give_up(staged)
             raise
-        self._storing = asyncio.create_task(self._keeper.store(staged))
+        self._storing = asyncio.create_task(self._committer.store(staged))
 
     async def _stored(self) -> None:
         storing = self._storing
@@ -177,7 +176,7 @@ class CommandDispatcher:
             await asyncio.wait([storing])
             self._storing = None
             if not storing.result():
-                raise _NotStoredError
+                raise _NotAnsweredError
 
     def _take_again(self, group: Sequence[Command]) -> None:
         """Leave ``group`` and everything that waits to be delivered again; what of it is answered is not.
@@ -214,8 +213,8 @@ class CommandDispatcher:
             return Reply(error=InternalError(INTERNAL_TEXT))
 
 
-class _NotStoredError(Exception):
-    """A transaction was not stored: nothing that came after it may be."""
+class _NotAnsweredError(Exception):
+    """An answer was not sent, so its command comes again: nothing that came after it may be answered before."""
 
 
 async def _all_waiting(queue: asyncio.Queue[Command], *, wait: bool = True) -> list[Command]:

@@ -14,6 +14,7 @@ import structlog
 
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, NodeError
 from pgnode.settings import Settings
+from pgnode.store.changes import Journal
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State, Trigger, next_state
@@ -42,6 +43,7 @@ class CoreLifecycle:
         users: UserSync,
         routing: Routing,
         traffic: TrafficCollector,
+        journal: Journal,
         turn: asyncio.Lock,
         settled: Callable[[], Awaitable[None]],
     ) -> None:
@@ -50,6 +52,7 @@ class CoreLifecycle:
         self._users = users
         self._routing = routing
         self._traffic = traffic
+        self._journal = journal
         self._turn = turn
         self._settled = settled
         self.policy = RestartPolicy()
@@ -61,8 +64,6 @@ class CoreLifecycle:
         self.backend: RunSpec | None = None
         #: What the core runs, where there is one; goes on through a stop for as long as the core does.
         self.core_backend: RunSpec | None = None
-        #: The store's copy of what shall run is older.
-        self.unstored = False
         self.core_run = 0
         #: Why the core's API did not answer at the last look.
         self.api_error = ""
@@ -82,7 +83,16 @@ class CoreLifecycle:
     def shall_run(self, backend: RunSpec | None) -> None:
         """What shall run from now on, to be stored."""
         self.backend = backend
-        self.unstored = True
+        self.record()
+
+    def record(self) -> None:
+        """What shall run, and how many cores ran, for the store."""
+        backend = self.backend
+        self._journal.meta.update(
+            backend=backend.message if backend is not None else None,
+            active=int(backend is not None),
+            core_run=self.core_run,
+        )
 
     # --- start and end ------------------------------------------------------------------------------------------
 
@@ -108,7 +118,7 @@ class CoreLifecycle:
         await self._routing.core_started(backend.base)
         self.core_run += 1
         self.api_error = ""
-        self.unstored = True
+        self.record()
         log.info("core started", pid=running.pid, run=self.core_run, users=len(self._users.table))
         self._watch(running)
         await self._users.try_failed_again(backend.inbounds)
@@ -190,6 +200,8 @@ class CoreLifecycle:
             if self.core.running is not running:
                 return
             await self.core.stop()
+            # Nothing else has what it counted now.
+            await self._traffic.store_now()
             if self.state is State.LINGERING:
                 log.info("the core ended while nothing was to run", exit_code=code)
                 self.end_timer()

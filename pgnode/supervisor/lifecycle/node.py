@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
+from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from pgnode import __version__
@@ -25,6 +26,8 @@ from pgnode.errors import (
     StartFailedError,
 )
 from pgnode.settings import Settings
+from pgnode.store.changes import Journal
+from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers, CommandDispatcher, Step
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.host.heap import HeapTrimmer
@@ -33,8 +36,7 @@ from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.start import Starts
 from pgnode.supervisor.lifecycle.states import State, Trigger
-from pgnode.supervisor.persistence.keeper import Keeper, Undo
-from pgnode.supervisor.persistence.redis_store import Store, StoredState
+from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.routing.changes import Routing
 from pgnode.supervisor.routing.queries import RoutingQueries
 from pgnode.supervisor.traffic.collector import TrafficCollector
@@ -55,27 +57,29 @@ class Node:
         settings: Settings,
         *,
         core: CoreController,
-        store: Store,
-        keeper: Keeper,
+        redis: Redis,
+        journal: Journal,
+        committer: StateCommitter,
         snapshots: SnapshotWriter,
         traffic: TrafficCollector,
     ) -> None:
         self._settings = settings
         self._core = core
-        self._store = store
-        self._keeper = keeper
+        self._redis = redis
+        self._committer = committer
         self._snapshots = snapshots
         self._traffic = traffic
         #: Held by whoever starts, stops or changes the core.
         self.turn = asyncio.Lock()
-        self.users = UserSync(CoreUsers(core, settings.core_call_timeout_seconds), store)
-        self.routing = Routing(settings, core, store, self.turn, lambda: self.require_running().base)
+        self.users = UserSync(CoreUsers(core, settings.core_call_timeout_seconds), journal)
+        self.routing = Routing(settings, core, journal, self.turn, lambda: self.require_running().base)
         self.life = CoreLifecycle(
             settings,
             core,
             users=self.users,
             routing=self.routing,
             traffic=traffic,
+            journal=journal,
             turn=self.turn,
             settled=self._settled,
         )
@@ -87,11 +91,10 @@ class Node:
         self._told: NodeStatus | None = None
         #: The panel has not called for its keep_alive.
         self._panel_away = False
-        keeper.desired += [self.users.copy, self.users.overtaken, self.users.failures, self.routing, self]
-        keeper.on_change = self._tell
+        committer.tell_with_changes(self._tell)
 
     def __repr__(self) -> str:
-        return f"Node({self.state}, generation {self._keeper.generation}, {self.users.table!r})"
+        return f"Node({self.state}, generation {self._committer.generation}, {self.users.table!r})"
 
     def serve(self, commands: CommandDispatcher) -> None:
         """Take over the commands that start, stop, and change users or routing."""
@@ -105,12 +108,9 @@ class Node:
 
     async def restore(self, stored: StoredState) -> None:
         """Take over what an earlier supervisor left, and bring its core up (or take it over)."""
-        self._keeper.generation, self.life.core_run = stored.generation, stored.core_run
-        self.users.table.restore(stored.users)
-        self.users.copy.taken = stored.taken
-        self.users.overtaken.restore(stored.overtaken)
-        self.users.failures.restore(stored.failed)
-        self.routing.table.restore(stored.routing)
+        self.life.core_run = stored.core_run
+        self.users.restore(stored)
+        self.routing.restore(stored)
         backend: RunSpec | None = None
         if stored.backend is not None and stored.active:
             try:
@@ -152,7 +152,7 @@ class Node:
                 # One that was taken over and is not as it should be makes room for a new one.
                 await self.life.end_core()
                 self.life.bring_back_later(None, error.text)
-            await self._keeper.commit(())
+            await self._committer.commit()
             await self._publish_state()
 
     async def shut_down(self) -> None:
@@ -192,16 +192,16 @@ class Node:
                 if self.life.backend is silent_about:
                     log.warning("stopping: the panel is away, and KEEP_ALIVE_ACTION says so")
                     await self.life.stop()
-                    await self._keeper.commit(())
+                    await self._committer.commit()
         await self._publish_state()
 
     async def _settled(self) -> None:
         """Something happened in the background: store what changed, and tell."""
-        await self._keeper.commit(())
+        await self._committer.commit()
         await self._publish_state()
 
     async def _publish_state(self) -> None:
-        pipe = self._store.pipeline()
+        pipe = self._redis.pipeline(transaction=True)
         self._put_state(pipe)
         try:
             await pipe.execute()
@@ -218,23 +218,7 @@ class Node:
                 log.info("the core's API answers again")
             await self._publish_state()
 
-    # --- the copy of the config in the store, and what is told with every change ---------------------------------
-
-    def stage(self, pipe: Pipeline) -> Undo | None:
-        return self.stage_all(pipe) if self.life.unstored else None
-
-    def stage_all(self, pipe: Pipeline) -> Undo | None:
-        self.life.unstored = False
-        self._store.put_backend(
-            pipe,
-            backend=self.life.backend.message if self.life.backend is not None else None,
-            active=self.life.backend is not None,
-            core_run=self.life.core_run,
-        )
-        return self._not_stored
-
-    def _not_stored(self) -> None:
-        self.life.unstored = True
+    # --- what is told with every change ---------------------------------------------------------------------------
 
     def _put_state(self, pipe: Pipeline) -> None:
         self._told = self.status()
@@ -363,14 +347,14 @@ class Node:
                     await self.life.start_core(backend)
                 except NodeError as second:
                     self.life.bring_back_later(None, second.text)
-                    await self._keeper.commit(())
+                    await self._committer.commit()
                     await self._publish_state()
                     raise StartFailedError(
                         f"{error.text}; the core of before did not come up either: {second.text}"
                     ) from None
             self.life.go(Trigger.CORE_READY)
             await self._learn_version()
-            await self._keeper.commit(())
+            await self._committer.commit()
             await self._publish_state()
             if failed is not None:
                 raise StartFailedError(f"{failed.text}; the core of before runs again")
@@ -388,7 +372,7 @@ class Node:
             await self.life.stop_now()
             await self.users.forget_all()
             self.routing.table.forget()
-            await self._keeper.commit(())
+            await self._committer.commit()
             await self._publish_state()
 
     def base_info(self) -> pb.BaseInfoResponse:

@@ -6,7 +6,6 @@ means that these are changed; anything else is a new core. Called with the node'
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,7 +13,6 @@ import structlog
 
 from pgnode.bus.commands import Command
 from pgnode.errors import InvalidRequestError, NodeError, StartFailedError, UnsupportedError
-from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.hot_change import HotChange, HotChangePlan, prepare
@@ -81,7 +79,7 @@ class Starts:
             refusals = await self._new_core(new, users)
         else:
             refusals = await self._keep_core(new, users, prepared)
-        self._life.unstored = True
+        self._life.record()
         if refusals:
             log.warning("start: users left out", count=len(refusals), first=str(refusals[0]))
 
@@ -199,15 +197,6 @@ class Starts:
         await self._replace_core(fallback, new, previous, clients)
         return refusals
 
-    async def _start_core(self, new: RunSpec, rendered: str) -> None:
-        """Start it; what is to be stored of its users is sent to the store meanwhile."""
-        ahead = asyncio.create_task(self._users.copy.write_ahead())
-        try:
-            await self._life.start_core(new, rendered)
-            await ahead
-        finally:
-            await end_tasks([ahead])
-
     async def _replace_core(
         self, old: RunSpec | None, new: RunSpec, previous: Remembered, clients: ClientJsonCache | None = None
     ) -> None:
@@ -218,13 +207,13 @@ class Starts:
             # While the old core still serves.
             rendered = await life.render(new, clients)
             await life.end_core()
-            await self._start_core(new, rendered)
+            await life.start_core(new, rendered)
         except NodeError as error:
             self._users.return_to(previous)
             life.backend = old
+            life.record()
             if old is None:
                 life.go(Trigger.START_FAILED)
-                life.unstored = True
                 raise
             log.warning("start: the new core did not come up, bringing the old one back", error=error.text)
             try:

@@ -31,7 +31,7 @@ from pgnode.errors import (
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.files import write_atomically
 from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, NOT_BEGUN
-from pgnode.supervisor.persistence.keeper import Keeper
+from pgnode.supervisor.persistence.committer import StateCommitter
 
 log = structlog.get_logger(__name__)
 
@@ -58,14 +58,16 @@ class Maintenance:
     Args:
         run_dir: The folder for the note about the job that was begun.
         server: Knows which commands are too old to be begun.
-        keeper: Answers.
+        committer: Answers.
         jobs: Who does which kind.
     """
 
-    def __init__(self, run_dir: Path, server: CommandServer, keeper: Keeper, jobs: Mapping[Kind, Job]) -> None:
+    def __init__(
+        self, run_dir: Path, server: CommandServer, committer: StateCommitter, jobs: Mapping[Kind, Job]
+    ) -> None:
         self._note = run_dir / "maintenance.json"
         self._server = server
-        self._keeper = keeper
+        self._committer = committer
         self._jobs = jobs
         self._running: _Running | None = None
         self._answers: OrderedDict[str, Reply] = OrderedDict()
@@ -138,7 +140,7 @@ class Maintenance:
         finally:
             self._running = None
         # From here on another job may begin, whether or not the answer gets through.
-        await self._keeper.commit([(command, reply)], ())
+        await self._committer.answer([(command, reply)])
         with contextlib.suppress(FileNotFoundError):
             await asyncio.to_thread(self._note.unlink)
 
@@ -168,7 +170,7 @@ class Maintenance:
 
     def _answer(self, command: Command, reply: Reply) -> None:
         async def answer() -> None:
-            await self._keeper.commit([(command, reply)], ())
+            await self._committer.answer([(command, reply)])
 
         task = asyncio.create_task(answer())
         self._answering.add(task)

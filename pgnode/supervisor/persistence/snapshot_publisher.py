@@ -6,23 +6,27 @@ the revision before for as long as nothing changes, and after a restart that can
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import structlog
+from redis.asyncio import Redis
 
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import POLLED
-from pgnode.supervisor.persistence.redis_store import Store
 
 log = structlog.get_logger(__name__)
+
+#: Seconds between two looks whether Redis still has all snapshots.
+LOOK_SECONDS = 1.0
 
 
 class SnapshotPublisher:
     """Belongs to the supervisor's loop; any of its tasks may publish."""
 
-    def __init__(self, store: Store, snapshots: SnapshotWriter) -> None:
-        self._store = store
+    def __init__(self, redis: Redis, snapshots: SnapshotWriter) -> None:
+        self._redis = redis
         self._snapshots = snapshots
         #: Bodies that could not be written.
         self._unwritten: dict[str, bytes] = {}
@@ -31,8 +35,8 @@ class SnapshotPublisher:
         return f"SnapshotPublisher({len(self._unwritten)} unwritten)"
 
     async def publish(self, bodies: Mapping[str, bytes]) -> bool:
-        """Write what is new of ``bodies``, and what is still unwritten; returns whether the store has it."""
-        pipe = self._store.pipeline()
+        """Write what is new of ``bodies``, and what is still unwritten; returns whether the bus has it."""
+        pipe = self._redis.pipeline(transaction=True)
         # Nobody else tries them again meanwhile: they may be large.
         again, self._unwritten = self._unwritten, {}
         put: dict[str, bytes] = {}
@@ -51,6 +55,16 @@ class SnapshotPublisher:
             self._unwritten |= {name: body for name, body in put.items() if self._is_last(name, body)}
             return False
         return True
+
+    async def keep(self) -> None:
+        """Write again whatever Redis loses; until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                if missing := await self._snapshots.write_missing(self._redis):
+                    log.info("snapshots were lost and are written again", names=missing)
+            except BUS_ERRORS as error:
+                log.debug("snapshots not looked at", error=str(error))
 
     def _is_last(self, name: str, body: bytes) -> bool:
         """Nothing else was put after it."""

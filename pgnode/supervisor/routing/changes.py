@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
-from redis.asyncio.client import Pipeline
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import (
@@ -24,10 +23,10 @@ from pgnode.errors import (
     UnsupportedError,
 )
 from pgnode.settings import Settings
+from pgnode.store.changes import Journal
+from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import Handler
 from pgnode.supervisor.core.controller import CoreController
-from pgnode.supervisor.persistence.keeper import Undo
-from pgnode.supervisor.persistence.redis_store import Store
 from pgnode.supervisor.routing.rule_table import (
     RuleTable,
     balancer_tags,
@@ -50,6 +49,9 @@ REPAIR_SECONDS: Final = 2.0
 #: Ids of changes that were done, kept in case they are delivered again because they could not be stored.
 _DONE_MAX: Final = 256
 
+#: What the store says of them.
+TAKEN_KIND: Final = "routing"
+
 
 class Routing:
     """Owns the table of rules. Belongs to the supervisor's loop.
@@ -62,16 +64,16 @@ class Routing:
         self,
         settings: Settings,
         core: CoreController,
-        store: Store,
+        journal: Journal,
         turn: asyncio.Lock,
         running_base: Callable[[], BaseConfig],
     ) -> None:
         self._settings = settings
         self._core = core
-        self._store = store
+        self._journal = journal
         self._turn = turn
         self._running_base = running_base
-        self.table = RuleTable()
+        self.table = RuleTable(journal)
         #: The core may have something else than is desired: a call failed, and nobody knows whether it acted on it.
         self._uncertain = False
         self._repairing: asyncio.Task[None] | None = None
@@ -85,18 +87,10 @@ class Routing:
     def __repr__(self) -> str:
         return f"Routing({self.table!r}{', uncertain' if self._uncertain else ''})"
 
-    # --- the copy in the store ----------------------------------------------------------------------------------
-
-    def stage(self, pipe: Pipeline) -> Undo | None:
-        return self.stage_all(pipe) if self.table.unstored else None
-
-    def stage_all(self, pipe: Pipeline) -> Undo | None:
-        self.table.unstored = False
-        self._store.put_routing(pipe, self.table.fields())
-        return self._not_stored
-
-    def _not_stored(self) -> None:
-        self.table.unstored = True
+    def restore(self, stored: StoredState) -> None:
+        """Take over what an earlier supervisor left."""
+        self.table.restore(stored.routing)
+        self._done.update((command, None) for command, kind in stored.taken.items() if kind == TAKEN_KIND)
 
     # --- the life of the core -----------------------------------------------------------------------------------
 
@@ -171,8 +165,9 @@ class Routing:
                     await self.settle(base, sure=False)
                 await work(command.body, base)
                 self._done[command.id] = None
+                self._journal.taken[command.id] = TAKEN_KIND
                 if len(self._done) > _DONE_MAX:
-                    self._done.popitem(last=False)
+                    self._journal.taken[self._done.popitem(last=False)[0]] = None
             return b""
 
         return do

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pgnode.errors import InvalidRequestError, NotFoundError
+from pgnode.store.changes import Journal
 from pgnode.xray.config.document import BaseConfig, with_rules
 from pgnode.xray.config.rewrite import GUARD_RULE_TAG
 from pgnode.xray.proto import router_pb2
@@ -27,13 +28,12 @@ ADDED_MAX: Final = 1000
 class RuleTable:
     """The desired routing. Belongs to the supervisor's loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._base_hash = ""
         #: The panel's rules, in their order, in place of those of the config; None: the config's own.
         self._rules: list[Rule] | None = None
         self._overrides: dict[str, str] = {}
-        #: Whether the store's copy is older.
-        self.unstored = False
 
     def __repr__(self) -> str:
         rules = "as configured" if self._rules is None else f"{len(self._rules)} rules"
@@ -71,11 +71,18 @@ class RuleTable:
         """This is the config of before, whatever another version of the node makes of it."""
         if not self.belongs_to(base):
             self._base_hash = base.base_hash
-            self.unstored = True
+            self._note()
 
     def forget(self) -> None:
-        self.unstored |= self.touched
+        touched = self.touched
         self._base_hash, self._rules, self._overrides = "", None, {}
+        if touched:
+            self._note()
+
+    def _note(self) -> None:
+        """Everything that was changed, for the store."""
+        fields = self.fields()
+        self._journal.routing.update({name: fields.get(name) for name in ("base", "rules", "overrides")})
 
     # --- what shall be ------------------------------------------------------------------------------------------
 
@@ -122,7 +129,7 @@ class RuleTable:
     def set_rules(self, base: BaseConfig, rules: Sequence[Rule]) -> None:
         self.take_base(base)
         self._rules = list(rules)
-        self.unstored = True
+        self._note()
 
     def set_override(self, base: BaseConfig, balancer: str, target: str) -> None:
         """An empty target ends it."""
@@ -130,7 +137,7 @@ class RuleTable:
         self._overrides = {**self._overrides, balancer: target}
         if not target:
             del self._overrides[balancer]
-        self.unstored = True
+        self._note()
 
     # --- changes, planned -----------------------------------------------------------------------------------------
 

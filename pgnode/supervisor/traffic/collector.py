@@ -1,28 +1,33 @@
 """Traffic: reads the core's counters into the ledger, hands out what is owed, makes the snapshots of statistics.
 
-What is handed out is on loan until the worker tells whether it arrived (:mod:`pgnode.supervisor.traffic.loans`). Ledger and loans
-are stored with every step that changed them, in one transaction with the answer that depends on it.
+What is handed out is on loan until the worker tells whether it arrived (:mod:`pgnode.supervisor.traffic.loans`). A loan is stored
+before it is handed out, and its end before that is acknowledged, with everything that was counted until then.
+
+What a living core counted is in the core as well: a supervisor that was killed finds it there again. So readings are stored only
+once in STORE_SECONDS, and before a core is ended, when it has died, and at the end. Where core and supervisor are killed at the
+same moment, or the power fails, what users moved in the last STORE_SECONDS, one reading and the second that the disk may be
+behind is lost: half a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 
 import structlog
-from redis.asyncio.client import Pipeline
 
-from pgnode.bus.commands import Command, Reply, loan_part, parse_settlement
+from pgnode.bus.commands import Command, Reply, parse_settlement
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import BLOB_BYTES
 from pgnode.bus.snapshots import ONLINE, STATS_INBOUNDS, STATS_OUTBOUNDS, STATS_USERS, Polled
 from pgnode.errors import CoreUnavailableError, InvalidRequestError
-from pgnode.store.rows import RUN_KEY, LoanPart
+from pgnode.store.changes import Journal
+from pgnode.store.rows import LoanPart
+from pgnode.store.state import StoredState
 from pgnode.supervisor.host.heap import HeapTrimmer
-from pgnode.supervisor.persistence.keeper import Undo
-from pgnode.supervisor.persistence.redis_store import Store
 from pgnode.supervisor.traffic.attribution import TrafficAttribution
 from pgnode.supervisor.traffic.counter_reader import CounterReader, Counters
 from pgnode.supervisor.traffic.ledger import Ledger
@@ -52,6 +57,12 @@ PART_COUNTERS = 5_000
 #: Seconds that a reading with ``reset`` waits for what is on loan to somebody else.
 WAIT_SECONDS = 6.0
 
+#: Settled loans kept in the store: a command that took one may be delivered to the next supervisor once more.
+SETTLED_STORED = 256
+
+#: Seconds between two commits of what a living core counted.
+STORE_SECONDS = 30.0
+
 #: Seconds between two looks at the workers that carry loans: while somebody waits, and else.
 LOOK_SECONDS = (0.4, 2.0)
 
@@ -59,14 +70,24 @@ LOOK_SECONDS = (0.4, 2.0)
 class TrafficCollector:
     """Belongs to the supervisor's loop. Any number of askers share one reading of the core."""
 
-    def __init__(self, store: Store, *, interval_seconds: float) -> None:
-        self._store = store
+    def __init__(
+        self, journal: Journal, alive: Callable[[Sequence[str]], Awaitable[set[str]]], *, interval_seconds: float
+    ) -> None:
+        """Begin with empty books.
+
+        Args:
+            journal: Where changes for the store go.
+            alive: Which of some workers are there; raises BUS_ERRORS.
+            interval_seconds: Between two readings of the core, for whoever reads the statistics.
+        """
+        self._journal = journal
+        self._alive = alive
         self._interval_seconds = interval_seconds
         self.ledger = Ledger()
         self._books = {kind: EncodedStats(kind, self.ledger) for kind in KINDS}
         self._loans = Loans()
-        #: Parts of loans that the store does not have as they are: bytes to write, None to remove.
-        self._unstored_parts: dict[str, bytes | None] = {}
+        #: Ids of loans of which the store knows that they ended, oldest first.
+        self._settled_stored: deque[str] = deque()
         self._pace = PollPolicy()
         self._explained = TrafficAttribution()
         self._readings = CounterReader(POLL_SECONDS)
@@ -81,8 +102,10 @@ class TrafficCollector:
         self._waiting = 0
         #: Set when snapshots are older than what is known.
         self.news = asyncio.Event()
-        #: Stores what is unstored, in a transaction of its own.
-        self.store_now: Callable[[], Awaitable[object]] = _nothing
+        #: Stores what the journal holds of the traffic.
+        self.commit: Callable[[], Awaitable[object]] = _nothing
+        #: Monotonic seconds.
+        self._stored_at = float("-inf")
         #: Tags of the running config's inbounds and outbounds: (kind, tag), "" where one has none.
         self.tags: Callable[[], Sequence[tuple[str, str]]] = lambda: ()
         #: Whether a user of this e-mail is desired.
@@ -98,23 +121,18 @@ class TrafficCollector:
     def __repr__(self) -> str:
         return f"TrafficCollector({self.ledger!r}, {self._loans!r}, {self._pace!r})"
 
-    async def restore(self, stored: Mapping[str, str], loans: Mapping[str, bytes]) -> None:
+    async def restore(self, stored: StoredState) -> None:
         """Take over what an earlier supervisor stored; nothing else may be asked of this object meanwhile."""
-        parts: dict[str, LoanPart] = {}
-        for name, data in loans.items():
-            try:
-                parts[name] = LoanPart.decode(data)
-            except ValueError as error:
-                log.warning("a stored loan cannot be read, it is owed again", name=name, error=str(error))
-        lines, run = iter(stored.items()), {RUN_KEY: stored.get(RUN_KEY, "")}
-        while chunk := dict(islice(lines, SLICE)):
-            self.ledger.restore(run | chunk, {})
-            self._touch(name for name in chunk if name != RUN_KEY)
+        rows, run = iter(stored.counters.items()), stored.run
+        while chunk := dict(islice(rows, SLICE)):
+            self.ledger.restore(run, chunk, {})
+            self._touch(chunk)
             await asyncio.sleep(0)
-        for name, part in parts.items():
-            self.ledger.restore(run, {name: counters_in(part.kind, part.body)})
+        for name, part in stored.loans.items():
+            self.ledger.restore(run, {}, {name: counters_in(part.kind, part.body)})
             await asyncio.sleep(0)
-        self._loans.restore(parts, asyncio.get_running_loop().time())
+        self._settled_stored.extend(stored.settled)
+        self._loans.restore(stored.loans, stored.settled, asyncio.get_running_loop().time())
 
     # --- reading the core ---------------------------------------------------------------------------------------
 
@@ -150,6 +168,7 @@ class TrafficCollector:
         error = await asyncio.shield(self._reading)
         if error:
             log.warning("the core's counters could not be read before its end", error=error)
+        await self.store_now()
 
     async def _read(self, api: CoreApi, run: str, *, scheduled: bool, whole: bool) -> str:
         loop = asyncio.get_running_loop()
@@ -216,7 +235,7 @@ class TrafficCollector:
         for at in range(0, len(counters), SLICE):
             self._touch(self.ledger.read(run, counters[at : at + SLICE]))
             if len(counters) > SLICE:
-                await self.store_now()
+                await asyncio.sleep(0)
 
     def _touch(self, counters: Iterable[str]) -> None:
         by_kind: dict[str, list[str]] = {}
@@ -253,12 +272,12 @@ class TrafficCollector:
         self._loans.add(loan)
         while True:
             counters = list(book.counters_of(request.name)) if named else book.owing(PART_COUNTERS)
-            name = loan_part(loan.id, len(loan.parts))
+            name = f"{loan.id}:{len(loan.parts)}"
             lent = self.ledger.lend(name, counters)
             if lent:
                 loan.parts[name] = stats_answer(lent)
                 book.lent([counter for counter, _ in lent])
-                self._unstored_parts[name] = _stored(loan, loan.parts[name])
+                self._journal.loans[name] = LoanPart(loan.id, kind, loan.worker, loan.parts[name])
             if named or len(counters) < PART_COUNTERS:
                 break
             await asyncio.sleep(0)
@@ -267,6 +286,7 @@ class TrafficCollector:
         if not loan.parts:
             self._loans.settled(loan.id)
             return Reply()
+        self._note_counters()
         self.news.set()
         return _reply(loan)
 
@@ -296,7 +316,7 @@ class TrafficCollector:
         return Reply()
 
     async def _end_loan(self, loan_id: str, *, delivered: bool) -> None:
-        loan = self._loans.settled(loan_id)
+        loan = self._settled(loan_id, delivered=delivered)
         if loan is None:
             return
         self._delivered += delivered
@@ -304,14 +324,22 @@ class TrafficCollector:
             self._memory.soon()
         for number, name in enumerate(loan.parts):
             if number:
-                await self.store_now()
+                await asyncio.sleep(0)
             lent = self.ledger.settle(name, delivered=delivered)
-            self._unstored_parts[name] = None
+            self._journal.loans[name] = None
+            self._note_counters()
             if not delivered:
                 self._touch(counter for counter, _ in lent)
         ended, self._loan_ended = self._loan_ended, asyncio.Event()
         ended.set()
         self.news.set()
+
+    def _settled(self, loan_id: str, *, delivered: bool) -> Loan | None:
+        self._journal.settled[loan_id] = delivered
+        self._settled_stored.append(loan_id)
+        if len(self._settled_stored) > SETTLED_STORED:
+            self._journal.settled[self._settled_stored.popleft()] = None
+        return self._loans.settled(loan_id)
 
     async def watch_loans(self) -> None:
         """Give back what workers that died were carrying; until cancelled."""
@@ -321,13 +349,13 @@ class TrafficCollector:
             if not self._loans:
                 continue
             try:
-                alive = await self._store.alive(self._loans.workers())
+                alive = await self._alive(self._loans.workers())
             except BUS_ERRORS:
                 continue
             for loan in self._loans.looked(loop.time(), alive, wanted=self._waiting > 0):
                 log.warning("an answer with statistics got lost, it is owed again", worker=loan.worker, loan=loan.id)
                 await self._end_loan(loan.id, delivered=False)
-                await self.store_now()
+                await self.commit()
 
     # --- users who are not there any more -----------------------------------------------------------------------
 
@@ -356,28 +384,24 @@ class TrafficCollector:
             await asyncio.sleep(0)
         self.news.set()
 
-    # --- the copy in the store ----------------------------------------------------------------------------------
+    # --- the store ----------------------------------------------------------------------------------------------
 
-    def stage(self, pipe: Pipeline) -> Undo | None:
-        lines = self.ledger.take_unstored()
-        parts, self._unstored_parts = self._unstored_parts, {}
-        if not lines and not parts:
-            return None
-        self._store.put_ledger(pipe, lines)
-        self._store.put_loans(pipe, parts)
+    def _note_counters(self) -> None:
+        """What was counted, for the next commit."""
+        if rows := self.ledger.take_unstored():
+            self._journal.counters.update(rows)
+            self._journal.run = self.ledger.last_run
 
-        def undo() -> None:
-            self.ledger.put_back_unstored(lines)
-            # As they are by now: a loan that ended meanwhile must not come back.
-            there = self._loans.parts()
-            self._unstored_parts |= {name: there.get(name) for name in parts}
+    async def store_now(self) -> None:
+        """Store everything that was counted."""
+        self._stored_at = asyncio.get_running_loop().time()
+        self._note_counters()
+        await self.commit()
 
-        return undo
-
-    def stage_all(self, pipe: Pipeline) -> Undo | None:
-        self.ledger.mark_all_unstored()
-        self._unstored_parts.update(self._loans.parts())
-        return self.stage(pipe)
+    async def store_if_due(self) -> None:
+        """Store what was counted, unless it was stored a moment ago and the core still has it."""
+        if asyncio.get_running_loop().time() - self._stored_at >= STORE_SECONDS:
+            await self.store_now()
 
     # --- snapshots ----------------------------------------------------------------------------------------------
 
@@ -413,11 +437,7 @@ def _reply(loan: Loan) -> Reply:
     bodies = list(loan.parts.values())
     if len(bodies) == 1 and len(bodies[0]) <= BLOB_BYTES:
         return Reply(body=bodies[0], lent=0)
-    return Reply(lent=len(bodies))
-
-
-def _stored(loan: Loan, body: bytes) -> bytes:
-    return LoanPart(loan.id, loan.kind, loan.worker, body).encode()
+    return Reply(lent=len(bodies), parts=bodies)
 
 
 def _email(counter: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from pgnode.store.rows import RUN_KEY, LedgerRow, LedgerRun
+from pgnode.store.rows import LedgerRow, LedgerRun
 from pgnode.supervisor.traffic.attribution import ByteDelta
 
 
@@ -163,40 +163,34 @@ class Ledger:
         self._unstored.update(dropped)
         return dropped
 
-    # --- the copy in the store ----------------------------------------------------------------------------------
+    # --- the store ----------------------------------------------------------------------------------------------
 
-    def take_unstored(self) -> dict[str, str | None]:
-        """Name -> line of what changed since the last call, None for what went; for the store."""
+    @property
+    def last_run(self) -> LedgerRun:
+        """The core run that was read last."""
+        return LedgerRun(self.run, self._run_identity)
+
+    def take_unstored(self) -> dict[str, LedgerRow | None]:
+        """Name -> row of what changed since the last call, None for what went; for the store."""
         names, self._unstored = self._unstored, set()
-        if not names:
-            return {}
         entries = self._entries
-        stored: dict[str, str | None] = {
-            name: f"{e.total} {e.reported} {e.seen} {e.run}" if (e := entries.get(name)) is not None else None
+        return {
+            name: LedgerRow(e.total, e.reported, e.seen, e.run) if (e := entries.get(name)) is not None else None
             for name in names
         }
-        stored[RUN_KEY] = LedgerRun(self.run, self._run_identity).encode()
-        return stored
 
-    def put_back_unstored(self, names: Iterable[str]) -> None:
-        """Storing these failed: they come with the next :meth:`take_unstored`."""
-        self._unstored.update(name for name in names if name != RUN_KEY)
-
-    def mark_all_unstored(self) -> None:
-        """The store came back empty: everything has to go there again."""
-        self._unstored.update(self._entries)
-
-    def restore(self, stored: Mapping[str, str], loans: Mapping[str, Iterable[tuple[str, int]]]) -> None:
-        """Take over what an earlier supervisor stored, into an empty ledger.
+    def restore(
+        self, run: LedgerRun | None, rows: Mapping[str, LedgerRow], loans: Mapping[str, Iterable[tuple[str, int]]]
+    ) -> None:
+        """Take over (a part of) what an earlier supervisor stored.
 
         When this supervisor finds that core still running, readings go on from what was booked of it. ``loans`` are open:
         whoever asked for them may have received them.
         """
-        self.run, self._run_identity = LedgerRun.decode(stored.get(RUN_KEY, ""))
-        for name, text in stored.items():
-            if name != RUN_KEY:
-                total, reported, seen, run = LedgerRow.decode(text)
-                self._entries[name] = Entry(total, reported, 0, seen, self.run if run is None else run)
+        if run is not None:
+            self.run, self._run_identity = run
+        for name, (total, reported, seen, number) in rows.items():
+            self._entries[name] = Entry(total, reported, 0, seen, number)
         for loan, lent in loans.items():
             kept = [(name, value) for name, value in lent if name in self._entries]
             for name, value in kept:

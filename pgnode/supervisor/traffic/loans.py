@@ -67,12 +67,15 @@ class Loans:
 
     def settled(self, loan: str) -> Loan | None:
         """It is over; None if there was none. Remembered either way: it may be heard of before what it is about."""
+        self._remember(loan)
+        return self._open.pop(loan, None)
+
+    def _remember(self, loan: str) -> None:
         if loan not in self._settled:
             self._settled.add(loan)
             self._settled_order.append(loan)
             if len(self._settled_order) > _SETTLED_KEPT:
                 self._settled.discard(self._settled_order.popleft())
-        return self._open.pop(loan, None)
 
     def of_kind(self, kind: str) -> list[Loan]:
         return [loan for loan in self._open.values() if loan.kind == kind]
@@ -80,15 +83,10 @@ class Loans:
     def workers(self) -> list[str]:
         return sorted({loan.worker for loan in self._open.values()})
 
-    def parts(self) -> dict[str, bytes]:
-        """All parts as the store has them."""
-        return {
-            name: LoanPart(loan.id, loan.kind, loan.worker, body).encode()
-            for loan in self._open.values()
-            for name, body in loan.parts.items()
-        }
-
-    def restore(self, stored: Mapping[str, LoanPart], now: float) -> None:
+    def restore(self, stored: Mapping[str, LoanPart], settled: Iterable[str], now: float) -> None:
+        """Take over what an earlier supervisor stored; of the settled ones the oldest come first."""
+        for loan_id in settled:
+            self._remember(loan_id)
         for name, part in stored.items():
             loan = self._open.setdefault(part.loan, Loan(part.loan, part.kind, part.worker, now))
             loan.parts[name] = part.body

@@ -12,33 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from redis.asyncio.client import Pipeline
-
-from pgnode.supervisor.persistence.keeper import Undo
-from pgnode.supervisor.persistence.redis_store import Store
+from pgnode.store.changes import Journal
 from pgnode.supervisor.users.table import UserTable
 
 
 class Superseded:
     """By e-mail in lower case, for the one long change that is looked at. Belongs to the supervisor's loop."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         #: The command that is overtaken; "" for none.
         self._command = ""
         self._keys: set[str] = set()
-        self._unstored: set[str] = set()
         #: Hash of a secret -> which of them got it last, and perhaps gave it up again.
         self._got: dict[int, str] = {}
-        #: The store may hold users that mean nothing any more.
-        self._stale = False
 
     def __repr__(self) -> str:
         return f"Superseded({len(self._keys)} users, by {self._command or 'nobody'})"
 
     def restore(self, stored: Mapping[str, str]) -> None:
         """Take over what the store holds: key -> the command that was overtaken."""
-        self._stale = bool(stored)
         for key, command in stored.items():
             self._command = command
             self._keys.add(key)
@@ -46,8 +39,8 @@ class Superseded:
     def begin(self, command: str, table: UserTable) -> set[str]:
         """Users of this command are looked at from now on. Returns those who were changed since; the set grows."""
         if command != self._command:
-            self._stale |= bool(self._keys)
-            self._command, self._keys, self._unstored = command, set(), set()
+            self._forget()
+            self._command, self._keys = command, set()
         self._got = dict(table.desired_secrets(self._keys))
         return self._keys
 
@@ -57,7 +50,7 @@ class Superseded:
             self._got.update(table.desired_secrets(keys))
             new = keys - self._keys
             self._keys |= new
-            self._unstored |= new
+            self._journal.superseded.update(dict.fromkeys(new, self._command))
 
     def robbed(self, keys: Set[str], table: UserTable) -> set[str]:
         """Who has lost a secret in the core, or will when ``keys`` are changed to what is desired.
@@ -76,28 +69,8 @@ class Superseded:
 
     def end(self) -> None:
         """The command's users are the desired ones, or will never be."""
-        self._stale |= bool(self._keys)
-        self._command, self._keys, self._unstored, self._got = "", set(), set(), {}
+        self._forget()
+        self._command, self._keys, self._got = "", set(), {}
 
-    # --- the copy in the store ----------------------------------------------------------------------------------
-
-    def stage(self, pipe: Pipeline) -> Undo | None:
-        if not self._unstored and not self._stale:
-            return None
-        if self._stale:
-            self._store.clear_overtaken(pipe)
-            self._stale, self._unstored = False, set(self._keys)
-        unstored, self._unstored = self._unstored, set()
-        if unstored:
-            self._store.put_overtaken(pipe, dict.fromkeys(unstored, self._command))
-
-        def undo() -> None:
-            self._stale = True
-
-        return undo
-
-    def stage_all(self, pipe: Pipeline) -> Undo:
-        self._stale = True
-        undo = self.stage(pipe)
-        assert undo is not None
-        return undo
+    def _forget(self) -> None:
+        self._journal.superseded.update(dict.fromkeys(self._keys))

@@ -21,9 +21,10 @@ from pgnode.errors import (
     NodeError,
     UsersRefusedError,
 )
+from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
+from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers
-from pgnode.supervisor.persistence.redis_store import Store
 from pgnode.supervisor.users.core_users import CoreUsers, Outcome
 from pgnode.supervisor.users.intake import Check, Inbounds, UserIntake, accept, validate
 from pgnode.supervisor.users.rejected import RejectedUsers
@@ -32,7 +33,6 @@ from pgnode.supervisor.users.rollout import STEP_USERS, Rollout, Settle, alter
 from pgnode.supervisor.users.superseded import Superseded
 from pgnode.supervisor.users.swap_policy import InboundPlan, choose_swap
 from pgnode.supervisor.users.table import NOBODY_LOOKED, Looked, Refusal, UserTable, refusal_of
-from pgnode.supervisor.users.user_copy import UserCopy
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.users import leading_email
 from pgnode.xray.config.accounts import Account, email_key
@@ -48,6 +48,9 @@ STEP_SECONDS = 0.05
 
 #: Users named in the error of one call; the panel cuts the text anyway.
 REFUSALS_SHOWN = 5
+
+#: What the store says of a long change that was taken in.
+TAKEN_KIND = "users"
 
 _DONE = Reply()
 
@@ -91,17 +94,34 @@ Remembered = tuple[dict[str, bytes], dict[str, RejectedUser]]
 class UserSync:
     """Owns the table of users. Belongs to the supervisor's loop; one caller at a time."""
 
-    def __init__(self, core: CoreUsers, store: Store) -> None:
+    def __init__(self, core: CoreUsers, journal: Journal) -> None:
         self._core = core
-        self.table = UserTable()
+        self._journal = journal
+        self.table = UserTable(journal)
         #: Inbound -> loop time of its last swap.
         self._swapped_at: dict[str, float] = {}
-        self.copy = UserCopy(store, self.table)
-        self.overtaken = Superseded(store)
-        self.failures = RejectedUsers(store)
+        #: The last long change whose users are the desired ones: delivered again, it is applied, but not taken in again,
+        #: for others may have changed users since.
+        self._taken = ""
+        self.overtaken = Superseded(journal)
+        self.failures = RejectedUsers(journal)
 
     def __repr__(self) -> str:
         return f"UserSync({self.table!r}, {self.failures!r})"
+
+    def restore(self, stored: StoredState) -> None:
+        """Take over what an earlier supervisor left."""
+        self.table.restore(stored.users)
+        self.overtaken.restore(stored.superseded)
+        self.failures.restore(stored.rejected)
+        self._taken = next((command for command, kind in stored.taken.items() if kind == TAKEN_KIND), "")
+
+    def _now_taken(self, command: str) -> None:
+        """The users of this long change are the desired ones."""
+        if self._taken:
+            self._journal.taken[self._taken] = None
+        self._taken = command
+        self._journal.taken[command] = TAKEN_KIND
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -188,7 +208,7 @@ class UserSync:
     def begin(self, command: Command, inbounds: Inbounds) -> LongChange:
         """A full set or a long delta; :meth:`go_on` does it, a little at a time, and others may change users in between."""
         change = _Change(command)
-        if command.id == self.copy.taken:
+        if command.id == self._taken:
             # Delivered again: who was left out is on the list, everybody else is desired, or was changed since.
             failed = [failure for key in self.failures if (failure := self.failures.get(key)) is not None]
             change.refusals = [Refusal(failure.email, failure.cause) for failure in failed]
@@ -216,7 +236,7 @@ class UserSync:
                 differing = self.table.differing_all() if long.whole else self.table.differing(long.change.keys)
                 if not differing:
                     return _answer(long.change, None, long.applied)
-                self.copy.now_taken(long.change.command.id)
+                self._now_taken(long.change.command.id)
                 long.work = self._application(differing, inbounds)
                 await long.work.choose()
             else:
@@ -361,7 +381,6 @@ class UserSync:
         """The users as they were before a start that failed; what differs goes to the store again."""
         desired, failed = remembered
         self.failures.return_to(failed)
-        self.copy.forget_ahead()
         self.table.return_to(desired)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from pgnode.store.changes import Journal
 from pgnode.supervisor.users.swap_policy import Change, InboundPlan
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.accounts import Account, UnusableAccountError, accounts_of, canonical_id
@@ -44,9 +45,10 @@ class Plan:
 
 
 class UserTable:
-    """Desired users, applied users, and which of both the store does not have yet."""
+    """Desired users and applied users. Changes of the desired ones go to the journal."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._desired: dict[str, bytes] = {}
         self._applied: dict[str, bytes] = {}
         #: Users of whom the core may have something else than ``_applied`` says: a call about them failed.
@@ -54,8 +56,6 @@ class UserTable:
         #: Users who are being brought to what is desired by a long application (pgnode.supervisor.users.rollout), which has
         #: not come to them, or not in all inbounds. For everybody else they are uncertain.
         self.pending: set[str] = set()
-        #: Users whose copy in the store is older than ``_desired``.
-        self.unstored: set[str] = set()
         #: Hash of a secret that the core has -> the pending or uncertain user who has it there. Where somebody else gets it, that
         #: one has to be done first: the core forgets a secret with whoever had it, also when another user has it by then.
         self._givers: dict[int, str] = {}
@@ -102,7 +102,9 @@ class UserTable:
     def return_to(self, desired: Mapping[str, bytes]) -> None:
         """The desired users as they were before a start that failed; no core has any, and what differs is to be stored."""
         before = self._desired
-        self.unstored |= {key for key in before.keys() | desired.keys() if before.get(key) != desired.get(key)}
+        for key in before.keys() | desired.keys():
+            if before.get(key) != desired.get(key):
+                self._journal.users[key] = desired.get(key)
         self._desired = dict(desired)
         self._applied.clear()
         self._uncertain.clear()
@@ -117,7 +119,7 @@ class UserTable:
             del self._desired[key]
         else:
             self._desired[key] = raw
-        self.unstored.add(key)
+        self._journal.users[key] = raw
         return True
 
     def differing(self, keys: Iterable[str]) -> list[str]:

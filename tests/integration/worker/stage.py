@@ -239,7 +239,6 @@ class Stage:
         )
 
     async def start_valkey(self) -> None:
-        await asyncio.to_thread(valkey.prepare, self.settings)
         self._valkey = await asyncio.create_subprocess_exec(
             *valkey.command(self.settings),
             stdin=asyncio.subprocess.DEVNULL,

@@ -104,9 +104,7 @@ async def test_what_the_store_has_lost_stays_as_it_was(valkey: TestValkey) -> No
         assert held.body == b"kept"
         assert reader.polled_at is not None
         # The supervisor fills the store again, with the same revision: that is no news.
-        pipe = redis.pipeline(transaction=True)
-        writer.put_all(pipe)
-        await pipe.execute()
+        assert await writer.write_missing(redis) == [snapshots.SYSTEM]
         await reader.poll()
         assert len(seen) == 1
     finally:

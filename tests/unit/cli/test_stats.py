@@ -10,11 +10,13 @@ from rich.console import Console
 
 from pgnode.bus.snapshots import NodeStatus, Polled
 from pgnode.bus.state import State
-from pgnode.bus.traffic import Flow, StoredTraffic
 from pgnode.cli.stats import as_json, heading, summary, tables
+from pgnode.cli.traffic import Flow, ShownTraffic
 
-STORED = StoredTraffic(
+STORED = ShownTraffic(
     status=NodeStatus(State.RUNNING, True, "26.10.10", "0", "", 3),
+    core_run=3,
+    stored_at=1_700_000_000.0,
     flows={
         "user": [Flow("alice", 1_000, 20_000, 500, online=2), Flow("bob", 10, 0, 10)],
         "inbound": [Flow("VLESS", 1_100, 20_000, 21_100)],
@@ -26,7 +28,7 @@ STORED = StoredTraffic(
 )
 
 
-def printed(stored: StoredTraffic, top: int = 20) -> list[str]:
+def printed(stored: ShownTraffic, top: int = 20) -> list[str]:
     console = Console(width=100, color_system=None)
     with console.capture() as captured:
         console.print(tables(stored, top))
@@ -75,8 +77,13 @@ def test_the_age_is_readable(seconds: float, text: str) -> None:
 
 
 def test_a_node_that_has_not_run_and_one_whose_core_does_not_answer() -> None:
-    assert list(summary(replace(STORED, status=None))) == ["no state yet: the node has not run with this store"]
-    new = replace(STORED, status=NodeStatus(State.IDLE, False, "", "0", "", 0), polled=None, age_seconds=None)
+    down, *others = summary(replace(STORED, status=None, polled=None, age_seconds=None))
+    assert down.startswith("the node is not running; this is the state it stored at 2023-11-1")
+    assert down.endswith("; core run 3")
+    assert others[0].startswith("owed: ")
+    new = replace(
+        STORED, core_run=0, status=NodeStatus(State.IDLE, False, "", "0", "", 0), polled=None, age_seconds=None
+    )
     assert list(summary(new))[:2] == ["node idle, no core has run yet", "the core has not been read yet"]
     failed = replace(STORED, polled=Polled(100, 5_000, "no answer"))
     assert "the last reading failed: no answer" in list(summary(failed))

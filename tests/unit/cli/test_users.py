@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.bus.state import State
-from pgnode.bus.users import StoredUsers, UserDrift
-from pgnode.cli.users import lines
+from pgnode.bus.users import UserDrift
+from pgnode.cli.users import ShownUsers, lines
+from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.users.drift import waiting
 from pgnode.supervisor.users.table import UserTable
@@ -18,19 +21,17 @@ def user(email: str, *tags: str) -> pb.User:
     return pb.User(email=email, inbounds=tags)
 
 
-def stored(state: str = "running") -> StoredUsers:
-    return StoredUsers(
+def stored(state: str = "running") -> ShownUsers:
+    return ShownUsers(
         status=NodeStatus(State(state), True, "26.10.10", "0", "", 1),
         desired={name.lower(): user(name, "VLESS", "Trojan") for name in ("Alice", "bob", "carol")},
-        applied_count=3,
         failed={"dave": RejectedUser("Dave", "too long", 0, b"")},
-        config="",
     )
 
 
 def table() -> UserTable:
     """The core does not have Alice yet, did not answer about bob, still has eve, and did not answer about frank."""
-    made = UserTable()
+    made = UserTable(Journal())
     for name in ("bob", "carol", "eve", "frank"):
         made.put(name, user(name, "VLESS").SerializeToString())
     made.core_has_all()
@@ -72,10 +73,19 @@ def test_a_user_whom_the_store_does_not_have_yet_is_named() -> None:
 @pytest.mark.parametrize("state", ["running", "failed"])
 def test_what_is_not_known_is_said(state: str, waits: UserDrift | None) -> None:
     summary, *rows = lines(stored(state), waits, waiting_only=True)
-    assert summary == f"3 desired, 3 applied, 1 failed; node {state}"
+    applied = "0 applied" if state == "failed" else "applied not known" if waits is None else "3 applied"
+    assert summary == f"3 desired, {applied}, 1 failed; node {state}"
     if state == "failed":
         assert rows == ["no core runs: nobody is applied"]
     elif waits is None:
         assert rows == ["the supervisor does not answer: who is not applied is not known"]
     else:
         assert rows == []
+
+
+def test_a_node_that_is_down_has_the_users_that_it_stored() -> None:
+    down = replace(stored(), status=None, stored_at=1_700_000_000.0)
+    summary, *rows = lines(down, None)
+    assert summary.startswith("3 desired, 1 failed; the node is not running; this is the state it stored at 2023-11-1")
+    assert len(rows) == 4
+    assert list(lines(down, None, waiting_only=True))[1:] == ["no core runs: nobody is applied"]

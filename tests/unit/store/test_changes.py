@@ -52,22 +52,18 @@ def test_the_newer_change_wins(older: StoreChanges, newer: StoreChanges) -> None
 
 
 @given(CHANGES, CHANGES, CHANGES)
-def test_what_is_put_back_lies_under_what_came_since(
-    first: StoreChanges, failed: StoreChanges, since: StoreChanges
+def test_what_was_not_stored_lies_under_what_came_since(
+    failed: StoreChanges, since: StoreChanges, later: StoreChanges
 ) -> None:
     journal = Journal()
-    journal.add(first)
-    taken = journal.take()
+    journal.add(copy(failed))
+    kept = journal.take()
     assert not journal
-    expected = written(taken, since)
-    journal.add(since)
-    journal.put_back(taken)
-    assert written(journal.take()) == expected
-    # Also when it was something else than what the journal held.
-    expected = written(failed, since)
     journal.add(copy(since))
-    journal.put_back(copy(failed))
-    assert written(journal) == expected
+    kept.add(journal.take())
+    journal.add(copy(later))
+    kept.add(journal.take())
+    assert written(kept) == written(failed, since, later)
 
 
 @given(CHANGES)

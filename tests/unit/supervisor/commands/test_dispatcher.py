@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pgnode.bus.commands import GATHERED_KINDS, Command, Kind, Reply
 from pgnode.bus.server import CommandServer
 from pgnode.os_support.aio import end_tasks
+from pgnode.store.changes import StoreChanges
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher, batches
-from pgnode.supervisor.persistence.keeper import Keeper, Staged
+from pgnode.supervisor.persistence.committer import Staged, StateCommitter
 from tests.support.polling import eventually
 
 
@@ -48,7 +49,7 @@ class _Server:
         return False
 
 
-class _Keeper:
+class _Committer:
     """Stores when it is told to, and fails when it is told to."""
 
     def __init__(self) -> None:
@@ -57,21 +58,21 @@ class _Keeper:
         self.outcomes: asyncio.Queue[bool] = asyncio.Queue()
 
     def stage(self, answers: Answers) -> Staged:
-        return Staged(cast(Any, None), [command for command, _ in answers], [], ordered=True)
+        return Staged(StoreChanges(), answers)
 
     async def store(self, staged: Staged) -> bool:
         done = await self.outcomes.get()
         if done:
-            self.stored.append([command.id for command in staged.commands])
+            self.stored.append([command.id for command, _ in staged.answers])
         return done
 
     def give_up(self, staged: Staged) -> None:
-        self.given_up.append([command.id for command in staged.commands])
+        self.given_up.append([command.id for command, _ in staged.answers])
 
 
 async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_before_it() -> None:
-    server, keeper, applied = _Server(), _Keeper(), list[str]()
-    commands = CommandDispatcher(cast(CommandServer, server), cast(Keeper, keeper), asyncio.Lock())
+    server, committer, applied = _Server(), _Committer(), list[str]()
+    commands = CommandDispatcher(cast(CommandServer, server), cast(StateCommitter, committer), asyncio.Lock())
 
     async def sync(group: Sequence[Command]) -> Answers:
         applied.extend(command.id for command in group)
@@ -88,15 +89,15 @@ async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_befo
         for number in range(2):
             commands._writes.put_nowait(_command(number))
             await eventually(lambda number=number: applied == [str(n) for n in range(number + 1)], "applied")  # type: ignore[misc]
-        assert keeper.stored == []
-        keeper.outcomes.put_nowait(True)
-        keeper.outcomes.put_nowait(True)
-        await eventually(lambda: keeper.stored == [["0"], ["1"]], "stored in order")
+        assert committer.stored == []
+        committer.outcomes.put_nowait(True)
+        committer.outcomes.put_nowait(True)
+        await eventually(lambda: committer.stored == [["0"], ["1"]], "stored in order")
         # A barrier is not begun before what came before it is stored; when that fails, it is taken again as well.
         commands._writes.put_nowait(_command(2))
         commands._writes.put_nowait(_command(3, Kind.STOP))
         await eventually(lambda: applied[-1] == "2", "applied")
-        keeper.outcomes.put_nowait(False)
+        committer.outcomes.put_nowait(False)
         await eventually(lambda: server.lost == 1, "given back")
         assert "3" not in applied
         assert {"2", "3"} <= set(server.released)
@@ -104,8 +105,8 @@ async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_befo
         for number in (4, 5):
             commands._writes.put_nowait(_command(number))
             await eventually(lambda number=number: applied[-1] == str(number), "applied")  # type: ignore[misc]
-        keeper.outcomes.put_nowait(False)
-        await eventually(lambda: keeper.given_up == [["5"]], "the second one is given up")
-        assert keeper.stored == [["0"], ["1"]]
+        committer.outcomes.put_nowait(False)
+        await eventually(lambda: committer.given_up == [["5"]], "the second one is given up")
+        assert committer.stored == [["0"], ["1"]]
     finally:
         await end_tasks([task])

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -18,12 +19,11 @@ from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
-from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.errors import ConflictError, InternalError, UnavailableError, UpdateFailedError
 from pgnode.os_support.aio import end_tasks
+from pgnode.store.changes import Journal
 from pgnode.supervisor.maintenance.jobs import Job, Maintenance
-from pgnode.supervisor.persistence.keeper import Keeper
-from pgnode.supervisor.persistence.redis_store import Store
+from pgnode.supervisor.persistence.committer import StateCommitter
 from tests.support.polling import eventually
 from tests.support.valkey import running_valkey
 
@@ -36,10 +36,10 @@ class Bus:
         self._redis = connect(url)
         self._server = CommandServer(url, keys)
         self._link = PipelinedRedis(url)
-        keeper = Keeper(Store(self._redis, keys), self._server, SnapshotWriter(keys), self._link)
+        committer = StateCommitter(Journal(), cast(Any, None), self._server, self._redis, self._link)
         #: Who does which kind; may be changed until the first call.
         self.jobs: dict[Kind, Job] = {}
-        self.maintenance = Maintenance(run_dir, self._server, keeper, self.jobs)
+        self.maintenance = Maintenance(run_dir, self._server, committer, self.jobs)
         self.client = CommandClient(url, keys, f"tests:{id(self)}")
         self.taken: list[Command] = []
         self._task: asyncio.Task[None] | None = None
@@ -162,7 +162,10 @@ def test_notes_that_tell_nothing(run_dir: Path, note: str) -> None:
     redis = connect("unix:///nowhere")
     server = CommandServer("unix:///nowhere", keys)
     maintenance = Maintenance(
-        run_dir, server, Keeper(Store(redis, keys), server, SnapshotWriter(keys), PipelinedRedis("unix:///nowhere")), {}
+        run_dir,
+        server,
+        StateCommitter(Journal(), cast(Any, None), server, redis, PipelinedRedis("unix:///nowhere")),
+        {},
     )
     maintenance.restore()
     assert "idle" in repr(maintenance)

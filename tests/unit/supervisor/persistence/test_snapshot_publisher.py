@@ -8,7 +8,6 @@ from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import STATS_USERS, SYSTEM
-from pgnode.supervisor.persistence.redis_store import Store
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from tests.support.valkey import running_valkey
 
@@ -18,7 +17,7 @@ KEYS = Keys("publisher:")
 async def test_what_was_not_written_comes_with_the_next_ones() -> None:
     async with running_valkey() as valkey:
         redis = connect(valkey.url)
-        publisher = SnapshotPublisher(Store(redis, KEYS), SnapshotWriter(KEYS))
+        publisher = SnapshotPublisher(redis, SnapshotWriter(KEYS))
 
         async def stored(name: str) -> Any:
             return await redis.hget(KEYS.snapshot(name), "body")
@@ -44,7 +43,7 @@ async def test_a_newer_one_is_not_overtaken_by_what_could_not_be_written() -> No
     async with running_valkey() as valkey:
         redis = connect(valkey.url)
         snapshots = SnapshotWriter(KEYS)
-        publisher = SnapshotPublisher(Store(redis, KEYS), snapshots)
+        publisher = SnapshotPublisher(redis, snapshots)
         try:
             valkey.kill()
             assert not await publisher.publish({SYSTEM: b"old"})

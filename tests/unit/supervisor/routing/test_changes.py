@@ -11,6 +11,7 @@ import pytest
 
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError, UnavailableError, UnsupportedError
+from pgnode.store.changes import Journal
 from pgnode.supervisor.commands import inspections as looks
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher
 from pgnode.supervisor.commands.inspections import Inspections
@@ -32,7 +33,7 @@ class ModelCore:
     """Rules and overrides of a core. Each call takes the next of ``errors``, if there is one; an early core loses its table."""
 
     def __init__(self) -> None:
-        self.rules_there = [ListedRule(outbound, tag) for outbound, tag in RuleTable().listed(BASE)]
+        self.rules_there = [ListedRule(outbound, tag) for outbound, tag in RuleTable(Journal()).listed(BASE)]
         self.overrides: dict[str, str] = {}
         self.errors: list[CoreApiError] = []
         self.acts_all_the_same = False
@@ -85,9 +86,7 @@ class Stage:
             return self.version
 
         control = SimpleNamespace(api=object(), version=version)
-        self.routing = Routing(
-            cast(Any, settings), cast(Any, control), cast(Any, None), asyncio.Lock(), lambda: self.base
-        )
+        self.routing = Routing(cast(Any, settings), cast(Any, control), Journal(), asyncio.Lock(), lambda: self.base)
         self.routing._api = lambda: cast(Any, self.core)  # type: ignore[method-assign]
         self.routing.table.take_base(BASE)
         self._number = 0
@@ -209,11 +208,9 @@ async def test_a_look_waits_behind_no_change() -> None:
             await never.wait()
         return [taken.pop()]
 
-    async def commit(answers: Answers, _parts: object = None) -> bool:
+    async def answer(answers: Answers) -> bool:
         answered.extend(command.id for command, _ in answers)
         return True
-
-    async def fill(_turn: asyncio.Lock) -> None: ...
 
     async def handler(_command: Command) -> bytes:
         return b""
@@ -223,8 +220,8 @@ async def test_a_look_waits_behind_no_change() -> None:
         return b""
 
     server = SimpleNamespace(take=take, expired=lambda _command: False, looks_again=False)
-    keeper = SimpleNamespace(commit=commit, fill_if_missed=fill, books=[], lost=lambda: None)
-    commands = CommandDispatcher(cast(Any, server), cast(Any, keeper), asyncio.Lock())
+    committer = SimpleNamespace(answer=answer)
+    commands = CommandDispatcher(cast(Any, server), cast(Any, committer), asyncio.Lock())
     commands.changes[Kind.ADD_RULE], commands.looks[Kind.LIST_RULES] = change, handler
     tasks = [asyncio.create_task(work()) for work in (commands.read, commands.write)]
     try:

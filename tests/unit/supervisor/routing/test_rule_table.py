@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.errors import InvalidRequestError, NotFoundError
+from pgnode.store.changes import Journal
 from pgnode.supervisor.routing.queries import route_context
 from pgnode.supervisor.routing.rule_table import (
     ADDED_MAX,
@@ -43,23 +44,24 @@ BASE = base()
 OTHER = base(log={"loglevel": "debug"})
 
 
-def changed(*rules: dict[str, Any]) -> RuleTable:
-    table = RuleTable()
+def changed(*rules: dict[str, Any], journal: Journal | None = None) -> RuleTable:
+    table = RuleTable(Journal() if journal is None else journal)
     table.set_rules(BASE, list(rules))
     return table
 
 
 def test_a_table_is_nothing_to_another_config() -> None:
-    table = changed(B)
+    journal = Journal()
+    table = changed(B, journal=journal)
     table.set_override(BASE, "bal", "DIRECT")
     assert (table.rules(BASE), table.rules(OTHER)) == ([B], [A])
     assert (table.overrides(BASE), table.overrides(OTHER)) == ({"bal": "DIRECT"}, {})
     assert table.effective(OTHER) is OTHER
     table.take_base(BASE)
     assert table.rules(BASE) == [B]
-    table.unstored = False
+    assert {name: value for name, value in journal.take().routing.items() if value is not None} == table.fields()
     table.take_base(OTHER)
-    assert table.unstored
+    assert journal.routing == {"base": None, "rules": None, "overrides": None}
     table.take_base(BASE)
     assert table.rules(BASE) == [A]
     assert table.fields() == {}
@@ -79,32 +81,33 @@ def test_a_core_starts_with_what_is_desired() -> None:
     assert [rule.rule_tag for rule in whole.rule] == [GUARD_RULE_TAG, "a", "b"]
     assert [balancer.tag for balancer in whole.balancing_rule] == ["bal"]
     assert [rule.rule_tag for rule in table.whole(BASE, [B]).rule] == [GUARD_RULE_TAG, "b"]
-    assert RuleTable().effective(BASE) is BASE
+    assert RuleTable(Journal()).effective(BASE) is BASE
 
 
 @given(rules=st.none() | st.lists(st.sampled_from([A, B]), max_size=3), target=st.sampled_from(["", "DIRECT"]))
 def test_what_is_stored_is_restored(rules: list[dict[str, Any]] | None, target: str) -> None:
-    table = RuleTable()
+    table = RuleTable(Journal())
     if rules is not None:
         table.set_rules(BASE, rules)
     table.set_override(BASE, "bal", "BLOCK")
     table.set_override(BASE, "bal", target)
-    again = RuleTable()
+    again = RuleTable(Journal())
     again.restore(table.fields())
     assert again.fields() == table.fields()
     assert (again.rules(BASE), again.overrides(BASE)) == (table.rules(BASE), table.overrides(BASE))
 
 
 def test_a_newer_node_keeps_what_belongs_to_the_stored_config() -> None:
-    again = RuleTable()
+    journal = Journal()
+    again = RuleTable(journal)
     again.restore({**changed(B).fields(), "base": "as an earlier version counted"})
     again.keep_for(BASE)
     assert again.rules(BASE) == [B]
-    assert again.unstored
+    assert journal.routing["base"] == BASE.base_hash
 
 
 def test_adding() -> None:
-    table = RuleTable()
+    table = RuleTable(Journal())
     assert table.added(BASE, B, reset=False) == [A, B]
     assert table.added(BASE, B, reset=True) == [B]
     assert table.added(BASE, A, reset=False) is None

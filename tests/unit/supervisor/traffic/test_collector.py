@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from pgnode.store.changes import Journal
 from pgnode.supervisor.traffic import poll_policy as pace
 from pgnode.supervisor.traffic.attribution import TOLERATED_BYTES
 from pgnode.supervisor.traffic.collector import TrafficCollector
@@ -28,7 +29,7 @@ class Polls:
 
     def __init__(self) -> None:
         self.core = FakeCounters()
-        self.traffic = TrafficCollector(cast(Any, None), interval_seconds=5)
+        self.traffic = TrafficCollector(Journal(), cast(Any, None), interval_seconds=5)
         self.traffic.tags = lambda: TAGS
 
     async def poll(self, *, scheduled: bool = True) -> list[str]:

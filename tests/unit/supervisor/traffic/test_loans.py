@@ -57,12 +57,18 @@ def test_a_loan_ends_although_its_worker_lives() -> None:
 def test_what_the_store_has_is_taken_over_with_all_its_parts() -> None:
     loans = lent("a", "b")
     loans.get("a").parts["a/1"] = b"more"  # type: ignore[union-attr]
-    stored = {name: LoanPart.decode(data) for name, data in loans.parts().items()}
+    open_loans = [loan for name in "ab" if (loan := loans.get(name)) is not None]
+    stored = {
+        name: LoanPart(loan.id, loan.kind, loan.worker, body)
+        for loan in open_loans
+        for name, body in loan.parts.items()
+    }
     again = Loans()
-    again.restore(stored, 7.0)
+    again.restore(stored, ["c"], 7.0)
     assert {loan.id: loan.parts for loan in again.of_kind("user")} == {
         "a": {"a/0": b"stats", "a/1": b"more"},
         "b": {"b/0": b"stats"},
     }
     assert again.workers() == ["worker"]
+    assert again.was_settled("c")
     assert again.get("a").since == 7.0  # type: ignore[union-attr]

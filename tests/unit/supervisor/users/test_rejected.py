@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.bus.commands import Command, Kind
+from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.users.core_users import Outcome
 from pgnode.supervisor.users.intake import Check
@@ -63,7 +64,7 @@ class Staged:
 
     def __init__(self) -> None:
         self.core = ModelCore()
-        self.users = UserSync(cast(Any, self.core), cast(Any, None))
+        self.users = UserSync(cast(Any, self.core), Journal())
 
     async def sync(self, kind: Kind, message: pb.User | pb.Users) -> str:
         """The error's code and text, "" for none."""
@@ -192,20 +193,6 @@ async def test_a_start_that_failed_leaves_the_list_as_it_was() -> None:
     assert (set(staged.failed()), users.table.keys()) == ({"worse"}, {"carol"})
     users.return_to(remembered)
     assert (staged.failed(), dict(users.table.items())) == (before, desired)
-
-
-@given(
-    st.builds(
-        RejectedUser,
-        st.text(),
-        st.text(),
-        st.integers(min_value=0, max_value=2**60),
-        st.binary(),
-        st.booleans(),
-    )
-)
-def test_a_failure_survives_the_store(failure: RejectedUser) -> None:
-    assert RejectedUser.decode(failure.encode()) == failure
 
 
 _EMAILS = st.sampled_from(["alice", "Alice", "bob", "carol"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgnode.store.changes import Journal
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb
@@ -30,7 +31,7 @@ def _put(clients: ClientJsonCache, table: UserTable, key: str) -> None:
 
 @given(st.lists(st.tuples(_USERS, st.booleans()), max_size=12))
 def test_what_was_collected_is_what_is_desired(steps: list[tuple[pb.User, bool]]) -> None:
-    table, clients = UserTable(), ClientJsonCache(INBOUNDS)
+    table, clients = UserTable(Journal()), ClientJsonCache(INBOUNDS)
     for user, collected in steps:
         table.put(user.email, user.SerializeToString() if user.inbounds else None)
         if collected and user.inbounds:

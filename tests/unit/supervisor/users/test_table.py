@@ -7,6 +7,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgnode.store.changes import Journal
 from pgnode.supervisor.users.swap_policy import InboundPlan, choose_swap
 from pgnode.supervisor.users.table import UserTable, refusal_of
 from pgnode.wire import service_pb2 as pb
@@ -58,7 +59,7 @@ def wanted(table: UserTable) -> dict[str, dict[str, Account]]:
 def test_the_core_ends_as_desired_whatever_failed_in_between(
     rounds: list[tuple[list[pb.User], set[str]]], full: bool
 ) -> None:
-    table, core = UserTable(), ModelCore()
+    table, core = UserTable(Journal()), ModelCore()
     for batch, fail in rounds:
         named = set()
         for user in batch:
@@ -82,19 +83,20 @@ def test_the_core_ends_as_desired_whatever_failed_in_between(
 
 @given(st.lists(users(), min_size=1, max_size=5))
 def test_unchanged_users_cost_nothing(batch: list[pb.User]) -> None:
-    table = UserTable()
+    journal = Journal()
+    table = UserTable(journal)
     for user in batch:
         table.put(email_key(user.email), user.SerializeToString(deterministic=True))
     table.core_has_all()
-    table.unstored.clear()
+    assert journal.take().users == dict(table.items())
     for key in list(table.keys()):
         assert not table.put(key, table.get(key))
     assert table.differing(table.all_known()) == []
-    assert table.unstored == set()
+    assert not journal
 
 
 def test_a_change_of_case_in_the_email_is_a_change() -> None:
-    table = UserTable()
+    table = UserTable(Journal())
     user = pb.User(email="Alice", inbounds=["vless"])
     user.proxies.vless.id = str(uuid.UUID(int=1))
     table.put("alice", user.SerializeToString(deterministic=True))

@@ -1,0 +1,52 @@
+"""The tables of the store and how a file of an earlier version is brought up to them. Pure.
+
+===============  =====================================================================================================
+table            what a row is
+===============  =====================================================================================================
+``meta``         ``backend``: ``Backend`` message of the start, without its users; ``active``: whether it shall run;
+                 ``core_run``: number of the last core run; ``run``: the core run that the counters are of
+``users``        a desired user: e-mail in lower case, ``User`` message
+``rejected``     a user that was asked for and cannot be had, with the cause and since when
+``superseded``   a user who was changed after a bulk command had come and before it was taken in, with that command
+``taken``        a command that was done and must not be done again
+``routing``      what was changed in the routing of the config: ``base`` (its hash), ``rules``, ``overrides`` (JSON)
+``counters``     one counter of the core, as of the last time the log was folded into this table
+``counter_log``  counters that changed since, some of them in each row; later rows win
+``loans``        a part of what was handed out and is not known to have arrived
+``settled``      a loan that ended
+===============  =====================================================================================================
+
+``user_version`` of the file is the version of the schema; ``application_id`` tells the node's files from others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+#: "PGND".
+APPLICATION_ID: Final = 0x50474E44
+
+_FIRST: Final = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    "CREATE TABLE users (key TEXT PRIMARY KEY, message BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE rejected (key TEXT PRIMARY KEY, email TEXT NOT NULL, cause TEXT NOT NULL, at_ms INTEGER NOT NULL, "
+    "message BLOB NOT NULL, by_core INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE superseded (key TEXT PRIMARY KEY, command TEXT NOT NULL) WITHOUT ROWID",
+    # With a rowid: they are read back in the order in which they were written.
+    "CREATE TABLE taken (id INTEGER PRIMARY KEY, command TEXT NOT NULL UNIQUE, kind TEXT NOT NULL)",
+    "CREATE TABLE routing (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE counters (name TEXT PRIMARY KEY, total INTEGER NOT NULL, reported INTEGER NOT NULL, seen INTEGER NOT NULL, "
+    "run INTEGER) WITHOUT ROWID",
+    "CREATE TABLE counter_log (id INTEGER PRIMARY KEY, packed BLOB NOT NULL)",
+    "CREATE TABLE loans (part TEXT PRIMARY KEY, loan TEXT NOT NULL, kind TEXT NOT NULL, worker TEXT NOT NULL, "
+    "body BLOB NOT NULL)",
+    "CREATE TABLE settled (id INTEGER PRIMARY KEY, loan TEXT NOT NULL UNIQUE, delivered INTEGER NOT NULL)",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+)
+
+#: Statements that lead from schema version n to n + 1, at place n; an empty file has version 0. Only ever added to.
+MIGRATIONS: Final[Sequence[Sequence[str]]] = (_FIRST,)
+
+#: The version that this node writes.
+VERSION: Final = len(MIGRATIONS)

@@ -1,0 +1,30 @@
+"""What the store holds, read back. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
+
+
+@dataclass(slots=True)
+class StoredState:
+    """Everything that an earlier supervisor left; keys as in :class:`pgnode.store.changes.StoreChanges`."""
+
+    #: The ``Backend`` message of the last start, without users; None when there was none, or the node was stopped since.
+    backend: bytes | None = None
+    #: Whether that backend shall run.
+    active: bool = False
+    #: Number of the last core run.
+    core_run: int = 0
+    users: dict[str, bytes] = field(default_factory=dict)
+    rejected: dict[str, RejectedUser] = field(default_factory=dict)
+    superseded: dict[str, str] = field(default_factory=dict)
+    #: Oldest first.
+    taken: dict[str, str] = field(default_factory=dict)
+    routing: dict[str, str] = field(default_factory=dict)
+    run: LedgerRun | None = None
+    counters: dict[str, LedgerRow] = field(default_factory=dict)
+    loans: dict[str, LoanPart] = field(default_factory=dict)
+    #: Oldest first.
+    settled: dict[str, bool] = field(default_factory=dict)

@@ -1,0 +1,170 @@
+"""Writes changes to the store without holding up the event loop: one thread that commits, one that puts it on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from pgnode.store.changes import StoreChanges
+from pgnode.store.database import Database, StoreWriteError
+from pgnode.store.state import StoredState
+
+log = structlog.get_logger(__name__)
+
+#: What was committed is put on the disk after this time: what a power failure may cost.
+SYNC_SECONDS = 1.0
+
+_T = TypeVar("_T")
+
+
+class StoreWriter:
+    """The one owner of the store. Belongs to the event loop that called :meth:`open`.
+
+    Commits are done in the order in which they were asked for. The disk is waited for by another thread: on a slow one that takes
+    a tenth of a second and more, in which commits go on.
+    """
+
+    def __init__(self, path: Path, *, sync_always: bool = False) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            path: The file.
+            sync_always: A commit ends when it is on the disk.
+        """
+        self._path = path
+        self._sync_always = sync_always
+        self._database: Database | None = None
+        self._commits = _Thread("store")
+        self._syncs = _Thread("store disk")
+        self._syncing: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        """Name the file."""
+        return f"StoreWriter({self._path})"
+
+    async def open(self) -> StoredState:
+        """Open the file and read everything in it.
+
+        Raises:
+            StoreUnusableError: The file cannot be used.
+        """
+
+        def opened() -> tuple[Database, StoredState]:
+            database = Database.open(self._path, sync_always=self._sync_always)
+            try:
+                return database, database.load()
+            except BaseException:
+                database.close()
+                raise
+
+        self._commits.start()
+        self._syncs.start()
+        self._database, state = await self._commits.run(opened)
+        return state
+
+    async def commit(self, changes: StoreChanges) -> None:
+        """Write ``changes`` in one transaction; they are not looked at after this returned.
+
+        Raises:
+            StoreWriteError: None of them was written.
+        """
+        database = self._opened
+        await self._commits.run(lambda: database.write(changes))
+        if database.fold_due():
+            self._commits.begin(lambda: _fold(database))
+        if not self._sync_always and (self._syncing is None or self._syncing.done()):
+            self._syncing = asyncio.create_task(self._sync_soon())
+
+    async def _sync_soon(self) -> None:
+        await asyncio.sleep(SYNC_SECONDS)
+        await self._sync()
+
+    async def _sync(self) -> None:
+        try:
+            await self._syncs.run(self._opened.sync)
+        except OSError as error:
+            log.error("the disk did not take the store's changes", path=str(self._path), error=str(error))
+
+    async def close(self) -> None:
+        """Put everything on the disk and close the file."""
+        if self._syncing is not None:
+            self._syncing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._syncing
+        if self._database is not None:
+            await self._sync()
+            await self._commits.run(self._database.close)
+            self._database = None
+        self._commits.stop()
+        self._syncs.stop()
+
+    @property
+    def _opened(self) -> Database:
+        assert self._database is not None, "the store is not open"
+        return self._database
+
+
+def _fold(database: Database) -> None:
+    # While it cannot be done, the log grows, and everything is in it.
+    try:
+        database.fold()
+    except StoreWriteError as error:
+        log.warning("the log of counters was not folded", error=str(error))
+
+
+class _Thread:
+    """Does one thing after the other. An executor of the standard library costs twice as much a call."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # Not waited for at the end of the process: a disk that hangs must not keep it.
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._jobs.put(None)
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Do it after everything that waits; ``work`` raises nothing."""
+        self._jobs.put(work)
+
+    def run(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Return what ``work`` returns or raises; it is done also where nobody waits for that any more."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+
+        def job() -> None:
+            try:
+                result = work()
+            except Exception as error:
+                loop.call_soon_threadsafe(_fail, future, error)
+            else:
+                loop.call_soon_threadsafe(_finish, future, result)
+
+        self._jobs.put(job)
+        return future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            # What ended meanwhile: the event loop that waited.
+            with contextlib.suppress(RuntimeError):
+                job()
+
+
+def _finish(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

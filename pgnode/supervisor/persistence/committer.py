@@ -1,0 +1,216 @@
+"""From a change to its answer: what changed is stored, and only then acknowledged and answered over the bus.
+
+A 200 means that the store has it. What was stored and could not be answered is delivered again, and changes nothing then. What
+could not be stored is answered with 503; memory and core keep it, and it is stored as soon as the store takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from pgnode.bus.commands import Command, Reply
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.pipelined_redis import PipelinedRedis
+from pgnode.bus.server import CommandServer
+from pgnode.errors import StoreUnavailableError
+from pgnode.os_support.fault_points import async_fault_point
+from pgnode.store.changes import Journal, Scope, StoreChanges
+from pgnode.store.database import StoreWriteError
+from pgnode.store.writer import StoreWriter
+
+log = structlog.get_logger(__name__)
+
+#: Pause before the store is tried again that did not take something.
+RETRY_SECONDS = 2.0
+
+#: Puts what is to be told together with answers into their transaction.
+Tell = Callable[[Pipeline], None]
+
+Answers = Sequence[tuple[Command, Reply]]
+
+
+@dataclass(slots=True)
+class Staged:
+    """Changes of the desired state that are to be stored, and who is answered then."""
+
+    changes: StoreChanges
+    answers: Answers
+
+
+class _Lane:
+    """Commits of one scope, one after the other."""
+
+    def __init__(self) -> None:
+        self.order = asyncio.Lock()
+        #: What the store did not take yet, older than whatever comes.
+        self.kept = StoreChanges()
+
+    def keep(self, changes: StoreChanges) -> None:
+        self.kept.add(changes)
+
+
+class StateCommitter:
+    """Stores and answers. Belongs to the supervisor's loop."""
+
+    def __init__(
+        self, journal: Journal, store: StoreWriter, server: CommandServer, redis: Redis, bus: PipelinedRedis
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            journal: Where everybody notes what changed.
+            store: Writes it.
+            server: Knows how an answer looks on the bus.
+            redis: Makes transactions.
+            bus: Sends them.
+        """
+        self._journal = journal
+        self._store = store
+        self._server = server
+        self._redis = redis
+        self._bus = bus
+        self._tellers: list[Tell] = []
+        self._lanes = {scope: _Lane() for scope in Scope}
+        self._retrying: asyncio.Task[None] | None = None
+        #: Why the store did not take the last commit; "" when it did.
+        self.error = ""
+        #: Rises with every change of the desired state.
+        self.generation = 0
+
+    def __repr__(self) -> str:
+        """Say whether the store takes what it is given."""
+        return f"StateCommitter(generation {self.generation}{f', {self.error}' if self.error else ''})"
+
+    def tell_with_changes(self, tell: Tell) -> None:
+        """Have ``tell`` called with the transaction of the answers to each change of the desired state."""
+        self._tellers.append(tell)
+
+    # --- the desired state --------------------------------------------------------------------------------------
+
+    def stage(self, answers: Answers) -> Staged:
+        """Take what changed of the desired state, for :meth:`store`; with the core's lock held, so that it is whole."""
+        changes = self._journal.take(Scope.DESIRED)
+        self.generation += bool(changes)
+        return Staged(changes, answers)
+
+    async def store(self, staged: Staged) -> bool:
+        """Store and answer, in the order in which this is called.
+
+        Returns:
+            Whether the answers were sent; if not, the commands will be taken again.
+        """
+        lane = self._lanes[Scope.DESIRED]
+        try:
+            async with lane.order:
+                changed = bool(staged.changes)
+                error = await self._write(lane, staged.changes)
+                return await self._answer(_with_error(staged.answers, error), self._tellers if changed else ())
+        finally:
+            self._release(staged.answers)
+
+    async def commit(self, answers: Answers = ()) -> bool:
+        """Do :meth:`stage` and :meth:`store`."""
+        return await self.store(self.stage(answers))
+
+    def give_up(self, staged: Staged) -> None:
+        """Answer nobody, since an earlier answer was not sent; what changed is stored all the same."""
+        self._lanes[Scope.DESIRED].keep(staged.changes)
+        self._release(staged.answers)
+        self._retry_soon()
+
+    # --- traffic, and answers alone -----------------------------------------------------------------------------
+
+    async def commit_traffic(self, answers: Answers = ()) -> bool:
+        """Store what changed of the traffic, and answer; never behind a change of the desired state.
+
+        Returns:
+            Whether the answers were sent.
+        """
+        lane = self._lanes[Scope.TRAFFIC]
+        try:
+            async with lane.order:
+                error = await self._write(lane, self._journal.take(Scope.TRAFFIC))
+            return await self._answer(_with_error(answers, error))
+        finally:
+            self._release(answers)
+
+    async def answer(self, answers: Answers) -> bool:
+        """Send answers that depend on nothing stored; returns whether they were sent."""
+        try:
+            return await self._answer(answers)
+        finally:
+            self._release(answers)
+
+    # --- both steps ---------------------------------------------------------------------------------------------
+
+    async def _write(self, lane: _Lane, changes: StoreChanges) -> str:
+        """Write ``changes`` over what was kept; returns why that was not possible, "" when it was."""
+        older, lane.kept = lane.kept, StoreChanges()
+        older.add(changes)
+        if not older:
+            return ""
+        await async_fault_point("commit.applied")
+        try:
+            await self._store.commit(older)
+        except StoreWriteError as error:
+            older.add(lane.kept)
+            lane.kept = older
+            if not self.error:
+                log.error("the store does not take changes", error=str(error))
+            self.error = str(error)
+            self._retry_soon()
+            return self.error
+        if self.error:
+            self.error = ""
+            log.info("the store takes changes again")
+        await async_fault_point("commit.stored")
+        return ""
+
+    async def _answer(self, answers: Answers, tellers: Sequence[Tell] = ()) -> bool:
+        pipe = self._redis.pipeline(transaction=True)
+        for tell in tellers:
+            tell(pipe)
+        self._server.answer(pipe, answers)
+        try:
+            await self._bus.transaction(pipe)
+        except BUS_ERRORS as error:
+            log.warning("not answered, will be taken again", commands=len(answers), error=str(error))
+            self._server.lost_connection()
+            return False
+        return True
+
+    def _release(self, answers: Answers) -> None:
+        self._server.release(command for command, _ in answers)
+
+    def _retry_soon(self) -> None:
+        if self._retrying is None or self._retrying.done():
+            self._retrying = asyncio.create_task(self._retry())
+
+    async def _retry(self) -> None:
+        """Until the store has what was kept; nothing newer, which may not be whole yet."""
+        while any(lane.kept for lane in self._lanes.values()):
+            await asyncio.sleep(RETRY_SECONDS)
+            for lane in self._lanes.values():
+                async with lane.order:
+                    await self._write(lane, StoreChanges())
+
+    async def close(self) -> None:
+        """Store what is left, once."""
+        if self._retrying is not None:
+            self._retrying.cancel()
+        await self.commit()
+        await self.commit_traffic()
+
+
+def _with_error(answers: Answers, error: str) -> Answers:
+    """What callers are told when the store did not take their changes. Pure."""
+    if not error:
+        return answers
+    failed = StoreUnavailableError(f"not stored: {error}")
+    return [(command, reply if reply.error is not None else Reply(error=failed)) for command, reply in answers]

@@ -1,0 +1,120 @@
+"""The thread between the event loop and the file."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pgnode.errors import StoreUnusableError
+from pgnode.store import database as database_module
+from pgnode.store import writer as module
+from pgnode.store.changes import StoreChanges
+from pgnode.store.database import Database, StoreWriteError
+from pgnode.store.reader import read_state
+from pgnode.store.rows import LedgerRow
+from pgnode.store.state import StoredState
+from pgnode.store.writer import StoreWriter
+from tests.support.polling import eventually
+
+
+async def test_what_is_committed_is_there_for_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    writer = StoreWriter(path)
+    assert await writer.open() == StoredState()
+    await asyncio.gather(*(writer.commit(StoreChanges(users={"a": b"%d" % number})) for number in range(50)))
+    state = read_state(path)
+    assert state is not None
+    assert state.users == {"a": b"49"}, "in the order in which it was asked for"
+    await writer.close()
+    assert repr(path) in repr(writer) or str(path) in repr(writer)
+    again = StoreWriter(path, sync_always=True)
+    assert (await again.open()).users == {"a": b"49"}
+    await again.commit(StoreChanges(users={"a": None}))
+    await again.close()
+
+
+async def test_a_file_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(b"garbage" * 1000)
+    writer = StoreWriter(tmp_path / "state.db")
+    with pytest.raises(StoreUnusableError):
+        await writer.open()
+    await writer.close()
+
+
+async def test_a_commit_that_fails_is_told_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = StoreWriter(tmp_path / "state.db")
+    await writer.open()
+    write = Database.write
+
+    def full(_self: Database, _changes: StoreChanges) -> None:
+        raise StoreWriteError("no room on the disk")
+
+    monkeypatch.setattr(Database, "write", full)
+    with pytest.raises(StoreWriteError, match="no room"):
+        await writer.commit(StoreChanges(users={"a": b"1"}))
+    monkeypatch.setattr(Database, "write", write)
+    await writer.commit(StoreChanges(users={"b": b"1"}))
+    await writer.close()
+
+
+async def test_the_disk_is_told_a_moment_after_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    failing = True
+
+    def sync(_self: Database) -> None:
+        told.append("sync")
+        if failing:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Database, "sync", sync)
+    monkeypatch.setattr(module, "SYNC_SECONDS", 0.05)
+    writer = StoreWriter(tmp_path / "state.db")
+    await writer.open()
+    for number in range(3):
+        await writer.commit(StoreChanges(users={"a": b"%d" % number}))
+    await eventually(lambda: told == ["sync"], "once for all of them")
+    failing = False
+    await writer.commit(StoreChanges(users={"a": b"again"}))
+    await eventually(lambda: len(told) == 2, "and again")
+    await writer.close()
+    assert len(told) == 3, "and at the end"
+
+
+async def test_the_log_of_counters_is_folded_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "FOLD_ROWS", 2)
+    folds: list[str] = []
+    fold = Database.fold
+
+    def counted(self: Database) -> None:
+        folds.append("fold")
+        if len(folds) == 1:
+            raise StoreWriteError("no room on the disk")
+        fold(self)
+
+    monkeypatch.setattr(Database, "fold", counted)
+    writer = StoreWriter(tmp_path / "state.db")
+    await writer.open()
+    for number in range(4):
+        await writer.commit(StoreChanges(counters={"a": LedgerRow(number, 0, 0, 0)}))
+    await writer.close()
+    assert len(folds) == 2
+    state = read_state(tmp_path / "state.db")
+    assert state is not None
+    assert state.counters == {"a": LedgerRow(3, 0, 0, 0)}
+
+
+async def test_a_caller_who_has_gone_holds_up_nobody(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "state.db")
+    await writer.open()
+    gone = asyncio.ensure_future(writer.commit(StoreChanges(users={"a": b"1"})))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await writer.commit(StoreChanges(users={"b": b"1"}))
+    state = read_state(tmp_path / "state.db")
+    assert state is not None
+    assert set(state.users) == {"a", "b"}
+    await writer.close()

@@ -1,0 +1,216 @@
+"""Store first, then answer: what callers are told, and what is kept, when the store or the bus fails. Real ones of both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from pgnode.bus.client import CommandClient
+from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.connection import connect
+from pgnode.bus.keys import Keys
+from pgnode.bus.pipelined_redis import PipelinedRedis
+from pgnode.bus.server import CommandServer
+from pgnode.errors import StoreUnavailableError
+from pgnode.store.changes import Journal, StoreChanges
+from pgnode.store.database import StoreWriteError
+from pgnode.store.reader import read_state
+from pgnode.store.rows import LedgerRow
+from pgnode.store.state import StoredState
+from pgnode.store.writer import StoreWriter
+from pgnode.supervisor.persistence import committer as module
+from pgnode.supervisor.persistence.committer import StateCommitter
+from tests.support.polling import eventually
+from tests.support.valkey import TestValkey, running_valkey
+
+KEYS = Keys("pgnode")
+
+
+class FragileWriter(StoreWriter):
+    """Takes nothing while there is no ``room``."""
+
+    room = True
+    commits = 0
+
+    async def commit(self, changes: StoreChanges) -> None:
+        if not self.room:
+            raise StoreWriteError("no room on the disk")
+        self.commits += 1
+        await super().commit(changes)
+
+
+class Stage:
+    def __init__(self, valkey: TestValkey, path: Path) -> None:
+        self.valkey = valkey
+        self.path = path
+        self.journal = Journal()
+        self.writer = FragileWriter(path)
+        self.redis = connect(valkey.url)
+        self.bus = PipelinedRedis(valkey.url)
+        self.server = CommandServer(valkey.url, KEYS)
+        self.client = CommandClient(valkey.url, KEYS, "worker")
+        self.committer = StateCommitter(self.journal, self.writer, self.server, self.redis, self.bus)
+
+    @property
+    def stored(self) -> StoredState:
+        state = read_state(self.path)
+        assert state is not None
+        return state
+
+    async def ask(self, kind: Kind = Kind.SYNC_USER) -> tuple[asyncio.Task[bytes], Command]:
+        """A caller who waits, and its command as the supervisor has it."""
+        caller = asyncio.create_task(self.client.call(kind, b"", 20))
+        while True:
+            if commands := await self.server.take():
+                return caller, commands[0]
+
+    async def close(self) -> None:
+        await self.client.close()
+        await self.server.close()
+        self.bus.drop()
+        await self.redis.aclose()
+        await self.writer.close()
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.02)
+    async with running_valkey() as valkey:
+        made = Stage(valkey, tmp_path / "state.db")
+        await made.writer.open()
+        made.client.start()
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+def done(*commands: Command) -> Sequence[tuple[Command, Reply]]:
+    return [(command, Reply()) for command in commands]
+
+
+async def test_an_answer_means_that_it_is_stored(stage: Stage) -> None:
+    caller, command = await stage.ask()
+    stage.journal.users["alice"] = b"1"
+    told: list[str] = []
+    stage.committer.tell_with_changes(lambda _pipe: told.append("told"))
+    assert await stage.committer.commit(done(command))
+    assert await caller == b""
+    assert stage.stored.users == {"alice": b"1"}
+    assert (told, stage.committer.generation) == (["told"], 1)
+    # Nothing changed: nothing is written or told.
+    caller, command = await stage.ask()
+    assert await stage.committer.commit(done(command))
+    assert await caller == b""
+    assert (told, stage.committer.generation, stage.writer.commits) == (["told"], 1, 1)
+
+
+async def test_desired_state_and_traffic_are_stored_apart(stage: Stage) -> None:
+    stage.journal.users["alice"] = b"1"
+    stage.journal.counters["user>>>alice"] = LedgerRow(1, 0, 1, 1)
+    caller, command = await stage.ask(Kind.TAKE_STATS)
+    assert await stage.committer.commit_traffic(done(command))
+    await caller
+    assert (stage.stored.users, list(stage.stored.counters)) == ({}, ["user>>>alice"])
+    assert await stage.committer.commit()
+    assert stage.stored.users == {"alice": b"1"}
+
+
+async def test_what_is_not_stored_is_told_and_kept_in_order(stage: Stage) -> None:
+    stage.writer.room = False
+    first, command = await stage.ask()
+    stage.journal.users |= {"alice": b"1", "bob": b"1"}
+    before = stage.committer.stage(done(command))
+    second, later = await stage.ask(Kind.STOP)
+    stage.journal.users["alice"] = b"2"
+    behind = stage.committer.stage([(later, Reply(error=StoreUnavailableError("its own")))])
+    assert await stage.committer.store(before), "it is answered"
+    assert await stage.committer.store(behind)
+    with pytest.raises(StoreUnavailableError, match="not stored: no room on the disk"):
+        await first
+    with pytest.raises(StoreUnavailableError, match="its own"):
+        await second
+    assert "no room on the disk" in repr(stage.committer)
+    # Also one who changes nothing is told: what the answer would say is not stored.
+    third, command = await stage.ask()
+    assert await stage.committer.commit(done(command))
+    with pytest.raises(StoreUnavailableError):
+        await third
+    assert stage.stored.users == {}
+    stage.writer.room = True
+    await eventually(lambda: stage.stored.users == {"alice": b"2", "bob": b"1"}, "stored without being asked again")
+    assert stage.committer.error == ""
+    fourth, command = await stage.ask()
+    assert await stage.committer.commit(done(command))
+    assert await fourth == b""
+
+
+async def test_a_store_that_takes_nothing_holds_up_no_answer_that_needs_none(stage: Stage) -> None:
+    stage.writer.room = False
+    stage.journal.users["alice"] = b"1"
+    assert await stage.committer.commit()
+    caller, command = await stage.ask(Kind.LIST_RULES)
+    assert await stage.committer.answer([(command, Reply(body=b"rules"))])
+    assert await caller == b"rules"
+
+
+async def test_what_is_stored_and_not_answered_is_taken_again(stage: Stage) -> None:
+    caller, command = await stage.ask()
+    stage.journal.users["alice"] = b"1"
+    staged = stage.committer.stage(done(command))
+    stage.journal.users["bob"] = b"1"
+    stage.committer.give_up(stage.committer.stage(()))
+    stage.valkey.kill()
+    assert not await stage.committer.store(staged)
+    assert stage.stored.users["alice"] == b"1"
+    await eventually(lambda: stage.stored.users.get("bob") == b"1", "what was given up is stored as well")
+    await stage.valkey.start()
+
+    async def again() -> list[Command]:
+        return await stage.server.take()
+
+    [same] = await eventually(again, "it comes again", errors=(OSError, Exception))
+    assert same.id == command.id
+    assert await stage.committer.commit(done(same))
+    assert await caller == b""
+
+
+async def test_a_loan_that_is_too_large_for_the_replies_goes_in_parts(stage: Stage) -> None:
+    asking = asyncio.create_task(stage.client.lend(Kind.TAKE_STATS, b"", 20))
+    [command] = await stage.server.take()
+    parts = [b"one" * 1000, b"two" * 1000]
+    assert await stage.committer.commit_traffic([(command, Reply(lent=2, parts=parts))])
+    body, settle = await asking
+    assert body == b"".join(parts)
+    assert not await stage.redis.exists(KEYS.loan_part(command.id, 0)), "fetched once"
+    settle(True)
+    [settlement] = await stage.server.take()
+    assert settlement.body == f"{command.id} 1".encode()
+    await stage.committer.answer(done(settlement))
+
+
+async def test_a_loan_that_was_not_stored_is_given_back_by_its_worker(stage: Stage) -> None:
+    stage.writer.room = False
+    asking = asyncio.create_task(stage.client.lend(Kind.TAKE_STATS, b"", 20))
+    [command] = await stage.server.take()
+    stage.journal.counters["user>>>alice"] = LedgerRow(1, 0, 1, 1)
+    assert await stage.committer.commit_traffic([(command, Reply(body=b"stats", lent=0))])
+    with pytest.raises(StoreUnavailableError):
+        await asking
+    [settlement] = await stage.server.take()
+    assert settlement.body == f"{command.id} 0".encode()
+    stage.writer.room = True
+    assert await stage.committer.commit_traffic(done(settlement))
+
+
+async def test_at_the_end_everything_is_stored(stage: Stage) -> None:
+    stage.writer.room = False
+    stage.journal.users["alice"] = b"1"
+    assert await stage.committer.commit()
+    stage.writer.room = True
+    stage.journal.counters["user>>>alice"] = LedgerRow(1, 0, 1, 1)
+    await stage.committer.close()
+    assert (list(stage.stored.users), list(stage.stored.counters)) == (["alice"], ["user>>>alice"])
