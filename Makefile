@@ -42,6 +42,9 @@ lock: dev
 		--no-header --quiet --extra dev --extra build pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 		--no-header --quiet --extra build -c requirements-dev.lock pyproject.toml -o requirements.lock
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fast"])' \
+		| $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet - -o requirements-fast.lock
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.12 --generate-hashes \
 		--no-header --quiet tests/panel/requirements.in -o requirements-panel.lock
 
@@ -68,8 +71,10 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.python requirements.lock pyproject.toml
+# The fast parser of HTTP requests is built at its installation. Without a C compiler the node takes Gunicorn's own.
+$(VENV)/.installed: $(VENV)/.python requirements.lock requirements-fast.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@sh deploy/install_fast_parser.sh $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

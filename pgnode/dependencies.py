@@ -7,6 +7,7 @@ refused at the start. The bounds are those of pyproject.toml; a test compares th
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Final, NamedTuple
 
 from pgnode.errors import DependencyError
@@ -25,6 +26,7 @@ class Bounds(NamedTuple):
 KNOWN: Final[dict[str, Bounds]] = {
     # pgnode.worker.gunicorn_compat
     "gunicorn": Bounds("27.0.1", "28"),
+    # pgnode.worker.h1c_compat
     "gunicorn_h1c": Bounds("0.6.10", "0.7"),
     # pgnode.bus.redis_compat
     "redis": Bounds("8.1", "9"),
@@ -35,6 +37,9 @@ KNOWN: Final[dict[str, Bounds]] = {
     "multiprocess": Bounds("0.70.19", "0.71"),
 }
 
+#: Those that the node can do without.
+OPTIONAL: Final = frozenset({"gunicorn_h1c"})
+
 
 def check(*distributions: str) -> None:
     """Refuse versions that are not known to work.
@@ -43,10 +48,12 @@ def check(*distributions: str) -> None:
         distributions: Names in :data:`KNOWN`; all of them when none is given.
 
     Raises:
-        DependencyError: One of them is missing or has another version.
+        DependencyError: One of them has another version, or one that is not optional is missing.
     """
     try:
         for distribution in distributions or KNOWN:
+            if distribution in OPTIONAL and find_spec(distribution) is None:
+                continue
             require(distribution, *KNOWN[distribution])
     except UnknownVersionError as error:
         raise DependencyError(str(error)) from None

@@ -51,9 +51,9 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_locks_name_no_registry_and_have_hashes() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock", "requirements-panel.lock"):
+    for name in ("requirements.lock", "requirements-fast.lock", "requirements-dev.lock", "requirements-panel.lock"):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert "://" not in text
         pins = re.findall(r"^[A-Za-z0-9_.-]+==", text, re.MULTILINE)
-        assert len(pins) > 10
+        assert len(pins) > 10 or name == "requirements-fast.lock"
         assert text.count("--hash=sha256:") >= len(pins)

@@ -101,6 +101,11 @@ class Settings(BaseSettings):
     gunicorn_conf: Annotated[ExistingFile | None, OptionalText] = Field(
         None, description="A Gunicorn configuration file (Python) laid over the node's own."
     )
+    http_parser: Literal["auto", "fast", "python"] = Field(
+        "auto",
+        description="Parser of HTTP requests: `fast` is gunicorn_h1c, whose installation needs a C compiler; `python` is "
+        "Gunicorn's own; `auto` is the fast one where it is installed.",
+    )
     max_body_mib: Annotated[int, Field(ge=1, le=1024)] = Field(64, description="Largest message accepted, in MiB.")
     xray_executable_path: Annotated[Executable | None, OptionalText] = Field(
         None, description="An Xray executable to run as the core. Unset: the embedded core (PyPI `Xray-core`)."

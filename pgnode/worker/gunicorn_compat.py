@@ -1,78 +1,59 @@
-"""Everything that the node uses of Gunicorn and its parser beyond what they promise; nothing private of theirs is used elsewhere.
+"""Everything that the node uses of Gunicorn and its parser beyond what they promise; nothing private of theirs is used
+elsewhere.
 
-Two base classes translate Gunicorn's insides into hooks with names of this project: :class:`HttpConnection`, one connection of
-a caller, and :class:`HttpWorker`, one worker process. :mod:`pgnode.worker.asgi_worker` fills the hooks in.
+Two base classes translate Gunicorn's insides into hooks with names of this project: :class:`HttpConnection`, one connection
+of a caller, and :class:`HttpWorker`, one worker process. :mod:`pgnode.worker.asgi_worker` fills the hooks in.
 
-Gunicorn's ``asgi`` worker lacks three things that can be had only from the inside: a caller's next request may come while the
-one before it is put away (:class:`RoomyParser`); its main loop looks only once a second whether it is to end; and it waits for
-connections on which nothing goes on. The tests of this module hold each private member to what is relied on here.
+Gunicorn's ``asgi`` worker lacks three things that can be had only from the inside: a caller's next request may come while
+the one before it is put away (:class:`pgnode.worker.h1c_compat.RoomyParser`); its main loop looks only once a second
+whether it is to end; and it waits for connections on which nothing goes on. The tests of this module hold each private
+member to what is relied on here.
 """
 
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
 from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
-from gunicorn_h1c import H1CProtocol
 
 from pgnode import dependencies
+from pgnode.errors import DependencyError
 
-#: Bytes given to the parser at once: less than the 64 KiB that it keeps of what follows a complete request.
-FEED_BYTES = 32 * 1024
+#: Whether the fast parser, which is compiled at its installation, is there.
+FAST_PARSER_INSTALLED = find_spec("gunicorn_h1c") is not None
 
 
 def check() -> None:
     """Refuse versions of Gunicorn and its parser whose insides are not known.
 
     Raises:
-        DependencyError: One of them is missing or has another version.
+        DependencyError: One of them has another version, or Gunicorn is missing.
     """
     dependencies.check("gunicorn", "gunicorn_h1c")
 
 
-class RoomyParser(H1CProtocol):  # type: ignore[misc]
-    """The parser, with room for a request that comes while the one before it is not put away yet.
+def choose_parser(wanted: str, *, fast_installed: bool = FAST_PARSER_INSTALLED) -> str:
+    """Choose the parser of HTTP requests.
 
-    An answer is on its way some turns of the event loop before Gunicorn resets the parser. A caller that sends its next
-    request right then finds the parser complete, which keeps 64 KiB of it; Gunicorn closes the connection of a caller
-    whose request was longer, without an answer (gunicorn_h1c 0.6.10, ``remaining_truncated``).
+    Args:
+        wanted: The setting HTTP_PARSER: "auto", "fast" or "python".
+        fast_installed: Whether the fast parser is there.
+
+    Returns:
+        Gunicorn's name of it: "fast" or "python".
+
+    Raises:
+        DependencyError: The fast parser is wanted and not there.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._tail = b""
-
-    def feed(self, data: bytes) -> None:
-        """Parse bytes; those that follow a complete request are kept.
-
-        Args:
-            data: What came from the caller.
-        """
-        if len(data) <= FEED_BYTES and not self.is_complete:
-            super().feed(data)
-            return
-        for at in range(0, len(data), FEED_BYTES):
-            if self.is_complete:
-                self._tail += data[at:]
-                return
-            super().feed(data[at : at + FEED_BYTES])
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes that wait for :meth:`reset`, apart from the parser's own part."""
-        return len(self._tail)
-
-    def remaining(self) -> bytes:
-        """Return what followed the complete request."""
-        kept: bytes = super().remaining()
-        return kept + self._tail if self._tail else kept
-
-    def reset(self) -> None:
-        """Begin with the next request; what :meth:`remaining` returned is forgotten."""
-        self._tail = b""
-        super().reset()
+    if wanted == "fast" and not fast_installed:
+        raise DependencyError(
+            "HTTP_PARSER=fast needs gunicorn_h1c, which is not installed: it needs a C compiler. "
+            "Install one and run `make install` again, or set HTTP_PARSER=auto"
+        )
+    return "python" if wanted == "python" or not fast_installed else "fast"
 
 
 class HttpConnection(ASGIProtocol):  # type: ignore[misc]
@@ -184,8 +165,9 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
     def _http1_buffered(self) -> int:
         # Counted so that Gunicorn stops reading from a connection of which too much waits.
         held: int = super()._http1_buffered()
-        parser = self._callback_parser
-        return held + parser.waiting_bytes if isinstance(parser, RoomyParser) else held
+        # Gunicorn's own parser keeps nothing apart.
+        waiting: int = getattr(self._callback_parser, "waiting_bytes", 0)
+        return held + waiting
 
     def _on_headers_complete(self) -> Any:
         self.was_asked = True
@@ -255,7 +237,9 @@ def use_connection_class(connection_class: type[HttpConnection]) -> None:
         connection_class: The class of connections.
     """
     # Looked up through the subclass, its findings would be kept where the base class does not look for them.
-    ASGIProtocol._check_h1c_protocol_available()
-    ASGIProtocol._h1c_protocol_class = RoomyParser
+    if ASGIProtocol._check_h1c_protocol_available():
+        from pgnode.worker.h1c_compat import RoomyParser  # noqa: PLC0415 - the parser may not be installed
+
+        ASGIProtocol._h1c_protocol_class = RoomyParser
     # Where the worker looks up the class of its connections.
     gasgi.ASGIProtocol = connection_class

@@ -49,7 +49,7 @@ graceful_timeout = 4
 
 asgi_loop = "uvloop"
 asgi_lifespan = "on"
-http_parser = "fast"
+http_parser = _gunicorn_compat.choose_parser(_settings.http_parser)
 # An answer to somebody who has gone helps nobody; a command under way has its own deadline.
 asgi_disconnect_grace_period = 1
 
@@ -83,6 +83,12 @@ def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:
         return context
 
     return _live_context(_settings.cert_file, _settings.cert_key_file, make)
+
+
+def on_starting(server: _Any) -> None:
+    """Say once that requests are parsed by Gunicorn's own parser, where nobody asked for that."""
+    if http_parser == "python" and _settings.http_parser == "auto":
+        server.log.warning("gunicorn_h1c is not installed: Gunicorn's own HTTP parser is used, which is slower")
 
 
 def post_fork(_server: _Any, _worker: _Any) -> None:

@@ -21,7 +21,7 @@ WorkerT = TypeVar("WorkerT", bound=HttpWorker)
 
 #: As the node's configuration has it, and quick to end.
 SETTINGS: dict[str, Any] = {
-    "http_parser": "fast",
+    "http_parser": "auto",
     "keepalive": 75,
     "graceful_timeout": 2,
     "asgi_lifespan": "on",

@@ -23,16 +23,15 @@ def test_what_is_installed_is_known() -> None:
 def test_the_bounds_are_those_of_the_project_file() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = {}
-    for requirement in project["dependencies"]:
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["fast"]]:
         if match := re.fullmatch(r"([\w-]+)>=([\d.]+),<([\d.]+)", requirement):
             found[match[1]] = dependencies.Bounds(match[2], match[3])
     assert found == dependencies.KNOWN
 
 
 def test_the_locked_versions_are_within_the_bounds() -> None:
-    pins = dict(
-        re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    locks = [(ROOT / name).read_text(encoding="utf-8") for name in ("requirements.lock", "requirements-fast.lock")]
+    pins = dict(re.findall(r"^([\w.-]+)==([\w.]+)", "\n".join(locks), re.MULTILINE))
     real = {name: pins[name.replace("_", "-")] for name in dependencies.KNOWN}
     with mock.patch.object(metadata, "version", side_effect=real.__getitem__):
         dependencies.check()
@@ -47,6 +46,7 @@ def test_pgnode_run_ends_before_anything_is_begun(name: str) -> None:
 
     with (
         mock.patch.object(metadata, "version", side_effect=version),
+        mock.patch("pgnode.dependencies.find_spec", return_value=mock.sentinel.found),
         mock.patch("pgnode.supervisor.host.identity.prepare_state_dir") as begun,
     ):
         with pytest.raises(DependencyError, match=f"{name} 99.1 is installed"):
@@ -56,3 +56,14 @@ def test_pgnode_run_ends_before_anything_is_begun(name: str) -> None:
     assert ended.output.startswith(f"pgnode: {name} 99.1 is installed, and this version of the node knows ")
     assert "pip install" in ended.output
     begun.assert_not_called()
+
+
+def test_what_is_optional_may_be_missing() -> None:
+    with mock.patch("pgnode.dependencies.find_spec", return_value=None):
+        dependencies.check(*dependencies.OPTIONAL)
+    with (
+        mock.patch("pgnode.dependencies.find_spec", return_value=None),
+        mock.patch.object(metadata, "version", side_effect=metadata.PackageNotFoundError("redis")),
+        pytest.raises(DependencyError, match="redis"),
+    ):
+        dependencies.check("redis")

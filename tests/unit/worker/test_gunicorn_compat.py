@@ -18,10 +18,10 @@ from unittest import mock
 import pytest
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
-from gunicorn_h1c import H1CProtocol
 
+from pgnode.errors import DependencyError
 from pgnode.worker import gunicorn_compat
-from pgnode.worker.gunicorn_compat import FEED_BYTES, HttpConnection, HttpWorker, RoomyParser
+from pgnode.worker.gunicorn_compat import FAST_PARSER_INSTALLED, HttpConnection, HttpWorker, choose_parser
 from tests.support.gunicorn_worker import lifespan, serving
 from tests.support.polling import eventually
 
@@ -58,8 +58,8 @@ WORKER = {
 #: Attributes of a worker.
 WORKER_ATTRIBUTES = {"alive", "loop", "servers"}
 
-#: What the parser, which is written in C, has.
-PARSER = {"feed", "is_complete", "remaining", "remaining_truncated", "reset"}
+#: The parsers that are there.
+PARSERS = ["python", *(["fast"] if FAST_PARSER_INSTALLED else [])]
 
 #: What this project's classes add.
 OURS: dict[type, set[str]] = {
@@ -95,11 +95,6 @@ def test_a_member_of_the_worker(name: str) -> None:
     assert inspect.iscoroutinefunction(getattr(gasgi.ASGIWorker, name)) == name.startswith("_")
 
 
-@pytest.mark.parametrize("name", sorted(PARSER))
-def test_a_member_of_the_parser(name: str) -> None:
-    assert hasattr(H1CProtocol, name)
-
-
 def test_attributes_are_there() -> None:
     worker = mock.Mock()
     assert vars(ASGIProtocol(worker)).keys() >= CONNECTION_ATTRIBUTES
@@ -128,64 +123,27 @@ def test_what_is_added_hides_nothing_of_gunicorns(ours: type) -> None:
     assert added - OURS[ours] == set()
 
 
+@pytest.mark.parametrize(
+    ("wanted", "installed", "chosen"),
+    [("auto", True, "fast"), ("auto", False, "python"), ("fast", True, "fast"), ("python", True, "python")],
+)
+def test_the_fast_parser_is_chosen_where_it_is_there(wanted: str, installed: bool, chosen: str) -> None:
+    assert choose_parser(wanted, fast_installed=installed) == chosen
+
+
+def test_a_fast_parser_that_is_asked_for_and_missing_is_an_error() -> None:
+    with pytest.raises(DependencyError, match=r"HTTP_PARSER=fast needs gunicorn_h1c.*C compiler"):
+        choose_parser("fast", fast_installed=False)
+
+
 def test_versions_are_checked() -> None:
     with mock.patch("pgnode.dependencies.check") as asked:
         gunicorn_compat.check()
     asked.assert_called_once_with("gunicorn", "gunicorn_h1c")
 
 
-# --- the parser ---------------------------------------------------------------------------------------------------
-
-
 def request(body: bytes) -> bytes:
     return b"PUT /x HTTP/1.1\r\nHost: n\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-
-
-def parsed_by(parser_class: type[H1CProtocol], data: list[bytes]) -> list[bytes]:
-    """The bodies of all requests, one after the other, as Gunicorn reads them."""
-    bodies: list[bytes] = [b""]
-
-    def on_body(chunk: bytes) -> None:
-        bodies[-1] += chunk
-
-    parser = parser_class(on_headers_complete=lambda: False, on_body=on_body, on_message_complete=lambda: None)
-    for piece in data:
-        parser.feed(piece)
-    while parser.is_complete:
-        rest = parser.remaining()
-        parser.reset()
-        bodies.append(b"")
-        if not rest:
-            break
-        parser.feed(rest)
-    return bodies[:-1]
-
-
-def test_a_large_request_behind_another_is_kept_whole() -> None:
-    large = bytes(range(256)) * 1000
-    assert parsed_by(RoomyParser, [request(b"first"), request(large)]) == [b"first", large]
-    assert parsed_by(RoomyParser, [request(b"first") + request(large)]) == [b"first", large]
-    small = [request(b"%d" % number) for number in range(5)]
-    assert parsed_by(RoomyParser, [b"".join(small)]) == [b"0", b"1", b"2", b"3", b"4"]
-
-
-def test_the_parser_alone_would_cut_it() -> None:
-    """When this fails the parser needs no help any more."""
-    parser = H1CProtocol()
-    parser.feed(request(b"first"))
-    assert not parser.remaining_truncated
-    parser.feed(bytes(100_000))
-    assert parser.remaining_truncated
-    assert FEED_BYTES < len(parser.remaining()) < 100_000
-
-
-def test_what_waits_is_counted_and_forgotten() -> None:
-    parser = RoomyParser()
-    parser.feed(request(b"first") + bytes(3 * FEED_BYTES))
-    assert parser.waiting_bytes >= 2 * FEED_BYTES
-    assert len(parser.remaining()) == 3 * FEED_BYTES
-    parser.reset()
-    assert (parser.waiting_bytes, parser.remaining()) == (0, b"")
 
 
 # --- a worker, and its connections --------------------------------------------------------------------------------
@@ -403,10 +361,11 @@ async def test_what_is_no_request_is_answered_in_our_form(data: bytes, status: i
         assert f"error_content {status}" in worker.seen[0].calls
 
 
-async def test_a_large_request_that_comes_too_early_is_answered_and_counted() -> None:
+@pytest.mark.parametrize("parser", PARSERS)
+async def test_a_large_request_that_comes_too_early_is_answered_and_counted(parser: str) -> None:
     app = App()
     large = bytes(200_000)
-    async with serving(RecordingWorker, app) as (worker, port), connected(port) as (reader, writer):
+    async with serving(RecordingWorker, app, http_parser=parser) as (worker, port), connected(port) as (reader, writer):
         writer.write(b"PUT /wait HTTP/1.1\r\nHost: n\r\nContent-Length: 2\r\n\r\nok" + request(large))
         await writer.drain()
         await eventually(lambda: worker.seen and worker.seen[0]._http1_buffered() > 100_000, "what waits is counted")
@@ -415,7 +374,8 @@ async def test_a_large_request_that_comes_too_early_is_answered_and_counted() ->
         assert await answer_of(reader) == (200, b"ok")
         assert await answer_of(reader) == (200, large)
         assert worker.seen[0].calls.count("headers_read") == 2
-        assert isinstance(worker.seen[0]._callback_parser, RoomyParser)
+        name = {"fast": "RoomyParser", "python": "PythonProtocol"}[parser]
+        assert type(worker.seen[0]._callback_parser).__name__ == name
 
 
 async def test_a_worker_that_is_told_to_end_ends_at_once_and_in_order() -> None:
@@ -458,8 +418,12 @@ def test_a_process_that_becomes_a_worker_uses_our_classes() -> None:
     made.tmp.close()
     run.assert_called_once_with()
     assert gasgi.ASGIProtocol is Recording
-    assert ASGIProtocol._h1c_protocol_class is RoomyParser
-    assert ASGIProtocol._h1c_has_limits, "found through the base class, where the parser's set-up looks"
+    assert ASGIProtocol._h1c_available is FAST_PARSER_INSTALLED
+    if FAST_PARSER_INSTALLED:
+        assert ASGIProtocol._h1c_protocol_class.__name__ == "RoomyParser"
+    assert ASGIProtocol._h1c_has_limits is FAST_PARSER_INSTALLED, (
+        "found through the base class, where the parser's set-up looks"
+    )
 
 
 def test_a_connection_has_to_say_what_an_error_looks_like() -> None:

@@ -15,6 +15,7 @@ from gunicorn.config import Config
 
 from pgnode.errors import DependencyError
 from pgnode.worker.asgi_worker import NodeWorker
+from pgnode.worker.gunicorn_compat import choose_parser
 from tests.support.certificates import make_certificate
 
 NAME = "pgnode.worker.gunicorn_conf"
@@ -61,7 +62,19 @@ def test_gunicorn_takes_every_setting(environment: pytest.MonkeyPatch) -> None:
     assert config.worker_class.limits.headers_seconds == 7
     assert config.worker_class.limits.delivery_seconds == 9
     assert config.is_ssl
-    assert (config.keepalive, config.http_parser, config.asgi_loop) == (75, "fast", "uvloop")
+    assert (config.keepalive, config.asgi_loop) == (75, "uvloop")
+    assert config.http_parser == choose_parser("auto")
+
+
+@pytest.mark.parametrize(("wanted", "told"), [("auto", True), ("python", False)])
+def test_a_parser_that_is_slower_is_said_once(environment: pytest.MonkeyPatch, wanted: str, told: bool) -> None:
+    environment.setenv("HTTP_PARSER", wanted)
+    with mock.patch("pgnode.worker.gunicorn_compat.choose_parser", return_value="python"):
+        module = read()
+    server = mock.Mock()
+    module.on_starting(server)
+    assert module.http_parser == "python"
+    assert server.log.warning.called is told
 
 
 def test_addresses_of_ip_version_6_are_bracketed(environment: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,53 @@
+"""The fast parser of HTTP requests, gunicorn_h1c, with more room. It is used where it is installed, which takes a C compiler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gunicorn_h1c import H1CProtocol
+
+#: Bytes given to the parser at once: less than the 64 KiB that it keeps of what follows a complete request.
+FEED_BYTES = 32 * 1024
+
+
+class RoomyParser(H1CProtocol):  # type: ignore[misc]
+    """The parser, with room for a request that comes while the one before it is not put away yet.
+
+    An answer is on its way some turns of the event loop before Gunicorn resets the parser. A caller that sends its next
+    request right then finds the parser complete, which keeps 64 KiB of it; Gunicorn closes the connection of a caller
+    whose request was longer, without an answer (gunicorn_h1c 0.6.10, ``remaining_truncated``).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tail = b""
+
+    def feed(self, data: bytes) -> None:
+        """Parse bytes; those that follow a complete request are kept.
+
+        Args:
+            data: What came from the caller.
+        """
+        if len(data) <= FEED_BYTES and not self.is_complete:
+            super().feed(data)
+            return
+        for at in range(0, len(data), FEED_BYTES):
+            if self.is_complete:
+                self._tail += data[at:]
+                return
+            super().feed(data[at : at + FEED_BYTES])
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait for :meth:`reset`, apart from the parser's own part."""
+        return len(self._tail)
+
+    def remaining(self) -> bytes:
+        """Return what followed the complete request."""
+        kept: bytes = super().remaining()
+        return kept + self._tail if self._tail else kept
+
+    def reset(self) -> None:
+        """Begin with the next request; what :meth:`remaining` returned is forgotten."""
+        self._tail = b""
+        super().reset()
