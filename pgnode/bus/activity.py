@@ -1,6 +1,6 @@
-"""That the panel calls: workers say so by a counter that rises, at most once a second each, the supervisor looks at it.
+"""That the panel calls: workers say so by a counter that rises, at most once a second each, and the supervisor reads it.
 
-The counter stands for no time, so clocks of several hosts need not agree, and a store that came back empty only makes it
+The counter stands for no time, so clocks of several hosts need not agree, and a Redis that came back empty only makes it
 look as if somebody had called.
 """
 
@@ -17,12 +17,17 @@ from pgnode.os_support.aio import end_tasks
 
 log = structlog.get_logger(__name__)
 
-#: A worker tells of its calls at most this often.
+#: Seconds between two times at which a worker tells of its calls, at least.
 TELL_SECONDS = 1.0
 
 
 class ActivityTeller:
-    """A worker's side. :meth:`called` is cheap and never waits; belongs to one event loop."""
+    """A worker's side. :meth:`called` is cheap and never waits; belongs to one event loop.
+
+    Args:
+        url: Address of Redis.
+        keys: The node's keys.
+    """
 
     def __init__(self, url: str, keys: Keys) -> None:
         self._keys = keys
@@ -31,10 +36,10 @@ class ActivityTeller:
         self._telling: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return "ActivityTeller()"
+        return f"ActivityTeller({self._keys.activity})"
 
     def called(self) -> None:
-        """Somebody with the key called just now."""
+        """Note that somebody with the key called just now."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if now >= self._next_at and (self._telling is None or self._telling.done()):
@@ -48,11 +53,12 @@ class ActivityTeller:
             log.debug("the supervisor was not told of a call", error=str(error))
 
     async def close(self) -> None:
+        """Disconnect."""
         if self._telling is not None:
             await end_tasks([self._telling])
         await self._client.aclose()
 
 
 async def read_activity(redis: Redis, keys: Keys) -> int:
-    """The counter; 0 before the first call. Raises BUS_ERRORS."""
+    """Return the counter; 0 before the first call. Raises BUS_ERRORS."""
     return int(await redis.get(keys.activity) or 0)

@@ -1,4 +1,4 @@
-"""A gRPC worker's line to the supervisor: signs of life one way, permission to end the other way.
+"""A gRPC worker's channel to the supervisor: signs of life one way, the request to stop the other way.
 
 A socket pair. The worker sends :data:`BEAT` every second, from the event loop that serves calls, so that one which hangs
 falls silent; and :data:`LEAVING` when it was told to end by somebody else than the supervisor, which then starts another
@@ -22,17 +22,29 @@ REPLACEMENT_SECONDS = 8.0
 
 
 class HeartbeatChannel:
-    """The worker's end; without a socket (a worker started by hand) nobody listens, and nobody has to let it go."""
+    """The worker's end; without a socket (a worker started by hand) nobody listens, and nobody has to be asked.
 
-    def __init__(self, file_number: int | None) -> None:
+    Attributes:
+        stop_requested: Set when the supervisor wants the worker to end, or has ended itself.
+
+    Args:
+        file_number: Of the socket; it is closed with the channel. None: there is none.
+        beat_seconds: Seconds between two signs of life.
+    """
+
+    def __init__(self, file_number: int | None, *, beat_seconds: float = BEAT_SECONDS) -> None:
+        self.stop_requested = asyncio.Event()
+        self._beat_seconds = beat_seconds
         self._socket = None if file_number is None else socket.socket(fileno=file_number)
         if self._socket is not None:
             self._socket.setblocking(False)
-        #: Set when the supervisor wants the worker to end, or has ended itself.
-        self.stop_requested = asyncio.Event()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._socket is None else "stop requested" if self.stop_requested.is_set() else "open"
+        return f"HeartbeatChannel({state})"
 
     def start(self) -> None:
-        """Tell of the first sign of life, which says that calls are taken, and of all that follow."""
+        """Send the first sign of life, which says that calls are taken, and all that follow."""
         if self._socket is not None:
             asyncio.get_running_loop().add_reader(self._socket, self._read)
             self._beat()
@@ -45,6 +57,7 @@ class HeartbeatChannel:
             self._send(LEAVING)
 
     def close(self) -> None:
+        """Close the channel, which tells the supervisor that this worker ends."""
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
@@ -53,7 +66,7 @@ class HeartbeatChannel:
     def _beat(self) -> None:
         if self._socket is not None:
             self._send(BEAT)
-            asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+            asyncio.get_running_loop().call_later(self._beat_seconds, self._beat)
 
     def _send(self, what: bytes) -> None:
         # A supervisor that does not read for a while has many beats to find.

@@ -20,6 +20,9 @@ from itertools import accumulate
 _HEAD = struct.Struct("<4sI")
 _MAGIC = b"pgx2"
 
+#: Bytes of the index for each name: its hash, its place, and where its message ends.
+_BYTES_EACH = 8 + 4 + 4
+
 #: Hashes sorted at a time: some 5 ms.
 _RUN = 10_000
 
@@ -61,8 +64,8 @@ class IndexedBlock:
     __slots__ = ("_ends", "_hashes", "_places", "body")
 
     def __init__(self, data: bytes) -> None:
-        magic, count = _HEAD.unpack_from(data)
-        if magic != _MAGIC:
+        magic, count = _HEAD.unpack_from(data) if len(data) >= _HEAD.size else (b"", 0)
+        if magic != _MAGIC or len(data) < _HEAD.size + count * _BYTES_EACH:
             raise ValueError("not an indexed block")
         view = memoryview(data)
         at = _HEAD.size

@@ -1,4 +1,4 @@
-"""The ASGI application of one worker process: lifespan connects it to the bus, requests go to the face of their port."""
+"""The ASGI application of one worker process: its life connects it to the bus, requests go to the application of their port."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
 from pgnode.api.service.maintenance import MaintenanceService
 from pgnode.settings import Settings, load, read_api_key
-from pgnode.worker.node_client import NodeClient, set_up_logging
+from pgnode.worker.logging import set_up_logging
+from pgnode.worker.node_client import NodeClient
 
 log = structlog.get_logger(__name__)
 
-#: New objects between two looks of the garbage collector at the newest ones. What 64 requests that wait for the supervisor hold
-#: is more than the usual 700, so it would be walked again and again: 6 % of the worker's time (perf, PUT /user/sync).
+#: New objects between two walks of the garbage collector through the newest ones. What 64 requests that wait for the
+#: supervisor hold is more than the usual 700, so it would be walked again and again: 6 % of the worker's time (perf,
+#: PUT /user/sync).
 GC_THRESHOLD = 10_000
 
 Scope = MutableMapping[str, Any]
@@ -26,13 +28,18 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class Faces:
-    """What this worker serves over HTTP: the node's API, and maintenance on a port of its own."""
+class Apps:
+    """What this worker serves over HTTP: the node's API, and maintenance on a port of its own.
 
-    def __init__(self, worker: NodeClient, settings: Settings) -> None:
+    Args:
+        client: What the worker holds.
+        settings: The node's settings.
+    """
+
+    def __init__(self, client: NodeClient, settings: Settings) -> None:
         api_key = read_api_key(settings)
         self.rest = build(
-            worker.service,
+            client.service,
             api_key=api_key,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
@@ -40,45 +47,57 @@ class Faces:
         self.api_port = settings.api_port
         self.maintenance = maintenance.build(
             MaintenanceService(
-                worker.reads,
-                worker.commands,
-                worker.refresh,
+                client.follower.snapshots,
+                client.commands,
+                client.follower.refresh,
                 job_timeout_seconds=settings.maintenance_timeout_seconds,
                 write_timeout_seconds=settings.write_timeout_seconds,
                 node_version=__version__,
             ),
             api_key=api_key,
             body_timeout_seconds=settings.body_timeout_seconds,
-            called=worker.activity.called,
+            called=client.activity.called,
         )
 
 
 class Application:
-    """The ASGI callable that Gunicorn loads; the worker behind it is made in each process, by its lifespan."""
+    """The ASGI callable that Gunicorn loads in each worker; what is behind it is made by its life there."""
 
     def __init__(self) -> None:
-        self._worker: NodeClient | None = None
-        self._faces: Faces | None = None
+        self._apps: Apps | None = None
+
+    def __repr__(self) -> str:
+        return f"Application({'alive' if self._apps is not None else 'not started'})"
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        faces = self._faces
-        if faces is not None and scope["type"] == "http":
-            # The port on which the connection came in decides.
+        """Answer a request by the application of the port on which its connection came in.
+
+        Args:
+            scope: The connection; of type "http" or "lifespan".
+            receive: Gives what the caller sends.
+            send: Takes the answer.
+
+        Raises:
+            ValueError: It is a connection of another type.
+        """
+        apps = self._apps
+        if apps is not None and scope["type"] == "http":
             server = scope["server"]
-            face = faces.maintenance if server is not None and server[1] == faces.api_port else faces.rest
-            return face(scope, receive, send)
+            app = apps.maintenance if server is not None and server[1] == apps.api_port else apps.rest
+            return app(scope, receive, send)
         if scope["type"] == "lifespan":
-            return self._lifespan(receive, send)
+            return self._live(receive, send)
         raise ValueError(f"no {scope['type']} connections here")
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Connect to the bus, say so, and disconnect when told to."""
         await receive()
         set_up_logging()
         try:
             settings = load()
-            self._worker = NodeClient(settings)
-            self._faces = Faces(self._worker, settings)
-            await self._worker.start()
+            client = NodeClient(settings)
+            self._apps = Apps(client, settings)
+            await client.start()
         except Exception as error:
             log.exception("worker cannot start")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -89,7 +108,7 @@ class Application:
         gc.set_threshold(GC_THRESHOLD)
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self._worker.close()
+        await client.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 

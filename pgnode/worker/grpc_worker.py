@@ -1,4 +1,5 @@
-"""One gRPC worker: ``python -m pgnode.worker.grpc_worker [LINK]``, LINK being the file number of its line to the supervisor.
+"""One gRPC worker: ``python -m pgnode.worker.grpc_worker [CHANNEL]``, CHANNEL being the file number of its end of the channel to
+the supervisor (:mod:`pgnode.bus.heartbeat`).
 
 It is a process of its own and never forked, since objects of the gRPC library do not survive a fork; several share the
 port by SO_REUSEPORT. SIGTERM ends it: it goes on taking calls until its replacement has the port, then those under way
@@ -20,13 +21,14 @@ import structlog
 import uvloop
 from grpc import aio
 
-from pgnode.api.grpc import health, reflection
+from pgnode.api.grpc import grpc_compat, health, reflection
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.bus.heartbeat import REPLACEMENT_SECONDS, HeartbeatChannel
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, load, read_api_key
 from pgnode.worker.certificate import CertificateFiles
-from pgnode.worker.node_client import NodeClient, set_up_logging
+from pgnode.worker.logging import set_up_logging
+from pgnode.worker.node_client import NodeClient
 
 log = structlog.get_logger(__name__)
 
@@ -48,14 +50,13 @@ CALLERS_PING_MS = 5_000
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
-    """The channel arguments (grpc_types.h of the gRPC library tells of each)."""
-    all_calls = _all_calls(settings)
+    """Return the channel arguments (grpc_types.h of the gRPC library tells of each)."""
     return [
         ("grpc.so_reuseport", 1),
         # Told before the message is taken: its length comes first.
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_concurrent_streams", all_calls),
+        ("grpc.max_concurrent_streams", all_calls(settings)),
         ("grpc.server_handshake_timeout_ms", int(settings.header_timeout_seconds * 1000)),
         ("grpc.max_connection_idle_ms", IDLE_MS),
         ("grpc.keepalive_time_ms", PING_MS),
@@ -65,80 +66,78 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def _all_calls(settings: Settings) -> int:
+def all_calls(settings: Settings) -> int:
+    """Return how many calls the library lets through at once; the handlers' own limits are below."""
     return settings.grpc_max_calls + settings.grpc_max_streams + RESERVED_CALLS
 
 
 def credentials(settings: Settings) -> grpc.ServerCredentials:
-    """The node's certificate; looked at again with every handshake."""
+    """Make the credentials of the node's certificate; the files are checked again with every handshake."""
     files = CertificateFiles(settings.cert_file, settings.cert_key_file)
-
-    def configuration() -> grpc.ServerCertificateConfiguration:
-        certificate, key = files.read()
-        return grpc.ssl_server_certificate_configuration([(key, certificate)])
-
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        return configuration() if files.changed() else None
-
-    # None means "as before", which the stubs do not know.
-    return grpc.dynamic_ssl_server_credentials(
-        configuration(),
-        renewed,  # type: ignore[arg-type]
-        require_client_authentication=False,
-    )
+    return grpc_compat.certificate_that_changes(files.read, files.changed)
 
 
 def address(settings: Settings) -> str:
+    """Return where to listen."""
     host = f"[{settings.node_host}]" if ":" in settings.node_host else settings.node_host
     return f"{host}:{settings.grpc_listen[1]}"
 
 
-def make_face(worker: NodeClient, settings: Settings) -> GrpcHandlers:
-    """The face with health, and with reflection where it is wanted."""
+def make_handlers(client: NodeClient, settings: Settings) -> GrpcHandlers:
+    """Make the handlers, with health, and with reflection where it is wanted."""
     reflected = (
         reflection.handlers((SERVICE, health.SERVICE, *reflection.SERVICES)) if settings.grpc_reflection else None
     )
     return GrpcHandlers(
-        worker.service,
+        client.service,
         api_key=read_api_key(settings),
         body_timeout_seconds=settings.body_timeout_seconds,
         max_calls=settings.grpc_max_calls,
         max_streams=settings.grpc_max_streams,
-        public_handlers=health.handlers(lambda: worker.serving),
+        public_handlers=health.handlers(client.follower.is_up_to_date),
         extra_handlers=reflected,
     )
 
 
-async def serve(settings: Settings, link_number: int | None) -> None:
-    """Serve until told to end. Raises RuntimeError when the port cannot be had."""
+async def serve(settings: Settings, channel_number: int | None, *, grace_seconds: float = GRACE_SECONDS) -> None:
+    """Serve until told to end.
+
+    Args:
+        settings: The node's settings.
+        channel_number: File number of the channel to the supervisor; None for a worker that was started by hand.
+        grace_seconds: Seconds that calls under way get at the end.
+
+    Raises:
+        RuntimeError: The port cannot be had.
+    """
     told_to_end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_end.set)
-    link = HeartbeatChannel(link_number)
-    worker = NodeClient(settings)
-    await worker.start()
-    face = make_face(worker, settings)
-    server = aio.server(options=server_options(settings), maximum_concurrent_rpcs=_all_calls(settings))
-    server.add_generic_rpc_handlers((face,))
+    channel = HeartbeatChannel(channel_number)
+    client = NodeClient(settings)
+    await client.start()
+    handlers = make_handlers(client, settings)
+    server = aio.server(options=server_options(settings), maximum_concurrent_rpcs=all_calls(settings))
+    server.add_generic_rpc_handlers((handlers,))
     server.add_secure_port(address(settings), credentials(settings))
     await server.start()
     # What is loaded by now stays, see the REST worker.
     gc.collect()
     gc.freeze()
-    link.start()
+    channel.start()
     try:
-        await _first(told_to_end, link.stop_requested)
-        if not link.stop_requested.is_set():
-            link.leave()
+        await _first(told_to_end, channel.stop_requested)
+        if not channel.stop_requested.is_set():
+            channel.leave()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REPLACEMENT_SECONDS):
-                    await link.stop_requested.wait()
-        face.end_viewers()
-        await server.stop(GRACE_SECONDS)
+                    await channel.stop_requested.wait()
+        handlers.end_viewers()
+        await server.stop(grace_seconds)
     finally:
-        link.close()
-        await worker.close()
+        channel.close()
+        await client.close()
 
 
 async def _first(*events: asyncio.Event) -> None:
@@ -152,15 +151,17 @@ async def _first(*events: asyncio.Event) -> None:
 
 
 def allow_many_files() -> None:
-    """As many open files as this process may have: each connection is one."""
+    """Allow as many open files as this process may have: each connection is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main() -> None:
+    """Be a worker."""
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     set_up_logging()
+    grpc_compat.check()
     allow_many_files()
     keep_large_blocks_apart()
     uvloop.run(serve(load(), int(sys.argv[1]) if len(sys.argv) > 1 else None))

@@ -11,13 +11,12 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import Protocol
 
 import structlog
 
 from pgnode.bus.connection import BUS_ERRORS
-from pgnode.bus.keys import Keys
-from pgnode.bus.log_stream import LogReader
-from pgnode.bus.stream_ids import entry_order
+from pgnode.bus.stream_ids import BEGINNING, entry_order
 from pgnode.os_support.aio import end_tasks
 
 log = structlog.get_logger(__name__)
@@ -28,41 +27,59 @@ QUEUE_LINES = 5000
 #: Seconds without a line after which a viewer gets a heartbeat.
 HEARTBEAT_SECONDS = 10.0
 
+#: Id of the entry of the stream, and the line without its end.
 Line = tuple[str, bytes]
+
+
+class Reader(Protocol):
+    """Where lines come from: :class:`pgnode.bus.log_stream.LogReader`."""
+
+    async def tail(self, lines: int) -> tuple[str, list[bytes]]:
+        """Return the id of the last entry, and the last lines."""
+
+    def follow(self, after: str) -> AsyncIterator[tuple[str, list[bytes]]]:
+        """Yield what comes after an entry, without end."""
+
+    async def close(self) -> None:
+        """Disconnect."""
 
 
 class _Viewer:
     """One viewer's queue. While it joins, lines are held until the replay is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue_lines: int, heartbeat_seconds: float) -> None:
+        self._queue_lines = queue_lines
+        self._heartbeat_seconds = heartbeat_seconds
         self._lines: deque[Line] = deque()
         self._dropped = 0
         self._wake = asyncio.Event()
         #: Last entry of the replay: nothing up to it comes again, however far the reader of the stream lags behind.
-        self._replayed_to = (0, 0)
+        self._replayed_to = entry_order(BEGINNING)
 
     def put(self, lines: list[Line]) -> None:
+        """Queue lines; the oldest are dropped where there are too many."""
         self._lines.extend(lines)
-        while len(self._lines) > QUEUE_LINES:
+        while len(self._lines) > self._queue_lines:
             self._lines.popleft()
             self._dropped += 1
         self._wake.set()
 
-    def joined(self, last: str, replay: list[bytes]) -> None:
-        """The replay reaches up to the entry ``last``: what came meanwhile and is not in it follows."""
+    def join(self, last: str, replay: list[bytes]) -> None:
+        """Put the replay, which reaches up to the entry ``last``, before what came meanwhile and is not in it."""
         self._replayed_to = entry_order(last)
         held = [line for line in self._lines if entry_order(line[0]) > self._replayed_to]
         self._lines.clear()
         self.put([*((last, line) for line in replay), *held])
 
     def wants(self, entry_id: str) -> bool:
-        """Whether this entry comes after the replay."""
+        """Return whether this entry comes after the replay."""
         return entry_order(entry_id) > self._replayed_to
 
     async def lines(self) -> AsyncIterator[Line | None]:
+        """Yield what is queued, without end; None when nothing came for a while."""
         while True:
             try:
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                async with asyncio.timeout(self._heartbeat_seconds):
                     await self._wake.wait()
             except TimeoutError:
                 yield None
@@ -76,11 +93,27 @@ class _Viewer:
 
 
 class LogHub:
-    """One per worker process. Belongs to its event loop."""
+    """One per worker process. Belongs to its event loop.
 
-    def __init__(self, url: str, keys: Keys, *, replay_lines: int) -> None:
-        self._reader = LogReader(url, keys)
+    Args:
+        reader: Where lines come from; closed with the hub.
+        replay_lines: Lines that a viewer gets first.
+        queue_lines: Lines that wait for one viewer at most.
+        heartbeat_seconds: Seconds without a line after which a viewer gets a heartbeat.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        replay_lines: int,
+        queue_lines: int = QUEUE_LINES,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self._reader = reader
         self._replay_lines = replay_lines
+        self._queue_lines = queue_lines
+        self._heartbeat_seconds = heartbeat_seconds
         self._viewers: set[_Viewer] = set()
         self._follower: asyncio.Task[None] | None = None
         #: Replays are fetched one after the other: thousands may join at once, and connections are few.
@@ -90,21 +123,26 @@ class LogHub:
         return f"LogHub({len(self._viewers)} viewers)"
 
     async def close(self) -> None:
+        """Stop reading, and disconnect."""
         if self._follower is not None:
             await end_tasks([self._follower])
         await self._reader.close()
 
     @contextlib.asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Line | None]]:
-        """Lines as (entry id, line), from the replay on; None when nothing came for a while."""
-        viewer = _Viewer()
+        """Join as a viewer.
+
+        Yields:
+            Lines with their entries' ids, from the replay on; None when nothing came for a while.
+        """
+        viewer = _Viewer(self._queue_lines, self._heartbeat_seconds)
         # In this order: what comes while the replay is fetched is held, so nothing falls between the two.
         self._viewers.add(viewer)
         try:
             last, replay = await self._tail()
             if self._follower is None or self._follower.done():
                 self._follower = asyncio.create_task(self._follow(last))
-            viewer.joined(last, replay)
+            viewer.join(last, replay)
             yield viewer.lines()
         finally:
             self._viewers.discard(viewer)

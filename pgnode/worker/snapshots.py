@@ -18,10 +18,13 @@ _BLOCKS = frozenset(
 
 
 class LocalSnapshots:
-    """Filled by the snapshot reader (:meth:`take`), read by the service object; all within one event loop."""
+    """Filled by whoever follows the snapshots (:meth:`take`), read by the service; all within one event loop.
+
+    Attributes:
+        status: The node's state, None before the first one came.
+    """
 
     def __init__(self) -> None:
-        #: The node's state, None before the first look at Redis.
         self.status: NodeStatus | None = None
         self._polled: Polled | None = None
         #: Monotonic time at which the core was read last.
@@ -48,24 +51,24 @@ class LocalSnapshots:
             log.warning("snapshot not readable", name=snapshot.name, rev=snapshot.rev, error=str(error))
 
     def body(self, name: str) -> bytes | None:
-        """Raw bytes of "system" or "backend"."""
+        """Return the raw bytes of "system" or "backend"; None before the first ones."""
         return self._bodies.get(name)
 
     def block(self, name: str) -> IndexedBlock | None:
-        """The statistics of a kind, or who is online."""
+        """Return the statistics of a kind, or who is online; None before the first ones."""
         return self._blocks.get(name)
 
     def fresh_block(self, name: str) -> IndexedBlock | None:
-        """:meth:`block`, None also where the last reading of the core failed."""
+        """Return :meth:`block`; None also where the last reading of the core failed."""
         polled = self._polled
         return self._blocks.get(name) if polled is None or not polled.error else None
 
     def age_seconds(self) -> float | None:
-        """Since the core was read for the statistics; None where it was not yet."""
+        """Return seconds since the core was read for the statistics; None where it was not yet."""
         return None if self._read_at is None else time.monotonic() - self._read_at
 
     def overdue(self) -> str:
-        """Why the statistics are older than two intervals; "" where they are not, or nothing is known to have failed."""
+        """Return why the statistics are older than two intervals; "" where they are not, or nothing is known to have failed."""
         polled = self._polled
         if polled is None or not polled.error:
             return ""

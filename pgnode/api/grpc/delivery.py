@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
-from grpc import aio
 
-from pgnode.api.grpc.errors import Context
+from pgnode.api.grpc.grpc_compat import Context, WriteError, when_call_ends
 from pgnode.api.service.tracked import TrackedResponse
 
 log = structlog.get_logger(__name__)
@@ -27,16 +24,14 @@ async def deliver(answer: bytes | TrackedResponse, context: Context) -> None:
     if not isinstance(answer, TrackedResponse):
         await context.write(answer)
         return
-    call = asyncio.current_task()
-    assert call is not None
     written = False
 
-    def ended(task: asyncio.Task[object]) -> None:
-        answer.settle(written and not task.cancelled() and not task.cancelling() and task.exception() is None)
+    def ended(well: bool) -> None:
+        answer.settle(written and well)
 
-    call.add_done_callback(ended)
+    when_call_ends(ended)
     try:
         await context.write(answer.body)
         written = True
-    except aio.InternalError as error:
+    except WriteError as error:
         log.debug("answer not taken", error=repr(error))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import grpc
-from grpc import aio
 
+from pgnode.api.grpc.grpc_compat import Context, RpcHandler, abort
 from pgnode.errors import NodeError
-
-Context = aio.ServicerContext[Any, Any]
 
 #: Trailing metadata that holds the error's code.
 CODE_KEY = "error-code"
@@ -29,13 +27,10 @@ def details(text: str) -> str:
 
 async def refuse(context: Context, error: NodeError) -> NoReturn:
     """End the call with ``error``."""
-    # A plain tuple: aio's server takes no Metadata here, whatever its stubs say.
-    trailing: Any = ((CODE_KEY, error.code),)
-    await context.abort(grpc.StatusCode[error.grpc_status], details(error.text), trailing)
-    raise AssertionError("abort raises")
+    await abort(context, error.grpc_status, details(error.text), (CODE_KEY, error.code))
 
 
-def refusing_handler(error: NodeError) -> grpc.RpcMethodHandler[Any, Any]:
+def refusing_handler(error: NodeError) -> RpcHandler:
     """Return a handler that ends every call with ``error`` without reading anything of it."""
 
     async def answer(_messages: Any, context: Context) -> None:

@@ -19,7 +19,8 @@ from grpc import aio
 from pgnode.api.auth import WRONG_KEY, KeyCheck
 from pgnode.api.grpc.backpressure import LargeResponseLimiter
 from pgnode.api.grpc.delivery import deliver
-from pgnode.api.grpc.errors import Context, refuse, refusing_handler
+from pgnode.api.grpc.errors import refuse, refusing_handler
+from pgnode.api.grpc.grpc_compat import Context
 from pgnode.api.grpc.limits import ConcurrencyLimit
 from pgnode.api.grpc.log_viewers import LogViewers
 from pgnode.api.grpc.messages import MessageReader

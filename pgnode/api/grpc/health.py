@@ -13,7 +13,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from pgnode.api.grpc.errors import Context, refuse
+from pgnode.api.grpc.errors import refuse
+from pgnode.api.grpc.grpc_compat import Context
 from pgnode.api.grpc.limits import ConcurrencyLimit
 from pgnode.errors import NodeError
 

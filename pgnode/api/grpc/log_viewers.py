@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pgnode.api.grpc.errors import Context
+from pgnode.api.grpc.grpc_compat import Context
 from pgnode.api.grpc.limits import ConcurrencyLimit
 from pgnode.api.service.ports import LogEntry
 from pgnode.errors import UnavailableError
 from pgnode.wire import service_pb2 as pb
+
+_ENDING_TEXT = "this worker is ending: open the log again"
 
 
 class LogViewers:
@@ -39,6 +41,7 @@ class LogViewers:
             entries: The log.
             context: The call; this has to run in the call's own task.
         """
+        self._refuse_when_ending()
         viewer = asyncio.current_task()
         assert viewer is not None
         self._tasks.add(viewer)
@@ -50,9 +53,14 @@ class LogViewers:
             if not self._ending:
                 raise
             viewer.uncancel()
-            raise UnavailableError("this worker is ending: open the log again") from None
+            raise UnavailableError(_ENDING_TEXT) from None
         finally:
             self._tasks.discard(viewer)
+
+    def _refuse_when_ending(self) -> None:
+        """Refuse who was still joining when all others were told."""
+        if self._ending:
+            raise UnavailableError(_ENDING_TEXT)
 
     def end(self) -> None:
         """Tell everybody that this worker ends."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from pgnode.api.grpc.errors import Context
+from pgnode.api.grpc.grpc_compat import Context
 from pgnode.api.service.deadline import set_caller_timeout
 from pgnode.errors import DeadlineExceededError, InvalidRequestError
 

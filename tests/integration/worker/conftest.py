@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from pgnode.testing.panel import PanelClient
-from tests.integration.worker.stage import RUNNING, Stage
+from tests.integration.worker.stage import Stage
+from tests.support.stub_supervisor import RUNNING
 
 
 @pytest.hookimpl(wrapper=True)

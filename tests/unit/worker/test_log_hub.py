@@ -8,10 +8,10 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from pgnode.bus.keys import Keys
-from pgnode.worker.log_hub import QUEUE_LINES, LogHub
+from pgnode.worker.log_hub import LogHub
 
 REPLAY_LINES = 3
+QUEUE_LINES = 100
 
 
 class FakeReader:
@@ -55,14 +55,12 @@ class FakeReader:
 
 
 def hub_on(reader: FakeReader) -> LogHub:
-    hub = LogHub("unix:///nowhere", Keys("test"), replay_lines=REPLAY_LINES)
-    hub._reader = reader  # type: ignore[assignment]
-    return hub
+    return LogHub(reader, replay_lines=REPLAY_LINES, queue_lines=QUEUE_LINES)
 
 
 async def take(entries: AsyncIterator[Any], count: int) -> list[str]:
     lines: list[str] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(lines) < count:
             entry = await anext(entries)
             if entry is not None:
@@ -141,4 +139,29 @@ async def test_many_who_join_at_once_do_not_use_up_the_readers_connections() -> 
     assert await asyncio.gather(*(watch() for _ in range(20))) == [numbers(8, 10)] * 20
     # One connection of the two is taken by the follower.
     assert reader.tails_at_once == 1
+    await hub.close()
+
+
+async def test_a_viewer_of_a_quiet_log_gets_heartbeats() -> None:
+    reader = FakeReader()
+    hub = LogHub(reader, replay_lines=0, heartbeat_seconds=0.01)
+    assert repr(hub) == "LogHub(0 viewers)"
+    async with hub.watch() as entries:
+        assert await anext(entries) is None
+        reader.release(1)
+        assert await take(entries, 1) == ["1"]
+        assert await anext(entries) is None
+        await hub.close()
+
+
+async def test_the_reader_reads_while_somebody_watches() -> None:
+    reader = FakeReader()
+    hub = hub_on(reader)
+    for number in (1, 2):
+        async with hub.watch() as entries:
+            reader.write(1)
+            reader.release(1)
+            assert await take(entries, number) == numbers(1, number)
+            assert hub._follower is not None
+        assert hub._follower is None
     await hub.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pgnode.bus.snapshots import POLLED, Polled, Snapshot
+from pgnode.bus import indexed
+from pgnode.bus.snapshots import ALL, BACKEND, ONLINE, POLLED, STATE, STATS_USERS, NodeStatus, Polled, Snapshot
+from pgnode.bus.state import State
 from pgnode.worker.snapshots import LocalSnapshots
 
 
@@ -28,3 +30,41 @@ def test_the_age_is_that_of_the_reading_and_not_of_the_news() -> None:
 )
 def test_too_old_is_what_failed_for_two_intervals(age_ms: int | None, error: str, overdue: str) -> None:
     assert reads(age_ms, error).overdue() == overdue
+
+
+STATUS = NodeStatus(State.RUNNING, True, "26.10.10", "0", "", 1)
+
+
+def test_each_snapshot_is_kept_in_its_own_form() -> None:
+    made = LocalSnapshots()
+    assert (made.status, made.body(BACKEND), made.block(ONLINE)) == (None, None, None)
+    assert repr(made) == "LocalSnapshots(nothing yet, 0)"
+    made.take(Snapshot(STATE, 1, 0, STATUS.encode()))
+    made.take(Snapshot(BACKEND, 1, 0, b"figures"))
+    made.take(Snapshot(STATS_USERS, 1, 0, indexed.pack([(indexed.name_hash("alice"), b"hers")])))
+    assert (made.status, made.body(BACKEND)) == (STATUS, b"figures")
+    block = made.block(STATS_USERS)
+    assert block is not None
+    assert block.get("ALICE") == b"hers"
+    assert repr(made) == "LocalSnapshots(running, 2)"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"pgx2", b"pgx2\x05\0\0\0", b"\xff" * 100])
+def test_what_cannot_be_read_leaves_what_was_there(body: bytes) -> None:
+    made = LocalSnapshots()
+    good = {STATE: STATUS.encode(), POLLED: Polled(1, 2, "").encode(), STATS_USERS: indexed.EMPTY}
+    for name, data in good.items():
+        made.take(Snapshot(name, 1, 0, data))
+    before = (made.status, made.overdue(), made.block(STATS_USERS))
+    for name in set(ALL) - {BACKEND, "system"}:
+        made.take(Snapshot(name, 2, 0, body))
+    assert (made.status, made.overdue(), made.block(STATS_USERS)) == before
+
+
+def test_statistics_of_a_reading_that_failed_are_not_fresh() -> None:
+    made = reads(0, "no answer")
+    made.take(Snapshot(STATS_USERS, 1, 0, indexed.EMPTY))
+    assert made.fresh_block(STATS_USERS) is None
+    assert made.block(STATS_USERS) is not None
+    made.take(Snapshot(POLLED, 2, 0, Polled(0, 5_000, "").encode()))
+    assert made.fresh_block(STATS_USERS) is not None

@@ -1,0 +1,58 @@
+"""Workers tell of calls by a counter, seldom, and never fail a call for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from unittest import mock
+
+import pytest
+
+from pgnode.bus import activity
+from pgnode.bus.activity import ActivityTeller, read_activity
+from pgnode.bus.connection import connect
+from pgnode.bus.keys import Keys
+from tests.support.polling import eventually
+from tests.support.valkey import TestValkey, running_valkey
+
+KEYS = Keys("test")
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[TestValkey]:
+    async with running_valkey() as server:
+        yield server
+
+
+async def test_many_calls_are_told_once(valkey: TestValkey) -> None:
+    redis, teller = connect(valkey.url), ActivityTeller(valkey.url, KEYS)
+    try:
+        assert await read_activity(redis, KEYS) == 0
+        for _ in range(100):
+            teller.called()
+
+        async def told() -> bool:
+            return await read_activity(redis, KEYS) == 1
+
+        await eventually(told, "the calls are told")
+        with mock.patch.object(activity, "TELL_SECONDS", 0):
+            teller._next_at = 0.0
+            teller.called()
+
+        async def told_again() -> bool:
+            return await read_activity(redis, KEYS) == 2
+
+        await eventually(told_again, "later calls are told, too")
+        assert repr(teller) == "ActivityTeller(test:activity)"
+    finally:
+        await teller.close()
+        await redis.aclose()
+
+
+async def test_a_store_that_is_away_fails_no_call(valkey: TestValkey) -> None:
+    valkey.kill()
+    teller = ActivityTeller(valkey.url, KEYS)
+    teller.called()
+    assert teller._telling is not None
+    await teller._telling
+    await teller.close()
+    await ActivityTeller(valkey.url, KEYS).close()

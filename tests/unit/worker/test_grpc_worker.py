@@ -1,0 +1,205 @@
+"""A gRPC worker in this process, on a real bus: it serves, says that it is alive, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2
+
+from pgnode.bus.heartbeat import BEAT, LEAVING
+from pgnode.os_support.aio import end_tasks
+from pgnode.settings import Settings, load
+from pgnode.testing.ports import free_port
+from pgnode.wire import service_pb2 as pb
+from pgnode.worker import grpc_worker
+from tests.support.certificates import make_certificate
+from tests.support.grpc_node import GrpcNode
+from tests.support.polling import eventually
+from tests.support.stub_supervisor import StubSupervisor
+from tests.support.valkey import TestValkey, running_valkey
+
+KEY = "123e4567-e89b-42d3-a456-426614174000"
+SERVING = int(health_pb2.HealthCheckResponse.SERVING)
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[TestValkey]:
+    async with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+async def supervisor(valkey: TestValkey) -> AsyncIterator[StubSupervisor]:
+    stub = StubSupervisor(valkey.url)
+    await stub.start()
+    await stub.publish_all()
+    yield stub
+    await stub.close()
+
+
+@pytest.fixture
+def settings(valkey: TestValkey, tmp_path: Path) -> Settings:
+    cert_file, key_file = make_certificate(tmp_path, ["localhost"], ["127.0.0.1"])
+    return load(
+        redis_url=valkey.url,
+        state_dir=tmp_path / "state",
+        node_host="127.0.0.1",
+        grpc_port=free_port(),
+        api_key=KEY,
+        ssl_cert_file=cert_file,
+        ssl_key_file=key_file,
+        grpc_reflection=True,
+    )
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Worker:
+    """A worker that serves, and the supervisor's end of its channel."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.near, far = socket.socketpair()
+        self.near.setblocking(False)
+        self.task = asyncio.create_task(grpc_worker.serve(settings, far.detach(), grace_seconds=0.5))
+        self.beats = b""
+
+    async def heard(self, what: bytes) -> None:
+        """Return when the worker has sent this."""
+        async with asyncio.timeout(20):
+            while what not in self.beats:
+                self.beats += await asyncio.get_running_loop().sock_recv(self.near, 64)
+
+    def caller(self) -> GrpcNode:
+        certificate = self._settings.cert_file.read_bytes()
+        return GrpcNode(grpc_worker.address(self._settings), KEY, certificate)
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(10):
+            await self.task
+
+
+@contextlib.asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[Worker]:
+    worker = Worker(settings)
+    try:
+        await worker.heard(BEAT)
+        yield worker
+    finally:
+        await end_tasks([worker.task])
+        worker.near.close()
+
+
+async def read_to_end(viewer: Any) -> None:
+    while isinstance(await viewer.read(), bytes):
+        pass
+
+
+async def test_it_serves_and_ends_when_its_channel_is_closed(supervisor: StubSupervisor, settings: Settings) -> None:
+    async with working(settings) as worker, worker.caller() as caller:
+        assert (await caller.call("GetBackendStats")).num_goroutine == 42
+        assert await caller.health() == SERVING
+        viewer = caller.logs()
+        await viewer.initial_metadata()
+        worker.near.close()
+        await worker.ended()
+        with pytest.raises(aio.AioRpcError, match="this worker is ending"):
+            await read_to_end(viewer)
+
+
+async def test_a_signal_makes_it_ask_for_a_replacement_and_go_on(
+    supervisor: StubSupervisor, settings: Settings
+) -> None:
+    async with working(settings) as worker, worker.caller() as caller:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await worker.heard(LEAVING)
+        assert (await caller.call("GetSystemStats")).mem_total == 1000, (
+            "calls are taken until the replacement has the port"
+        )
+        assert not worker.task.done()
+        worker.near.close()
+        await worker.ended()
+
+
+async def test_without_a_replacement_it_ends_all_the_same(supervisor: StubSupervisor, settings: Settings) -> None:
+    with mock.patch.object(grpc_worker, "REPLACEMENT_SECONDS", 0.05):
+        async with working(settings) as worker:
+            os.kill(os.getpid(), signal.SIGINT)
+            await worker.heard(LEAVING)
+            await worker.ended()
+
+
+async def test_it_is_not_serving_while_nothing_is_known(valkey: TestValkey, settings: Settings) -> None:
+    async with working(settings) as worker, worker.caller() as caller:
+        assert await caller.health() != SERVING
+        with pytest.raises(aio.AioRpcError, match="state is not known yet"):
+            await caller.call("GetBackendStats")
+        stub = StubSupervisor(valkey.url)
+        await stub.publish_all()
+
+        async def serving() -> bool:
+            return await caller.health() == SERVING
+
+        await eventually(serving, "it serves")
+        await stub.close()
+
+
+async def test_changes_of_a_stream_reach_the_supervisor(supervisor: StubSupervisor, settings: Settings) -> None:
+    async with working(settings) as worker, worker.caller() as caller:
+        await caller.stream("SyncUser", [pb.User(email=f"u{number}", inbounds=["x"]) for number in range(20)])
+        assert [pb.User.FromString(command.body).email for command in supervisor.commands] == [
+            f"u{n}" for n in range(20)
+        ]
+
+
+def test_the_options_of_the_server(settings: Settings) -> None:
+    options = dict(grpc_worker.server_options(settings))
+    assert options["grpc.max_receive_message_length"] == settings.max_body_bytes
+    assert options["grpc.max_concurrent_streams"] == grpc_worker.all_calls(settings) > settings.grpc_max_calls
+    assert grpc_worker.address(settings.model_copy(update={"node_host": "::1"})).startswith("[::1]:")
+
+
+def test_as_many_files_as_allowed() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        grpc_worker.allow_many_files()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == hard == before[1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(("arguments", "number"), [(["worker", "7"], 7), (["worker"], None)])
+def test_a_process_becomes_a_worker(arguments: list[str], number: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
+    with (
+        mock.patch.object(grpc_worker, "set_up_logging"),
+        mock.patch.object(grpc_worker, "keep_large_blocks_apart"),
+        mock.patch.object(grpc_worker, "allow_many_files"),
+        mock.patch.object(grpc_worker, "load", return_value="settings"),
+        mock.patch.object(grpc_worker, "serve", new=mock.Mock()) as serve,
+        mock.patch("uvloop.run") as run,
+    ):
+        grpc_worker.main()
+    serve.assert_called_once_with("settings", number)
+    run.assert_called_once_with(serve.return_value)
+    assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"

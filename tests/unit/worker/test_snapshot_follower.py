@@ -1,0 +1,89 @@
+"""A worker's copy of the snapshots: there soon, asked for when needed, and known to be old when nobody is heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from unittest import mock
+
+import pytest
+
+from pgnode.bus.snapshots import SYSTEM
+from pgnode.bus.state import State
+from pgnode.worker import snapshot_follower
+from pgnode.worker.snapshot_follower import SnapshotFollower
+from tests.support.polling import eventually
+from tests.support.stub_supervisor import StubSupervisor
+from tests.support.valkey import TestValkey, running_valkey
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[TestValkey]:
+    async with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+async def supervisor(valkey: TestValkey) -> AsyncIterator[StubSupervisor]:
+    stub = StubSupervisor(valkey.url)
+    yield stub
+    await stub.close()
+
+
+@pytest.fixture
+async def follower(valkey: TestValkey, supervisor: StubSupervisor) -> AsyncIterator[SnapshotFollower]:
+    made = SnapshotFollower(valkey.url, supervisor.keys)
+    yield made
+    await made.close()
+
+
+async def test_what_is_there_is_known_when_it_starts(supervisor: StubSupervisor, follower: SnapshotFollower) -> None:
+    assert not follower.is_up_to_date()
+    await supervisor.publish_all()
+    await follower.start()
+    assert follower.snapshots.status is not None
+    assert follower.snapshots.status.state is State.RUNNING
+    assert follower.is_up_to_date()
+    assert repr(follower) == "SnapshotFollower(LocalSnapshots(running, 6))"
+    await supervisor.set_state("recovering")
+    await eventually(lambda: follower.snapshots.status == supervisor.status, "news come by themselves")
+
+
+async def test_news_are_asked_for_together(supervisor: StubSupervisor, follower: SnapshotFollower) -> None:
+    await supervisor.publish_all()
+    with mock.patch.object(follower._reader, "poll", wraps=follower._reader.poll) as polled:
+        await asyncio.gather(*(follower.refresh() for _ in range(10)))
+        assert polled.call_count == 1
+        await follower.refresh()
+        assert polled.call_count == 2
+    assert follower.snapshots.body(SYSTEM)
+
+
+async def test_a_caller_that_goes_does_not_stop_it_for_others(
+    supervisor: StubSupervisor, follower: SnapshotFollower
+) -> None:
+    await supervisor.publish_all()
+    one, two = asyncio.create_task(follower.refresh()), asyncio.create_task(follower.refresh())
+    await asyncio.sleep(0)
+    one.cancel()
+    await two
+    assert follower.snapshots.body(SYSTEM)
+
+
+async def test_a_worker_starts_without_a_store_and_says_that_it_knows_nothing(
+    valkey: TestValkey, follower: SnapshotFollower
+) -> None:
+    valkey.kill()
+    await follower.start()
+    await follower.refresh()
+    assert not follower.is_up_to_date()
+
+
+async def test_a_store_that_is_not_heard_for_long_is_not_up_to_date(
+    supervisor: StubSupervisor, follower: SnapshotFollower
+) -> None:
+    await supervisor.publish_all()
+    await follower.refresh()
+    assert follower.is_up_to_date()
+    with mock.patch.object(snapshot_follower, "UNHEARD_SECONDS", -1.0):
+        assert not follower.is_up_to_date()
