@@ -40,7 +40,7 @@ from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.banner import banner
 from pgnode.supervisor.host.logging import set_up_logging
 from pgnode.supervisor.host.system_stats import SystemSampler, every, read_backend
-from pgnode.supervisor.lifecycle.node import Node
+from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.panel_watch import watch_panel
 from pgnode.supervisor.lifecycle.states import WITH_CORE, State
 from pgnode.supervisor.maintenance.core_store import CoreStore
@@ -118,7 +118,7 @@ class Supervisor:
         self._publisher = SnapshotPublisher(self._redis, snapshots)
         self._link = PipelinedRedis(settings.bus_url)
         self._committer = StateCommitter(journal, self._store, self._server, self._redis, self._link)
-        self.node = Node(
+        self.node = assemble_node(
             settings,
             core=self._core,
             redis=self._redis,
@@ -127,7 +127,7 @@ class Supervisor:
             snapshots=snapshots,
             traffic=self._traffic,
         )
-        self._commands = CommandDispatcher(self._server, self._committer, self.node.turn)
+        self._commands = CommandDispatcher(self._server, self._committer, self.node.core_lock)
         self.node.serve(self._commands)
         self._commands.queries |= {
             Kind.TAKE_STATS: self._take_stats,
@@ -377,7 +377,7 @@ class Supervisor:
         await watch_panel(
             lambda: self.node.keep_alive_seconds,
             lambda: read_activity(self._redis, self._keys),
-            self.node.panel_is,
+            self.node.panel_noticed,
         )
 
     async def _publish_system(self, sampler: SystemSampler) -> None:

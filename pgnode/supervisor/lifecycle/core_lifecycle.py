@@ -1,25 +1,39 @@
-"""The life of the core: started, watched, brought back when it dies, lingering after a stop, ended.
+"""Carries out what the machine decides, and tells it how that ended: processes, timers, the journal.
 
-What shall run, and what does, is kept here with the node's state. Everything but :meth:`CoreLifecycle.go` is called with the turn
-held; the tasks in the background (a core that died, a core that lingers) take it themselves.
+One request at a time, with the core lock held; a core that died, a pause that is over and maintenance take it themselves. What a
+request brings along (users, a config that was read, something to exchange) is carried out by its :class:`Hands`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import structlog
 
-from pgnode.errors import CoreNotStartedError, CoreUnavailableError, NodeError
+from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, NodeError
+from pgnode.os_support.clock import Clock
 from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.lifecycle import actions as do
+from pgnode.supervisor.lifecycle.events import (
+    CoreDied,
+    Done,
+    Failed,
+    LingerEnded,
+    Moment,
+    News,
+    Outcome,
+    Request,
+    RetryDue,
+)
+from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
-from pgnode.supervisor.lifecycle.states import State, Trigger, next_state
-from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
-from pgnode.supervisor.routing.changes import Routing
+from pgnode.supervisor.lifecycle.states import State, TransitionError
+from pgnode.supervisor.lifecycle.status import StatusBoard
+from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.users.render import ClientJsonCache, render_config
 from pgnode.supervisor.users.sync import UserSync
@@ -29,206 +43,283 @@ from pgnode.xray.process.running import RunningCore
 log = structlog.get_logger(__name__)
 
 
-class CoreLifecycle:
-    """At most one core, and the state of the node. Belongs to the supervisor's loop.
+class Hands(Protocol):
+    """Carries out the actions that belong to one request."""
 
-    ``settled`` is called after something happened in the background: what changed is to be stored and told.
+    async def carry_out(self, action: do.Action) -> Outcome | None:
+        """Do it.
+
+        Args:
+            action: One that the shell does not do for every request.
+
+        Returns:
+            The outcome; None for done.
+
+        Raises:
+            NodeError: It was not done, or not to its end.
+        """
+
+
+class _NoHands:
+    async def carry_out(self, action: do.Action) -> Outcome | None:
+        raise NotImplementedError(f"nobody carries out {action!r}")
+
+
+_NO_HANDS = _NoHands()
+
+
+class CoreLifecycle:
+    """At most one core. Belongs to the supervisor's loop.
+
+    Args:
+        settings: Time limits.
+        life: The state of the node, which only this object changes.
+        core: The core's process.
+        users: Desired users, and the users in the core.
+        routing: Desired rules, and the rules in the core.
+        traffic: Polls the counters of a core that is about to be ended.
+        status: Tells the workers.
+        journal: Where the store's changes are noted.
+        commit: Writes the journal to the store.
+        core_lock: Held by whoever starts, stops or changes the core.
+        clock: For pauses.
     """
 
     def __init__(
         self,
         settings: Settings,
-        core: CoreController,
+        life: NodeLife,
         *,
+        core: CoreController,
         users: UserSync,
-        routing: Routing,
+        routing: CoreRouting,
         traffic: TrafficCollector,
+        status: StatusBoard,
         journal: Journal,
-        turn: asyncio.Lock,
-        settled: Callable[[], Awaitable[None]],
+        commit: Callable[[], Awaitable[object]],
+        core_lock: asyncio.Lock,
+        clock: Clock | None = None,
     ) -> None:
         self._settings = settings
-        self.core = core
+        self._life = life
+        self._core = core
         self._users = users
         self._routing = routing
         self._traffic = traffic
+        self._status = status
         self._journal = journal
-        self._turn = turn
-        self._settled = settled
-        self.policy = RestartPolicy()
+        self._commit = commit
+        self._core_lock = core_lock
+        self._clock = clock if clock is not None else Clock()
+        #: Waits for the end of the core.
         self._watcher: asyncio.Task[None] | None = None
-        #: Ends a core that lingers.
+        #: Waits for the end of a pause.
         self._timer: asyncio.Task[None] | None = None
-        self.state = State.IDLE
-        #: What shall run; None when nothing shall.
-        self.backend: RunSpec | None = None
-        #: What the core runs, where there is one; goes on through a stop for as long as the core does.
-        self.core_backend: RunSpec | None = None
-        self.core_run = 0
-        #: Why the core's API did not answer at the last look.
-        self.api_error = ""
+        #: The config of the last RenderConfig.
+        self._rendered: str | None = None
 
     def __repr__(self) -> str:
-        return f"CoreLifecycle({self.state}, core run {self.core_run})"
+        return f"CoreLifecycle({self._life!r})"
 
-    def go(self, event: Trigger) -> State:
-        """The state after ``event``. Raises TransitionError."""
-        before, self.state = self.state, next_state(self.state, event)
-        if before is not self.state:
-            log.info("node state", before=str(before), because=str(event), state=str(self.state))
-            if self.state is State.RUNNING:
-                self._traffic.core_ready()
-        return self.state
+    # --- the machine ----------------------------------------------------------------------------------------------
 
-    def shall_run(self, backend: RunSpec | None) -> None:
-        """What shall run from now on, to be stored."""
-        self.backend = backend
-        self.record()
+    async def request(self, request: Request, hands: Hands = _NO_HANDS) -> None:
+        """Do what a request asks for, to its end. The core lock is held.
 
-    def record(self) -> None:
-        """What shall run, and how many cores ran, for the store."""
-        backend = self.backend
-        self._journal.meta.update(
-            backend=backend.message if backend is not None else None,
-            active=int(backend is not None),
-            core_run=self.core_run,
-        )
+        Args:
+            request: What is asked for.
+            hands: Carries out what the request brings along.
 
-    # --- start and end ------------------------------------------------------------------------------------------
+        Raises:
+            NodeError: What the machine answers to whoever asked.
+        """
+        outcome: Outcome | None = None
+        answer = do.Answer()
+        event: Request | Outcome | None = request
+        while event is not None:
+            outcome = None
+            for action in self._apply(event):
+                if isinstance(action, do.Answer):
+                    answer = action
+                elif isinstance(action, do.Question):
+                    outcome = await self._ask(action, hands)
+                else:
+                    await self._do(action, hands)
+            event = outcome
+        if answer.error is not None:
+            raise answer.error
 
-    def take_over(self, running: RunningCore, backend: RunSpec) -> None:
-        """A core that an earlier supervisor started runs ``backend``."""
-        self.core_backend = backend
-        self._watch(running)
+    async def note(self, news: News) -> None:
+        """Take note of something, at any time, also without the core lock."""
+        for action in self._apply(news):
+            await self._do(action, _NO_HANDS)
 
-    async def render(self, backend: RunSpec, clients: ClientJsonCache | None = None) -> str:
-        """The config for :meth:`start_core` to start the next core with."""
-        effective = self._routing.table.effective(backend.base)
-        return await render_config(effective, self._users.table, backend.inbounds, clients)
-
-    async def start_core(self, backend: RunSpec, rendered: str | None = None) -> None:
-        """A new core with all desired users. Raises StartFailedError; then there is none."""
-
-        async def make_config() -> str:
-            return rendered if rendered is not None else await self.render(backend)
-
-        running = await self.core.start(self._routing.table.effective(backend.base), make_config)
-        self._users.table.core_has_all()
-        self.core_backend = backend
-        await self._routing.core_started(backend.base)
-        self.core_run += 1
-        self.api_error = ""
-        self.record()
-        log.info("core started", pid=running.pid, run=self.core_run, users=len(self._users.table))
-        self._watch(running)
-        await self._users.try_failed_again(backend.inbounds)
-
-    async def end_core(self) -> None:
-        """End the core, if there is one, after a last look at its counters."""
-        self.end_timer()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
-        if self.core.running is not None:
-            await self._traffic.last_poll(self.core.api, self.core.run_id)
-        await self.core.stop()
-        self.core_backend = None
-
-    async def silent(self) -> NodeError | None:
-        """Why the core's API does not answer now; None when it does."""
-        if self.core.api is None:
-            return CoreNotStartedError()
+    def _apply(self, event: Request | Outcome | News) -> tuple[do.Action, ...]:
+        before = self._life.state
         try:
-            await self.core.api.stats.sys_stats(self._settings.core_call_timeout_seconds)
-        except CoreApiError as error:
-            return CoreUnavailableError(str(error))
+            actions = self._life.apply(event)
+        except TransitionError as error:
+            # The next request leads out.
+            log.exception("the life of the node has no answer", request=type(event).__name__)
+            raise InternalError.of(error) from error
+        if self._life.state is State.RUNNING and before is not State.RUNNING:
+            self._traffic.core_ready()
+        return actions
+
+    async def _ask(self, question: do.Question, hands: Hands) -> Outcome:
+        try:
+            outcome = await self._answer(question, hands)
+        except NodeError as error:
+            return Failed(question, error, self._moment())
+        except Exception as error:
+            log.exception("a step in the life of the core failed", step=type(question).__name__)
+            return Failed(question, InternalError.of(error), self._moment())
+        return outcome if outcome is not None else Done(question)
+
+    async def _do(self, action: do.Action, hands: Hands) -> None:
+        try:
+            await self._carry_out(action, hands)
+        except Exception:
+            # Nobody waits for its outcome, and what comes after it must be done.
+            log.exception("a step in the life of the core failed", step=type(action).__name__)
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.now(), self._clock.chance())
+
+    # --- actions with an outcome ----------------------------------------------------------------------------------
+
+    async def _answer(self, question: do.Question, hands: Hands) -> Outcome | None:
+        match question:
+            case do.StartCore():
+                await self._start_core(question)
+            case do.CompleteCore(spec):
+                self.watch_core()
+                await self._routing.core_started(spec.base)
+                await self._users.try_failed_again(spec.inbounds)
+            case do.EndCore():
+                await self._end_core()
+            case do.ProbeCore():
+                await self._probe()
+            case do.ForgetState():
+                await self._users.forget_all()
+                self._routing.forget()
+            case _:
+                return await hands.carry_out(question)
         return None
 
-    # --- stop ---------------------------------------------------------------------------------------------------
+    async def _start_core(self, action: do.StartCore) -> None:
+        spec, (rendered, self._rendered) = action.spec, (self._rendered, None)
 
-    async def stop(self) -> None:
-        """Nothing shall run any more. A healthy core lingers: a start may take it over."""
-        if self.state in (State.IDLE, State.LINGERING):
-            return
-        self.shall_run(None)
-        linger_seconds = self._settings.stop_linger_seconds
-        if self.go(Trigger.STOP_REQUESTED) is State.LINGERING and linger_seconds and not self.api_error:
-            log.info("stop: the core lives on, for a start that comes soon", seconds=linger_seconds)
-            self._timer = asyncio.create_task(self._end_later(linger_seconds))
-        else:
-            await self.end_stopped_core()
+        async def make_config() -> str:
+            if rendered is not None and action.rendered:
+                return rendered
+            return await self.render(spec)
 
-    async def stop_now(self) -> None:
-        """Nothing shall run any more, and nothing does."""
-        if self.state not in (State.IDLE, State.LINGERING):
-            self.go(Trigger.STOP_REQUESTED)
-        if self.state is not State.IDLE:
-            await self.end_stopped_core()
-        self.policy.reset()
-        self.shall_run(None)
+        running = await self._core.start(self._routing.table.effective(spec.base), make_config)
+        self._users.table.core_has_all()
+        run = self._life.now.core_run + 1
+        log.info("core started", pid=running.pid, run=run, users=len(self._users.table))
 
-    async def end_stopped_core(self) -> None:
-        """End a core that lingers, or was stopped."""
-        if self.state is State.LINGERING:
-            self.go(Trigger.LINGER_ENDED)
-        await self.end_core()
-        self.go(Trigger.CORE_STOPPED)
+    async def render(self, spec: RunSpec, clients: ClientJsonCache | None = None) -> str:
+        """Make the config of a core for ``spec`` with all desired users, as JSON; ``clients`` are used up."""
+        return await render_config(self._routing.table.effective(spec.base), self._users.table, spec.inbounds, clients)
 
-    async def _end_later(self, delay_seconds: float) -> None:
-        await asyncio.sleep(delay_seconds)
-        async with self._turn:
-            if self.state is State.LINGERING:
-                await self.end_stopped_core()
-                await self._settled()
+    async def render_ahead(self, spec: RunSpec, clients: ClientJsonCache | None) -> None:
+        """Do the same for the core that is started next."""
+        self._rendered = await self.render(spec, clients)
 
-    def end_timer(self) -> None:
-        """A core that lingers is no longer waiting for its end."""
-        timer, self._timer = self._timer, None
-        if timer is not None and timer is not asyncio.current_task():
-            timer.cancel()
+    async def _end_core(self) -> None:
+        self._stop_watching()
+        if self._core.running is not None and self._core.api is not None:
+            await self._traffic.last_poll(self._core.api, self._core.run_id)
+        await self._core.stop()
 
-    # --- a core that died ---------------------------------------------------------------------------------------
+    async def _probe(self) -> None:
+        if self._core.api is None:
+            raise CoreNotStartedError
+        try:
+            await self._core.api.stats.sys_stats(self._settings.core_call_timeout_seconds)
+        except CoreApiError as error:
+            log.warning("the core that lingered does not answer", error=str(error))
+            raise CoreUnavailableError(str(error)) from None
 
-    def _watch(self, running: RunningCore) -> None:
-        if self._watcher is not None and self._watcher is not asyncio.current_task():
-            self._watcher.cancel()
-        self._watcher = asyncio.create_task(self._bring_back_when_dead(running))
+    # --- actions without one ----------------------------------------------------------------------------------------
 
-    async def _bring_back_when_dead(self, running: RunningCore) -> None:
+    async def _carry_out(self, action: do.Action, hands: Hands) -> None:
+        match action:
+            case do.Record(desired, core_run):
+                self._journal.meta.update(
+                    backend=desired.message if desired is not None else None,
+                    active=int(desired is not None),
+                    core_run=core_run,
+                )
+            case do.Commit():
+                await self._commit()
+            case do.Publish():
+                await self._status.publish()
+            case do.LearnVersion():
+                await self._status.learn_version()
+            case do.RetryLater(delay_seconds, reason):
+                log.warning("bringing the core back", reason=reason, pause_seconds=round(delay_seconds, 2))
+                self._set_timer(delay_seconds, RetryDue())
+            case do.LingerFor(seconds):
+                log.info("stop: the core lives on, for a start that comes soon", seconds=seconds)
+                self._set_timer(seconds, LingerEnded())
+            case do.CancelTimer():
+                self._cancel_timer()
+            case do.GiveUp(reason, verdict):
+                log.error("the core is given up; a new start is needed", reason=reason, why=verdict)
+            case do.ReapCore():
+                await self._core.stop()
+                # Nothing else has what it counted now.
+                await self._traffic.store_now()
+            case do.WarmUp():
+                self._core.warm_up()
+            case do.DiscardRunner():
+                await self._core.discard_runner()
+            case _:
+                await hands.carry_out(action)
+
+    # --- what happens by itself -----------------------------------------------------------------------------------
+
+    def watch_core(self) -> None:
+        """Tell the machine when the core that runs now has ended."""
+        self._stop_watching()
+        running = self._core.running
+        if running is not None:
+            self._watcher = asyncio.create_task(self._watch(running, self._life.now.core_run))
+
+    def _stop_watching(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        _cancel(watcher)
+
+    async def _watch(self, running: RunningCore, core_run: int) -> None:
         code = await running.wait()
-        async with self._turn:
-            if self.core.running is not running:
-                return
-            await self.core.stop()
-            # Nothing else has what it counted now.
-            await self._traffic.store_now()
-            if self.state is State.LINGERING:
-                log.info("the core ended while nothing was to run", exit_code=code)
-                self.end_timer()
-                self.go(Trigger.CORE_DIED)
-            else:
-                self.bring_back_later(code, f"the core ended with exit code {code}")
-            await self._settled()
+        async with self._core_lock:
+            if self._core.running is running:
+                await self._by_itself(CoreDied(core_run, code, self._moment()))
 
-    def bring_back_later(self, code: int | None, reason: str) -> None:
-        """Decide about a core that is not there but should be."""
-        self.go(Trigger.CORE_DIED)
-        decision = self.policy.died(asyncio.get_running_loop().time(), code, random.random())  # noqa: S311 - jitter
-        if isinstance(decision, GiveUp):
-            log.error("the core is given up; a new start is needed", reason=reason, why=decision.reason)
-            self.go(Trigger.GAVE_UP)
-            return
-        log.warning("bringing the core back", reason=reason, pause_seconds=round(decision.delay_seconds, 2))
-        self._watcher = asyncio.create_task(self._bring_back(decision.delay_seconds))
+    def _set_timer(self, seconds: float, request: Request) -> None:
+        self._cancel_timer()
+        self._timer = asyncio.create_task(self._later(seconds, request))
 
-    async def _bring_back(self, delay_seconds: float) -> None:
-        await asyncio.sleep(delay_seconds)
-        async with self._turn:
-            if self.state is not State.RECOVERING or self.backend is None:
-                return
-            try:
-                await self.start_core(self.backend)
-                self.go(Trigger.CORE_READY)
-            except NodeError as error:
-                self.bring_back_later(None, error.text)
-            await self._settled()
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        _cancel(timer)
+
+    async def _later(self, seconds: float, request: Request) -> None:
+        await self._clock.sleep(seconds)
+        async with self._core_lock:
+            await self._by_itself(request)
+
+    async def _by_itself(self, request: Request) -> None:
+        try:
+            await self.request(request)
+        except Exception:
+            # Nobody waits for this one; the next request leads out.
+            log.exception("not done", request=type(request).__name__)
+
+
+def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None and task is not asyncio.current_task():
+        task.cancel()

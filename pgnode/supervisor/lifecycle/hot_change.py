@@ -7,7 +7,7 @@ nor the other config: the caller then starts a new one. Until all is done the co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -40,14 +40,31 @@ CHANGING = "changing"
 class HotChangePlan:
     """All that is needed to change the running core; making it touched nothing."""
 
-    parts: ConfigDiff
+    diff: ConfigDiff
     encoded: Encoded
     #: In place of all rules and balancers; None where they stay.
     rules: router_pb2.Config | None
 
 
-async def prepare(settings: Settings, core: Core, new: RunSpec, decision: Decision) -> HotChangePlan:
-    """Ask a scratch core how the parts look. Raises StartFailedError when they cannot be had this way."""
+#: Makes the plan of a hot change.
+Prepare = Callable[[Settings, Core, RunSpec, Decision], Awaitable[HotChangePlan]]
+
+
+async def prepare_hot_change(settings: Settings, core: Core, new: RunSpec, decision: Decision) -> HotChangePlan:
+    """Ask a scratch core how the parts that differ look.
+
+    Args:
+        settings: Sockets and time limits.
+        core: The core that encodes them.
+        new: What is asked for.
+        decision: Which parts differ.
+
+    Returns:
+        The plan; nothing was touched.
+
+    Raises:
+        StartFailedError: They cannot be had this way.
+    """
     rules = None
     if decision.diff.rules:
         try:
@@ -79,16 +96,16 @@ class HotChange:
 
         The record names no config until :meth:`finished`.
         """
-        parts = self._prepared.parts
-        added = {tag: spec for tag, spec in self._new.inbounds.items() if tag in parts.add_inbounds}
+        diff = self._prepared.diff
+        added = {tag: spec for tag, spec in self._new.inbounds.items() if tag in diff.add_inbounds}
         accounts = await accounts_by_tag(users, added)
         messages = {tag: await _messages(of_tag) for tag, of_tag in accounts.items()}
         await self._running.set_config_hash(CHANGING)
         try:
             await self._outbounds()
-            for tag in parts.remove_inbounds:
+            for tag in diff.remove_inbounds:
                 await self._gone(self._api.inbounds.remove_inbound(tag, self._limit_seconds))
-            for tag in parts.add_inbounds:
+            for tag in diff.add_inbounds:
                 inbound = self._prepared.encoded.inbounds[tag]
                 if tag in added:
                     await self._add_with_users(inbound, messages[tag])
@@ -103,16 +120,16 @@ class HotChange:
         await self._running.set_config_hash(self._new.base.base_hash)
 
     async def _outbounds(self) -> None:
-        parts, encoded = self._prepared.parts, self._prepared.encoded.outbounds
-        for tag in parts.add_outbounds:
-            if tag in parts.remove_outbounds:
+        diff, encoded = self._prepared.diff, self._prepared.encoded.outbounds
+        for tag in diff.add_outbounds:
+            if tag in diff.remove_outbounds:
                 await self._gone(self._api.inbounds.remove_outbound(tag, self._limit_seconds))
             await self._api.inbounds.add_outbound(encoded[tag], self._limit_seconds)
         if self._prepared.rules is not None:
             await RoutingApi(self._api.channel, self._limit_seconds).add_rules(self._prepared.rules, append=False)
         # Only now does no rule point to these any more.
-        for tag in parts.remove_outbounds:
-            if tag not in parts.add_outbounds:
+        for tag in diff.remove_outbounds:
+            if tag not in diff.add_outbounds:
                 await self._gone(self._api.inbounds.remove_outbound(tag, self._limit_seconds))
 
     async def _add_with_users(

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from pgnode.bus.connection import BUS_ERRORS
+from pgnode.os_support.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-#: Pause between two looks at the workers' counter.
-LOOK_SECONDS = 1.0
+#: Pause between two readings of the workers' counter.
+POLL_INTERVAL_SECONDS = 1.0
 
 
-class Verdict(enum.Enum):
-    """What a look brought to light."""
+class Finding(enum.Enum):
+    """What a reading of the counter brought to light."""
 
     NOTHING_NEW = enum.auto()
     WENT_AWAY = enum.auto()
@@ -25,7 +25,7 @@ class Verdict(enum.Enum):
 
 
 class Silence:
-    """Measures it. Pure: what was seen, and when, are arguments."""
+    """Measures how long the panel has been silent. Pure: what was seen, and when, are arguments."""
 
     def __init__(self) -> None:
         self._seen: object = None
@@ -36,8 +36,17 @@ class Silence:
     def __repr__(self) -> str:
         return f"Silence({'away' if self.away else 'calling'}, limit {self._limit_seconds} s)"
 
-    def look(self, now: float, limit_seconds: int, seen: object) -> Verdict:
-        """At ``now`` (monotonic seconds) the counter is ``seen``, and a silence of ``limit_seconds`` (0 = any) is allowed."""
+    def read(self, now: float, limit_seconds: int, seen: object) -> Finding:
+        """Take a reading of the counter.
+
+        Args:
+            now: Seconds on a clock that nobody sets.
+            limit_seconds: The silence that is allowed; 0 = any.
+            seen: What the counter says.
+
+        Returns:
+            What it means.
+        """
         if seen != self._seen or limit_seconds != self._limit_seconds:
             # Another limit is another start, which is a call.
             self._seen, self._limit_seconds, self._since = seen, limit_seconds, now
@@ -45,33 +54,43 @@ class Silence:
         return self._become(away=bool(limit_seconds) and now - self._since > limit_seconds)
 
     def unknown(self, now: float) -> None:
-        """Nobody can tell whether there were calls: silence is counted from now."""
+        """Count the silence from now: nobody can tell whether there were calls."""
         self._since = now
 
-    def _become(self, *, away: bool) -> Verdict:
+    def _become(self, *, away: bool) -> Finding:
         if away is self.away:
-            return Verdict.NOTHING_NEW
+            return Finding.NOTHING_NEW
         self.away = away
-        return Verdict.WENT_AWAY if away else Verdict.CAME_BACK
+        return Finding.WENT_AWAY if away else Finding.CAME_BACK
 
 
 async def watch_panel(
-    limit_seconds: Callable[[], int], read: Callable[[], Awaitable[object]], tell: Callable[[bool], Awaitable[None]]
+    limit_seconds: Callable[[], int],
+    read: Callable[[], Awaitable[object]],
+    tell: Callable[[bool], Awaitable[None]],
+    clock: Clock | None = None,
 ) -> None:
-    """Look at the workers' counter (``read``) for as long as a limit is set; ``tell(away)`` at every change."""
+    """Watch the workers' counter for as long as a limit is set, until cancelled.
+
+    Args:
+        limit_seconds: The silence that is allowed now; 0 = any.
+        read: Reads the counter. Raises BUS_ERRORS.
+        tell: Called with whether the panel is away, at every change.
+        clock: Measures the silence.
+    """
     silence = Silence()
-    loop = asyncio.get_running_loop()
+    time = clock if clock is not None else Clock()
     while True:
         limit = limit_seconds()
         try:
-            verdict = silence.look(loop.time(), limit, await read() if limit else None)
+            finding = silence.read(time.now(), limit, await read() if limit else None)
         except BUS_ERRORS:
-            silence.unknown(loop.time())
-            verdict = Verdict.NOTHING_NEW
-        if verdict is Verdict.WENT_AWAY:
+            silence.unknown(time.now())
+            finding = Finding.NOTHING_NEW
+        if finding is Finding.WENT_AWAY:
             log.warning("the panel is away: no call for longer than its keep_alive", keep_alive_seconds=limit)
             await tell(True)
-        elif verdict is Verdict.CAME_BACK:
+        elif finding is Finding.CAME_BACK:
             log.info("the panel calls again" if limit else "nobody waits for the panel any more")
             await tell(False)
-        await asyncio.sleep(LOOK_SECONDS)
+        await time.sleep(POLL_INTERVAL_SECONDS)

@@ -29,7 +29,7 @@ class RunSpec:
 
     @classmethod
     def read(cls, message: pb.Backend, settings: Settings) -> RunSpec:
-        """From a ``Backend`` message whose users were taken out. Raises StartFailedError."""
+        """Read a ``Backend`` message whose users were taken out. Raises StartFailedError."""
         base = parse_config(
             message.config,
             exclude_inbounds=frozenset(message.exclude_inbounds),
@@ -37,7 +37,3 @@ class RunSpec:
             assets_dir=settings.assets_dir,
         )
         return cls(message.SerializeToString(), base, message.keep_alive)
-
-    def same_core(self, other: RunSpec) -> bool:
-        """Whether a core that runs this needs nothing but its users changed to run ``other``."""
-        return self.base.base_hash == other.base.base_hash and self.inbounds == other.inbounds

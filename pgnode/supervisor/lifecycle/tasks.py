@@ -11,6 +11,7 @@ from pgnode.supervisor.lifecycle.actions import (
     Commit,
     CompleteCore,
     EndCore,
+    FindCore,
     ForgetState,
     LearnVersion,
     MakeChange,
@@ -110,8 +111,11 @@ class RestoreTask:
     def resume(self, life: Life, outcome: Outcome) -> Transition:
         """Go on."""
         match self.awaiting, outcome:
-            case _, CoreFound(found=found):
+            case FindCore(), CoreFound(found=found):
                 return self._found(life, found)
+            case FindCore(), Failed():
+                # Whatever there is, it cannot be taken over.
+                return self._found(life, Found.OTHER)
             case TakeOverCore(), Done():
                 return self._up(life)
             case TakeOverCore(), Failed():

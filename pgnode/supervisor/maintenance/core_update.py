@@ -166,7 +166,7 @@ class CoreUpdate:
             self._core.select(old)
 
         try:
-            return await self._node.change_core(use_new, use_old, f"core {version}")
+            return await self._node.exchange_core(use_new, use_old, f"core {version}")
         except StartFailedError as error:
             await asyncio.to_thread(self._store.forget_unselected, version)
             raise UpdateFailedError(f"core {version} did not come up: {error.text}") from None

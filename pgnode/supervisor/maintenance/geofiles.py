@@ -155,11 +155,11 @@ class GeoFiles:
 
         bases = [base for base in (self._node.running_base, self._node.core_base) if base is not None]
         if not any(uses_files(base.document) for base in bases):
-            async with self._node.turn:
+            async with self._node.core_lock:
                 await use_new()
             return "the core's config uses none, so it went on" if bases else "the next start has them"
         try:
-            restarted = await self._node.change_core(use_new, use_old, f"geo files of region {region}")
+            restarted = await self._node.exchange_core(use_new, use_old, f"geo files of region {region}")
         except StartFailedError as error:
             raise UpdateFailedError(
                 f"the core did not come up with the files of region {region}: {error.text}; the previous files were restored"

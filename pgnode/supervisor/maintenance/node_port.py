@@ -14,7 +14,7 @@ class MaintainedNode(Protocol):
     """The node as jobs see it: what runs, and how to exchange it."""
 
     @property
-    def turn(self) -> asyncio.Lock:
+    def core_lock(self) -> asyncio.Lock:
         """Held by whoever starts, stops or changes the core."""
 
     @property
@@ -25,7 +25,7 @@ class MaintainedNode(Protocol):
     def core_base(self) -> BaseConfig | None:
         """The config of the core process that is there, also of one that lingers; None where there is none."""
 
-    async def change_core(
+    async def exchange_core(
         self, change: Callable[[], Awaitable[None]], undo: Callable[[], Awaitable[None]], what: str
     ) -> bool:
         """End the core, do ``change``, and start it with all users; if it does not come up, ``undo`` and start again.

@@ -1,9 +1,9 @@
-"""Looks at the running core's routing and at what it observes. They take no turn and change nothing."""
+"""Questions about the running core's routing and what it observes. They need no lock and change nothing."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from pgnode.bus.commands import Command, Kind
@@ -18,18 +18,18 @@ from pgnode.settings import Settings
 from pgnode.supervisor.commands.dispatcher import Handler
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.routing.changes import require
+from pgnode.supervisor.routing.core_routing import Connect, RunningBase
 from pgnode.supervisor.routing.rule_table import default_outbound
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.client.routing import RoutingApi
-from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.proto import network_pb2, routing_command_pb2
 
 #: Who says what latency an outbound has.
 LATENCY_SOURCE: Final = "xray-observatory"
 
-#: Seconds that the core has for a look; whoever asked gives up not much later.
-LOOK_SECONDS: Final = 7.0
+#: Seconds that the core has for an answer; whoever asked gives up not much later.
+ANSWER_SECONDS: Final = 7.0
 
 _NETWORKS: Final = {
     "": network_pb2.Unknown,
@@ -41,13 +41,25 @@ _NETWORK_NAMES: Final = {number: name for name, number in _NETWORKS.items()}
 
 
 class RoutingQueries:
-    """Belongs to the supervisor's loop.
+    """Answers them. Belongs to the supervisor's loop.
 
-    ``running_base`` gives the config that runs, or raises the UnavailableError of the node's state.
+    Args:
+        settings: Time limits.
+        core: The core's process.
+        running_base: Returns the config that runs.
+        connect: Makes the client for the core's API.
     """
 
-    def __init__(self, settings: Settings, core: CoreController, running_base: Callable[[], BaseConfig]) -> None:
-        self._limit_seconds = min(settings.core_call_timeout_seconds, LOOK_SECONDS)
+    def __init__(
+        self,
+        settings: Settings,
+        core: CoreController,
+        running_base: RunningBase,
+        *,
+        connect: Connect = RoutingApi,
+    ) -> None:
+        self._connect = connect
+        self._limit_seconds = min(settings.core_call_timeout_seconds, ANSWER_SECONDS)
         self._core = core
         self._running_base = running_base
         self.handlers: dict[Kind, Handler] = {
@@ -63,7 +75,7 @@ class RoutingQueries:
     def _api(self) -> RoutingApi:
         if self._core.api is None:
             raise CoreNotStartedError
-        return RoutingApi(self._core.api.channel, self._limit_seconds)
+        return self._connect(self._core.api.channel, self._limit_seconds)
 
     async def _list(self, _command: Command) -> bytes:
         self._running_base()
@@ -137,7 +149,7 @@ class RoutingQueries:
 
 
 def route_context(request: pb.TestRouteRequest) -> routing_command_pb2.RoutingContext:
-    """The connection that a caller asks about, as the core's message. Pure. Raises InvalidRequestError."""
+    """Return the connection that a caller asks about, as the core's message. Raises InvalidRequestError."""
     network = _NETWORKS.get(request.network.strip().lower())
     if network is None:
         known = ", ".join(name for name in _NETWORKS if name)
@@ -164,7 +176,7 @@ def route_context(request: pb.TestRouteRequest) -> routing_command_pb2.RoutingCo
 def _selected(
     context: routing_command_pb2.RoutingContext, selectors: Sequence[str]
 ) -> routing_command_pb2.RoutingContext:
-    """Of a route that the core did not choose, what it would have told: a selector is the beginning of a field's name."""
+    """Return what the core would have told of a route that it did not choose; a selector is the beginning of a field's name."""
 
     def wanted(field: str) -> bool:
         return not selectors or any(field.startswith(selector) for selector in selectors)

@@ -24,9 +24,16 @@ TAG_PREFIX: Final = "pgnode-"
 #: Rules beside those of the config, at most: all are looked at for every connection, and stored with every change.
 ADDED_MAX: Final = 1000
 
+#: Rows of the store's table ``routing``.
+_FIELDS: Final = ("base", "rules", "overrides")
+
 
 class RuleTable:
-    """The desired routing. Belongs to the supervisor's loop."""
+    """The desired routing. Belongs to the supervisor's loop.
+
+    Args:
+        journal: Where changes are noted for the store.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -42,7 +49,7 @@ class RuleTable:
     # --- what is stored -----------------------------------------------------------------------------------------
 
     def fields(self) -> dict[str, str]:
-        """The copy for the store; empty when nothing was changed."""
+        """Return what the store holds of it; empty when nothing was changed."""
         if not self.touched:
             return {}
         fields = {"base": self._base_hash, "overrides": json.dumps(self._overrides)}
@@ -56,35 +63,35 @@ class RuleTable:
         self._rules = json.loads(fields["rules"]) if "rules" in fields else None
         self._overrides = json.loads(fields.get("overrides", "{}"))
 
+    def _note(self) -> None:
+        self._journal.routing.update({**dict.fromkeys(_FIELDS), **self.fields()})
+
     # --- of which config ----------------------------------------------------------------------------------------
 
     def belongs_to(self, base: BaseConfig) -> bool:
+        """Return whether what was changed was changed in this config."""
         return self._base_hash == base.base_hash
 
-    def take_base(self, base: BaseConfig) -> None:
-        """This config runs now: what was changed in another one is forgotten."""
+    def adopt_base(self, base: BaseConfig) -> None:
+        """Belong to the config that runs now: what was changed in another one is forgotten."""
         if not self.belongs_to(base):
             self.forget()
             self._base_hash = base.base_hash
 
     def keep_for(self, base: BaseConfig) -> None:
-        """This is the config of before, whatever another version of the node makes of it."""
+        """Belong to a config that is the one of before, whatever another version of the node makes of it."""
         if not self.belongs_to(base):
             self._base_hash = base.base_hash
             self._note()
 
     def forget(self) -> None:
+        """Have nothing changed any more."""
         touched = self.touched
         self._base_hash, self._rules, self._overrides = "", None, {}
         if touched:
             self._note()
 
-    def _note(self) -> None:
-        """Everything that was changed, for the store."""
-        fields = self.fields()
-        self._journal.routing.update({name: fields.get(name) for name in ("base", "rules", "overrides")})
-
-    # --- what shall be ------------------------------------------------------------------------------------------
+    # --- what is desired ----------------------------------------------------------------------------------------
 
     @property
     def touched(self) -> bool:
@@ -92,48 +99,57 @@ class RuleTable:
         return self._rules is not None or bool(self._overrides)
 
     def changed(self, base: BaseConfig) -> bool:
-        """Whether the rules are others than those of the config."""
+        """Return whether the rules are others than those of the config."""
         return self.belongs_to(base) and self._rules is not None
 
     def rules(self, base: BaseConfig) -> list[Rule]:
-        """The panel's rules that shall be in force: the node's own are not among them."""
+        """Return the panel's rules that are desired; the node's own are not among them."""
         if self.belongs_to(base) and self._rules is not None:
             return self._rules
         return configured_rules(base)
 
     def overrides(self, base: BaseConfig) -> dict[str, str]:
-        """Balancer to the target that it is fixed to."""
+        """Return balancers that are fixed, with their targets."""
         return self._overrides if self.belongs_to(base) else {}
 
     def effective(self, base: BaseConfig) -> BaseConfig:
-        """The config that a core has to start with."""
+        """Return the config that a core has to start with."""
         return self.with_panel_rules(base, self.rules(base)) if self.changed(base) else base
 
-    def whole(self, base: BaseConfig, rules: Sequence[Rule] | None = None) -> router_pb2.Config:
-        """All rules and balancers as one message, which replaces whatever a core has. Raises InvalidRequestError.
+    def compile_all(self, base: BaseConfig, rules: Sequence[Rule] | None = None) -> router_pb2.Config:
+        """Compile all rules and balancers to one message, which replaces whatever a core has.
 
-        ``rules``: the panel's, in place of those that shall be in force.
+        Args:
+            base: The config that runs.
+            rules: The panel's, in place of those that are desired.
+
+        Returns:
+            The message.
+
+        Raises:
+            InvalidRequestError: A rule is nothing that the core would take.
         """
         chosen = self.rules(base) if rules is None else rules
         return compile_routing({**base.document["routing"], "rules": [*own_rules(base), *chosen]})
 
     def listed(self, base: BaseConfig) -> list[tuple[str, str]]:
-        """(outbound, ruleTag) of each rule that shall be there, as a core lists them."""
+        """Return (outbound, ruleTag) of each desired rule, as a core lists them."""
         rules = [*own_rules(base), *self.rules(base)]
         return [(rule.get("outboundTag") or "", rule.get("ruleTag") or "") for rule in rules]
 
     def with_panel_rules(self, base: BaseConfig, rules: Sequence[Rule]) -> BaseConfig:
-        """``base`` with other rules of the panel; the node's own stay in front."""
+        """Return ``base`` with other rules of the panel; the node's own stay in front."""
         return with_rules(base, [*own_rules(base), *rules])
 
     def set_rules(self, base: BaseConfig, rules: Sequence[Rule]) -> None:
-        self.take_base(base)
+        """Have these rules of the panel in place of those of the config."""
+        self.adopt_base(base)
         self._rules = list(rules)
         self._note()
 
     def set_override(self, base: BaseConfig, balancer: str, target: str) -> None:
-        """An empty target ends it."""
-        self.take_base(base)
+        """Fix a balancer to a target; an empty one ends it."""
+        self.adopt_base(base)
         self._overrides = {**self._overrides, balancer: target}
         if not target:
             del self._overrides[balancer]
@@ -142,7 +158,19 @@ class RuleTable:
     # --- changes, planned -----------------------------------------------------------------------------------------
 
     def added(self, base: BaseConfig, rule: Rule, *, reset: bool) -> list[Rule] | None:
-        """The rules once ``rule`` is added; None when it is there already. Raises InvalidRequestError."""
+        """Plan the addition of a rule.
+
+        Args:
+            base: The config that runs.
+            rule: The rule, with a tag.
+            reset: It comes in place of all others.
+
+        Returns:
+            The panel's rules with it; None when it is there already.
+
+        Raises:
+            InvalidRequestError: The rule cannot be added; the text says why.
+        """
         tag = rule["ruleTag"]
         if any(tag == own.get("ruleTag") for own in own_rules(base)):
             raise InvalidRequestError(f"ruleTag {tag!r} is the node's own: give the rule another one")
@@ -165,7 +193,19 @@ class RuleTable:
         return None
 
     def removed(self, base: BaseConfig, tag: str) -> list[Rule]:
-        """The rules without the one of this tag. Raises NotFoundError and InvalidRequestError."""
+        """Plan the removal of a rule.
+
+        Args:
+            base: The config that runs.
+            tag: The rule's tag.
+
+        Returns:
+            The panel's rules without it.
+
+        Raises:
+            NotFoundError: There is no such rule.
+            InvalidRequestError: It is the node's own.
+        """
         if any(tag == own.get("ruleTag") for own in own_rules(base)):
             raise InvalidRequestError(f"routing rule {tag!r} is the node's own and stays")
         rules = self.rules(base)
@@ -176,7 +216,7 @@ class RuleTable:
 
 
 def tagged(rule: Rule) -> Rule:
-    """The rule with a tag: its own, or one made of its content, so that the same rule gets the same."""
+    """Return the rule with a tag: its own, or one made of its content, so that the same rule gets the same."""
     if rule.get("ruleTag"):
         return rule
     canonical = json.dumps({key: value for key, value in rule.items() if key != "ruleTag"}, sort_keys=True)
@@ -184,12 +224,12 @@ def tagged(rule: Rule) -> Rule:
 
 
 def own_rules(base: BaseConfig) -> list[Rule]:
-    """The node's own rules in front of the panel's."""
+    """Return the node's own rules, which stand in front of the panel's."""
     return [rule for rule in _rules_of(base) if rule.get("ruleTag") == GUARD_RULE_TAG]
 
 
 def configured_rules(base: BaseConfig) -> list[Rule]:
-    """The panel's rules as the config has them."""
+    """Return the panel's rules as the config has them."""
     return [rule for rule in _rules_of(base) if rule.get("ruleTag") != GUARD_RULE_TAG]
 
 
@@ -198,13 +238,13 @@ def _rules_of(base: BaseConfig) -> list[Rule]:
 
 
 def balancer_tags(base: BaseConfig) -> list[str]:
-    """Tags of the config's balancers."""
+    """Return the tags of the config's balancers."""
     balancers = base.document["routing"].get("balancers") or []
     return [tag for balancer in balancers for key, tag in balancer.items() if key.lower() == "tag"]
 
 
 def outbound_tags(base: BaseConfig) -> list[str]:
-    """Tags of everything that traffic can be sent to: outbounds, and what reverse proxies offer as such."""
+    """Return the tags of everything that traffic can be sent to: outbounds, and what reverse proxies offer as such."""
     outbounds = [outbound.get("tag") for outbound in base.document.get("outbounds") or []]
     return [tag for tag in (*outbounds, *_reverse_tags(base.document)) if tag]
 
@@ -223,6 +263,6 @@ def _reverse_tags(document: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def default_outbound(base: BaseConfig) -> str:
-    """Where a connection goes that no rule decides about: the first outbound. Empty when that has no tag."""
+    """Return where a connection goes that no rule decides about: the first outbound. Empty when that has no tag."""
     outbounds = base.document.get("outbounds") or []
     return str(outbounds[0].get("tag") or "") if outbounds else ""

@@ -173,7 +173,7 @@ def at_rest(life: Life, world: World) -> None:
             raise AssertionError(f"nothing is under way, and the node is {life.state}")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_prefix_then_a_crash_and_a_restart_ends_right(data: st.DataObject) -> None:
     world = World(data)
@@ -223,7 +223,7 @@ class _WatchedLife(Life):
 
 def requests(life: Life) -> Iterator[Event]:
     at = Moment(0.0, 0.5)
-    for spec in SPECS[:2]:
+    for spec in SPECS[:1]:
         yield on.StartRequested(spec, None)
         for way in StartStrategy:
             yield on.StartRequested(spec, Decision(way, "x"))
@@ -276,4 +276,4 @@ def test_the_table_is_what_the_machine_does() -> None:
             if not isinstance(life.task, ShutdownTask):  # nothing comes after that
                 lives.append(after)
     assert set(TABLE) == MOVES
-    assert len(seen) > 200
+    assert len(seen) > 100

@@ -32,14 +32,14 @@ class FakeNode:
     """Exchanges a core that is not there."""
 
     def __init__(self) -> None:
-        self.turn = asyncio.Lock()
+        self.core_lock = asyncio.Lock()
         self.running_base: BaseConfig | None = None
         self.core_base: BaseConfig | None = None
         #: Why the next new core does not come up.
         self.fails = ""
         self.log: list[str] = []
 
-    async def change_core(
+    async def exchange_core(
         self, change: Callable[[], Awaitable[None]], undo: Callable[[], Awaitable[None]], what: str
     ) -> bool:
         self.log.append(what)

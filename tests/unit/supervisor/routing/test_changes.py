@@ -15,12 +15,13 @@ from pgnode.store.changes import Journal
 from pgnode.supervisor.commands import inspections as looks
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher
 from pgnode.supervisor.commands.inspections import Inspections
-from pgnode.supervisor.routing import changes as routing_module
-from pgnode.supervisor.routing.changes import Routing
+from pgnode.supervisor.routing.changes import RoutingChanges
+from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.routing.rule_table import RuleTable
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.client.routing import ListedRule
+from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.proto import router_pb2
 from tests.support.polling import eventually
 from tests.unit.supervisor.routing.test_rule_table import BASE, OTHER, A, B
@@ -85,16 +86,33 @@ class Stage:
         async def version() -> str:
             return self.version
 
-        control = SimpleNamespace(api=object(), version=version)
-        self.routing = Routing(cast(Any, settings), cast(Any, control), Journal(), asyncio.Lock(), lambda: self.base)
-        self.routing._api = lambda: cast(Any, self.core)  # type: ignore[method-assign]
-        self.routing.table.take_base(BASE)
+        async def refusal(_base: BaseConfig) -> str:
+            return self.refusal
+
+        #: What a trial says.
+        self.refusal = ""
+        self.journal = Journal()
+        control = SimpleNamespace(api=SimpleNamespace(channel=object()), version=version, refusal=refusal)
+        self.control = control
+        self.routing = CoreRouting(
+            cast(Any, settings),
+            cast(Any, control),
+            self.journal,
+            asyncio.Lock(),
+            lambda: self.base,
+            connect=lambda _channel, _limit: cast(Any, self.core),
+            sleep=lambda _seconds: asyncio.sleep(0.01),
+        )
+        self.changes = RoutingChanges(
+            cast(Any, settings), cast(Any, control), self.routing, self.journal, lambda: self.base
+        )
+        self.routing.table.adopt_base(BASE)
         self._number = 0
 
     async def do(self, kind: Kind, message: Any, command_id: str = "") -> None:
         self._number += 1
         command = Command("0-1", command_id or str(self._number), kind, "w", 1000, message.SerializeToString())
-        assert await self.routing.changes[kind](command) == b""
+        assert await self.changes.handlers[kind](command) == b""
 
     async def add(self, rule: dict[str, Any], *, reset: bool = False) -> None:
         await self.do(Kind.ADD_RULE, pb.AddRoutingRuleRequest(rule=json.dumps(rule), should_reset=reset))
@@ -104,8 +122,7 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    monkeypatch.setattr(routing_module, "REPAIR_SECONDS", 0.01)
+async def stage() -> Stage:
     return Stage()
 
 
@@ -157,14 +174,14 @@ async def test_replacing_keeps_balancers_fixed(stage: Stage) -> None:
 
 
 async def test_another_config_in_the_same_core_forgets_what_was_changed(stage: Stage) -> None:
-    await stage.routing.settle(OTHER, sure=False)
+    await stage.routing.reconcile(OTHER, listing_is_enough=False)
     assert stage.core.replaced == 0, "nothing was changed, nothing is sent"
-    stage.routing.table.take_base(BASE)
+    stage.routing.table.adopt_base(BASE)
     # Another rule in the place of the configured one: a core lists both alike.
     await stage.do(Kind.REMOVE_RULE, pb.RemoveRoutingRuleRequest(rule_tag="a"))
     await stage.add({**A, "domain": ["b.example"]})
     await stage.override("DIRECT")
-    await stage.routing.settle(OTHER, sure=False)
+    await stage.routing.reconcile(OTHER, listing_is_enough=False)
     assert stage.core.replaced == 1
     assert (stage.core.tags(), stage.core.overrides) == (["a"], {"bal": ""})
     assert stage.routing.table.rules(OTHER) == [A]
@@ -173,7 +190,7 @@ async def test_another_config_in_the_same_core_forgets_what_was_changed(stage: S
 async def test_a_core_that_is_taken_over_gets_what_is_desired(stage: Stage) -> None:
     stage.core.rules_there.append(ListedRule("DIRECT", "stranger"))
     stage.core.overrides = {"bal": "BLOCK"}
-    await stage.routing.settle(BASE, sure=False)
+    await stage.routing.reconcile(BASE, listing_is_enough=False)
     assert (stage.core.tags(), stage.core.overrides) == (["a"], {"bal": ""})
 
 
@@ -187,7 +204,7 @@ async def test_a_core_that_would_take_a_rule_for_another_one_gets_none(stage: St
             await stage.add(B)
         stage.routing.table.set_rules(BASE, [B])
         with pytest.raises(UnsupportedError):
-            await stage.routing.settle(BASE, sure=False)
+            await stage.routing.reconcile(BASE, listing_is_enough=False)
         assert stage.core.tags() == ["a"]
     else:
         await stage.add(B)

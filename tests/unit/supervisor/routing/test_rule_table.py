@@ -57,12 +57,12 @@ def test_a_table_is_nothing_to_another_config() -> None:
     assert (table.rules(BASE), table.rules(OTHER)) == ([B], [A])
     assert (table.overrides(BASE), table.overrides(OTHER)) == ({"bal": "DIRECT"}, {})
     assert table.effective(OTHER) is OTHER
-    table.take_base(BASE)
+    table.adopt_base(BASE)
     assert table.rules(BASE) == [B]
     assert {name: value for name, value in journal.take().routing.items() if value is not None} == table.fields()
-    table.take_base(OTHER)
+    table.adopt_base(OTHER)
     assert journal.routing == {"base": None, "rules": None, "overrides": None}
-    table.take_base(BASE)
+    table.adopt_base(BASE)
     assert table.rules(BASE) == [A]
     assert table.fields() == {}
 
@@ -77,10 +77,10 @@ def test_a_core_starts_with_what_is_desired() -> None:
         "b",
     ]
     assert table.listed(BASE) == [("BLOCK", GUARD_RULE_TAG), ("DIRECT", "a"), ("", "b")]
-    whole = table.whole(BASE)
+    whole = table.compile_all(BASE)
     assert [rule.rule_tag for rule in whole.rule] == [GUARD_RULE_TAG, "a", "b"]
     assert [balancer.tag for balancer in whole.balancing_rule] == ["bal"]
-    assert [rule.rule_tag for rule in table.whole(BASE, [B]).rule] == [GUARD_RULE_TAG, "b"]
+    assert [rule.rule_tag for rule in table.compile_all(BASE, [B]).rule] == [GUARD_RULE_TAG, "b"]
     assert RuleTable(Journal()).effective(BASE) is BASE
 
 

@@ -1,0 +1,106 @@
+"""The parts of the node, put together: constructors only, each part gets all it needs in its own."""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.os_support.clock import Clock
+from pgnode.settings import Settings
+from pgnode.store.changes import Journal
+from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.lifecycle.core_exchange import CoreExchange
+from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
+from pgnode.supervisor.lifecycle.hot_change import Prepare, prepare_hot_change
+from pgnode.supervisor.lifecycle.node import Node
+from pgnode.supervisor.lifecycle.node_life import NodeLife
+from pgnode.supervisor.lifecycle.restore import Restore
+from pgnode.supervisor.lifecycle.start import Starts
+from pgnode.supervisor.lifecycle.status import StatusBoard
+from pgnode.supervisor.persistence.committer import StateCommitter
+from pgnode.supervisor.routing.changes import RoutingChanges
+from pgnode.supervisor.routing.core_routing import CoreRouting
+from pgnode.supervisor.routing.queries import RoutingQueries
+from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.supervisor.users.core_users import CoreUsers
+from pgnode.supervisor.users.sync import UserSync
+from pgnode.xray.config.document import BaseConfig
+
+
+def assemble_node(
+    settings: Settings,
+    *,
+    core: CoreController,
+    redis: Redis,
+    journal: Journal,
+    committer: StateCommitter,
+    snapshots: SnapshotWriter,
+    traffic: TrafficCollector,
+    clock: Clock | None = None,
+    prepare: Prepare = prepare_hot_change,
+) -> Node:
+    """Put a node together.
+
+    Args:
+        settings: The node's settings.
+        core: The core's process.
+        redis: Takes snapshots.
+        journal: Where changes of the desired state are noted.
+        committer: Writes the journal to the store.
+        snapshots: Writes snapshots.
+        traffic: Reads the core's counters.
+        clock: For pauses.
+        prepare: Makes the plan of a hot change.
+
+    Returns:
+        The node, idle.
+    """
+    life = NodeLife()
+    core_lock = asyncio.Lock()
+
+    def running_base() -> BaseConfig:
+        return life.require_running().base
+
+    users = UserSync(CoreUsers(core, settings.core_call_timeout_seconds), journal)
+    routing = CoreRouting(settings, core, journal, core_lock, running_base)
+    routing_changes = RoutingChanges(settings, core, routing, journal, running_base)
+    status = StatusBoard(life, core, redis, snapshots)
+    committer.tell_with_changes(status.tell)
+    lifecycle = CoreLifecycle(
+        settings,
+        life,
+        core=core,
+        users=users,
+        routing=routing,
+        traffic=traffic,
+        status=status,
+        journal=journal,
+        commit=committer.commit,
+        core_lock=core_lock,
+        clock=clock,
+    )
+    starts = Starts(settings, life, lifecycle, core=core, users=users, routing=routing, status=status, prepare=prepare)
+    return Node(
+        settings,
+        life,
+        lifecycle,
+        starts=starts,
+        exchange=CoreExchange(life, lifecycle, core_lock),
+        restore=Restore(
+            settings,
+            lifecycle,
+            core=core,
+            users=users,
+            routing=routing,
+            routing_changes=routing_changes,
+            core_lock=core_lock,
+        ),
+        status=status,
+        users=users,
+        routing=routing,
+        routing_changes=routing_changes,
+        queries=RoutingQueries(settings, core, running_base),
+        core_lock=core_lock,
+    )

@@ -1,0 +1,91 @@
+"""The machine with what it knows now: the one place where the state of the node is kept, and asked for.
+
+Only the shell (:mod:`pgnode.supervisor.lifecycle.core_lifecycle`) applies events; everybody else reads.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from pgnode.errors import CoreNotStartedError, NotInitializedError
+from pgnode.supervisor.lifecycle.actions import Action
+from pgnode.supervisor.lifecycle.events import Event, Outcome
+from pgnode.supervisor.lifecycle.life import Life
+from pgnode.supervisor.lifecycle.machine import transition
+from pgnode.supervisor.lifecycle.run_spec import RunSpec
+from pgnode.supervisor.lifecycle.states import State
+
+log = structlog.get_logger(__name__)
+
+
+class NodeLife:
+    """Belongs to the supervisor's loop."""
+
+    def __init__(self, life: Life | None = None) -> None:
+        self._now = life if life is not None else Life()
+
+    def __repr__(self) -> str:
+        return f"NodeLife({self.state}, core run {self._now.core_run})"
+
+    @property
+    def now(self) -> Life:
+        """What is known now. It never changes: look again after something happened."""
+        return self._now
+
+    @property
+    def state(self) -> State:
+        """The state of the node."""
+        return self._now.state
+
+    @property
+    def keep_alive_seconds(self) -> int:
+        """How long the panel may be silent before that is noticed; 0 = for ever."""
+        return self._now.desired.keep_alive_seconds if self._now.desired is not None else 0
+
+    def apply(self, event: Event) -> tuple[Action, ...]:
+        """Let something happen.
+
+        Args:
+            event: What happens.
+
+        Returns:
+            What is to be done, in order.
+
+        Raises:
+            TransitionError: The event has no meaning now; nothing changed.
+        """
+        before = self._now.state
+        self._now, actions = transition(self._now, event)
+        if before is not self._now.state:
+            log.info("node state", before=str(before), because=_name(event), state=str(self._now.state))
+        return actions
+
+    def require_running(self) -> RunSpec:
+        """Return what runs.
+
+        Raises:
+            UnavailableError: Nothing does; the error is the one that callers know for the state of the node.
+        """
+        desired = self._now.desired
+        if desired is None or self.state in (State.IDLE, State.FAILED):  # also while a core lingers
+            raise NotInitializedError
+        if self.state is not State.RUNNING:
+            raise CoreNotStartedError
+        return desired
+
+    def counted_tags(self) -> list[tuple[str, str]]:
+        """Return (kind, tag) of every inbound and outbound of the core; one without a tag ("") is not counted."""
+        spec = self._now.core or self._now.desired
+        if spec is None:
+            return []
+        return [
+            (kind, str(part.get("tag") or ""))
+            for kind, key in (("inbound", "inbounds"), ("outbound", "outbounds"))
+            for part in spec.base.document.get(key) or ()
+        ]
+
+
+def _name(event: Event) -> str:
+    """Name an event for the log."""
+    name = type(event).__name__
+    return f"{name} {type(event.action).__name__}" if isinstance(event, Outcome) else name

@@ -1,0 +1,109 @@
+"""What workers are told of the node: its state, and a new core's first figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from pgnode import __version__
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.bus.snapshots import BACKEND, STATE, NodeStatus
+from pgnode.errors import StartFailedError
+from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.host.system_stats import backend_stats
+from pgnode.supervisor.lifecycle.node_life import NodeLife
+from pgnode.supervisor.lifecycle.states import State
+from pgnode.wire import service_pb2 as pb
+
+log = structlog.get_logger(__name__)
+
+
+class StatusBoard:
+    """Belongs to the supervisor's loop.
+
+    Args:
+        life: The state of the node.
+        core: The core's process.
+        redis: Takes snapshots.
+        snapshots: Writes them.
+    """
+
+    def __init__(self, life: NodeLife, core: CoreController, redis: Redis, snapshots: SnapshotWriter) -> None:
+        self._life = life
+        self._core = core
+        self._redis = redis
+        self._snapshots = snapshots
+        #: How often each way to start was taken, since this supervisor began.
+        self._starts: Counter[str] = Counter()
+        #: What workers were told last.
+        self._told: NodeStatus | None = None
+        #: Core run whose first figures were published.
+        self._introduced_run = 0
+
+    def __repr__(self) -> str:
+        return f"StatusBoard({self._told!r})"
+
+    def count_start(self, way: str) -> None:
+        """Note which way a start took."""
+        self._starts[way] += 1
+
+    async def learn_version(self) -> None:
+        """Ask the core that the next start would run for its version."""
+        try:
+            await self._core.version()
+        except StartFailedError as error:
+            log.warning("the core does not tell its version", error=error.text)
+
+    def status(self) -> NodeStatus:
+        """Return the state as workers need it."""
+        now = self._life.now
+        return NodeStatus(
+            state=now.state,
+            core_ready=now.state is State.RUNNING and not now.api_error,
+            core_version=self._core.known_version,
+            node_version=__version__,
+            core_api_error=now.api_error,
+            core_run=now.core_run,
+            keep_alive_seconds=self._life.keep_alive_seconds,
+            degraded=now.panel_away,
+            starts=dict(self._starts),
+        )
+
+    def base_info(self) -> pb.BaseInfoResponse:
+        """Return what a start is answered with."""
+        running = self._life.state is State.RUNNING
+        return pb.BaseInfoResponse(
+            started=running,
+            core_version=self._core.known_version,
+            node_version=__version__,
+            version=__version__,
+            core_type="xray",
+            running=running,
+        )
+
+    async def publish(self) -> None:
+        """Tell the workers now. Best effort: every commit of a change tells them, too."""
+        pipe = self._redis.pipeline(transaction=True)
+        self._put(pipe)
+        try:
+            await pipe.execute()
+        except BUS_ERRORS as error:
+            log.warning("state not published", error=str(error))
+
+    def tell(self, pipe: Pipeline) -> None:
+        """Put into a transaction what is news to workers; a change of users alone is none, and would cost each a look."""
+        if self.status() != self._told:
+            self._put(pipe)
+        run = self._life.now.core_run
+        if self._core.running is not None and self._introduced_run != run:
+            self._introduced_run = run
+            # Nobody who was told that the core runs may hear that nothing is known of it.
+            self._snapshots.put(pipe, BACKEND, backend_stats(self._core.initial_stats).SerializeToString())
+
+    def _put(self, pipe: Pipeline) -> None:
+        self._told = self.status()
+        self._snapshots.put(pipe, STATE, self._told.encode())

@@ -1,0 +1,237 @@
+"""A node over a core that is no process, a Redis that keeps nothing and a store that takes everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pgnode.bus.commands import Command, Kind
+from pgnode.bus.keys import Keys
+from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.bus.snapshots import STATE, NodeStatus
+from pgnode.settings import Settings
+from pgnode.store.changes import Journal, Scope
+from pgnode.store.state import StoredState
+from pgnode.supervisor.commands.dispatcher import CommandDispatcher
+from pgnode.supervisor.lifecycle.assembly import assemble_node
+from pgnode.supervisor.lifecycle.hot_change import HotChangePlan
+from pgnode.supervisor.lifecycle.run_spec import RunSpec
+from pgnode.supervisor.lifecycle.states import State
+from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.fake_core import FakeController, FakeRunningCore
+from pgnode.testing.manual_clock import ManualClock, settle
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.client.errors import CoreApiError
+from pgnode.xray.config.diff import Decision
+from pgnode.xray.process.base import Core
+from pgnode.xray.process.scratch import Encoded
+from pgnode.xray.proto import core_pb2, typed_message_pb2
+from tests.support.polling import eventually
+
+_SETTINGS = typed_message_pb2.TypedMessage(type="settings")
+
+
+class FakePipeline:
+    """Takes commands and does nothing with them."""
+
+    def __init__(self, redis: FakeRedis) -> None:
+        self._redis = redis
+
+    def hset(self, _key: str, mapping: Mapping[str, Any]) -> None:
+        self._redis.written += 1
+
+    def publish(self, _channel: str, _message: bytes) -> None:
+        pass
+
+    async def execute(self) -> None:
+        if self._redis.error is not None:
+            raise self._redis.error
+
+
+class FakeRedis:
+    def __init__(self) -> None:
+        self.written = 0
+        self.error: Exception | None = None
+
+    def pipeline(self, *, transaction: bool) -> FakePipeline:
+        assert transaction
+        return FakePipeline(self)
+
+
+class FakeCommitter:
+    """Takes the journal as a store does."""
+
+    def __init__(self, journal: Journal, redis: FakeRedis) -> None:
+        self._journal = journal
+        self._redis = redis
+        self.meta: dict[str, Any] = {}
+        self.users: dict[str, bytes | None] = {}
+        self.commits = 0
+        self._tell: Any = None
+
+    def tell_with_changes(self, tell: Any) -> None:
+        self._tell = tell
+
+    async def commit(self) -> bool:
+        self.commits += 1
+        changes = self._journal.take(Scope.DESIRED)
+        self.meta |= changes.meta
+        self.users |= changes.users
+        if changes:
+            self._tell(FakePipeline(self._redis))
+        return True
+
+
+class FakeTraffic:
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def core_ready(self) -> None:
+        self.done.append("core ready")
+
+    async def last_poll(self, _api: object, _run: str) -> None:
+        self.done.append("last poll")
+
+    async def store_now(self) -> None:
+        self.done.append("store")
+
+
+class Stage:
+    """Commands go in as the dispatcher would do them: one at a time, with the core lock, and stored afterwards."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.settings = Settings(state_dir=folder, **{"core_call_timeout_seconds": 1.0, **settings})
+        self.core = FakeController()
+        self.clock = ManualClock()
+        self.redis = FakeRedis()
+        self.journal = Journal()
+        self.committer = FakeCommitter(self.journal, self.redis)
+        self.traffic = FakeTraffic()
+        self.snapshots = SnapshotWriter(Keys("t:"))
+        self.prepare_error: Exception | None = None
+        self.node = assemble_node(
+            self.settings,
+            core=self.core,
+            redis=cast(Any, self.redis),
+            journal=self.journal,
+            committer=cast(Any, self.committer),
+            snapshots=self.snapshots,
+            traffic=cast(Any, self.traffic),
+            clock=self.clock,
+            prepare=self._prepare,
+        )
+        self.lifecycle, self.life = self.node._lifecycle, self.node._life
+        self.dispatcher = CommandDispatcher(cast(Any, None), cast(Any, None), self.node.core_lock)
+        self.node.serve(self.dispatcher)
+
+    async def _prepare(self, _settings: Settings, _core: Core, new: RunSpec, decision: Decision) -> HotChangePlan:
+        """Make a plan without a scratch core."""
+        if self.prepare_error is not None:
+            raise self.prepare_error
+        vless = typed_message_pb2.TypedMessage(type="xray.proxy.vless.inbound.Config")
+        inbounds = {
+            tag: core_pb2.InboundHandlerConfig(tag=tag, receiver_settings=_SETTINGS, proxy_settings=vless)
+            for tag in decision.diff.add_inbounds
+        }
+        outbounds = {
+            tag: core_pb2.OutboundHandlerConfig(tag=tag, proxy_settings=_SETTINGS)
+            for tag in decision.diff.add_outbounds
+        }
+        return HotChangePlan(decision.diff, Encoded(inbounds, outbounds), None)
+
+    # --- commands -------------------------------------------------------------------------------------------------
+
+    async def do(self, kind: Kind, body: bytes = b"") -> bytes:
+        async with self.node.core_lock:
+            try:
+                answer = await self.dispatcher.changes[kind](Command("0-1", "1", kind, "w", 1000, body))
+                assert isinstance(answer, bytes)
+                return answer
+            finally:
+                await self.committer.commit()
+                await settle()  # who sleeps is asleep
+
+    async def start(self, config: str, *users: pb.User, keep_alive: int = 0) -> pb.BaseInfoResponse:
+        message = pb.Backend(config=config, users=users, keep_alive=keep_alive)
+        return pb.BaseInfoResponse.FromString(await self.do(Kind.START, message.SerializeToString()))
+
+    async def stop(self) -> None:
+        await self.do(Kind.STOP)
+
+    async def die(self, exit_code: int | None = 255) -> None:
+        """Let the core end by itself."""
+        assert self.core.running is not None
+        running = self.core.running
+        running.die(exit_code)
+        await eventually(lambda: self.core.running is not running, "the death is noticed")
+        await self.at_rest()
+
+    async def at_rest(self) -> None:
+        """Wait until nothing is under way."""
+        await settle()
+        async with self.node.core_lock:
+            pass
+
+    async def pause(self, seconds: float) -> None:
+        """Let time pass, and wait for what that leads to."""
+        await self.clock.advance(seconds)
+        await self.at_rest()
+
+    # --- what is seen ---------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        return self.node.state
+
+    @property
+    def told(self) -> NodeStatus:
+        """What workers were told last."""
+        snapshot = self.snapshots.get(STATE)
+        assert snapshot is not None
+        return NodeStatus.decode(snapshot.body)
+
+    @property
+    def users_in_core(self) -> dict[str, set[str]]:
+        """Tag -> e-mails of users that were altered in the running core."""
+        assert self.core.api is not None
+        return {tag: set(users) for tag, users in self.core.api.users.users.items()}
+
+    def fail_call(self, method: str, *errors: CoreApiError | None) -> None:
+        """Let the next calls of this method of the running core fail."""
+        assert self.core.api is not None
+        self.core.api.channel.errors[method] += errors
+
+
+def config_of(*tags: str, **sections: Any) -> str:
+    """A config with a VLESS inbound for each tag, on a free port."""
+    return json.dumps({**make_config(make_inbound(tag, "vless") for tag in tags), **sections})
+
+
+def with_inbound(config: str, tag: str) -> str:
+    """The same config with one inbound more."""
+    document = json.loads(config)
+    document["inbounds"].append(make_inbound(tag, "vless"))
+    return json.dumps(document)
+
+
+def user(name: str, *tags: str) -> pb.User:
+    """A user whose account follows from the name."""
+    digits = "".join(f"{ord(letter):02x}" for letter in name).ljust(12, "0")[:12]
+    proxies = pb.Proxy(vless=pb.Vless(id=f"00000000-0000-4000-8000-{digits}"))
+    return pb.User(email=name, proxies=proxies, inbounds=tags)
+
+
+def stored(config: str, *users: pb.User, core_run: int = 7) -> StoredState:
+    """What an earlier supervisor stored."""
+    message = pb.Backend(config=config).SerializeToString()
+    rows = {one.email: one.SerializeToString() for one in users}
+    return StoredState(backend=message, active=True, core_run=core_run, users=rows)
+
+
+def left_behind(stage: Stage, config: str, core: str = "fake core") -> FakeRunningCore:
+    """A core that an earlier supervisor started with this config."""
+    spec = RunSpec.read(pb.Backend(config=config), stage.settings)
+    stage.core.left_behind = FakeRunningCore(900, spec.base.base_hash, core)
+    return stage.core.left_behind
