@@ -26,7 +26,7 @@ class ChunkAssembler:
 
     @property
     def complete(self) -> bool:
-        """The chunk that says ``last`` was added; nothing after it counts."""
+        """Whether the chunk that says ``last`` was added; nothing after it counts."""
         return self._last_index is not None
 
     def add(self, chunk: pb.UsersChunk) -> None:
@@ -38,9 +38,9 @@ class ChunkAssembler:
             self._last_index = chunk.index
 
     def users(self) -> pb.Users:
-        """All users, by chunk index, within one index as they came.
+        """Return all users by chunk index, within one index as they came.
 
-        Raises InvalidRequestError where the last chunk, or one before it, did not come, or one lies beyond it.
+        Raise InvalidRequestError where the last chunk, or one before it, did not come, or one lies beyond it.
         """
         if self._last_index is None:
             raise InvalidRequestError("missing final chunk indicator")
@@ -60,7 +60,7 @@ class ChunkAssembler:
 
 
 def users_of(body: bytes) -> pb.Users:
-    """The users in a whole chunked body. Raises InvalidRequestError, with the byte where a frame is wrong."""
+    """Return the users in a whole chunked body; raise InvalidRequestError with the byte where a frame is wrong."""
     assembler = ChunkAssembler()
     at, end = 0, len(body)
     while at < end and not assembler.complete:
@@ -85,13 +85,13 @@ def users_of(body: bytes) -> pb.Users:
 
 
 def frame(chunk: pb.UsersChunk) -> bytes:
-    """``chunk`` as one frame: its length as a varint, then its bytes."""
+    """Return ``chunk`` as one frame: its length as a varint, then its bytes."""
     data = chunk.SerializeToString()
     return varint.encode(len(data)) + data
 
 
 def _length(body: bytes, at: int) -> tuple[int, int]:
-    """Decode the length of the frame at ``at``. Returns it and the offset after it."""
+    """Decode the length of the frame at ``at``; return it and the offset after it."""
     try:
         return varint.decode(body, at)
     except varint.VarintCutShortError:

@@ -38,7 +38,7 @@ _M = TypeVar("_M", bound=Message)
 _Read = Callable[[Any, str], Any]
 
 
-class _Twice(dict[str, Any]):
+class _GivenTwice(dict[str, Any]):
     """An object in which ``name`` came twice."""
 
     name = ""
@@ -49,13 +49,13 @@ class _NoNumber:
 
 
 def text_of(message: Message) -> bytes:
-    """``message`` as JSON, UTF-8, ended by a line feed."""
+    """Return ``message`` as JSON, UTF-8, ended by a line feed."""
     indent = 2 if message.ByteSize() <= INDENT_BYTES else None
     return _printed(message, indent)
 
 
 def line_of(message: Message) -> bytes:
-    """``message`` as one line of JSON."""
+    """Return ``message`` as one line of JSON."""
     return _printed(message, None)
 
 
@@ -71,9 +71,17 @@ def _printed(message: Message, indent: int | None) -> bytes:
 
 
 def message_of(kind: type[_M], text: bytes) -> _M:
-    """The message of type ``kind`` in ``text``, of which nothing is the empty message.
+    """Read a message.
 
-    Raises InvalidRequestError with the path of what is wrong: ``users[3].email: …``.
+    Args:
+        kind: Its type.
+        text: JSON, UTF-8; no text at all is the empty message.
+
+    Returns:
+        The message.
+
+    Raises:
+        InvalidRequestError: The text is wrong; the error begins with the path, ``users[3].email: …``.
     """
     message = kind()
     if text:
@@ -99,7 +107,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) == len(pairs):
         return made
     # Where it is, only the walk knows.
-    twice = _Twice(made)
+    twice = _GivenTwice(made)
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:
@@ -153,7 +161,7 @@ def _set(message: Message, field: FieldDescriptor, read: _Read | None, value: An
 
 
 def _set_map(target: Any, entry: Descriptor, value: Any, path: str) -> None:
-    """All maps of the node's messages have strings for keys and scalars for values."""
+    """Fill a map; all maps of the node's messages have strings for keys and scalars for values."""
     read = _reader(entry.fields_by_name["value"])
     assert read is not None
     for key, item in _members(value, path).items():
@@ -164,14 +172,14 @@ def _set_map(target: Any, entry: Descriptor, value: Any, path: str) -> None:
 def _members(value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         _refuse(path, f"an object is expected, not {_kind(value)}")
-    if isinstance(value, _Twice):
+    if isinstance(value, _GivenTwice):
         _refuse(path, f"{_shown(value.name)!r} is given twice")
     return value
 
 
 @functools.cache
 def _fields(descriptor: Descriptor) -> dict[str, tuple[FieldDescriptor, _Read | None]]:
-    """A message's fields by both spellings of their names, with what reads a value; None where that is a message."""
+    """List a message's fields by both spellings of their names, with what reads a value; None where that is a message."""
     known: dict[str, tuple[FieldDescriptor, _Read | None]] = {}
     for field in descriptor.fields:
         known[field.name] = known[field.json_name] = field, _reader(field)
@@ -227,7 +235,10 @@ def _whole(low: int, high: int, value: Any, path: str) -> int:
 
 
 def _enum(enum: EnumDescriptor, value: Any, path: str) -> int:
-    """Numbers without a name are let through, as the binary form lets them through: what they mean is for the call."""
+    """Return the number of an enum's value.
+
+    Numbers without a name are let through, as the binary form lets them through: what they mean is for the call.
+    """
     if isinstance(value, str):
         named = enum.values_by_name.get(value)
         if named is None:
@@ -251,7 +262,7 @@ _SCALARS: dict[int, _Read] = {
 
 _KINDS: dict[type, str] = {
     dict: "an object",
-    _Twice: "an object",
+    _GivenTwice: "an object",
     list: "a list",
     str: "a string",
     bool: "a boolean",
@@ -263,7 +274,7 @@ _KINDS: dict[type, str] = {
 
 
 def _kind(value: Any) -> str:
-    """What a JSON value is. Never the value itself: it may be a secret in the wrong place."""
+    """Say what a JSON value is. Never the value itself: it may be a secret in the wrong place."""
     if isinstance(value, float) and not value.is_integer():
         return "a fraction" if abs(value) < float("inf") else "an infinite number"
     return _KINDS[type(value)]

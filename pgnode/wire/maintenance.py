@@ -26,7 +26,18 @@ _VERSION = re.compile(r"v?(\d{1,4}\.\d{1,4}\.\d{1,4})", re.ASCII)
 
 
 def object_of(body: bytes, fields: Collection[str]) -> dict[str, Any]:
-    """The JSON object in ``body``, {} for an empty one. Raises InvalidRequestError for anything else and unknown fields."""
+    """Read a request.
+
+    Args:
+        body: A JSON object, or nothing.
+        fields: The fields that the call takes.
+
+    Returns:
+        The object, {} for an empty body.
+
+    Raises:
+        InvalidRequestError: The body is anything else, or has an unknown field.
+    """
     if not body.strip():
         return {}
     try:
@@ -47,7 +58,7 @@ def object_of(body: bytes, fields: Collection[str]) -> dict[str, Any]:
 
 
 def text_of(document: dict[str, Any], field: str) -> str:
-    """A field that must be there and be a text. Raises InvalidRequestError that names it."""
+    """Return a field that must be there and be a text; raise InvalidRequestError with its name."""
     if field not in document:
         raise InvalidRequestError(f"{field} is missing: send a JSON object with it")
     value = document[field]
@@ -57,7 +68,7 @@ def text_of(document: dict[str, Any], field: str) -> str:
 
 
 def core_version_of(text: str) -> str:
-    """ "latest", or a version without its "v". Raises InvalidRequestError."""
+    """Return "latest", or a version without its "v"; raise InvalidRequestError for anything else."""
     word = text.strip()
     if word.lower() == LATEST:
         return LATEST
@@ -70,7 +81,7 @@ def core_version_of(text: str) -> str:
 
 
 def region_of(text: str) -> Region:
-    """One of :data:`REGIONS`. Raises InvalidRequestError."""
+    """Return one of :data:`REGIONS`; raise InvalidRequestError for anything else."""
     word = text.strip().lower()
     for region in REGIONS:
         if word == region:
@@ -79,7 +90,7 @@ def region_of(text: str) -> Region:
 
 
 def shown(text: str) -> str:
-    """A caller's text as an error may quote it."""
+    """Return a caller's text as an error may quote it."""
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
 
 

@@ -25,7 +25,7 @@ class Counter(NamedTuple):
 
 
 def parse_counter(counter: str) -> Counter | None:
-    """The parts of a counter's name; None for what is no statistic. The name itself may hold the separator."""
+    """Return the parts of a counter's name; None for what is no statistic. The name itself may hold the separator."""
     kind, _, rest = counter.partition(SEPARATOR)
     parts = rest.rsplit(SEPARATOR, 2)
     if len(parts) < 3:
@@ -34,5 +34,5 @@ def parse_counter(counter: str) -> Counter | None:
 
 
 def counter_name(counter: Counter) -> str:
-    """The counter's name in the core."""
+    """Return the counter's name in the core."""
     return SEPARATOR.join(counter)

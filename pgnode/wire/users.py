@@ -16,9 +16,9 @@ _FIELD_1 = 0x0A
 
 
 def split_users(body: bytes) -> Iterator[bytes]:
-    """The serialized ``User`` messages in a serialized ``Users``. DecodeError for what is no such message.
+    """Yield the serialized ``User`` messages in a serialized ``Users``; raise DecodeError where it is none.
 
-    Fields that ``Users`` does not have are refused, too: the generated parser takes what they hold, callers go back to it.
+    Fields that ``Users`` does not have are refused, too: the generated parser takes what they hold, so callers fall back to it.
     """
     at, end = 0, len(body)
     try:
@@ -35,7 +35,7 @@ def split_users(body: bytes) -> Iterator[bytes]:
 
 
 def leading_email(user: bytes) -> str | None:
-    """The e-mail of a serialized ``User`` that begins with it, as serializers write it; None where it does not."""
+    """Return the e-mail of a serialized ``User`` that begins with it, as serializers write it; None where it does not."""
     if len(user) < 2 or user[0] != _FIELD_1 or not 0 < user[1] < 0x80:
         return None
     try:
