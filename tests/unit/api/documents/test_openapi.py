@@ -1,68 +1,22 @@
-"""The table of methods, the messages' description and the documents say the same."""
+"""docs/openapi.json says what the tables and the messages say."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from grpc_tools import protoc
 
-from pgnode.api.documents.markdown import api_page
-from pgnode.api.documents.openapi import openapi
+from pgnode.api.documents.openapi import openapi, openapi_text
 from pgnode.api.methods import BY_ROUTE, METHODS, Method
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import BodyReader
 from pgnode.api.rest.pipeline import RequestPipeline
 from pgnode.api.service.maintenance_calls import CALLS
-from pgnode.errors import BY_CODE
 from pgnode.wire import service_pb2 as pb
-from tests.generated_docs import OPENAPI, ROOT
-from tests.unit.api.fakes import Node
+from tests.generated_docs import OPENAPI
 
 DOCUMENT = openapi("1.2.3")
-SERVICE = pb.DESCRIPTOR.services_by_name["NodeService"]
-
-
-def test_the_table_is_the_proto_s_service() -> None:
-    described = [
-        (m.name, m.input_type.name, m.client_streaming, m.output_type.name, m.server_streaming) for m in SERVICE.methods
-    ]
-    listed = [
-        (
-            row.grpc_name,
-            row.request.DESCRIPTOR.name,
-            row.client_streaming,
-            row.response.DESCRIPTOR.name,
-            row.streaming,
-        )
-        for row in METHODS
-    ]
-    assert sorted(listed) == sorted(described)
-
-
-def test_the_generated_messages_are_those_of_the_proto(tmp_path: Path) -> None:
-    compiled = tmp_path / "service.pb"
-    source = ROOT / "pgnode" / "wire" / "service.proto"
-    assert protoc.main(["protoc", f"-I{ROOT}", f"--descriptor_set_out={compiled}", str(source)]) == 0
-    described, generated = FileDescriptorSet.FromString(compiled.read_bytes()).file[0], FileDescriptorProto()
-    pb.DESCRIPTOR.CopyToProto(generated)
-    for message in described.message_type:
-        for field in (*message.field, *(inner for nested in message.nested_type for inner in nested.field)):
-            field.ClearField("json_name")  # follows from the name, and only one of the two has it
-    assert generated == described
-
-
-def test_no_two_rows_are_the_same_call() -> None:
-    assert len(BY_ROUTE) == len(METHODS) == len({row.grpc_name for row in METHODS})
-
-
-@pytest.mark.parametrize("row", METHODS, ids=lambda row: row.grpc_name)
-def test_every_row_has_a_handler_and_declared_errors_that_cross_the_bus(row: Method) -> None:
-    assert callable(getattr(Node().service(), row.handler))
-    assert {error.code for error in row.all_errors} <= set(BY_CODE)
 
 
 def operations() -> dict[tuple[str, str], dict[str, Any]]:
@@ -146,11 +100,6 @@ def test_the_file_is_openapi_3_1_with_both_kinds_of_key() -> None:
     assert schemes["bearer"] == {"type": "http", "scheme": "bearer"}
 
 
-def test_the_page_names_every_method_and_every_error() -> None:
-    page = api_page()
-    for row in METHODS:
-        assert f"| `{row.grpc_name}` | `{row.http_method} {row.path}` |" in page
-    for call in CALLS:
-        assert f"| `{call.http_method} {call.path}` | {call.summary} |" in page
-    for code in BY_CODE:
-        assert f"| `{code}` |" in page
+def test_the_text_is_the_document() -> None:
+    assert json.loads(openapi_text("1.2.3")) == DOCUMENT
+    assert DOCUMENT["info"]["version"] == "1.2.3"
