@@ -59,12 +59,12 @@ class Settings(BaseSettings):
         1, description="Number of gRPC workers; 0 serves no gRPC, as SERVICE_PROTOCOL=rest does."
     )
     grpc_max_calls: Annotated[int, Field(ge=8, le=100_000)] = Field(
-        1000, description="Calls that one gRPC worker has under way at most; further ones get RESOURCE_EXHAUSTED."
+        1000, description="Most calls that one gRPC worker runs at once; further ones get RESOURCE_EXHAUSTED."
     )
     grpc_max_streams: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1000, description="Log viewers of one gRPC worker at most; further ones get RESOURCE_EXHAUSTED."
+        1000, description="Most log viewers of one gRPC worker; further ones get RESOURCE_EXHAUSTED."
     )
-    grpc_reflection: bool = Field(False, description="Whether gRPC's reflection service answers callers with the key.")
+    grpc_reflection: bool = Field(False, description="Whether gRPC's reflection service answers callers that have the key.")
     api_key: Annotated[UuidText | None, OptionalText] = Field(
         None, description="Key that callers must send, a UUID. Unset: the key in API_KEY_FILE, made if it is missing."
     )
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     )
     ssl_key_file: Annotated[Path | None, OptionalText] = Field(
         None,
-        description="Private key of SSL_CERT_FILE, PEM. Without it SSL_CERT_FILE is taken for OpenSSL's list of CAs "
+        description="Private key of SSL_CERT_FILE, PEM. Without it SSL_CERT_FILE is taken as OpenSSL's list of CAs "
         "and left alone.",
     )
     state_dir: Path = Field(
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     )
     web_concurrency: Annotated[int, Field(ge=1, le=256)] = Field(2, description="Number of REST workers.")
     gunicorn_conf: Annotated[ExistingFile | None, OptionalText] = Field(
-        None, description="A Gunicorn configuration file (Python) laid over the node's own."
+        None, description="A Gunicorn configuration file (Python) that is applied over the node's own."
     )
     http_parser: Literal["auto", "fast", "python"] = Field(
         "auto",
@@ -174,20 +174,20 @@ class Settings(BaseSettings):
     )
     stop_linger_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
         30.0,
-        description="Seconds that the core lives on after a stop, so that a start within them drops no connection; "
+        description="Seconds that the core keeps running after a stop, so that a start within them drops no connection; "
         "0 ends it at once.",
     )
     keep_alive_action: Literal["none", "stop"] = Field(
         "none",
         description="What to do when the panel has not called for the time that it named at the start (keep_alive): "
-        "nothing but say so, or stop.",
+        "only say so, or stop.",
     )
     delivery_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
         30.0,
         description="Seconds within which a caller must have received statistics that it read with reset; otherwise "
         "the connection is reset and the traffic is reported again.",
     )
-    debug: bool = Field(False, description="More of the node's own log, and the core's log level as the panel set it.")
+    debug: bool = Field(False, description="Log more of the node itself, and leave the core's log level as the panel set it.")
 
     @property
     def gunicorn_ports(self) -> dict[str, int]:

@@ -123,12 +123,13 @@ async def apply_users(
     return b""
 
 
-async def assemble(messages: AsyncIterator[bytes], *, max_bytes: int) -> bytes:
+async def assemble(messages: AsyncIterator[bytes], *, max_bytes: int, end_seconds: float = END_SECONDS) -> bytes:
     """Put a whole stream of chunks together.
 
     Args:
         messages: UsersChunk messages.
         max_bytes: Size of all of them together.
+        end_seconds: How long the end of the stream is waited for after the last chunk.
 
     Returns:
         One Users message.
@@ -154,15 +155,15 @@ async def assemble(messages: AsyncIterator[bytes], *, max_bytes: int) -> bytes:
             ) from None
         assembler.add(chunk)
         if assembler.complete:
-            await _end_of(messages)
+            await _end_of(messages, end_seconds)
             break
     return await off_loop(_merged, assembler, size)
 
 
-async def _end_of(messages: AsyncIterator[bytes]) -> None:
+async def _end_of(messages: AsyncIterator[bytes], seconds: float) -> None:
     """Wait a moment for the end; what comes before it is no part of the change."""
     with contextlib.suppress(TimeoutError, NodeError):
-        async with asyncio.timeout(END_SECONDS):
+        async with asyncio.timeout(seconds):
             async for _ in messages:
                 pass
 

@@ -21,10 +21,10 @@ REQUEST = pb.StatRequest(type=pb.UsersStat, reset=True).SerializeToString()
 
 @asynccontextmanager
 async def calling(node: Node) -> AsyncIterator[aio.UnaryUnaryMultiCallable[bytes, bytes]]:
-    """``GetStats`` of a face of its own, on loopback without TLS."""
+    """``GetStats`` of a server of its own, on loopback without TLS."""
     server = aio.server()
-    face = GrpcHandlers(node.service(), api_key=KEY, body_timeout_seconds=30.0, max_calls=10, max_streams=10)
-    server.add_generic_rpc_handlers((face,))
+    handlers = GrpcHandlers(node.service(), api_key=KEY, body_timeout_seconds=30.0, max_calls=10, max_streams=10)
+    server.add_generic_rpc_handlers((handlers,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

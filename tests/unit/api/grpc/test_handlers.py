@@ -1,4 +1,4 @@
-"""The gRPC face on a real server of the library, against a service on fakes."""
+"""The gRPC handlers on a real server of the library, against a service on fakes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WRONG = "00000000-0000-4000-8000-000000000000"
 
 
 class Server:
-    """The face on a unix socket."""
+    """The handlers on a unix socket."""
 
     def __init__(self, *, max_calls: int = CALLS, reflected: bool = False) -> None:
         self.node = Node()
@@ -42,7 +42,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="pgn"))
         self.address = f"unix:{self.folder}/s"
         services = (SERVICE, health.SERVICE, *reflection.SERVICES)
-        self.face = GrpcHandlers(
+        self.handlers = GrpcHandlers(
             self.node.service(),
             api_key=KEY,
             body_timeout_seconds=SILENT_SECONDS,
@@ -52,7 +52,7 @@ class Server:
             extra_handlers=reflection.handlers(services) if reflected else None,
         )
         self._server = aio.server(options=[("grpc.max_receive_message_length", LIMIT)])
-        self._server.add_generic_rpc_handlers((self.face,))
+        self._server.add_generic_rpc_handlers((self.handlers,))
         self._server.add_insecure_port(self.address)
 
     async def __aenter__(self) -> Server:
@@ -102,7 +102,7 @@ async def test_every_method_takes_the_bytes_to_its_handler_and_back(row: Method)
         def called(self) -> None:
             pass
 
-    face = GrpcHandlers(
+    handlers = GrpcHandlers(
         Service(),  # type: ignore[arg-type]
         api_key=KEY,
         body_timeout_seconds=5,
@@ -126,7 +126,7 @@ async def test_every_method_takes_the_bytes_to_its_handler_and_back(row: Method)
         method = f"/{SERVICE}/{row.grpc_name}"
         invocation_metadata = key_metadata(KEY)
 
-    handler: Any = face.service(Details())  # type: ignore[arg-type]
+    handler: Any = handlers.service(Details())  # type: ignore[arg-type]
     if row.tracked:
         await handler.stream_stream(None, Context())
     else:
@@ -192,7 +192,7 @@ async def test_a_deadline_that_is_over(server: Server, caller: GrpcNode) -> None
     assert server.node.commands.calls == []
 
 
-async def test_the_callers_deadline_is_the_commands_budget(server: Server, caller: GrpcNode) -> None:
+async def test_the_callers_deadline_is_the_commands(server: Server, caller: GrpcNode) -> None:
     await caller.call("SyncUsers", pb.Users(), timeout_seconds=7)
     await caller.call("SyncUsers", pb.Users(), timeout_seconds=None)
     (_, _, short), (_, _, own) = server.node.commands.calls
@@ -314,7 +314,7 @@ async def test_viewers_beyond_the_limit_are_refused(server: Server, caller: Grpc
         async for _ in caller.logs():
             raise AssertionError("a line")
     viewers[0].cancel()
-    await eventually(lambda: server.node.logs.watching == VIEWERS - 1, "there is room again")
+    await eventually(lambda: server.node.logs.watching == VIEWERS - 1, "a slot is free again")
     await caller.logs().initial_metadata()
 
 
@@ -322,7 +322,7 @@ async def test_viewers_are_told_when_the_worker_ends(server: Server, caller: Grp
     viewer = caller.logs()
     await viewer.initial_metadata()
     await eventually(lambda: server.node.logs.watching == 1, "the viewer is there")
-    server.face.end_viewers()
+    server.handlers.end_viewers()
     with refused(StatusCode.UNAVAILABLE, "this worker is ending"):
         async for _ in viewer:
             raise AssertionError("a line")

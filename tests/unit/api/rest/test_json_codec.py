@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
 
 from pgnode.api.methods import METHODS, Method
-from pgnode.api.rest import json_codec as json_face
 from pgnode.api.rest.app import build
 from pgnode.api.rest.asgi import App
-from pgnode.api.rest.negotiation import prefers_json
+from pgnode.api.rest.json_codec import JsonCodec
+from pgnode.api.rest.negotiation import JsonForm, prefers_json
 from pgnode.bus.commands import Kind
-from pgnode.errors import UsersRefusedError
+from pgnode.errors import InvalidRequestError, UsersRefusedError
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.framing import frame
 from tests.unit.api.fakes import GONE, KEY, Answer, Call, Node, part, status
@@ -119,13 +120,24 @@ async def test_a_chunked_sync_of_nobody_is_fine(app: App, node: Node) -> None:
     assert [call[:2] for call in node.commands.calls] == [(Kind.SYNC_CHUNKED, b"")]
 
 
-async def test_large_messages_are_converted_in_threads(app: App, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_face, "THREAD_BYTES", 10)
-    node.commands.reply = pb.StatResponse(stats=[pb.Stat(name="a" * 20)]).SerializeToString()
-    answer = await ask(app, "GET", "/stats", sent={"type": "UsersStat", "reset": True})
-    assert json.loads(answer.body)["stats"][0]["name"] == "a" * 20
-    answer = await ask(app, "GET", "/stats", sent={"type": "NobodysStat", "reset": True})
-    assert answer.status == 400
+async def test_large_messages_are_converted_in_threads() -> None:
+    row = next(row for row in METHODS if row.grpc_name == "GetStats")
+    answer = pb.StatResponse(stats=[pb.Stat(name="a" * 20)])
+    threads: list[int] = []
+
+    def handler(body: bytes) -> bytes:
+        threads.append(threading.get_ident())
+        assert pb.StatRequest.FromString(body).type == pb.UsersStat
+        return answer.SerializeToString()
+
+    codec = JsonCodec(thread_bytes=10)
+    form = JsonForm(body=True, answer=True)
+    assert repr(codec) == "JsonCodec(idle)"
+    text = await codec.answer(row, handler, b'{"type": "UsersStat"}', form)
+    assert json.loads(text)["stats"][0]["name"] == "a" * 20
+    assert threads == [threading.get_ident()], "the handler itself stays where it was called"
+    with pytest.raises(InvalidRequestError, match="NobodysStat"):
+        await codec.answer(row, handler, b'{"type": "NobodysStat"}', form)
 
 
 @pytest.mark.parametrize(

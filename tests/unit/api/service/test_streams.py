@@ -36,19 +36,19 @@ async def given(bodies: Iterable[bytes], error: NodeError | None = None) -> Asyn
 
 
 class Node:
-    """Takes users; ``answers`` are the errors for some e-mails. ``gate`` holds up everybody until it is set."""
+    """Takes users; ``answers`` are the errors for some e-mails. ``open`` holds up everybody until it is set."""
 
     def __init__(self, answers: dict[str, Exception] | None = None) -> None:
         self.answers = answers or {}
         self.taken: list[str] = []
         self.done: list[str] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def sync(self, body: bytes) -> bytes:
         email = pb.User.FromString(body).email
         self.taken.append(email)
-        await self.gate.wait()
+        await self.open.wait()
         if email in self.answers:
             raise self.answers[email]
         self.done.append(email)
@@ -61,11 +61,11 @@ async def apply(node: Node, messages: AsyncIterator[bytes], alone_bytes: int = M
 
 async def test_users_are_begun_in_their_order_and_no_more_than_allowed_at_once() -> None:
     node = Node()
-    node.gate.clear()
+    node.open.clear()
     emails = [f"u{number}" for number in range(3 * streams.IN_FLIGHT)]
     applying = asyncio.create_task(apply(node, given(user(email) for email in emails)))
     await eventually(lambda: len(node.taken) == streams.IN_FLIGHT, "as many as may be under way are")
-    node.gate.set()
+    node.open.set()
     await applying
     assert node.taken == emails
 
@@ -139,7 +139,7 @@ async def test_an_error_of_the_stream_itself_says_how_far_it_got() -> None:
 
 async def test_what_was_read_before_a_stream_broke_off_is_applied() -> None:
     node = Node()
-    node.gate.clear()
+    node.open.clear()
 
     async def unfinished() -> AsyncIterator[bytes]:
         yield user("a")
@@ -151,18 +151,18 @@ async def test_what_was_read_before_a_stream_broke_off_is_applied() -> None:
     applying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await applying
-    node.gate.set()
+    node.open.set()
     await eventually(lambda: node.done == ["a", "b"], "both are applied")
 
 
 async def test_a_user_that_takes_a_thread_is_not_overtaken() -> None:
     node = Node()
-    node.gate.clear()
+    node.open.clear()
     applying = asyncio.create_task(apply(node, given([user("a"), user("big", 200), user("c")]), alone_bytes=100))
     await eventually(lambda: node.taken == ["a"], "the first is under way")
     await asyncio.sleep(0)
     assert node.taken == ["a"]
-    node.gate.set()
+    node.open.set()
     await applying
     assert node.taken == ["a", "big", "c"]
 
@@ -189,8 +189,8 @@ async def test_a_caller_that_does_not_end_its_stream_gets_its_answer() -> None:
         yield chunk(0, "a", last=True)
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(streams.END_SECONDS + 10):
-        users = pb.Users.FromString(await streams.assemble(endless(), max_bytes=MIB))
+    async with asyncio.timeout(10):
+        users = pb.Users.FromString(await streams.assemble(endless(), max_bytes=MIB, end_seconds=0.01))
     assert [found.email for found in users.users] == ["a"]
 
 
