@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     grpc_max_streams: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1000, description="Most log viewers of one gRPC worker; further ones get RESOURCE_EXHAUSTED."
     )
-    grpc_reflection: bool = Field(False, description="Whether gRPC's reflection service answers callers that have the key.")
+    grpc_reflection: bool = Field(
+        False, description="Whether gRPC's reflection service answers callers that have the key."
+    )
     api_key: Annotated[UuidText | None, OptionalText] = Field(
         None, description="Key that callers must send, a UUID. Unset: the key in API_KEY_FILE, made if it is missing."
     )
@@ -187,7 +189,9 @@ class Settings(BaseSettings):
         description="Seconds within which a caller must have received statistics that it read with reset; otherwise "
         "the connection is reset and the traffic is reported again.",
     )
-    debug: bool = Field(False, description="Log more of the node itself, and leave the core's log level as the panel set it.")
+    debug: bool = Field(
+        False, description="Log more of the node itself, and leave the core's log level as the panel set it."
+    )
 
     @property
     def gunicorn_ports(self) -> dict[str, int]:

@@ -36,7 +36,7 @@ class CachedAnswer(NamedTuple):
 
     def headers(self, answer: bytes) -> Headers:
         """Return the headers that Falcon would send with ``answer``."""
-        headers = protobuf_headers(answer)
+        headers = [(b"content-length", b"%d" % len(answer)), _CONTENT_TYPE]
         if self.age is not None and (age := self.age()) is not None:
             headers.append((b"age", b"%d" % age))
         return headers

@@ -8,6 +8,9 @@ from pgnode.api.service.ports import Reads, Refresh
 from pgnode.bus.state import State
 from pgnode.errors import BusUnavailableError, CoreNotStartedError, CoreUnavailableError, NotInitializedError
 
+#: Looking a member up in its class takes longer than comparing it, and every read asks.
+_RUNNING = State.RUNNING
+
 
 class StateChecks:
     """Tells whether the core can be read, and what to answer where it cannot.
@@ -27,7 +30,7 @@ class StateChecks:
     def core_answers(self) -> bool:
         """Tell whether the core runs, and its API answered last time."""
         status = self._reads.status
-        return status is not None and status.state == State.RUNNING and not status.core_api_error
+        return status is not None and status.state == _RUNNING and not status.core_api_error
 
     async def after_refresh(self, answer: Callable[[], bytes]) -> bytes:
         """Return ``answer()`` after fetching news: those of a start may still be on their way to this worker.
