@@ -77,7 +77,7 @@ def users_of(body: bytes) -> pb.Users:
         except DecodeError:
             # The parser does not say what or where.
             raise InvalidRequestError(
-                f"malformed UsersChunk in the frame at byte {start}: no such message, or text in it is no UTF-8"
+                f"malformed UsersChunk in the frame at byte {start}: not a UsersChunk, or text in it is not UTF-8"
             ) from None
         assembler.add(chunk)
         at += length

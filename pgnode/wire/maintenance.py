@@ -43,7 +43,7 @@ def object_of(body: bytes, fields: Collection[str]) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except UnicodeDecodeError:
-        raise InvalidRequestError("malformed JSON: the body is no UTF-8") from None
+        raise InvalidRequestError("malformed JSON: the body is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise InvalidRequestError(f"malformed JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except (RecursionError, ValueError):
@@ -58,12 +58,12 @@ def object_of(body: bytes, fields: Collection[str]) -> dict[str, Any]:
 
 
 def text_of(document: dict[str, Any], field: str) -> str:
-    """Return a field that must be there and be a text; raise InvalidRequestError with its name."""
+    """Return a field that must be there and be a string; raise InvalidRequestError with its name."""
     if field not in document:
         raise InvalidRequestError(f"{field} is missing: send a JSON object with it")
     value = document[field]
     if not isinstance(value, str):
-        raise InvalidRequestError(f"{field} is {_kind(value)}: a text is needed")
+        raise InvalidRequestError(f"{field} is {_kind(value)}: a string is needed")
     return value
 
 
@@ -97,5 +97,5 @@ def shown(text: str) -> str:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
     return names[type(value)]

@@ -48,7 +48,7 @@ def check_framing(length: bytes | None, coding: bytes | None, headers: Headers) 
         if length is not None:
             raise InvalidRequestError("both Content-Length and Transfer-Encoding are given: send one of them")
         if coding.strip().lower() != b"chunked":
-            raise InvalidRequestError("unknown Transfer-Encoding: only chunked is understood")
+            raise InvalidRequestError("unknown Transfer-Encoding: only chunked is supported")
     if sum(name in (b"content-length", b"transfer-encoding") for name, _ in headers) > 1:
         raise InvalidRequestError("more than one Content-Length or Transfer-Encoding: send one of them, once")
 
@@ -152,7 +152,7 @@ class BodyReader:
         return b"".join(parts)
 
     def _too_large(self, what: str) -> TooLargeError:
-        return TooLargeError(f"the body has {what}, allowed are {self.max_bytes}{self._hint}")
+        return TooLargeError(f"the body has {what}, at most {self.max_bytes} are allowed{self._hint}")
 
 
 def first_event(receive: Receive) -> tuple[Event | None, Awaitable[Event]]:

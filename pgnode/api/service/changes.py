@@ -67,7 +67,7 @@ class ChangeCalls:
         # The call that comes most often: a small body is read right here.
         user = decode(pb.User, body) if len(body) <= THREAD_BYTES else await _decode_off_loop(pb.User, body)
         if not user.email:
-            raise InvalidRequestError("empty email: a user is known by its email")
+            raise InvalidRequestError("empty email: every user needs one")
         return await self._commands.call(Kind.SYNC_USER, body, deadline.remaining(self._write_seconds))
 
     async def sync_users(self, body: bytes) -> bytes:

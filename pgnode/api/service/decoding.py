@@ -22,7 +22,7 @@ def decode(message: type[_M], body: bytes) -> _M:
         The message.
 
     Raises:
-        InvalidRequestError: The bytes are malformed, or hold text that is no UTF-8.
+        InvalidRequestError: The bytes are malformed, or hold text that is not UTF-8.
     """
     try:
         return message.FromString(body)
@@ -30,5 +30,5 @@ def decode(message: type[_M], body: bytes) -> _M:
         # The parser does not say what or where.
         name = message.DESCRIPTOR.name
         raise InvalidRequestError(
-            f"malformed {name}: the body is no {name} message, or text in it is no UTF-8"
+            f"malformed {name}: the body is not a {name} message, or text in it is not UTF-8"
         ) from None

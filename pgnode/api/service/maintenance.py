@@ -53,7 +53,7 @@ class MaintenanceService:
         status = self._reads.status
         return json.dumps(
             {
-                "detail": f"pgnode {self._node_version} is here",
+                "detail": f"pgnode {self._node_version} is running",
                 "node_version": self._node_version,
                 "core_version": status.core_version if status is not None else "",
                 "state": status.state if status is not None else "unknown",

@@ -41,7 +41,7 @@ class StatQuery(NamedTuple):
     def fault(self) -> str:
         """Why it has no answer among the statistics, "" where it has one."""
         if not self.snapshot:
-            return f"unknown stat type {self.type}: known are 0 to {max(_SNAPSHOTS)}"
+            return f"unknown stat type {self.type}: known types are 0 to {max(_SNAPSHOTS)}"
         if self.single and not self.name:
             return "empty name: this stat type needs the name of a user, inbound or outbound"
         return ""

@@ -151,7 +151,7 @@ async def assemble(messages: AsyncIterator[bytes], *, max_bytes: int, end_second
             chunk = await off_loop(pb.UsersChunk.FromString, body, len(body))
         except DecodeError:
             raise InvalidRequestError(
-                f"malformed UsersChunk: message {number} of the stream is no such message, or text in it is no UTF-8"
+                f"malformed UsersChunk: message {number} of the stream is not a UsersChunk, or text in it is not UTF-8"
             ) from None
         assembler.add(chunk)
         if assembler.complete:

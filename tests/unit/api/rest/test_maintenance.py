@@ -96,6 +96,6 @@ async def test_what_the_pipeline_refuses_has_detail_too(app: App, called: list[N
     large = Call("POST", "/node/geofiles", keyed(content_length=str(MAX_BODY_BYTES + 1)), [])
     answer = await large.run(app)
     assert answer.status == 413
-    assert error_of(answer)["error"] == f"the body has {MAX_BODY_BYTES + 1} bytes, allowed are {MAX_BODY_BYTES}"
+    assert error_of(answer)["error"] == f"the body has {MAX_BODY_BYTES + 1} bytes, at most {MAX_BODY_BYTES} are allowed"
     protobuf = keyed(content_length="2", content_type="application/x-protobuf")
     assert (await Call("POST", "/node/geofiles", protobuf, [part(b"{}")]).run(app)).status == 400

@@ -15,5 +15,5 @@ def test_a_message_is_read() -> None:
 
 @pytest.mark.parametrize("body", [b"\xff", b"\x0a\x02\xff\xfe"], ids=["no message", "no UTF-8"])
 def test_a_malformed_one_is_refused_by_name(body: bytes) -> None:
-    with pytest.raises(InvalidRequestError, match="malformed User: the body is no User message"):
+    with pytest.raises(InvalidRequestError, match="malformed User: the body is not a User message"):
         decode(pb.User, body)

@@ -36,7 +36,7 @@ def test_each_type_names_its_snapshot(kind: pb.StatType, snapshot: str, single: 
 
 def test_what_has_no_answer_says_why_and_is_not_plain() -> None:
     queries = StatQueries()
-    assert queries.of(b"\x18\x09").fault == "unknown stat type 9: known are 0 to 5"
+    assert queries.of(b"\x18\x09").fault == "unknown stat type 9: known types are 0 to 5"
     assert queries.of(request(pb.UserStat)).fault.startswith("empty name")
     assert queries.of(request(pb.UserStat, "a", reset=True)).fault == ""
     with pytest.raises(InvalidRequestError, match="malformed StatRequest"):
