@@ -1,9 +1,25 @@
-"""Settings for all tests."""
+"""Settings for all tests, and how they run side by side (``pytest -n 2``).
+
+Where the machine allows it, every worker has a network of its own, so that no two tests meet on a port. Elsewhere the
+workers share the ports out, and modules that use ports of the samples run in one worker.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 import structlog
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
+
+from pgnode.testing.faults import ArmedFaults
+from pgnode.testing.ports import PORTS, PORTS_VARIABLE
+from tests.support import isolated_python
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("pgnode", deadline=None)
@@ -16,3 +32,75 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+HERE = Path(__file__).parent
+
+#: Said to the workers: whether they have networks of their own.
+ISOLATED = "PGNODE_TESTS_ISOLATED"
+
+#: Folders, those with the longest modules first.
+SLOW_FIRST = ("faults", "e2e", "panel", "integration", "bench")
+
+#: Modules that start cores on the ports of the samples.
+SAMPLE_PORTS = {"test_config_core", "test_core", "test_diagnose", "test_scratch"}
+
+
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Give each worker of pytest-xdist a network of its own, where that is possible."""
+    if not getattr(config.option, "tx", None):
+        return
+    command = [sys.executable, isolated_python.__file__]
+    possible = subprocess.run([*command, "-c", ""], capture_output=True, check=False).returncode == 0
+    os.environ[ISOLATED] = "1" if possible else ""
+    if possible:
+        config.option.tx = [
+            f"popen//python={' '.join(command)}" if spec == "popen" else spec for spec in config.option.tx
+        ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers in one network each have their own share of the ports."""
+    worker: dict[str, object] | None = getattr(config, "workerinput", None)
+    if worker is None or os.environ.get(ISOLATED):
+        return
+    number, count = int(str(worker["workerid"]).removeprefix("gw")), int(str(worker["workercount"]))
+    share = len(PORTS) // count
+    first = PORTS.start + number * share
+    os.environ[PORTS_VARIABLE] = f"{first}-{first + share - 1}"
+
+
+class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Hands the tests of a module to one worker, since many share a node or a core."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        if not os.environ.get(ISOLATED) and Path(module).stem in SAMPLE_PORTS:
+            return "sample ports"
+        return module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByModule:
+    """Let pytest-xdist hand out modules, in the order of :func:`pytest_collection_modifyitems`."""
+    config.option.loadscopereorder = False
+    return ByModule(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow folders first, so that no worker is left alone with one at the end."""
+    order = {name: number for number, name in enumerate(SLOW_FIRST)}
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(HERE).parts[0] if HERE in item.path.parents else ""
+        return order.get(folder, len(order))
+
+    items.sort(key=place)
+
+
+@pytest.fixture
+def faults(tmp_path: Path) -> Iterator[ArmedFaults]:
+    """Fault points for processes that this test starts; what waits at one goes on when the test ends."""
+    armed = ArmedFaults(tmp_path / "fault-points")
+    yield armed
+    armed.let_all_go()

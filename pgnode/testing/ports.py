@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
 #: Ports are taken from below the range the kernel gives to outgoing connections (32768 and up on Linux), and above
 #: those that need privileges, so that nothing takes one between its choice and its use.
-_PORTS = range(10_000, 32_000)
+PORTS = range(10_000, 32_000)
+#: Names the part of them that this process and those it starts may use, as "first-last"; several that run at the same time
+#: share the ports out.
+PORTS_VARIABLE = "PGNODE_TESTING_PORTS"
+
 #: The samples under tests/ come with ports of their own.
 _SAMPLE_PORTS = range(20_400, 20_600)
 
@@ -15,9 +20,14 @@ _random = random.SystemRandom()
 
 
 def free_port() -> int:
-    """A port that is free now, for TCP and UDP, on all addresses of the machine."""
+    """Find a port that is free now, for TCP and UDP, on all addresses of the machine.
+
+    Raises:
+        OSError: None was found.
+    """
+    first, _, last = os.environ.get(PORTS_VARIABLE, f"{PORTS.start}-{PORTS.stop - 1}").partition("-")
     for _ in range(200):
-        port = _random.choice(_PORTS)
+        port = _random.randint(int(first), int(last))
         if port in _SAMPLE_PORTS:
             continue
         with (
@@ -30,4 +40,4 @@ def free_port() -> int:
             except OSError:
                 continue
         return port
-    raise OSError("no free port found between 10000 and 32000")
+    raise OSError(f"no free port found between {first} and {last}")
