@@ -9,26 +9,45 @@ BIN := $(VENV)/bin
 # The panel's own client, which tests drive a node with, needs a newer Python than the node and an environment of its own.
 PANEL_VENV := .venv-panel
 
-.PHONY: run install test demo bench docs lock gates dev panel clean
+# How many tests run at the same time.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+
+.DEFAULT_GOAL := help
+.PHONY: help run install demo test unit slow coverage gates bench docs lock dev panel clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 run: install ## install and run the node in the foreground
 	@exec $(BIN)/pgnode run
 
-install: $(VENV)/.installed ## .venv/bin/pgnode is there and works
+install: $(VENV)/.installed ## install: .venv/bin/pgnode works then
 
 demo: install ## show that it works, without a panel
 	@$(BIN)/pgnode demo
 
-test: dev panel ## gates, units, end to end, and the panel's own client
+test: dev panel ## everything below that checks: gates, units with their coverage, and whole nodes
 	@$(MAKE) --no-print-directory gates
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory coverage
+	@$(MAKE) --no-print-directory slow
 
-gates: dev
+gates: dev ## format, lint, docstrings, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pydoclint pgnode
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+unit: dev ## the unit tests: under a minute
+	$(PYTEST) tests/unit
+
+coverage: dev ## the unit tests, and what they cover of each module
+	$(PYTEST) tests/unit --cov --cov-report=json:build/coverage.json --cov-report=
+	$(BIN)/python -m tests.coverage_gate build/coverage.json
+
+slow: dev panel ## all other tests, with real processes
+	$(PYTEST) --ignore=tests/unit
 
 bench: dev ## measure, and print a table
 	@$(BIN)/python -m bench
@@ -37,7 +56,7 @@ docs: dev ## write the generated pages
 	$(BIN)/python -m tests.generated_docs
 
 # The dependencies, locked with hashes; names no registry.
-lock: dev
+lock: dev ## take the newest dependencies into the locks
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --quiet --extra dev --extra build pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
@@ -48,7 +67,7 @@ lock: dev
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.12 --generate-hashes \
 		--no-header --quiet tests/panel/requirements.in -o requirements-panel.lock
 
-dev: $(VENV)/.installed-dev
+dev: $(VENV)/.installed-dev ## the environment of those who work on it
 
 # Without a Python for it the tests with the panel's client are left out, and say so; with CI=true that is a failure.
 panel: ## the environment of the panel's own client

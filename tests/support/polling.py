@@ -32,4 +32,14 @@ async def eventually(
             last = error
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_seconds:g} s: {what}; last seen: {last!r}")
-        await asyncio.sleep(POLL_SECONDS)
+        await pause()
+
+
+async def pause() -> None:
+    """The pause between two looks at something that has no event to wait for."""
+    await asyncio.sleep(POLL_SECONDS)
+
+
+async def next_turn() -> None:
+    """Let every task that can go on do so once."""
+    await asyncio.sleep(0)

@@ -25,7 +25,7 @@ from pgnode.supervisor.host import identity
 from pgnode.wire import service_pb2 as pb
 from tests.integration.worker.stage import HEADER_TIMEOUT_SECONDS, MIB, Stage
 from tests.support.grpc_node import GrpcNode
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -165,7 +165,7 @@ async def test_thousands_of_connections_that_do_nothing_do_not_stop_service(stag
         for number in range(SILENT_CONNECTIONS):
             silent.append(socket.create_connection(("127.0.0.1", stage.grpc_port), timeout=10))
             if number % 200 == 0:
-                await asyncio.sleep(0)
+                await next_turn()
         for _ in range(IDLE_CONNECTIONS):
             _, writer = await asyncio.open_connection("127.0.0.1", stage.grpc_port, ssl=context)
             idle.append(writer)

@@ -44,7 +44,7 @@ from pgnode.xray.proto import (
     vmess_pb2,
 )
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.support.processes import is_stopped
 
 WIDE = json.loads((Path(__file__).parents[2] / "samples" / "wide.json").read_text())
@@ -532,13 +532,13 @@ async def test_a_call_under_way_when_the_client_is_closed_is_unavailable(run_dir
     running.send_signal(signal.SIGSTOP)
     try:
         call = asyncio.create_task(api.stats.sys_stats(DEADLINE_SECONDS))
-        await asyncio.sleep(0)
+        await next_turn()
         await api.aclose()
         with pytest.raises(CoreApiError) as caught:
             await call
         assert caught.value.kind is ErrorKind.UNAVAILABLE
         cancelled = asyncio.create_task(api.stats.sys_stats(DEADLINE_SECONDS))
-        await asyncio.sleep(0)
+        await next_turn()
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled

@@ -17,7 +17,7 @@ from pgnode.bus.log_stream import LogReader, put_lines
 from pgnode.bus.server import TAKE_MAX, CommandServer
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, UsersRefusedError
 from pgnode.os_support.aio import end_tasks
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn, pause
 from tests.support.valkey import TestValkey, running_valkey
 
 KEYS = Keys("test")
@@ -46,7 +46,7 @@ async def answering(url: str, answer: Callable[[Command], Reply]) -> AsyncIterat
                     server.release(group)
             except BUS_ERRORS:
                 server.lost_connection()
-                await asyncio.sleep(0.05)
+                await pause()
 
     task = asyncio.create_task(serve())
     try:
@@ -274,7 +274,7 @@ async def test_callers_that_were_answered_together_go_together_again(valkey: Tes
             for _ in range(times):
                 await client.call(Kind.SYNC_USER, b"%d" % number, 10)
                 for _ in range(number):  # one after the other, as their connections are read
-                    await asyncio.sleep(0)
+                    await next_turn()
 
         calls = [asyncio.create_task(ask(number, 2)) for number in range(8)]
         groups, left = [], 16

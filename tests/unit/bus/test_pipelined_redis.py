@@ -16,7 +16,7 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
 from pgnode.os_support.aio import end_tasks
 from tests.support.certificates import make_certificate
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.support.valkey import TestValkey, running_valkey
 
 
@@ -87,7 +87,7 @@ async def test_a_hanging_store_costs_the_connection_and_nothing_else(valkey: Tes
         assert await link.execute("PING") == b"PONG"
         # A caller that gives up leaves the order of replies alone.
         given_up = asyncio.create_task(link.execute("ECHO", "nobody"))
-        await asyncio.sleep(0)
+        await next_turn()
         given_up.cancel()
         assert await link.execute("ECHO", "next") == b"next"
 
@@ -96,7 +96,7 @@ async def test_a_lost_connection_fails_its_callers_and_is_made_anew(valkey: Test
     async with link_to(valkey.url) as link:
         assert await link.execute("PING") == b"PONG"
         waiting = asyncio.create_task(link.execute("BLPOP", "nothing", 0))
-        await asyncio.sleep(0)
+        await next_turn()
         valkey.kill()
         with pytest.raises(RedisConnectionError):
             await waiting

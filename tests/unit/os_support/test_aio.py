@@ -9,6 +9,7 @@ import pytest
 
 from pgnode.os_support import aio
 from pgnode.os_support.aio import end_tasks, retry
+from tests.support.polling import next_turn
 
 
 async def test_tasks_that_swallow_a_cancellation_are_cancelled_again() -> None:
@@ -26,7 +27,7 @@ async def test_tasks_that_swallow_a_cancellation_are_cancelled_again() -> None:
     async def obedient() -> None:
         await asyncio.Event().wait()
 
-    done = asyncio.create_task(asyncio.sleep(0))
+    done = asyncio.create_task(next_turn())
     tasks = [asyncio.create_task(stubborn()), asyncio.create_task(obedient()), done]
     await done
     with mock.patch.object(aio, "CANCEL_AGAIN_SECONDS", 0.01):

@@ -13,6 +13,7 @@ import pytest
 
 from pgnode.worker.delivery import TcpDelivery
 from tests.support.certificates import make_certificate
+from tests.support.polling import next_turn
 
 #: More than both kernels and the transport's own buffer take while nobody reads.
 LARGE = bytes(20_000_000)
@@ -122,7 +123,7 @@ async def test_an_answer_that_is_given_up_does_not_arrive_later() -> None:
 async def test_a_connection_that_has_gone_already() -> None:
     async with connection() as (transport, _, __):
         transport.abort()
-        await asyncio.sleep(0)
+        await next_turn()
         watch = TcpDelivery(transport, limit_seconds=20)
         assert not await watch.arrived(1)
 

@@ -19,7 +19,7 @@ from pgnode.errors import (
     UsersRefusedError,
 )
 from pgnode.wire import service_pb2 as pb
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 
 MIB = 1024 * 1024
 
@@ -110,7 +110,7 @@ async def test_any_other_error_ends_the_stream_and_says_how_far_it_got(error: Ex
         for email in "abcdef":
             yield user(email)
             await eventually(functools.partial(node.taken.__contains__, email), "it was begun")
-            await asyncio.sleep(0)
+            await next_turn()
 
     with pytest.raises(NodeError) as caught:
         await apply(node, slowly())
@@ -160,7 +160,7 @@ async def test_a_user_that_takes_a_thread_is_not_overtaken() -> None:
     node.open.clear()
     applying = asyncio.create_task(apply(node, given([user("a"), user("big", 200), user("c")]), alone_bytes=100))
     await eventually(lambda: node.taken == ["a"], "the first is under way")
-    await asyncio.sleep(0)
+    await next_turn()
     assert node.taken == ["a"]
     node.open.set()
     await applying

@@ -12,6 +12,7 @@ from pgnode.supervisor.traffic import poll_policy as pace
 from pgnode.supervisor.traffic.attribution import TOLERATED_BYTES
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.xray.client.api import CoreApi
+from tests.support.polling import next_turn
 from tests.unit.supervisor.traffic.fake_counters import IN, OUT, FakeCounters
 
 TAGS = [("inbound", IN), ("outbound", OUT)]
@@ -134,7 +135,7 @@ async def test_a_reading_of_a_new_core_does_not_share_the_end_of_the_old_ones() 
     polls = Polls()
     await polls.begin()
     old = asyncio.create_task(polls.traffic.poll(cast(CoreApi, polls.core), "run", scheduled=True))
-    await asyncio.sleep(0)
+    await next_turn()
     polls.core.silent = True
     fresh = FakeCounters()
     fresh.move("alice", 5, 5)
