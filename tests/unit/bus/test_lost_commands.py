@@ -15,7 +15,7 @@ from pgnode.bus.keys import BLOB_BYTES, GROUP, Keys
 from pgnode.bus.server import CommandServer
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError
 from pgnode.os_support.aio import end_tasks
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn, pause
 from tests.support.valkey import TestValkey, running_valkey
 
 KEYS = Keys("test")
@@ -46,7 +46,7 @@ class Supervisor:
                     await self.answer(commands)
             except BUS_ERRORS:
                 self.server.lost_connection()
-                await asyncio.sleep(0.02)
+                await pause()
 
     async def answer(self, commands: list[Command]) -> None:
         pipe = self.redis.pipeline(transaction=True)
@@ -122,7 +122,7 @@ async def test_a_store_that_is_started_anew_and_empty_costs_callers_a_moment(val
         valkey.kill()
         valkey.empty()
         later = asyncio.create_task(client.call(Kind.STOP, b"asked meanwhile", 20))
-        await asyncio.sleep(0)
+        await next_turn()
         await valkey.start()
         async with supervised(valkey.url) as supervisor:
             supervisor.answers_now.set()

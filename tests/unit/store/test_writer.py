@@ -16,7 +16,7 @@ from pgnode.store.reader import read_state
 from pgnode.store.rows import LedgerRow
 from pgnode.store.state import StoredState
 from pgnode.store.writer import StoreWriter
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 
 
 async def test_what_is_committed_is_there_for_the_next_one(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ async def test_a_caller_who_has_gone_holds_up_nobody(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path / "state.db")
     await writer.open()
     gone = asyncio.ensure_future(writer.commit(StoreChanges(users={"a": b"1"})))
-    await asyncio.sleep(0)
+    await next_turn()
     gone.cancel()
     await writer.commit(StoreChanges(users={"b": b"1"}))
     state = read_state(tmp_path / "state.db")
