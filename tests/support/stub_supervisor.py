@@ -26,6 +26,7 @@ from pgnode.bus.snapshots import (
 from pgnode.bus.state import State
 from pgnode.os_support.aio import end_tasks
 from pgnode.wire import service_pb2 as pb
+from tests.support.polling import pause
 
 LOG_LINES_KEPT = 10_000
 
@@ -124,7 +125,7 @@ class StubSupervisor:
                     self._server.release([command])
             except BUS_ERRORS:
                 self._server.lost_connection()
-                await asyncio.sleep(0.05)
+                await pause()
 
 
 def _block(parts: Mapping[str, bytes]) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgnode.bus.heartbeat import BEAT, LEAVING, HeartbeatChannel
+from tests.support.polling import pause
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def test_beats_come_from_the_start_to_the_end(ends: tuple[socket.socket, i
     channel.close()
     assert repr(channel) == "HeartbeatChannel(closed)"
     # A beat that was due finds the channel closed.
-    await asyncio.sleep(0.02)
+    await pause()
     while await received(near, 0) == b"" and (rest := near.recv(64)):
         assert set(rest) <= set(BEAT)
     channel.close()
@@ -54,7 +55,7 @@ async def test_a_closed_end_means_stop(ends: tuple[socket.socket, int]) -> None:
     channel = HeartbeatChannel(number, beat_seconds=0.01)
     channel.start()
     near.send(b"x")  # whatever else comes means nothing
-    await asyncio.sleep(0.02)
+    await pause()
     assert not channel.stop_requested.is_set()
     near.close()
     async with asyncio.timeout(5):

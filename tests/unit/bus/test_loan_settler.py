@@ -9,7 +9,7 @@ from pgnode.bus import loan_settler
 from pgnode.bus.commands import Kind, parse_settlement
 from pgnode.bus.loan_settler import LoanSettler
 from pgnode.errors import BusUnavailableError, NodeError
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 
 
 class Supervisor:
@@ -62,6 +62,6 @@ async def test_a_worker_that_ends_gives_it_a_moment_and_no_more() -> None:
         await settler.close()
     settler.settle("two", delivered=True)
     supervisor.holds.set()
-    await asyncio.sleep(0)
+    await next_turn()
     assert supervisor.told == []
     assert repr(settler) == "LoanSettler(0 to tell)"

@@ -9,6 +9,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pgnode.worker.log_hub import LogHub
+from tests.support.polling import next_turn
 
 REPLAY_LINES = 3
 QUEUE_LINES = 100
@@ -38,7 +39,7 @@ class FakeReader:
         self._tails += 1
         self.tails_at_once = max(self.tails_at_once, self._tails)
         try:
-            await asyncio.sleep(0)
+            await next_turn()
             if self.away:
                 raise RedisConnectionError("away")
             first = max(0, self.written - lines)
@@ -118,8 +119,8 @@ async def test_a_viewer_that_does_not_read_loses_the_oldest_lines_and_is_told() 
         taken = asyncio.ensure_future(take(awake, total))
         for _ in range(total):
             reader.release(1)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            await next_turn()
+            await next_turn()
         assert await taken == numbers(1, total)
         notice, *rest = await take(sleeper, 1 + QUEUE_LINES)
         assert "7 lines dropped" in notice

@@ -12,7 +12,7 @@ from pgnode.bus.snapshots import SYSTEM
 from pgnode.bus.state import State
 from pgnode.worker import snapshot_follower
 from pgnode.worker.snapshot_follower import SnapshotFollower
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.support.stub_supervisor import StubSupervisor
 from tests.support.valkey import TestValkey, running_valkey
 
@@ -64,7 +64,7 @@ async def test_a_caller_that_goes_does_not_stop_it_for_others(
 ) -> None:
     await supervisor.publish_all()
     one, two = asyncio.create_task(follower.refresh()), asyncio.create_task(follower.refresh())
-    await asyncio.sleep(0)
+    await next_turn()
     one.cancel()
     await two
     assert follower.snapshots.body(SYSTEM)
