@@ -1,7 +1,8 @@
 """Traffic: statistics of users who all have moved bytes through the core, and what keeping their books costs.
 
-Every user connects to a plain VLESS inbound and moves a block each way (:mod:`bench.crowd_process`), so counters, ledger, store
-and snapshots are what they are in service. Processor time is that of all threads of a process, in nanoseconds, from the kernel.
+Every user connects to a plain VLESS inbound and moves a block each way (:mod:`bench.moving_users_process`), so counters, ledger,
+store and snapshots are what they are in service. Processor time is that of all threads of a process, in nanoseconds, from the
+kernel.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from bench.crowd import Crowd, CrowdError, cpu_seconds, descendants, silences_ms
-from bench.crowd_process import BLOCK_DOWN, BLOCK_UP
 from bench.load import Requests, Side, compare
+from bench.moving_users import MovingUsers, MovingUsersError, cpu_seconds, descendants, silences_ms
+from bench.moving_users_process import BLOCK_DOWN, BLOCK_UP
 from bench.registry import Bench, scenario
 from bench.report import Aim, Figure, Row, at_least, below
 from bench.samples import median, percentile
@@ -104,10 +105,10 @@ async def stage(bench: Bench, count: int) -> AsyncIterator[Stage]:
     bench.say(f"starting a node with {count:,} users")
     async with node(bench) as beside, beside.panel(timeout_seconds=CALL_TIMEOUT_SECONDS) as panel:
         await started(bench, panel, config, users)
-        async with Crowd(inbound["port"], users) as crowd:
-            made = Stage(beside, panel, crowd, [user.email for user in users], bench.say)
+        async with MovingUsers(inbound["port"], users) as movers:
+            made = Stage(beside, panel, movers, [user.email for user in users], bench.say)
             bench.say(f"{count:,} users move bytes")
-            seconds = await crowd.move(0, count)
+            seconds = await movers.move(0, count)
             bench.facts["users moving bytes"] = f"{count / seconds:,.0f} connections a second"
             await made.seen(count)
             yield made
@@ -119,7 +120,7 @@ class Stage:
 
     node: NodeProcess
     panel: PanelClient
-    crowd: Crowd
+    movers: MovingUsers
     emails: list[str]
     say: Callable[[str], None]
 
@@ -188,7 +189,7 @@ class Stage:
             for number in range(rounds):
                 self.say(f"GET /stats with reset, {share:.0%} moved bytes, {number + 1} of {rounds}")
                 first = number * count % len(self.emails)
-                await self.crowd.move(first, count)
+                await self.movers.move(first, count)
                 await self.seen(count)
                 begun = time.monotonic()
                 body = await self._stats(pb.StatRequest(type=pb.UsersStat, reset=True))
@@ -240,11 +241,11 @@ class Stage:
         """
         count = round(len(self.emails) * ONLINE_SHARE)
         self.say(f"{POLLS} polls, {count:,} users online")
-        await self.crowd.hold(0, count)
+        await self.movers.hold(0, count)
         ours, cores = [], []
         await self.polled()
         for _ in range(POLLS):
-            await self.crowd.pulse()
+            await self.movers.pulse()
             begun = time.monotonic()
             before = cpu_seconds(self.node.pid), cpu_seconds(self.core_pid)
             await self.polled()
@@ -265,11 +266,11 @@ class Stage:
         self.say("how long the supervisor's loop is silent")
         silences: list[float] = []
         for _ in range(POLLS // 2):
-            await self.crowd.pulse()
+            await self.movers.pulse()
             probe = asyncio.create_task(asyncio.to_thread(silences_ms, self.fifo, 6.0))
             await self.polled()
             silences += await probe
-        await self.crowd.release()
+        await self.movers.release()
         longest = max(silences)
         yield Row(
             "the supervisor's loop meanwhile: time until it reads a line of the core's output",
@@ -307,7 +308,7 @@ class Stage:
         return self.node.run_dir / FIFO_NAME
 
     async def seen(self, count: int) -> None:
-        """Wait until the node owes what ``count`` users moved. CrowdError where it does not come to that."""
+        """Wait until the node owes what ``count`` users moved. MovingUsersError where it does not come to that."""
         wanted, owed = count * (BLOCK_UP + BLOCK_DOWN), 0
         request = pb.StatRequest(type=pb.UsersStat)
         with contextlib.suppress(TimeoutError):
@@ -316,7 +317,7 @@ class Stage:
                     await asyncio.sleep(SEEN_AGAIN_SECONDS)
                     owed = sum(stat.value for stat in pb.StatResponse.FromString(await self._stats(request)).stats)
         if owed != wanted:
-            raise CrowdError(f"{count:,} users moved {wanted:,} bytes, the node owes {owed:,}")
+            raise MovingUsersError(f"{count:,} users moved {wanted:,} bytes, the node owes {owed:,}")
 
     async def polled(self) -> None:
         """Wait for the figures of a poll that has begun from now on."""
@@ -338,5 +339,5 @@ class Stage:
     async def _stats(self, message: pb.StatRequest) -> bytes:
         response = await self.panel.request("GET", "/stats", message.SerializeToString())
         if response.status != 200:
-            raise CrowdError(f"GET /stats is {response.status}: {response.body[:200]!r}")
+            raise MovingUsersError(f"GET /stats is {response.status}: {response.body[:200]!r}")
         return response.body

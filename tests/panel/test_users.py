@@ -121,9 +121,9 @@ async def test_add_change_the_key_remove_through_the_clients_queue(stage: Stage)
 
 async def test_users_one_by_one_as_for_older_nodes(stage: Stage) -> None:
     """The way the client takes for nodes before 0.2.0; over gRPC it is one stream."""
-    crowd = make_users(20, TAGS, name="single")
-    assert await stage.panel.call("_sync_batch_users", users=crowd) == []
-    added = {user.email for user in crowd}
+    batch = make_users(20, TAGS, name="single")
+    assert await stage.panel.call("_sync_batch_users", users=batch) == []
+    added = {user.email for user in batch}
 
     async def there() -> bool:
         return added <= await stage.emails()
@@ -132,13 +132,13 @@ async def test_users_one_by_one_as_for_older_nodes(stage: Stage) -> None:
 
 
 async def test_three_hundred_in_chunks_while_a_connection_is_held(stage: Stage) -> None:
-    crowd = make_users(300, TAGS, name="many")
+    batch = make_users(300, TAGS, name="many")
     async with stage.core.hold("Trojan") as held:
-        assert await stage.panel.sync_chunked(crowd, chunk_size=100) is None
+        assert await stage.panel.sync_chunked(batch, chunk_size=100) is None
         assert len(await stage.emails()) == USERS + 300
         await held.wait_rounds(3)
         # The other way round, in small chunks.
-        removals = [pb.User(email=user.email) for user in crowd]
+        removals = [pb.User(email=user.email) for user in batch]
         assert await stage.panel.sync_chunked(removals, chunk_size=7) is None
         assert len(await stage.emails()) == USERS
         await held.wait_rounds(3)
@@ -157,12 +157,12 @@ async def test_an_empty_list_of_each_kind(stage: Stage) -> None:
 
 
 async def test_of_a_hundred_users_with_one_bad_exactly_that_one_is_rejected(stage: Stage) -> None:
-    crowd = make_users(100, TAGS, name="mixed")
-    bad = crowd[37]
+    batch = make_users(100, TAGS, name="mixed")
+    bad = batch[37]
     bad.proxies.vless.id = "no-uuid-at-all-and-longer-than-thirty-characters"
-    good = {user.email for user in crowd} - {bad.email}
+    good = {user.email for user in batch} - {bad.email}
 
-    failed = await stage.panel.sync_chunked(crowd)
+    failed = await stage.panel.sync_chunked(batch)
     assert failed is not None
     assert failed.rejected
     assert f"failed to update users: {bad.email}: " in failed.detail
@@ -170,7 +170,7 @@ async def test_of_a_hundred_users_with_one_bad_exactly_that_one_is_rejected(stag
 
     # Through its queue the client splits the list until it has found the one.
     await stage.panel.call("sync_users", users=stage.users)
-    await stage.panel.queue(crowd)
+    await stage.panel.queue(batch)
 
     async def found() -> bool:
         return set(await stage.panel.rejected()) == {bad.email} and good <= await stage.emails()

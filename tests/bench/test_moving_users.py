@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.crowd import Crowd, CrowdError, cpu_seconds, silences_ms
-from bench.crowd_process import BLOCK_DOWN, BLOCK_UP
+from bench.moving_users import MovingUsers, MovingUsersError, cpu_seconds, silences_ms
+from bench.moving_users_process import BLOCK_DOWN, BLOCK_UP
 from bench.servers import bare_core
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.ports import free_port
@@ -29,14 +29,14 @@ async def test_every_user_moves_a_block_each_way_through_the_core() -> None:
         "stats": {},
         "policy": {"levels": {"0": {"statsUserUplink": True, "statsUserDownlink": True, "statsUserOnline": True}}},
     }
-    async with bare_core(config) as (_, socket_path), CoreApi(socket_path) as api, Crowd(port, users) as crowd:
-        await crowd.move(0, USERS - 1)
-        await crowd.hold(3, 2)
+    async with bare_core(config) as (_, socket_path), CoreApi(socket_path) as api, MovingUsers(port, users) as movers:
+        await movers.move(0, USERS - 1)
+        await movers.hold(3, 2)
         online = await api.stats.online_users(5)
-        await crowd.pulse()
-        await crowd.release()
-        with pytest.raises(CrowdError, match="1 users could not move"):
-            await crowd.move(USERS - 2, 2)
+        await movers.pulse()
+        await movers.release()
+        with pytest.raises(MovingUsersError, match="1 users could not move"):
+            await movers.move(USERS - 2, 2)
         counted = {stat.name: stat.value for stat in (await api.stats.query_stats("user>>>", 5)).stat}
     assert sorted(online) == ["user>>>user3@demo>>>online", "user>>>user4@demo>>>online"]
     for number in range(USERS - 1):

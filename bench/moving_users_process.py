@@ -1,4 +1,4 @@
-"""Many users' traffic in one process: ``python -m bench.crowd_process <pid of the parent>``.
+"""Many users' traffic in one process: ``python -m bench.moving_users_process <pid of the parent>``.
 
 A client core would cost more than the node that is measured; so this speaks the little of VLESS that raw TCP needs, with one
 epoll. It is the users and their target, too: a connection sends BLOCK_UP bytes through the node, and the target sends BLOCK_DOWN
@@ -46,7 +46,7 @@ _UP, _DOWN = bytes(BLOCK_UP), bytes(BLOCK_DOWN)
 _IP_BIND_ADDRESS_NO_PORT = 24
 
 
-class Crowd:
+class MovingUsers:
     """All users and their target."""
 
     def __init__(self, port: int, ids: bytes) -> None:
@@ -188,14 +188,14 @@ class Crowd:
 def main() -> int:
     die_with_parent(signal.SIGKILL, int(sys.argv[1]))
     order = json.loads(sys.stdin.readline())
-    crowd = Crowd(order["port"], Path(order["ids"]).read_bytes())
+    movers = MovingUsers(order["port"], Path(order["ids"]).read_bytes())
     for line in sys.stdin:
         wanted: dict[str, Any] = json.loads(line)
         begun = time.monotonic()
         if wanted["do"] in ("move", "hold"):
-            failed = crowd.move(wanted["first"], wanted["count"], hold=wanted["do"] == "hold")
+            failed = movers.move(wanted["first"], wanted["count"], hold=wanted["do"] == "hold")
         else:
-            failed = {"pulse": crowd.pulse, "release": crowd.release}[wanted["do"]]()
+            failed = {"pulse": movers.pulse, "release": movers.release}[wanted["do"]]()
         sys.stdout.write(json.dumps({"failed": failed, "seconds": time.monotonic() - begun}) + "\n")
         sys.stdout.flush()
     return 0

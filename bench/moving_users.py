@@ -1,4 +1,4 @@
-"""Many users who move bytes through a node: the parent's side of :mod:`bench.crowd_process`, and readings of what that costs."""
+"""Many users who move bytes through a node (:mod:`bench.moving_users_process`), and readings of what that costs."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from typing import Any
 
 import psutil
 
-from bench.crowd_process import LIMIT_SECONDS
 from bench.load import REPOSITORY
+from bench.moving_users_process import LIMIT_SECONDS
 from pgnode.wire import service_pb2 as pb
 
 
-class CrowdError(Exception):
+class MovingUsersError(Exception):
     """Users could not move their bytes, so there is nothing to measure."""
 
 
-class Crowd:
-    """``async with Crowd(port of a plain VLESS inbound, users) as crowd``. Every call raises CrowdError where users failed."""
+class MovingUsers:
+    """Users of a plain VLESS inbound on ``port``. Every call raises MovingUsersError where users failed."""
 
     def __init__(self, port: int, users: Iterable[pb.User]) -> None:
         self._port = port
-        with tempfile.NamedTemporaryFile(prefix="pgncrowd", delete=False) as file:
+        with tempfile.NamedTemporaryFile(prefix="pgnusers", delete=False) as file:
             file.write(b"".join(uuid.UUID(user.proxies.vless.id).bytes for user in users))
         self._ids = Path(file.name)
         self._process: asyncio.subprocess.Process | None = None
 
-    async def __aenter__(self) -> Crowd:
+    async def __aenter__(self) -> MovingUsers:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench.crowd_process", str(os.getpid())),
+            *(sys.executable, "-m", "bench.moving_users_process", str(os.getpid())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=REPOSITORY,
@@ -81,10 +81,10 @@ class Crowd:
         async with asyncio.timeout(LIMIT_SECONDS + 10):
             line = await process.stdout.readline()
         if not line:
-            raise CrowdError(f"the process of the users ended during {order}")
+            raise MovingUsersError(f"the process of the users ended during {order}")
         answer = json.loads(line)
         if answer["failed"]:
-            raise CrowdError(f"{answer['failed']} users could not move their bytes ({order})")
+            raise MovingUsersError(f"{answer['failed']} users could not move their bytes ({order})")
         return float(answer["seconds"])
 
 
@@ -109,6 +109,16 @@ def descendants(pid: int) -> dict[str, list[int]]:
     return found
 
 
+def disk_bytes(pid: int) -> int:
+    """Read how much a process has sent towards the disk since it began; 0 once it has gone, and on a file system in memory."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(": ")
+            if name == "write_bytes":
+                return int(value)
+    return 0
+
+
 def silences_ms(fifo: Path, seconds: float) -> Sequence[float]:
     """How long the supervisor's loop took for each of many empty lines in the core's output, in milliseconds.
 
@@ -124,7 +134,7 @@ def silences_ms(fifo: Path, seconds: float) -> Sequence[float]:
             os.write(descriptor, b"\n")
             while struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]:
                 if time.monotonic() - begun > LIMIT_SECONDS:
-                    raise CrowdError(f"the supervisor has not read the core's output for {LIMIT_SECONDS:g} s")
+                    raise MovingUsersError(f"the supervisor has not read the core's output for {LIMIT_SECONDS:g} s")
                 time.sleep(0.0005)
             found.append((time.monotonic() - begun) * 1000)
             time.sleep(0.002)
