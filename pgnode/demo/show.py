@@ -17,12 +17,13 @@ import psutil
 from rich import box
 from rich.console import Console
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.table import Table
 
+from pgnode.demo.report import Report, mark
 from pgnode.testing.configs import make_config, plain_inbounds
 from pgnode.testing.node import POLL_SECONDS, NodeFailedError, NodeProcess
 from pgnode.testing.panel import LogViewer, NoAnswerError, PanelClient, PanelError, Traffic
+from pgnode.testing.processes import running, summary, tree
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, HeldTransfer, TransferError, link
 from pgnode.testing.users import make_user, make_users
@@ -58,11 +59,11 @@ CHANGED_INBOUND = "VLESS"
 
 def run_demo(console: Console | None = None) -> int:
     """Run the demo and print it; 0 if every check held, 1 if not, 130 when interrupted."""
-    story = Story(console or Console(highlight=False))
+    console = console or Console(highlight=False)
     try:
-        return asyncio.run(story.tell())
+        return asyncio.run(Story(Report(console)).tell())
     except KeyboardInterrupt:
-        story.console.print("\nInterrupted; everything the demo started has ended.")
+        console.print("\nInterrupted; everything the demo started has ended.")
         return 130
 
 
@@ -78,43 +79,35 @@ class _Sent:
 
 @dataclass
 class Story:
-    """One run of the demo: what was shown, and whether it held."""
+    """One run of the demo, and what its users sent."""
 
-    console: Console
-    held: int = 0
-    failed: int = 0
+    _report: Report
     _sent: dict[str, _Sent] = field(default_factory=dict)
-    _begun_seconds: float = field(default_factory=time.monotonic)
 
     async def tell(self) -> int:
         """Everything, from the first line to the last; returns the exit status."""
-        self.console.print("[bold]pgnode demo[/]: a private node on free ports, played for by a panel and its users.")
+        self._report.console.print(
+            "[bold]pgnode demo[/]: a private node on free ports, played for by a panel and its users."
+        )
         node = NodeProcess(env={"STATS_UPDATE_INTERVAL_SECONDS": "1"})
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT_SECONDS), node:
                 await self._with_node(node)
         except NodeFailedError as error:
-            self._check(False, f"the node starts: {error}")
+            self._report.check(False, f"the node starts: {error}")
         except TimeoutError:
-            self._check(False, f"all of this within {TOTAL_TIMEOUT_SECONDS:g} s")
+            self._report.check(False, f"all of this within {TOTAL_TIMEOUT_SECONDS:g} s")
             self._show_output(node)
         except (PanelError, NoAnswerError, TransferError, OSError) as error:
-            self._check(False, f"went no further: {error or type(error).__name__}")
+            self._report.check(False, f"went no further: {error or type(error).__name__}")
             self._show_output(node)
-        elapsed = time.monotonic() - self._begun_seconds
-        if self.failed:
-            self.console.print(
-                f"\n[bold red]{self.failed} of {self.held + self.failed} checks failed[/] ({elapsed:.0f} s)."
-            )
-            return 1
-        self.console.print(f"\n[bold green]All {self.held} checks held[/] ({elapsed:.0f} s).")
-        return 0
+        return self._report.end()
 
     async def _with_node(self, node: NodeProcess) -> None:
-        self._step("The node")
-        processes = _tree(node.pid)
-        self._check(
-            True, f"it answers over TLS on {node.host}:{node.port}, {len(processes)} processes: {_names(processes)}"
+        self._report.step("The node")
+        processes = tree(node.pid)
+        self._report.check(
+            True, f"it answers over TLS on {node.host}:{node.port}, {len(processes)} processes: {summary(processes)}"
         )
         async with node.panel() as panel, Target() as target, panel.logs() as viewer:
             inbounds = {str(item["tag"]): item for item in plain_inbounds()}
@@ -133,7 +126,7 @@ class Story:
             await self._load(panel)
             await self._log(viewer)
             await self._stop(panel)
-        await self._end(node, _tree(node.pid))
+        await self._end(node, tree(node.pid))
 
     # The steps.
 
@@ -144,10 +137,10 @@ class Story:
         return named + make_users(USERS - len(named), tags)
 
     async def _start(self, panel: PanelClient, inbounds: Mapping[str, Any], users: Sequence[pb.User]) -> None:
-        self._step("The panel starts it")
+        self._report.step("The panel starts it")
         begun = time.monotonic()
         info = await panel.start(make_config(inbounds.values()), users)
-        self._check(
+        self._report.check(
             info.started and info.core_version != "",
             f"POST /start: Xray {info.core_version} runs with {len(users):,} users in {len(inbounds)} inbounds "
             f"after {time.monotonic() - begun:.1f} s ({', '.join(inbounds)})",
@@ -170,14 +163,14 @@ class Story:
         return ClientCore(links, target)
 
     async def _move(self, client: ClientCore) -> None:
-        self._step("Users move bytes through a client core, node and core to a target")
+        self._report.step("Users move bytes through a client core, node and core to a target")
         sizes = {email: (200_000 * n, 1_000_000 * n) for n, email in enumerate((*MOVERS, REKEYED, REMOVED), start=1)}
         begun = time.monotonic()
         await asyncio.gather(*(client.move(email, up, down) for email, (up, down) in sizes.items()))
         for email, (up, down) in sizes.items():
             self._count(email, up, down)
         moved = sum(up + down for up, down in sizes.values())
-        self._check(
+        self._report.check(
             True,
             f"{len(sizes)} users moved {decimal(moved)} in {time.monotonic() - begun:.1f} s, over {len(MOVERS)} protocols",
         )
@@ -185,24 +178,24 @@ class Story:
     async def _change_users(
         self, panel: PanelClient, client: ClientCore, users: Sequence[pb.User], transfers: Sequence[HeldTransfer]
     ) -> None:
-        self._step(f"Users change while {len(transfers)} transfers go on")
+        self._report.step(f"Users change while {len(transfers)} transfers go on")
         tags = list(users[0].inbounds)
 
-        self._check(await client.refused(NEWCOMER), f"{NEWCOMER} is unknown and turned away")
+        self._report.check(await client.refused(NEWCOMER), f"{NEWCOMER} is unknown and turned away")
         await panel.sync_user(make_user(NEWCOMER, tags))
         await client.move(NEWCOMER, 300_000, 700_000)
         self._count(NEWCOMER, 300_000, 700_000)
-        self._check(True, f"PUT /user/sync: {NEWCOMER} is added and moves bytes")
+        self._report.check(True, f"PUT /user/sync: {NEWCOMER} is added and moves bytes")
 
         await panel.sync_user(make_user(REKEYED, tags, key="new"))
         await client.move(f"{REKEYED} new key", 100_000, 100_000)
         self._count(REKEYED, 100_000, 100_000)
-        self._check(
+        self._report.check(
             await client.refused(REKEYED), f"PUT /user/sync: {REKEYED} has a new key, the old one is turned away"
         )
 
         await panel.sync_user(make_user(REMOVED, []))
-        self._check(await client.refused(REMOVED), f"PUT /user/sync: {REMOVED} is removed and turned away")
+        self._report.check(await client.refused(REMOVED), f"PUT /user/sync: {REMOVED} is removed and turned away")
 
         begun = time.monotonic()
         await panel.sync_chunked([make_user(user.email, tags, key="new") for user in users[-CHUNKED_USERS:]])
@@ -211,7 +204,7 @@ class Story:
         await panel.sync_users(_full_set(tags))
         full_seconds = time.monotonic() - begun
         await asyncio.gather(*(transfer.wait_rounds(3) for transfer in transfers if transfer.broken is None))
-        self._check(
+        self._report.check(
             True,
             f"PUT /users/sync/chunked: {CHUNKED_USERS} new keys in {chunked_seconds:.2f} s; "
             f"PUT /users/sync: a set of {FULL_SET_USERS:,} users in {full_seconds:.2f} s",
@@ -219,7 +212,7 @@ class Story:
         broken = [f"{transfer.link_name} {transfer.broken}" for transfer in transfers if transfer.broken is not None]
         silence = max(transfer.longest_silence_seconds for transfer in transfers)
         rounds = sum(transfer.rounds for transfer in transfers)
-        self._check(
+        self._report.check(
             not broken,
             "; ".join(broken)
             or f"none of the {len(transfers)} transfers broke: {rounds:,} blocks went there and back, "
@@ -233,18 +226,18 @@ class Story:
         inbounds: Mapping[str, Mapping[str, Any]],
         transfers: Sequence[HeldTransfer],
     ) -> None:
-        self._step("The panel reconnects: it stops the node and starts it again")
-        before = {process.pid for process in _tree(node.pid)}
+        self._report.step("The panel reconnects: it stops the node and starts it again")
+        before = {process.pid for process in tree(node.pid)}
         await panel.stop()
         stopped = not (await panel.info()).started
         info = await panel.start(make_config(inbounds.values()), _full_set(list(inbounds)))
-        self._check(
-            stopped and info.started and before == {process.pid for process in _tree(node.pid)},
+        self._report.check(
+            stopped and info.started and before == {process.pid for process in tree(node.pid)},
             "PUT /stop, then POST /start with the same config: the core was waiting, and is the one of before",
         )
         await asyncio.gather(*(transfer.wait_rounds(3) for transfer in transfers if transfer.broken is None))
         broken = [f"{transfer.link_name} {transfer.broken}" for transfer in transfers if transfer.broken is not None]
-        self._check(not broken, "; ".join(broken) or f"none of the {len(transfers)} transfers noticed")
+        self._report.check(not broken, "; ".join(broken) or f"none of the {len(transfers)} transfers noticed")
 
     async def _online(self, panel: PanelClient) -> None:
         async def all_seen() -> bool:
@@ -252,7 +245,7 @@ class Story:
                 found[email] = await panel.online_addresses(email)
             return all(self._sent[email].source_address in found[email] for email in MOVERS)
 
-        self._step("Who is online")
+        self._report.step("Who is online")
         found: dict[str, dict[str, int]] = {}
         seen = await _within(FIGURES_TIMEOUT_SECONDS, all_seen)
         table = Table("user", "addresses", "last seen", box=box.SIMPLE_HEAD)
@@ -261,8 +254,8 @@ class Story:
             table.add_row(
                 email, ", ".join(addresses) or "-", time.strftime("%H:%M:%S", time.localtime(when)) if when else "-"
             )
-        self.console.print(table)
-        self._check(seen, "GET /stats/user/online_ip: each of them is seen at the address it comes from")
+        self._report.console.print(table)
+        self._report.check(seen, "GET /stats/user/online_ip: each of them is seen at the address it comes from")
 
     async def _counters(self, panel: PanelClient) -> None:
         async def all_counted() -> bool:
@@ -273,7 +266,7 @@ class Story:
                 for email, sent in self._sent.items()
             )
 
-        self._step("What the node counted")
+        self._report.step("What the node counted")
         counted: dict[str, Traffic] = {}
         exact = await _within(FIGURES_TIMEOUT_SECONDS, all_counted)
         table = Table("user", "inbound", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -284,9 +277,9 @@ class Story:
             traffic = counted[email]
             same = (traffic.uplink_bytes, traffic.downlink_bytes) == (sent.up_bytes, sent.down_bytes)
             figures = (sent.up_bytes, traffic.uplink_bytes, sent.down_bytes, traffic.downlink_bytes)
-            table.add_row(email, sent.inbound, *(f"{figure:,}" for figure in figures), _mark(same))
-        self.console.print(table)
-        self._check(
+            table.add_row(email, sent.inbound, *(f"{figure:,}" for figure in figures), mark(same))
+        self._report.console.print(table)
+        self._report.check(
             exact, "GET /stats: every byte of payload is counted, for each user and each direction, no more and no less"
         )
 
@@ -294,115 +287,68 @@ class Story:
         taken, again = [
             sum(stat.value for stat in await panel.stats(pb.UsersStat, reset=True)) for _ in ("first", "second")
         ]
-        self._check(
+        self._report.check(
             taken == owed and again == 0,
             f"GET /stats with reset: hands over {taken:,} bytes for all users at once; asked again, {again:,}",
         )
 
     async def _load(self, panel: PanelClient) -> None:
-        self._step("Load")
+        self._report.step("Load")
         system = await panel.system_stats()
         core = await panel.backend_stats()
-        self.console.print(
+        self._report.console.print(
             f"  machine: {system.cpu_cores} cores at {system.cpu_usage:.0f} %, "
             f"memory {decimal(system.mem_used)} of {decimal(system.mem_total)}\n"
             f"  core: {core.num_goroutine} goroutines, {decimal(core.alloc)} in use, up for {core.uptime} s"
         )
-        self._check(
+        self._report.check(
             system.cpu_cores > 0 and 0 < system.mem_used <= system.mem_total and core.num_goroutine > 0,
             "GET /stats/system and /stats/backend: machine and core report figures",
         )
 
     async def _log(self, viewer: LogViewer) -> None:
-        self._step("The log, as a viewer sees it")
+        self._report.step("The log, as a viewer sees it")
         lines = await viewer.lines_within(1.0)
-        for line in lines[-LOG_LINES:]:
-            self.console.print(f"  [dim]{escape(line)}[/]", soft_wrap=True)
-        self._check(
+        self._report.lines(lines[-LOG_LINES:])
+        self._report.check(
             any("email: alice@demo" in line for line in lines),
             f"GET /logs: {len(lines)} lines came, those of the users' connections among them",
         )
 
     async def _stop(self, panel: PanelClient) -> None:
-        self._step("The end")
+        self._report.step("The end")
         await panel.stop()
         info = await panel.info()
-        self._check(not info.started, "PUT /stop: GET /info says so; the core waits a while for another start")
+        self._report.check(not info.started, "PUT /stop: GET /info says so; the core waits a while for another start")
 
     async def _end(self, node: NodeProcess, processes: Sequence[psutil.Process]) -> None:
         begun = time.monotonic()
         code = await node.stop()
         elapsed = time.monotonic() - begun
-        self._check(
+        self._report.check(
             code == 0 and elapsed < END_SECONDS, f"SIGTERM: the node ended with exit code {code} after {elapsed:.1f} s"
         )
 
-        left = [f"{process.pid} ({process.name()})" for process in processes if _runs(process)]
-        self._check(
+        left = [f"{process.pid} ({process.name()})" for process in running(processes)]
+        self._report.check(
             not left, f"none of its {len(processes)} processes is left" + "".join(f", but {one}" for one in left)
         )
 
     # Helpers of the steps.
-
-    def _step(self, title: str) -> None:
-        self.console.print(f"\n[bold]{title}[/]")
-
-    def _check(self, ok: bool, sentence: str) -> None:
-        if ok:
-            self.held += 1
-        else:
-            self.failed += 1
-        self.console.print(f"  {_mark(ok)} {escape(sentence)}", soft_wrap=True)
 
     def _count(self, email: str, up_bytes: int, down_bytes: int) -> None:
         self._sent[email].up_bytes += up_bytes
         self._sent[email].down_bytes += down_bytes
 
     def _show_output(self, node: NodeProcess) -> None:
-        self.console.print("\nWhat the node printed:")
-        for line in list(node.output)[-30:]:
-            self.console.print(f"  [dim]{escape(line)}[/]", soft_wrap=True)
+        self._report.console.print("\nWhat the node printed:")
+        self._report.lines(list(node.output)[-30:])
 
 
 def _full_set(tags: Sequence[str]) -> list[pb.User]:
     """The users of the full set, those who move bytes among them."""
     kept = [make_user(email, tags) for email in (*MOVERS, NEWCOMER)]
     return kept + make_users(FULL_SET_USERS - len(kept), tags)
-
-
-def _mark(ok: bool) -> str:
-    return "[green]✓[/]" if ok else "[bold red]✗[/]"
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    """A process and all below it."""
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _runs(process: psutil.Process) -> bool:
-    """Whether it is still there, and not just waiting to be reaped by its parent."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _names(processes: Sequence[psutil.Process]) -> str:
-    """What runs, in a few words: "3 gunicorn, 1 supervisor, 1 valkey-server"."""
-    counts: dict[str, int] = {}
-    for process in processes:
-        try:
-            command = " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-        known = [name for name in ("valkey-server", "gunicorn") if name in command]
-        name = "supervisor" if process is processes[0] else known[0] if known else "helper"
-        counts[name] = counts.get(name, 0) + 1
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
 async def _within(seconds: float, holds: Callable[[], Awaitable[bool]]) -> bool:

@@ -7,28 +7,13 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from pgnode.testing.node import NodeProcess
-
-
-def tree(pid: int) -> list[psutil.Process]:
-    """A process and everything below it; empty when it has gone."""
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+from pgnode.testing.processes import command_line, is_running, tree
 
 
 def core_pid(node: NodeProcess) -> int:
@@ -40,19 +25,6 @@ def core_pid(node: NodeProcess) -> int:
     return pid if is_running(pid) else 0
 
 
-def running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that are there and no zombies; by identity, so that a pid given to somebody else does not count."""
-    return [process for process in processes if process.is_running() and is_running(process.pid)]
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def is_stopped(pid: int) -> bool:
     """Whether every thread of a process has stopped: some go on for a moment after SIGSTOP was sent."""
     states = [task.read_bytes().rpartition(b")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
@@ -61,12 +33,12 @@ def is_stopped(pid: int) -> bool:
 
 def valkey_pid(node: NodeProcess) -> int:
     """The embedded store; 0 when it is not there."""
-    return next((p.pid for p in tree(node.pid) if "valkey-server" in _command(p)), 0)
+    return next((p.pid for p in tree(node.pid) if "valkey-server" in command_line(p)), 0)
 
 
 def gunicorn_master_pid(node: NodeProcess) -> int:
     """Gunicorn's master; 0 when it is not there."""
-    masters = [p for p in tree(node.pid) if "gunicorn" in _command(p)]
+    masters = [p for p in tree(node.pid) if "gunicorn" in command_line(p)]
     return next((p.pid for p in masters if p.ppid() == node.pid), 0)
 
 
@@ -92,11 +64,11 @@ def of_state_dir(state_dir: Path) -> list[str]:
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            places = [_command(process), process.cwd(), *process.environ().values()]
+            places = [command_line(process), process.cwd(), *process.environ().values()]
         except psutil.Error:
             continue
         if any(wanted in place for place in places):
-            found.append(f"{process.pid}: {_command(process)}")
+            found.append(f"{process.pid}: {command_line(process)}")
     return found
 
 
