@@ -19,6 +19,7 @@ from pgnode.testing.configs import config_tags, make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient, PanelError
 from pgnode.testing.ports import free_port
+from pgnode.testing.processes import is_running
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
@@ -34,7 +35,7 @@ from tests.e2e.test_samples import sample
 from tests.support.core_lists import inbound_users
 from tests.support.node_state import node_status
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, is_running, kill
+from tests.support.processes import core_pid, kill
 
 Config = dict[str, Any]
 #: Links of the client core: the inbound that stays, those that change, and those that come.

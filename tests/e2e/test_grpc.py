@@ -19,12 +19,13 @@ from grpc import StatusCode, aio
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.processes import is_running, tree
 from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually
-from tests.support.processes import is_running, kill, listens, of_state_dir, tree, worker_pids
+from tests.support.processes import kill, listens, of_state_dir, worker_pids
 
 #: What is promised for a worker that hangs.
 HUNG_SECONDS = 30.0

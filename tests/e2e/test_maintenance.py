@@ -20,6 +20,7 @@ import pytest_asyncio
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError, Response
+from pgnode.testing.processes import is_running
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
@@ -30,7 +31,7 @@ from tests.support import geo_data, xray_command
 from tests.support.certificates import make_certificate
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, is_running, kill, valkey_pid
+from tests.support.processes import core_pid, kill, valkey_pid
 from tests.support.release_server import PROXIED_HOST, ReleaseServer, good_release
 from tests.support.stored import stored_state
 

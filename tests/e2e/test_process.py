@@ -17,12 +17,13 @@ import pytest_asyncio
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
+from pgnode.testing.processes import running, tree
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from tests.e2e.conftest import FAST
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, listens, of_state_dir, running, sockets_in, tree
+from tests.support.processes import core_pid, listens, of_state_dir, sockets_in
 
 #: ``pgnode run`` promises to end within this time.
 END_SECONDS = 10.0

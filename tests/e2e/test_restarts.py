@@ -15,6 +15,7 @@ import pytest_asyncio
 from pgnode.testing.configs import make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelError, Traffic
+from pgnode.testing.processes import is_running
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, TransferError, link
 from pgnode.testing.users import make_user, make_users
@@ -22,14 +23,7 @@ from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
-from tests.support.processes import (
-    core_pid,
-    gunicorn_master_pid,
-    is_running,
-    kill,
-    valkey_pid,
-    worker_pids,
-)
+from tests.support.processes import core_pid, gunicorn_master_pid, kill, valkey_pid, worker_pids
 
 #: What a caller may see while a part is being brought back.
 NOT_YET = (PanelError, NoAnswerError, OSError, TransferError)

@@ -15,6 +15,7 @@ from pgnode.bus.snapshots import NodeStatus
 from pgnode.testing.configs import make_config, make_inbound, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.testing.processes import is_running
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
@@ -23,7 +24,7 @@ from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
 from tests.support.node_state import node_status
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, is_running, kill
+from tests.support.processes import core_pid, kill
 
 TAGS = ["VLESS", "Trojan", "Shadowsocks-2022"]
 

@@ -18,13 +18,14 @@ import pytest_asyncio
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.testing.processes import is_running
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
 from tests.faults.traffic_checker import Books, SlowCaller, check, fill, loans, published_at, stored, totals, traffic
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, is_running, kill, valkey_pid, worker_pids
+from tests.support.processes import core_pid, kill, valkey_pid, worker_pids
 
 pytestmark = pytest.mark.timeout(180)
 

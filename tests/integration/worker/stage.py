@@ -21,8 +21,8 @@ from pgnode.supervisor.host import identity
 from pgnode.supervisor.processes import valkey
 from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
 from pgnode.testing.ports import free_port
+from pgnode.testing.processes import is_running
 from tests.support.polling import eventually
-from tests.support.processes import is_running
 from tests.support.stub_supervisor import StubSupervisor
 
 #: Short, so that tests of them are; long enough for a machine with other things to do.

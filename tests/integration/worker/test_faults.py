@@ -13,10 +13,11 @@ import pytest_asyncio
 
 from pgnode.bus.commands import Kind
 from pgnode.testing.panel import PanelClient
+from pgnode.testing.processes import is_running
 from pgnode.wire import service_pb2 as pb
 from tests.integration.worker.stage import NOT_YET, Stage
 from tests.support.polling import eventually
-from tests.support.processes import is_running, kill, listens
+from tests.support.processes import kill, listens
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

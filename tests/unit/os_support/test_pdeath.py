@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from pgnode.testing.processes import is_running
 from tests.support.polling import eventually
-from tests.support.processes import is_running
 
 #: Starts a child, says its pid, waits until the child runs where it is told to, and is killed.
 _PARENT = """

@@ -16,8 +16,8 @@ import pytest_asyncio
 from pgnode.errors import ChildFailedError
 from pgnode.supervisor.processes.child import Child, ChildSpec
 from pgnode.supervisor.processes.pid_registry import PidRegistry
+from pgnode.testing.processes import is_running
 from tests.support.polling import eventually
-from tests.support.processes import is_running
 
 #: Says that it is there, and waits for its end.
 WAITS = "import os, pathlib, signal, sys; print('up', flush=True); pathlib.Path(sys.argv[1]).touch(); signal.pause()"

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pgnode.supervisor.processes.pid_registry import PidRegistry
-from tests.support.processes import is_running
+from pgnode.testing.processes import is_running
 
 
 @pytest.fixture
