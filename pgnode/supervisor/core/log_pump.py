@@ -1,7 +1,7 @@
-"""Takes the core's output as it comes and passes it on: to the log stream, to log files, to the tail for errors.
+"""The core's output is read as it comes and passed on: to the log stream, to log files, to the tail for errors.
 
-Reading never waits for anybody: the core's pipe is emptied whoever is slow, and lines that Redis cannot take are dropped
-after a bound, and counted. The node's own lines go the same way, so that viewers see both.
+Reading never waits for anybody: the core's pipe is emptied whoever is slow. Lines that the bus does not take are kept up to a
+bound, then dropped and counted. The node's own lines go the same way, so that viewers see both.
 """
 
 from __future__ import annotations
@@ -24,28 +24,40 @@ log = structlog.get_logger(__name__)
 #: Bytes read from the core at once.
 READ_BYTES = 256 * 1024
 
-#: A line longer than this is cut: it is no log line.
+#: Bytes of the longest line; what is longer is cut: it is no log line.
 LINE_MAX_BYTES = 16 * 1024
 
-#: Lines that wait for Redis at most.
+#: Lines that wait for the bus at most.
 WAITING_MAX = 20_000
 
-#: Lines sent to Redis in one round trip.
+#: Lines sent in one round trip.
 SEND_MAX = 4_000
 
-#: Pause after Redis did not take lines.
+#: Seconds until lines that were not taken are sent again.
 RETRY_SECONDS = 0.5
 
 
 class LogPump:
-    """Belongs to the supervisor's event loop."""
+    """Reads from one core at a time. Belongs to the supervisor's event loop.
 
-    def __init__(self, redis: Redis, keys: Keys, *, keep_lines: int, tail_lines: int) -> None:
+    Args:
+        redis: The bus.
+        keys: Its keys.
+        keep_lines: Lines that the stream keeps for viewers who come later.
+        tail_lines: Lines kept for the error of a failed start.
+        retry_seconds: Seconds until lines that were not taken are sent again.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: Keys, *, keep_lines: int, tail_lines: int, retry_seconds: float = RETRY_SECONDS
+    ) -> None:
         self._redis = redis
         self._keys = keys
         self._keep_lines = keep_lines
+        self._retry_seconds = retry_seconds
         self._waiting: deque[bytes] = deque()
-        self._dropped = 0
+        #: Lines that were dropped, and of which viewers were not told yet.
+        self.dropped = 0
         self._wake = asyncio.Event()
         self._fd: int | None = None
         self._partial = b""
@@ -56,7 +68,7 @@ class LogPump:
         self.tail: deque[str] = deque(maxlen=tail_lines)
 
     def write_files(self, access_path: str | None, error_path: str | None) -> None:
-        """Paths of the panel's config that the node writes in the core's place."""
+        """Write the log files that a panel's config names, in the core's place. None: no such file."""
         self._access_path = Path(access_path) if access_path else None
         self._error_path = Path(error_path) if error_path else None
 
@@ -68,13 +80,14 @@ class LogPump:
         asyncio.get_running_loop().add_reader(fd, self._readable)
 
     def unwatch(self) -> None:
+        """Read what is left, and nothing more; the descriptor stays open."""
         if self._fd is not None:
             self._drain()
             asyncio.get_running_loop().remove_reader(self._fd)
             self._fd = None
 
     def node_line(self, line: str) -> None:
-        """A line of the node's own log."""
+        """Pass on a line of the node's own log."""
         self._put(line.encode())
 
     async def run(self) -> None:
@@ -87,9 +100,9 @@ class LogPump:
                 await asyncio.to_thread(_append, batches)
             while self._waiting:
                 lines = [self._waiting.popleft() for _ in range(min(SEND_MAX, len(self._waiting)))]
-                if self._dropped:
-                    lines.insert(0, f"[{self._dropped} log lines dropped: the store did not take them]".encode())
-                    self._dropped = 0
+                if self.dropped:
+                    lines.insert(0, f"[{self.dropped} log lines dropped: the bus did not take them]".encode())
+                    self.dropped = 0
                 pipe = self._redis.pipeline(transaction=False)
                 put_lines(pipe, self._keys, lines, self._keep_lines)
                 try:
@@ -97,7 +110,7 @@ class LogPump:
                 except BUS_ERRORS:
                     self._waiting.extendleft(reversed(lines))
                     self._trim()
-                    await asyncio.sleep(RETRY_SECONDS)
+                    await asyncio.sleep(self._retry_seconds)
 
     def _readable(self) -> None:
         """One read per call of the loop, so that a chatty core does not hold up anything else."""
@@ -107,7 +120,7 @@ class LogPump:
         except BlockingIOError:
             return
         except OSError as error:
-            log.warning("the core's output cannot be read", error=str(error))
+            log.warning("core output not readable", error=str(error))
             self.unwatch()
             return
         if data:
@@ -152,7 +165,7 @@ class LogPump:
     def _trim(self) -> None:
         while len(self._waiting) > WAITING_MAX:
             self._waiting.popleft()
-            self._dropped += 1
+            self.dropped += 1
 
 
 def _append(batches: dict[Path, list[bytes]]) -> None:

@@ -13,7 +13,15 @@ NAME_WIDTH = 14
 
 
 def banner(settings: Settings, who: Identity, *, core: str, version: str, users: int) -> None:
-    """Print the block to stdout. The key itself is shown only when it was made just now."""
+    """Print the block to stdout. The key itself is shown only when it was made just now.
+
+    Args:
+        settings: Addresses and files.
+        who: The key and certificate.
+        core: What runs as the core.
+        version: The core's version.
+        users: Number of users in the store.
+    """
     host = settings.local_host
     shown_host = f"[{host}]" if ":" in host else host
     rows: list[tuple[str, str]] = []

@@ -32,7 +32,15 @@ class Limits:
 
 
 def read_limits(root: Path = ROOT, membership: Path = MEMBERSHIP) -> Limits:
-    """The limits as they are now; files that cannot be read count as no limit."""
+    """Read the limits as they are now; files that cannot be read count as no limit.
+
+    Args:
+        root: Where control groups are mounted.
+        membership: The file that names this process's groups.
+
+    Returns:
+        The tightest limits of the group and all above it.
+    """
     paths = _paths(membership)
     memory_bytes, memory_used_bytes = _memory_2(root, paths)
     if memory_bytes is None:
@@ -44,7 +52,7 @@ def read_limits(root: Path = ROOT, membership: Path = MEMBERSHIP) -> Limits:
 
 
 def _paths(membership: Path) -> dict[str, str]:
-    """Controller -> path of our group; the unified tree is the controller ""."""
+    """Return controller -> path of our group; the unified tree is the controller ""."""
     found = {}
     for line in _text(membership).splitlines():
         _, _, rest = line.partition(":")
@@ -55,7 +63,7 @@ def _paths(membership: Path) -> dict[str, str]:
 
 
 def _groups(tree: Path, path: str | None) -> Iterator[Path]:
-    """Our group and all above it, within the mounted tree."""
+    """Return our group and all above it, within the mounted tree."""
     group = tree / (path or "").strip("/")
     while group != tree:
         if group.is_dir():
@@ -121,7 +129,7 @@ def _used(used: int | None, droppable: int | None) -> int | None:
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """``name number`` on each line."""
+    """Return the fields of a file with ``name number`` on each line."""
     found = {}
     for line in _text(path).splitlines():
         name, _, value = line.partition(" ")
@@ -131,7 +139,7 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file; None for a word ("max"), a negative number, or no such file."""
+    """Return the number in a file; None for a word ("max"), a negative number, or no such file."""
     text = _text(path).strip()
     return int(text) if text.isdigit() else None
 

@@ -21,7 +21,7 @@ from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
 from pgnode.os_support.files import write_atomically
 from pgnode.settings import Settings
 
-#: Certificates of the node's own are valid this long; the panel pins them, so renewal is the operator's decision.
+#: Days for which certificates of the node's own are valid; the panel pins them, so renewal is the operator's decision.
 CERT_DAYS = 3650
 
 #: The panel refuses longer certificates.
@@ -53,9 +53,16 @@ def prepare_state_dir(settings: Settings) -> None:
 
 
 def lock_state_dir(settings: Settings) -> IO[str]:
-    """Hold the state folder for this process for as long as the returned file is open.
+    """Hold the state folder for this process.
 
-    Raises StateDirBusyError, which names the holder's pid.
+    Args:
+        settings: The folder.
+
+    Returns:
+        A file; the folder is held for as long as it is open.
+
+    Raises:
+        StateDirBusyError: Another node holds it; the text names its pid.
     """
     # Not inherited by children (Python's default), so that nothing that outlives us keeps the lock.
     handle = open(settings.run_dir / "node.lock", "a+", encoding="ascii")  # noqa: SIM115
@@ -76,7 +83,18 @@ def lock_state_dir(settings: Settings) -> IO[str]:
 
 
 def ensure_identity(settings: Settings) -> Identity:
-    """The key and the certificate, made where there are none. Raises SettingsError for files that cannot be used."""
+    """Read the key and the certificate, and make them where there are none.
+
+    Args:
+        settings: Where they are.
+
+    Returns:
+        The key, and what was made.
+
+    Raises:
+        SettingsError: A file is there and cannot be used.
+        OperatorError: No certificate could be made that a panel takes.
+    """
     api_key, key_is_new = _api_key(settings)
     cert_is_new = False
     if settings.ssl_cert_file is None and not (settings.cert_file.exists() and settings.cert_key_file.exists()):

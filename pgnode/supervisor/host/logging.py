@@ -11,7 +11,12 @@ import structlog
 
 
 def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> None:
-    """Log to stderr; each line (without colors) also goes to ``also``."""
+    """Log to stderr.
+
+    Args:
+        debug: Log details, too.
+        also: Gets each line, without colours.
+    """
     plain = _renderer(colors=False)
     shown = _renderer(colors=True) if sys.stderr.isatty() else plain
 

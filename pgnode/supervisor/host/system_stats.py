@@ -1,30 +1,24 @@
-"""Figures that are taken again and again: the machine's and the core's own.
-
-Every loop here has deadlines and survives every failure: a core that hangs, a Redis that is away.
-"""
+"""The machine's load: memory, processors, network."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable
 
 import psutil
-import structlog
 
 from pgnode.supervisor.host.cgroup import Limits, read_limits
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.client.api import CoreApi
-from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
-
-log = structlog.get_logger(__name__)
 
 
 class SystemSampler:
     """Load of the machine; speeds and CPU are differences since the last sample.
 
     In a container the limits of its control group are the machine's memory and processors.
+
+    Args:
+        limits: Reads these limits.
     """
 
     def __init__(self, limits: Callable[[], Limits] = read_limits) -> None:
@@ -37,7 +31,7 @@ class SystemSampler:
 
     @staticmethod
     def _network() -> tuple[int, int]:
-        """Bytes received and sent over all interfaces but loopback."""
+        """Return the bytes received and sent over all interfaces but loopback."""
         received = sent = 0
         for name, counters in psutil.net_io_counters(pernic=True).items():
             if name != "lo":
@@ -46,6 +40,7 @@ class SystemSampler:
         return received, sent
 
     def sample(self) -> pb.SystemStatsResponse:
+        """Return the load since the last sample. Reads files: call it in a thread."""
         now = time.monotonic()
         elapsed = max(1e-3, now - self._at)
         received, sent = self._network()
@@ -76,34 +71,3 @@ class SystemSampler:
         )
         self._at, self._received, self._sent = now, received, sent
         return answer
-
-
-async def read_backend(api: CoreApi, deadline_seconds: float) -> pb.BackendStatsResponse:
-    """The core's own figures. Raises CoreApiError."""
-    return backend_stats(await api.stats.sys_stats(deadline_seconds))
-
-
-def backend_stats(stats: SysStatsResponse) -> pb.BackendStatsResponse:
-    """The core's own figures in the node's message."""
-    return pb.BackendStatsResponse(
-        num_goroutine=stats.NumGoroutine,
-        num_gc=stats.NumGC,
-        alloc=stats.Alloc,
-        total_alloc=stats.TotalAlloc,
-        sys=stats.Sys,
-        mallocs=stats.Mallocs,
-        frees=stats.Frees,
-        live_objects=stats.LiveObjects,
-        pause_total_ns=stats.PauseTotalNs,
-        uptime=stats.Uptime,
-    )
-
-
-async def every(seconds: float, wake: asyncio.Event) -> None:
-    """Wait for the next turn of a loop: ``seconds``, or less when somebody asks."""
-    try:
-        async with asyncio.timeout(seconds):
-            await wake.wait()
-    except TimeoutError:
-        pass
-    wake.clear()

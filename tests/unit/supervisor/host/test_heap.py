@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
 from pgnode.os_support.malloc import trim_heap
-from pgnode.supervisor.host import heap as memory
+from pgnode.supervisor.host.heap import HeapTrimmer
 from tests.support.polling import eventually
 
 
 async def test_many_askers_give_back_once() -> None:
-    with mock.patch.object(memory, "trim_heap") as given, mock.patch.object(memory, "PAUSE_SECONDS", 0.01):
-        giving = memory.HeapTrimmer()
-        giving.soon()
-        giving.soon()
-        await eventually(lambda: given.call_count == 1, "given back")
-        giving.soon()
-        await eventually(lambda: given.call_count == 2, "given back again")
+    given: list[bool] = []
+    trimmer = HeapTrimmer(lambda: given.append(True), pause_seconds=0.01)
+    trimmer.soon()
+    trimmer.soon()
+    assert "soon" in repr(trimmer)
+    await eventually(lambda: len(given) == 1, "given back")
+    assert "idle" in repr(trimmer)
+    trimmer.soon()
+    await eventually(lambda: len(given) == 2, "given back again")
 
 
 def test_the_library_of_this_system_takes_the_call() -> None:

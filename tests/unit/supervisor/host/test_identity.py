@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pgnode.errors import SettingsError, StateDirBusyError
+from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
 from pgnode.settings import Settings, load
 from pgnode.supervisor.host.identity import ensure_identity, lock_state_dir, prepare_state_dir
 
@@ -83,3 +83,16 @@ def test_one_at_a_time(settings: Settings) -> None:
         assert f"pid {os.getpid()}" in str(caught.value)
         assert str(settings.state_dir) in str(caught.value)
     lock_state_dir(settings).close()
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OperatorError, match=r"STATE_DIR=.*cannot be used"):
+        prepare_state_dir(load(state_dir=tmp_path / "file" / "state"))
+
+
+def test_a_certificate_names_the_address_that_is_listened_on(settings: Settings) -> None:
+    ensure_identity(settings.model_copy(update={"node_host": "203.0.113.7"}))
+    certificate = x509.load_pem_x509_certificate(settings.cert_file.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "203.0.113.7" in [str(address) for address in names.get_values_for_type(x509.IPAddress)]

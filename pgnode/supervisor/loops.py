@@ -1,0 +1,250 @@
+"""What the supervisor does again and again: health, counters, figures, the machine's load.
+
+Each loop is the work of one task (:mod:`pgnode.supervisor.tasks`). All calls in them have deadlines, and a core that hangs or a
+bus that is away holds none of them up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM
+from pgnode.bus.state import WITH_CORE, State
+from pgnode.supervisor.core.core_stats import read_core_stats
+from pgnode.supervisor.host.system_stats import SystemSampler
+from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
+from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.xray.client.api import CoreApi
+from pgnode.xray.client.errors import CoreApiError
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two readings of the core's own figures, which are also how the node learns that its API hangs.
+HEALTH_SECONDS = 2.0
+
+#: Seconds between two samples of the machine's load.
+SYSTEM_SECONDS = 2.0
+
+#: Pause between two publications of statistics: at least so many seconds, and so many times what the last one took.
+FIGURES_PAUSE_SECONDS = 0.05
+FIGURES_PAUSE_RATIO = 5
+
+#: Seconds after which workers start without the first figures.
+FIRST_FIGURES_SECONDS = 5.0
+
+#: Seconds between two searches for users who were removed and are owed nothing.
+FORGET_SECONDS = 30.0
+
+
+class CoreView(Protocol):
+    """The core as loops see it."""
+
+    @property
+    def api(self) -> CoreApi | None:
+        """The API of the process that runs."""
+
+    @property
+    def run_id(self) -> str:
+        """Tells this process from every other."""
+
+
+class NodeView(Protocol):
+    """The node as loops see it."""
+
+    @property
+    def state(self) -> State:
+        """Its state now."""
+
+    async def core_api_answered(self, error: str) -> None:
+        """Tell the node what asking the core's API led to: "" when it answered."""
+
+
+class HealthLoop:
+    """Reads the core's own figures, publishes them, and tells the node whether the core answers.
+
+    Args:
+        core: The core.
+        node: Is told.
+        publisher: Publishes the figures.
+        deadline_seconds: Seconds that the core has to answer.
+        interval_seconds: Seconds between two readings.
+    """
+
+    def __init__(
+        self,
+        core: CoreView,
+        node: NodeView,
+        publisher: SnapshotPublisher,
+        *,
+        deadline_seconds: float,
+        interval_seconds: float = HEALTH_SECONDS,
+    ) -> None:
+        self._core = core
+        self._node = node
+        self._publisher = publisher
+        self._deadline_seconds = deadline_seconds
+        self._interval_seconds = interval_seconds
+
+    def __repr__(self) -> str:
+        return f"HealthLoop(every {self._interval_seconds:g} s)"
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            api = self._core.api
+            if self._node.state is State.RUNNING and api is not None:
+                await self._ask(api)
+            await asyncio.sleep(self._interval_seconds)
+
+    async def _ask(self, api: CoreApi) -> None:
+        try:
+            stats = await read_core_stats(api, self._deadline_seconds)
+        except CoreApiError as error:
+            # One that was ended meanwhile need not answer.
+            if api is self._core.api and self._node.state is State.RUNNING:
+                await self._node.core_api_answered(str(error))
+        else:
+            await self._publisher.publish({BACKEND: stats.SerializeToString()})
+            await self._node.core_api_answered("")
+
+
+class CounterLoop:
+    """Reads the core's counters, stores what moved, and forgets users who were removed.
+
+    Args:
+        core: The core.
+        node: Its state says whether there is a core to read.
+        traffic: Reads and books.
+        generation: Tells when the desired users were last changed.
+        interval_seconds: Seconds between two readings.
+    """
+
+    def __init__(
+        self,
+        core: CoreView,
+        node: NodeView,
+        traffic: TrafficCollector,
+        *,
+        generation: Callable[[], int],
+        interval_seconds: float,
+    ) -> None:
+        self._core = core
+        self._node = node
+        self._traffic = traffic
+        self._generation = generation
+        self._interval_seconds = interval_seconds
+
+    def __repr__(self) -> str:
+        return f"CounterLoop(every {self._interval_seconds:g} s)"
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        loop = asyncio.get_running_loop()
+        forgotten_at = loop.time()
+        while True:
+            api = self._core.api
+            if self._node.state in WITH_CORE and api is not None:
+                error = await self._traffic.poll(api, self._core.run_id, scheduled=True)
+                if error:
+                    log.debug("counters not read", error=error)
+                elif loop.time() - forgotten_at >= FORGET_SECONDS:
+                    forgotten_at = loop.time()
+                    await self._traffic.forget_removed(self._generation())
+            await self._traffic.store_now()
+            await wait_for_turn(self._interval_seconds, self._traffic.due)
+
+
+class FiguresLoop:
+    """Publishes statistics when they are news. A large set takes its time, so the pauses grow with it.
+
+    Args:
+        traffic: Makes the statistics.
+        publisher: Publishes them.
+        now_ms: Milliseconds on the bus's clock.
+    """
+
+    def __init__(self, traffic: TrafficCollector, publisher: SnapshotPublisher, now_ms: Callable[[], int]) -> None:
+        self._traffic = traffic
+        self._publisher = publisher
+        self._now_ms = now_ms
+
+    def __repr__(self) -> str:
+        return "FiguresLoop()"
+
+    async def publish_first(self, timeout_seconds: float = FIRST_FIGURES_SECONDS) -> None:
+        """Publish before there are workers, who would serve what an earlier supervisor wrote.
+
+        Args:
+            timeout_seconds: Seconds after which they start without.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while not await self._publish():  # noqa: ASYNC110 - the bus tells nobody that it is back
+                    await asyncio.sleep(FIGURES_PAUSE_SECONDS)
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._traffic.news.wait()
+            self._traffic.news.clear()
+            begun = loop.time()
+            await self._publish()
+            await asyncio.sleep(max(FIGURES_PAUSE_SECONDS, FIGURES_PAUSE_RATIO * (loop.time() - begun)))
+
+    async def _publish(self) -> bool:
+        bodies = await self._traffic.blocks()
+        return await self._publisher.publish({**bodies, POLLED: self._traffic.polled(self._now_ms()).encode()})
+
+
+class SystemLoop:
+    """Samples and publishes the machine's load.
+
+    Args:
+        publisher: Publishes it.
+        sampler: Measures it.
+        interval_seconds: Seconds between two samples.
+    """
+
+    def __init__(
+        self,
+        publisher: SnapshotPublisher,
+        sampler: SystemSampler,
+        *,
+        interval_seconds: float = SYSTEM_SECONDS,
+    ) -> None:
+        self._publisher = publisher
+        self._sampler = sampler
+        self._interval_seconds = interval_seconds
+
+    def __repr__(self) -> str:
+        return f"SystemLoop(every {self._interval_seconds:g} s)"
+
+    async def publish(self) -> None:
+        """Publish the load since the last sample."""
+        stats = await asyncio.to_thread(self._sampler.sample)
+        await self._publisher.publish({SYSTEM: stats.SerializeToString()})
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            await self.publish()
+
+
+async def wait_for_turn(seconds: float, wake: asyncio.Event) -> None:
+    """Wait for the next turn of a loop.
+
+    Args:
+        seconds: Seconds until then.
+        wake: Set by whoever wants it earlier; cleared here.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    wake.clear()

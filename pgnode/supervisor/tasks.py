@@ -1,0 +1,121 @@
+"""The tasks of a supervisor: which there are, and what happens when one ends that should not.
+
+:data:`TASKS` is the one table. The tasks are made from it, and so is the table in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from pgnode.errors import OperatorError
+from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
+
+log = structlog.get_logger(__name__)
+
+#: The work of a task; it goes on until it is cancelled.
+Work = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task that runs for as long as the node does."""
+
+    name: str
+    #: What it is for, in half a sentence.
+    duty: str
+
+
+COMMANDS = TaskSpec("commands", "takes commands from the bus and sorts them; never does any")
+CHANGES = TaskSpec("changes", "does starts, stops and user changes in order, in groups")
+QUERIES = TaskSpec("queries", "answers what only reads or books statistics; never waits behind a change")
+STATISTICS = TaskSpec("statistics", "reads the core's counters into the ledger and stores what moved")
+FIGURES = TaskSpec("figures", "publishes statistics when they are news")
+LOANS = TaskSpec("loans", "finds workers that died with statistics they were to deliver; these are owed again")
+HEALTH = TaskSpec("health", "reads the core's own figures, and so learns whether its API answers")
+SYSTEM = TaskSpec("system", "publishes the machine's load")
+PANEL = TaskSpec("panel", "watches whether the panel still calls, where its start named a time for that")
+LOGS = TaskSpec("logs", "passes the core's and the node's lines to the log stream")
+GUNICORN = TaskSpec("gunicorn", "restarts Gunicorn's master when it ends; the master does so with its workers")
+GRPC_WORKERS = TaskSpec("gRPC workers", "restarts gRPC workers that end or hang")
+VALKEY = TaskSpec("valkey", "restarts the embedded Valkey when it ends")
+
+TASKS = (
+    COMMANDS,
+    CHANGES,
+    QUERIES,
+    STATISTICS,
+    FIGURES,
+    LOANS,
+    HEALTH,
+    SYSTEM,
+    PANEL,
+    LOGS,
+    GUNICORN,
+    GRPC_WORKERS,
+    VALKEY,
+)
+
+
+class TaskRunner:
+    """Keeps work going: what fails unexpectedly begins again after a pause, and the node goes on.
+
+    Args:
+        sleep: Waits for so many seconds.
+        chance: A random number in [0, 1), for the jitter of pauses.
+    """
+
+    def __init__(
+        self,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._sleep = sleep
+        self._chance = chance
+        #: How often each task failed, by name.
+        self.failures: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"TaskRunner({dict(self.failures)})"
+
+    def start(self, tasks: Mapping[TaskSpec, Work]) -> list[asyncio.Task[None]]:
+        """Start tasks.
+
+        Args:
+            tasks: What each of them does.
+
+        Returns:
+            The tasks. One that ends has met an OperatorError, which no new attempt would mend.
+        """
+        return [asyncio.create_task(self.keep_going(spec, work), name=spec.name) for spec, work in tasks.items()]
+
+    async def keep_going(self, spec: TaskSpec, work: Work) -> None:
+        """Do work until cancelled; begin it again when it fails.
+
+        Args:
+            spec: The task.
+            work: What it does.
+
+        Raises:
+            OperatorError: It cannot go on before an operator has done something.
+        """
+        policy = RestartPolicy(max_deaths=None)
+        while True:
+            try:
+                await work()
+                log.error("task ended", task=spec.name)
+            except OperatorError:
+                raise
+            except Exception:
+                log.exception("task failed", task=spec.name)
+            self.failures[spec.name] += 1
+            decision = policy.died(asyncio.get_running_loop().time(), None, self._chance())
+            pause = policy.max_pause_seconds if isinstance(decision, GiveUp) else decision.delay_seconds
+            # Never at once: what fails without waiting would leave nobody else a turn.
+            await self._sleep(max(policy.first_pause_seconds, pause))

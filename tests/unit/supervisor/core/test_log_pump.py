@@ -1,0 +1,153 @@
+"""The core's output on its way to viewers and files, over a pipe and a real bus."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.keys import Keys
+from pgnode.bus.log_stream import LogReader
+from pgnode.os_support.aio import end_tasks
+from pgnode.supervisor.core import log_pump
+from pgnode.supervisor.core.log_pump import LogPump
+from tests.support.polling import eventually
+from tests.support.valkey import TestValkey, running_valkey
+
+KEYS = Keys("pgnode")
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[TestValkey]:
+    async with running_valkey() as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def redis(server: TestValkey) -> AsyncIterator[Redis]:
+    client = connect(server.url)
+    await client.ping()  # connected: a connection that is cancelled while it is made is never closed
+    yield client
+    await client.aclose()
+    await asyncio.sleep(0)  # one that was cancelled in the middle of a call is closed in the next turn
+
+
+@pytest_asyncio.fixture
+async def pump(redis: Redis) -> AsyncIterator[LogPump]:
+    made = LogPump(redis, KEYS, keep_lines=50_000, tail_lines=3, retry_seconds=0.05)
+    running = asyncio.create_task(made.run())
+    yield made
+    made.unwatch()
+    await end_tasks([running])
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    yield reading, writing
+    for descriptor in (reading, writing):
+        with_closed(descriptor)
+
+
+def with_closed(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        return
+
+
+async def lines(server: TestValkey) -> list[bytes]:
+    """All lines in the stream."""
+    reader = LogReader(server.url, KEYS)
+    try:
+        _, found = await reader.tail(100_000)
+    finally:
+        await reader.close()
+    return found
+
+
+async def test_lines_reach_the_stream_and_the_tail(pump: LogPump, server: TestValkey, pipe: tuple[int, int]) -> None:
+    pump.watch(pipe[0])
+    os.write(pipe[1], b"one\ntwo\r\n\nthr")
+    os.write(pipe[1], b"ee\nfour\n")
+    pump.node_line("of the node")
+    await eventually(lambda: list(pump.tail) == ["two", "three", "four"], "the tail has the last lines")
+
+    async def all_there() -> bool:
+        return sorted(await lines(server)) == [b"four", b"of the node", b"one", b"three", b"two"]
+
+    await eventually(all_there, "all lines are in the stream")
+
+
+async def test_what_is_left_is_read_at_the_end(pump: LogPump, pipe: tuple[int, int]) -> None:
+    pump.watch(pipe[0])
+    os.write(pipe[1], b"last words\n")
+    pump.unwatch()
+    assert list(pump.tail) == ["last words"]
+    pump.unwatch()
+
+
+async def test_a_core_that_ends_does_not_keep_the_loop_busy(pump: LogPump, pipe: tuple[int, int]) -> None:
+    pump.watch(pipe[0])
+    os.write(pipe[1], b"bye\n")
+    os.close(pipe[1])
+    await eventually(lambda: list(pump.tail) == ["bye"], "the line is read")
+    await eventually(lambda: not asyncio.get_running_loop().remove_reader(pipe[0]), "nobody waits for the pipe")
+
+
+async def test_a_pipe_that_cannot_be_read_is_left(pump: LogPump, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    pump.watch(reading)
+    # Another file, which cannot be read, in its place.
+    unreadable = os.open(tmp_path / "x", os.O_WRONLY | os.O_CREAT)
+    os.dup2(unreadable, reading)
+    pump._readable()
+    assert not asyncio.get_running_loop().remove_reader(reading)
+    for descriptor in (reading, writing, unreadable):
+        os.close(descriptor)
+
+
+async def test_a_long_line_is_cut(pump: LogPump, pipe: tuple[int, int]) -> None:
+    pump.watch(pipe[0])
+    os.write(pipe[1], b"x" * (log_pump.LINE_MAX_BYTES + 10))
+    os.write(pipe[1], b"\nnext\n")
+    await eventually(lambda: list(pump.tail)[-1:] == ["next"], "the line is read")
+    assert len(pump.tail[0]) == log_pump.LINE_MAX_BYTES
+
+
+async def test_files_that_the_config_names_are_written(pump: LogPump, pipe: tuple[int, int], tmp_path: Path) -> None:
+    pump.write_files(str(tmp_path / "logs" / "access.log"), str(tmp_path / "error.log"))
+    pump.watch(pipe[0])
+    access, error = b"2026/01/01 10:00:00 from 1.2.3.4 accepted", b"2026/01/01 10:00:00 [Warning] something"
+    os.write(pipe[1], access + b"\n" + error + b"\n")
+    await eventually((tmp_path / "error.log").exists, "the file is there")
+    assert (tmp_path / "logs" / "access.log").read_bytes() == access + b"\n"
+    assert (tmp_path / "error.log").read_bytes() == error + b"\n"
+    pump.write_files(str(tmp_path / "error.log" / "no folder"), None)
+    os.write(pipe[1], access + b"\n")
+    await eventually(lambda: pump.tail.count(access.decode()) == 2, "reading goes on")
+    pump.write_files(None, None)
+
+
+async def test_lines_wait_while_the_bus_is_away_and_the_oldest_are_dropped(pump: LogPump, server: TestValkey) -> None:
+    server.kill()
+    for number in range(log_pump.WAITING_MAX + 5):
+        pump.node_line(f"{number}")
+    await eventually(lambda: pump.dropped >= 5, "the oldest are dropped")
+    await server.start()
+
+    async def come() -> bool:
+        return len(await lines(server)) > log_pump.WAITING_MAX
+
+    await eventually(come, "the others have come", errors=BUS_ERRORS)
+    found = await lines(server)
+    assert b"log lines dropped" in b"\n".join(found)
+    assert found[-1] == f"{log_pump.WAITING_MAX + 4}".encode()

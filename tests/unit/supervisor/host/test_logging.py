@@ -1,0 +1,58 @@
+"""The node's log lines, on stderr and for viewers."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from pgnode.supervisor.host.logging import set_up_logging
+
+
+@pytest.fixture(autouse=True)
+def _keep_configuration() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+def test_each_line_goes_to_viewers_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, told = io.StringIO(), list[str]()
+    monkeypatch.setattr(sys, "stderr", shown)
+    set_up_logging(False, told.append)
+    log = structlog.get_logger("here")
+    log.debug("detail")
+    log.info("it works", count=3)
+    assert "it works count=3" in shown.getvalue()
+    (line,) = told
+    assert "[pgnode] [info] it works count=3" in line
+    assert "\x1b" not in line
+
+
+def test_a_traceback_shows_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, told = io.StringIO(), list[str]()
+    monkeypatch.setattr(sys, "stderr", shown)
+    set_up_logging(True, told.append)
+    secret = "k" + "ey"
+    try:
+        raise RuntimeError(secret[:0] + "unexpected")
+    except RuntimeError:
+        structlog.get_logger("there").exception("failed")
+    assert "RuntimeError: unexpected" in shown.getvalue()
+    assert "secret = " not in shown.getvalue()
+    assert "RuntimeError" not in told[0], "viewers get lines, no tracebacks"
+
+
+def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    set_up_logging(False)
+    structlog.get_logger("tty").info("it works")
+    assert "\x1b" in shown.getvalue()

@@ -1,0 +1,38 @@
+"""The machine's load, from two samples."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from pgnode.supervisor.host.cgroup import Limits
+from pgnode.supervisor.host.system_stats import SystemSampler
+
+
+def network(received: int, sent: int) -> dict[str, SimpleNamespace]:
+    loopback = SimpleNamespace(bytes_recv=10**12, bytes_sent=10**12)
+    return {"lo": loopback, "eth0": SimpleNamespace(bytes_recv=received, bytes_sent=sent)}
+
+
+def test_speeds_are_differences_and_never_negative(monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = [network(0, 0), network(10**9, 2 * 10**9), network(0, 0)]
+    monkeypatch.setattr(psutil, "net_io_counters", lambda pernic: counters.pop(0))
+    sampler = SystemSampler(Limits)
+    busy, quiet = sampler.sample(), sampler.sample()
+    assert busy.outgoing_bandwidth_speed > busy.incoming_bandwidth_speed > 0
+    assert quiet.incoming_bandwidth_speed == quiet.outgoing_bandwidth_speed == 0
+
+
+def test_without_limits_the_figures_are_the_machines() -> None:
+    figures = SystemSampler(Limits).sample()
+    assert figures.mem_total == psutil.virtual_memory().total
+    assert 0 < figures.mem_used < figures.mem_total
+    assert figures.cpu_cores == psutil.cpu_count()
+    assert figures.uptime > 0
+
+
+def test_a_group_that_does_not_tell_its_usage() -> None:
+    figures = SystemSampler(lambda: Limits(1024, None, None, None)).sample()
+    assert figures.mem_total == figures.mem_used == 1024
