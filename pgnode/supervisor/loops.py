@@ -122,6 +122,7 @@ class CounterLoop:
         traffic: Reads and books.
         generation: Tells when the desired users were last changed.
         interval_seconds: Seconds between two readings.
+        forget_seconds: Seconds between two searches for users who were removed.
     """
 
     def __init__(
@@ -132,11 +133,13 @@ class CounterLoop:
         *,
         generation: Callable[[], int],
         interval_seconds: float,
+        forget_seconds: float = FORGET_SECONDS,
     ) -> None:
         self._core = core
         self._node = node
         self._traffic = traffic
         self._generation = generation
+        self._forget_seconds = forget_seconds
         self._interval_seconds = interval_seconds
 
     def __repr__(self) -> str:
@@ -152,7 +155,7 @@ class CounterLoop:
                 error = await self._traffic.poll(api, self._core.run_id, scheduled=True)
                 if error:
                     log.debug("counters not read", error=error)
-                elif loop.time() - forgotten_at >= FORGET_SECONDS:
+                elif loop.time() - forgotten_at >= self._forget_seconds:
                     forgotten_at = loop.time()
                     await self._traffic.forget_removed(self._generation())
             await self._traffic.store_now()

@@ -1,0 +1,54 @@
+"""Tasks that fail begin again; the node goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pgnode.errors import ChildFailedError
+from pgnode.os_support.aio import end_tasks
+from pgnode.supervisor.tasks import TASKS, TaskRunner, TaskSpec
+from pgnode.testing.clock import FakeClock
+
+SPEC = TaskSpec("counting", "counts")
+
+
+def test_the_table_names_each_task_once() -> None:
+    assert len({spec.name for spec in TASKS}) == len(TASKS)
+    assert all(spec.duty for spec in TASKS)
+
+
+async def test_what_fails_or_ends_begins_again_after_a_pause() -> None:
+    clock = FakeClock()
+    runner = TaskRunner(sleep=clock.sleep, chance=lambda: 0.5)
+    outcomes = iter([RuntimeError("unexpected"), OSError(28, "no space"), None, KeyError("key")])
+    well = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            outcome = next(outcomes)
+        except StopIteration:
+            well.set()
+            await asyncio.Event().wait()
+        if outcome is not None:
+            raise outcome
+
+    (task,) = runner.start({SPEC: work})
+    await asyncio.wait_for(well.wait(), 10)
+    assert task.get_name() == "counting"
+    assert not task.done()
+    assert runner.failures == {"counting": 4}
+    assert "counting" in repr(runner)
+    assert len(clock.pauses) == 4
+    assert min(clock.pauses) > 0, "others get their turn"
+    await end_tasks([task])
+
+
+async def test_what_only_an_operator_can_mend_ends_the_task() -> None:
+    async def work() -> None:
+        raise ChildFailedError("no such thing")
+
+    (task,) = TaskRunner().start({SPEC: work})
+    with pytest.raises(ChildFailedError, match="no such thing"):
+        await task
