@@ -19,6 +19,8 @@ from pgnode.supervisor.core.core_stats import read_core_stats
 from pgnode.supervisor.host.system_stats import SystemSampler
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.supervisor.traffic.retention import Retention
+from pgnode.supervisor.traffic.storing import TrafficStoring
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError
 
@@ -120,6 +122,8 @@ class CounterLoop:
         core: The core.
         node: Its state says whether there is a core to read.
         traffic: Reads and books.
+        storing: Stores what moved.
+        retention: Forgets.
         generation: Tells when the desired users were last changed.
         interval_seconds: Seconds between two readings.
         forget_seconds: Seconds between two searches for users who were removed.
@@ -130,6 +134,8 @@ class CounterLoop:
         core: CoreView,
         node: NodeView,
         traffic: TrafficCollector,
+        storing: TrafficStoring,
+        retention: Retention,
         *,
         generation: Callable[[], int],
         interval_seconds: float,
@@ -138,6 +144,8 @@ class CounterLoop:
         self._core = core
         self._node = node
         self._traffic = traffic
+        self._storing = storing
+        self._retention = retention
         self._generation = generation
         self._forget_seconds = forget_seconds
         self._interval_seconds = interval_seconds
@@ -157,8 +165,8 @@ class CounterLoop:
                     log.debug("counters not read", error=error)
                 elif loop.time() - forgotten_at >= self._forget_seconds:
                     forgotten_at = loop.time()
-                    await self._traffic.forget_removed(self._generation())
-            await self._traffic.store_now()
+                    await self._retention.forget_removed(self._generation())
+            await self._storing.store_if_due()
             await wait_for_turn(self._interval_seconds, self._traffic.due)
 
 
@@ -167,12 +175,16 @@ class FiguresLoop:
 
     Args:
         traffic: Makes the statistics.
+        news: Set when there are others than those published.
         publisher: Publishes them.
         now_ms: Milliseconds on the bus's clock.
     """
 
-    def __init__(self, traffic: TrafficCollector, publisher: SnapshotPublisher, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, traffic: TrafficCollector, news: asyncio.Event, publisher: SnapshotPublisher, now_ms: Callable[[], float]
+    ) -> None:
         self._traffic = traffic
+        self._news = news
         self._publisher = publisher
         self._now_ms = now_ms
 
@@ -194,8 +206,8 @@ class FiguresLoop:
         """Go on until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await self._traffic.news.wait()
-            self._traffic.news.clear()
+            await self._news.wait()
+            self._news.clear()
             begun = loop.time()
             await self._publish()
             await asyncio.sleep(max(FIGURES_PAUSE_SECONDS, FIGURES_PAUSE_RATIO * (loop.time() - begun)))

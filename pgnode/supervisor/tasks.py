@@ -34,9 +34,10 @@ class TaskSpec:
 COMMANDS = TaskSpec("commands", "takes commands from the bus and sorts them; never does any")
 CHANGES = TaskSpec("changes", "does starts, stops and user changes in order, in groups")
 QUERIES = TaskSpec("queries", "answers what only reads or books statistics; never waits behind a change")
-STATISTICS = TaskSpec("statistics", "reads the core's counters into the ledger and stores what moved")
+STATISTICS = TaskSpec("statistics", "reads the core's counters into the ledger, and stores them now and then")
 FIGURES = TaskSpec("figures", "publishes statistics when they are news")
 LOANS = TaskSpec("loans", "finds workers that died with statistics they were to deliver; these are owed again")
+SNAPSHOTS = TaskSpec("snapshots", "publishes again what the bus lost: one that was restarted, emptied or replaced")
 HEALTH = TaskSpec("health", "reads the core's own figures, and so learns whether its API answers")
 SYSTEM = TaskSpec("system", "publishes the machine's load")
 PANEL = TaskSpec("panel", "watches whether the panel still calls, where its start named a time for that")
@@ -51,6 +52,7 @@ TASKS = (
     QUERIES,
     STATISTICS,
     FIGURES,
+    SNAPSHOTS,
     LOANS,
     HEALTH,
     SYSTEM,

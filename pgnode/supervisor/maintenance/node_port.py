@@ -57,6 +57,9 @@ class SelectableCore(Protocol):
     def known_version(self) -> str:
         """Its version when it was asked last."""
 
+    async def version(self) -> str:
+        """Ask the core for its version; raises StartFailedError when it cannot be run."""
+
     def select(self, core: Core) -> None:
         """Make ``core`` the one that the next start runs."""
 

@@ -35,7 +35,7 @@ class ByteDelta:
 
 
 class TrafficAttribution:
-    """Of one core at a time, from one whole reading to the next."""
+    """Compares what outbounds and users moved, of one core at a time, from one whole reading to the next."""
 
     def __init__(self) -> None:
         self._outbounds, self._users = ByteDelta(), ByteDelta()
@@ -44,25 +44,27 @@ class TrafficAttribution:
         self._more = False
 
     def __repr__(self) -> str:
-        return f"TrafficAttribution({self.unexplained} bytes are not{', and more' if self._more else ''})"
+        return f"TrafficAttribution({self.unexplained} bytes unexplained{', and more' if self._more else ''})"
 
     def begin(self) -> None:
-        """Everything was read."""
+        """Begin anew: everything was read."""
         self._outbounds, self._users = ByteDelta(), ByteDelta()
         self.unexplained, self._more = 0, False
 
     def outbounds_moved(self, moved: ByteDelta) -> None:
+        """Take note of what outbounds moved since the last reading."""
         self._outbounds += moved
 
     def users_moved(self, moved: ByteDelta) -> None:
+        """Take note of what the users moved who were read."""
         self._users += moved
 
     def users_left_out(self) -> None:
-        """Some who should have been read were not."""
+        """Take note that some who should have been read were not."""
         self._more = True
 
     def compare(self) -> None:
-        """Users were read, and outbounds after them."""
+        """Compare both: users were read, and outbounds after them."""
         out, users = self._outbounds, self._users
         for theirs, read in ((out.up, users.up), (out.down, users.down)):
             # What one reading has too little the next ones do not make up for: each is looked at alone.
@@ -71,5 +73,5 @@ class TrafficAttribution:
 
     @property
     def lacking(self) -> bool:
-        """Somebody is to be looked for, by a whole reading."""
+        """Whether somebody has to be looked for, by a whole reading."""
         return self._more or self.unexplained > TOLERATED_BYTES

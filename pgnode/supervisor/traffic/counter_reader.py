@@ -29,12 +29,16 @@ GONE_MAX = 200
 
 
 class CounterReader:
-    """Of one core at a time. Belongs to the supervisor's loop; one reading at a time."""
+    """Reads one core at a time. Belongs to the supervisor's loop; one reading at a time.
+
+    Args:
+        deadline_seconds: Seconds that the core has for one answer.
+    """
 
     def __init__(self, deadline_seconds: float) -> None:
         self._deadline_seconds = deadline_seconds
         #: Elements of the last whole reading.
-        self._whole: set[bytes] = set()
+        self._all: set[bytes] = set()
         #: Elements of the last reading of online users that had their traffic with them.
         self._online: set[bytes] = set()
         #: Those who were online at the last reading, by e-mail: the element it came in, and its part of the snapshot.
@@ -42,33 +46,42 @@ class CounterReader:
         self._index: tuple[list[str], bytes] = ([], indexed.index([]))
 
     def begin(self) -> None:
-        """Another core: nothing is known of it."""
-        self._whole, self._online, self._present = set(), set(), {}
+        """Begin with another core, of which nothing is known."""
+        self._all, self._online, self._present = set(), set(), {}
 
     @property
     def counters(self) -> int:
         """How many the last whole reading found."""
-        return len(self._whole)
+        return len(self._all)
 
     @property
     def somebody_online(self) -> bool:
+        """Whether anybody was online at the last reading."""
         return bool(self._present)
 
-    async def marks(self, api: CoreApi, counters: Sequence[str]) -> Counters:
-        """The counters of these names that the core has. Raises CoreApiError."""
+    async def by_name(self, api: CoreApi, counters: Sequence[str]) -> Counters:
+        """Read the counters of these names that the core has. Raises CoreApiError."""
         values = await asyncio.gather(*(api.stats.get_stat(name, self._deadline_seconds) for name in counters))
         return [(name, value) for name, value in zip(counters, values, strict=True) if value is not None]
 
-    async def whole(self, api: CoreApi) -> Counters:
-        """Every counter that is new or changed since the last whole reading. Raises CoreApiError."""
+    async def all(self, api: CoreApi) -> Counters:
+        """Read every counter; return those that are new or changed since the last such reading. Raises CoreApiError."""
         pieces = await api.stats.query_stats_pieces("", self._deadline_seconds)
-        changed, self._whole = await asyncio.to_thread(_difference, pieces, self._whole)
+        changed, self._all = await asyncio.to_thread(_difference, pieces, self._all)
         return await asyncio.to_thread(_mapped, _counter, changed)
 
-    async def online(self, api: CoreApi) -> tuple[Counters, int]:
-        """Counters of users who are online, where they changed, and of those who were at the last reading and are not now.
+    async def online_users(self, api: CoreApi) -> tuple[Counters, int]:
+        """Read the counters of users who are online, and of those who were at the last reading and are not now.
 
-        The second value is how many of the latter were not asked for, because they are too many. Raises CoreApiError.
+        Args:
+            api: The core.
+
+        Returns:
+            The counters that changed, and how many users of the second sort were left out, because they are too many or the
+            core did not answer.
+
+        Raises:
+            CoreApiError: The core did not answer.
         """
         pieces = await api.stats.users_stats_pieces(self._deadline_seconds, include_traffic=True)
         changed, held = await asyncio.to_thread(_difference, pieces, self._online)
@@ -90,7 +103,7 @@ class CounterReader:
         gone = [email for email in before if email not in present]
         asked = gone[:GONE_MAX]
         try:
-            found += await self.marks(
+            found += await self.by_name(
                 api, [_name(email, direction) for email in asked for direction in ("uplink", "downlink")]
             )
         except CoreApiError:
@@ -98,7 +111,7 @@ class CounterReader:
         return found, len(gone) - len(asked)
 
     async def online_block(self) -> bytes:
-        """Indexed block of ``StatsOnlineIpListResponse`` by e-mail."""
+        """Return the indexed block of ``StatsOnlineIpListResponse`` by e-mail."""
         names, parts = list(self._present), [part for _, part in self._present.values()]
         if names != self._index[0]:
             made = await asyncio.to_thread(lambda: indexed.index([indexed.name_hash(name) for name in names]))
@@ -116,7 +129,7 @@ def _counter(piece: bytes) -> tuple[str, int]:
 
 
 def _difference(pieces: list[bytes], held: set[bytes]) -> tuple[list[bytes], set[bytes]]:
-    """Those of ``pieces`` that are not in ``held``, and all of them as a set. For a thread: in slices."""
+    """Return those of ``pieces`` that are not in ``held``, and all of them as a set. For a thread: in slices."""
     changed: list[bytes] = []
     together: set[bytes] = set()
     for at in range(0, len(pieces), SLICE):

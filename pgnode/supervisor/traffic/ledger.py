@@ -1,4 +1,4 @@
-"""The books of the traffic. Pure: no clock, no socket, no Redis.
+"""What was counted of the traffic, and what of it was reported. Pure: no clock, no socket, no store.
 
 The core's counters are read and never reset. For each counter the ledger keeps how many bytes were counted in all (``total``) and
 how many of them reached a caller that asked for a reset (``reported``); the rest is owed. What was handed out to a caller is on
@@ -60,20 +60,28 @@ class Ledger:
         return f"Ledger({len(self._entries)} counters, {len(self._loans)} loans, run {self.run})"
 
     def get(self, name: str) -> Entry | None:
+        """Return a counter, None where there is none of this name."""
         return self._entries.get(name)
 
     def names(self) -> Iterable[str]:
+        """Return the names of all counters."""
         return self._entries.keys()
 
     def loans(self) -> Iterable[str]:
+        """Return the names of all (parts of) open loans."""
         return self._loans.keys()
 
     # --- counting -----------------------------------------------------------------------------------------------
 
     def read(self, run: str, counters: Iterable[tuple[str, int]]) -> list[str]:
-        """Book (a part of) a reading of the core's counters; ``run`` tells one core from the next.
+        """Book (a part of) a reading. Readings have to be booked in the order in which they were made.
 
-        Readings have to be booked in the order in which they were made. Returns the names that are new or moved.
+        Args:
+            run: Tells one core process from the next.
+            counters: (name, bytes) as the core has them.
+
+        Returns:
+            The names that are new or moved.
         """
         if run != self._run_identity:
             self._run_identity = run
@@ -97,7 +105,7 @@ class Ledger:
         return changed
 
     def ahead(self, run: str, counters: Iterable[tuple[str, int]]) -> ByteDelta:
-        """What :meth:`read` would book of this reading."""
+        """Return what :meth:`read` would book of this reading."""
         moved = ByteDelta()
         number = self.run if run == self._run_identity else None
         for name, value in counters:
@@ -113,9 +121,14 @@ class Ledger:
     # --- handing out --------------------------------------------------------------------------------------------
 
     def lend(self, loan: str, names: Iterable[str]) -> list[tuple[str, int]]:
-        """(name, bytes) for each of ``names`` that is owed any and not on loan; on loan under ``loan`` from now on.
+        """Lend what is owed and not on loan. A loan that is there is not made again: it is returned as it is.
 
-        A loan that is there is not made again: it is returned as it is.
+        Args:
+            loan: Its name.
+            names: The counters that are asked for.
+
+        Returns:
+            (name, bytes) for each counter of which something was lent.
         """
         lent = self._loans.get(loan)
         if lent is not None:
@@ -132,7 +145,15 @@ class Ledger:
         return lent
 
     def settle(self, loan: str, *, delivered: bool) -> list[tuple[str, int]]:
-        """The fate of a loan is known: reported, or owed again. Returns what it held; nothing if there is no such loan."""
+        """End a loan.
+
+        Args:
+            loan: Its name.
+            delivered: Its bytes are reported from now on; otherwise they are owed again.
+
+        Returns:
+            (name, bytes) of what it held; nothing if there is no such loan.
+        """
         lent = self._loans.pop(loan, None)
         if lent is None:
             return []
@@ -149,9 +170,16 @@ class Ledger:
     # --- forgetting ---------------------------------------------------------------------------------------------
 
     def forget(self, names: Iterable[str], wanted: Callable[[str], bool]) -> list[str]:
-        """Drop those of ``names`` that are not ``wanted``, once everything was reported. Returns what was dropped.
+        """Drop counters of which everything was reported.
 
-        A counter that the running core still has stays: it would be taken for a new one and counted once more.
+        One that the running core still has stays: it would be taken for a new one and counted once more.
+
+        Args:
+            names: The counters to look at.
+            wanted: Whether one has to stay.
+
+        Returns:
+            The names that were dropped.
         """
         dropped = []
         for name in names:
@@ -171,7 +199,7 @@ class Ledger:
         return LedgerRun(self.run, self._run_identity)
 
     def take_unstored(self) -> dict[str, LedgerRow | None]:
-        """Name -> row of what changed since the last call, None for what went; for the store."""
+        """Return name -> row of what changed since the last call, None for what went; for the store."""
         names, self._unstored = self._unstored, set()
         entries = self._entries
         return {
@@ -184,8 +212,12 @@ class Ledger:
     ) -> None:
         """Take over (a part of) what an earlier supervisor stored.
 
-        When this supervisor finds that core still running, readings go on from what was booked of it. ``loans`` are open:
-        whoever asked for them may have received them.
+        When this supervisor finds that core still running, readings go on from what was booked of it.
+
+        Args:
+            run: The core run that was read last; None where none was.
+            rows: Counters.
+            loans: Open loans: whoever asked for them may have received them.
         """
         if run is not None:
             self.run, self._run_identity = run

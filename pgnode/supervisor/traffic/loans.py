@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pgnode.store.rows import LoanPart
 
-#: Looks at which a worker has to be missing, one after the other, until it counts as dead: its store may have been away.
+#: Looks at which a worker has to be missing, one after the other, until it counts as dead: the bus may have been away.
 MISSING_LOOKS = 3
 
 #: Seconds for which nobody else wants what a dead worker carried, until it is owed again all the same.
@@ -43,7 +43,7 @@ class Loan:
 
 
 class Loans:
-    """All open loans."""
+    """All open loans, and the last ones that ended."""
 
     def __init__(self) -> None:
         self._open: dict[str, Loan] = {}
@@ -57,16 +57,26 @@ class Loans:
         return f"Loans({len(self._open)} open)"
 
     def get(self, loan: str) -> Loan | None:
+        """Return an open loan, None where there is none of this id."""
         return self._open.get(loan)
 
     def was_settled(self, loan: str) -> bool:
+        """Return whether a loan has ended lately."""
         return loan in self._settled
 
     def add(self, loan: Loan) -> None:
+        """Open a loan."""
         self._open[loan.id] = loan
 
     def settled(self, loan: str) -> Loan | None:
-        """It is over; None if there was none. Remembered either way: it may be heard of before what it is about."""
+        """End a loan.
+
+        Args:
+            loan: Its id.
+
+        Returns:
+            The loan; None if there was none. Its end is remembered either way: it may be heard of before what it is about.
+        """
         self._remember(loan)
         return self._open.pop(loan, None)
 
@@ -78,13 +88,21 @@ class Loans:
                 self._settled.discard(self._settled_order.popleft())
 
     def of_kind(self, kind: str) -> list[Loan]:
+        """Return the open loans of users', inbounds' or outbounds' statistics."""
         return [loan for loan in self._open.values() if loan.kind == kind]
 
     def workers(self) -> list[str]:
+        """Return the workers that carry a loan."""
         return sorted({loan.worker for loan in self._open.values()})
 
     def restore(self, stored: Mapping[str, LoanPart], settled: Iterable[str], now: float) -> None:
-        """Take over what an earlier supervisor stored; of the settled ones the oldest come first."""
+        """Take over what an earlier supervisor stored.
+
+        Args:
+            stored: Name -> part of an open loan.
+            settled: Ids of loans that ended, the oldest first.
+            now: Seconds on a clock that nobody sets.
+        """
         for loan_id in settled:
             self._remember(loan_id)
         for name, part in stored.items():
@@ -92,9 +110,15 @@ class Loans:
             loan.parts[name] = part.body
 
     def looked(self, now: float, alive: Iterable[str], *, wanted: bool) -> list[Loan]:
-        """Take note of which workers are there; returns the loans that count as lost by now.
+        """Take note of which workers are there.
 
-        ``wanted``: somebody waits for what may be on loan.
+        Args:
+            now: Seconds on a clock that nobody sets.
+            alive: The workers.
+            wanted: Somebody waits for what may be on loan.
+
+        Returns:
+            The loans that count as lost by now.
         """
         there = set(alive)
         lost = []

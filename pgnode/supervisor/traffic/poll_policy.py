@@ -1,9 +1,9 @@
 """How much of the core's counters a reading has to look at. Pure: the clock's time is an argument.
 
 A whole reading walks all counters in the core: with 100,000 users a quarter of a second of its time. The counters of inbounds and
-outbounds, asked by name, tell almost for nothing whether anything moved at all (the *marks*); and one call gives the traffic of
-those users who are online. What that call cannot see is a user who came and went between two readings: a whole reading finds it.
-So whole readings are made whenever they are cheap; else, where something moved that nobody who was read accounts for
+outbounds, asked by name, tell almost for nothing whether anything moved at all (the *watermarks*); and one call gives the traffic
+of those users who are online. What that call cannot see is a user who came and went between two readings: a whole reading finds
+it. So whole readings are made whenever they are cheap; else, where something moved that nobody who was read accounts for
 (:mod:`pgnode.supervisor.traffic.attribution`), as often as their price allows; and every minute in any case.
 """
 
@@ -20,66 +20,89 @@ FEW_COUNTERS = 20_000
 #: Share of the time that whole readings may take while traffic moves.
 WHOLE_SHARE = 0.03
 
-#: Nothing moves, say the marks, or all that does is accounted for: a whole reading every so many seconds does not take their
-#: word for it.
+#: Seconds until a whole reading is made although nothing moves, say the watermarks, or all that does is accounted for.
 QUIET_WHOLE_SECONDS = 60.0
 
 
 class Reading(Enum):
     """What has to be read."""
 
-    NOTHING = "nothing"
-    #: Users who are online, those who were at the last reading, and the marks.
+    SKIP = "skip"
+    #: Users who are online, those who were at the last reading, and the watermarks.
     ONLINE = "online"
     #: Every counter.
     WHOLE = "whole"
 
 
 class PollPolicy:
-    """Chooses; one per node."""
+    """Chooses; one per node.
 
-    def __init__(self) -> None:
+    Args:
+        few_counters: Up to so many counters every reading is whole.
+        whole_share: Share of the time that whole readings may take while traffic moves.
+    """
+
+    def __init__(self, *, few_counters: int = FEW_COUNTERS, whole_share: float = WHOLE_SHARE) -> None:
+        self._few_counters = few_counters
+        self._whole_share = whole_share
         self._run = ""
-        self._marks: Watermarks = None
+        self._watermarks: Watermarks = None
         #: Everything that moved was read.
         self._settled = False
         self._whole_at = float("-inf")
         self._whole_seconds = 0.0
 
     def __repr__(self) -> str:
-        return f"Pace(run {self._run}, {'settled' if self._settled else 'moving'})"
+        return f"PollPolicy(run {self._run}, {'settled' if self._settled else 'moving'})"
 
     def choose(
         self, now: float, run: str, marks: Watermarks, counters: int, *, scheduled: bool, lacking: bool
     ) -> Reading:
-        """``now`` in seconds; ``counters`` is how many the last whole reading found.
+        """Choose what has to be read.
 
-        ``scheduled`` readings come in the node's own interval; others somebody waits for. ``lacking``: more moved, or may have,
-        than is accounted for.
+        Args:
+            now: Seconds on a clock that nobody sets.
+            run: Tells one core process from the next.
+            marks: The watermarks now.
+            counters: How many counters the last whole reading found.
+            scheduled: The reading comes in the node's own interval; for others somebody waits.
+            lacking: More moved, or may have, than is accounted for.
+
+        Returns:
+            How much to read.
         """
         if run != self._run:
             return Reading.WHOLE
-        few = counters <= FEW_COUNTERS
-        if marks is None or marks != self._marks:
+        few = counters <= self._few_counters
+        if marks is None or marks != self._watermarks:
             return Reading.WHOLE if few or self.whole_due(now, lacking=lacking) else Reading.ONLINE
         if not self._settled:
-            # A mark moves some moments before the user's own counter does, so the end of a movement is read once more.
+            # A watermark moves some moments before the user's own counter does, so the end of a movement is read once more.
             if few or (scheduled and self.whole_due(now, lacking=lacking)):
                 return Reading.WHOLE
-            return Reading.ONLINE if scheduled else Reading.NOTHING
-        return Reading.WHOLE if now - self._whole_at >= QUIET_WHOLE_SECONDS else Reading.NOTHING
+            return Reading.ONLINE if scheduled else Reading.SKIP
+        return Reading.WHOLE if now - self._whole_at >= QUIET_WHOLE_SECONDS else Reading.SKIP
 
     def whole_due(self, now: float, *, lacking: bool) -> bool:
-        """Whether a whole reading of many counters is in order by now."""
+        """Return whether a whole reading of many counters is in order by now."""
         since = now - self._whole_at
-        return since >= QUIET_WHOLE_SECONDS or (lacking and since >= self._whole_seconds / WHOLE_SHARE)
+        return since >= QUIET_WHOLE_SECONDS or (lacking and since >= self._whole_seconds / self._whole_share)
 
     def done(
         self, now: float, run: str, marks: Watermarks, reading: Reading, took_seconds: float, *, lacking: bool
     ) -> None:
-        """A reading was made and booked; ``marks`` are those it was chosen by, ``lacking`` what is known after it."""
-        moved = run != self._run or marks is None or marks != self._marks
-        self._run, self._marks = run, marks
+        """Take note of a reading that was made and booked.
+
+        Args:
+            now: Seconds on a clock that nobody sets.
+            run: The core process that was read.
+            marks: The watermarks by which it was chosen.
+            reading: What was read.
+            took_seconds: How long it took.
+            lacking: What is known after it.
+        """
+        moved = run != self._run or marks is None or marks != self._watermarks
+        self._run, self._watermarks = run, marks
         if reading is Reading.WHOLE:
             self._whole_at, self._whole_seconds = now, took_seconds
         if reading is Reading.WHOLE or (reading is Reading.ONLINE and not lacking):

@@ -81,7 +81,7 @@ class FakeTraffic:
         self.polls.append(run)
         return self.error
 
-    async def store_now(self) -> None:
+    async def store_if_due(self) -> None:
         self.stored += 1
 
     async def forget_removed(self, generation: int) -> None:
@@ -90,8 +90,8 @@ class FakeTraffic:
     async def blocks(self) -> dict[str, bytes]:
         return {"stats": b"block"}
 
-    def polled(self, now_ms: int) -> Polled:
-        return Polled(1, 2, "", 3, 4, now_ms)
+    def polled(self, now_ms: float) -> Polled:
+        return Polled(1, 2, "", 3, 4, int(now_ms))
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ async def test_a_core_that_was_ended_meanwhile_need_not_answer(node: FakeNode, p
 
 async def test_counters_are_read_and_stored(node: FakeNode) -> None:
     traffic: Any = FakeTraffic()
-    loop = CounterLoop(node, node, traffic, generation=lambda: 3, interval_seconds=0.01)
+    loop = CounterLoop(node, node, traffic, traffic, traffic, generation=lambda: 3, interval_seconds=0.01)
     await runs(loop, lambda: traffic.stored > 2)
     assert set(traffic.polls) == {"run 1"}
     assert traffic.forgotten == [], "not so soon"
@@ -159,14 +159,16 @@ async def test_counters_are_read_and_stored(node: FakeNode) -> None:
 
 async def test_removed_users_are_forgotten_now_and_then(node: FakeNode) -> None:
     traffic: Any = FakeTraffic()
-    loop = CounterLoop(node, node, traffic, generation=lambda: 3, interval_seconds=0.01, forget_seconds=0.0)
+    loop = CounterLoop(
+        node, node, traffic, traffic, traffic, generation=lambda: 3, interval_seconds=0.01, forget_seconds=0.0
+    )
     await runs(loop, lambda: len(traffic.forgotten) > 1)
     assert set(traffic.forgotten) == {3}
 
 
 async def test_figures_are_published_when_they_are_news(publisher: Any) -> None:
     traffic: Any = FakeTraffic()
-    loop = FiguresLoop(traffic, publisher, lambda: 99)
+    loop = FiguresLoop(traffic, traffic.news, publisher, lambda: 99)
     task = asyncio.create_task(loop.run())
     traffic.news.set()
     await eventually(lambda: publisher.count == 1, "they are published")
@@ -180,7 +182,7 @@ async def test_figures_are_published_when_they_are_news(publisher: Any) -> None:
 
 async def test_the_first_figures_are_tried_for_a_while(publisher: Any) -> None:
     traffic: Any = FakeTraffic()
-    loop = FiguresLoop(traffic, publisher, lambda: 99)
+    loop = FiguresLoop(traffic, traffic.news, publisher, lambda: 99)
     await loop.publish_first()
     assert publisher.count == 1
     publisher.works = False

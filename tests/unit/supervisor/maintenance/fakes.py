@@ -62,8 +62,17 @@ class FakeCore:
         self.core: Core = ExecutableCore(Path("/usual/xray"))
         self.known_version = "26.10.10"
         self.checked: list[tuple[BaseConfig, Core | None]] = []
+        #: Cores that were asked for their version, and those that cannot be run.
+        self.asked: list[Core] = []
+        self.broken: list[Core] = []
         #: Why configs are refused.
         self.refuses = ""
+
+    async def version(self) -> str:
+        self.asked.append(self.core)
+        if self.core in self.broken:
+            raise StartFailedError("no such program")
+        return self.known_version
 
     def select(self, core: Core) -> None:
         self.core = core

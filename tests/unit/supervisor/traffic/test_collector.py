@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
+from pgnode.bus.snapshots import ONLINE, STATS_INBOUNDS, STATS_OUTBOUNDS, STATS_USERS
 from pgnode.store.changes import Journal
-from pgnode.supervisor.traffic import poll_policy as pace
 from pgnode.supervisor.traffic.attribution import TOLERATED_BYTES
 from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.supervisor.traffic.figures import TrafficFigures
+from pgnode.supervisor.traffic.poll_policy import PollPolicy
+from pgnode.supervisor.traffic.storing import TrafficStoring
 from pgnode.xray.client.api import CoreApi
 from tests.support.polling import next_turn
 from tests.unit.supervisor.traffic.fake_counters import IN, OUT, FakeCounters
@@ -18,20 +21,26 @@ from tests.unit.supervisor.traffic.fake_counters import IN, OUT, FakeCounters
 TAGS = [("inbound", IN), ("outbound", OUT)]
 
 
-@pytest.fixture(autouse=True)
-def many_counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the fake core has is a lot, and a whole reading may follow the one before at once."""
-    monkeypatch.setattr(pace, "FEW_COUNTERS", 0)
-    monkeypatch.setattr(pace, "WHOLE_SHARE", 1e9)
-
-
 class Polls:
     """Traffic that reads a fake core."""
 
     def __init__(self) -> None:
         self.core = FakeCounters()
-        self.traffic = TrafficCollector(Journal(), cast(Any, None), interval_seconds=5)
-        self.traffic.tags = lambda: TAGS
+        self.tags = TAGS
+        self.journal = Journal()
+        self.commits = 0
+        self.figures = TrafficFigures(self.journal)
+        self.traffic = TrafficCollector(
+            self.figures,
+            TrafficStoring(self.figures, self.commit),
+            lambda: self.tags,
+            interval_seconds=5,
+            # Whatever the fake core has is a lot, and a whole reading may follow the one before at once.
+            policy=PollPolicy(few_counters=0, whole_share=1e9),
+        )
+
+    async def commit(self) -> None:
+        self.commits += 1
 
     async def poll(self, *, scheduled: bool = True) -> list[str]:
         """The calls that it made, each once."""
@@ -41,7 +50,7 @@ class Polls:
 
     @property
     def booked(self) -> int:
-        ledger = self.traffic.ledger
+        ledger = self.figures.ledger
         return sum(
             entry.total
             for name in ledger.names()
@@ -103,7 +112,7 @@ async def test_who_goes_offline_is_still_read() -> None:
 @pytest.mark.parametrize("tags", [[*TAGS, ("outbound", "")], [*TAGS, *(("inbound", str(n)) for n in range(64))]])
 async def test_where_not_all_is_counted_by_name_nothing_is_taken_for_explained(tags: list[tuple[str, str]]) -> None:
     polls = Polls()
-    polls.traffic.tags = lambda: tags
+    polls.tags = tags
     await polls.begin()
     polls.core.move("alice", 1000, 1000)
     assert "whole" in await polls.poll()
@@ -124,10 +133,10 @@ async def test_a_core_that_serves_again_is_due_and_its_forerunners_error_is_over
     assert await polls.traffic.poll(cast(CoreApi, polls.core), "run", scheduled=True) != ""
     assert polls.traffic.polled().error != ""
     assert not polls.traffic.due.is_set()
-    polls.traffic.news.clear()
+    polls.figures.news.clear()
     polls.traffic.core_ready()
     assert polls.traffic.due.is_set()
-    assert polls.traffic.news.is_set()
+    assert polls.figures.news.is_set()
     assert polls.traffic.polled().error == ""
 
 
@@ -141,5 +150,34 @@ async def test_a_reading_of_a_new_core_does_not_share_the_end_of_the_old_ones() 
     fresh.move("alice", 5, 5)
     assert await polls.traffic.poll(cast(CoreApi, fresh), "another", scheduled=False) == ""
     assert await old != ""
-    assert polls.traffic.ledger.run == 2
+    assert polls.figures.ledger.run == 2
     assert polls.booked == polls.core.moved_by_users + fresh.moved_by_users
+
+
+async def test_without_a_core_there_is_nothing_to_read() -> None:
+    polls = Polls()
+    assert await polls.traffic.poll(None, "") == "no core runs"
+    await polls.traffic.last_poll(None, "")
+    assert polls.commits == 0
+    assert polls.traffic.polled().age_ms is None
+
+
+async def test_what_a_core_counted_is_stored_before_it_ends_whatever_it_answers() -> None:
+    polls = Polls()
+    await polls.begin()
+    polls.core.silent = True
+    await polls.traffic.last_poll(cast(CoreApi, polls.core), "run")
+    assert polls.commits == 1
+    assert len(polls.journal.counters) == len(polls.core.counters)
+    await polls.traffic.store_now()
+    assert polls.commits == 2
+
+
+async def test_snapshots_say_who_is_online_and_what_moved() -> None:
+    polls = Polls()
+    await polls.begin()
+    assert set(await polls.traffic.blocks()) == {ONLINE, STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS}
+    assert set(await polls.traffic.blocks()) == {ONLINE}
+    polled = polls.traffic.polled(99.0)
+    assert (polled.counters, polled.interval_ms, polled.sent_at_ms, polled.error) == (8, 5000, 99, "")
+    assert "PollPolicy" in repr(polls.traffic)

@@ -29,11 +29,11 @@ async def test_a_whole_reading_finds_what_changed_since_the_one_before() -> None
     readings, api = both(core)
     core.move("alice", 10, 20)
     core.move("bob", 1, 0)
-    assert dict(await readings.whole(api)) == dict(core.counters)
+    assert dict(await readings.all(api)) == dict(core.counters)
     assert readings.counters == len(core.counters)
-    assert await readings.whole(api) == []
+    assert await readings.all(api) == []
     core.move("bob", 0, 5)
-    assert dict(await readings.whole(api)) == {
+    assert dict(await readings.all(api)) == {
         name: core.counters[name]
         for name in (
             counter("bob", "downlink"),
@@ -48,12 +48,15 @@ async def test_of_another_core_everything_is_new() -> None:
     readings, api = both(core)
     core.move("alice", 10, 20)
     core.online = {"alice"}
-    await readings.whole(api)
-    await readings.online(api)
+    await readings.all(api)
+    await readings.online_users(api)
     readings.begin()
     assert not readings.somebody_online
-    assert dict((await readings.online(api))[0]) == {counter("alice", "uplink"): 10, counter("alice", "downlink"): 20}
-    assert dict(await readings.whole(api)) == dict(core.counters)
+    assert dict((await readings.online_users(api))[0]) == {
+        counter("alice", "uplink"): 10,
+        counter("alice", "downlink"): 20,
+    }
+    assert dict(await readings.all(api)) == dict(core.counters)
 
 
 async def test_online_users_are_read_once_per_change_and_shown_with_their_addresses() -> None:
@@ -61,25 +64,31 @@ async def test_online_users_are_read_once_per_change_and_shown_with_their_addres
     readings, api = both(core)
     core.move("alice", 10, 0)
     core.online = {"alice"}
-    assert await readings.online(api) == ([(counter("alice", "uplink"), 10)], 0)
-    assert await readings.online(api) == ([], 0)
+    assert await readings.online_users(api) == ([(counter("alice", "uplink"), 10)], 0)
+    assert await readings.online_users(api) == ([], 0)
     block = IndexedBlock(await readings.online_block())
     entry = pb.StatsOnlineIpListResponse.FromString(block.get("alice") or b"")
     assert (entry.name, dict(entry.ips)) == ("alice", {"192.0.2.1": 1})
     core.move("alice", 0, 7)
-    assert dict((await readings.online(api))[0]) == {counter("alice", "uplink"): 10, counter("alice", "downlink"): 7}
+    assert dict((await readings.online_users(api))[0]) == {
+        counter("alice", "uplink"): 10,
+        counter("alice", "downlink"): 7,
+    }
 
 
 async def test_who_went_offline_is_asked_for_by_name_one_last_time() -> None:
     core = FakeCounters()
     readings, api = both(core)
     core.online = {"alice"}
-    await readings.online(api)
+    await readings.online_users(api)
     core.move("alice", 3, 4)
     core.online = set()
-    assert dict((await readings.online(api))[0]) == {counter("alice", "uplink"): 3, counter("alice", "downlink"): 4}
+    assert dict((await readings.online_users(api))[0]) == {
+        counter("alice", "uplink"): 3,
+        counter("alice", "downlink"): 4,
+    }
     core.move("alice", 1, 1)
-    assert await readings.online(api) == ([], 0)
+    assert await readings.online_users(api) == ([], 0)
     assert len(IndexedBlock(await readings.online_block())) == 0
 
 
@@ -87,9 +96,9 @@ async def test_how_many_of_those_who_went_were_not_asked_for_is_told() -> None:
     core = FakeCounters()
     readings, api = both(core)
     core.online = {f"user{number}" for number in range(GONE_MAX + 5)}
-    await readings.online(api)
+    await readings.online_users(api)
     core.online = set()
-    assert (await readings.online(api))[1] == 5
+    assert (await readings.online_users(api))[1] == 5
 
 
 async def test_a_core_that_does_not_answer_changes_nothing() -> None:
@@ -98,12 +107,12 @@ async def test_a_core_that_does_not_answer_changes_nothing() -> None:
     core.move("alice", 3, 4)
     core.online = {"alice"}
     core.silent = True
-    for call in (readings.whole, readings.online):
+    for call in (readings.all, readings.online_users):
         with pytest.raises(CoreApiError):
             await call(api)
     core.silent = False
-    assert len((await readings.online(api))[0]) == 2
-    assert dict(await readings.whole(api)) == dict(core.counters)
+    assert len((await readings.online_users(api))[0]) == 2
+    assert dict(await readings.all(api)) == dict(core.counters)
 
 
 USERS = [f"user{number}" for number in range(6)]
@@ -132,9 +141,9 @@ async def test_the_last_value_of_each_counter_is_the_cores_after_a_whole_reading
         elif what == "go":
             core.online.discard(email)
         elif what == "online":
-            known |= dict((await readings.online(api))[0])
+            known |= dict((await readings.online_users(api))[0])
             for name in (counter(present, "uplink") for present in core.online):
                 assert known.get(name, 0) == core.counters[name]
         else:
-            known |= dict(await readings.whole(api))
+            known |= dict(await readings.all(api))
     assert known == {name: value for name, value in core.counters.items() if value}

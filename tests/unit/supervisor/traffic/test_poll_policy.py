@@ -18,7 +18,7 @@ MANY = FEW_COUNTERS + 1
 
 
 def read(
-    pace: PollPolicy,
+    policy: PollPolicy,
     now: float,
     marks: Watermarks,
     counters: int,
@@ -28,60 +28,60 @@ def read(
     lacking: bool = False,
 ) -> Reading:
     """A scheduled reading, chosen and made."""
-    reading = pace.choose(now, run, marks, counters, scheduled=True, lacking=lacking)
-    pace.done(now, run, marks, reading, took_seconds, lacking=lacking and reading is not Reading.WHOLE)
+    reading = policy.choose(now, run, marks, counters, scheduled=True, lacking=lacking)
+    policy.done(now, run, marks, reading, took_seconds, lacking=lacking and reading is not Reading.WHOLE)
     return reading
 
 
 def test_a_new_core_run_is_read_as_a_whole() -> None:
-    pace = PollPolicy()
-    assert read(pace, 0, (1,), MANY) is Reading.WHOLE
-    assert read(pace, 1, (1,), MANY, run="another") is Reading.WHOLE
+    policy = PollPolicy()
+    assert read(policy, 0, (1,), MANY) is Reading.WHOLE
+    assert read(policy, 1, (1,), MANY, run="another") is Reading.WHOLE
 
 
 def test_the_end_of_a_movement_is_read_once_more_and_then_nothing() -> None:
-    pace = PollPolicy()
-    assert [read(pace, at, (1,), 10) for at in range(4)] == [
+    policy = PollPolicy()
+    assert [read(policy, at, (1,), 10) for at in range(4)] == [
         *(Reading.WHOLE, Reading.WHOLE),
-        *(Reading.NOTHING, Reading.NOTHING),
+        *(Reading.SKIP, Reading.SKIP),
     ]
-    assert read(pace, 4, (2,), 10) is Reading.WHOLE
+    assert read(policy, 4, (2,), 10) is Reading.WHOLE
 
 
 def test_marks_that_stand_still_are_not_believed_for_ever() -> None:
-    pace = PollPolicy()
-    read(pace, 0, (1,), 10)
-    read(pace, 1, (1,), 10)
-    assert pace.choose(1 + QUIET_WHOLE_SECONDS - 0.1, "run", (1,), 10, scheduled=True, lacking=False) is Reading.NOTHING
-    assert pace.choose(1 + QUIET_WHOLE_SECONDS, "run", (1,), 10, scheduled=True, lacking=False) is Reading.WHOLE
+    policy = PollPolicy()
+    read(policy, 0, (1,), 10)
+    read(policy, 1, (1,), 10)
+    assert policy.choose(1 + QUIET_WHOLE_SECONDS - 0.1, "run", (1,), 10, scheduled=True, lacking=False) is Reading.SKIP
+    assert policy.choose(1 + QUIET_WHOLE_SECONDS, "run", (1,), 10, scheduled=True, lacking=False) is Reading.WHOLE
 
 
 def test_of_many_counters_those_online_are_read_while_they_account_for_what_moved() -> None:
-    pace = PollPolicy()
-    read(pace, 0, (1,), MANY)
+    policy = PollPolicy()
+    read(policy, 0, (1,), MANY)
     due = 0.3 / WHOLE_SHARE
-    assert read(pace, due / 2, (2,), MANY, lacking=True) is Reading.ONLINE
-    assert read(pace, due + 0.1, (3,), MANY) is Reading.ONLINE
-    assert read(pace, due + 0.2, (4,), MANY, lacking=True) is Reading.WHOLE
-    assert read(pace, due + 0.1 + QUIET_WHOLE_SECONDS, (5,), MANY) is Reading.ONLINE
-    assert read(pace, due + 0.2 + QUIET_WHOLE_SECONDS, (6,), MANY) is Reading.WHOLE
+    assert read(policy, due / 2, (2,), MANY, lacking=True) is Reading.ONLINE
+    assert read(policy, due + 0.1, (3,), MANY) is Reading.ONLINE
+    assert read(policy, due + 0.2, (4,), MANY, lacking=True) is Reading.WHOLE
+    assert read(policy, due + 0.1 + QUIET_WHOLE_SECONDS, (5,), MANY) is Reading.ONLINE
+    assert read(policy, due + 0.2 + QUIET_WHOLE_SECONDS, (6,), MANY) is Reading.WHOLE
 
 
 def test_with_many_counters_the_end_of_a_movement_is_read_until_nothing_is_lacking() -> None:
-    pace = PollPolicy()
-    read(pace, 0, (1,), MANY)
-    assert [read(pace, 1, (1,), MANY), read(pace, 2, (1,), MANY)] == [Reading.ONLINE, Reading.NOTHING]
-    assert read(pace, 3, (2,), MANY, lacking=True) is Reading.ONLINE
-    assert read(pace, 4, (2,), MANY, lacking=True) is Reading.ONLINE
-    assert read(pace, 0.3 / WHOLE_SHARE + 0.1, (2,), MANY, lacking=True) is Reading.WHOLE
-    assert read(pace, 0.3 / WHOLE_SHARE + 0.2, (2,), MANY) is Reading.NOTHING
+    policy = PollPolicy()
+    read(policy, 0, (1,), MANY)
+    assert [read(policy, 1, (1,), MANY), read(policy, 2, (1,), MANY)] == [Reading.ONLINE, Reading.SKIP]
+    assert read(policy, 3, (2,), MANY, lacking=True) is Reading.ONLINE
+    assert read(policy, 4, (2,), MANY, lacking=True) is Reading.ONLINE
+    assert read(policy, 0.3 / WHOLE_SHARE + 0.1, (2,), MANY, lacking=True) is Reading.WHOLE
+    assert read(policy, 0.3 / WHOLE_SHARE + 0.2, (2,), MANY) is Reading.SKIP
 
 
 def test_without_marks_something_may_have_moved() -> None:
-    pace = PollPolicy()
-    read(pace, 0, None, 10)
-    read(pace, 1, None, 10)
-    assert pace.choose(2, "run", None, 10, scheduled=False, lacking=False) is Reading.WHOLE
+    policy = PollPolicy()
+    read(policy, 0, None, 10)
+    read(policy, 1, None, 10)
+    assert policy.choose(2, "run", None, 10, scheduled=False, lacking=False) is Reading.WHOLE
 
 
 @given(
@@ -91,10 +91,10 @@ def test_without_marks_something_may_have_moved() -> None:
     )
 )
 def test_a_mark_that_moved_is_never_answered_with_nothing(steps: list[tuple[int, bool, int, bool]]) -> None:
-    pace, seen = PollPolicy(), -1
+    policy, seen = PollPolicy(), -1
     for now, (mark, scheduled, counters, lacking) in enumerate(steps):
-        reading = pace.choose(now, "run", (mark,), counters, scheduled=scheduled, lacking=lacking)
+        reading = policy.choose(now, "run", (mark,), counters, scheduled=scheduled, lacking=lacking)
         if mark != seen:
-            assert reading is not Reading.NOTHING
-        pace.done(now, "run", (mark,), reading, 0.3, lacking=lacking)
+            assert reading is not Reading.SKIP
+        policy.done(now, "run", (mark,), reading, 0.3, lacking=lacking)
         seen = mark

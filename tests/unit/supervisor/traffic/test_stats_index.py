@@ -1,18 +1,11 @@
-"""The encoded statistics of a kind: answers and blocks are what the library would have made."""
+"""The encoded statistics of a kind: blocks are what the library would have made."""
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from pgnode.bus.indexed import IndexedBlock, index, name_hash
 from pgnode.supervisor.traffic.ledger import Ledger
-from pgnode.supervisor.traffic.stats_index import EncodedStats, counters_in, stats_answer
+from pgnode.supervisor.traffic.stats_index import EncodedStats
 from pgnode.wire import service_pb2 as pb
-from pgnode.wire.stat_names import Counter, counter_name
-
-NAMES = st.text(min_size=1, max_size=200).filter(lambda name: ">>>" not in name and not name.endswith(">"))
-PART = st.sampled_from(["traffic", "uplink", "x" * 30, "ü", ""])
 
 
 def up(name: str) -> str:
@@ -24,27 +17,6 @@ def shown(book: EncodedStats) -> dict[str, int]:
         pass
     stats = pb.StatResponse.FromString(IndexedBlock(book.block()()).body).stats
     return {stat.name: stat.value for stat in stats}
-
-
-@given(st.lists(st.tuples(NAMES, PART, PART, st.integers(1, 2**63 - 1))))
-def test_an_answer_is_the_message(taken: list[tuple[str, str, str, int]]) -> None:
-    counters = [(counter_name(Counter("user", name, link, kind)), value) for name, link, kind, value in taken]
-    expected = pb.StatResponse(
-        stats=[pb.Stat(name=name, type=kind, link=link, value=value) for name, link, kind, value in taken]
-    )
-    answer = stats_answer(counters)
-    assert pb.StatResponse.FromString(answer) == expected
-    assert answer == expected.SerializeToString()
-    assert counters_in("user", answer) == counters
-
-
-def test_the_longest_names_that_are_encoded_by_hand() -> None:
-    counters = [(f"user>>>{'n' * length}>>>traffic>>>downlink", 2**63 - 1) for length in range(60, 130)]
-    assert counters_in("user", stats_answer(counters)) == counters
-
-
-def test_what_is_no_statistic_is_left_out() -> None:
-    assert stats_answer([("user>>>a>>>online", 5)]) == b""
 
 
 def test_what_was_handed_out_shows_as_nothing_owed() -> None:
@@ -77,3 +49,22 @@ def test_an_index_of_many_names_is_sorted_as_a_whole() -> None:
     made = memoryview(index(hashes))
     assert made[: 8 * len(hashes)].cast("Q").tolist() == sorted(hashes)
     assert made[8 * len(hashes) :].cast("I").tolist() == order
+
+
+def test_dropped_names_leave_room_and_their_slots_are_closed_in_the_end() -> None:
+    ledger = Ledger()
+    book = EncodedStats("user", ledger)
+    names = [f"u{number}" for number in range(10)]
+    book.touch(ledger.read("1", [(up(name), 1) for name in names]))
+    shown(book)
+    for name in [*names[:4], "nobody"]:
+        book.drop(name)
+    assert len(book) == 6
+    assert "6 names" in repr(book)
+    assert sorted(book.names()) == names[4:]
+    book.touch([up("u9"), "user>>>x>>>online", "inbound>>>a>>>traffic>>>uplink"])
+    for name in names[4:7]:
+        book.drop(name)
+    assert shown(book) == {"u7": 1, "u8": 1, "u9": 1}
+    assert book.counters_of("U8") == (up("u8"),)
+    assert book.counters_of("u1") == ()

@@ -1,0 +1,258 @@
+"""Everything that a supervisor consists of, put together: the one place where parts learn of each other.
+
+Constructors only: each part gets all it needs in its own, and nobody assigns to another one's fields. Where two parts need each
+other, the first one gets a function that asks the second one later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from pgnode.bus.activity import read_activity
+from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.connection import connect
+from pgnode.bus.keys import Keys
+from pgnode.bus.pipelined_redis import PipelinedRedis
+from pgnode.bus.presence import workers_alive
+from pgnode.bus.server import CommandServer
+from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.settings import Settings
+from pgnode.store.changes import Journal
+from pgnode.store.writer import StoreWriter
+from pgnode.supervisor import tasks
+from pgnode.supervisor.commands.dispatcher import CommandDispatcher
+from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.core.log_pump import LogPump
+from pgnode.supervisor.host.system_stats import SystemSampler
+from pgnode.supervisor.lifecycle.node import Node
+from pgnode.supervisor.lifecycle.panel_watch import watch_panel
+from pgnode.supervisor.loops import CounterLoop, FiguresLoop, HealthLoop, SystemLoop
+from pgnode.supervisor.maintenance.core_store import CoreStore
+from pgnode.supervisor.maintenance.core_update import CoreUpdate
+from pgnode.supervisor.maintenance.downloads import Downloads
+from pgnode.supervisor.maintenance.geofiles import GeoFiles
+from pgnode.supervisor.maintenance.hard_reset import HardReset
+from pgnode.supervisor.maintenance.jobs import Job, Maintenance
+from pgnode.supervisor.maintenance.self_update import SelfUpdate
+from pgnode.supervisor.persistence.committer import StateCommitter
+from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
+from pgnode.supervisor.processes import gunicorn, valkey
+from pgnode.supervisor.processes.child import Child
+from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
+from pgnode.supervisor.processes.pid_registry import PidRegistry
+from pgnode.supervisor.processes.restarts import Restarter
+from pgnode.supervisor.tasks import TaskSpec, Work
+from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.supervisor.traffic.figures import TrafficFigures
+from pgnode.supervisor.traffic.payouts import Payouts
+from pgnode.supervisor.traffic.retention import Retention
+from pgnode.supervisor.traffic.storing import TrafficStoring
+from pgnode.xray.config.accounts import email_key
+from pgnode.xray.process.base import Core
+from pgnode.xray.process.embedded import EmbeddedCore
+from pgnode.xray.process.executable import ExecutableCore
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """What is said over Redis."""
+
+    redis: Redis
+    #: Carries answers.
+    answers: PipelinedRedis
+    #: Takes commands.
+    server: CommandServer
+    publisher: SnapshotPublisher
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What is counted and handed out."""
+
+    figures: TrafficFigures
+    storing: TrafficStoring
+    collector: TrafficCollector
+    payouts: Payouts
+    retention: Retention
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """The processes beside the core."""
+
+    pids: PidRegistry
+    restarter: Restarter
+    #: None with an external Redis.
+    valkey: Child | None
+    gunicorn: Child
+    grpc: GrpcWorkers
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """A supervisor's parts, as starting and ending need them."""
+
+    settings: Settings
+    bus: Bus
+    store: StoreWriter
+    committer: StateCommitter
+    pump: LogPump
+    core: CoreController
+    cores: CoreStore
+    node: Node
+    traffic: Traffic
+    maintenance: Maintenance
+    processes: Processes
+    figures_loop: FiguresLoop
+    system_loop: SystemLoop
+    #: What each task does.
+    tasks: Mapping[TaskSpec, Work]
+
+
+def compose(settings: Settings) -> Components:
+    """Put a supervisor together. Nothing is started, and no file is touched.
+
+    Args:
+        settings: The node's settings.
+
+    Returns:
+        Its parts.
+    """
+    keys = Keys(settings.redis_prefix)
+    journal = Journal()
+    snapshots = SnapshotWriter(keys)
+    redis = connect(settings.bus_url)
+    bus = Bus(
+        redis=redis,
+        answers=PipelinedRedis(settings.bus_url),
+        server=CommandServer(settings.bus_url, keys),
+        publisher=SnapshotPublisher(redis, snapshots),
+    )
+    store = StoreWriter(settings.store_path, sync_always=settings.store_sync == "always")
+    committer = StateCommitter(journal, store, bus.server, redis, bus.answers)
+    pump = LogPump(redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size)
+    core = CoreController(settings, default_core(settings), pump)
+
+    figures = TrafficFigures(journal)
+    storing = TrafficStoring(figures, committer.commit_traffic)
+    collector = TrafficCollector(
+        figures,
+        storing,
+        lambda: node.counted_tags(),  # noqa: PLW0108 - the node is made below
+        interval_seconds=settings.stats_update_interval_seconds,
+    )
+    payouts = Payouts(
+        figures,
+        journal,
+        read=lambda: collector.poll(core.api, core.run_id),
+        alive=lambda workers: workers_alive(redis, keys, workers),
+        commit=committer.commit_traffic,
+    )
+    retention = Retention(
+        figures,
+        wanted=lambda email: node.users.table.get(email_key(email)) is not None,
+        delivered=lambda: payouts.delivered,
+    )
+    node = Node(
+        settings,
+        core=core,
+        redis=redis,
+        journal=journal,
+        committer=committer,
+        snapshots=snapshots,
+        traffic=collector,
+    )
+
+    cores = CoreStore(settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024)
+    downloads = Downloads(settings)
+    jobs: dict[Kind, Job] = {
+        Kind.CORE_UPDATE: CoreUpdate(settings, node, core, cores, downloads).run,
+        Kind.GEOFILES: GeoFiles(settings, node, core, downloads).run,
+        Kind.HARD_RESET: HardReset(node).run,
+        Kind.UPDATE: SelfUpdate(settings).run,
+    }
+    maintenance = Maintenance(settings.run_dir, bus.server, committer, jobs)
+
+    async def take_stats(command: Command) -> Reply:
+        node.require_running()
+        return await payouts.take(command)
+
+    async def store_traffic(_command: Command) -> bytes:
+        await storing.store_now()
+        return b""
+
+    commands = CommandDispatcher(bus.server, committer, node.turn)
+    node.serve(commands)
+    commands.queries |= {
+        Kind.TAKE_STATS: take_stats,
+        Kind.SETTLE: payouts.settle,
+        Kind.STORE_TRAFFIC: store_traffic,
+    }
+    commands.maintain = maintenance.take
+
+    pids = PidRegistry(settings.run_dir / "children.json")
+    restarter = Restarter()
+    processes = Processes(
+        pids=pids,
+        restarter=restarter,
+        valkey=Child(valkey.spec(settings), pids) if settings.redis_url is None else None,
+        gunicorn=Child(gunicorn.spec(settings), pids),
+        grpc=GrpcWorkers(settings, pids, restarter),
+    )
+    figures_loop = FiguresLoop(collector, figures.news, bus.publisher, bus.server.now_ms)
+    system_loop = SystemLoop(bus.publisher, SystemSampler())
+    counter_loop = CounterLoop(
+        core,
+        node,
+        collector,
+        storing,
+        retention,
+        generation=lambda: committer.generation,
+        interval_seconds=settings.stats_update_interval_seconds,
+    )
+    health_loop = HealthLoop(core, node, bus.publisher, deadline_seconds=settings.core_call_timeout_seconds)
+    work: dict[TaskSpec, Work] = {
+        tasks.COMMANDS: commands.read,
+        tasks.CHANGES: commands.write,
+        tasks.QUERIES: commands.answer_queries,
+        tasks.STATISTICS: counter_loop.run,
+        tasks.FIGURES: figures_loop.run,
+        tasks.SNAPSHOTS: bus.publisher.keep,
+        tasks.LOANS: payouts.watch_loans,
+        tasks.HEALTH: health_loop.run,
+        tasks.SYSTEM: system_loop.run,
+        tasks.PANEL: lambda: watch_panel(
+            lambda: node.keep_alive_seconds, lambda: read_activity(redis, keys), node.panel_is
+        ),
+        tasks.LOGS: pump.run,
+        tasks.GUNICORN: lambda: restarter.keep(processes.gunicorn),
+    }
+    if settings.grpc_worker_count:
+        work[tasks.GRPC_WORKERS] = processes.grpc.keep
+    if (embedded := processes.valkey) is not None:
+        work[tasks.VALKEY] = lambda: restarter.keep(embedded)
+    return Components(
+        settings=settings,
+        bus=bus,
+        store=store,
+        committer=committer,
+        pump=pump,
+        core=core,
+        cores=cores,
+        node=node,
+        traffic=Traffic(figures, storing, collector, payouts, retention),
+        maintenance=maintenance,
+        processes=processes,
+        figures_loop=figures_loop,
+        system_loop=system_loop,
+        tasks=work,
+    )
+
+
+def default_core(settings: Settings) -> Core:
+    """Return what XRAY_EXECUTABLE_PATH names, or the embedded core."""
+    path = settings.xray_executable_path
+    return EmbeddedCore(settings.assets_dir) if path is None else ExecutableCore(path, settings.assets_dir)

@@ -1,0 +1,42 @@
+"""Which core a supervisor begins with: the one that was selected over the API, if it can be run, or the default."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from pgnode.errors import ChildFailedError, StartFailedError
+from pgnode.supervisor.maintenance.core_store import CoreStore
+from pgnode.supervisor.maintenance.node_port import SelectableCore
+from pgnode.xray.process.executable import ExecutableCore
+
+log = structlog.get_logger(__name__)
+
+
+async def select_initial_core(core: SelectableCore, cores: CoreStore, assets_dir: Path) -> None:
+    """Select the core, and learn its version.
+
+    Args:
+        core: Is told; has the default.
+        cores: Knows what was selected.
+        assets_dir: The folder with geo files.
+
+    Raises:
+        ChildFailedError: No core can be run.
+    """
+    default = core.core
+    path = await asyncio.to_thread(cores.selected)
+    if path is not None:
+        core.select(ExecutableCore(path, assets_dir))
+        try:
+            await core.version()
+            return
+        except StartFailedError as error:
+            log.error("selected core cannot be run, using the default", core=str(path), error=error.text)
+            core.select(default)
+    try:
+        await core.version()
+    except StartFailedError as error:
+        raise ChildFailedError(f"the core cannot be run: {error}") from None

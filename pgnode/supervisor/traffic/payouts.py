@@ -1,0 +1,239 @@
+"""Handing out what is owed: on loan, until the worker tells whether it arrived (:mod:`pgnode.supervisor.traffic.loans`).
+
+A loan is stored before it is handed out, and its end before that is acknowledged, with everything that was counted until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from pgnode.bus.commands import Command, Reply, parse_settlement
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.keys import BLOB_BYTES
+from pgnode.errors import CoreUnavailableError, InvalidRequestError
+from pgnode.store.changes import Journal
+from pgnode.store.rows import LoanPart
+from pgnode.store.state import StoredState
+from pgnode.supervisor.host.heap import HeapTrimmer
+from pgnode.supervisor.traffic.figures import TrafficFigures
+from pgnode.supervisor.traffic.loans import Loan, Loans
+from pgnode.supervisor.traffic.response_encoding import decode_counters, encode_stats
+from pgnode.supervisor.traffic.stats_index import STAT_TYPES, EncodedStats
+from pgnode.wire import service_pb2 as pb
+
+log = structlog.get_logger(__name__)
+
+#: Counters in one part of a loan. A part is handed out, or settled and stored, in one piece: some 20 ms.
+PART_COUNTERS = 5_000
+
+#: Seconds that a reading with ``reset`` waits for what is on loan to somebody else.
+WAIT_SECONDS = 6.0
+
+#: Settled loans kept in the store: a command that took one may be delivered to the next supervisor once more.
+SETTLED_STORED = 256
+
+#: Seconds between two looks at the workers that carry loans: while somebody waits, and else.
+POLL_SECONDS = (0.4, 2.0)
+
+
+class Payouts:
+    """Belongs to the supervisor's loop.
+
+    Args:
+        figures: What is owed.
+        journal: Where loans and their ends are noted, for the store.
+        read: Reads the core's counters now; returns why that was not possible, "" when it was.
+        alive: Returns which of some workers are there; raises BUS_ERRORS.
+        commit: Stores what the journal holds of the traffic.
+        wait_seconds: Seconds that a reading waits for what is on loan to somebody else.
+        poll_seconds: Seconds between two looks at the workers: while somebody waits, and else.
+        part_counters: Counters in one part of a loan.
+    """
+
+    def __init__(
+        self,
+        figures: TrafficFigures,
+        journal: Journal,
+        *,
+        read: Callable[[], Awaitable[str]],
+        alive: Callable[[Sequence[str]], Awaitable[set[str]]],
+        commit: Callable[[], Awaitable[object]],
+        wait_seconds: float = WAIT_SECONDS,
+        poll_seconds: tuple[float, float] = POLL_SECONDS,
+        part_counters: int = PART_COUNTERS,
+    ) -> None:
+        self._figures = figures
+        self._journal = journal
+        self._read = read
+        self._alive = alive
+        self._commit = commit
+        self._wait_seconds = wait_seconds
+        self._poll_seconds = poll_seconds
+        self._part_counters = part_counters
+        self._loans = Loans()
+        #: Ids of loans of which the store knows that they ended, oldest first.
+        self._settled_stored: deque[str] = deque()
+        self._memory = HeapTrimmer()
+        #: Set and replaced whenever a loan ends.
+        self._loan_ended = asyncio.Event()
+        self._waiting = 0
+        self._delivered = 0
+
+    def __repr__(self) -> str:
+        return f"Payouts({self._loans!r})"
+
+    @property
+    def delivered(self) -> int:
+        """How many answers arrived; rises with each."""
+        return self._delivered
+
+    async def restore(self, stored: StoredState) -> None:
+        """Take over the loans that an earlier supervisor stored, after its counters."""
+        for name, part in stored.loans.items():
+            self._figures.ledger.restore(stored.run, {}, {name: decode_counters(part.kind, part.body)})
+            await asyncio.sleep(0)
+        self._settled_stored.extend(stored.settled)
+        self._loans.restore(stored.loans, stored.settled, asyncio.get_running_loop().time())
+
+    async def take(self, command: Command) -> Reply:
+        """Answer a reading with ``reset``: what is owed is on loan from now on. A command that comes again gets the same.
+
+        Args:
+            command: Its body is a ``StatRequest``.
+
+        Returns:
+            A ``StatResponse``, in parts where it is large.
+
+        Raises:
+            CoreUnavailableError: The core's counters cannot be read.
+            InvalidRequestError: There are no such statistics.
+        """
+        held = self._loans.get(command.id)
+        if held is not None:
+            return _reply(held)
+        if self._loans.was_settled(command.id):
+            return Reply()
+        request = pb.StatRequest.FromString(command.body)
+        if request.type not in STAT_TYPES:
+            raise InvalidRequestError(f"unknown stat type {request.type}")
+        kind, named = STAT_TYPES[request.type]
+        error = await self._read()
+        if error:
+            raise CoreUnavailableError(f"failed to get stats: {error}")
+        encoded = self._figures.encoded[kind]
+        await self._wait_for_loans(kind, encoded.counters_of(request.name) if named else None)
+        if self._loans.was_settled(command.id):  # its caller has gone meanwhile
+            return Reply()
+        loan = Loan(command.id, kind, command.worker, asyncio.get_running_loop().time())
+        self._loans.add(loan)
+        if named:
+            self._lend(loan, encoded, encoded.counters_of(request.name))
+        elif not await self._lend_all(loan, encoded):
+            return Reply()
+        if not loan.parts:
+            self._loans.settled(loan.id)
+            return Reply()
+        self._figures.note()
+        self._figures.news.set()
+        return _reply(loan)
+
+    async def settle(self, command: Command) -> Reply:
+        """Take note of what became of an answer; being told again changes nothing."""
+        loan, delivered = parse_settlement(command.body)
+        await self._end_loan(loan, delivered=delivered)
+        return Reply()
+
+    async def watch_loans(self) -> None:
+        """Find workers that died, and have what they carried owed again; until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._poll_seconds[0 if self._waiting else 1])
+            if not self._loans:
+                continue
+            try:
+                alive = await self._alive(self._loans.workers())
+            except BUS_ERRORS:
+                continue
+            for loan in self._loans.looked(loop.time(), alive, wanted=self._waiting > 0):
+                log.warning("statistics were not delivered, owed again", worker=loan.worker, loan=loan.id)
+                await self._end_loan(loan.id, delivered=False)
+                await self._commit()
+
+    async def _lend_all(self, loan: Loan, encoded: EncodedStats) -> bool:
+        """Lend everything that is owed, in parts; return False where the loan was ended meanwhile."""
+        while True:
+            counters = encoded.owing(self._part_counters)
+            self._lend(loan, encoded, counters)
+            if len(counters) < self._part_counters:
+                return True
+            await asyncio.sleep(0)
+            if self._loans.get(loan.id) is not loan:
+                return False
+
+    def _lend(self, loan: Loan, encoded: EncodedStats, counters: Sequence[str]) -> None:
+        """Add a part with what is owed of these counters."""
+        name = f"{loan.id}:{len(loan.parts)}"
+        lent = self._figures.ledger.lend(name, counters)
+        if lent:
+            loan.parts[name] = encode_stats(lent)
+            encoded.lent([counter for counter, _ in lent])
+            self._journal.loans[name] = LoanPart(loan.id, loan.kind, loan.worker, loan.parts[name])
+
+    async def _wait_for_loans(self, kind: str, counters: Sequence[str] | None) -> None:
+        """Wait until nothing of what is asked for is on loan; not for ever."""
+        ledger = self._figures.ledger
+
+        def free() -> bool:
+            if counters is None:
+                return not self._loans.of_kind(kind)
+            return not any((entry := ledger.get(counter)) is not None and entry.lent for counter in counters)
+
+        if free():
+            return
+        self._waiting += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._wait_seconds):
+                    while not free():
+                        await self._loan_ended.wait()
+        finally:
+            self._waiting -= 1
+
+    async def _end_loan(self, loan_id: str, *, delivered: bool) -> None:
+        loan = self._settled(loan_id, delivered=delivered)
+        if loan is None:
+            return
+        self._delivered += delivered
+        if len(loan.parts) > 1:
+            self._memory.soon()
+        for number, name in enumerate(loan.parts):
+            if number:
+                await asyncio.sleep(0)
+            lent = self._figures.ledger.settle(name, delivered=delivered)
+            self._journal.loans[name] = None
+            self._figures.note()
+            if not delivered:
+                self._figures.touch(counter for counter, _ in lent)
+        ended, self._loan_ended = self._loan_ended, asyncio.Event()
+        ended.set()
+        self._figures.news.set()
+
+    def _settled(self, loan_id: str, *, delivered: bool) -> Loan | None:
+        """Note the end of a loan, also of one that nobody knows (yet); return it."""
+        self._journal.settled[loan_id] = delivered
+        self._settled_stored.append(loan_id)
+        if len(self._settled_stored) > SETTLED_STORED:
+            self._journal.settled[self._settled_stored.popleft()] = None
+        return self._loans.settled(loan_id)
+
+
+def _reply(loan: Loan) -> Reply:
+    bodies = list(loan.parts.values())
+    if len(bodies) == 1 and len(bodies[0]) <= BLOB_BYTES:
+        return Reply(body=bodies[0], lent=0)
+    return Reply(lent=len(bodies), parts=bodies)
