@@ -90,7 +90,7 @@ class Maintenance:
         if age_seconds > NOTE_SECONDS:
             self._note.unlink(missing_ok=True)
             return
-        log.warning("maintenance job was interrupted", job=name)
+        log.warning("maintenance job was broken off", job=name)
         self._remember(
             command_id,
             Reply(
