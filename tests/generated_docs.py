@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pgnode import __version__
 from pgnode.api.documents.markdown import api_page
 from pgnode.api.documents.openapi import openapi_text
+from pgnode.bus.keys import CATALOGUE
 from pgnode.settings.document import markdown as configuration_page
 from pgnode.supervisor.lifecycle import states
+from pgnode.supervisor.processes.catalogue import PROCESSES
+from pgnode.supervisor.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -17,18 +21,46 @@ API = ROOT / "docs" / "api.md"
 OPENAPI = ROOT / "docs" / "openapi.json"
 PROTO = ROOT / "docs" / "service.proto"
 
-_BEGIN, _END = "<!-- generated: states -->\n", "<!-- end -->"
+_END = "<!-- end -->"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def sections() -> dict[str, str]:
+    """Name of a section of the architecture page -> what it says."""
+    return {
+        "tasks": table(("task", "duty"), ((spec.name, spec.duty) for spec in TASKS)),
+        "processes": table(
+            ("process", "how many", "duty", "kept up by", "when the supervisor is killed"),
+            ((p.name, p.number, p.duty, p.kept_up_by, p.without_supervisor) for p in PROCESSES),
+        ),
+        "keys": table(
+            ("key, after the prefix", "type", "written by", "lifetime", "meaning"),
+            ((f"`{k.name}`", k.type, k.writer, k.lifetime, k.meaning) for k in CATALOGUE),
+        ),
+        "states": f"```mermaid\n{states.mermaid()}\n```",
+    }
+
+
+def with_sections(text: str) -> str:
+    """The architecture page with its generated sections as they should be."""
+    for name, content in sections().items():
+        begin = f"<!-- generated: {name} -->\n"
+        head, rest = text.split(begin)
+        _, tail = rest.split(_END, 1)
+        text = f"{head}{begin}\n{content}\n\n{_END}{tail}"
+    return text
 
 
 def pages() -> dict[Path, str]:
     """Each page as it should be."""
-    text = ARCHITECTURE.read_text(encoding="utf-8")
-    head, rest = text.split(_BEGIN)
-    _, tail = rest.split(_END, 1)
-    diagram = f"{_BEGIN}\n```mermaid\n{states.mermaid()}\n```\n\n{_END}"
     return {
         CONFIGURATION: configuration_page(),
-        ARCHITECTURE: head + diagram + tail,
+        ARCHITECTURE: with_sections(ARCHITECTURE.read_text(encoding="utf-8")),
         API: api_page(),
         OPENAPI: openapi_text(__version__),
         PROTO: (ROOT / "pgnode" / "wire" / "service.proto").read_text(encoding="utf-8"),

@@ -1,32 +1,12 @@
 """The catalogue of Redis keys: name, type, who writes, how long it lives and what it means.
 
-=============================  =======  ==========  ===============================  =====================================
-key (after the prefix)         type     written by  lifetime                        meaning
-=============================  =======  ==========  ===============================  =====================================
-``commands``                   stream   workers     entry: until it is answered     commands to the supervisor, read by
-                                                                                    the consumer group ``supervisor``
-``blob:<id>``                  string   workers     until it is answered, at most   body of a command that is too large
-                                                    BLOB_TTL_SECONDS                for the stream
-``replies:<worker>``           stream   supervisor  REPLIES_TTL_SECONDS after the   answers to one worker's commands
-                                                    last one
-``snapshot:<name>``            hash     supervisor  for good                        ``rev``, ``at_ms``, ``body``: what
-                                                                                    reads are answered from
-``snapshots``                  channel  supervisor  --                              ``<name> <rev> <at_ms>``, a small body in
-                                                                                    the next line: look again
-``log``                        stream   supervisor  capped at LOG_BUFFER_SIZE       lines of core and node
-``activity``                   string   workers     for good                        number of seconds in which a worker was
-                                                                                    called; only that it rises means
-                                                                                    something
-``loan:<id>:<number>``         string   supervisor  until it is fetched, at most    part of an answer on loan that is too
-                                                    BLOB_TTL_SECONDS                large for the stream of replies
-``worker:<worker>``            string   workers     WORKER_TTL_MS                   this worker is alive
-=============================  =======  ==========  ===============================  =====================================
-
 Nothing in it has to last: Redis may be emptied, restarted or replaced at any time. Commands carry ids and may be delivered
 twice.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 #: Consumer group, and the only consumer in it.
 GROUP = "supervisor"
@@ -46,6 +26,69 @@ WORKER_TTL_MS = 2000
 #: Entries kept per worker, each with the answers of one group; a worker reads them at once, so this is reached only by
 #: one that hangs.
 REPLIES_MAX = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """What is kept under a key, or told on a channel. The table in docs/architecture.md is made of these."""
+
+    #: After the prefix.
+    name: str
+    type: str
+    writer: str
+    lifetime: str
+    meaning: str
+
+
+CATALOGUE = (
+    KeySpec(
+        "commands",
+        "stream",
+        "workers",
+        "entry: until it is answered",
+        f"commands to the supervisor, read by the consumer group `{GROUP}`",
+    ),
+    KeySpec(
+        "blob:<id>",
+        "string",
+        "workers",
+        f"until it is answered, at most {BLOB_TTL_SECONDS} s",
+        "body of a command that is too large for the stream",
+    ),
+    KeySpec(
+        "replies:<worker>",
+        "stream",
+        "supervisor",
+        f"{REPLIES_TTL_SECONDS} s after the last one",
+        "answers to one worker's commands",
+    ),
+    KeySpec(
+        "snapshot:<name>", "hash", "supervisor", "for good", "`rev`, `at_ms`, `body`: what reads are answered from"
+    ),
+    KeySpec(
+        "snapshots",
+        "channel",
+        "supervisor",
+        "--",
+        "`<name> <rev> <at_ms>`, a small body in the next line: look again",
+    ),
+    KeySpec("log", "stream", "supervisor", "capped at LOG_BUFFER_SIZE", "lines of core and node"),
+    KeySpec(
+        "activity",
+        "string",
+        "workers",
+        "for good",
+        "number of seconds in which a worker was called; only that it rises means something",
+    ),
+    KeySpec(
+        "loan:<id>:<number>",
+        "string",
+        "supervisor",
+        f"until it is fetched, at most {BLOB_TTL_SECONDS} s",
+        "part of an answer on loan that is too large for the stream of replies",
+    ),
+    KeySpec("worker:<worker>", "string", "workers", f"{WORKER_TTL_MS} ms", "this worker is alive"),
+)
 
 
 class Keys:

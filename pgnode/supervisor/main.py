@@ -65,7 +65,6 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
-        set_up_logging(self._parts.settings.debug, self._parts.pump.node_line)
         signalled = asyncio.create_task(self._signals.get())
         started = asyncio.create_task(self._start(who))
         failed = False
@@ -183,7 +182,9 @@ def run(settings: Settings) -> int:
         who = identity.ensure_identity(settings)
 
         async def supervise() -> int:
-            return await Supervisor(compose(settings)).run(who)
+            parts = compose(settings)
+            set_up_logging(settings.debug, parts.pump.node_line)
+            return await Supervisor(parts).run(who)
 
         result: Any = uvloop.run(supervise())
         return int(result)

@@ -1,0 +1,46 @@
+"""A supervisor's parts, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pgnode.settings import load
+from pgnode.supervisor.composition import compose, default_core
+from pgnode.supervisor.tasks import GRPC_WORKERS, TASKS, VALKEY
+from pgnode.xray.process.embedded import EmbeddedCore
+from pgnode.xray.process.executable import ExecutableCore
+
+
+async def test_every_task_has_work(tmp_path: Path) -> None:
+    parts = compose(load(state_dir=str(tmp_path), service_protocol="both"))
+    assert set(parts.tasks) == set(TASKS)
+    assert parts.processes.valkey is not None
+    assert not any(tmp_path.iterdir()), "nothing is touched"  # noqa: ASYNC240
+
+
+async def test_what_is_not_there_has_no_task(tmp_path: Path) -> None:
+    parts = compose(load(state_dir=str(tmp_path), service_protocol="rest", redis_url="redis://127.0.0.1:9/0"))
+    assert set(TASKS) - set(parts.tasks) == {GRPC_WORKERS, VALKEY}
+    assert parts.processes.valkey is None
+
+
+async def test_statistics_are_not_handed_out_while_nothing_runs(tmp_path: Path) -> None:
+    parts = compose(load(state_dir=str(tmp_path)))
+    assert await parts.traffic.collector.poll(parts.core.api, parts.core.run_id) == "no core runs"
+
+
+def test_the_default_core(tmp_path: Path) -> None:
+    settings = load(state_dir=str(tmp_path))
+    assert isinstance(default_core(settings), EmbeddedCore)
+    executable = tmp_path / "xray"
+    executable.write_text("#!/bin/sh\n")
+    executable.chmod(0o700)
+    assert isinstance(default_core(load(state_dir=str(tmp_path), xray_executable_path=str(executable))), ExecutableCore)
+
+
+@pytest.mark.parametrize("name", ["bus", "traffic", "processes"])
+async def test_parts_cannot_be_exchanged(tmp_path: Path, name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(compose(load(state_dir=str(tmp_path))), name, None)

@@ -1,0 +1,169 @@
+"""A node from start to end, with parts that only note that they were asked."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from pgnode.errors import ChildFailedError
+from pgnode.settings import load
+from pgnode.store.state import StoredState
+from pgnode.supervisor.host.identity import Identity
+from pgnode.supervisor.main import EXIT_KILLED, Supervisor
+from pgnode.supervisor.tasks import CHANGES, LOGS, TaskSpec
+from tests.support.polling import eventually
+
+WHO = Identity("key", key_is_new=False, cert_is_new=False)
+
+
+class Notes:
+    """Any object with any coroutine methods; notes their calls."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self._name = name
+        self._calls = calls
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[None]]:
+        async def call(*_arguments: object) -> None:
+            self._calls.append(f"{self._name}.{method}")
+
+        return call
+
+
+class Parts:
+    """What a supervisor consists of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.calls: list[str] = []
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.settings = load(state_dir=str(folder), node_host="127.0.0.1", service_protocol="grpc", api_port=port)
+        self.store = self._notes("store")
+        self.store.open = self._returns(StoredState())
+        self.bus = SimpleNamespace(
+            server=self._notes("server"), redis=self._notes("redis"), answers=SimpleNamespace(drop=lambda: None)
+        )
+        self.committer, self.node = self._notes("committer"), self._notes("node")
+        self.maintenance = self._notes("maintenance")
+        self.maintenance.restore = lambda: None
+        self.traffic = SimpleNamespace(**{name: self._notes(name) for name in ("figures", "payouts", "storing")})
+        self.system_loop, self.figures_loop = self._notes("system"), self._notes("figures_loop")
+        self.core = SimpleNamespace(core="fake core", known_version="1.0", running=None, version=self._returns("1.0"))
+        self.cores = SimpleNamespace(selected=lambda: None)
+        self.processes = SimpleNamespace(**{name: self._notes(name) for name in ("pids", "valkey", "gunicorn", "grpc")})
+        self.processes.grpc.reserve_port = lambda: None
+        for child in (self.processes.valkey, self.processes.gunicorn):
+            child.kill_group = lambda: self.calls.append("killed")
+        self.processes.grpc.kill_all = lambda: self.calls.append("killed")
+        self.tasks: dict[TaskSpec, Callable[[], Awaitable[object]]] = {
+            LOGS: asyncio.Event().wait,
+            CHANGES: asyncio.Event().wait,
+        }
+
+    def _notes(self, name: str) -> Any:
+        return Notes(name, self.calls)
+
+    @staticmethod
+    def _returns(value: object) -> Callable[[], Awaitable[object]]:
+        async def call() -> object:
+            return value
+
+        return call
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    return Parts(tmp_path)
+
+
+def supervisor(parts: Parts) -> Supervisor:
+    return Supervisor(cast(Any, parts))
+
+
+async def test_a_node_is_started_and_ended_in_order(parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:
+    running = asyncio.create_task(supervisor(parts).run(WHO))
+    await eventually(lambda: "is ready" in capsys.readouterr().out, "the banner is shown")
+    started = list(parts.calls)
+    order = ["pids.end_orphans", "valkey.start", "figures.restore", "payouts.restore", "gunicorn.start"]
+    assert [call for call in started if call in order] == order
+    assert "node.restore" in started
+    signal.raise_signal(signal.SIGTERM)
+    assert await running == 0
+    ended = [call for call in parts.calls[len(started) :] if call != "killed"]
+    assert set(ended[:2]) == {"gunicorn.stop", "grpc.stop"}
+    assert ended[2:] == [
+        *("maintenance.close", "node.shut_down", "storing.store_now", "committer.close", "store.close"),
+        *("server.close", "redis.aclose", "valkey.stop"),
+    ]
+
+
+async def test_a_start_that_fails_ends_what_was_started(parts: Parts) -> None:
+    async def fails() -> None:
+        raise ChildFailedError("gunicorn has no luck")
+
+    parts.processes.gunicorn.start = fails
+    with pytest.raises(ChildFailedError, match="no luck"):
+        await supervisor(parts).run(WHO)
+    assert "node.shut_down" in parts.calls
+    assert "valkey.stop" in parts.calls
+
+
+async def test_a_signal_while_starting_ends_it(parts: Parts) -> None:
+    begun = asyncio.Event()
+
+    async def slow() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    parts.processes.gunicorn.start = slow
+    running = asyncio.create_task(supervisor(parts).run(WHO))
+    await begun.wait()
+    signal.raise_signal(signal.SIGINT)
+    assert await running == 0
+
+
+async def test_a_supervisor_that_cannot_go_on_leaves_the_core_running(parts: Parts) -> None:
+    async def fails() -> None:
+        raise ChildFailedError("only an operator can mend this")
+
+    parts.tasks[LOGS] = fails
+    parts.core.running = SimpleNamespace(pid=0)
+    with pytest.raises(ChildFailedError, match="mend"):
+        await supervisor(parts).run(WHO)
+    assert "node.shut_down" not in parts.calls
+    assert "store.close" in parts.calls
+
+
+async def test_a_second_signal_ends_it_at_once(parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:
+    ending = asyncio.Event()
+
+    async def slow() -> None:
+        ending.set()
+        await asyncio.Event().wait()
+
+    parts.node.shut_down = slow
+    running = asyncio.create_task(supervisor(parts).run(WHO))
+    await eventually(lambda: "is ready" in capsys.readouterr().out, "the banner is shown")
+    signal.raise_signal(signal.SIGTERM)
+    await ending.wait()
+    signal.raise_signal(signal.SIGTERM)
+    assert await running == EXIT_KILLED
+    assert parts.calls.count("killed") == 3
+
+
+async def test_an_external_redis_is_waited_for(parts: Parts, tmp_path: Path) -> None:
+    parts.settings = parts.settings.model_copy(update={"redis_url": "redis://127.0.0.1:9/0"})
+    parts.processes.valkey = None
+    running = asyncio.create_task(supervisor(parts).run(WHO))
+    await eventually(lambda: "redis.ping" in parts.calls, "it is asked")
+    await eventually(lambda: "gunicorn.start" in parts.calls, "the start goes on")
+    signal.raise_signal(signal.SIGTERM)
+    assert await running == 0
