@@ -23,10 +23,11 @@ from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.store.writer import StoreWriter
 from pgnode.supervisor import tasks
-from pgnode.supervisor.commands.dispatcher import CommandDispatcher
+from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.host.system_stats import SystemSampler
+from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.lifecycle.panel_watch import watch_panel
 from pgnode.supervisor.loops import CounterLoop, FiguresLoop, HealthLoop, SystemLoop
@@ -156,7 +157,7 @@ def compose(settings: Settings) -> Components:
         wanted=lambda email: node.users.table.get(email_key(email)) is not None,
         delivered=lambda: payouts.delivered,
     )
-    node = Node(
+    node = assemble_node(
         settings,
         core=core,
         redis=redis,
@@ -184,14 +185,15 @@ def compose(settings: Settings) -> Components:
         await storing.store_now()
         return b""
 
-    commands = CommandDispatcher(bus.server, committer, node.turn)
-    node.serve(commands)
-    commands.queries |= {
-        Kind.TAKE_STATS: take_stats,
-        Kind.SETTLE: payouts.settle,
-        Kind.STORE_TRAFFIC: store_traffic,
-    }
-    commands.maintain = maintenance.take
+    handlers = Handlers(
+        changes=node.changes,
+        queries={Kind.TAKE_STATS: take_stats, Kind.SETTLE: payouts.settle, Kind.STORE_TRAFFIC: store_traffic},
+        inspections=node.inspections,
+        sync=node.sync,
+        begin=node.begin,
+        maintain=maintenance.take,
+    )
+    commands = CommandDispatcher(bus.server, committer, node.core_lock, handlers)
 
     pids = PidRegistry(settings.run_dir / "children.json")
     restarter = Restarter()
@@ -225,7 +227,7 @@ def compose(settings: Settings) -> Components:
         tasks.HEALTH: health_loop.run,
         tasks.SYSTEM: system_loop.run,
         tasks.PANEL: lambda: watch_panel(
-            lambda: node.keep_alive_seconds, lambda: read_activity(redis, keys), node.panel_is
+            lambda: node.keep_alive_seconds, lambda: read_activity(redis, keys), node.panel_noticed
         ),
         tasks.LOGS: pump.run,
         tasks.GUNICORN: lambda: restarter.keep(processes.gunicorn),

@@ -2,13 +2,14 @@
 
 What changes something is done by one task, in the order in which it came, with the node's turn held; what only reads or books
 is answered by another and never waits behind a change; what only looks at the running core waits behind nothing. A new kind of
-command is one entry in :attr:`CommandDispatcher.changes`, :attr:`CommandDispatcher.queries` or :attr:`CommandDispatcher.looks`.
+command is one entry in :class:`Handlers`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -43,32 +44,48 @@ Step = Callable[[], Awaitable[Reply | None]]
 Answers = list[tuple[Command, Reply]]
 
 
-class CommandDispatcher:
-    """The queues and who does what. Belongs to the supervisor's loop."""
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Who does which command."""
 
-    def __init__(self, server: CommandServer, committer: StateCommitter, turn: asyncio.Lock) -> None:
+    #: Commands that are done alone: barriers between groups of user changes.
+    changes: Mapping[Kind, Handler]
+    #: Commands that read or book (:data:`QUERY_KINDS`).
+    queries: Mapping[Kind, Handler]
+    #: Commands that only look (:data:`LOOK_KINDS`).
+    inspections: Mapping[Kind, Handler]
+    #: Does a group of user changes (every kind that is in none of these); every caller gets its own answer.
+    sync: Callable[[Sequence[Command]], Awaitable[Answers]]
+    #: Begins a long change (:data:`LONG_KINDS`); returns what does the next step of it.
+    begin: Callable[[Command], Step]
+    #: Takes commands of :data:`MAINTENANCE_KINDS`, and answers them itself.
+    maintain: Callable[[Command], None]
+
+
+class CommandDispatcher:
+    """The queues, in front of those who do what is asked. Belongs to the supervisor's loop.
+
+    Args:
+        server: Takes commands from the bus.
+        committer: Stores, and answers.
+        core_lock: Held by whoever starts, stops or changes the core.
+        handlers: Who does what.
+    """
+
+    def __init__(
+        self, server: CommandServer, committer: StateCommitter, core_lock: asyncio.Lock, handlers: Handlers
+    ) -> None:
         self._server = server
         self._committer = committer
-        #: Held by whoever starts, stops or changes the core.
-        self._turn = turn
+        self._core_lock = core_lock
+        self._handlers = handlers
         self._writes: asyncio.Queue[Command] = asyncio.Queue()
         self._queries: asyncio.Queue[Command] = asyncio.Queue()
-        #: Commands that are done alone: barriers between groups of user changes.
-        self.changes: dict[Kind, Handler] = {}
-        #: Commands that read or book (:data:`QUERY_KINDS`).
-        self.queries: dict[Kind, Handler] = {}
-        #: Commands that only look (:data:`LOOK_KINDS`).
-        self.looks: dict[Kind, Handler] = {}
-        self._looks = Inspections(lambda command: self._one(command, self.looks), self._send)
-        #: For a long change (:data:`LONG_KINDS`): what does the next step of it.
-        self.begin: Callable[[Command], Step] | None = None
+        self._inspections = Inspections(lambda command: self._one(command, handlers.inspections), self._send)
+        #: A long change that is under way, and what does the next step of it.
         self._long: tuple[Command, Step] | None = None
         #: What is being stored and answered.
         self._storing: asyncio.Task[bool] | None = None
-        #: Does a group of user changes (every kind that has no entry above); every caller gets its own answer.
-        self.sync: Callable[[Sequence[Command]], Awaitable[Answers]] | None = None
-        #: Takes commands of :data:`MAINTENANCE_KINDS`, and answers them itself.
-        self.maintain: Callable[[Command], None] | None = None
 
     def __repr__(self) -> str:
         return f"CommandDispatcher({self._writes.qsize()} changes and {self._queries.qsize()} queries waiting)"
@@ -95,9 +112,9 @@ class CommandDispatcher:
                 continue
             for command in commands:
                 if command.kind in LOOK_KINDS:
-                    self._looks.begin(command)
-                elif command.kind in MAINTENANCE_KINDS and self.maintain is not None:
-                    self.maintain(command)
+                    self._inspections.begin(command)
+                elif command.kind in MAINTENANCE_KINDS:
+                    self._handlers.maintain(command)
                 else:
                     (self._queries if command.kind in QUERY_KINDS else self._writes).put_nowait(command)
 
@@ -112,7 +129,7 @@ class CommandDispatcher:
                     tasks.create_task(self._answer_query(command))
 
     async def _answer_query(self, command: Command) -> None:
-        reply = await self._one(command, self.queries)
+        reply = await self._one(command, self._handlers.queries)
         await self._committer.commit_traffic([(command, reply)])
 
     async def write(self) -> None:
@@ -142,17 +159,17 @@ class CommandDispatcher:
             await self._go_on()
         if alone or (self._storing is not None and self._storing.done()):
             await self._stored()
-        if self.begin is not None and alone and batch[0].kind in LONG_KINDS and not self._server.expired(batch[0]):
-            self._long = batch[0], self.begin(batch[0])
+        if alone and batch[0].kind in LONG_KINDS and not self._server.expired(batch[0]):
+            self._long = batch[0], self._handlers.begin(batch[0])
             return
-        async with self._turn:
+        async with self._core_lock:
             staged = self._committer.stage(await self._do(batch))
         await self._store(staged)
 
     async def _go_on(self) -> None:
         assert self._long is not None
         command, step = self._long
-        async with self._turn:
+        async with self._core_lock:
             reply = await step()
             if reply is not None:
                 self._long = None
@@ -190,17 +207,17 @@ class CommandDispatcher:
         self._server.lost_connection()
 
     async def _do(self, batch: Sequence[Command]) -> Answers:
-        if batch[0].kind in self.changes:
-            return [(command, await self._one(command, self.changes)) for command in batch]
+        if batch[0].kind in self._handlers.changes:
+            return [(command, await self._one(command, self._handlers.changes)) for command in batch]
         # Nobody waits for an expired one any more, and whoever sent it was told that it failed.
         expired = [command for command in batch if self._server.expired(command)]
         answers: Answers = [(command, Reply(error=DeadlineExceededError(NOT_BEGUN))) for command in expired]
         live = [command for command in batch if command not in expired] if expired else batch
-        if live and self.sync is not None:
-            answers += await self.sync(live)
+        if live:
+            answers += await self._handlers.sync(live)
         return answers
 
-    async def _one(self, command: Command, handlers: dict[Kind, Handler]) -> Reply:
+    async def _one(self, command: Command, handlers: Mapping[Kind, Handler]) -> Reply:
         if self._server.expired(command):
             return Reply(error=DeadlineExceededError(NOT_BEGUN))
         try:

@@ -6,7 +6,7 @@ Everything that decides about its life is in :mod:`pgnode.supervisor.lifecycle.m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -14,7 +14,7 @@ from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.errors import InternalError, NodeError
 from pgnode.settings import Settings
 from pgnode.store.state import StoredState
-from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers, CommandDispatcher, Step
+from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers, Handler, Step
 from pgnode.supervisor.host.heap import HeapTrimmer
 from pgnode.supervisor.lifecycle.core_exchange import Change, CoreExchange
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
@@ -93,13 +93,15 @@ class Node:
     def __repr__(self) -> str:
         return f"Node({self.state}, {self._users.table!r})"
 
-    def serve(self, commands: CommandDispatcher) -> None:
-        """Take over the commands that start, stop, and change users or routing."""
-        commands.changes |= {Kind.START: self._start, Kind.STOP: self._stop, **self._routing_changes.handlers}
-        commands.looks |= self._queries.handlers
-        commands.looks[Kind.WAITING_USERS] = self._waiting_users
-        commands.sync = self._sync
-        commands.begin = self._begin
+    @property
+    def changes(self) -> Mapping[Kind, Handler]:
+        """Who does which command that starts, stops, or changes routing."""
+        return {Kind.START: self._start, Kind.STOP: self._stop, **self._routing_changes.handlers}
+
+    @property
+    def inspections(self) -> Mapping[Kind, Handler]:
+        """Who answers which command that only looks."""
+        return {Kind.WAITING_USERS: self._waiting_users, **self._queries.handlers}
 
     # --- what is asked of it --------------------------------------------------------------------------------------
 
@@ -184,7 +186,8 @@ class Node:
         await self._lifecycle.request(StopRequested(self._settings.stop_linger_seconds))
         return b""
 
-    async def _sync(self, commands: Sequence[Command]) -> Answers:
+    async def sync(self, commands: Sequence[Command]) -> Answers:
+        """Do a group of user changes; every caller gets its own answer."""
         try:
             spec = self.require_running()
         except NodeError as error:
@@ -194,7 +197,7 @@ class Node:
     async def _waiting_users(self, _command: Command) -> bytes:
         return waiting(self._users.table).encode()
 
-    def _begin(self, command: Command) -> Step:
+    def begin(self, command: Command) -> Step:
         """Return what does the next part of a full set, or of another change of many users."""
         long: LongChange | None = None
 

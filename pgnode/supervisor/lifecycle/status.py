@@ -14,7 +14,7 @@ from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import BACKEND, STATE, NodeStatus
 from pgnode.errors import StartFailedError
 from pgnode.supervisor.core.controller import CoreController
-from pgnode.supervisor.host.system_stats import backend_stats
+from pgnode.supervisor.core.core_stats import core_stats
 from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.wire import service_pb2 as pb
@@ -102,7 +102,7 @@ class StatusBoard:
         if self._core.running is not None and self._introduced_run != run:
             self._introduced_run = run
             # Nobody who was told that the core runs may hear that nothing is known of it.
-            self._snapshots.put(pipe, BACKEND, backend_stats(self._core.initial_stats).SerializeToString())
+            self._snapshots.put(pipe, BACKEND, core_stats(self._core.initial_stats).SerializeToString())
 
     def _put(self, pipe: Pipeline) -> None:
         self._told = self.status()

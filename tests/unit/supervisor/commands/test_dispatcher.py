@@ -17,6 +17,7 @@ from pgnode.store.changes import StoreChanges
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher, batches
 from pgnode.supervisor.persistence.committer import Staged, StateCommitter
 from tests.support.polling import eventually
+from tests.unit.supervisor.commands.handlers import handlers
 
 
 def _command(number: int, kind: Kind = Kind.SYNC_USER) -> Command:
@@ -72,7 +73,6 @@ class _Committer:
 
 async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_before_it() -> None:
     server, committer, applied = _Server(), _Committer(), list[str]()
-    commands = CommandDispatcher(cast(CommandServer, server), cast(StateCommitter, committer), asyncio.Lock())
 
     async def sync(group: Sequence[Command]) -> Answers:
         applied.extend(command.id for command in group)
@@ -82,8 +82,12 @@ async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_befo
         applied.append(command.id)
         return b""
 
-    commands.sync = sync
-    commands.changes[Kind.STOP] = full
+    commands = CommandDispatcher(
+        cast(CommandServer, server),
+        cast(StateCommitter, committer),
+        asyncio.Lock(),
+        handlers(sync=sync, changes={Kind.STOP: full}),
+    )
     task = asyncio.create_task(commands.write())
     try:
         for number in range(2):

@@ -14,7 +14,6 @@ from pgnode.bus.snapshots import STATE, NodeStatus
 from pgnode.settings import Settings
 from pgnode.store.changes import Journal, Scope
 from pgnode.store.state import StoredState
-from pgnode.supervisor.commands.dispatcher import CommandDispatcher
 from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.hot_change import HotChangePlan
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
@@ -123,8 +122,6 @@ class Stage:
             prepare=self._prepare,
         )
         self.lifecycle, self.life = self.node._lifecycle, self.node._life
-        self.dispatcher = CommandDispatcher(cast(Any, None), cast(Any, None), self.node.core_lock)
-        self.node.serve(self.dispatcher)
 
     async def _prepare(self, _settings: Settings, _core: Core, new: RunSpec, decision: Decision) -> HotChangePlan:
         """Make a plan without a scratch core."""
@@ -146,7 +143,7 @@ class Stage:
     async def do(self, kind: Kind, body: bytes = b"") -> bytes:
         async with self.node.core_lock:
             try:
-                answer = await self.dispatcher.changes[kind](Command("0-1", "1", kind, "w", 1000, body))
+                answer = await self.node.changes[kind](Command("0-1", "1", kind, "w", 1000, body))
                 assert isinstance(answer, bytes)
                 return answer
             finally:

@@ -59,39 +59,35 @@ async def test_what_is_known_of_what_runs(stage: Stage, config: str) -> None:
 
 
 async def test_a_user_is_changed_in_what_runs(stage: Stage, config: str) -> None:
-    assert stage.dispatcher.sync is not None
-    [(_, reply)] = await stage.dispatcher.sync([sync(user("alice", "a"))])
+    [(_, reply)] = await stage.node.sync([sync(user("alice", "a"))])
     assert isinstance(reply.error, NotInitializedError)
     await stage.start(config)
-    assert await stage.dispatcher.sync([command := sync(user("alice", "a"))]) == [(command, Reply())]
+    assert await stage.node.sync([command := sync(user("alice", "a"))]) == [(command, Reply())]
     assert stage.users_in_core == {"a": {"alice"}}
 
 
 async def test_a_full_set_is_done_in_steps(stage: Stage, config: str) -> None:
-    assert stage.dispatcher.begin is not None
     await stage.start(config, user("alice", "a"))
-    step = stage.dispatcher.begin(sync(user("bob", "a"), kind=Kind.SYNC_USERS))
+    step = stage.node.begin(sync(user("bob", "a"), kind=Kind.SYNC_USERS))
     reply = await eventually(step, "the set is done")
     assert reply.error is None
     assert set(stage.node.users.table.keys()) == {"bob"}
 
 
 async def test_a_full_set_that_cannot_begin(stage: Stage) -> None:
-    assert stage.dispatcher.begin is not None
-    reply = await stage.dispatcher.begin(sync(kind=Kind.SYNC_USERS))()
+    reply = await stage.node.begin(sync(kind=Kind.SYNC_USERS))()
     assert reply is not None
     assert isinstance(reply.error, NotInitializedError)
 
 
 async def test_a_fault_in_a_full_set_is_its_callers(stage: Stage, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stage.dispatcher.begin is not None
     await stage.start(config)
 
     async def fault(*_args: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(stage.node.users, "go_on", fault)
-    reply = await stage.dispatcher.begin(sync(kind=Kind.SYNC_USERS))()
+    reply = await stage.node.begin(sync(kind=Kind.SYNC_USERS))()
     assert reply is not None
     assert isinstance(reply.error, InternalError)
 
@@ -100,9 +96,8 @@ async def test_whom_the_core_does_not_have_is_told(stage: Stage, config: str) ->
     await stage.start(config)
     assert stage.core.api is not None
     stage.core.api.users.errors["bob"] = SILENT
-    assert stage.dispatcher.sync is not None
-    await stage.dispatcher.sync([sync(user("bob", "a"))])
-    answer = await stage.dispatcher.looks[Kind.WAITING_USERS](Command("0-1", "1", Kind.WAITING_USERS, "w", 1000, b""))
+    await stage.node.sync([sync(user("bob", "a"))])
+    answer = await stage.node.inspections[Kind.WAITING_USERS](Command("0-1", "1", Kind.WAITING_USERS, "w", 1000, b""))
     assert isinstance(answer, bytes)
     assert "bob" in str(UserDrift.decode(answer))
 

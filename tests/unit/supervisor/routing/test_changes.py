@@ -24,6 +24,7 @@ from pgnode.xray.client.routing import ListedRule
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.proto import router_pb2
 from tests.support.polling import eventually
+from tests.unit.supervisor.commands.handlers import handlers
 from tests.unit.supervisor.routing.test_rule_table import BASE, OTHER, A, B
 
 REFUSED = CoreApiError("app/router: no", ErrorKind.REFUSED)
@@ -238,8 +239,8 @@ async def test_a_look_waits_behind_no_change() -> None:
 
     server = SimpleNamespace(take=take, expired=lambda _command: False, looks_again=False)
     committer = SimpleNamespace(answer=answer)
-    commands = CommandDispatcher(cast(Any, server), cast(Any, committer), asyncio.Lock())
-    commands.changes[Kind.ADD_RULE], commands.looks[Kind.LIST_RULES] = change, handler
+    known = handlers(changes={Kind.ADD_RULE: change}, inspections={Kind.LIST_RULES: handler})
+    commands = CommandDispatcher(cast(Any, server), cast(Any, committer), asyncio.Lock(), known)
     tasks = [asyncio.create_task(work()) for work in (commands.read, commands.write)]
     try:
         await eventually(lambda: answered, "the look is answered")
