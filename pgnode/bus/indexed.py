@@ -28,12 +28,19 @@ _RUN = 10_000
 
 
 def name_hash(name: str) -> int:
-    """The hash under which a name is found."""
+    """Return the hash under which a name is found."""
     return int.from_bytes(blake2b(name.lower().encode(), digest_size=8).digest(), "little")
 
 
 def index(hashes: Sequence[int]) -> bytes:
-    """The part of a block that depends on the names alone; ``hashes`` in the body's order."""
+    """Make the part of a block that depends on the names alone.
+
+    Args:
+        hashes: Hashes of the names, in the body's order.
+
+    Returns:
+        The part, for :func:`assemble`.
+    """
     # A thread that sorts lets nobody else have the interpreter. Sorted runs first, so that the last sort only merges them.
     order: list[int] = []
     for at in range(0, len(hashes), _RUN):
@@ -44,13 +51,28 @@ def index(hashes: Sequence[int]) -> bytes:
 
 
 def assemble(index_of_names: bytes, parts: Sequence[bytes]) -> bytes:
-    """A block of ``parts``, whose names :func:`index` was given in the same order."""
+    """Make a block.
+
+    Args:
+        index_of_names: What :func:`index` returned.
+        parts: The messages, in the order in which it was given their names.
+
+    Returns:
+        The block.
+    """
     ends = array("I", accumulate(map(len, parts))).tobytes()
     return b"".join((_HEAD.pack(_MAGIC, len(parts)), index_of_names, ends, *parts))
 
 
 def pack(items: Iterable[tuple[int, bytes]]) -> bytes:
-    """A block of (name hash, message bytes), in the order given. Of equal hashes the first is found."""
+    """Make a block of names and messages.
+
+    Args:
+        items: (name hash, message bytes), in the body's order. Of equal hashes the first is found.
+
+    Returns:
+        The block.
+    """
     hashes, parts = [], []
     for hashed, part in items:
         hashes.append(hashed)
@@ -80,11 +102,11 @@ class IndexedBlock:
         return len(self._hashes)
 
     def get(self, name: str) -> bytes | None:
-        """The bytes under ``name``, None where there are none."""
+        """Return the bytes under ``name``; None where there are none."""
         return self.find(name_hash(name))
 
     def find(self, hashed: int) -> bytes | None:
-        """:meth:`get`, by the name's hash."""
+        """Return what :meth:`get` does, by the name's hash."""
         hashes = self._hashes
         at = bisect_left(hashes, hashed)
         if at == len(hashes) or hashes[at] != hashed:

@@ -102,18 +102,23 @@ class Keys:
         self.activity = f"{prefix}:activity"
 
     def blob(self, command_id: str) -> str:
+        """Return the key of a command's body that is too large for the stream."""
         return f"{self.prefix}:blob:{command_id}"
 
     def loan_part(self, loan: str, number: int) -> str:
+        """Return the key of one part of an answer on loan."""
         return f"{self.prefix}:loan:{loan}:{number}"
 
     def replies(self, worker: str) -> str:
+        """Return the key of the answers to one worker."""
         return f"{self.prefix}:replies:{worker}"
 
     def worker(self, worker: str) -> str:
+        """Return the key by which a worker says that it is alive."""
         return f"{self.prefix}:worker:{worker}"
 
     def snapshot(self, name: str) -> str:
+        """Return the key of a snapshot."""
         return f"{self.prefix}:snapshot:{name}"
 
     def __repr__(self) -> str:

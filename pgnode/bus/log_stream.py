@@ -25,9 +25,15 @@ RECONNECT_SECONDS = 0.5
 
 
 def put_lines(pipe: Pipeline, keys: Keys, lines: Sequence[bytes], keep: int) -> None:
-    """Add lines (bytes without a line end) to the stream; about ``keep`` lines stay in it.
+    """Add lines to the stream.
 
     The stream is capped by entries, and an entry may hold one line, so a quiet core's lines are never lost early.
+
+    Args:
+        pipe: Takes the commands.
+        keys: The node's keys.
+        lines: Bytes without a line end.
+        keep: About so many lines stay in the stream.
     """
     for at in range(0, len(lines), LINES_PER_ENTRY):
         batch = lines[at : at + LINES_PER_ENTRY]
@@ -42,10 +48,18 @@ class LogReader:
         self._client: Redis = connect(url, timeout_seconds=BLOCK_MS / 1000 + 2, connections=2)
 
     async def close(self) -> None:
+        """Disconnect."""
         await self._client.aclose()
 
     async def tail(self, lines: int) -> tuple[str, list[bytes]]:
-        """(id of the last entry, the last lines), for a viewer that joins. Raises BUS_ERRORS."""
+        """Read the end of the stream, for a viewer that joins. Raises BUS_ERRORS.
+
+        Args:
+            lines: How many lines at most.
+
+        Returns:
+            Id of the last entry, and the last lines.
+        """
         newest = stream_entries([(b"", await self._client.xrevrange(self._keys.log, count=max(1, lines)))])
         if not newest:
             return "0-0", []
@@ -53,7 +67,14 @@ class LogReader:
         return newest[0][0], found[-lines:] if lines else []
 
     async def follow(self, after: str) -> AsyncIterator[tuple[str, list[bytes]]]:
-        """Endless batches of (entry id, lines) after the entry ``after``; survives a Redis that goes and comes back."""
+        """Follow the stream without end; survives a Redis that goes and comes back.
+
+        Args:
+            after: The entry after which to begin.
+
+        Yields:
+            Ids of entries, and their lines.
+        """
         last = after
         while True:
             try:

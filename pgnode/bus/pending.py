@@ -74,6 +74,9 @@ class PendingCommands:
 
         Args:
             most: So many places of the queue at most.
+
+        Returns:
+            The commands.
         """
         taken = [self._queue.popleft() for _ in range(min(len(self._queue), most))]
         return [command for command_id in taken if (command := self._commands.get(command_id)) is not None]

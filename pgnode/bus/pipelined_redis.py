@@ -58,12 +58,12 @@ class PipelinedRedis:
             wire.abort(RedisConnectionError("the connection to Redis was closed"))
 
     async def execute(self, *args: bytes | str | int | float) -> Any:
-        """The reply to one command: bytes, int, None, or lists of these (RESP 2)."""
+        """Send one command; returns its reply: bytes, int, None, or lists of these (RESP 2)."""
         [reply] = await self.pipeline([args])
         return reply
 
     async def pipeline(self, commands: Iterable[Args]) -> list[Any]:
-        """The replies to several commands. Raises the first error among them after all have come."""
+        """Send several commands; returns their replies, or raises the first error among them after all have come."""
         packed = [hiredis.pack_command(tuple(args)) for args in commands]  # type: ignore[arg-type]
         if not packed:
             return []
@@ -83,7 +83,7 @@ class PipelinedRedis:
         return replies
 
     async def transaction(self, pipe: Pipeline) -> list[Any]:
-        """The commands that were put into ``pipe``, all or none of them."""
+        """Do what was put into a pipeline, all of it or nothing; returns the replies."""
         commands = commands_of(pipe)
         if not commands:
             return []
@@ -155,7 +155,7 @@ class _Wire(asyncio.Protocol):
 
 
 def entries_of(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
-    """The entries in the reply to an XREAD or XREADGROUP of one stream: (entry id, fields). Pure.
+    """Return the entries in the reply to an XREAD or XREADGROUP of one stream, as (entry id, fields).
 
     An entry that was delivered, but is deleted by now, has no fields.
     """

@@ -40,6 +40,12 @@ class LoggedInTransport:
 
     Attributes:
         transport: The connection. Nothing was read of what comes after the login.
+
+    Args:
+        connection: What redis-py made; nothing is left to it.
+
+    Raises:
+        ConnectionResetError: The connection has ended.
     """
 
     def __init__(self, connection: AbstractConnection) -> None:

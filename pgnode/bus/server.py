@@ -17,6 +17,8 @@ from pgnode.bus.commands import WORKER_FIELD, Command, Reply, decode_command
 from pgnode.bus.duplicates import Duplicates
 from pgnode.bus.keys import BLOB_TTL_SECONDS, GROUP, REPLIES_MAX, REPLIES_TTL_SECONDS, Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
+from pgnode.bus.redis_compat import Args
+from pgnode.errors import UnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +55,7 @@ class CommandServer:
         return f"CommandServer({len(self._held)} held)"
 
     async def close(self) -> None:
+        """Disconnect."""
         self._reader.drop()
 
     def lost_connection(self) -> None:
@@ -67,7 +70,7 @@ class CommandServer:
         return self._lost
 
     async def take(self) -> list[Command]:
-        """Everything that waits, oldest first; an empty list after BLOCK_MS without any. Raises BUS_ERRORS.
+        """Take everything that waits, oldest first; an empty list after BLOCK_MS without any. Raises BUS_ERRORS.
 
         A malformed entry is logged, acknowledged and left out.
         """
@@ -82,18 +85,26 @@ class CommandServer:
         return await self._read(">")
 
     def now_ms(self) -> float:
-        """Redis's clock, Unix milliseconds, as long as nobody sets it; this host's may be set at any time."""
+        """Return Redis's clock, Unix milliseconds, as long as nobody sets it; this host's may be set at any time."""
         return time.monotonic() * 1000 + self._clock_offset_ms
 
     def expired(self, command: Command) -> bool:
-        """Nobody waits for this command's answer any more."""
+        """Return whether nobody waits for this command's answer any more."""
         return self.now_ms() > command.expires_at_ms
 
     def answer(self, pipe: Pipeline, answers: Sequence[tuple[Command, Reply]]) -> None:
-        """Add replies and acknowledgements to ``pipe``; call :meth:`release` when it was executed."""
+        """Add replies and acknowledgements to a pipeline; call :meth:`release` when it was executed.
+
+        Args:
+            pipe: Takes the commands.
+            answers: What was done, and stored where it has to be, with its reply.
+        """
         by_worker: dict[str, dict[bytes, bytes | str]] = {}
         for command, reply in answers:
-            by_worker.setdefault(command.worker, {})[command.id.encode()] = reply.encode()
+            data = by_worker.setdefault(command.worker, {})[command.id.encode()] = reply.encode()
+            # What could not be done now may be done when it comes again.
+            if not isinstance(reply.error, UnavailableError):
+                self._duplicates.remember(command.id, data)
             for number, part in enumerate(reply.parts):
                 pipe.set(self._keys.loan_part(command.id, number), part, ex=BLOB_TTL_SECONDS)
         now = time.monotonic()
@@ -118,7 +129,7 @@ class CommandServer:
             pipe.unlink(*blobs)
 
     def release(self, commands: Iterable[Command]) -> None:
-        """These were answered; or they were not, and shall be taken again."""
+        """Let go of commands that were answered; or that were not, and shall be taken again."""
         for command in commands:
             self._held.discard(command.entry_id)
             self._held.difference_update(self._duplicates.release(command.id))
@@ -157,9 +168,28 @@ class CommandServer:
         if bad:
             await self._reader.execute("XACK", self._keys.commands, GROUP, *bad)
             await self._reader.execute("XDEL", self._keys.commands, *bad)
+        # What is being done, or was done, was asked again by a worker that could not know that.
+        commands = await self._not_done(commands)
         self._held.update(command.entry_id for command in commands)
-        # One that is being done was asked again by a worker that could not know that.
         return [command for command in commands if self._duplicates.hold(command.id, command.entry_id)]
+
+    async def _not_done(self, commands: list[Command]) -> list[Command]:
+        """Answer those that were done as before, and return the others."""
+        done = {command.id: data for command in commands if (data := self._duplicates.answer(command.id)) is not None}
+        if not done:
+            return commands
+        rest = [command for command in commands if command.id not in done]
+        again = [command for command in commands if command.id in done]
+        sent: list[Args] = [
+            ("XADD", self._keys.replies(command.worker), "*", command.id, done[command.id]) for command in again
+        ]
+        sent += [("UNLINK", self._keys.blob(command.id)) for command in again if command.blob]
+        # An entry that holds something else, too, goes with the answer to that.
+        entry_ids = {command.entry_id for command in again} - {command.entry_id for command in rest}
+        if entry_ids:
+            sent += [("XACK", self._keys.commands, GROUP, *entry_ids), ("XDEL", self._keys.commands, *entry_ids)]
+        await self._reader.pipeline([("MULTI",), *sent, ("EXEC",)])
+        return rest
 
     async def _fetch(self, blobs: list[Command]) -> list[Command]:
         """Give these commands their bodies; those whose body is gone are returned."""
@@ -190,7 +220,7 @@ class CommandServer:
 
 
 def _commands(entry_id: str, fields: dict[bytes, bytes]) -> list[Command]:
-    """The commands in one entry. KeyError, ValueError."""
+    """Return the commands in one entry. KeyError, ValueError."""
     worker = fields[WORKER_FIELD].decode()
     commands = []
     for command_id, data in fields.items():

@@ -68,6 +68,12 @@ class NodeStatus:
     def decode(cls, body: bytes) -> NodeStatus:
         """Read what :meth:`encode` made.
 
+        Args:
+            body: The snapshot's body.
+
+        Returns:
+            The status.
+
         Raises:
             ValueError: It is no JSON, or names a state that is not known.
             TypeError: It has other fields.
@@ -98,6 +104,9 @@ class Polled:
 
         Args:
             now_ms: Unix milliseconds of Redis's clock.
+
+        Returns:
+            Seconds.
         """
         if self.age_ms is None:
             return None
@@ -111,6 +120,12 @@ class Polled:
     @classmethod
     def decode(cls, body: bytes) -> Polled:
         """Read what :meth:`encode` made.
+
+        Args:
+            body: The snapshot's body.
+
+        Returns:
+            The ages.
 
         Raises:
             ValueError: It is no JSON.
@@ -150,6 +165,12 @@ def encode_announcement(snapshot: Snapshot) -> bytes:
 
 def decode_announcement(data: bytes) -> Announcement:
     """Read what :func:`encode_announcement` made.
+
+    Args:
+        data: The message.
+
+    Returns:
+        What it says.
 
     Raises:
         ValueError: It is something else.

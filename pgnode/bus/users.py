@@ -33,16 +33,18 @@ class UserDrift:
     uncertain: frozenset[str]
 
     def encode(self) -> bytes:
+        """Return the body of a reply."""
         return json.dumps([sorted(self.coming), sorted(self.leaving), sorted(self.uncertain)]).encode()
 
     @classmethod
     def decode(cls, body: bytes) -> UserDrift:
+        """Read what :meth:`encode` made."""
         coming, leaving, uncertain = json.loads(body)
         return cls(frozenset(coming), frozenset(leaving), frozenset(uncertain))
 
 
 async def read_status(redis: Redis, keys: Keys) -> NodeStatus | None:
-    """The node's state; None where no supervisor has published one. Raises BUS_ERRORS."""
+    """Read the node's state; None where no supervisor has published one. Raises BUS_ERRORS."""
     state: bytes | None = await redis.hget(keys.snapshot(STATE), "body")  # type: ignore[assignment]
     return NodeStatus.decode(state) if state is not None else None
 

@@ -44,7 +44,10 @@ class FaultPoints:
         self._passes: dict[tuple[str, int], int] = {}
 
     def take(self, name: str) -> str | None:
-        """Take what the point ``name`` was armed with.
+        """Take what a point was armed with.
+
+        Args:
+            name: The point.
 
         Returns:
             The action, None when the point is not armed or its turn has not come.
@@ -74,6 +77,10 @@ class FaultPoints:
 
     def act(self, name: str, action: str) -> None:
         """Do what a point was armed with, except for waiting.
+
+        Args:
+            name: The point.
+            action: What it was armed with.
 
         Raises:
             InjectedFaultError: The action is ``raise``.

@@ -42,6 +42,9 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600, dur
 def sync_folder(folder: Path) -> None:
     """Wait until the names of a folder are on the disk: a file that was renamed into it, say.
 
+    Args:
+        folder: The folder.
+
     Raises:
         OSError: The disk did not take them.
     """

