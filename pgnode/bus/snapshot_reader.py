@@ -49,6 +49,8 @@ class SnapshotReader:
         self._polling = asyncio.Lock()
         #: Loop time of the last complete poll, None before the first.
         self.polled_at: float | None = None
+        #: That Redis is away was said; it is said once.
+        self._away = False
 
     def __repr__(self) -> str:
         return f"SnapshotReader({', '.join(f'{s.name}@{s.rev}' for s in self._held.values())})"
@@ -133,7 +135,9 @@ class SnapshotReader:
             try:
                 await self._follow(pubsub)
             except BUS_ERRORS as error:
-                log.warning("snapshots not reachable, serving the last ones", error=str(error))
+                if not self._away:
+                    self._away = True
+                    log.warning("snapshots not reachable, serving the last ones", error=str(error))
                 await asyncio.sleep(RECONNECT_SECONDS)
             finally:
                 with contextlib.suppress(*BUS_ERRORS):
@@ -143,6 +147,7 @@ class SnapshotReader:
         loop = asyncio.get_running_loop()
         await pubsub.subscribe(self._keys.snapshots_channel)
         await self.poll()
+        self._away = False
         next_poll = loop.time() + POLL_SECONDS
         while True:
             message = await pubsub.get_message(timeout=max(0.01, next_poll - loop.time()))

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from unittest import mock
-
-import pytest
 
 from pgnode.bus import activity
 from pgnode.bus.activity import ActivityTeller, read_activity
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
 from tests.support.polling import eventually
-from tests.support.valkey import TestValkey, running_valkey
+from tests.support.valkey import TestValkey
 
 KEYS = Keys("test")
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
 
 
 async def test_many_calls_are_told_once(valkey: TestValkey) -> None:

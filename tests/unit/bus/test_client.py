@@ -3,71 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Command, Kind, Reply, parse_settlement
-from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.keys import BLOB_BYTES, GROUP, Keys
-from pgnode.bus.server import CommandServer
+from pgnode.bus.connection import connect
+from pgnode.bus.keys import GROUP
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError, UsersRefusedError
-from pgnode.os_support.aio import end_tasks
-from tests.support.polling import eventually, next_turn, pause
-from tests.support.valkey import TestValkey, running_valkey
-
-KEYS = Keys("test")
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
-
-
-@contextlib.asynccontextmanager
-async def answering(url: str, answer: Callable[[Command], Reply]) -> AsyncIterator[list[list[Command]]]:
-    """A supervisor that answers every command; gives the groups as they were taken."""
-    server, redis, groups = CommandServer(url, KEYS), connect(url), list[list[Command]]()
-
-    async def serve() -> None:
-        while True:
-            try:
-                group = await server.take()
-                if group:
-                    groups.append(group)
-                    pipe = redis.pipeline(transaction=True)
-                    server.answer(pipe, [(command, answer(command)) for command in group])
-                    await pipe.execute()
-                    server.release(group)
-            except BUS_ERRORS:
-                server.lost_connection()
-                await pause()
-
-    task = asyncio.create_task(serve())
-    try:
-        yield groups
-    finally:
-        await end_tasks([task])
-        await server.close()
-        await redis.aclose()
-
-
-@contextlib.asynccontextmanager
-async def client_of(url: str, name: str = "w1") -> AsyncIterator[CommandClient]:
-    client = CommandClient(url, KEYS, name)
-    client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-def echo(command: Command) -> Reply:
-    return Reply(body=command.body)
+from tests.support.bus_ends import KEYS, answering, client_of, echo
+from tests.support.polling import eventually, next_turn
+from tests.support.valkey import TestValkey
 
 
 async def test_every_caller_gets_its_own_answer_and_nothing_is_left(valkey: TestValkey) -> None:
@@ -83,12 +29,6 @@ async def test_every_caller_gets_its_own_answer_and_nothing_is_left(valkey: Test
     assert pending["pending"] == 0
     assert 0 < await redis.ttl(KEYS.replies("w1")) <= 120
     await redis.aclose()
-
-
-async def test_large_bodies_go_by_a_key_of_their_own(valkey: TestValkey) -> None:
-    body = bytes(BLOB_BYTES + 1)
-    async with answering(valkey.url, echo), client_of(valkey.url) as client:
-        assert await client.call(Kind.SYNC_USERS, body, 5) == body
 
 
 async def test_errors_cross_the_bus_as_they_are(valkey: TestValkey) -> None:
@@ -146,72 +86,6 @@ async def test_callers_waiting_when_the_store_dies_are_told(valkey: TestValkey) 
         assert time.monotonic() - began < 3
 
 
-async def test_single_changes_gather_while_others_are_under_way(valkey: TestValkey) -> None:
-    async with client_of(valkey.url) as client:
-        server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
-        calls = [asyncio.create_task(client.call(Kind.SYNC_USER, b"first", 10))]
-        [first] = await eventually(server.take, "the first one alone")
-        calls += [asyncio.create_task(client.call(Kind.SYNC_USER, b"%d" % number, 10)) for number in range(20)]
-        # Anything else waits for nobody, and takes along what came before it.
-        calls.append(asyncio.create_task(client.call(Kind.STOP, b"", 10)))
-        gathered = await eventually(server.take, "the others")
-        [stop] = gathered[20:] or await eventually(server.take, "the last one")
-        del gathered[20:]
-        assert [command.body for command in gathered] == [b"%d" % number for number in range(20)]
-        assert stop.kind is Kind.STOP
-        assert len({command.entry_id for command in gathered}) == 1
-        assert stop.entry_id not in {command.entry_id for command in gathered}
-        taken = [first, *gathered, stop]
-        pipe = redis.pipeline(transaction=True)
-        server.answer(pipe, [(command, Reply(body=command.body)) for command in taken])
-        await pipe.execute()
-        assert await asyncio.gather(*calls) == [command.body for command in taken]
-        await server.close()
-        await redis.aclose()
-
-
-async def test_a_body_of_its_own_goes_when_it_was_answered(valkey: TestValkey) -> None:
-    redis = connect(valkey.url)
-    async with answering(valkey.url, lambda _: Reply()), client_of(valkey.url) as client:
-        await client.call(Kind.SYNC_USERS, bytes(BLOB_BYTES + 1), 5)
-        assert [key async for key in redis.scan_iter("test:blob:*")] == []
-    await redis.aclose()
-
-
-async def test_callers_that_were_answered_together_go_together_again(valkey: TestValkey) -> None:
-    async with client_of(valkey.url) as client:
-        server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
-
-        async def answer(commands: list[Command]) -> None:
-            pipe = redis.pipeline(transaction=True)
-            server.answer(pipe, [(command, Reply(body=command.body)) for command in commands])
-            await pipe.execute()
-            server.release(commands)
-
-        async def ask(number: int, times: int) -> None:
-            for _ in range(times):
-                await client.call(Kind.SYNC_USER, b"%d" % number, 10)
-                for _ in range(number):  # one after the other, as their connections are read
-                    await next_turn()
-
-        calls = [asyncio.create_task(ask(number, 2)) for number in range(8)]
-        groups, left = [], 16
-        while left:
-            groups.append(await server.take())
-            await answer(groups[-1])
-            left -= len(groups[-1])
-        await asyncio.gather(*calls)
-        assert len(groups) <= 4, "the quickest went alone"
-        # One alone waits for the others no longer than a moment.
-        calls = [asyncio.create_task(ask(9, 1))]
-        alone = await server.take()
-        assert [command.body for command in alone] == [b"9"]
-        await answer(alone)
-        await asyncio.gather(*calls)
-        await server.close()
-        await redis.aclose()
-
-
 async def test_what_is_on_loan_is_settled_once(valkey: TestValkey) -> None:
     lent = Reply(body=b"figures", lent=0)
     answers = {Kind.TAKE_STATS: lent, Kind.SETTLE: Reply()}
@@ -250,7 +124,7 @@ async def test_a_loan_that_may_have_been_made_is_given_back(
         with pytest.raises(type(error)):
             await client.lend(Kind.TAKE_STATS, b"", 5)
         call = asyncio.create_task(client.lend(Kind.TAKE_STATS, b"", 5))
-        await asyncio.sleep(0)
+        await next_turn()
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
 

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pgnode.bus.connection import BUS_ERRORS, connect, stream_entries
-from tests.support.valkey import TestValkey, running_valkey
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
+from tests.support.valkey import TestValkey
 
 
 async def test_entries_of_a_stream(valkey: TestValkey) -> None:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from unittest import mock
-
-import pytest
 
 from pgnode.bus import log_stream
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import LogReader, put_lines
-from tests.support.valkey import TestValkey, running_valkey
+from tests.support.polling import next_turn
+from tests.support.valkey import TestValkey
 
 KEYS = Keys("test")
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
 
 
 async def test_log_lines_are_followed_from_the_tail_on(valkey: TestValkey) -> None:
@@ -51,7 +43,7 @@ async def test_what_is_followed_survives_a_store_that_goes_and_comes_back(valkey
         valkey.kill()
         with mock.patch.object(log_stream, "RECONNECT_SECONDS", 0.01):
             following = asyncio.ensure_future(anext(reader.follow("0-0")))
-            await asyncio.sleep(0)
+            await next_turn()
             await valkey.start()
             pipe = redis.pipeline(transaction=False)
             put_lines(pipe, KEYS, [b"line"], 100)

@@ -17,13 +17,7 @@ from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
 from pgnode.os_support.aio import end_tasks
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually, next_turn
-from tests.support.valkey import TestValkey, running_valkey
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
+from tests.support.valkey import TestValkey
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
 from pathlib import Path
 from unittest import mock
 
@@ -18,13 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pgnode.bus import redis_compat
 from pgnode.bus.redis_compat import LoggedInTransport, commands_of, log_in
-from tests.support.valkey import TestValkey, running_valkey
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
+from tests.support.valkey import TestValkey
 
 
 def pool(url: str) -> ConnectionPool:

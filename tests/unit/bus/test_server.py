@@ -3,70 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import WORKER_FIELD, Command, Kind, Reply, encode_command
-from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.keys import Keys
+from pgnode.bus.connection import connect
 from pgnode.bus.server import TAKE_MAX, CommandServer
 from pgnode.errors import DeadlineExceededError
-from pgnode.os_support.aio import end_tasks
+from tests.support.bus_ends import KEYS, answering, client_of, echo
 from tests.support.polling import eventually
-from tests.support.valkey import TestValkey, running_valkey
-
-KEYS = Keys("test")
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
-
-
-@contextlib.asynccontextmanager
-async def answering(url: str, answer: Callable[[Command], Reply]) -> AsyncIterator[list[list[Command]]]:
-    """A supervisor that answers every command; gives the groups as they were taken."""
-    server, redis, groups = CommandServer(url, KEYS), connect(url), list[list[Command]]()
-
-    async def serve() -> None:
-        while True:
-            try:
-                group = await server.take()
-                if group:
-                    groups.append(group)
-                    pipe = redis.pipeline(transaction=True)
-                    server.answer(pipe, [(command, answer(command)) for command in group])
-                    await pipe.execute()
-                    server.release(group)
-            except BUS_ERRORS:
-                server.lost_connection()
-                await asyncio.sleep(0.05)
-
-    task = asyncio.create_task(serve())
-    try:
-        yield groups
-    finally:
-        await end_tasks([task])
-        await server.close()
-        await redis.aclose()
-
-
-@contextlib.asynccontextmanager
-async def client_of(url: str, name: str = "w1") -> AsyncIterator[CommandClient]:
-    client = CommandClient(url, KEYS, name)
-    client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-def echo(command: Command) -> Reply:
-    return Reply(body=command.body)
+from tests.support.valkey import TestValkey
 
 
 async def test_what_was_not_acknowledged_is_delivered_to_the_next_supervisor(valkey: TestValkey) -> None:

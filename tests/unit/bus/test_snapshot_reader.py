@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
 
 from pgnode.bus import snapshots
 from pgnode.bus.connection import BUS_ERRORS, connect
@@ -14,15 +11,9 @@ from pgnode.bus.snapshot_reader import SnapshotReader
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import Snapshot
 from tests.support.polling import eventually
-from tests.support.valkey import TestValkey, running_valkey
+from tests.support.valkey import TestValkey
 
 KEYS = Keys("test")
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
 
 
 async def test_a_look_does_not_overwrite_what_was_announced_meanwhile(valkey: TestValkey) -> None:

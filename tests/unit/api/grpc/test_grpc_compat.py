@@ -27,7 +27,7 @@ from pgnode.api.grpc.grpc_compat import (
     when_call_ends,
 )
 from tests.support.certificates import make_certificate
-from tests.support.polling import eventually
+from tests.support.polling import eventually, pause
 
 
 class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
@@ -129,7 +129,10 @@ async def test_nothing_is_read_before_the_handler_reads() -> None:
                 sent += 1
 
         call = asyncio.ensure_future(channel.stream_unary("/t/m")(messages()))
-        await asyncio.sleep(0.3)
+        before = -1
+        while sent != before:
+            before = sent
+            await pause()
         assert sent < 100, "the caller is held up by what nobody reads"
         go_on.set()
         assert await call == b"20000000"

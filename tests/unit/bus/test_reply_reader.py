@@ -9,23 +9,15 @@ from typing import Any
 
 import pytest
 
-from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Command, Kind, Reply, encode_command
 from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.keys import BLOB_BYTES, GROUP, Keys
+from pgnode.bus.keys import BLOB_BYTES, GROUP
 from pgnode.bus.server import CommandServer
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError
 from pgnode.os_support.aio import end_tasks
+from tests.support.bus_ends import KEYS, client_of
 from tests.support.polling import eventually, next_turn, pause
-from tests.support.valkey import TestValkey, running_valkey
-
-KEYS = Keys("test")
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
+from tests.support.valkey import TestValkey
 
 
 class Supervisor:
@@ -68,16 +60,6 @@ async def supervised(url: str) -> AsyncIterator[Supervisor]:
         await end_tasks([task])
         await supervisor.server.close()
         await supervisor.redis.aclose()
-
-
-@contextlib.asynccontextmanager
-async def client_of(url: str, name: str = "w1") -> AsyncIterator[CommandClient]:
-    client = CommandClient(url, KEYS, name)
-    client.start()
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def waiting(valkey: TestValkey, count: int) -> None:

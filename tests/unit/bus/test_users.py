@@ -1,0 +1,33 @@
+"""What a running node says of its users, asked over a real Valkey."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+from pgnode.bus import users
+from pgnode.bus.commands import Kind, Reply
+from pgnode.bus.connection import connect
+from pgnode.bus.users import UserDrift, ask_who_waits, read_status
+from tests.support.stub_supervisor import RUNNING, StubSupervisor
+from tests.support.valkey import TestValkey
+
+DRIFT = UserDrift(frozenset({"alice", "bob"}), frozenset({"carol"}), frozenset({"bob"}))
+
+
+def test_the_drift_comes_back_as_it_was() -> None:
+    assert UserDrift.decode(DRIFT.encode()) == DRIFT
+
+
+async def test_the_supervisor_is_asked(valkey: TestValkey) -> None:
+    supervisor = StubSupervisor(valkey.url)
+    supervisor.handlers[Kind.WAITING_USERS] = lambda _: Reply(body=DRIFT.encode())
+    await supervisor.start()
+    redis = connect(valkey.url)
+    assert await read_status(redis, supervisor.keys) is None
+    await supervisor.publish_all()
+    assert await read_status(redis, supervisor.keys) == RUNNING
+    assert await ask_who_waits(valkey.url, supervisor.keys) == DRIFT
+    await supervisor.close()
+    with mock.patch.object(users, "ASK_SECONDS", -0.9):
+        assert await ask_who_waits(valkey.url, supervisor.keys) is None
+    await redis.aclose()
