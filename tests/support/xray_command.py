@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pgnode.xray.process import embedded_main
-from pgnode.xray.process.diagnose import unbindable
+from pgnode.xray.process.unbindable import unbindable
 
 _STARTED = "started"
 

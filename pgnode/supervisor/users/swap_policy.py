@@ -52,10 +52,6 @@ SWAP_USERS_MAX = 45_000
 #: Each AlterInbound makes a Shadowsocks-2022 inbound build its table of users anew.
 SHADOWSOCKS_2022_USER_COST_MS = 0.002
 
-#: Transports whose live connections survive the end of their listener. Others (gRPC, XHTTP, everything over UDP) are
-#: served by an object that ends with the listener, so their inbounds are only ever altered.
-SWAPPABLE_TRANSPORTS = frozenset({"raw", "ws", "httpupgrade"})
-
 #: E-mail as it is known to the core -> account, for one inbound.
 Accounts = Mapping[str, Account]
 
@@ -90,7 +86,7 @@ def users_in_swap(inbound: InboundSpec) -> int:
 
 def choose_swap(inbound: InboundSpec, calls: int, users_after: int, seconds_since_swap: float = float("inf")) -> bool:
     """Whether replacing the whole list of ``users_after`` users beats ``calls`` single calls."""
-    if inbound.transport not in SWAPPABLE_TRANSPORTS or inbound.protocol == "hysteria" or calls <= 1:
+    if not inbound.outlives_listener or calls <= 1:
         return False
     if seconds_since_swap < SWAP_PAUSE_SECONDS:
         return False

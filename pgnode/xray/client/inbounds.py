@@ -14,7 +14,7 @@ from typing import Final
 from pgnode.wire import varint
 from pgnode.xray.client.channel import MAX_SEND_BYTES, CoreChannel, decode_answer
 from pgnode.xray.client.errors import CoreApiError, ErrorKind
-from pgnode.xray.config.protocols import SINGLE_USER_SETTINGS, USER_LISTS
+from pgnode.xray.config.protocols import KINDS_BY_SETTINGS, SINGLE_USER_SETTINGS
 from pgnode.xray.proto import core_pb2, shadowsocks_2022_pb2, typed_message_pb2
 from pgnode.xray.proto import handler_command_pb2 as pb
 
@@ -99,10 +99,10 @@ def without_users(inbound: core_pb2.InboundHandlerConfig) -> core_pb2.InboundHan
     """Make a copy of the inbound whose list of users is empty. Pure."""
     bare = core_pb2.InboundHandlerConfig()
     bare.CopyFrom(inbound)
-    users = USER_LISTS.get(inbound.proxy_settings.type)
-    if users is not None:
-        settings = users.message.FromString(inbound.proxy_settings.value)
-        settings.ClearField(users.field)
+    kind = KINDS_BY_SETTINGS.get(inbound.proxy_settings.type)
+    if kind is not None:
+        settings = kind.users.message.FromString(inbound.proxy_settings.value)
+        settings.ClearField(kind.users.field)
         bare.proxy_settings.value = settings.SerializeToString()
     return bare
 
@@ -132,11 +132,11 @@ def with_users(
             method=single.method, key=single.key, network=single.network
         )
         name, bare = parsed.DESCRIPTOR.full_name, parsed.SerializeToString()
-    elif settings.type in USER_LISTS:
+    elif settings.type in KINDS_BY_SETTINGS:
         name, bare = settings.type, without_users(inbound).proxy_settings.value
     else:
         raise CoreApiError(f"inbound {inbound.tag!r} has no list of users ({settings.type})", ErrorKind.REFUSED)
-    number = USER_LISTS[name].number
+    number = KINDS_BY_SETTINGS[name].users.number
     left = limit_bytes - len(bare) - len(inbound.receiver_settings.value)
     pieces = [bare]
     taken = 0

@@ -14,7 +14,7 @@ from pgnode.xray.client.channel import MAX_SEND_BYTES, decode_answer
 from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.client.inbounds import InboundsClient, with_users
 from pgnode.xray.client.users import AlterOperation, UsersClient
-from pgnode.xray.config.protocols import SINGLE_USER_SETTINGS, outlives_listener
+from pgnode.xray.config.protocols import SINGLE_USER_SETTINGS, can_be_swapped
 from pgnode.xray.proto import core_pb2, handler_command_pb2
 
 #: Makes the serialized User messages of the users an inbound had.
@@ -59,7 +59,7 @@ class InboundSwap:
         """
         end = time.monotonic() + deadline_seconds
         inbound = await self._inbounds.bare_inbound(tag, deadline_seconds)
-        if not outlives_listener(inbound.proxy_settings.type):
+        if not can_be_swapped(inbound.proxy_settings.type):
             text = f"inbound {tag!r} cannot be swapped without cutting off its clients; alter its users instead"
             raise CoreApiError(text, ErrorKind.REFUSED)
         changed, rest = with_users(inbound, users, self._limit_bytes)

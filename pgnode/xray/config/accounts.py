@@ -22,10 +22,8 @@ from typing import Final, NamedTuple
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire import varint
 from pgnode.xray.config.inbounds import InboundSpec
+from pgnode.xray.config.protocols import ACCOUNT_KINDS, SHADOWSOCKS_2022, Detail
 from pgnode.xray.proto import typed_message_pb2, user_pb2, vmess_pb2
-
-#: ``Account.protocol`` of an account in a Shadowsocks-2022 inbound; all others are named as their protocol.
-SHADOWSOCKS_2022: Final = "shadowsocks-2022"
 
 VISION_FLOW: Final = "xtls-rprx-vision"
 
@@ -49,13 +47,11 @@ _CIPHERS: Final = {
 }
 _CIPHER_NUMBERS: Final = dict(_CIPHERS.values())
 
-_TYPE_NAMES: Final = {
-    "vless": b"xray.proxy.vless.Account",
-    "vmess": b"xray.proxy.vmess.Account",
-    "trojan": b"xray.proxy.trojan.Account",
-    "shadowsocks": b"xray.proxy.shadowsocks.Account",
-    SHADOWSOCKS_2022: b"xray.proxy.shadowsocks_2022.Account",
-    "hysteria": b"xray.proxy.hysteria.account.Account",
+#: What begins the TypedMessage of an account, by kind.
+_TYPED_HEADS: Final = {name: varint.field(1, kind.type_name.encode()) for name, kind in ACCOUNT_KINDS.items()}
+#: What stands before the credential and before the detail in a client's JSON, by kind.
+_JSON_KEYS: Final = {
+    name: (f',"{kind.credential_key}":', f',"{kind.detail_key}":') for name, kind in ACCOUNT_KINDS.items()
 }
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}").fullmatch
@@ -93,10 +89,10 @@ class Account(NamedTuple):
         # All secrets are field 1 of their message; what follows differs.
         value = varint.field(1, self.secret.encode())
         if self.detail:
-            if self.protocol == "vless":
-                value += varint.field(2, self.detail.encode())
+            if ACCOUNT_KINDS[self.protocol].detail is Detail.CIPHER:
+                value += b"\x10" + varint.encode(_CIPHER_NUMBERS[self.detail])
             else:
-                value += b"\x10" + bytes((_CIPHER_NUMBERS[self.detail],))
+                value += varint.field(2, self.detail.encode())
         return _TYPED_HEADS[self.protocol] + varint.field(2, value)
 
 
@@ -151,23 +147,19 @@ def is_user(there: user_pb2.User, account: Account) -> bool:
     if there.level:
         return False
     given = typed_message_pb2.TypedMessage.FromString(account.typed)
-    if account.protocol == "vmess" and there.account.type == given.type:
+    if not ACCOUNT_KINDS[account.protocol].listed_as_given and there.account.type == given.type:
         return vmess_pb2.Account.FromString(there.account.value).id == account.secret
     return (there.account.type, there.account.value) == (given.type, given.value)
 
 
 def client_json(email: str, account: Account) -> str:
-    """The user as one JSON object for the ``clients`` of an inbound's settings."""
-    protocol, secret, detail = account
-    if protocol in {"vless", "vmess"}:
-        if detail:
-            return f'{{"email":{_quoted(email)},"id":"{secret}","flow":"{detail}"}}'
-        return f'{{"email":{_quoted(email)},"id":"{secret}"}}'
-    if protocol == "hysteria":
-        return f'{{"email":{_quoted(email)},"auth":{_quoted(secret)}}}'
+    """Write the user as one JSON object for the ``clients`` of an inbound's settings."""
+    protocol, credential, detail = account
+    credential_key, detail_key = _JSON_KEYS[protocol]
+    # Put together by hand: at a start this is done for every user in every inbound.
     if detail:
-        return f'{{"email":{_quoted(email)},"password":{_quoted(secret)},"method":"{detail}"}}'
-    return f'{{"email":{_quoted(email)},"password":{_quoted(secret)}}}'
+        return f'{{"email":{_quoted(email)}{credential_key}{_quoted(credential)}{detail_key}{_quoted(detail)}}}'
+    return f'{{"email":{_quoted(email)}{credential_key}{_quoted(credential)}}}'
 
 
 def _vless(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
@@ -254,6 +246,3 @@ def _key(password: str, key_bytes: int) -> str:
 
 def _shown(value: str) -> str:
     return repr(value if len(value) <= _SHOWN_CHARACTERS else value[:_SHOWN_CHARACTERS] + "…")
-
-
-_TYPED_HEADS: Final = {protocol: varint.field(1, name) for protocol, name in _TYPE_NAMES.items()}

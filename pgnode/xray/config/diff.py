@@ -13,14 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pgnode.xray.config.document import BaseConfig
-from pgnode.xray.config.inbounds import MANAGED_PROTOCOLS, InboundSpec
+from pgnode.xray.config.inbounds import InboundSpec
+from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, OUTBOUND_PROTOCOLS
 
-#: Inbounds that are no more than a listener and a protocol behind it. "tun" sets up a device, "wireguard" a network.
-_INBOUND_PROTOCOLS: Final = MANAGED_PROTOCOLS | {"dokodemo-door", "tunnel", "socks", "mixed", "http"}
-#: Outbounds that do nothing before they are dialled through.
-_OUTBOUND_PROTOCOLS: Final = frozenset(
-    ["freedom", "direct", "blackhole", "block", "dns", "vless", "vmess", "trojan", "shadowsocks", "socks", "http"]
-)
+_HOT_INBOUNDS: Final = frozenset(name for name, protocol in INBOUND_PROTOCOLS.items() if protocol.hot)
+_HOT_OUTBOUNDS: Final = frozenset(name for name, protocol in OUTBOUND_PROTOCOLS.items() if protocol.hot)
 #: A key anywhere in an inbound or outbound that ties it to another part of the core: a bridge dials out by itself.
 _REVERSE: Final = "reverse"
 #: Parts of ``routing`` that the core takes while it runs.
@@ -117,7 +114,7 @@ def _inbounds(old: BaseConfig, new: BaseConfig, changes: list[str]) -> tuple[tup
     removed, added = _differing(before, after)
     for tag in removed:
         _, spec = before[tag]
-        if spec.protocol not in _INBOUND_PROTOCOLS:
+        if spec.protocol not in _HOT_INBOUNDS:
             raise _NewCoreError(f"inbound {tag!r} ({spec.protocol}) changed")
     for tag in added:
         inbound, spec = after[tag]
@@ -142,7 +139,7 @@ def _by_tag(base: BaseConfig) -> _Inbounds:
 
 
 def _check_inbound(tag: str, inbound: dict[str, Any], spec: InboundSpec) -> None:
-    if spec.protocol not in _INBOUND_PROTOCOLS:
+    if spec.protocol not in _HOT_INBOUNDS:
         raise _NewCoreError(f"inbound {tag!r} ({spec.protocol}) changed")
     if not _is_plain_address(spec) or not _are_plain_ports(inbound.get("port"), spec):
         raise _NewCoreError(f"only the core can tell where inbound {tag!r} listens")
@@ -183,7 +180,7 @@ def _outbounds(old: dict[str, Any], new: dict[str, Any], changes: list[str]) -> 
     removed, added = _differing(before, after)
     for tag, outbound in [*((tag, before[tag]) for tag in removed), *((tag, after[tag]) for tag in added)]:
         protocol = str(outbound.get("protocol")).lower()
-        if protocol not in _OUTBOUND_PROTOCOLS:
+        if protocol not in _HOT_OUTBOUNDS:
             raise _NewCoreError(f"outbound {tag!r} ({protocol}) changed")
         if _holds_key(outbound, _REVERSE):
             raise _NewCoreError(f"outbound {tag!r} is a reverse bridge")

@@ -8,20 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pgnode.errors import StartFailedError
-
-#: Protocols whose inbounds have users that the node adds and removes.
-MANAGED_PROTOCOLS: Final = frozenset({"vless", "vmess", "trojan", "shadowsocks", "hysteria"})
-
-#: The core's own names for one transport (xray-core ``infra/conf/transport_internet.go``).
-_TRANSPORT_ALIASES: Final = {
-    "tcp": "raw",
-    "splithttp": "xhttp",
-    "kcp": "mkcp",
-    "websocket": "ws",
-}
-
-_UDP_TRANSPORTS: Final = frozenset({"mkcp", "hysteria"})
-_PROTOCOLS_WITH_NETWORK_SETTING: Final = frozenset({"shadowsocks", "dokodemo-door", "tunnel"})
+from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, TRANSPORTS, InboundProtocol, Sockets
 
 _SS_2022_PREFIX: Final = "2022-blake3-"
 _PORT_PART = re.compile(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?\Z")
@@ -53,6 +40,16 @@ class InboundSpec:
     method: str = ""
 
     @property
+    def outlives_listener(self) -> bool:
+        """Connections through it go on while it is away for a moment, so its users can be swapped."""
+        transport, protocol = TRANSPORTS.get(self.transport), INBOUND_PROTOCOLS.get(self.protocol)
+        return (
+            transport is not None
+            and transport.outlives_listener
+            and not (protocol is not None and protocol.users is not None and not protocol.users.outlives_listener)
+        )
+
+    @property
     def is_shadowsocks_2022(self) -> bool:
         """The method is one of the 2022 family: users have keys, and no method of their own."""
         return self.method.startswith(_SS_2022_PREFIX)
@@ -66,6 +63,7 @@ class InboundSpec:
 
     @property
     def is_unix(self) -> bool:
+        """It listens on a unix socket."""
         return self.listen.startswith(("/", "@"))
 
 
@@ -84,19 +82,22 @@ def read_inbound(inbound: dict[str, Any], index: int, exclude: Collection[str], 
 
     # "method" is the core's newer name of the same field.
     transport = (_text(stream, "network", where) or _text(stream, "method", where) or "raw").lower()
-    transport = _TRANSPORT_ALIASES.get(transport, transport)
-    method = _text(settings, "method", where).lower() if protocol == "shadowsocks" else ""
-    flow = _text(settings, "flow", where) if protocol == "vless" else ""
+    if transport in TRANSPORTS:
+        transport = TRANSPORTS[transport].name
+    traits = INBOUND_PROTOCOLS.get(protocol, InboundProtocol())
+    detail_key = traits.users.detail_key if traits.users is not None else ""
+    method = _text(settings, "method", where).lower() if detail_key == "method" else ""
+    flow = _text(settings, "flow", where) if detail_key == "flow" else ""
 
-    managed = protocol in MANAGED_PROTOCOLS and bool(tag) and tag not in exclude
+    managed = traits.users is not None and bool(tag) and tag not in exclude
     if managed and method.startswith(_SS_2022_PREFIX) and "aes" not in method:
         # The core offers several users only with the AES methods; with clients it refuses the config.
         managed = False
         warnings.append(f"{where}: the core knows no users with {method}; it keeps its own password and gets no users")
-    if not tag and protocol in MANAGED_PROTOCOLS:
+    if not tag and traits.users is not None:
         warnings.append(f"{where} has no tag: it gets no users")
 
-    flow_allowed = protocol == "vless" and _is_bare_tls(stream, transport)
+    flow_allowed = detail_key == "flow" and _is_bare_tls(stream, transport)
     if flow and not flow_allowed:
         warnings.append(f"{where}: flow {flow!r} works only over TLS or REALITY on raw TCP")
     is_unix = listen.startswith(("/", "@"))
@@ -106,7 +107,7 @@ def read_inbound(inbound: dict[str, Any], index: int, exclude: Collection[str], 
         listen=listen,
         ports=() if is_unix else read_ports(inbound.get("port")),
         transport=transport,
-        kinds=frozenset() if is_unix else _socket_kinds(protocol, settings, stream, transport),
+        kinds=frozenset() if is_unix else _socket_kinds(traits.sockets, settings, stream, transport),
         managed=managed,
         flow=flow,
         flow_allowed=flow_allowed,
@@ -144,13 +145,14 @@ def _is_bare_tls(stream: dict[str, Any], transport: str) -> bool:
     return True
 
 
-def _socket_kinds(protocol: str, settings: dict[str, Any], stream: dict[str, Any], transport: str) -> frozenset[str]:
-    if protocol == "tun":
+def _socket_kinds(sockets: Sockets, settings: dict[str, Any], stream: dict[str, Any], transport: str) -> frozenset[str]:
+    if sockets is Sockets.NONE:
         return frozenset()
-    if protocol == "wireguard":
+    if sockets is Sockets.UDP:
         return frozenset({"udp"})
-    transport_kind = "udp" if transport in _UDP_TRANSPORTS or _is_http3(stream, transport) else "tcp"
-    if protocol in _PROTOCOLS_WITH_NETWORK_SETTING:
+    known = TRANSPORTS.get(transport)
+    transport_kind = "udp" if (known is not None and known.udp) or _is_http3(stream, transport) else "tcp"
+    if sockets is Sockets.BY_NETWORK:
         value = settings.get("network", settings.get("allowedNetwork"))
         names = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else ["tcp"]
         wanted = {str(name).strip().lower() for name in names}
@@ -158,7 +160,7 @@ def _socket_kinds(protocol: str, settings: dict[str, Any], stream: dict[str, Any
         if "tcp" in wanted:
             kinds.add(transport_kind)
         return frozenset(kinds)
-    if protocol in {"socks", "mixed"} and settings.get("udp") is True:
+    if sockets is Sockets.WITH_UDP and settings.get("udp") is True:
         return frozenset({transport_kind, "udp"})
     return frozenset({transport_kind})
 

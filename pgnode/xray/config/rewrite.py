@@ -12,6 +12,7 @@ from typing import Any, Final
 from pgnode.errors import StartFailedError
 from pgnode.xray.config import geo_refs as geo
 from pgnode.xray.config.inbounds import json_type
+from pgnode.xray.config.protocols import OUTBOUND_PROTOCOLS
 
 #: Tag of the core's API in the config; an underscore is added while an outbound has the same name.
 API_TAG: Final = "PG_NODE_API"
@@ -26,9 +27,8 @@ GUARD_RULE_TAG: Final = "PG_NODE_MALFORMED_DOMAIN_GUARD"
 #: Names longer than DNS can carry: over 253 characters in all, or a label over 63. Go's RE2 allows counts up to 1,000.
 GUARD_DOMAINS: Final = ("regexp:(?s)^.{254}", r"regexp:(^|\.)[^.]{64}")
 
-_BLACKHOLE_PROTOCOLS: Final = frozenset({"blackhole", "block"})
-#: Outbounds that lead nowhere a probe could come back from.
-_UNOBSERVABLE_PROTOCOLS: Final = _BLACKHOLE_PROTOCOLS | {"dns", "loopback"}
+_BLACKHOLES: Final = frozenset(name for name, protocol in OUTBOUND_PROTOCOLS.items() if protocol.drops)
+_UNOBSERVABLE: Final = frozenset(name for name, protocol in OUTBOUND_PROTOCOLS.items() if not protocol.observable)
 
 #: Top-level keys the node reads or writes. The core takes keys in any case ("INBOUNDS"), so they are brought to this one.
 _TOP_LEVEL_KEYS: Final = (
@@ -195,7 +195,7 @@ def set_rules(document: dict[str, Any], warnings: list[str]) -> None:
     rules = [rule for rule in _rules(routing or {}) if rule.get("ruleTag") != GUARD_RULE_TAG]
     for rule in rules:
         geo.replace_private(rule)
-    blackholes = [outbound for outbound in outbounds if _protocol(outbound) in _BLACKHOLE_PROTOCOLS]
+    blackholes = [outbound for outbound in outbounds if _protocol(outbound) in _BLACKHOLES]
     tag = next((tag for tag in map(_tag, blackholes) if tag), "")
     if tag:
         guard = {"type": "field", "domain": list(GUARD_DOMAINS), "outboundTag": tag, "ruleTag": GUARD_RULE_TAG}
@@ -228,7 +228,7 @@ def limit_observatories(document: dict[str, Any], warnings: list[str]) -> frozen
     """
     outbounds = objects(document, "outbounds")
     tags = [tag for tag in map(_tag, outbounds) if tag]
-    excluded = frozenset(_tag(outbound) for outbound in outbounds if _protocol(outbound) in _UNOBSERVABLE_PROTOCOLS)
+    excluded = frozenset(_tag(outbound) for outbound in outbounds if _protocol(outbound) in _UNOBSERVABLE)
     excluded -= {""}
     allowed = [tag for tag in tags if tag not in excluded]
     for name in _OBSERVATORIES:

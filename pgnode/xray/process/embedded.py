@@ -16,9 +16,9 @@ from typing import Final
 from pgnode.errors import StartFailedError
 from pgnode.xray.process import embedded_main
 from pgnode.xray.process.base import Core, core_environment
-from pgnode.xray.process.diagnose import unbindable
 from pgnode.xray.process.runner import Child, Runner
 from pgnode.xray.process.trial import EXIT_START_FAILED, last_lines, run_to_end
+from pgnode.xray.process.unbindable import unbindable
 
 _STARTED = re.compile(r"\bXray (\d+\.\d+\.\d+)\b.* started")
 #: A config that listens nowhere; the core prints its version when it has started.

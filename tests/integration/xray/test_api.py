@@ -26,7 +26,7 @@ from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError, 
 from pgnode.xray.client.inbounds import with_users
 from pgnode.xray.client.swap import InboundSwap
 from pgnode.xray.client.users import AlterOperation
-from pgnode.xray.config.protocols import USER_LISTS
+from pgnode.xray.config.protocols import ACCOUNT_KINDS, KINDS_BY_SETTINGS
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.proto import (
     core_pb2,
@@ -517,8 +517,8 @@ def test_classification(code: grpc.StatusCode, text: str, kind: ErrorKind) -> No
 
 
 def test_messages_have_the_names_of_the_core() -> None:
-    names = {message.DESCRIPTOR.full_name for message, _ in USER_LISTS.values()}
-    assert names == set(USER_LISTS)
+    names = {kind.users.message.DESCRIPTOR.full_name for kind in ACCOUNT_KINDS.values()}
+    assert names == set(KINDS_BY_SETTINGS)
     assert stats_command_pb2.SysStatsResponse.DESCRIPTOR.full_name == "xray.app.stats.command.SysStatsResponse"
 
 

@@ -21,7 +21,7 @@ from pgnode.wire import service_pb2 as pb
 from pgnode.wire import varint
 from pgnode.xray.config.accounts import accounts_of, client_json, user_message
 from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, parse_config, render
-from pgnode.xray.process.diagnose import unbindable
+from pgnode.xray.process.unbindable import unbindable
 from pgnode.xray.proto import handler_command_pb2 as commands
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.xray.config.document import parse_config
-from pgnode.xray.process.diagnose import MAX_CHECKS, find_refused_part, unbindable
+from pgnode.xray.process.diagnose import MAX_CHECKS, find_refused_part
+from pgnode.xray.process.unbindable import unbindable
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 REFUSED = 23

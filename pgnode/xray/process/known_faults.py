@@ -1,0 +1,76 @@
+"""Faults of a config that can be seen without the core, and told better than by naming the part. Pure, but for files named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pgnode.xray.config.inbounds import read_ports
+from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, OUTBOUND_PROTOCOLS, TRANSPORTS
+from pgnode.xray.process.config_parts import Part, short
+from pgnode.xray.process.unbindable import is_address
+
+
+def known_fault(part: Part, before: Sequence[Part]) -> str | None:
+    """A better text for faults that can be seen without the core, or None."""
+    value = part.value
+    if part.index < 0 or not isinstance(value, dict):
+        return None
+    label = "ruleTag" if part.section == "routing.rules" else "tag"
+    tag = value.get(label)
+    if tag and any(
+        other.section == part.section and isinstance(other.value, dict) and other.value.get(label) == tag
+        for other in before
+    ):
+        plural = {"routing.rules": "routing rules", "routing.balancers": "balancers"}.get(part.section, part.section)
+        return f"two {plural} have the {label} {short(tag)}"
+    if part.section == "routing.rules" and not value.get("outboundTag") and not value.get("balancerTag"):
+        return f"{part.name} has neither outboundTag nor balancerTag"
+    if part.section in {"inbounds", "outbounds"}:
+        return _known_endpoint_fault(part, value)
+    return None
+
+
+def _known_endpoint_fault(part: Part, value: dict[str, Any]) -> str | None:
+    is_inbound = part.section == "inbounds"
+    name = part.name
+    protocol = value.get("protocol")
+    known = INBOUND_PROTOCOLS if is_inbound else OUTBOUND_PROTOCOLS
+    if not isinstance(protocol, str) or protocol.lower() not in known:
+        return f"{name}: protocol {short(protocol)} is not one the core knows"
+    if is_inbound:
+        fault = _address_fault(value)
+        if fault is not None:
+            return f"{name}: {fault}"
+    stream = value.get("streamSettings")
+    if not isinstance(stream, dict):
+        return None
+    transport = stream.get("network") or stream.get("method") or "raw"
+    if not isinstance(transport, str) or transport.lower() not in TRANSPORTS:
+        return f"{name}: transport {short(transport)} is not one the core knows"
+    tls = stream.get("tlsSettings")
+    certificates = tls.get("certificates") if isinstance(tls, dict) else None
+    for certificate in certificates if isinstance(certificates, list) else ():
+        for field in ("certificateFile", "keyFile"):
+            path = certificate.get(field) if isinstance(certificate, dict) else None
+            if isinstance(path, str) and path and not Path(path).is_file():
+                return f"{name}: {field} {short(path)} does not exist"
+    return None
+
+
+def _address_fault(inbound: dict[str, Any]) -> str | None:
+    listen, port, protocol = inbound.get("listen"), inbound.get("port"), str(inbound.get("protocol")).lower()
+    if protocol == "tun":
+        return None
+    if isinstance(listen, str) and listen.startswith(("/", "@")):
+        return None
+    if listen is not None and not is_address(listen):
+        return f"listen {short(listen)} is no IP address and no path"
+    if port is None:
+        return "port is missing"
+    if isinstance(port, str) and "env:" in port:
+        return None
+    if not read_ports(port):
+        return f"port {short(port)} is not valid"
+    return None
