@@ -17,46 +17,50 @@ from urllib.parse import unquote_to_bytes
 
 import hpack
 
+from pgnode.xray.transport.frames import (
+    ACK,
+    CANCEL,
+    COMPRESSION_ERROR,
+    CONTINUATION,
+    DATA,
+    DEFAULT_FRAME_SIZE,
+    DEFAULT_TABLE_SIZE,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEAD,
+    HEADERS,
+    MAX_STREAM_ID,
+    MAX_WINDOW,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIORITY,
+    PROTOCOL_ERROR,
+    PUSH_PROMISE,
+    REFUSED_STREAM,
+    RST_STREAM,
+    SETTING,
+    SETTINGS,
+    SETTINGS_ENABLE_PUSH,
+    SETTINGS_HEADER_TABLE_SIZE,
+    SETTINGS_INITIAL_WINDOW_SIZE,
+    SETTINGS_MAX_CONCURRENT_STREAMS,
+    SETTINGS_MAX_FRAME_SIZE,
+    TWO_U32,
+    U32,
+    WINDOW_UPDATE,
+    Http2Error,
+    frame,
+    read_u32,
+    settings_frame,
+    without_padding,
+)
+
 Token = TypeVar("Token")
-
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-DATA: Final = 0x0
-HEADERS: Final = 0x1
-RST_STREAM: Final = 0x3
-SETTINGS: Final = 0x4
-PUSH_PROMISE: Final = 0x5
-PING: Final = 0x6
-GOAWAY: Final = 0x7
-WINDOW_UPDATE: Final = 0x8
-CONTINUATION: Final = 0x9
-
-END_STREAM: Final = 0x1
-ACK: Final = 0x1
-END_HEADERS: Final = 0x4
-PADDED: Final = 0x8
-PRIORITY: Final = 0x20
-
-SETTINGS_HEADER_TABLE_SIZE: Final = 0x1
-SETTINGS_ENABLE_PUSH: Final = 0x2
-SETTINGS_MAX_CONCURRENT_STREAMS: Final = 0x3
-SETTINGS_INITIAL_WINDOW_SIZE: Final = 0x4
-SETTINGS_MAX_FRAME_SIZE: Final = 0x5
-
-NO_ERROR: Final = 0x0
-PROTOCOL_ERROR: Final = 0x1
-FLOW_CONTROL_ERROR: Final = 0x3
-FRAME_SIZE_ERROR: Final = 0x6
-REFUSED_STREAM: Final = 0x7
-CANCEL: Final = 0x8
-COMPRESSION_ERROR: Final = 0x9
-
-#: Both windows and the table, before anybody said otherwise (RFC 9113, 6.5.2 and 6.9.2).
-DEFAULT_WINDOW: Final = 65_535
-DEFAULT_FRAME_SIZE: Final = 16_384
-DEFAULT_TABLE_SIZE: Final = 4_096
-MAX_WINDOW: Final = 2**31 - 1
-MAX_STREAM_ID: Final = 2**31 - 1
 
 #: Received bytes after which the peer gets them back for the connection; half of what it may send.
 GIVE_BACK_BYTES: Final = 32_768
@@ -74,13 +78,10 @@ GRPC_UNKNOWN: Final = 2
 GRPC_DEADLINE_EXCEEDED: Final = 4
 GRPC_UNAVAILABLE: Final = 14
 
-_HEAD: Final = struct.Struct(">BHBBI")
-#: The same for DATA, with the head of a gRPC message behind it: not compressed, its length.
-_DATA_HEAD: Final = struct.Struct(">BHBBIBI")
-_SETTING: Final = struct.Struct(">HI")
-_U32: Final = struct.Struct(">I")
-_TWO_U32: Final = struct.Struct(">II")
+#: Head of a gRPC message: not compressed, its length.
 _MESSAGE_HEAD: Final = struct.Struct(">BI")
+#: Head of a DATA frame that holds the whole of a gRPC message, with the head of the message behind it.
+_DATA_HEAD: Final = struct.Struct(">BHBBIBI")
 
 
 class Failure(NamedTuple):
@@ -88,14 +89,6 @@ class Failure(NamedTuple):
 
     code: int
     text: str
-
-
-class Http2Error(Exception):
-    """The peer broke the protocol: the connection is of no use any more. ``code`` goes into the GOAWAY."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 class _Block(NamedTuple):
@@ -106,17 +99,6 @@ class _Block(NamedTuple):
     grpc_message: bytes
     #: A call that ends with this was carried out, whatever else its headers said before, unless it was another HTTP status.
     succeeds: bool
-
-
-def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
-    """One frame. Pure."""
-    length = len(payload)
-    return _HEAD.pack(length >> 16, length & 0xFFFF, kind, flags, stream_id) + payload
-
-
-def settings_frame(values: dict[int, int]) -> bytes:
-    """A SETTINGS frame. Pure."""
-    return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(name, value) for name, value in values.items()))
 
 
 class Http2ClientConnection(Generic[Token]):
@@ -163,7 +145,9 @@ class Http2ClientConnection(Generic[Token]):
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "ready" if self.ready else "new"
-        return f"<CallMachine {state}, {len(self._open)} open, {len(self._held)} held up, window {self._window}>"
+        return (
+            f"<Http2ClientConnection {state}, {len(self._open)} open, {len(self._held)} held up, window {self._window}>"
+        )
 
     # --- sending
 
@@ -199,14 +183,14 @@ class Http2ClientConnection(Generic[Token]):
             self._output.append(
                 b"%b%b%b%b"
                 % (
-                    _HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id),
+                    HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id),
                     headers,
                     _DATA_HEAD.pack(length >> 16, length & 0xFFFF, DATA, END_STREAM, stream_id, 0, size),
                     message,
                 )
             )
         else:
-            self._output.append(_HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id) + headers)
+            self._output.append(HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id) + headers)
             self._held[stream_id] = (memoryview(_MESSAGE_HEAD.pack(0, size) + message), self._stream_window)
             self._send_held()
 
@@ -215,12 +199,12 @@ class Http2ClientConnection(Generic[Token]):
         gone = [stream_id for stream_id, token in self._open.items() if token in tokens]
         for stream_id in gone:
             self._forget(stream_id)
-            self._output.append(frame(RST_STREAM, 0, stream_id, _U32.pack(CANCEL)))
+            self._output.append(frame(RST_STREAM, 0, stream_id, U32.pack(CANCEL)))
 
     def go_away(self, code: int, text: str = "") -> None:
         """Say good-bye; the connection is to be closed after that."""
         self.draining = True
-        self._output.append(frame(GOAWAY, 0, 0, _TWO_U32.pack(0, code) + text.encode()))
+        self._output.append(frame(GOAWAY, 0, 0, TWO_U32.pack(0, code) + text.encode()))
 
     def take_output(self) -> bytes:
         """What is to be sent now."""
@@ -262,7 +246,7 @@ class Http2ClientConnection(Generic[Token]):
         """Take what came in. Raises Http2Error; the machine is of no use after that."""
         buffer = self._rest + data if self._rest else data
         at, end = 0, len(buffer)
-        known, opened, finished, unpack = self._known, self._open, self.finished, _HEAD.unpack_from
+        known, opened, finished, unpack = self._known, self._open, self.finished, HEAD.unpack_from
         while end - at >= 9:
             high, low, kind, flags, stream_id = unpack(buffer, at)
             length = high << 16 | low
@@ -292,7 +276,7 @@ class Http2ClientConnection(Generic[Token]):
                 self._other_frame(kind, flags, stream_id, buffer[begin:at])
         self._rest = buffer[at:]
         if self._received >= GIVE_BACK_BYTES:
-            self._output.append(frame(WINDOW_UPDATE, 0, 0, _U32.pack(self._received)))
+            self._output.append(frame(WINDOW_UPDATE, 0, 0, U32.pack(self._received)))
             self._received = 0
 
     def _headers_end(self, stream_id: int, flags: int, block: _Block) -> None:
@@ -309,7 +293,7 @@ class Http2ClientConnection(Generic[Token]):
         self._forget(stream_id)
         if held:
             # Answered before it was sent whole: the peer does not want the rest, and must not wait for it.
-            self._output.append(frame(RST_STREAM, 0, stream_id, _U32.pack(CANCEL)))
+            self._output.append(frame(RST_STREAM, 0, stream_id, U32.pack(CANCEL)))
         if block.grpc_status == "0" and status == "200":
             self.finished.append((token, None))
         elif block.grpc_status.isdigit():
@@ -347,7 +331,7 @@ class Http2ClientConnection(Generic[Token]):
         if kind == DATA:
             self._data_frame(flags, stream_id, payload)
         elif kind == HEADERS:
-            payload = _unpadded(flags, payload)
+            payload = without_padding(flags, payload)
             if flags & PRIORITY:
                 payload = payload[5:]
             self._block_part(stream_id, flags, payload)
@@ -360,7 +344,7 @@ class Http2ClientConnection(Generic[Token]):
                 raise Http2Error(PROTOCOL_ERROR, f"headers of more than {MAX_HEADER_BYTES:,} bytes")
             self._block_part(stream_id, first_flags & ~END_HEADERS | flags & END_HEADERS, begun + payload)
         elif kind == RST_STREAM:
-            self._reset(stream_id, _u32(payload))
+            self._reset(stream_id, read_u32(payload))
         elif kind == SETTINGS:
             self._settings(flags, payload)
         elif kind == PING:
@@ -371,7 +355,7 @@ class Http2ClientConnection(Generic[Token]):
         elif kind == GOAWAY:
             self._goaway(payload)
         elif kind == WINDOW_UPDATE:
-            self._window_update(stream_id, _u32(payload))
+            self._window_update(stream_id, read_u32(payload))
         elif kind == PUSH_PROMISE:
             raise Http2Error(PROTOCOL_ERROR, "a push, which was switched off")
         # Frames of other kinds are to be ignored (RFC 9113, 4.1).
@@ -392,7 +376,7 @@ class Http2ClientConnection(Generic[Token]):
             self._forget(stream_id)
             self.finished.append((token, Failure(GRPC_UNAVAILABLE, "an answer without a gRPC status")))
         elif len(payload) >= LARGE_ANSWER_BYTES:
-            self._output.append(frame(WINDOW_UPDATE, 0, stream_id, _U32.pack(len(payload))))
+            self._output.append(frame(WINDOW_UPDATE, 0, stream_id, U32.pack(len(payload))))
 
     def _reset(self, stream_id: int, code: int) -> None:
         self._check_begun(stream_id)
@@ -408,7 +392,7 @@ class Http2ClientConnection(Generic[Token]):
     def _goaway(self, payload: bytes) -> None:
         if len(payload) < 8:
             raise Http2Error(FRAME_SIZE_ERROR, "a GOAWAY that is too short")
-        last_id, _ = _TWO_U32.unpack_from(payload)
+        last_id, _ = TWO_U32.unpack_from(payload)
         self.draining = True
         for stream_id in [known for known in self._open if known > last_id & MAX_STREAM_ID]:
             token = self._forget(stream_id)
@@ -441,7 +425,7 @@ class Http2ClientConnection(Generic[Token]):
         if len(payload) % 6:
             raise Http2Error(FRAME_SIZE_ERROR, "SETTINGS that are cut short")
         table_size = DEFAULT_TABLE_SIZE
-        for name, value in _SETTING.iter_unpack(payload):
+        for name, value in SETTING.iter_unpack(payload):
             if name == SETTINGS_HEADER_TABLE_SIZE:
                 table_size = value
             elif name == SETTINGS_MAX_CONCURRENT_STREAMS:
@@ -458,7 +442,7 @@ class Http2ClientConnection(Generic[Token]):
                 self._max_frame = value
         if self._encoder is None:
             self._encode_headers(table_size)
-        elif SETTINGS_HEADER_TABLE_SIZE in {name for name, _ in _SETTING.iter_unpack(payload)}:
+        elif SETTINGS_HEADER_TABLE_SIZE in {name for name, _ in SETTING.iter_unpack(payload)}:
             # Headers that were encoded with the old table mean nothing any more.
             self.draining = True
         self._output.append(frame(SETTINGS, ACK, 0))
@@ -480,19 +464,3 @@ class Http2ClientConnection(Generic[Token]):
         ]
         self._first_headers = encoder.encode(fields)
         self._headers = encoder.encode(fields)
-
-
-def _u32(payload: bytes) -> int:
-    if len(payload) != 4:
-        raise Http2Error(FRAME_SIZE_ERROR, "a frame of another length than 4")
-    value: int = _U32.unpack(payload)[0]
-    return value
-
-
-def _unpadded(flags: int, payload: bytes) -> bytes:
-    """The payload of HEADERS without its padding."""
-    if not flags & PADDED:
-        return payload
-    if not payload or payload[0] >= len(payload):
-        raise Http2Error(PROTOCOL_ERROR, "padding that is longer than its frame")
-    return payload[1 : len(payload) - payload[0]]

@@ -17,7 +17,7 @@ from pgnode.xray.client.errors import ErrorKind
 from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.accounts import Account, user_message
 from pgnode.xray.process.embedded import EmbeddedCore
-from pgnode.xray.transport import http2
+from pgnode.xray.transport import frames, http2
 from pgnode.xray.transport.http2 import Failure
 from pgnode.xray.transport.pipelined import NOT_ANSWERED, NOT_BEGUN, PipelinedGrpcClient
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
@@ -243,7 +243,7 @@ async def test_refused_calls_are_sent_again_but_not_for_ever(run_dir: Path, lane
                 _answered(peer).add(stream_id)
                 if len(refused) < limit:
                     refused.add(stream_id)
-                    peer.reset(stream_id, http2.REFUSED_STREAM)
+                    peer.reset(stream_id, frames.REFUSED_STREAM)
                 else:
                     peer.answer(stream_id)
 
@@ -259,7 +259,7 @@ async def test_refused_calls_are_sent_again_but_not_for_ever(run_dir: Path, lane
 async def test_pings_are_answered_and_cancelled_callers_cancel(run_dir: Path, lane: PipelinedGrpcClient) -> None:
     def script(peer: Peer, number: int) -> None:
         if len(peer.calls) == 1 and not peer.pings_answered:
-            peer.send(http2.frame(http2.PING, 0, 0, b"are you?"))
+            peer.send(frames.frame(frames.PING, 0, 0, b"are you?"))
         if len(peer.calls) > 1:
             _answer_all(peer)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import hpack
 
-from pgnode.xray.transport import http2
-from pgnode.xray.transport.http2 import frame, settings_frame
+from pgnode.xray.transport import frames
+from pgnode.xray.transport.frames import frame, settings_frame
 
 
 @dataclass
@@ -51,9 +51,9 @@ class Peer:
         self._preface = False
         self._decoder = hpack.Decoder()
         self._encoder = hpack.Encoder()
-        self.window = http2.DEFAULT_WINDOW
+        self.window = frames.DEFAULT_WINDOW
         self.settings_acknowledged = False
-        table = self.settings.get(http2.SETTINGS_HEADER_TABLE_SIZE, http2.DEFAULT_TABLE_SIZE)
+        table = self.settings.get(frames.SETTINGS_HEADER_TABLE_SIZE, frames.DEFAULT_TABLE_SIZE)
         self._decoder.max_allowed_table_size = table
         self._output = [settings_frame(self.settings)]
 
@@ -62,11 +62,11 @@ class Peer:
     def receive(self, data: bytes) -> None:
         buffer = self._rest + data
         if not self._preface:
-            if len(buffer) < len(http2.PREFACE):
+            if len(buffer) < len(frames.PREFACE):
                 self._rest = buffer
                 return
-            assert buffer.startswith(http2.PREFACE)
-            buffer, self._preface = buffer[len(http2.PREFACE) :], True
+            assert buffer.startswith(frames.PREFACE)
+            buffer, self._preface = buffer[len(frames.PREFACE) :], True
         while len(buffer) >= 9:
             high, low, kind, flags, stream_id = struct.unpack_from(">BHBBI", buffer)
             length = high << 16 | low
@@ -77,28 +77,28 @@ class Peer:
         self._rest = buffer
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if kind == http2.SETTINGS and flags & http2.ACK:
+        if kind == frames.SETTINGS and flags & frames.ACK:
             self.settings_acknowledged = True
-        elif kind == http2.SETTINGS:
+        elif kind == frames.SETTINGS:
             for name, value in struct.iter_unpack(">HI", payload):
-                if name == http2.SETTINGS_HEADER_TABLE_SIZE:
+                if name == frames.SETTINGS_HEADER_TABLE_SIZE:
                     self._encoder.header_table_size = value
-            self._output.append(frame(http2.SETTINGS, http2.ACK, 0))
-        elif kind == http2.HEADERS:
-            assert flags & http2.END_HEADERS
+            self._output.append(frame(frames.SETTINGS, frames.ACK, 0))
+        elif kind == frames.HEADERS:
+            assert flags & frames.END_HEADERS
             assert stream_id & 1
             assert stream_id > max(self.calls, default=0), "stream ids only grow"
-            window = self.settings.get(http2.SETTINGS_INITIAL_WINDOW_SIZE, http2.DEFAULT_WINDOW)
+            window = self.settings.get(frames.SETTINGS_INITIAL_WINDOW_SIZE, frames.DEFAULT_WINDOW)
             self.calls[stream_id] = Call(dict(self._decoder.decode(payload)), window=window)  # type: ignore[arg-type]
-        elif kind == http2.DATA:
+        elif kind == frames.DATA:
             self._data(flags, stream_id, payload)
-        elif kind == http2.PING and flags & http2.ACK:
+        elif kind == frames.PING and flags & frames.ACK:
             self.pings_answered.append(payload)
-        elif kind == http2.RST_STREAM:
+        elif kind == frames.RST_STREAM:
             self.calls[stream_id].cancelled = True
-        elif kind == http2.GOAWAY:
+        elif kind == frames.GOAWAY:
             self.goaway = struct.unpack(">II", payload[:8])[1]
-        elif kind == http2.WINDOW_UPDATE:
+        elif kind == frames.WINDOW_UPDATE:
             self.given_back += struct.unpack(">I", payload)[0]
         else:
             raise AssertionError(f"a frame of kind {kind}")
@@ -106,13 +106,13 @@ class Peer:
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
         call = self.calls[stream_id]
         assert not call.whole
-        assert len(payload) <= self.settings.get(http2.SETTINGS_MAX_FRAME_SIZE, http2.DEFAULT_FRAME_SIZE)
+        assert len(payload) <= self.settings.get(frames.SETTINGS_MAX_FRAME_SIZE, frames.DEFAULT_FRAME_SIZE)
         self.window -= len(payload)
         call.window -= len(payload)
         assert self.window >= 0, "the connection's window is exceeded"
         assert call.window >= 0, "a stream's window is exceeded"
         call.body += payload
-        call.whole = bool(flags & http2.END_STREAM)
+        call.whole = bool(flags & frames.END_STREAM)
         if self.generous and payload:
             self.grant(0, len(payload))
             self.grant(stream_id, len(payload))
@@ -131,7 +131,7 @@ class Peer:
             self.calls[stream_id].window += size
         else:
             self.window += size
-        self.send(frame(http2.WINDOW_UPDATE, 0, stream_id, struct.pack(">I", size)))
+        self.send(frame(frames.WINDOW_UPDATE, 0, stream_id, struct.pack(">I", size)))
 
     def headers(
         self, stream_id: int, fields: list[tuple[str, str]], *, end: bool, parts: int = 1, pad: int = 0
@@ -141,15 +141,15 @@ class Peer:
         size = max(1, -(-len(block) // parts))
         pieces = [block[at : at + size] for at in range(0, len(block), size)] or [b""]
         for number, piece in enumerate(pieces):
-            flags = http2.END_HEADERS if number == len(pieces) - 1 else 0
+            flags = frames.END_HEADERS if number == len(pieces) - 1 else 0
             if number:
-                self.send(frame(http2.CONTINUATION, flags, stream_id, piece))
+                self.send(frame(frames.CONTINUATION, flags, stream_id, piece))
                 continue
-            flags |= http2.END_STREAM if end else 0
+            flags |= frames.END_STREAM if end else 0
             if pad:
-                flags |= http2.PADDED | http2.PRIORITY
+                flags |= frames.PADDED | frames.PRIORITY
             padded = bytes([pad]) + b"\0\0\0\0\x10" + piece + bytes(pad) if pad else piece
-            self.send(frame(http2.HEADERS, flags, stream_id, padded))
+            self.send(frame(frames.HEADERS, flags, stream_id, padded))
 
     def answer(
         self, stream_id: int, status: int = 0, text: str = "", *, parts: int = 1, pad: int = 0, size: int = 0
@@ -162,12 +162,12 @@ class Peer:
             return
         self.headers(stream_id, opening, end=False, parts=parts, pad=pad)
         message = struct.pack(">BI", 0, size) + bytes(size)
-        for at in range(0, len(message), http2.DEFAULT_FRAME_SIZE):
-            self.send(frame(http2.DATA, 0, stream_id, message[at : at + http2.DEFAULT_FRAME_SIZE]))
+        for at in range(0, len(message), frames.DEFAULT_FRAME_SIZE):
+            self.send(frame(frames.DATA, 0, stream_id, message[at : at + frames.DEFAULT_FRAME_SIZE]))
         self.headers(stream_id, closing, end=True, parts=parts, pad=pad)
 
     def reset(self, stream_id: int, code: int) -> None:
-        self.send(frame(http2.RST_STREAM, 0, stream_id, struct.pack(">I", code)))
+        self.send(frame(frames.RST_STREAM, 0, stream_id, struct.pack(">I", code)))
 
     def say_goodbye(self, last_id: int) -> None:
-        self.send(frame(http2.GOAWAY, 0, 0, struct.pack(">II", last_id, http2.NO_ERROR)))
+        self.send(frame(frames.GOAWAY, 0, 0, struct.pack(">II", last_id, frames.NO_ERROR)))

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.xray.transport import http2
-from pgnode.xray.transport.http2 import Failure, Http2ClientConnection, Http2Error, frame, settings_frame
+from pgnode.xray.transport import frames, http2
+from pgnode.xray.transport.frames import Http2Error, frame, settings_frame
+from pgnode.xray.transport.http2 import Failure, Http2ClientConnection
 from tests.unit.xray.transport.http2_peer import Peer
 
 PATH = "/service/Method"
@@ -27,7 +28,7 @@ def _pass(machine: Http2ClientConnection[int], peer: Peer) -> None:
 
 def _connected(peer: Peer, **more: int) -> Http2ClientConnection[int]:
     machine: Http2ClientConnection[int] = Http2ClientConnection(PATH, **more)
-    assert repr(machine).startswith("<CallMachine new"), "nothing is begun before the peer's SETTINGS"
+    assert repr(machine).startswith("<Http2ClientConnection new"), "nothing is begun before the peer's SETTINGS"
     _pass(machine, peer)
     assert machine.can_begin
     assert peer.settings_acknowledged
@@ -64,18 +65,18 @@ def test_errors_are_told_apart() -> None:
         machine.begin(number, b"")
     _pass(machine, peer)
     peer.answer(1, 2, "proxy/vless: User%20a@x%C3%A4 already exists.")
-    peer.reset(3, http2.CANCEL)
-    peer.reset(5, http2.REFUSED_STREAM)
+    peer.reset(3, frames.CANCEL)
+    peer.reset(5, frames.REFUSED_STREAM)
     peer.headers(7, [(":status", "503")], end=True)
     peer.headers(9, [(":status", "502")], end=False)
     peer.headers(9, [("grpc-status", "0")], end=True)
     peer.headers(11, [(":status", "200")], end=False)
-    peer.send(frame(http2.DATA, http2.END_STREAM, 11))
+    peer.send(frame(frames.DATA, frames.END_STREAM, 11))
     _pass(machine, peer)
     assert machine.refused == [2]
     assert machine.finished == [
         (0, Failure(2, "proxy/vless: User a@xä already exists.")),
-        (1, Failure(http2.GRPC_UNAVAILABLE, f"the call was reset (HTTP/2 error {http2.CANCEL})")),
+        (1, Failure(http2.GRPC_UNAVAILABLE, f"the call was reset (HTTP/2 error {frames.CANCEL})")),
         (3, Failure(http2.GRPC_UNAVAILABLE, "an answer with HTTP status 503 and without a gRPC status")),
         (4, Failure(http2.GRPC_UNKNOWN, "")),
         (5, Failure(http2.GRPC_UNAVAILABLE, "an answer without a gRPC status")),
@@ -109,10 +110,10 @@ def test_any_sizes_any_windows_any_cuts(
         sizes = [size % 200 for size in sizes]
     peer = Peer(
         {
-            http2.SETTINGS_INITIAL_WINDOW_SIZE: stream_window,
-            http2.SETTINGS_MAX_FRAME_SIZE: frame_size,
-            http2.SETTINGS_MAX_CONCURRENT_STREAMS: max_open,
-            http2.SETTINGS_HEADER_TABLE_SIZE: table,
+            frames.SETTINGS_INITIAL_WINDOW_SIZE: stream_window,
+            frames.SETTINGS_MAX_FRAME_SIZE: frame_size,
+            frames.SETTINGS_MAX_CONCURRENT_STREAMS: max_open,
+            frames.SETTINGS_HEADER_TABLE_SIZE: table,
         }
     )
     machine = _connected(peer, max_open=3)
@@ -134,7 +135,7 @@ def test_any_sizes_any_windows_any_cuts(
         assert peer.calls[key].message == number.to_bytes(1, "big") * sizes[number]
         refused = data.draw(st.booleans())
         peer.answer(key, 2 if refused else 0, f"user {number}" if refused else "", parts=parts, pad=pad)
-        peer.send(frame(http2.PING, 0, 0, b"12345678"))
+        peer.send(frame(frames.PING, 0, 0, b"12345678"))
         peer.send(frame(0x77, 0xFF, key, b"a frame nobody knows"))
         expected[number] = Failure(2, f"user {number}") if refused else None
         answer = peer.take_output()
@@ -165,7 +166,7 @@ def test_nothing_is_sent_beyond_the_windows() -> None:
     assert not machine.can_begin, "calls go one after the other where a stream is held up"
     # The window of streams grows for those that are open, too.
     peer.calls[1].window += 934_465
-    peer.send(settings_frame({http2.SETTINGS_INITIAL_WINDOW_SIZE: 1_000_000}))
+    peer.send(settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 1_000_000}))
     _pass(machine, peer)
     assert peer.calls[1].message == b"x" * 100_000
     assert machine.can_begin
@@ -241,41 +242,41 @@ def test_stream_ids_run_out() -> None:
 def test_another_table_size_later_ends_the_use_of_the_connection() -> None:
     peer = Peer()
     machine = _connected(peer)
-    peer.send(settings_frame({http2.SETTINGS_HEADER_TABLE_SIZE: 0}))
+    peer.send(settings_frame({frames.SETTINGS_HEADER_TABLE_SIZE: 0}))
     _pass(machine, peer)
     assert machine.draining
 
 
 SETTINGS = settings_frame({})
 BREACHES = {
-    "large frame": (b"\x01\x00\x00\x00\x00\x00\x00\x00\x01", http2.FRAME_SIZE_ERROR),
-    "stream never begun": (frame(http2.RST_STREAM, 0, 9, bytes(4)), http2.PROTOCOL_ERROR),
-    "headers of a stream never begun": (frame(http2.HEADERS, 5, 9, b"\x88"), http2.PROTOCOL_ERROR),
-    "data of a stream never begun": (frame(http2.DATA, 1, 9, b""), http2.PROTOCOL_ERROR),
-    "a stream of the server's": (frame(http2.DATA, 0, 2, b"x"), http2.PROTOCOL_ERROR),
+    "large frame": (b"\x01\x00\x00\x00\x00\x00\x00\x00\x01", frames.FRAME_SIZE_ERROR),
+    "stream never begun": (frame(frames.RST_STREAM, 0, 9, bytes(4)), frames.PROTOCOL_ERROR),
+    "headers of a stream never begun": (frame(frames.HEADERS, 5, 9, b"\x88"), frames.PROTOCOL_ERROR),
+    "data of a stream never begun": (frame(frames.DATA, 1, 9, b""), frames.PROTOCOL_ERROR),
+    "a stream of the server's": (frame(frames.DATA, 0, 2, b"x"), frames.PROTOCOL_ERROR),
     "headers not continued": (
-        frame(http2.HEADERS, 0, 1, b"\x88") + frame(http2.PING, 0, 0, bytes(8)),
-        http2.PROTOCOL_ERROR,
+        frame(frames.HEADERS, 0, 1, b"\x88") + frame(frames.PING, 0, 0, bytes(8)),
+        frames.PROTOCOL_ERROR,
     ),
-    "continuation of nothing": (frame(http2.CONTINUATION, 4, 1, b"\x88"), http2.PROTOCOL_ERROR),
+    "continuation of nothing": (frame(frames.CONTINUATION, 4, 1, b"\x88"), frames.PROTOCOL_ERROR),
     "endless headers": (
-        frame(http2.HEADERS, 0, 1, b"") + frame(http2.CONTINUATION, 0, 1, bytes(16_384)) * 5,
-        http2.PROTOCOL_ERROR,
+        frame(frames.HEADERS, 0, 1, b"") + frame(frames.CONTINUATION, 0, 1, bytes(16_384)) * 5,
+        frames.PROTOCOL_ERROR,
     ),
-    "headers that are none": (frame(http2.HEADERS, 5, 1, b"\xff\xff\xff\xff\x0f"), http2.COMPRESSION_ERROR),
-    "padding": (frame(http2.HEADERS, 0xD, 1, b"\x09\x88"), http2.PROTOCOL_ERROR),
-    "short ping": (frame(http2.PING, 0, 0, b"1234"), http2.FRAME_SIZE_ERROR),
-    "short goaway": (frame(http2.GOAWAY, 0, 0, b"1234"), http2.FRAME_SIZE_ERROR),
-    "short reset": (frame(http2.RST_STREAM, 0, 1, b"12"), http2.FRAME_SIZE_ERROR),
-    "cut settings": (frame(http2.SETTINGS, 0, 0, b"1234"), http2.FRAME_SIZE_ERROR),
-    "frame size": (settings_frame({http2.SETTINGS_MAX_FRAME_SIZE: 100}), http2.PROTOCOL_ERROR),
-    "stream window": (settings_frame({http2.SETTINGS_INITIAL_WINDOW_SIZE: 2**31}), http2.FLOW_CONTROL_ERROR),
-    "window of nothing": (frame(http2.WINDOW_UPDATE, 0, 0, bytes(4)), http2.PROTOCOL_ERROR),
+    "headers that are none": (frame(frames.HEADERS, 5, 1, b"\xff\xff\xff\xff\x0f"), frames.COMPRESSION_ERROR),
+    "padding": (frame(frames.HEADERS, 0xD, 1, b"\x09\x88"), frames.PROTOCOL_ERROR),
+    "short ping": (frame(frames.PING, 0, 0, b"1234"), frames.FRAME_SIZE_ERROR),
+    "short goaway": (frame(frames.GOAWAY, 0, 0, b"1234"), frames.FRAME_SIZE_ERROR),
+    "short reset": (frame(frames.RST_STREAM, 0, 1, b"12"), frames.FRAME_SIZE_ERROR),
+    "cut settings": (frame(frames.SETTINGS, 0, 0, b"1234"), frames.FRAME_SIZE_ERROR),
+    "frame size": (settings_frame({frames.SETTINGS_MAX_FRAME_SIZE: 100}), frames.PROTOCOL_ERROR),
+    "stream window": (settings_frame({frames.SETTINGS_INITIAL_WINDOW_SIZE: 2**31}), frames.FLOW_CONTROL_ERROR),
+    "window of nothing": (frame(frames.WINDOW_UPDATE, 0, 0, bytes(4)), frames.PROTOCOL_ERROR),
     "window too large": (
-        frame(http2.WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**31 - 1)),
-        http2.FLOW_CONTROL_ERROR,
+        frame(frames.WINDOW_UPDATE, 0, 0, struct.pack(">I", 2**31 - 1)),
+        frames.FLOW_CONTROL_ERROR,
     ),
-    "push": (frame(http2.PUSH_PROMISE, 4, 1, bytes(4)), http2.PROTOCOL_ERROR),
+    "push": (frame(frames.PUSH_PROMISE, 4, 1, bytes(4)), frames.PROTOCOL_ERROR),
 }
 
 
