@@ -1,0 +1,55 @@
+"""What an error of the core means is told by its text."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+import pytest
+
+from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError, classify, from_failure, from_rpc_error
+from pgnode.xray.transport.http2 import Failure
+
+UNKNOWN = grpc.StatusCode.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (UNKNOWN, "proxy/vless: User a@x already exists.", ErrorKind.ALREADY_EXISTS),
+        (UNKNOWN, "app/proxyman/inbound: existing tag found: in", ErrorKind.ALREADY_EXISTS),
+        (UNKNOWN, "proxy/trojan: User a@x not found.", ErrorKind.NOT_FOUND),
+        (UNKNOWN, "app/proxyman/inbound: handler not found: in", ErrorKind.NO_HANDLER),
+        (UNKNOWN, "not enough information for making a decision", ErrorKind.NO_HANDLER),
+        (UNKNOWN, "Unsupported cipher", ErrorKind.REFUSED),
+        (grpc.StatusCode.UNIMPLEMENTED, "unknown service", ErrorKind.REFUSED),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "", ErrorKind.DEADLINE),
+        (grpc.StatusCode.UNAVAILABLE, "", ErrorKind.UNAVAILABLE),
+        (grpc.StatusCode.CANCELLED, "", ErrorKind.UNAVAILABLE),
+    ],
+)
+def test_kinds(code: grpc.StatusCode, text: str, kind: ErrorKind) -> None:
+    assert classify(code, text) is kind
+    [number] = [one.value[0] for one in grpc.StatusCode if one is code]
+    failed = from_failure(Failure(number, text))
+    assert failed.kind is kind
+    assert str(failed) == (text or code.name.lower().replace("_", " "))
+
+
+def test_errors_of_grpc_keep_their_text() -> None:
+    empty = grpc.aio.Metadata()
+    error = from_rpc_error(grpc.aio.AioRpcError(UNKNOWN, empty, empty, "proxy/trojan: User a not found.", None))
+    assert (str(error), error.kind) == ("proxy/trojan: User a not found.", ErrorKind.NOT_FOUND)
+    assert (
+        str(from_rpc_error(grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, empty, empty, None, None)))
+        == "deadline exceeded"
+    )
+
+
+def test_a_status_that_grpc_does_not_know_is_unknown() -> None:
+    assert from_failure(Failure(99, "")).kind is ErrorKind.REFUSED
+
+
+def test_the_reason_is_the_innermost_cause() -> None:
+    error = CoreApiError("app/proxyman: failed > proxy/shadowsocks: Unsupported cipher.", ErrorKind.REFUSED)
+    assert error.reason == "Unsupported cipher"
+    assert SwapFailedError("x", ErrorKind.REFUSED, restored=True).restored

@@ -1,0 +1,64 @@
+"""A core that was left running is taken over if its record is true, and ended otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgnode.xray.process.adoption import adopt
+from pgnode.xray.process.executable import ExecutableCore
+from pgnode.xray.process.record import RECORD_NAME
+from pgnode.xray.process.running import RunningCore
+from tests.unit.xray.process.conftest import serving
+
+
+@pytest.fixture
+async def left(executable: ExecutableCore, run_dir: Path) -> AsyncIterator[RunningCore]:
+    """A core that nobody looks after; here it is our child, so it can be reaped."""
+    running = await serving(await executable.spawn("{}", run_dir, config_hash="of-before"))
+    yield running
+    await running.terminate(10.0)
+    running.close()
+
+
+async def test_it_is_taken_over(left: RunningCore, run_dir: Path) -> None:
+    adopted = await adopt(run_dir)
+    assert adopted is not None
+    assert (adopted.pid, adopted.config_hash, adopted.adopted) == (left.pid, "of-before", True)
+    assert adopted.is_running()
+    assert await adopted.terminate(10.0) is None, "the code of a foreign child is not known"
+    assert os.listdir(run_dir) == []
+    adopted.close()
+
+
+@pytest.mark.parametrize("lie", [{"start_ticks": 1}, {"boot_id": "another"}, {"pid": 2**22 + 1}, {"pid": 2**70}, None])
+async def test_a_false_record_ends_it(left: RunningCore, run_dir: Path, lie: dict[str, Any] | None) -> None:
+    record = run_dir / RECORD_NAME
+    if lie is None:
+        record.unlink()
+    else:
+        record.write_text(json.dumps(json.loads(record.read_text()) | lie))
+    assert await adopt(run_dir) is None
+    assert os.listdir(run_dir) == []
+    assert not left.is_running()
+
+
+async def test_a_record_that_names_a_stranger_harms_nobody(
+    left: RunningCore, run_dir: Path, tmp_path: Path, executable: ExecutableCore
+) -> None:
+    elsewhere = tmp_path / "run"
+    elsewhere.mkdir()
+    (elsewhere / RECORD_NAME).write_text((run_dir / RECORD_NAME).read_text())
+    assert await adopt(elsewhere) is None
+    assert os.listdir(elsewhere) == []
+    assert left.is_running(), "its output does not go to that folder"
+
+
+async def test_an_empty_folder(run_dir: Path) -> None:
+    assert await adopt(run_dir) is None
+    assert await adopt(run_dir / "not there") is None

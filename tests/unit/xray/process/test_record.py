@@ -1,0 +1,72 @@
+"""The record beside a core, and what it takes to know a process again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgnode.xray.process import record as module
+from pgnode.xray.process.record import (
+    RECORD_NAME,
+    CoreRecord,
+    boot_id,
+    boot_time,
+    read_record,
+    start_ticks,
+    write_record,
+)
+
+RECORD = CoreRecord(1234, 5678, "boot", "hash", "embedded", "embedded (Xray-core 1)")
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    assert read_record(tmp_path) is None
+    write_record(tmp_path, RECORD)
+    assert read_record(tmp_path) == RECORD
+    assert os.listdir(tmp_path) == [RECORD_NAME]
+    assert (tmp_path / RECORD_NAME).stat().st_mode & 0o077 == 0
+
+
+def test_a_record_of_an_earlier_version_names_no_core(tmp_path: Path) -> None:
+    content = asdict(RECORD)
+    del content["core"]
+    (tmp_path / RECORD_NAME).write_text(json.dumps(content))
+    read = read_record(tmp_path)
+    assert read is not None
+    assert read.core == ""
+
+
+@pytest.mark.parametrize(
+    "lie", [{"pid": "x"}, {"pid": 1}, {"pid": None}, {"start_ticks": 1.5}, {"boot_id": 1}, {"kind": []}, {"more": 1}]
+)
+def test_a_record_of_the_wrong_shape_is_none(tmp_path: Path, lie: dict[str, Any]) -> None:
+    (tmp_path / RECORD_NAME).write_text(json.dumps(asdict(RECORD) | lie))
+    assert read_record(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null"])
+def test_what_is_no_record_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / RECORD_NAME).write_text(text)
+    assert read_record(tmp_path) is None
+
+
+def test_this_process_is_known_again() -> None:
+    ticks = start_ticks(os.getpid())
+    assert ticks == start_ticks(os.getpid()) > 0
+    started = boot_time() + ticks / os.sysconf("SC_CLK_TCK")
+    assert 0 < started <= time.time() + 2
+    assert start_ticks(2**22 + 1) == 0, "there is no such process"
+    assert len(boot_id()) == 36
+
+
+def test_a_machine_that_does_not_say_when_it_was_booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text("cpu 1\n")
+    monkeypatch.setattr(module, "Path", lambda _path: tmp_path / "stat")
+    with pytest.raises(OSError, match="no boot time"):
+        boot_time()

@@ -1,0 +1,70 @@
+"""What a core's folder holds, and what is removed from it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pgnode.xray.process import run_folder
+from pgnode.xray.process.record import CoreRecord, write_record
+
+RECORD = CoreRecord(1234, 5678, "boot", "hash", "embedded")
+
+
+def names(folder: Path) -> set[str]:
+    return set(os.listdir(folder))
+
+
+def test_a_prepared_folder_is_private_and_fresh(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (run_folder.FIFO_NAME, run_folder.CONFIG_NAME, run_folder.SOCKET_NAME, "foreign"):
+        (folder / name).write_text("of before")
+    reader = run_folder.prepare(folder, '{"x": 1}')
+    try:
+        assert names(folder) == {run_folder.FIFO_NAME, run_folder.CONFIG_NAME, "foreign"}
+        assert (folder / run_folder.CONFIG_NAME).read_text() == '{"x": 1}'
+        assert (folder / run_folder.CONFIG_NAME).stat().st_mode & 0o077 == 0
+        assert (folder / run_folder.FIFO_NAME).is_fifo()
+        assert os.read(reader, 10) == b"", "nobody writes yet, and reading does not block"
+    finally:
+        os.close(reader)
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+    os.close(run_folder.prepare(tmp_path / "a" / "b", "{}"))
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o077 == 0
+    with pytest.raises(FileNotFoundError):
+        run_folder.open_fifo(tmp_path)
+
+
+def test_only_the_core_of_the_folder_clears_it(tmp_path: Path) -> None:
+    os.close(run_folder.prepare(tmp_path, "{}"))
+    write_record(tmp_path, RECORD)
+    run_folder.clear(tmp_path, CoreRecord(99, 1, "", "", "embedded"))
+    assert "core.json" in names(tmp_path)
+    run_folder.clear(tmp_path, RECORD)
+    assert names(tmp_path) == set()
+    run_folder.clear(tmp_path, RECORD)
+    os.close(run_folder.prepare(tmp_path, "{}"))
+    run_folder.clear(tmp_path)
+    assert names(tmp_path) == set()
+    run_folder.clear(tmp_path / "not there")
+
+
+def test_who_writes_to_the_fifo(tmp_path: Path) -> None:
+    reader = run_folder.prepare(tmp_path, "{}")
+    writer = os.open(tmp_path / run_folder.FIFO_NAME, os.O_RDWR)
+    process = subprocess.Popen(["sleep", "60"], stdout=writer)
+    try:
+        assert run_folder.writes_to_fifo(process.pid, tmp_path)
+        assert not run_folder.writes_to_fifo(os.getpid(), tmp_path)
+        assert not run_folder.writes_to_fifo(2**22 + 1, tmp_path)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)

@@ -1,0 +1,55 @@
+"""The process that waits for its config: it becomes a core, or ends and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import multiprocess
+import psutil
+import pytest
+
+from pgnode.xray.process.runner import ASSETS_VARIABLE, Runner
+from tests.support.polling import eventually
+
+
+async def test_one_that_is_not_needed_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ASSETS_VARIABLE, "/of/before")
+    runner = Runner(tmp_path)
+    assert os.environ[ASSETS_VARIABLE] == "/of/before"
+    assert psutil.Process(runner.pid).environ()[ASSETS_VARIABLE] == str(tmp_path)
+    assert runner.exit_code() is None
+    assert str(runner.pid) in repr(runner)
+    assert runner.pid not in {child.pid for child in multiprocess.active_children()}
+    await runner.discard()
+    assert runner.exit_code() == 0
+
+
+async def test_one_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ASSETS_VARIABLE, raising=False)
+    runner = Runner(tmp_path, discard_seconds=0.05)
+    assert ASSETS_VARIABLE not in os.environ
+    os.kill(runner.pid, signal.SIGSTOP)
+    await runner.discard()
+    assert runner.exit_code() == -signal.SIGKILL
+
+
+async def test_one_that_died_meanwhile_takes_no_config(tmp_path: Path) -> None:
+    runner = Runner(None)
+    os.kill(runner.pid, signal.SIGKILL)
+    await eventually(lambda: runner.exit_code() is not None, "its end")
+    with pytest.raises(OSError, match="Broken pipe"):
+        runner.start_core(tmp_path / "config", tmp_path / "fifo")
+
+
+def test_one_that_cannot_be_started_keeps_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = len(os.listdir("/proc/self/fd"))
+
+    def fail(_process: object) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(multiprocess.get_context("spawn").Process, "start", fail)
+    with pytest.raises(OSError, match="no more"):
+        Runner(None)
+    assert len(os.listdir("/proc/self/fd")) == held
