@@ -30,7 +30,7 @@ LONG_KINDS = frozenset({Kind.SYNC_USERS, Kind.SYNC_CHUNKED})
 BUS_PAUSE_SECONDS = 0.1
 
 #: What a caller is told of an error that nobody expected.
-INTERNAL_TEXT = "internal error while doing this call; the node's log has the details"
+INTERNAL_TEXT = "internal error while doing this call: see the node's log"
 
 #: What the caller of a command is told that waited until nobody waited for it.
 NOT_BEGUN = "the call waited too long and was not begun"
