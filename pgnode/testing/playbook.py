@@ -16,12 +16,17 @@ Action = TypeVar("Action")
 
 
 class Playbook(Generic[State, Event, Action]):
-    """One run of a machine. A context manager: at its end nothing may be left over."""
+    """One run of a machine. A context manager: at its end nothing may be left over.
+
+    Args:
+        step: The machine.
+        state: Where it begins.
+        name: The script's, for its errors.
+    """
 
     def __init__(
         self, step: Callable[[State, Event], tuple[State, Sequence[Action]]], state: State, name: str = "playbook"
     ) -> None:
-        """Begin in ``state``; ``step`` is the machine."""
         self._step = step
         self._name = name
         self._line = 0

@@ -116,7 +116,7 @@ class HotChange:
             raise CoreUnavailableError(f"the core could not be changed: {error}") from None
 
     async def finished(self) -> None:
-        """The core is what the new config says."""
+        """Note in the record that the core is what the new config says."""
         await self._running.set_config_hash(self._new.base.base_hash)
 
     async def _outbounds(self) -> None:
@@ -158,7 +158,7 @@ class HotChange:
                 self.refused[keys[number]] = str(failure)
 
     async def _check(self) -> None:
-        """The core lists exactly the inbounds of the new config."""
+        """Make sure that the core lists exactly the inbounds of the new config."""
         there = await self._api.inbounds.inbound_tags(self._limit_seconds)
         wanted = {spec.tag for spec in self._new.base.inbounds if spec.tag}
         if there != wanted:
@@ -176,7 +176,7 @@ class HotChange:
 
 
 async def _messages(accounts: Mapping[str, tuple[str, Account]]) -> dict[str, tuple[str, bytes]]:
-    """Key -> (e-mail, encoded user)."""
+    """Encode users: key -> (e-mail, message)."""
     items: Sequence[tuple[str, tuple[str, Account]]] = list(accounts.items())
     found: dict[str, tuple[str, bytes]] = {}
     for at in range(0, len(items), SLICE):

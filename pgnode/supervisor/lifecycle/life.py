@@ -99,17 +99,17 @@ def unexpected(life: Life, what: object) -> TransitionError:
 
 
 def cancel_timer(life: Life) -> Transition:
-    """No RetryDue and no LingerEnded is to come any more."""
+    """Have no RetryDue and no LingerEnded come any more."""
     return (replace(life, timer=False), (CancelTimer(),)) if life.timer else (life, ())
 
 
 def core_gone(life: Life) -> Life:
-    """There is no core."""
+    """Note that there is no core."""
     return replace(life, core=None)
 
 
 def core_started(life: Life, started: StartCore) -> tuple[Life, CompleteCore]:
-    """A new core runs; what is still to be done with it."""
+    """Note that a new core runs; returns what is still to be done with it."""
     after = replace(life, core=started.spec, core_run=life.core_run + 1, api_error="")
     return after, CompleteCore(started.spec)
 

@@ -61,7 +61,10 @@ class NodeLife:
         return actions
 
     def require_running(self) -> RunSpec:
-        """Return what runs.
+        """Make sure that something runs.
+
+        Returns:
+            What runs.
 
         Raises:
             UnavailableError: Nothing does; the error is the one that callers know for the state of the node.

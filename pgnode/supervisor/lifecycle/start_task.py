@@ -129,12 +129,12 @@ class StartTask:
         raise unexpected(life, outcome)
 
     def _kept(self, life: Life) -> Transition:
-        """The core that runs is what was asked for."""
+        """Note that the core that runs is what was asked for."""
         changed = self.decision.strategy is StartStrategy.PARTS
         return self._ask(replace(life, core=self.new).desire(self.new), FollowConfig(self.new, changed))
 
     def _replace(self, life: Life, error: NodeError, fallback: RunSpec | None) -> Transition:
-        """The core that runs is not what was asked for, nor what it was: a new one has to be."""
+        """Go on to a new core: the one that runs is not what was asked for, nor what it was."""
         if life.state is State.RUNNING:
             life = life.move(Trigger.START_REQUESTED)
         task = replace(self, awaiting=RenderConfig(self.new), fallback=fallback, touched=True)
@@ -175,13 +175,13 @@ class StartTask:
         return finish(life, life.record, DiscardRunner(), Answer(error))
 
     def _not_begun(self, life: Life, error: NodeError) -> Transition:
-        """Something failed before the core that was there was ended."""
+        """Go back after something failed before the core that was there was ended."""
         if not self.touched and self.before is State.RUNNING:
             return finish(life.move(Trigger.CORE_READY), ReturnUsers(), DiscardRunner(), Answer(error))
         return ask(life, replace(self, awaiting=EndCore(), failure=error, touched=True), ReturnUsers())
 
     def _go_back(self, life: Life, error: NodeError, *before: ReturnUsers) -> Transition:
-        """The new core is not there; bring back what ran, or nothing."""
+        """Bring back what ran, or nothing: the new core is not there."""
         if self.fallback is not None:
             return ask(life, replace(self, awaiting=StartCore(self.fallback), failure=error), *before)
         life = life.move(Trigger.START_FAILED).desire(None)
@@ -189,7 +189,7 @@ class StartTask:
 
 
 def take_in(life: Life, task: StartTask) -> Transition:
-    """Nothing speaks against the start: make its users the desired ones."""
+    """Make the start's users the desired ones: nothing speaks against it."""
     before = life.state
     new_core = task.decision.strategy is StartStrategy.NEW_CORE
     # A config that did not stay up is nothing to come back to.

@@ -65,6 +65,13 @@ TABLE: dict[tuple[State, Trigger], State] = {
 def next_state(state: State, trigger: Trigger) -> State:
     """Look up where ``trigger`` leads from ``state``.
 
+    Args:
+        state: Where the node is.
+        trigger: What moves it.
+
+    Returns:
+        Where it is then.
+
     Raises:
         TransitionError: The table has no answer.
     """

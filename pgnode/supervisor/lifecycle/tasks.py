@@ -36,7 +36,7 @@ from pgnode.supervisor.lifecycle.states import State, Trigger
 
 
 def ended(life: Life) -> Life:
-    """The core was ended; where that was the aim, nothing runs now."""
+    """Note that the core was ended; where that was the aim, nothing runs now."""
     life = core_gone(life)
     return life.move(Trigger.CORE_STOPPED) if life.state is State.STOPPING else life
 

@@ -90,7 +90,10 @@ class CoreRouting:
         self.table.forget()
 
     def api(self) -> RoutingApi:
-        """Return the client for the core that runs.
+        """Make the client for the core that runs.
+
+        Returns:
+            The client.
 
         Raises:
             CoreNotStartedError: None runs.

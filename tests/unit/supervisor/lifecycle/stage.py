@@ -67,6 +67,7 @@ class FakeCommitter:
         self._redis = redis
         self.meta: dict[str, Any] = {}
         self.users: dict[str, bytes | None] = {}
+        self.routing: dict[str, str | None] = {}
         self.commits = 0
         self._tell: Any = None
 
@@ -78,6 +79,7 @@ class FakeCommitter:
         changes = self._journal.take(Scope.DESIRED)
         self.meta |= changes.meta
         self.users |= changes.users
+        self.routing |= changes.routing
         if changes:
             self._tell(FakePipeline(self._redis))
         return True

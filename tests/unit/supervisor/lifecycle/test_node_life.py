@@ -1,0 +1,51 @@
+"""The state of the node, as everybody else sees it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgnode.errors import CoreNotStartedError, NotInitializedError
+from pgnode.supervisor.lifecycle.actions import Answer, EndCore
+from pgnode.supervisor.lifecycle.events import Done, Request, StopRequested
+from pgnode.supervisor.lifecycle.life import Life
+from pgnode.supervisor.lifecycle.node_life import NodeLife
+from pgnode.supervisor.lifecycle.states import State, TransitionError
+from pgnode.testing.run_specs import make_run_spec
+from tests.unit.supervisor.lifecycle.scripts import FAILED, IDLE, LINGERING, RECOVERING, RUNNING, A
+
+
+def test_an_event_is_applied_and_an_impossible_one_changes_nothing() -> None:
+    life = NodeLife(RUNNING)
+    assert isinstance(life.apply(StopRequested(0.0))[-1], EndCore)
+    before = life.now
+    with pytest.raises(TransitionError):
+        life.apply(Request())
+    assert life.now is before
+    assert life.apply(Done(EndCore())) == (Answer(),)
+    assert (life.state, "idle" in repr(life)) == (State.IDLE, True)
+
+
+@pytest.mark.parametrize(
+    ("life", "error"),
+    [
+        (IDLE, NotInitializedError),
+        (LINGERING, NotInitializedError),
+        (FAILED, NotInitializedError),
+        (RECOVERING, CoreNotStartedError),
+    ],
+)
+def test_what_does_not_run_is_told_by_its_error(life: Life, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        NodeLife(life).require_running()
+
+
+def test_what_runs() -> None:
+    assert NodeLife(RUNNING).require_running() is A
+    assert NodeLife(RUNNING).keep_alive_seconds == 0
+    assert NodeLife(Life(State.RUNNING, make_run_spec("a", keep_alive_seconds=7))).keep_alive_seconds == 7
+    assert NodeLife().keep_alive_seconds == 0
+
+
+def test_what_is_counted_goes_by_the_core_that_is_there() -> None:
+    assert NodeLife(LINGERING).counted_tags() == [("inbound", "a"), ("outbound", "direct")]
+    assert NodeLife().counted_tags() == []

@@ -1,0 +1,369 @@
+"""Starts as scripts: one for every way and every fallback."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pgnode.supervisor.lifecycle import actions as do
+from pgnode.supervisor.lifecycle import events as on
+from pgnode.supervisor.lifecycle.actions import (
+    Action,
+    Answer,
+    CancelTimer,
+    Commit,
+    DiscardRunner,
+    EndCore,
+    Publish,
+    ReapCore,
+    Record,
+    RetryLater,
+    ReturnUsers,
+    WarmUp,
+)
+from pgnode.supervisor.lifecycle.states import State
+from pgnode.testing.run_specs import make_run_spec
+from pgnode.xray.config.diff import Decision, StartStrategy
+from tests.unit.supervisor.lifecycle.scripts import (
+    AT,
+    FAILED,
+    IDLE,
+    LINGERING,
+    NEW,
+    NO_CORE,
+    PARTS,
+    RECOVERING,
+    RUNNING,
+    SAME,
+    A,
+    B,
+    Book,
+    Equal,
+    applied,
+    book,
+    count,
+    died,
+    done,
+    failed,
+    starting,
+    told,
+)
+
+# --- a start that needs a new core -----------------------------------------------------------------------------------
+
+
+def test_a_first_start() -> None:
+    with book(IDLE) as script:
+        (
+            script
+            >> on.StartRequested(A, None)
+            << WarmUp()
+            << do.CheckConfig(A, by_core=False)
+            >> done
+            << count(NO_CORE)
+            << do.TakeInUsers(A, everyone=True)
+            >> done
+            << do.RenderConfig(A)
+            >> done
+            << EndCore()
+            >> done
+            << do.StartCore(A, rendered=True)
+            >> done
+            << do.CompleteCore(A)
+            >> done
+            << Record(A, 1)
+            << DiscardRunner()
+            << Answer()
+        )
+    assert script.state == replace(RUNNING, policy=script.state.policy)
+
+
+def test_a_first_start_with_a_config_that_is_refused_leaves_all_as_it_was() -> None:
+    with book(IDLE) as script:
+        (
+            script
+            >> on.StartRequested(A, None)
+            << WarmUp()
+            << do.CheckConfig(A, by_core=False)
+            >> failed("port 1 is in use")
+            << DiscardRunner()
+            << told("port 1 is in use")
+        )
+    assert script.state == IDLE
+
+
+def test_a_first_start_whose_core_does_not_come_up() -> None:
+    with starting(IDLE, None) as script:
+        script >> failed("exit code 23") << ReturnUsers() << Record(None, 0) << DiscardRunner() << told("exit code 23")
+    assert (script.state.state, script.state.desired) == (State.IDLE, None)
+
+
+def test_a_start_that_changes_too_much_for_the_running_core() -> None:
+    with book(RUNNING) as script:
+        (
+            script
+            >> on.StartRequested(B, NEW)
+            << WarmUp()
+            << do.CheckConfig(B, by_core=True)
+            >> done
+            << count(NEW)
+            << do.TakeInUsers(B, everyone=True)
+            >> done
+            << do.RenderConfig(B)
+            >> done
+            << EndCore()
+            >> done
+            << do.StartCore(B, rendered=True)
+            >> done
+            << do.CompleteCore(B)
+            >> done
+            << Record(B, 2)
+            << DiscardRunner()
+            << Answer()
+        )
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, B, B)
+
+
+def test_a_config_that_is_refused_disturbs_nothing_that_runs() -> None:
+    with book(RUNNING) as script:
+        script >> on.StartRequested(B, NEW) << WarmUp() << do.CheckConfig(B, by_core=True)
+        script >> failed("no such geo file") << DiscardRunner() << told("no such geo file")
+    assert script.state == RUNNING
+
+
+def test_the_previous_core_is_restored_when_the_new_one_does_not_come_up() -> None:
+    with starting(RUNNING, NEW) as script:
+        (
+            script
+            >> failed("exit code 255")
+            << ReturnUsers()
+            << do.StartCore(A)
+            >> done
+            << do.CompleteCore(A)
+            >> done
+            << Record(A, 2)
+            << DiscardRunner()
+            << told("exit code 255; the previous core was restored")
+        )
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, A, A)
+
+
+def test_neither_the_new_core_nor_the_previous_one_comes_up() -> None:
+    with starting(RUNNING, NEW) as script:
+        (
+            script
+            >> failed("exit code 255")
+            << ReturnUsers()
+            << do.StartCore(A)
+            >> failed("no memory")
+            << RetryLater(0.0, "no memory")
+            << Record(A, 1)
+            << DiscardRunner()
+            << told("exit code 255; and the previous config did not come up either: no memory")
+        )
+        assert (script.state.state, script.state.desired, script.state.core) == (State.RECOVERING, A, None)
+        (
+            script
+            >> on.RetryDue()
+            << do.StartCore(A)
+            >> done
+            << do.CompleteCore(A)
+            >> done
+            << Record(A, 2)
+            << Commit()
+            << Publish()
+        )
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, A, A)
+
+
+@pytest.mark.parametrize("where", [do.TakeInUsers, do.RenderConfig])
+def test_a_fault_before_the_running_core_is_touched_leaves_it(where: type[Action]) -> None:
+    with starting(RUNNING, NEW, where) as script:
+        script >> failed("a fault") << ReturnUsers() << DiscardRunner() << told("a fault")
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, A, A)
+
+
+def test_a_fault_before_a_lingering_core_is_touched_ends_it() -> None:
+    with starting(LINGERING, NEW, do.RenderConfig) as script:
+        (
+            script
+            >> failed("a fault")
+            << ReturnUsers()
+            << EndCore()
+            >> done
+            << Record(None, 1)
+            << DiscardRunner()
+            << told("a fault")
+        )
+    assert (script.state.state, script.state.core) == (State.IDLE, None)
+
+
+def test_a_fault_in_what_follows_a_new_core_does_not_end_it() -> None:
+    with starting(RUNNING, NEW, do.CompleteCore) as script:
+        script >> failed("balancer") << Record(B, 2) << DiscardRunner() << Answer()
+    assert script.state.state is State.RUNNING
+
+
+def test_a_core_that_cannot_be_ended_is_taken_for_ended() -> None:
+    with starting(RUNNING, NEW, do.EndCore) as script:
+        script >> failed("did not end 5 s after SIGKILL") << do.StartCore(B, rendered=True)
+
+
+def test_a_start_with_another_config_ends_a_lingering_core() -> None:
+    with starting(LINGERING, NEW, do.TakeInUsers) as script:
+        assert CancelTimer() in script.actions
+        assert not script.state.timer
+        script.skip_to(do.StartCore, done)
+        script >> failed("exit code 23") << ReturnUsers() << Record(None, 1) << DiscardRunner() << told("exit code 23")
+    # What was stopped is nothing to come back to.
+    assert (script.state.state, script.state.desired, script.state.core) == (State.IDLE, None, None)
+
+
+def test_a_start_clears_a_failed_node_and_has_nothing_to_come_back_to() -> None:
+    with starting(FAILED, None) as script:
+        script >> failed("exit code 23") << ReturnUsers() << Record(None, 1) << DiscardRunner() << told("exit code 23")
+    assert script.state.state is State.IDLE
+    with starting(FAILED, None, do.CompleteCore) as script:
+        script >> done << Record(B, 2) << DiscardRunner() << Answer()
+    assert (script.state.state, script.state.desired) == (State.RUNNING, B)
+
+
+def test_a_start_while_recovering_comes_before_the_retry() -> None:
+    with starting(RECOVERING, None, do.TakeInUsers) as script:
+        assert CancelTimer() in script.actions
+        script.skip_to(do.StartCore, done)
+        script >> failed("exit code 23") << ReturnUsers() << do.StartCore(A) >> done << do.CompleteCore(A)
+        script >> done << Record(A, 2) << DiscardRunner() << told("exit code 23; the previous core was restored")
+    assert script.state.state is State.RUNNING
+
+
+def test_a_start_is_forgiven_what_died_before() -> None:
+    tired = died(RUNNING, times=8)
+    with starting(tired, None, do.CompleteCore) as script:
+        script >> done << Record(B, 2) << DiscardRunner() << Answer()
+        script >> on.CoreDied(2, 255, AT) << ReapCore() << RetryLater(0.0, "the core ended with exit code 255")
+        script << Commit() << Publish()
+
+
+def test_a_core_whose_api_is_silent_is_replaced() -> None:
+    silent = replace(RUNNING, api_error="deadline")
+    decision = Decision(StartStrategy.NEW_CORE, "the core's API does not answer: deadline")
+    with starting(silent, PARTS, do.TakeInUsers) as script:
+        assert count(decision) in script.actions
+        script.skip_to(do.CompleteCore, done)
+        script >> done << Record(B, 2) << DiscardRunner() << Answer()
+    assert script.state.api_error == ""
+
+
+# --- a start that keeps the core -------------------------------------------------------------------------------------
+
+
+def test_the_same_config_changes_users_only() -> None:
+    again = make_run_spec("a", keep_alive_seconds=5)
+    with book(RUNNING) as script:
+        (
+            script
+            >> on.StartRequested(again, SAME)
+            << count(SAME)
+            << do.TakeInUsers(again, everyone=False)
+            >> done
+            << do.ApplyUsers(again)
+            >> applied()
+            << do.FollowConfig(again, changed=False)
+            >> done
+            << Record(again, 1)
+            << Answer()
+        )
+    assert (script.state.state, script.state.desired) == (State.RUNNING, again)
+
+
+def test_users_whom_the_core_did_not_answer_for_are_the_callers_error_and_nothing_else() -> None:
+    with book(RUNNING) as script:
+        script >> on.StartRequested(B, SAME) << count(SAME) << do.TakeInUsers(B, everyone=False)
+        script >> done << do.ApplyUsers(B)
+        script >> applied("the core lost an inbound") << do.FollowConfig(B, changed=False)
+        script >> done << Record(B, 1) << told("the core lost an inbound")
+        assert script.state.state is State.RUNNING
+        # It was ended for that, and the next one has everybody.
+        script >> on.CoreDied(1, 0, AT) << ReapCore() << RetryLater(0.0, "the core ended with exit code 0")
+        script << Commit() << Publish()
+        script >> on.RetryDue() << do.StartCore(B) >> done << do.CompleteCore(B) >> done
+        script << Record(B, 2) << Commit() << Publish()
+    assert (script.state.state, script.state.core) == (State.RUNNING, B)
+
+
+@pytest.mark.parametrize("where", [do.TakeInUsers, do.ApplyUsers])
+def test_a_fault_while_users_are_changed_leads_to_a_new_core(where: type[Action]) -> None:
+    with starting(RUNNING, SAME, where) as script:
+        script >> failed("a fault") << do.CountFailedChange(Equal("a fault")) << do.RenderConfig(B)
+        assert script.state.state is State.STARTING
+        script >> done << EndCore() >> done << do.StartCore(B, rendered=True) >> done << do.CompleteCore(B)
+        script >> done << Record(B, 2) << DiscardRunner() << Answer()
+    assert (script.state.state, script.state.core) == (State.RUNNING, B)
+
+
+def test_parts_of_the_running_core_are_changed() -> None:
+    with book(RUNNING) as script:
+        (
+            script
+            >> on.StartRequested(B, PARTS)
+            << do.CheckConfig(B, by_core=True)
+            >> done
+            << do.PrepareHotChange(B, PARTS)
+            >> done
+            << count(PARTS)
+            << do.TakeInUsers(B, everyone=True)
+            >> done
+            << do.ChangeCore(B)
+            >> done
+            << do.FollowConfig(B, changed=True)
+            >> done
+            << Record(B, 1)
+            << Answer()
+        )
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, B, B)
+
+
+def test_parts_that_cannot_be_prepared_are_a_new_core() -> None:
+    decision = Decision(StartStrategy.NEW_CORE, "inbound 'b' added, but not by parts: no scratch core")
+    with starting(RUNNING, PARTS, do.PrepareHotChange) as script:
+        script >> failed("no scratch core") << WarmUp() << count(decision) << do.TakeInUsers(B, everyone=True)
+        script >> done << do.RenderConfig(B) >> done << EndCore() >> done << do.StartCore(B, rendered=True)
+        script >> done << do.CompleteCore(B) >> done << Record(B, 2) << DiscardRunner() << Answer()
+
+
+def half_changed() -> Book:
+    script = starting(RUNNING, PARTS, do.ChangeCore)
+    return script >> failed("inbound 'x' is still there") << do.CountFailedChange(Equal("inbound 'x' is still there"))
+
+
+def test_a_hot_change_that_fails_half_way_is_a_new_core() -> None:
+    with half_changed() as script:
+        script << do.RenderConfig(B) >> done << EndCore() >> done << do.StartCore(B, rendered=True)
+        script >> done << do.CompleteCore(B) >> done << Record(B, 2) << DiscardRunner() << Answer()
+    assert (script.state.state, script.state.core) == (State.RUNNING, B)
+
+
+def test_a_hot_change_that_fails_half_way_and_whose_new_core_does_not_come_up() -> None:
+    with half_changed() as script:
+        script << do.RenderConfig(B) >> done << EndCore() >> done << do.StartCore(B, rendered=True)
+        script >> failed("exit code 23") << ReturnUsers() << do.StartCore(A) >> done << do.CompleteCore(A)
+        script >> done << Record(A, 2) << DiscardRunner() << told("exit code 23; the previous core was restored")
+    assert (script.state.state, script.state.core) == (State.RUNNING, A)
+
+
+def test_a_hot_change_that_fails_half_way_and_after_which_nothing_comes_up() -> None:
+    with half_changed() as script:
+        script << do.RenderConfig(B) >> done << EndCore() >> done << do.StartCore(B, rendered=True)
+        script >> failed("exit code 23") << ReturnUsers() << do.StartCore(A)
+        script >> failed("no memory") << RetryLater(0.0, "no memory") << Record(A, 1) << DiscardRunner()
+        script << told("exit code 23; and the previous config did not come up either: no memory")
+    assert (script.state.state, script.state.desired) == (State.RECOVERING, A)
+
+
+def test_a_half_changed_core_does_not_stay_when_no_config_can_be_made_for_a_new_one() -> None:
+    with half_changed() as script:
+        script << do.RenderConfig(B) >> failed("a fault") << ReturnUsers() << EndCore()
+        script >> done << do.StartCore(A) >> done << do.CompleteCore(A)
+        script >> done << Record(A, 2) << DiscardRunner() << told("a fault; the previous core was restored")

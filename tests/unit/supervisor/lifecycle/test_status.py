@@ -1,0 +1,41 @@
+"""What workers are told, and when."""
+
+from __future__ import annotations
+
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.snapshots import BACKEND
+from pgnode.wire import service_pb2 as pb
+from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user
+
+
+async def test_a_change_of_users_alone_is_no_news(stage: Stage) -> None:
+    config = config_of("a")
+    await stage.start(config)
+    await stage.start(config, user("alice", "a"))
+    written = stage.redis.written
+    stage.journal.users["bob"] = None
+    await stage.committer.commit()
+    assert stage.redis.written == written
+
+
+async def test_a_new_cores_first_figures_come_with_it(stage: Stage) -> None:
+    assert stage.snapshots.get(BACKEND) is None
+    await stage.start(config_of("a"))
+    snapshot = stage.snapshots.get(BACKEND)
+    assert snapshot is not None
+    assert pb.BackendStatsResponse.FromString(snapshot.body).uptime == 1
+
+
+async def test_a_core_that_tells_no_version_keeps_the_known_one(stage: Stage) -> None:
+    status = stage.lifecycle._status
+    stage.core.version_text = ""
+    await status.learn_version()
+    stage.redis.error = BUS_ERRORS[0]("away")
+    await status.publish()
+    assert "26.10.10" in repr(status)
+    assert status.base_info() == pb.BaseInfoResponse(
+        core_version="26.10.10",
+        node_version=status.status().node_version,
+        version=status.status().node_version,
+        core_type="xray",
+    )
