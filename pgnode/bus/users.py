@@ -26,21 +26,21 @@ class UserDrift:
     """Users whom the core does not have as desired, by their e-mails in lower case."""
 
     #: Desired, and not applied yet as they are now.
-    coming: frozenset[str]
+    to_add: frozenset[str]
     #: Desired no more, and not removed from the core yet.
-    leaving: frozenset[str]
+    to_remove: frozenset[str]
     #: Those of them about whom the core did not answer: it may have them as desired.
     uncertain: frozenset[str]
 
     def encode(self) -> bytes:
         """Return the body of a reply."""
-        return json.dumps([sorted(self.coming), sorted(self.leaving), sorted(self.uncertain)]).encode()
+        return json.dumps([sorted(self.to_add), sorted(self.to_remove), sorted(self.uncertain)]).encode()
 
     @classmethod
     def decode(cls, body: bytes) -> UserDrift:
         """Read what :meth:`encode` made."""
-        coming, leaving, uncertain = json.loads(body)
-        return cls(frozenset(coming), frozenset(leaving), frozenset(uncertain))
+        to_add, to_remove, uncertain = json.loads(body)
+        return cls(frozenset(to_add), frozenset(to_remove), frozenset(uncertain))
 
 
 async def read_status(redis: Redis, keys: Keys) -> NodeStatus | None:

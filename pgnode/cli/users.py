@@ -67,7 +67,7 @@ def lines(
         yield "no core runs: nobody is applied"
     shown = waiting if with_core and waiting is not None else _NOBODY
     everybody = not failed_only and not waiting_only
-    for key in sorted(stored.desired.keys() | stored.failed.keys() | shown.coming | shown.leaving):
+    for key in sorted(stored.desired.keys() | stored.failed.keys() | shown.to_add | shown.to_remove):
         user, failure = stored.desired.get(key), stored.failed.get(key)
         waits = _waits(key, shown)
         if not (everybody or (failed_only and failure is not None) or (waiting_only and waits)):
@@ -87,20 +87,20 @@ def _applied(stored: ShownUsers, with_core: bool, waiting: UserDrift | None) -> 
         return "0 applied"
     if waiting is None:
         return "applied not known"
-    coming = len(stored.desired.keys() & waiting.coming)
-    parts = [f"{len(stored.desired) - coming} applied"]
-    if coming:
-        parts.append(f"{coming} not yet")
-    if waiting.leaving:
-        parts.append(f"{len(waiting.leaving)} to be removed")
+    to_add = len(stored.desired.keys() & waiting.to_add)
+    parts = [f"{len(stored.desired) - to_add} applied"]
+    if to_add:
+        parts.append(f"{to_add} not yet")
+    if waiting.to_remove:
+        parts.append(f"{len(waiting.to_remove)} to be removed")
     return ", ".join(parts)
 
 
 def _waits(key: str, waiting: UserDrift) -> str:
     """What of this user is not as desired; "" when nothing."""
-    if key not in waiting.coming and key not in waiting.leaving:
+    if key not in waiting.to_add and key not in waiting.to_remove:
         return ""
-    what = "not applied yet" if key in waiting.coming else "removed, and not from the core yet"
+    what = "not applied yet" if key in waiting.to_add else "removed, and not from the core yet"
     return f"{what}: the core did not answer" if key in waiting.uncertain else what
 
 

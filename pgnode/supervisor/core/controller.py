@@ -108,7 +108,7 @@ class CoreController:
     # --- before a start -----------------------------------------------------------------------------------------
 
     async def version(self) -> str:
-        """Return the version of the core that would be started.
+        """Ask the core that would be started for its version.
 
         Raises:
             StartFailedError: It cannot be run.

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from pgnode.bus.commands import Command, Kind, Reply
-from pgnode.errors import InternalError, NodeError
+from pgnode.errors import NodeError
 from pgnode.settings import Settings
 from pgnode.store.state import StoredState
-from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers, Handler, Step
+from pgnode.supervisor.commands.dispatcher import Answers, Handler, Step
 from pgnode.supervisor.host.heap import HeapTrimmer
 from pgnode.supervisor.lifecycle.core_exchange import Change, CoreExchange
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
@@ -35,8 +35,8 @@ from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.routing.changes import RoutingChanges
 from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.routing.queries import RoutingQueries
-from pgnode.supervisor.users.drift import waiting
-from pgnode.supervisor.users.sync import LongChange, UserSync
+from pgnode.supervisor.users.drift import user_drift
+from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.config.document import BaseConfig
 
 log = structlog.get_logger(__name__)
@@ -195,30 +195,11 @@ class Node:
         return await self._users.sync(commands, spec.inbounds)
 
     async def _waiting_users(self, _command: Command) -> bytes:
-        return waiting(self._users.table).encode()
+        return user_drift(self._users.table).encode()
 
     def begin(self, command: Command) -> Step:
         """Return what does the next part of a full set, or of another change of many users."""
-        long: LongChange | None = None
-
-        async def step() -> Reply | None:
-            nonlocal long
-            try:
-                inbounds = self.require_running().inbounds
-                long = long or self._users.begin(command, inbounds)
-                reply = await self._users.go_on(long, inbounds)
-            except NodeError as error:
-                reply = Reply(error=error)
-            except Exception:
-                log.exception("a change of users failed", command=repr(command))
-                self._users.look_again()
-                reply = Reply(error=InternalError(INTERNAL_TEXT))
-            if reply is not None and long is not None:
-                self._users.end(long)
-                self._memory.soon()
-            return reply
-
-        return step
+        return self._users.bulk(command, lambda: self.require_running().inbounds, self._memory.soon).step
 
     # --- maintenance ----------------------------------------------------------------------------------------------
 

@@ -21,10 +21,10 @@ from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.routing.core_routing import CoreRouting
+from pgnode.supervisor.users.decoding import Refusal
 from pgnode.supervisor.users.intake import Check
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.sync import Remembered, UserSync
-from pgnode.supervisor.users.table import Refusal
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.diff import Capabilities, Decision, StartStrategy, decide
 from pgnode.xray.config.ports import check_ports_in_thread, listeners
@@ -201,13 +201,13 @@ class StartJob:
         error, refusals = applied.error, list(applied.refused.values())
         if applied.refused:
             # As before in the untouched inbounds by now; those that were added have the user that was refused.
-            rejected = {key: sync.failures.get(key) for key in applied.refused}
+            rejected = {key: sync.rejected.get(key) for key in applied.refused}
             table.core_uncertain(applied.refused)
             error = error or (await sync.apply(applied.refused, new.inbounds)).error
             for key, user in rejected.items():
                 # That they are as before again is not what was asked for.
                 if user is not None:
-                    sync.failures.put(key, user.email, user.cause, user.user, by_core=user.by_core)
+                    sync.rejected.put(key, user.email, user.cause, user.user, by_core=user.by_core)
         if change.refused:
             refusals += (await sync.refuse(change.refused, before, new.inbounds)).values()
         self._refusals += refusals

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from pgnode.errors import CoreUnavailableError
 from pgnode.supervisor.core.controller import CoreController
-from pgnode.supervisor.users.swap_policy import Change, InboundPlan
+from pgnode.supervisor.users.decoding import Inbounds, accounts_of_users
+from pgnode.supervisor.users.planning import Change, InboundPlan
 from pgnode.supervisor.users.table import UserTable
 from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.accounts import Account, email_key, is_user, user_message
-from pgnode.xray.config.document import InboundSpec
 
 log = structlog.get_logger(__name__)
 
@@ -169,7 +169,7 @@ class CoreUsers:
             log.warning("swap failed, altering instead", inbound=tag, error=str(error))
         return None
 
-    async def compare(self, users: UserTable, inbounds: Mapping[str, InboundSpec]) -> set[str]:
+    async def compare(self, users: UserTable, inbounds: Inbounds) -> set[str]:
         """Find out whom the core has as desired; whoever should not be there is removed.
 
         Args:
@@ -213,14 +213,12 @@ class CoreUsers:
         return fine
 
 
-async def accounts_by_tag(
-    users: UserTable, inbounds: Mapping[str, InboundSpec]
-) -> dict[str, dict[str, tuple[str, Account]]]:
+async def accounts_by_tag(users: UserTable, inbounds: Inbounds) -> dict[str, dict[str, tuple[str, Account]]]:
     """Return the accounts of all desired users: tag -> key -> (e-mail, account). The event loop gets its turns meanwhile."""
     found: dict[str, dict[str, tuple[str, Account]]] = {tag: {} for tag in inbounds}
     keys = list(users.keys())
     for at in range(0, len(keys), SLICE):
-        for tag, of_tag in users.accounts(keys[at : at + SLICE], inbounds).items():
+        for tag, of_tag in accounts_of_users(users.desired, keys[at : at + SLICE], inbounds).items():
             found[tag].update(of_tag)
         await asyncio.sleep(0)
     return found

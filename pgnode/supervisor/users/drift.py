@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pgnode.bus.users import UserDrift
-from pgnode.supervisor.users.table import UserTable
+from pgnode.supervisor.users.table import Phase, UserTable
 
 
-def waiting(table: UserTable) -> UserDrift:
-    """As it is at this moment, calls that are under way included."""
+def user_drift(table: UserTable) -> UserDrift:
+    """Return whom the core does not have as desired at this moment, calls that are under way included."""
     differing = table.differing_all()
-    coming = {key for key in differing if table.get(key) is not None}
+    to_add = {key for key in differing if table.get(key) is not None}
     return UserDrift(
-        coming=frozenset(coming),
-        leaving=frozenset(differing) - coming,
-        uncertain=frozenset(filter(table.is_uncertain, differing)),
+        to_add=frozenset(to_add),
+        to_remove=frozenset(differing) - to_add,
+        uncertain=frozenset(table.in_phase(Phase.UNKNOWN)),
     )

@@ -18,58 +18,81 @@ log = structlog.get_logger(__name__)
 
 
 class RejectedUsers:
-    """By e-mail in lower case. Belongs to the supervisor's loop."""
+    """By e-mail in lower case. Belongs to the supervisor's loop.
+
+    Args:
+        journal: Where changes are noted that are to be stored.
+        now: Says the time, Unix seconds.
+    """
 
     def __init__(self, journal: Journal, now: Callable[[], float] = time.time) -> None:
         self._journal = journal
         self._now = now
-        self._failed: dict[str, RejectedUser] = {}
+        self._rejected: dict[str, RejectedUser] = {}
 
     def __len__(self) -> int:
-        return len(self._failed)
+        """Return how many there are."""
+        return len(self._rejected)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._failed
+        """Return whether a user is on the list."""
+        return key in self._rejected
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._failed))
+        """Go through the keys as they are now; the list may change meanwhile."""
+        return iter(list(self._rejected))
 
     def __repr__(self) -> str:
-        return f"RejectedUsers({len(self._failed)} users)"
+        """Say how many there are."""
+        return f"RejectedUsers({len(self._rejected)} users)"
 
     def get(self, key: str) -> RejectedUser | None:
-        return self._failed.get(key)
+        """Return why and since when a user cannot be had, None where it is not on the list."""
+        return self._rejected.get(key)
+
+    def all(self) -> list[RejectedUser]:
+        """Return everybody on the list."""
+        return list(self._rejected.values())
 
     def restore(self, stored: Mapping[str, RejectedUser]) -> None:
         """Take over what the store holds."""
-        self._failed = dict(stored)
+        self._rejected = dict(stored)
 
     def copy(self) -> dict[str, RejectedUser]:
-        return dict(self._failed)
+        """Return the list as it is now, for :meth:`return_to`."""
+        return dict(self._rejected)
 
-    def return_to(self, failed: dict[str, RejectedUser]) -> None:
-        """As they were before a start that failed."""
-        for key in self._failed.keys() | failed.keys():
-            if self._failed.get(key) != failed.get(key):
-                self._journal.rejected[key] = failed.get(key)
-        self._failed = dict(failed)
+    def return_to(self, rejected: Mapping[str, RejectedUser]) -> None:
+        """Make the list what it was before a start that failed."""
+        for key in self._rejected.keys() | rejected.keys():
+            if self._rejected.get(key) != rejected.get(key):
+                self._journal.rejected[key] = rejected.get(key)
+        self._rejected = dict(rejected)
 
     def put(self, key: str, email: str, cause: str, user: bytes, *, by_core: bool) -> None:
-        """``user`` (its message) was refused. One that was refused before as it is keeps its time."""
-        known = self._failed.get(key)
+        """Note that a user was refused; one that was refused before as it is keeps its time.
+
+        Args:
+            key: Its key.
+            email: Its e-mail as the caller spelled it.
+            cause: Why, for the caller and the operator.
+            user: The ``User`` message that was refused.
+            by_core: Whether the core refused it; else the node found that it cannot work.
+        """
+        known = self._rejected.get(key)
         at_ms = known.at_ms if known is not None and known.user == user else int(self._now() * 1000)
-        failure = RejectedUser(email, cause, at_ms, user, by_core)
-        if failure != known:
-            self._failed[key] = failure
-            self._journal.rejected[key] = failure
-            log.warning("a user cannot be applied", user=email, cause=cause)
+        rejected = RejectedUser(email, cause, at_ms, user, by_core)
+        if rejected != known:
+            self._rejected[key] = rejected
+            self._journal.rejected[key] = rejected
+            log.warning("user rejected", user=email, cause=cause)
 
     def drop(self, keys: Iterable[str]) -> None:
-        """These are fine, or not asked for any more."""
-        for key in keys if self._failed else ():
-            if self._failed.pop(key, None) is not None:
+        """Take users off the list: they are fine, or not asked for any more."""
+        for key in keys if self._rejected else ():
+            if self._rejected.pop(key, None) is not None:
                 self._journal.rejected[key] = None
 
     def drop_all_but(self, keys: Collection[str]) -> None:
-        """A full set names ``keys`` and nobody else."""
-        self.drop([key for key in self._failed if key not in keys])
+        """Take everybody off the list whom a full set does not name."""
+        self.drop([key for key in self._rejected if key not in keys])

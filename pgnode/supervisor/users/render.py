@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from pgnode.supervisor.users.decoding import Inbounds, decode
 from pgnode.supervisor.users.table import UserTable
 from pgnode.xray.config.accounts import Account, client_json
-from pgnode.xray.config.document import BaseConfig, InboundSpec, render
+from pgnode.xray.config.document import BaseConfig, render
 
 #: Users encoded at a time before the event loop gets its turn.
 SLICE = 1000
@@ -57,7 +58,7 @@ class ClientJsonCache:
 async def render_config(
     base: BaseConfig,
     users: UserTable,
-    inbounds: Mapping[str, InboundSpec],
+    inbounds: Inbounds,
     cache: ClientJsonCache | None = None,
 ) -> str:
     """Make the config of a core with all desired users.
@@ -73,7 +74,8 @@ async def render_config(
     """
     known = ClientJsonCache(inbounds) if cache is None else cache
     for number, key in enumerate(known.missing(users.desired), 1):
-        known.put(key, *users.decoded(key, inbounds))
+        raw = users.desired[key]
+        known.put(key, raw, *decode(raw, inbounds))
         if number % SLICE == 0:
             await asyncio.sleep(0)
     return await asyncio.to_thread(lambda: render(base, known.hand_over(users.desired)))

@@ -1,18 +1,12 @@
-"""From what the users should have and what the core has, to operations per inbound. Pure.
+"""Whether an inbound is altered user by user, or swapped as a whole. Pure.
 
-Per inbound one of three ways is taken: nothing, alter (one core call for each removed and each added user) or swap
-(the running inbound with another list of users: remove and add of the whole inbound, live connections stay).
-Removals go before additions: an id or an e-mail may move from one user to another.
+To alter takes one core call for each removed and each added user. To swap is to remove the running inbound and to add it with
+another list of users; live connections stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-from pgnode.xray.config.accounts import Account
-from pgnode.xray.config.document import InboundSpec
+from pgnode.xray.config.inbounds import InboundSpec
 
 #: Milliseconds of one AlterInbound call, many in flight, with what surrounds it in the supervisor, on two cores that have nothing
 #: else to do. Measured against core 26.10.10 with 100,000 users: 0.018 to 0.021 by itself; Trojan 0.024 to 0.027, since the core
@@ -52,40 +46,25 @@ SWAP_USERS_MAX = 45_000
 #: Each AlterInbound makes a Shadowsocks-2022 inbound build its table of users anew.
 SHADOWSOCKS_2022_USER_COST_MS = 0.002
 
-#: E-mail as it is known to the core -> account, for one inbound.
-Accounts = Mapping[str, Account]
-
-
-class Change(NamedTuple):
-    """One user in one inbound: ``old`` is removed if there may be one, ``new`` is added if there is one."""
-
-    key: str
-    old_email: str | None
-    new_email: str | None
-    new: Account | None
-
-
-@dataclass(slots=True)
-class InboundPlan:
-    """What to alter in one inbound."""
-
-    tag: str
-    changes: list[Change] = field(default_factory=list)
-
-    @property
-    def calls(self) -> int:
-        """Core calls that it takes."""
-        return sum((c.old_email is not None) + (c.new is not None) for c in self.changes)
-
 
 def users_in_swap(inbound: InboundSpec) -> int:
-    """How many users a swap of this inbound holds at most, whatever fits into the message."""
+    """Return how many users a swap of this inbound holds at most, whatever fits into the message."""
     away = SWAP_AWAY_MS_BY_PROTOCOL.get(inbound.protocol, SWAP_AWAY_MS)
     return int(SWAP_AWAY_MAX_MS / away)
 
 
 def choose_swap(inbound: InboundSpec, calls: int, users_after: int, seconds_since_swap: float = float("inf")) -> bool:
-    """Whether replacing the whole list of ``users_after`` users beats ``calls`` single calls."""
+    """Decide how an inbound is brought to its state.
+
+    Args:
+        inbound: The inbound.
+        calls: Core calls that it takes to alter it.
+        users_after: Users in it afterwards, at most.
+        seconds_since_swap: Seconds since it was swapped last.
+
+    Returns:
+        Whether replacing the whole list beats single calls.
+    """
     if not inbound.outlives_listener or calls <= 1:
         return False
     if seconds_since_swap < SWAP_PAUSE_SECONDS:

@@ -1,120 +1,238 @@
-"""The desired users and what of them the core has. No I/O, no clock.
+"""One record for each user: what is desired, what the core has of it, and how certain that is. State only, no I/O, no clock.
 
-A user is kept as the bytes of its ``User`` message, under its e-mail in lower case, as the core compares them. What
-accounts it has in which inbound follows from these bytes and the inbounds, so nothing is kept per inbound.
+A user's key is its e-mail in lower case, as the core compares them. Nearly all users are *in step*: the core has what is desired.
+They are one entry in one dict; only the others have an object of their own.
+
+Where no core runs, the records speak of the next one, which will be started with everybody as desired.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import enum
+from collections.abc import Iterable, Iterator, Mapping, Set
+from itertools import islice
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from pgnode.store.changes import Journal
-from pgnode.supervisor.users.swap_policy import Change, InboundPlan
-from pgnode.wire import service_pb2 as pb
-from pgnode.xray.config.accounts import Account, UnusableAccountError, accounts_of, canonical_id
-from pgnode.xray.config.document import InboundSpec
 
-#: A user's message -> its e-mail, and its accounts by tag.
-Looked = Mapping[bytes, tuple[str, dict[str, Account]]]
-NOBODY_LOOKED: Final[Looked] = MappingProxyType({})
+#: Credentials of which it stays known who got them last; up to twice as many now and then. Some 100 bytes each.
+OWNERS_KEPT = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A user that cannot be applied, and why."""
+class Phase(enum.Enum):
+    """How a user stands between what is desired and what the core has."""
 
-    email: str
-    cause: str
+    #: The core has what is desired.
+    IN_STEP = enum.auto()
+    #: The core has exactly ``applied``, and something else is desired: whoever changed that is about to apply it.
+    CHANGED = enum.auto()
+    #: A rollout has taken the user on and has not come to it, or not in all inbounds. Only that rollout knows what was done.
+    PENDING = enum.auto()
+    #: A call about the user failed, or the core was taken over: nobody knows what it has.
+    UNKNOWN = enum.auto()
 
-    def __str__(self) -> str:
-        return f"{self.email or '(empty e-mail)'}: {self.cause}"
+
+class UserRecord(NamedTuple):
+    """One user. None is no user: not desired, or not in the core."""
+
+    #: The ``User`` message that is asked for.
+    desired: bytes | None
+    #: The message that the core had, when that was certain last.
+    applied: bytes | None
+    phase: Phase
+    #: Further messages of which the core may have something by now.
+    perhaps: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What has to be altered for some users."""
+class _Open(NamedTuple):
+    """What is kept of a user who is not in step; see :class:`UserRecord`."""
 
-    inbounds: list[InboundPlan]
-    #: The users.
-    keys: list[str]
-    #: A secret goes from one user to another: all removals come before all additions.
-    moves: bool
+    phase: Phase
+    applied: bytes | None
+    perhaps: tuple[bytes, ...] = ()
+
+
+#: Users who are new to the core need no object each.
+_NEW: Final = {phase: _Open(phase, None) for phase in Phase}
+
+
+class CredentialOwners:
+    """Who got a credential last, and perhaps gave it up again, where another user may still have it in the core.
+
+    The core keeps its users by credential: it forgets one together with the user who had it, also when somebody else has got it
+    by then. So whoever plans to take a credential from a user asks here who has it now, and puts that one again.
+    """
+
+    def __init__(self) -> None:
+        #: Hash of the credential -> key, the oldest first.
+        self._got: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        """Return of how many credentials the owner is known."""
+        return len(self._got)
+
+    def __repr__(self) -> str:
+        """Say how many there are."""
+        return f"CredentialOwners({len(self._got)} credentials)"
+
+    def get(self, credential: str) -> str | None:
+        """Return who got this credential last, None where nobody did for long."""
+        return self._got.get(hash(credential)) if self._got else None
+
+    def note(self, gained: Mapping[str, str]) -> None:
+        """Note who is about to get which credential: credential -> key."""
+        got = self._got
+        for credential, key in gained.items():
+            number = hash(credential)
+            # The last ones to be noted are the last ones to be forgotten.
+            got.pop(number, None)
+            got[number] = key
+
+    def trim(self, count: int = OWNERS_KEPT) -> None:
+        """Forget the oldest ones above twice ``count``."""
+        if len(self._got) > 2 * count:
+            self._got = dict(islice(self._got.items(), len(self._got) - count, None))
+
+    def clear(self) -> None:
+        """Forget all: a new core has everybody as desired."""
+        self._got = {}
 
 
 class UserTable:
-    """Desired users and applied users. Changes of the desired ones go to the journal."""
+    """All users. Changes of the desired ones go to the journal.
+
+    Args:
+        journal: Where changes are noted that are to be stored.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._desired: dict[str, bytes] = {}
-        self._applied: dict[str, bytes] = {}
-        #: Users of whom the core may have something else than ``_applied`` says: a call about them failed.
-        self._uncertain: set[str] = set()
-        #: Users who are being brought to what is desired by a long application (pgnode.supervisor.users.rollout), which has
-        #: not come to them, or not in all inbounds. For everybody else they are uncertain.
-        self.pending: set[str] = set()
-        #: Hash of a secret that the core has -> the pending or uncertain user who has it there. Where somebody else gets it, that
-        #: one has to be done first: the core forgets a secret with whoever had it, also when another user has it by then.
-        self._givers: dict[int, str] = {}
+        #: Whoever is not in step.
+        self._open: dict[str, _Open] = {}
+        self._pending_count = 0
+        self.owners: Final = CredentialOwners()
 
     def __len__(self) -> int:
+        """Return how many users are desired."""
         return len(self._desired)
 
     def __repr__(self) -> str:
-        return (
-            f"UserTable({len(self._desired)} desired, {len(self._applied)} applied, {len(self._uncertain)} uncertain)"
-        )
+        """Say how many there are, and how many of them are not in step."""
+        return f"UserTable({len(self._desired)} desired, {len(self._open)} not in step)"
+
+    # --- reading ------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> bytes | None:
+        """Return the desired message of a user."""
         return self._desired.get(key)
-
-    def applied(self, key: str) -> bytes | None:
-        """What the core has of this user, where that is certain."""
-        return None if key in self._uncertain or key in self.pending else self._applied.get(key)
-
-    def before(self, key: str) -> bytes | None:
-        """What the core had of this user before what is being done now, where that is certain."""
-        return None if key in self._uncertain else self._applied.get(key)
-
-    @property
-    def applied_count(self) -> int:
-        """Users that the core has, as desired or as they were before."""
-        return len(self._applied) - len(self._applied.keys() & self._uncertain)
-
-    def keys(self) -> set[str]:
-        return set(self._desired)
-
-    def items(self) -> Iterable[tuple[str, bytes]]:
-        return self._desired.items()
 
     @property
     def desired(self) -> Mapping[str, bytes]:
-        """Key -> ``User`` message; a view."""
+        """Key -> ``User`` message of everybody who is desired; a view."""
         return MappingProxyType(self._desired)
+
+    def keys(self) -> set[str]:
+        """Return the keys of everybody who is desired."""
+        return set(self._desired)
+
+    def items(self) -> Iterable[tuple[str, bytes]]:
+        """Return (key, message) of everybody who is desired."""
+        return self._desired.items()
+
+    def all_known(self) -> set[str]:
+        """Return the keys of everybody who is desired, or of whom the core may have something."""
+        return self._desired.keys() | self._open.keys()
+
+    def record(self, key: str) -> UserRecord:
+        """Return what is known of a user."""
+        desired, found = self._desired.get(key), self._open.get(key)
+        if found is None:
+            return UserRecord(desired, desired, Phase.IN_STEP)
+        return UserRecord(desired, found.applied, found.phase, found.perhaps)
+
+    def phase(self, key: str) -> Phase:
+        """Return how a user stands; whoever is not known is in step."""
+        found = self._open.get(key)
+        return Phase.IN_STEP if found is None else found.phase
+
+    def applied(self, key: str) -> bytes | None:
+        """Return what the core has of a user, None where that is nothing or not certain."""
+        found = self._open.get(key)
+        if found is None:
+            return self._desired.get(key)
+        return found.applied if found.phase is Phase.CHANGED else None
+
+    def before(self, key: str) -> bytes | None:
+        """Return what the core had of a user before what is being done now, None where that is nothing or not certain."""
+        found = self._open.get(key)
+        if found is None:
+            return self._desired.get(key)
+        return None if found.phase is Phase.UNKNOWN else found.applied
+
+    def applied_items(self) -> list[tuple[str, bytes]]:
+        """Return (key, message) of everybody whom the core has or had."""
+        opened = self._open
+        had = [(key, raw) for key, raw in self._desired.items() if key not in opened]
+        return had + [(key, found.applied) for key, found in opened.items() if found.applied is not None]
+
+    @property
+    def applied_count(self) -> int:
+        """How many users the core has, as desired or as they were before."""
+        in_step = len(self._desired) - sum(key in self._desired for key in self._open)
+        return in_step + sum(
+            found.applied is not None and found.phase is not Phase.UNKNOWN for found in self._open.values()
+        )
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether somebody waits for a rollout."""
+        return self._pending_count > 0
+
+    def in_phase(self, phase: Phase) -> Iterator[str]:
+        """Return the keys of everybody in a phase other than IN_STEP."""
+        return (key for key, found in self._open.items() if found.phase is phase)
+
+    def differing(self, keys: Iterable[str]) -> list[str]:
+        """Return those of ``keys`` who are not in step."""
+        opened = self._open
+        return [key for key in keys if key in opened] if opened else []
+
+    def differing_all(self) -> list[str]:
+        """Return everybody who is not in step."""
+        return list(self._open)
+
+    # --- what is desired ----------------------------------------------------------------------------------------
 
     def restore(self, stored: Mapping[str, bytes]) -> None:
         """Take over what the store holds."""
         self._desired = dict(stored)
 
     def return_to(self, desired: Mapping[str, bytes]) -> None:
-        """The desired users as they were before a start that failed; no core has any, and what differs is to be stored."""
+        """Make the desired users what they were before a start that failed; no core has any."""
         before = self._desired
         for key in before.keys() | desired.keys():
             if before.get(key) != desired.get(key):
                 self._journal.users[key] = desired.get(key)
         self._desired = dict(desired)
-        self._applied.clear()
-        self._uncertain.clear()
-        self.pending.clear()
-        self._givers.clear()
+        self.core_has_all()
 
     def put(self, key: str, raw: bytes | None) -> bool:
         """Make ``raw`` the desired user; None removes it. Returns whether that changed anything."""
-        if self._desired.get(key) == raw:
+        before = self._desired.get(key)
+        if before == raw:
             return False
+        found = self._open.get(key)
+        if found is None:
+            self._open[key] = _NEW[Phase.CHANGED] if before is None else _Open(Phase.CHANGED, before)
+        elif found.phase is Phase.CHANGED:
+            if found.applied == raw:
+                # As the core has it: both are one object again.
+                raw = found.applied
+                del self._open[key]
+        elif before is not None and before != found.applied and before not in found.perhaps:
+            self._open[key] = found._replace(perhaps=(*found.perhaps, before))
         if raw is None:
             del self._desired[key]
         else:
@@ -122,199 +240,49 @@ class UserTable:
         self._journal.users[key] = raw
         return True
 
-    def differing(self, keys: Iterable[str]) -> list[str]:
-        """Those of ``keys`` that the core has differently, or perhaps so."""
-        desired, applied = self._desired, self._applied
-        doubtful = self._uncertain | self.pending if self.pending else self._uncertain
-        return [key for key in keys if desired.get(key) != applied.get(key) or key in doubtful]
-
-    def differing_all(self) -> list[str]:
-        """:meth:`differing` of everybody."""
-        applied = self._applied.get
-        found = [key for key, raw in self._desired.items() if applied(key) != raw]
-        found += self._applied.keys() - self._desired.keys()
-        doubtful = self._uncertain | self.pending
-        return [*found, *doubtful.difference(found)] if doubtful else found
-
-    def all_known(self) -> set[str]:
-        return self._desired.keys() | self._applied.keys() | self._uncertain
+    # --- what the core has --------------------------------------------------------------------------------------
 
     def core_has_all(self) -> None:
-        """A core was started with all desired users."""
-        self._applied = dict(self._desired)
-        self._uncertain.clear()
-        self.pending.clear()
-        self._givers.clear()
+        """Note that a core was started with all desired users, or that the next one will be."""
+        self._open.clear()
+        self._pending_count = 0
+        self.owners.clear()
 
     def core_has(self, keys: Iterable[str]) -> None:
-        """These users were applied as desired."""
-        desired, applied = self._desired, self._applied
-        some_open = bool(self._uncertain or self.pending)
-        for key in keys:
-            raw = desired.get(key)
-            if raw is None:
-                applied.pop(key, None)
-            else:
-                applied[key] = raw
-            if some_open:
-                self._uncertain.discard(key)
-                self.pending.discard(key)
-        if self._givers and not self.pending and not self._uncertain:
-            self._givers.clear()
+        """Note that these users were applied as desired."""
+        opened = self._open
+        for key in keys if opened else ():
+            found = opened.pop(key, None)
+            if found is not None and found.phase is Phase.PENDING:
+                self._pending_count -= 1
+        if not self._pending_count:
+            self.owners.trim()
 
     def core_uncertain(self, keys: Iterable[str]) -> None:
-        """Calls about these users failed: nobody knows what the core has."""
-        keys = set(keys)
-        for secret, key in self.secrets(keys - self.pending):
-            # Whoever gives it up comes before whoever has got it.
-            if not self._is_open(self._givers.get(secret, key)):
-                self._givers[secret] = key
-        self._uncertain |= keys
-        self.pending -= keys
+        """Note that calls about these users failed: nobody knows what the core has."""
+        self._set_phase(keys, Phase.UNKNOWN)
 
-    def is_uncertain(self, key: str) -> bool:
-        """A call about this user failed: the core may have something else than it should."""
-        return key in self._uncertain
+    def core_has_nothing_certain(self, but: Set[str] = frozenset()) -> None:
+        """Note that the core was taken over: every user has to be looked at, ``but`` those whom it has as desired."""
+        self.core_has_all()
+        self.core_uncertain(key for key in self._desired if key not in but)
 
-    def _is_open(self, key: str) -> bool:
-        return key in self.pending or key in self._uncertain
+    def await_rollout(self, keys: Iterable[str]) -> None:
+        """Note that a rollout has taken these users on. Whoever is unknown stays so."""
+        opened = self._open
+        self._set_phase(
+            (key for key in keys if (found := opened.get(key)) is None or found.phase is Phase.CHANGED), Phase.PENDING
+        )
 
-    def secrets(self, keys: Iterable[str]) -> Iterator[tuple[int, str]]:
-        """(hash of a secret, key) for what the core has of these users, as far as is known."""
-        return _secrets(keys, self._applied)
-
-    def desired_secrets(self, keys: Iterable[str]) -> Iterator[tuple[int, str]]:
-        """(hash of a secret, key) for what is desired of these users."""
-        return _secrets(keys, self._desired)
-
-    def give(self, secrets: Iterable[tuple[int, str]]) -> None:
-        """These secrets may be given up by users who are, or are about to be, pending or uncertain."""
-        self._givers.update(secrets)
-
-    def core_has_nothing_certain(self) -> None:
-        """The core was taken over from an earlier supervisor: every user has to be looked at."""
-        self._applied.clear()
-        self._uncertain = set(self._desired)
-        self.pending.clear()
-
-    def accounts(
-        self, keys: Iterable[str], inbounds: Mapping[str, InboundSpec]
-    ) -> dict[str, dict[str, tuple[str, Account]]]:
-        """Tag -> key -> (e-mail, account) of the desired users among ``keys``; unusable ones are left out."""
-        found: dict[str, dict[str, tuple[str, Account]]] = {tag: {} for tag in inbounds}
+    def _set_phase(self, keys: Iterable[str], phase: Phase) -> None:
+        opened, desired = self._open, self._desired
         for key in keys:
-            raw = self._desired.get(key)
-            if raw is None:
-                continue
-            email, accounts = _decode(raw, inbounds)
-            for tag, account in accounts.items():
-                found[tag][key] = (email, account)
-        return found
-
-    def applied_items(self) -> list[tuple[str, bytes]]:
-        """Users whom the core has or had."""
-        return list(self._applied.items())
-
-    def decoded(self, key: str, inbounds: Mapping[str, InboundSpec]) -> tuple[bytes, str, dict[str, Account]]:
-        """(message, e-mail, tag -> account) of a desired user; no accounts where they are unusable. Raises KeyError."""
-        raw = self._desired[key]
-        return (raw, *_decode(raw, inbounds))
-
-    def plan(
-        self,
-        keys: Iterable[str],
-        inbounds: Mapping[str, InboundSpec],
-        *,
-        own: bool = False,
-        looked: Looked = NOBODY_LOOKED,
-    ) -> Plan:
-        """What has to be altered in each inbound so that the core has ``keys`` as desired.
-
-        Users who are pending or uncertain, and may have a secret that one of these gets, are done with them.
-        ``own`` is for the application that ``pending`` users wait for: it knows what the core has of them.
-        ``looked`` is what was found of some desired users with the same inbounds.
-        """
-        plans: dict[str, InboundPlan] = {}
-        todo = list(keys)
-        givers, there = self._givers, set(todo) if self._givers else set()
-        given: set[str] = set()
-        taken: set[str] = set()
-        for key in todo:
-            raw = self._desired.get(key)
-            email, accounts = (looked.get(raw) if raw is not None else None) or _decode(raw, inbounds)
-            old_email, old_accounts = _decode(self._applied.get(key), inbounds)
-            doubtful = key in self._uncertain
-            anything = doubtful or (key in self.pending and not own)
-            for tag in inbounds:
-                new, old = accounts.get(tag), old_accounts.get(tag)
-                if anything:
-                    change = Change(key, old_email or email or key, email if new else None, new)
-                elif new != old or (new is not None and email != old_email):
-                    change = Change(key, old_email if old else None, email if new else None, new)
-                else:
-                    continue
-                plan = plans.get(tag)
-                if plan is None:
-                    plan = plans[tag] = InboundPlan(tag)
-                plan.changes.append(change)
-                if old is not None:
-                    given.add(old.secret)
-                if new is not None and (old is None or old.secret != new.secret or doubtful):
-                    taken.add(new.secret)
-                    giver = givers.get(hash(new.secret)) if givers else None
-                    if giver is not None and giver not in there and self._is_open(giver):
-                        there.add(giver)
-                        todo.append(giver)
-        return Plan(list(plans.values()), todo, moves=not given.isdisjoint(taken))
-
-
-def _secrets(keys: Iterable[str], users: Mapping[str, bytes]) -> Iterator[tuple[int, str]]:
-    for key in keys:
-        if (raw := users.get(key)) is not None:
-            for secret in secrets_of(raw):
-                yield hash(secret), key
-
-
-def _decode(raw: bytes | None, inbounds: Mapping[str, InboundSpec]) -> tuple[str, dict[str, Account]]:
-    if raw is None:
-        return "", {}
-    user = pb.User.FromString(raw)
-    try:
-        return user.email, accounts_of(user, inbounds)
-    except UnusableAccountError:
-        # Checked when it was taken; another config's inbounds may find something else in it.
-        return user.email, {}
-
-
-def account_in(raw: bytes | None, inbound: InboundSpec) -> tuple[str, Account] | None:
-    """(e-mail, account) of a user, given as its message, in one inbound; None where it has none."""
-    email, accounts = _decode(raw, {inbound.tag: inbound})
-    account = accounts.get(inbound.tag)
-    return None if account is None else (email, account)
-
-
-def secrets_of(raw: bytes) -> list[str]:
-    """All secrets of a user, given as its message, as accounts have them; those that cannot be read are left out."""
-    proxies = pb.User.FromString(raw).proxies
-    found = [proxies.trojan.password, proxies.shadowsocks.password, proxies.hysteria.auth]
-    for given in (proxies.vless.id, proxies.vmess.id):
-        if given and (identity := canonical_id(given)):
-            found.append(identity)
-    return [secret for secret in found if secret]
-
-
-def checked(user: pb.User, inbounds: Mapping[str, InboundSpec]) -> Refusal | dict[str, Account]:
-    """The accounts of a user by tag, or why it cannot be applied."""
-    email = user.email
-    if not email:
-        return Refusal("", "the e-mail is empty")
-    try:
-        return accounts_of(user, inbounds)
-    except UnusableAccountError as error:
-        return Refusal(email, str(error))
-
-
-def refusal_of(user: pb.User, inbounds: Mapping[str, InboundSpec]) -> Refusal | None:
-    """Why this user cannot be applied, None when it can."""
-    found = checked(user, inbounds)
-    return found if isinstance(found, Refusal) else None
+            found = opened.get(key)
+            if found is None:
+                raw = desired.get(key)
+                opened[key] = _NEW[phase] if raw is None else _Open(phase, raw)
+            elif found.applied is None and not found.perhaps:
+                opened[key] = _NEW[phase]
+            else:
+                opened[key] = found._replace(phase=phase)
+            self._pending_count += (phase is Phase.PENDING) - (found is not None and found.phase is Phase.PENDING)

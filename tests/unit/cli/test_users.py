@@ -12,7 +12,7 @@ from pgnode.bus.users import UserDrift
 from pgnode.cli.users import ShownUsers, lines
 from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
-from pgnode.supervisor.users.drift import waiting
+from pgnode.supervisor.users.drift import user_drift
 from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb
 
@@ -37,14 +37,14 @@ def table() -> UserTable:
     made.core_has_all()
     made.put("alice", user("Alice", "VLESS").SerializeToString())
     made.put("eve", None)
-    made.pending.update(("alice", "eve"))
+    made.await_rollout(("alice", "eve"))
     made.put("frank", None)
     made.core_uncertain(("bob", "frank"))
     return made
 
 
 def test_whom_the_core_does_not_have_as_desired_is_named() -> None:
-    waits = UserDrift.decode(waiting(table()).encode())
+    waits = UserDrift.decode(user_drift(table()).encode())
     assert waits == UserDrift(frozenset({"alice", "bob"}), frozenset({"eve", "frank"}), frozenset({"bob", "frank"}))
     summary, *rows = lines(stored(), waits)
     assert summary == "3 desired, 1 applied, 2 not yet, 2 to be removed, 1 failed; node running"

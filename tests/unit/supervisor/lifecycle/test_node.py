@@ -83,10 +83,10 @@ async def test_a_full_set_that_cannot_begin(stage: Stage) -> None:
 async def test_a_fault_in_a_full_set_is_its_callers(stage: Stage, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await stage.start(config)
 
-    async def fault(*_args: object) -> None:
+    def fault(*_args: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(stage.node.users, "go_on", fault)
+    monkeypatch.setattr(stage.node.users.superseded, "begin", fault)
     reply = await stage.node.begin(sync(kind=Kind.SYNC_USERS))()
     assert reply is not None
     assert isinstance(reply.error, InternalError)

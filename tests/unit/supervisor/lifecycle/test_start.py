@@ -141,7 +141,7 @@ async def test_users_that_cannot_be_had_are_left_out(stage: Stage) -> None:
     bad = pb.User(email="worse", inbounds=["a"], proxies=pb.Proxy(vless=pb.Vless(id="no uuid")))
     await stage.start(config_of("a", log={"loglevel": "debug"}), user("alice", "a"), bad)
     assert "worse" not in stage.node.users.table.desired
-    assert "worse" in stage.node.users.failures
+    assert "worse" in stage.node.users.rejected
 
 
 # --- parts of the core -----------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ async def test_a_user_whom_the_core_refuses_in_a_new_inbound_is_as_before(stage:
     await stage.start(with_inbound(config, "b"), user("alice", "a", "b"), user("bob", "a", "b"))
     assert stage.state is State.RUNNING
     assert stage.users_in_core["b"] == {"alice"}
-    assert "bob" in stage.node.users.failures
+    assert "bob" in stage.node.users.rejected
 
 
 async def test_a_user_whom_the_core_refuses_in_an_inbound_that_stayed(stage: Stage) -> None:
@@ -210,7 +210,7 @@ async def test_a_user_whom_the_core_refuses_in_an_inbound_that_stayed(stage: Sta
     stage.core.api.users.errors["bob"] = REFUSED
     await stage.start(with_inbound(config, "b"), user("alice", "a", "b"), user("bob", "a", "c"))
     assert stage.state is State.RUNNING
-    assert "bob" in stage.node.users.failures
+    assert "bob" in stage.node.users.rejected
 
 
 async def test_users_whom_the_core_does_not_answer_for_make_a_change_fail(stage: Stage) -> None:

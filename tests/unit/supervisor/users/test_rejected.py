@@ -16,8 +16,9 @@ from pgnode.bus.commands import Command, Kind
 from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.users.core_users import Outcome
+from pgnode.supervisor.users.decoding import accounts_of_users
 from pgnode.supervisor.users.intake import Check
-from pgnode.supervisor.users.swap_policy import InboundPlan
+from pgnode.supervisor.users.planning import InboundPlan
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.accounts import Account
@@ -71,8 +72,8 @@ class Staged:
         number = next(_numbers)
         command = Command(f"0-{number}", str(number), kind, "worker", 1000, message.SerializeToString())
         if kind is Kind.SYNC_USERS:
-            long = self.users.begin(command, INBOUNDS)
-            while (found := await self.users.go_on(long, INBOUNDS)) is None:
+            bulk = self.users.bulk(command, lambda: INBOUNDS)
+            while (found := await bulk.step()) is None:
                 pass
             reply = found
         else:
@@ -83,7 +84,7 @@ class Staged:
         return await self.sync(Kind.SYNC_USER, user)
 
     def failed(self) -> dict[str, str]:
-        found = {key: self.users.failures.get(key) for key in self.users.failures}
+        found = {key: self.users.rejected.get(key) for key in self.users.rejected}
         return {key: failure.cause for key, failure in found.items() if failure is not None}
 
 
@@ -160,10 +161,10 @@ async def test_a_new_core_may_take_it() -> None:
     await staged.one(user("worse", vless_id=UNUSABLE))
     await staged.users.try_failed_again(INBOUNDS)
     assert set(staged.failed()) == {"bad", "worse"}
-    for failure in list(staged.users.failures):
-        staged.users.failures.drop([failure])
+    for failure in list(staged.users.rejected):
+        staged.users.rejected.drop([failure])
     fine = user("bad", "taken now").SerializeToString(deterministic=True)
-    staged.users.failures.put("bad", "bad", "no", fine, by_core=True)
+    staged.users.rejected.put("bad", "bad", "no", fine, by_core=True)
     await staged.users.try_failed_again(INBOUNDS)
     assert staged.failed() == {}
     assert staged.core.users["trojan"]["bad"].secret == "taken now"
@@ -172,7 +173,7 @@ async def test_a_new_core_may_take_it() -> None:
 def test_a_failure_keeps_its_time_while_the_user_is_the_same() -> None:
     now = 10.0
     staged = Staged()
-    failures = staged.users.failures
+    failures = staged.users.rejected
     failures._now = lambda: now
     failures.put("a", "a", "one", b"user", by_core=True)
     now = 20.0
@@ -219,8 +220,8 @@ def test_core_and_table_agree_and_who_is_missing_is_on_the_list(rounds: list[tup
                 if item.inbounds:
                     asked[item.email.lower()] = item.SerializeToString(deterministic=True)
             await staged.sync(Kind.SYNC_USERS if full else Kind.SYNC_CHUNKED, pb.Users(users=named))
-            table, failures = staged.users.table, staged.users.failures
-            wanted = table.accounts(table.keys(), INBOUNDS)
+            table, failures = staged.users.table, staged.users.rejected
+            wanted = accounts_of_users(table.desired, table.keys(), INBOUNDS)
             assert staged.core.users == {
                 tag: {key: account for key, (_, account) in of_tag.items()} for tag, of_tag in wanted.items()
             }

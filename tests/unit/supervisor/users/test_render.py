@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.store.changes import Journal
+from pgnode.supervisor.users.decoding import decode
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb
@@ -26,7 +27,7 @@ _USERS = st.builds(
 
 
 def _put(clients: ClientJsonCache, table: UserTable, key: str) -> None:
-    clients.put(key, *table.decoded(key, INBOUNDS))
+    clients.put(key, table.desired[key], *decode(table.get(key), INBOUNDS))
 
 
 @given(st.lists(st.tuples(_USERS, st.booleans()), max_size=12))

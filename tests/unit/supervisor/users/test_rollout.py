@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 from unittest import mock
 
@@ -16,10 +15,9 @@ from hypothesis import strategies as st
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreUnavailableError
 from pgnode.store.changes import Journal
-from pgnode.supervisor.users import rollout as application
-from pgnode.supervisor.users import sync as user_sync
 from pgnode.supervisor.users.core_users import Outcome
-from pgnode.supervisor.users.swap_policy import SWAP_PAUSE_SECONDS, Change, InboundPlan, choose_swap
+from pgnode.supervisor.users.planning import Change, InboundPlan
+from pgnode.supervisor.users.rollout import StepLimits
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.accounts import email_key
@@ -120,17 +118,9 @@ def _merge(desired: dict[str, pb.User], changes: Sequence[pb.User]) -> None:
             desired[item.email] = item
 
 
-@contextlib.contextmanager
-def small_steps(*, slice_calls: int) -> Iterator[None]:
+def small_steps(*, slice_calls: int) -> StepLimits:
     """A few users are many, so that others come between them."""
-    with (
-        mock.patch.object(application, "SLICE", 2),
-        mock.patch.object(application, "SLICE_CALLS", slice_calls),
-        mock.patch.object(user_sync, "SLICE", 2),
-        mock.patch.object(user_sync, "STEP_SECONDS", 0.0),
-        mock.patch.object(user_sync, "STEP_USERS", 2),
-    ):
-        yield
+    return StepLimits(slice_users=2, slice_calls=slice_calls, step_seconds=0.0, rollout_users=2)
 
 
 @given(st.data())
@@ -142,7 +132,7 @@ def test_core_and_desired_end_alike_whatever_comes_in_between(data: st.DataObjec
 
     async def run() -> None:
         core = ModelCore(data)
-        users = UserSync(cast(Any, core), Journal())
+        users = UserSync(cast(Any, core), Journal(), small_steps(slice_calls=8), chosen)
         desired = {name: user(name, list(INBOUNDS), 0) for name in NAMES}
         core.well = True
         await users.sync([_command(Kind.SYNC_CHUNKED, pb.Users(users=desired.values()))], INBOUNDS)
@@ -154,9 +144,9 @@ def test_core_and_desired_end_alike_whatever_comes_in_between(data: st.DataObjec
             if kind is Kind.SYNC_USERS:
                 desired.clear()
             _merge(desired, many)
-            long = users.begin(command, INBOUNDS)
+            bulk = users.bulk(command, lambda: INBOUNDS)
             again = data.draw(st.booleans())
-            while await users.go_on(long, INBOUNDS) is None:
+            while await bulk.step() is None:
                 for single in data.draw(st.lists(USERS, max_size=2)):
                     _merge(desired, [single])
                     await users.sync([_command(Kind.SYNC_USER, single)], INBOUNDS)
@@ -167,27 +157,15 @@ def test_core_and_desired_end_alike_whatever_comes_in_between(data: st.DataObjec
                     there = {email for of_tag in core.users.values() for email in of_tag}
                     users.table.core_uncertain(there)
                     command.body = pb.Users(users=many).SerializeToString()
-                    long = users.begin(command, INBOUNDS)
-            assert users.table.pending == set()
+                    bulk = users.bulk(command, lambda: INBOUNDS)
+            assert not users.table.has_pending
         core.well = True
         await users.apply(users.table.all_known(), INBOUNDS)
         assert core.users == _wanted(desired)
         assert {email_key(email) for email in desired} == users.table.keys()
         assert users.table.differing(users.table.all_known()) == []
 
-    with (
-        small_steps(slice_calls=8),
-        mock.patch.object(application, "choose_swap", chosen),
-        mock.patch.object(user_sync, "choose_swap", chosen),
-    ):
-        asyncio.run(run())
-
-
-def test_an_inbound_is_not_swapped_again_at_once() -> None:
-    spec = INBOUNDS["vless"]
-    assert choose_swap(spec, 10_000, 10_000)
-    assert not choose_swap(spec, 10_000, 10_000, SWAP_PAUSE_SECONDS - 0.1)
-    assert choose_swap(spec, 10_000, 10_000, SWAP_PAUSE_SECONDS)
+    asyncio.run(run())
 
 
 async def test_an_unchanged_set_is_answered_at_once_without_a_call() -> None:
@@ -198,7 +176,7 @@ async def test_an_unchanged_set_is_answered_at_once_without_a_call() -> None:
     for item in many:
         users.table.put(item.email, item.SerializeToString(deterministic=True))
     users.table.core_has_all()
-    reply = await users.go_on(users.begin(_command(Kind.SYNC_USERS, pb.Users(users=many)), INBOUNDS), INBOUNDS)
+    reply = await users.bulk(_command(Kind.SYNC_USERS, pb.Users(users=many)), lambda: INBOUNDS).step()
     assert reply is not None
     assert reply.error is None
     core.alter.assert_not_called()
@@ -254,7 +232,9 @@ def test_ids_that_go_from_one_user_to_another_are_with_the_new_one(data: st.Data
 
     async def run() -> None:
         core = IdCore(data)
-        users = UserSync(cast(Any, core), Journal())
+        users = UserSync(
+            cast(Any, core), Journal(), small_steps(slice_calls=2), lambda _inbound, calls, *_: swap and calls > 4
+        )
         inbounds = {"vless": INBOUNDS["vless"]}
         keys = st.permutations(range(8))
         has = dict(zip(NAMES, data.draw(keys), strict=False))
@@ -264,8 +244,8 @@ def test_ids_that_go_from_one_user_to_another_are_with_the_new_one(data: st.Data
             names = data.draw(st.lists(st.sampled_from(NAMES), unique=True))
             has = dict(zip(names, data.draw(keys), strict=False))
             many = pb.Users(users=[user(name, ["vless"], key) for name, key in has.items()])
-            long = users.begin(_command(Kind.SYNC_USERS, many), inbounds)
-            while await users.go_on(long, inbounds) is None:
+            bulk = users.bulk(_command(Kind.SYNC_USERS, many), lambda: inbounds)
+            while await bulk.step() is None:
                 for _single in range(data.draw(st.integers(0, 2))):
                     # Two users who have the same id by what was asked for until now are beyond the core.
                     name = data.draw(st.sampled_from(NAMES))
@@ -273,9 +253,4 @@ def test_ids_that_go_from_one_user_to_another_are_with_the_new_one(data: st.Data
                     await users.sync([_command(Kind.SYNC_USER, user(name, ["vless"], has[name]))], inbounds)
             assert {email: int(uuid.UUID(secret)) - 1 for secret, email in core.owners.items()} == has
 
-    with (
-        small_steps(slice_calls=2),
-        mock.patch.object(application, "choose_swap", return_value=swap),
-        mock.patch.object(user_sync, "choose_swap", return_value=False),
-    ):
-        asyncio.run(run())
+    asyncio.run(run())

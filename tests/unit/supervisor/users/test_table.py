@@ -1,136 +1,180 @@
-"""From desired users to core operations: applied to a model of the core they give the desired state, also after failures."""
+"""Records of users: phases, what goes to the journal, and who owns a credential."""
 
 from __future__ import annotations
-
-import uuid
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.store.changes import Journal
-from pgnode.supervisor.users.swap_policy import InboundPlan, choose_swap
-from pgnode.supervisor.users.table import UserTable, refusal_of
-from pgnode.wire import service_pb2 as pb
-from pgnode.xray.config.accounts import Account, email_key
-from pgnode.xray.config.inbounds import InboundSpec
+from pgnode.supervisor.users.table import CredentialOwners, Phase, UserRecord, UserTable
 
-INBOUNDS = {
-    "vless": InboundSpec(tag="vless", protocol="vless", managed=True),
-    "trojan": InboundSpec(tag="trojan", protocol="trojan", managed=True),
-}
-EMAILS = st.sampled_from(["alice", "Alice", "bob", "carol"])
+_MESSAGES = st.sampled_from([None, b"one", b"two", b"three"])
+_KEYS = st.sampled_from(["alice", "bob", "carol"])
 
 
-@st.composite
-def users(draw: st.DrawFn) -> pb.User:
-    user = pb.User(
-        email=draw(EMAILS), inbounds=draw(st.lists(st.sampled_from(["vless", "trojan", "elsewhere"]), max_size=3))
-    )
-    user.proxies.vless.id = str(uuid.UUID(int=draw(st.integers(min_value=0, max_value=3))))
-    user.proxies.trojan.password = draw(st.sampled_from(["one", "two"]))
-    return user
+def table_with(**users: bytes) -> UserTable:
+    """A core has these users."""
+    table = UserTable(Journal())
+    for key, raw in users.items():
+        table.put(key, raw)
+    table.core_has_all()
+    return table
 
 
-class ModelCore:
-    """Inbound -> e-mail in lower case -> account, with the core's rules: no e-mail twice, unknown ones are not found."""
-
-    def __init__(self) -> None:
-        self.users: dict[str, dict[str, Account]] = {tag: {} for tag in INBOUNDS}
-
-    def apply(self, plans: list[InboundPlan], fail: set[str]) -> None:
-        """Removals, then additions; calls about the keys in ``fail`` are carried out or not, and reported as failed."""
-        for plan in plans:
-            for change in plan.changes:
-                if change.old_email is not None and change.key not in fail:
-                    self.users[plan.tag].pop(change.old_email.lower(), None)
-        for plan in plans:
-            for change in plan.changes:
-                if change.new is not None and change.new_email is not None and change.key not in fail:
-                    assert change.new_email.lower() not in self.users[plan.tag], "added without being removed first"
-                    self.users[plan.tag][change.new_email.lower()] = change.new
-
-
-def wanted(table: UserTable) -> dict[str, dict[str, Account]]:
-    accounts = table.accounts(table.keys(), INBOUNDS)
-    return {tag: {key: account for key, (_, account) in of_tag.items()} for tag, of_tag in accounts.items()}
-
-
-@given(st.lists(st.tuples(st.lists(users(), max_size=5), st.sets(st.sampled_from(["alice", "bob"])))), st.booleans())
-def test_the_core_ends_as_desired_whatever_failed_in_between(
-    rounds: list[tuple[list[pb.User], set[str]]], full: bool
-) -> None:
-    table, core = UserTable(Journal()), ModelCore()
-    for batch, fail in rounds:
-        named = set()
-        for user in batch:
-            assert refusal_of(user, INBOUNDS) is None
-            key = email_key(user.email)
-            table.put(key, user.SerializeToString(deterministic=True) if user.inbounds else None)
-            named.add(key)
-        if full:
-            for key in table.keys() - named:
-                table.put(key, None)
-        differing = table.differing(table.all_known())
-        core.apply(table.plan(differing, INBOUNDS).inbounds, fail)
-        table.core_has(set(differing) - fail)
-        table.core_uncertain(set(differing) & fail)
-    rest = table.differing(table.all_known())
-    core.apply(table.plan(rest, INBOUNDS).inbounds, set())
-    table.core_has(rest)
-    assert core.users == wanted(table)
-    assert table.differing(table.all_known()) == []
-
-
-@given(st.lists(users(), min_size=1, max_size=5))
-def test_unchanged_users_cost_nothing(batch: list[pb.User]) -> None:
+def test_unchanged_users_cost_nothing() -> None:
     journal = Journal()
     table = UserTable(journal)
-    for user in batch:
-        table.put(email_key(user.email), user.SerializeToString(deterministic=True))
+    table.put("alice", b"one")
+    assert journal.take().users == {"alice": b"one"}
     table.core_has_all()
-    assert journal.take().users == dict(table.items())
-    for key in list(table.keys()):
-        assert not table.put(key, table.get(key))
+    assert not table.put("alice", b"one")
+    assert not table.put("bob", None)
     assert table.differing(table.all_known()) == []
     assert not journal
 
 
-def test_a_change_of_case_in_the_email_is_a_change() -> None:
+def test_a_user_changes_and_is_applied() -> None:
+    table = table_with(alice=b"one")
+    assert table.put("alice", b"two")
+    assert table.record("alice") == UserRecord(b"two", b"one", Phase.CHANGED)
+    assert (table.applied("alice"), table.before("alice")) == (b"one", b"one")
+    table.core_has(["alice"])
+    assert table.record("alice") == UserRecord(b"two", b"two", Phase.IN_STEP)
+    assert table.applied("alice") is table.before("alice") is table.get("alice")
+
+
+def test_a_change_that_is_taken_back_leaves_nothing_to_do_and_one_object() -> None:
+    first = bytes([1, 2, 3])
+    table = table_with(alice=first)
+    table.put("alice", b"two")
+    table.put("alice", bytes(bytearray(first)))
+    assert table.differing_all() == []
+    assert table.get("alice") is first
+    table.put("new", b"one")
+    table.put("new", None)
+    assert table.all_known() == {"alice"}
+
+
+def test_a_user_who_is_removed_is_known_until_the_core_has_no_more_of_it() -> None:
+    table = table_with(alice=b"one")
+    table.put("alice", None)
+    assert (len(table), table.all_known(), table.differing_all()) == (0, {"alice"}, ["alice"])
+    assert table.applied_items() == [("alice", b"one")]
+    table.core_has(["alice"])
+    assert table.all_known() == set()
+
+
+def test_nobody_knows_what_the_core_has_after_a_failed_call() -> None:
+    table = table_with(alice=b"one")
+    table.put("alice", b"two")
+    table.core_uncertain(["alice", "stranger"])
+    table.put("alice", b"three")
+    table.put("alice", b"four")
+    assert table.record("alice") == UserRecord(b"four", b"one", Phase.UNKNOWN, (b"two", b"three"))
+    assert table.record("stranger") == UserRecord(None, None, Phase.UNKNOWN)
+    assert table.applied("alice") is table.before("alice") is None
+    assert set(table.in_phase(Phase.UNKNOWN)) == {"alice", "stranger"}
+
+
+def test_a_rollout_takes_on_who_is_not_unknown() -> None:
+    table = table_with(alice=b"one", bob=b"one", carol=b"one")
+    table.put("alice", b"two")
+    table.put("new", b"one")
+    table.core_uncertain(["bob"])
+    table.await_rollout(["alice", "bob", "carol", "new"])
+    phases = {key: table.phase(key) for key in sorted(table.all_known())}
+    assert phases == {
+        "alice": Phase.PENDING,
+        "bob": Phase.UNKNOWN,
+        "carol": Phase.PENDING,
+        "new": Phase.PENDING,
+    }
+    assert table.before("alice") == b"one"
+    assert table.applied("alice") is None
+    table.core_has(["alice", "carol"])
+    assert table.has_pending
+    table.core_uncertain(["new"])
+    assert not table.has_pending
+
+
+def test_after_a_core_was_taken_over_only_some_are_certain() -> None:
     table = UserTable(Journal())
-    user = pb.User(email="Alice", inbounds=["vless"])
-    user.proxies.vless.id = str(uuid.UUID(int=1))
-    table.put("alice", user.SerializeToString(deterministic=True))
-    table.core_has_all()
-    user.email = "alice"
-    table.put("alice", user.SerializeToString(deterministic=True))
-    [plan] = table.plan(["alice"], INBOUNDS).inbounds
-    [change] = plan.changes
-    assert (change.old_email, change.new_email) == ("Alice", "alice")
+    table.restore({"alice": b"one", "bob": b"one"})
+    table.core_has_nothing_certain(but={"alice"})
+    assert (table.phase("alice"), table.phase("bob")) == (Phase.IN_STEP, Phase.UNKNOWN)
+    assert table.applied_count == 1
 
 
-def test_a_bad_user_is_named_with_the_cause() -> None:
-    user = pb.User(email="x", inbounds=["vless"])
-    user.proxies.vless.id = "not a uuid"
-    refusal = refusal_of(user, INBOUNDS)
-    assert refusal is not None
-    assert str(refusal).startswith("x: ")
-    assert "not a uuid" in str(refusal)
-    assert str(refusal_of(pb.User(), INBOUNDS)) == "(empty e-mail): the e-mail is empty"
+def test_a_start_that_failed_leaves_everybody_as_before_and_the_store_hears_of_it() -> None:
+    journal = Journal()
+    table = UserTable(journal)
+    table.restore({"alice": b"one", "bob": b"one"})
+    before = dict(table.items())
+    table.put("alice", b"two")
+    table.put("bob", None)
+    table.put("carol", b"one")
+    journal.take()
+    table.return_to(before)
+    assert dict(table.desired) == before
+    assert journal.users == {"alice": b"one", "bob": b"one", "carol": None}
+    assert table.differing_all() == []
 
 
-def test_few_changes_are_altered_many_are_swapped() -> None:
-    raw = INBOUNDS["vless"]
-    assert not choose_swap(raw, 10, 10_000)
-    assert choose_swap(raw, 10_000, 10_000)
-    assert not choose_swap(raw, 1, 1)
+@given(
+    st.lists(st.tuples(_KEYS, st.sampled_from(["put", "has", "fails", "rollout", "new core"]), _MESSAGES), max_size=30)
+)
+def test_counts_and_phases_agree_with_a_plain_model(steps: list[tuple[str, str, bytes | None]]) -> None:
+    table = UserTable(Journal())
+    desired: dict[str, bytes] = {}
+    applied: dict[str, bytes] = {}
+    unknown: set[str] = set()
+    pending: set[str] = set()
+    for key, what, raw in steps:
+        if what == "put":
+            changed = table.put(key, raw)
+            assert changed == (desired.get(key) != raw)
+            desired.pop(key, None)
+            if raw is not None:
+                desired[key] = raw
+        elif what == "new core":
+            table.core_has_all()
+            applied, unknown, pending = dict(desired), set(), set()
+        elif what == "has":
+            table.core_has([key])
+            applied.pop(key, None)
+            if key in desired:
+                applied[key] = desired[key]
+            unknown.discard(key)
+            pending.discard(key)
+        elif what == "fails":
+            table.core_uncertain([key])
+            unknown.add(key)
+            pending.discard(key)
+        else:
+            table.await_rollout([key])
+            if key not in unknown:
+                pending.add(key)
+    assert dict(table.items()) == desired
+    assert set(table.in_phase(Phase.UNKNOWN)) == unknown
+    assert set(table.in_phase(Phase.PENDING)) == pending
+    assert table.has_pending == bool(pending)
+    differing = {key for key in ("alice", "bob", "carol") if desired.get(key) != applied.get(key)} | unknown | pending
+    assert set(table.differing_all()) == differing
+    assert table.applied_count == len(applied.keys() - unknown)
+    assert dict(table.applied_items()) == applied
 
 
-def test_connections_that_end_with_their_listener_are_never_swapped() -> None:
-    for transport in ("grpc", "xhttp", "mkcp", "hysteria"):
-        spec = InboundSpec(tag="t", protocol="vless", transport=transport, managed=True)
-        assert not choose_swap(spec, 100_000, 100_000)
-
-
-def test_shadowsocks_2022_is_swapped_early() -> None:
-    spec = InboundSpec(tag="s", protocol="shadowsocks", method="2022-blake3-aes-128-gcm", managed=True)
-    assert choose_swap(spec, 50, 10_000)
+def test_the_last_owner_of_a_credential_is_known_and_old_ones_are_forgotten() -> None:
+    owners = CredentialOwners()
+    assert owners.get("one") is None
+    owners.note({"one": "alice", "two": "bob"})
+    owners.note({"one": "carol"})
+    assert (owners.get("one"), owners.get("two"), owners.get("three")) == ("carol", "bob", None)
+    owners.note({f"number {number}": "dave" for number in range(3)})
+    owners.trim(3)
+    assert len(owners) == 5
+    owners.trim(2)
+    assert len(owners) == 2
+    assert owners.get("one") is None
+    owners.clear()
+    assert len(owners) == 0

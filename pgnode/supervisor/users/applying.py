@@ -1,0 +1,158 @@
+"""Making the core have users as desired, and taking note of whom it refused and about whom it did not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pgnode.errors import CoreUnavailableError
+from pgnode.supervisor.users.answers import Applied
+from pgnode.supervisor.users.core_users import CoreUsers, Outcome
+from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, Refusal
+from pgnode.supervisor.users.planning import InboundPlan, plan_changes
+from pgnode.supervisor.users.rejected import RejectedUsers
+from pgnode.supervisor.users.rollout import Rollout, Settle, StepLimits, SwapPolicy, SwapTimes, apply_plan
+from pgnode.supervisor.users.swap_policy import choose_swap
+from pgnode.supervisor.users.table import Phase, UserTable
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.config.inbounds import InboundSpec
+
+
+class UserApplier:
+    """Belongs to the supervisor's loop; one caller at a time, with the core's lock held.
+
+    Args:
+        core: The users in the core.
+        table: All users.
+        rejected: Those who cannot be had.
+        limits: How much is done at a time.
+        policy: Says whether an inbound is swapped.
+    """
+
+    def __init__(
+        self,
+        core: CoreUsers,
+        table: UserTable,
+        rejected: RejectedUsers,
+        limits: StepLimits,
+        policy: SwapPolicy = choose_swap,
+    ) -> None:
+        self._core = core
+        self._table = table
+        self._rejected = rejected
+        self._limits = limits
+        self._policy = policy
+        self._swap_times = SwapTimes()
+        #: The rollout of a bulk change.
+        self._under_way: Rollout | None = None
+
+    async def apply(self, keys: Iterable[str], inbounds: Inbounds, decoded: DecodedUsers = NOTHING_DECODED) -> Applied:
+        """Make the core have some users as desired, at once.
+
+        Args:
+            keys: The users.
+            inbounds: The inbounds, by tag.
+            decoded: What was found of some of them.
+
+        Returns:
+            What became of them.
+        """
+        applied = Applied()
+        differing = self._table.differing(keys)
+        if not differing:
+            return applied
+        # A bulk change that is under way knows who is in the inbounds that it swapped: nobody else swaps meanwhile.
+        policy = self._policy if self._under_way is None or self._under_way.done else None
+        if len(differing) <= self._limits.rollout_users:
+            plan = plan_changes(self._table, differing, inbounds, decoded=decoded)
+            if policy is None or not any(self._would_swap(inbounds[part.tag], part) for part in plan.inbounds):
+                await self.settle(plan.keys, await apply_plan(self._core, self._table, plan), applied, inbounds)
+                return applied
+        rollout = Rollout(self._core, self._table, inbounds, differing, swaps=self._swap_times, limits=self._limits)
+        await rollout.choose(policy)
+        while not rollout.done:
+            await rollout.step(self._settling(applied, inbounds))
+        return applied
+
+    def _would_swap(self, inbound: InboundSpec, part: InboundPlan) -> bool:
+        since, users = self._swap_times.since(inbound.tag), len(self._table)
+        # Nearly always it would not with any number of calls for so few changes: then they need not be counted.
+        return self._policy(inbound, 2 * len(part.changes), users, since) and self._policy(
+            inbound, part.calls, users, since
+        )
+
+    # --- for a bulk change --------------------------------------------------------------------------------------
+
+    async def begin_rollout(self, keys: Iterable[str], inbounds: Inbounds) -> Rollout:
+        """Begin a rollout to these users; nothing is sent to the core yet. Others may change users between its steps."""
+        rollout = Rollout(self._core, self._table, inbounds, keys, swaps=self._swap_times, limits=self._limits)
+        self._under_way = rollout
+        await rollout.choose(self._policy)
+        return rollout
+
+    async def step_rollout(self, rollout: Rollout, applied: Applied, inbounds: Inbounds, until: float) -> None:
+        """Go on with a rollout until that time of the loop; ``applied`` gets what became of its users."""
+        await rollout.step(self._settling(applied, inbounds), until)
+
+    # --- outcomes -----------------------------------------------------------------------------------------------
+
+    def _settling(self, applied: Applied, inbounds: Inbounds) -> Settle:
+        return lambda keys, outcome: self.settle(keys, outcome, applied, inbounds)
+
+    async def settle(self, keys: Sequence[str], outcome: Outcome, applied: Applied, inbounds: Inbounds) -> None:
+        """Note what became of some users.
+
+        Args:
+            keys: The users.
+            outcome: What the core said.
+            applied: Gets what it said.
+            inbounds: The inbounds, by tag.
+        """
+        table, rejected = self._table, self._rejected
+        fine: Sequence[str] = keys
+        before: dict[str, bytes | None] = {}
+        if outcome.refused or outcome.unanswered:
+            fine = [key for key in keys if key not in outcome.refused and key not in outcome.unanswered]
+            before = {key: table.before(key) for key in outcome.refused}
+        if rejected:
+            # Whoever was in step before was only put again: what is on the list is something else.
+            rejected.drop([key for key in fine if table.phase(key) is not Phase.IN_STEP])
+        table.core_has(fine)
+        table.core_uncertain(outcome.unanswered)
+        if outcome.refused:
+            applied.refused |= await self.refuse(outcome.refused, before, inbounds)
+        applied.unanswered |= outcome.unanswered
+        if outcome.unanswered:
+            applied.error = CoreUnavailableError(f"the core did not take all users: {outcome.error}")
+
+    async def refuse(
+        self, causes: Mapping[str, str], before: Mapping[str, bytes | None], inbounds: Inbounds
+    ) -> dict[str, Refusal]:
+        """Put users on the list whom the core refused, and give it back what it had of them.
+
+        Args:
+            causes: Key -> why.
+            before: What the core had of each, None for nothing: then nothing of the user stays in any inbound.
+            inbounds: The inbounds, by tag.
+
+        Returns:
+            The users by key, as their callers are told.
+        """
+        refusals = {}
+        for key, cause in causes.items():
+            raw = self._table.get(key)
+            email = pb.User.FromString(raw).email if raw is not None else key
+            refusals[key] = Refusal(email, cause)
+            if raw is not None:
+                self._rejected.put(key, email, cause, raw, by_core=True)
+        self._table.core_uncertain(causes)
+        desired = before
+        while desired:
+            for key, raw in desired.items():
+                self._table.put(key, raw)
+            plan = plan_changes(self._table, desired, inbounds)
+            outcome = await apply_plan(self._core, self._table, plan)
+            self._table.core_uncertain(outcome.unanswered | outcome.refused.keys())
+            self._table.core_has(set(plan.keys) - outcome.refused.keys() - outcome.unanswered)
+            # Not even that: then nothing, unless that was it.
+            desired = {key: None for key in outcome.refused if desired.get(key) is not None}
+        return refusals

@@ -1,0 +1,91 @@
+"""From a user's message to its accounts, and why a user cannot be had. Pure.
+
+A user is kept as the bytes of its ``User`` message. What accounts it has in which inbound follows from these bytes and the
+inbounds, so nothing is kept per inbound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.config.accounts import Account, UnusableAccountError, accounts_of
+from pgnode.xray.config.inbounds import InboundSpec
+
+#: The inbounds whose users the node owns, by tag.
+Inbounds = Mapping[str, InboundSpec]
+
+#: A user's message -> its e-mail, and its accounts by tag.
+DecodedUsers = Mapping[bytes, tuple[str, dict[str, Account]]]
+NOTHING_DECODED: Final[DecodedUsers] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A user that cannot be applied, and why."""
+
+    email: str
+    cause: str
+
+    def __str__(self) -> str:
+        """Return the sentence that the caller is told."""
+        return f"{self.email or '(empty e-mail)'}: {self.cause}"
+
+
+def decode(raw: bytes | None, inbounds: Inbounds) -> tuple[str, dict[str, Account]]:
+    """Read a user's message.
+
+    Args:
+        raw: The ``User`` message; None for nobody.
+        inbounds: The inbounds that are asked about.
+
+    Returns:
+        E-mail, and accounts by tag; no accounts where they are unusable.
+    """
+    if raw is None:
+        return "", {}
+    user = pb.User.FromString(raw)
+    try:
+        return user.email, accounts_of(user, inbounds)
+    except UnusableAccountError:
+        # Checked when it was taken; another config's inbounds may find something else in it.
+        return user.email, {}
+
+
+def account_in(raw: bytes | None, inbound: InboundSpec) -> tuple[str, Account] | None:
+    """Return (e-mail, account) of a user's message in one inbound; None where it has none."""
+    email, accounts = decode(raw, {inbound.tag: inbound})
+    account = accounts.get(inbound.tag)
+    return None if account is None else (email, account)
+
+
+def accounts_of_users(
+    desired: Mapping[str, bytes], keys: Iterable[str], inbounds: Inbounds
+) -> dict[str, dict[str, tuple[str, Account]]]:
+    """Return tag -> key -> (e-mail, account) of the users among ``keys``; unusable accounts are left out."""
+    found: dict[str, dict[str, tuple[str, Account]]] = {tag: {} for tag in inbounds}
+    for key in keys:
+        email, accounts = decode(desired.get(key), inbounds)
+        for tag, account in accounts.items():
+            found[tag][key] = (email, account)
+    return found
+
+
+def check_user(user: pb.User, inbounds: Inbounds) -> Refusal | dict[str, Account]:
+    """Return the accounts of a user by tag, or why it cannot be applied."""
+    email = user.email
+    if not email:
+        return Refusal("", "the e-mail is empty")
+    try:
+        return accounts_of(user, inbounds)
+    except UnusableAccountError as error:
+        return Refusal(email, str(error))
+
+
+def refusal_of(user: pb.User, inbounds: Inbounds) -> Refusal | None:
+    """Return why this user cannot be applied, None when it can."""
+    found = check_user(user, inbounds)
+    return found if isinstance(found, Refusal) else None
