@@ -215,8 +215,13 @@ class CoreLifecycle:
                 return rendered
             return await self.render(spec)
 
-        running = await self._core.start(self._routing.table.effective(spec.base), make_config)
-        self._users.table.core_has_all()
+        try:
+            running = await self._core.start(self._routing.table.effective(spec.base), make_config)
+            self._users.table.core_has_all()
+        except Exception:
+            # Whatever it was: the machine counts on it that there is none, or there would be two.
+            await self._core.stop()
+            raise
         run = self._life.now.core_run + 1
         log.info("core started", pid=running.pid, run=run, users=len(self._users.table))
 

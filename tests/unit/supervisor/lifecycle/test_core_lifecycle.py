@@ -13,6 +13,7 @@ from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.events import ExchangeRequested, Request, StartRequested, StopRequested
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.fake_core import SILENT
+from pgnode.xray.config.document import BaseConfig
 from tests.support.polling import eventually
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user
 
@@ -118,6 +119,22 @@ async def test_a_core_that_cannot_be_ended_is_no_obstacle(stage: Stage, config: 
     stage.core.stop_error = TimeoutError("did not end 5 s after SIGKILL")
     await stage.start(config_of("b", log={"loglevel": "debug"}))
     assert (stage.told.state, stage.told.core_run) == ("running", 2)
+
+
+async def test_a_fault_after_a_core_came_up_leaves_no_second_one(
+    stage: Stage, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(base: BaseConfig, _make_config: object) -> None:
+        stage.core.come_up(base)
+        raise OSError("read-only folder")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.core, "start", start)
+        with pytest.raises(InternalError):
+            await stage.start(config)
+    assert (stage.told.state, stage.core.running) == ("idle", None)
+    await stage.start(config)
+    assert stage.told.state == "running"
 
 
 async def test_what_cannot_be_cleared_up_after_a_death_is_no_obstacle(stage: Stage, config: str) -> None:
