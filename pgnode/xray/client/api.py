@@ -47,6 +47,9 @@ class CoreApi:
     async def wait_ready(self, deadline_seconds: float) -> SysStatsResponse:
         """Wait until the core answers, and not longer.
 
+        Args:
+            deadline_seconds: Seconds until that is given up.
+
         Returns:
             The core's figures at its start.
 

@@ -91,7 +91,7 @@ class CoreChannel:
         return answer
 
     def _method(self, path: str) -> Any:
-        """The callable of one method, bytes in and out; made here since grpc objects belong to the running loop."""
+        """Return the callable of one method, bytes in and out; made here since grpc objects belong to the running loop."""
         method = self._methods.get(path)
         if method is None:
             if self._channel is None:
@@ -119,11 +119,7 @@ def _is_served(path: str) -> bool:
 
 
 def decode_answer(kind: type[_MessageT], answer: bytes) -> _MessageT:
-    """Decode an answer of the core.
-
-    Raises:
-        CoreApiError: It is no message of this kind.
-    """
+    """Decode an answer of the core. Raises CoreApiError when it is no message of this kind."""
     try:
         return kind.FromString(answer)
     except DecodeError:

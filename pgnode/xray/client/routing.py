@@ -81,7 +81,7 @@ class RoutingApi:
         return await self._channel.call(path, request, self._deadline_seconds)
 
     async def rules(self) -> list[ListedRule]:
-        """All rules, in their order."""
+        """List all rules, in their order."""
         answer = decode_answer(routing_command_pb2.ListRuleResponse, await self._call(_ROUTING + "ListRule", b""))
         return [ListedRule(item.tag, item.ruleTag) for item in answer.rules]
 
@@ -102,7 +102,7 @@ class RoutingApi:
         await self._call(_ROUTING + "RemoveRule", request.SerializeToString())
 
     async def balancer(self, tag: str) -> Balancer | None:
-        """A balancer's state; None when there is none of this tag."""
+        """Read a balancer's state; None when there is none of this tag."""
         request = routing_command_pb2.GetBalancerInfoRequest(tag=tag).SerializeToString()
         try:
             answer = await self._call(_ROUTING + "GetBalancerInfo", request)
@@ -128,7 +128,7 @@ class RoutingApi:
     async def test_route(
         self, context: routing_command_pb2.RoutingContext, selectors: Sequence[str] = (), *, publish: bool = False
     ) -> routing_command_pb2.RoutingContext | None:
-        """Where a connection would go; None when no rule matches it: then it goes to the first outbound.
+        """Ask where a connection would go; None when no rule matches it: then it goes to the first outbound.
 
         The core may have to resolve the domain for this, by the config's domainStrategy.
         """
@@ -144,7 +144,7 @@ class RoutingApi:
         return decode_answer(routing_command_pb2.RoutingContext, answer)
 
     async def observed(self) -> list[observatory_pb2.OutboundStatus]:
-        """What the observatory knows, of outbounds that it has probed; empty without an observatory."""
+        """Read what the observatory knows of outbounds that it has probed; empty without an observatory."""
         try:
             answer = await self._call(_OBSERVATORY + "GetOutboundStatus", b"")
         except CoreApiError as error:

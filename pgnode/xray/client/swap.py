@@ -22,10 +22,12 @@ UsersBefore = Callable[[], Awaitable[Sequence[bytes]]]
 
 
 class InboundSwap:
-    """Exchanges the users of inbounds of one running core."""
+    """Exchanges the users of inbounds of one running core.
+
+    ``limit_bytes`` is what an inbound with its users may have in one message to the core.
+    """
 
     def __init__(self, inbounds: InboundsClient, users: UsersClient, *, limit_bytes: int = MAX_SEND_BYTES) -> None:
-        """Exchange users by these clients; an inbound with its users may have ``limit_bytes`` in one message."""
         self._inbounds = inbounds
         self._users = users
         self._limit_bytes = limit_bytes

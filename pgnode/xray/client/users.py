@@ -121,6 +121,10 @@ class UsersClient:
         Operations on the same e-mail of the same inbound run one after the other, in the order given. What could not
         be begun in time is answered with a deadline error.
 
+        Args:
+            operations: Additions and removals.
+            deadline_seconds: Seconds until what has no result is given up.
+
         Returns:
             The result of each: None, or its error, which is never raised.
         """
@@ -154,11 +158,7 @@ class UsersClient:
 
 
 def _followers(operations: Sequence[AlterOperation]) -> dict[int, int]:
-    """Find operations that have to wait for another one on the same user in the same inbound. Pure.
-
-    Returns:
-        Number of an operation -> number of the next one on that user.
-    """
+    """Find operations that have to wait for another one on the same user: number -> number of the next. Pure."""
     last: dict[tuple[str, str], int] = {}
     followers: dict[int, int] = {}
     for index, (tag, email, _) in enumerate(operations):

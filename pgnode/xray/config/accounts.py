@@ -97,7 +97,7 @@ class Account(NamedTuple):
 
 
 def email_key(email: str) -> str:
-    """The name under which the core knows ``email``: in lower case, character by character as Go does it."""
+    """Return the name under which the core knows ``email``: in lower case, character by character as Go does it."""
     if email.isascii():
         return email.lower()
     # str.lower() looks at neighbours (final sigma) and may return two characters for one.
@@ -105,7 +105,7 @@ def email_key(email: str) -> str:
 
 
 def account_for(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
-    """The account that a user with ``proxies`` gets in ``inbound``; None when the user has none of that protocol.
+    """Make the account that a user with ``proxies`` gets in ``inbound``; None when the user has none of that protocol.
 
     A proxy whose fields are all empty counts as none. Raises UnusableAccountError for one that cannot work.
     """
@@ -114,7 +114,7 @@ def account_for(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
 
 
 def accounts_of(user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec]) -> dict[str, Account]:
-    """The accounts of ``user`` by inbound tag, for every managed inbound the user is in.
+    """Make the accounts of ``user`` by inbound tag, for every managed inbound the user is in.
 
     Tags without an inbound here, inbounds that are not managed, and protocols the user has no proxy of are left out. Raises
     UnusableAccountError when the e-mail is empty or any one account is bad: such a user is bad as a whole.
@@ -134,7 +134,7 @@ def accounts_of(user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec]) -> di
 
 
 def user_message(email: str, account: Account) -> bytes:
-    """A serialized ``xray.common.protocol.User`` at level 0, as ``AddUserOperation`` and inbound configs hold it."""
+    """Serialize a ``xray.common.protocol.User`` at level 0, as ``AddUserOperation`` and inbound configs hold it."""
     return varint.field(2, email.encode()) + varint.field(3, account.typed)
 
 
@@ -217,7 +217,7 @@ _MAKERS: Final = {
 
 
 def canonical_id(text: str) -> str | None:
-    """A UUID in its usual form; None for what is none.
+    """Write a UUID in its usual form; None for what is none.
 
     The core would also hash any other text of up to 30 bytes into a UUID; here that is a mistake.
     """

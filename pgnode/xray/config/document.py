@@ -108,13 +108,13 @@ def parse_config(
 
 
 def with_rules(base: BaseConfig, rules: Sequence[dict[str, Any]]) -> BaseConfig:
-    """The same base config, ``base_hash`` included, whose core starts with these routing rules."""
+    """Make the same base config, ``base_hash`` included, whose core starts with these routing rules."""
     document = {**base.document, "routing": {**base.document["routing"], "rules": list(rules)}}
     return replace(base, document=document, _pieces=_cut(document, document["inbounds"], base.inbounds))
 
 
 def render(base: BaseConfig, clients_by_tag: Mapping[str, Sequence[str]]) -> str:
-    """The config for the core, as JSON, with users in the managed inbounds.
+    """Render the config for the core, as JSON, with users in the managed inbounds.
 
     ``clients_by_tag``: for each managed inbound its clients, each as a JSON object already
     (:func:`pgnode.xray.config.accounts.client_json`); an inbound without an entry has no users. Entries of other inbounds are an
@@ -212,7 +212,7 @@ def _hash(document: dict[str, Any], specs: Sequence[InboundSpec]) -> str:
 
 
 def _cut(document: dict[str, Any], inbounds: Sequence[dict[str, Any]], specs: Sequence[InboundSpec]) -> tuple[str, ...]:
-    """The document as JSON, cut where the clients of each managed inbound go."""
+    """Encode the document as JSON, cut where the clients of each managed inbound go."""
     # Random, so that nothing the panel sends can hold it.
     marker = secrets.token_hex(16)
     shown = [

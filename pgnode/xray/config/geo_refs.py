@@ -63,7 +63,7 @@ def replace_private(rule: dict[str, Any]) -> None:
 
 
 def missing_geo_files(document: dict[str, Any], assets_dir: Path | None) -> str | None:
-    """A sentence about the first geo file that ``document`` needs and that is not there, or None.
+    """Return a sentence about the first geo file that ``document`` needs and that is not there, or None.
 
     ``assets_dir`` is the folder the core is told to use (setting XRAY_ASSETS_PATH); the system's folders come after it,
     as in the core.

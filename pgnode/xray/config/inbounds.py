@@ -116,7 +116,7 @@ def read_inbound(inbound: dict[str, Any], index: int, exclude: Collection[str], 
 
 
 def read_ports(value: object) -> tuple[tuple[int, int], ...]:
-    """Ranges of a config's ``port``: 443, "443", "1000-2000,3000". What is no port is left out: the core judges it."""
+    """Read the ranges of a config's ``port``: 443, "443", "1000-2000,3000". What is no port is left out: the core judges it."""
     if isinstance(value, bool):
         return ()
     if isinstance(value, int):
@@ -134,7 +134,7 @@ def read_ports(value: object) -> tuple[tuple[int, int], ...]:
 
 
 def _is_bare_tls(stream: dict[str, Any], transport: str) -> bool:
-    """Raw TCP with TLS or REALITY right on it; an HTTP-like header in between makes the core refuse the flow."""
+    """Whether it is raw TCP with TLS or REALITY right on it; an HTTP-like header in between makes the core refuse the flow."""
     if transport != "raw" or str(stream.get("security") or "").lower() not in {"tls", "reality"}:
         return False
     for name in ("rawSettings", "tcpSettings"):
@@ -197,6 +197,6 @@ def _is_unicode(text: str) -> bool:
 
 
 def json_type(value: object) -> str:
-    """How JSON calls the type of a parsed value, for messages."""
+    """Name the type of a parsed value as JSON does, for messages."""
     names = {type(None): "null", bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
     return names.get(type(value), "a number")

@@ -43,7 +43,7 @@ class Listener:
 
 
 def listeners(inbound: InboundSpec) -> Iterator[Listener]:
-    """The sockets that ``inbound`` opens, ranges expanded; none for one whose address only the core understands."""
+    """Yield the sockets that ``inbound`` opens, ranges expanded; none for one whose address only the core understands."""
     if inbound.is_unix:
         # A file's mode may follow the path: "/run/x.sock,0666".
         yield Listener("unix", inbound.listen.partition(",")[0] if inbound.listen.startswith("/") else inbound.listen)
@@ -79,12 +79,12 @@ def check_ports(inbounds: Iterable[InboundSpec], skip: Collection[Listener] = fr
 
 
 async def check_ports_in_thread(inbounds: Collection[InboundSpec], skip: Collection[Listener] = frozenset()) -> None:
-    """:func:`check_ports` without blocking the event loop."""
+    """Do what :func:`check_ports` does, without blocking the event loop."""
     await asyncio.to_thread(check_ports, inbounds, skip)
 
 
 def _try_port(listener: Listener) -> str | None:
-    """What is wrong with the port, or None."""
+    """Return what is wrong with the port, or None."""
     is_ipv6 = ":" in listener.address
     family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
     kind = socket.SOCK_STREAM if listener.kind == "tcp" else socket.SOCK_DGRAM

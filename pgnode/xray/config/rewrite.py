@@ -52,7 +52,7 @@ _LOG_KEYS: Final = ("access", "error")
 
 
 def section(document: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """The object ``document[name]``, None when there is none; raises StartFailedError when it is something else."""
+    """Return the object ``document[name]``, None when there is none; raises StartFailedError when it is something else."""
     value = document.get(name)
     if value is None:
         return None
@@ -62,7 +62,7 @@ def section(document: dict[str, Any], name: str) -> dict[str, Any] | None:
 
 
 def objects(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """The list of objects ``document[name]``, empty when there is none; raises StartFailedError for anything else."""
+    """Return the list of objects ``document[name]``, empty when there is none; raises StartFailedError for anything else."""
     value = document.get(name)
     if value is None:
         return []
@@ -133,7 +133,7 @@ def _is_api_rule(rule: dict[str, Any], api_tags: set[str]) -> bool:
 
 
 def set_statistics(document: dict[str, Any]) -> None:
-    """Counters of users and outbounds on; online addresses and inbound counters on unless the config says otherwise."""
+    """Switch counters of users and outbounds on; online addresses and inbound counters on unless the config says otherwise."""
     if not isinstance(document.get("stats"), dict):
         document["stats"] = {}
     policy = _subsection(document, "policy", "policy")
@@ -186,7 +186,7 @@ def take_log_paths(document: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def set_rules(document: dict[str, Any], warnings: list[str]) -> None:
-    """Plain private networks in all rules, and the guard against malformed domains in front of them.
+    """Put plain private networks into all rules, and the guard against malformed domains in front of them.
 
     Where there was no ``routing`` there is one afterwards: a core without it has no router that could take rules later.
     """

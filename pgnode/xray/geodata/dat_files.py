@@ -27,7 +27,7 @@ class NoGeoFileError(ValueError):
 
 
 def read_geo_codes(data: Bytes, kind: GeoKind) -> list[str]:
-    """The codes of all entries, in their order. Raises NoGeoFileError."""
+    """Read the codes of all entries, in their order. Raises NoGeoFileError."""
     codes: list[str] = []
     at, end = 0, len(data)
     while at < end:
@@ -50,7 +50,7 @@ def read_geo_codes(data: Bytes, kind: GeoKind) -> list[str]:
 
 
 def _check_first(data: Bytes, at: int, end: int, kind: GeoKind) -> None:
-    """The first network or domain of an entry tells which kind of file this is."""
+    """Check by the first network or domain of an entry which kind of file this is."""
     if kind == "geoip":
         ip_at, ip_end = _field(data, at, end, _TAG_1_BYTES, "an address")
         if ip_end - ip_at not in _ADDRESS_BYTES:
@@ -60,7 +60,7 @@ def _check_first(data: Bytes, at: int, end: int, kind: GeoKind) -> None:
 
 
 def _field(data: Bytes, at: int, end: int, tag: int, what: str) -> tuple[int, int]:
-    """Where the content of a length-delimited field begins and ends."""
+    """Find where the content of a length-delimited field begins and ends."""
     if at >= end or data[at] != tag:
         raise NoGeoFileError(f"no geo file: {what} is missing at byte {at}")
     try:

@@ -24,6 +24,9 @@ _ORPHAN_GRACE_SECONDS: Final = 1.0
 async def adopt(run_dir: Path) -> RunningCore | None:
     """Take over the core that an earlier supervisor left running in this folder, if its record is true.
 
+    Args:
+        run_dir: The core's private folder.
+
     Returns:
         The core; or None, and then the folder is clear: cores without a true record were ended, and record, socket and
         FIFO are gone.

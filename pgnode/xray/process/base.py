@@ -38,11 +38,7 @@ class Core(ABC):
         """Make the same core with another folder of geo files."""
 
     async def version(self, deadline_seconds: float) -> str:
-        """Ask the core for its version, "26.10.10".
-
-        Raises:
-            StartFailedError: The core cannot be run.
-        """
+        """Ask the core for its version, "26.10.10". Raises StartFailedError when it cannot be run."""
         if self._version is None:
             self._version = await self._ask_version(deadline_seconds)
         return self._version
@@ -51,6 +47,10 @@ class Core(ABC):
         """Try whether the core accepts the config; nothing is bound.
 
         The embedded core gives no reasons; :mod:`pgnode.xray.process.diagnose` finds the part that is refused.
+
+        Args:
+            config_json: The whole config.
+            deadline_seconds: Seconds until the core is killed.
 
         Raises:
             StartFailedError: It does not; the text tells why, where the core does.
@@ -61,6 +61,10 @@ class Core(ABC):
     @abstractmethod
     async def check_exit_code(self, config_json: str, deadline_seconds: float) -> tuple[int, str]:
         """Try the config in a process of its own.
+
+        Args:
+            config_json: The whole config.
+            deadline_seconds: Seconds until the core is killed.
 
         Returns:
             The exit code and the output: 23 is refused, what is accepted differs by kind.
@@ -83,6 +87,9 @@ class Core(ABC):
 
     def warm_up(self, assets_dir: Path | None = None) -> Runner | None:
         """Start a process that is ready sooner to run the core with a config that is yet to come, for :meth:`spawn`.
+
+        Args:
+            assets_dir: Folder of geo files, in place of the core's own.
 
         Returns:
             The process, to be given to ``spawn`` or discarded; None where there is nothing to gain.

@@ -23,6 +23,7 @@ class Part:
 
     @property
     def name(self) -> str:
+        """How an operator would call it: by tag, else by number."""
         if self.index < 0:
             return self.section
         label = {"inbounds": "inbound", "outbounds": "outbound", "routing.rules": "routing rule"}.get(
@@ -36,7 +37,7 @@ class Part:
 
 
 def parts_of(document: dict[str, Any]) -> list[Part]:
-    """The config in pieces, in an order in which every piece only needs earlier ones."""
+    """Cut the config into pieces, in an order in which every piece only needs earlier ones."""
     parts: list[Part] = []
 
     def add_section(name: str) -> None:
@@ -72,7 +73,7 @@ def parts_of(document: dict[str, Any]) -> list[Part]:
 
 
 def assemble(parts: Iterable[Part]) -> dict[str, Any]:
-    """A config of these pieces alone."""
+    """Make a config of these pieces alone."""
     document: dict[str, Any] = {}
     for part in parts:
         *parents, name = part.section.split(".")
@@ -87,5 +88,6 @@ def assemble(parts: Iterable[Part]) -> dict[str, Any]:
 
 
 def short(value: object) -> str:
+    """Show a value, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 48 else text[:45] + "…" + text[0]

@@ -68,7 +68,7 @@ class _Tries:
 
 
 async def find_refused_part(document: dict[str, Any], check: Check, deadline: float) -> str:
-    """One sentence that names the part of ``document`` that the core refuses, as closely as the budget allows.
+    """Find the part of ``document`` that the core refuses, as closely as the budget allows.
 
     ``check`` is asked at most :data:`MAX_CHECKS` times, one after another; ``deadline`` is a time of the event loop's
     clock, in seconds. Never raises for what is in the config; errors of ``check`` come through.
@@ -94,7 +94,7 @@ async def find_refused_part(document: dict[str, Any], check: Check, deadline: fl
 
 
 async def _first_refused(parts: Sequence[Any], refused: Callable[[int], Awaitable[bool]]) -> int | None:
-    """Index of the part whose addition makes the core refuse; ``refused(n)`` asks for the first n. None: never refused."""
+    """Find the part whose addition makes the core refuse; ``refused(n)`` asks for the first n. None: never refused."""
     if not parts or not await refused(len(parts)):
         return None
     accepted, bad = 0, len(parts)
@@ -108,7 +108,7 @@ async def _first_refused(parts: Sequence[Any], refused: Callable[[int], Awaitabl
 
 
 async def _narrow(tries: _Tries, before: Sequence[Part], culprit: Part) -> list[str | int]:
-    """The path inside ``culprit`` to what the core refuses, as deep as it can be told; empty when it cannot."""
+    """Find the path inside ``culprit`` to what the core refuses, as deep as it can be told; empty when it cannot."""
     path: list[str | int] = []
 
     async def refused_with(path: list[str | int], replacement: Any) -> bool:
@@ -161,7 +161,7 @@ def _at(value: Any, path: Iterable[str | int]) -> Any:
 
 
 def _replaced(value: Any, path: Sequence[str | int], replacement: Any) -> Any:
-    """A copy of ``value`` with ``replacement`` at ``path``; what is beside the path is shared."""
+    """Make a copy of ``value`` with ``replacement`` at ``path``; what is beside the path is shared."""
     if not path:
         return replacement
     step, rest = path[0], path[1:]
@@ -179,7 +179,7 @@ def _dotted(path: Iterable[str | int]) -> str:
 
 
 def _value_at(value: Any, path: Sequence[str | int]) -> str:
-    """The refused value itself where it says something and cannot be a secret."""
+    """Show the refused value itself where it says something and cannot be a secret."""
     found = _at(value, path)
     if isinstance(found, dict | list):
         return ""

@@ -41,6 +41,10 @@ class EmbeddedCore(Core):
     async def check_exit_code(self, config_json: str, deadline_seconds: float) -> tuple[int, str]:
         """Run the config with addresses that cannot be bound; takes about 70 ms.
 
+        Args:
+            config_json: The whole config.
+            deadline_seconds: Seconds until the core is killed.
+
         Returns:
             The exit code and the output: 255 is accepted, 23 refused.
 

@@ -1,7 +1,7 @@
 """The insides of the processes that hold the embedded core (PyPI ``Xray-core``, import ``xray``).
 
 Two uses: ``run`` is the target of the runner process that ``pgnode.xray.process.runner`` spawns, and this file run as a script
-(``python -I embedded.py < config.json``) is a short-lived process that tries a config. So it imports nothing of pgnode.
+(``python -I embedded_main.py < config.json``) is a short-lived process that tries a config. So it imports nothing of pgnode.
 
 The library runs one core for the life of its process and ends the process itself: exit code 23 when it refuses the
 config, 255 when the start fails, 0 on SIGTERM (Xray-core 1.8.26.13, measured). It gives no reason for 23.
@@ -53,10 +53,9 @@ def run(orders: Orders) -> None:
     except EOFError:
         return
     # Among these is the pipe to multiprocess's resource tracker, which lives for as long as somebody holds it.
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            with contextlib.suppress(OSError):
-                os.close(int(name))
+    for descriptor in _open_descriptors():
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
     log = open_log(log_fifo)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -68,6 +67,11 @@ def run(orders: Orders) -> None:
     config = config_path.read_text(encoding="utf-8")
     config_path.unlink()
     _start(config)
+
+
+def _open_descriptors() -> list[int]:
+    """List the descriptors of this process, its standard input and output left out."""
+    return [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
 
 
 def _start(config: str) -> None:

@@ -36,6 +36,10 @@ class ExecutableCore(Core):
     async def check_exit_code(self, config_json: str, deadline_seconds: float) -> tuple[int, str]:
         """Try the config with ``run -test``.
 
+        Args:
+            config_json: The whole config.
+            deadline_seconds: Seconds until the core is killed.
+
         Returns:
             The exit code and the output: 0 is accepted; 23 refused, with the core's reason in the output.
 
@@ -85,5 +89,5 @@ class _PopenChild:
         self._process = process
 
     def exit_code(self) -> int | None:
-        """The exit code once the process has ended; reaps it."""
+        """Return the exit code once the process has ended; reaps it."""
         return self._process.poll()

@@ -13,7 +13,7 @@ from pgnode.xray.process.unbindable import is_address
 
 
 def known_fault(part: Part, before: Sequence[Part]) -> str | None:
-    """A better text for faults that can be seen without the core, or None."""
+    """Return a better text for faults that can be seen without the core, or None."""
     value = part.value
     if part.index < 0 or not isinstance(value, dict):
         return None

@@ -32,11 +32,7 @@ class CoreRecord:
 
 
 def write_record(run_dir: Path, record: CoreRecord) -> None:
-    """Put the record in place as a whole.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Put the record in place as a whole. Raises OSError when it cannot be written."""
     # A core ends with the machine, so its record need not outlive a crash of it.
     write_atomically(run_dir / RECORD_NAME, json.dumps(asdict(record)), durable=False)
 
@@ -72,11 +68,7 @@ def boot_id() -> str:
 
 
 def boot_time() -> float:
-    """Read when the machine was booted, in Unix seconds.
-
-    Raises:
-        OSError: ``/proc/stat`` does not say so.
-    """
+    """Read when the machine was booted, in Unix seconds. Raises OSError when ``/proc/stat`` does not say so."""
     for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
         if line.startswith("btime "):
             return float(line.split()[1])

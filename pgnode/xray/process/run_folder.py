@@ -25,6 +25,10 @@ _LEFTOVERS: Final = (RECORD_NAME, SOCKET_NAME, f"{SOCKET_NAME}.lock", FIFO_NAME,
 def prepare(run_dir: Path, config_json: str) -> int:
     """Make the folder, with a fresh FIFO and the config in it.
 
+    Args:
+        run_dir: The folder.
+        config_json: The config, which is for this user's eyes alone.
+
     Returns:
         A non-blocking descriptor of the FIFO's reading end.
 
@@ -42,11 +46,7 @@ def prepare(run_dir: Path, config_json: str) -> int:
 
 
 def open_fifo(run_dir: Path) -> int:
-    """Open the FIFO for reading, without blocking.
-
-    Raises:
-        OSError: There is none.
-    """
+    """Open the FIFO for reading, without blocking. Raises OSError when there is none."""
     return os.open(run_dir / FIFO_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 

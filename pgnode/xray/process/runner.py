@@ -29,19 +29,18 @@ class Child(Protocol):
     """What is known of a core's process that this process started itself."""
 
     def exit_code(self) -> int | None:
-        """The exit code once the process has ended (negative: killed by that signal); reaps it."""
+        """Return the exit code once the process has ended (negative: killed by that signal); reaps it."""
 
 
 class Runner:
-    """One such process: ``start_core`` or ``discard``, once."""
+    """One such process: ``start_core`` or ``discard``, once.
+
+    Args:
+        assets_dir: Folder of geo files for the core.
+        discard_seconds: Seconds the process has to end by itself when it is not needed.
+    """
 
     def __init__(self, assets_dir: Path | None, *, discard_seconds: float = _DISCARD_SECONDS) -> None:
-        """Start the process.
-
-        Args:
-            assets_dir: Folder of geo files for the core.
-            discard_seconds: Seconds the process has to end by itself when it is not needed.
-        """
         self._discard_seconds = discard_seconds
         context = multiprocess.get_context("spawn")
         reader, self._orders = context.Pipe(duplex=False)
@@ -66,16 +65,12 @@ class Runner:
         return pid
 
     def exit_code(self) -> int | None:
-        """The exit code once the process has ended (negative: killed by that signal); reaps it."""
+        """Return the exit code once the process has ended (negative: killed by that signal); reaps it."""
         code: int | None = self._process.exitcode
         return code
 
     def start_core(self, config: Path, fifo: Path) -> None:
-        """Let the process become the core of this config, with output to this FIFO.
-
-        Raises:
-            OSError: The process has ended.
-        """
+        """Let the process become the core of this config, with output to this FIFO. Raises OSError when it has ended."""
         with contextlib.closing(self._orders):
             self._orders.send_bytes(os.fsencode(config))
             self._orders.send_bytes(os.fsencode(fifo))

@@ -67,11 +67,7 @@ class RunningCore:
         return self.run_dir / run_folder.FIFO_NAME
 
     async def set_config_hash(self, config_hash: str) -> None:
-        """Write into the record that the config was changed while the core runs.
-
-        Raises:
-            OSError: The record cannot be written.
-        """
+        """Write into the record that the config was changed while the core runs. Raises OSError."""
         self.record = replace(self.record, config_hash=config_hash)
         await asyncio.to_thread(write_record, self.run_dir, self.record)
 

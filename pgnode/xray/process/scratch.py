@@ -44,17 +44,28 @@ class Encoded:
 
 
 async def encode_parts(
-    core: Core, base: BaseConfig, parts: ConfigDiff, socket_path: Path, deadline_seconds: float
+    core: Core, base: BaseConfig, diff: ConfigDiff, socket_path: Path, deadline_seconds: float
 ) -> Encoded:
-    """What ``parts`` adds of ``base``, encoded by ``core``. ``socket_path`` is the scratch core's own.
+    """Let a scratch core encode what a config diff adds.
 
-    Raises StartFailedError when it does not come up.
+    Args:
+        core: The core to be asked.
+        base: The config that is asked for.
+        diff: What of it is added, by tag.
+        socket_path: Path for the scratch core's API.
+        deadline_seconds: Seconds until it has to be up, and as many until it has to have answered.
+
+    Returns:
+        Inbounds and outbounds by tag.
+
+    Raises:
+        StartFailedError: It did not come up, or does not know a part.
     """
-    if not parts.add_inbounds and not parts.add_outbounds:
+    if not diff.add_inbounds and not diff.add_outbounds:
         return Encoded({}, {})
-    specs = {spec.tag: spec for spec in base.inbounds if spec.tag in parts.add_inbounds}
+    specs = {spec.tag: spec for spec in base.inbounds if spec.tag in diff.add_inbounds}
     inbounds = [item for item in base.document["inbounds"] if item.get("tag") in specs]
-    outbounds = [item for item in base.document.get("outbounds") or () if item.get("tag") in parts.add_outbounds]
+    outbounds = [item for item in base.document.get("outbounds") or () if item.get("tag") in diff.add_outbounds]
     with _free_ports(sum(not _fits_unix(spec) for spec in specs.values())) as ports:
         document = scratch_document(inbounds, outbounds, specs, str(socket_path), ports)
     async with _running(core, json.dumps(document), socket_path, deadline_seconds) as api:
@@ -63,12 +74,12 @@ async def encode_parts(
             listed_outbounds = {item.tag: item for item in await api.inbounds.list_outbounds(deadline_seconds)}
         except CoreApiError as error:
             raise StartFailedError(f"the scratch core does not list its parts: {error}") from None
-    missing = (specs.keys() - listed_inbounds.keys()) | (set(parts.add_outbounds) - listed_outbounds.keys())
+    missing = (specs.keys() - listed_inbounds.keys()) | (set(diff.add_outbounds) - listed_outbounds.keys())
     if missing:
         raise StartFailedError(f"the scratch core does not list {sorted(missing)[0]!r}")
     return Encoded(
         {tag: put_back(listed_inbounds[tag], spec) for tag, spec in specs.items()},
-        {tag: listed_outbounds[tag] for tag in parts.add_outbounds},
+        {tag: listed_outbounds[tag] for tag in diff.add_outbounds},
     )
 
 
@@ -79,7 +90,7 @@ def scratch_document(
     api_socket: str,
     ports: Sequence[int],
 ) -> dict[str, Any]:
-    """The scratch core's config. Pure; ``ports`` are as many as inbounds cannot listen on a unix socket."""
+    """Make the scratch core's config. Pure; ``ports`` are as many as inbounds cannot listen on a unix socket."""
     left = iter(ports)
     name = secrets.token_hex(8)
     moved = []
@@ -100,7 +111,7 @@ def scratch_document(
 
 
 def put_back(inbound: core_pb2.InboundHandlerConfig, spec: InboundSpec) -> core_pb2.InboundHandlerConfig:
-    """The inbound at the address of ``spec``, as the core encodes it (xray-core ``infra/conf/xray.go``). Pure."""
+    """Copy the inbound to the address of ``spec``, as the core encodes it (xray-core ``infra/conf/xray.go``). Pure."""
     receiver = proxyman_pb2.ReceiverConfig.FromString(inbound.receiver_settings.value)
     receiver.ClearField("listen")
     receiver.ClearField("port_list")
@@ -130,7 +141,7 @@ def _fits_unix(spec: InboundSpec) -> bool:
 
 @contextlib.contextmanager
 def _free_ports(count: int) -> Any:
-    """Ports of loopback that are free for UDP now; nobody gets one of them from the kernel before the context ends."""
+    """Hold ports of loopback that are free for UDP now; nobody gets one of them from the kernel before the context ends."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(count)]
         for item in sockets:
@@ -140,7 +151,7 @@ def _free_ports(count: int) -> Any:
 
 @contextlib.asynccontextmanager
 async def _running(core: Core, config_json: str, socket_path: Path, deadline_seconds: float) -> AsyncIterator[CoreApi]:
-    """A core with this config whose API answers; it has ended when the context has, or when this process has."""
+    """Run a core with this config, until its API answers; it has ended when the context has, or when this process has."""
     _remove(socket_path)
     command, environment = core.short_lived()
     try:

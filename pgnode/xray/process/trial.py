@@ -32,6 +32,13 @@ async def run_to_end(
 ) -> tuple[int, str]:
     """Run a short-lived process; it is killed at the deadline, or once ``stop`` matches its output.
 
+    Args:
+        command: The program and its arguments.
+        stdin: What it reads.
+        deadline_seconds: Seconds until it is killed.
+        environment: All of its environment.
+        stop: What in its output is enough.
+
     Returns:
         The exit code, and the output of both streams.
 

@@ -22,7 +22,7 @@ OWN_SECTIONS: Final = frozenset({"api"})
 
 
 def unbindable(document: dict[str, Any]) -> dict[str, Any]:
-    """A copy of the config with which no core can serve: inbounds at addresses that do not exist, no API, no metrics port.
+    """Make a copy of the config with which no core can serve: inbounds at addresses that do not exist, no API, no metrics port.
 
     What makes the core refuse a config is kept, an address it does not understand included.
     """

@@ -76,7 +76,7 @@ RULE_MAX_CHARACTERS: Final = 1024 * 1024
 
 
 def parse_rule(text: str) -> Rule:
-    """One rule as a caller sends it: JSON, its fields known and of the right types, with a target and a condition.
+    """Read one rule as a caller sends it: JSON, its fields known and of the right types, with a target and a condition.
 
     Returns it as it would usually be written, which the core reads from a config just as :func:`compile_rule` does: fields in
     their own spelling, lists as lists, ports as strings. Raises InvalidRequestError; the text begins with what is wrong.
@@ -112,12 +112,12 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def folded_rule(rule: Mapping[str, Any]) -> Rule:
-    """The rule with the fields that the core knows in their usual spelling; of the same field twice the later one wins."""
+    """Write the fields that the core knows in their usual spelling; of the same field twice the later one wins."""
     return folded(rule, *_KNOWN)
 
 
 def _usual(rule: Rule) -> Rule:
-    """A rule that was found good, with no two ways to write the same."""
+    """Write a rule that was found good so that there are no two ways to write the same."""
     reader = FieldReader(rule, "rule", strict=True)
     usual = {name: value for name, value in rule.items() if value is not None}
     for name in usual.keys() & set(_LISTS):
@@ -138,7 +138,7 @@ def needs_trial(rule: Mapping[str, Any]) -> bool:
 
 
 def compile_routing(routing: Mapping[str, Any] | None, where: str = "routing") -> router_pb2.Config:
-    """The ``routing`` part of a config that the core has accepted, or would. Raises InvalidRequestError."""
+    """Compile the ``routing`` part of a config that the core has accepted, or would. Raises InvalidRequestError."""
     section = routing or {}
     strategy = section.get("domainStrategy")
     return router_pb2.Config(
@@ -155,7 +155,7 @@ def compile_routing(routing: Mapping[str, Any] | None, where: str = "routing") -
 
 
 def compile_rule(rule: Mapping[str, Any], *, strict: bool = False, where: str = "rule") -> router_pb2.RoutingRule:
-    """The message of one rule, its fields in their usual spelling.
+    """Make the message of one rule, its fields in their usual spelling.
 
     ``strict`` also refuses what the core takes and what can never match: empty entries, unknown networks, ports that run
     backwards. ``where`` begins the text of every error. Raises InvalidRequestError.
@@ -196,7 +196,7 @@ def compile_rule(rule: Mapping[str, Any], *, strict: bool = False, where: str = 
 
 
 def compile_balancer(balancer: Mapping[str, Any], where: str = "balancer") -> router_pb2.BalancingRule:
-    """The message of one balancer. Raises InvalidRequestError."""
+    """Make the message of one balancer. Raises InvalidRequestError."""
     reader = FieldReader(folded(balancer, "tag", "selector", "strategy", "fallbackTag"), where, strict=False)
     strategy = FieldReader(folded(reader.section("strategy"), "type", "settings"), reader.at("strategy"), strict=False)
     kind = strategy.text("type").lower() or "random"
@@ -239,7 +239,7 @@ def _weight(cost: Mapping[str, Any], where: str) -> router_pb2.StrategyWeight:
 
 
 def _nanoseconds(text: str, where: str) -> int:
-    """A duration as Go writes it: "1m30s", "250ms", "0"."""
+    """Read a duration as Go writes it: "1m30s", "250ms", "0"."""
     if text in ("0", "+0", "-0"):
         return 0
     if not _DURATION.match(text):

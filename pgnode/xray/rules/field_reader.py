@@ -11,7 +11,7 @@ from pgnode.xray.proto import net_pb2
 
 
 def folded(part: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """``part`` with the fields ``names`` in this spelling: the core takes fields in any case, and the later of two."""
+    """Write the fields ``names`` of ``part`` in this spelling: the core takes fields in any case, and the later of two."""
     wanted = {name.lower(): name for name in names}
     return {wanted.get(key.lower(), key): value for key, value in part.items()}
 
@@ -28,12 +28,14 @@ class FieldReader:
         self._strict = strict
 
     def at(self, name: str) -> str:
+        """Name a field in an error."""
         return f"{self._where}: {name}"
 
     def _wrong(self, name: str, wanted: str, value: object) -> InvalidRequestError:
         return InvalidRequestError(f"{self.at(name)} must be {wanted}, not {json_type(value)}")
 
     def text(self, name: str) -> str:
+        """Read a string; "" when it is not there."""
         value = self._part.get(name)
         if value is None:
             return ""
@@ -48,7 +50,7 @@ class FieldReader:
         return value
 
     def texts(self, name: str) -> list[str]:
-        """A list of strings, or one string with commas."""
+        """Read a list of strings, or one string with commas."""
         value = self._part.get(name)
         if value is None:
             return []
@@ -68,6 +70,7 @@ class FieldReader:
         return entries
 
     def items(self, name: str, kind: type, plural: str) -> list[Any]:
+        """Read a list whose items are of one kind, called ``plural`` in errors."""
         value = self._part.get(name)
         if value is None:
             return []
@@ -76,6 +79,7 @@ class FieldReader:
         return value
 
     def section(self, name: str) -> Mapping[str, Any]:
+        """Read an object; an empty one when it is not there."""
         value = self._part.get(name)
         if value is None:
             return {}
@@ -84,6 +88,7 @@ class FieldReader:
         return value
 
     def text_map(self, name: str) -> dict[str, str]:
+        """Read an object whose values are strings."""
         found = self.section(name)
         for key, value in found.items():
             if not isinstance(value, str):
@@ -92,6 +97,7 @@ class FieldReader:
         return dict(found)
 
     def number(self, name: str) -> float:
+        """Read a number; 0 when it is not there."""
         value = self._part.get(name)
         if value is None:
             return 0
@@ -100,6 +106,7 @@ class FieldReader:
         return value
 
     def ports(self, name: str) -> net_pb2.PortList | None:
+        """Read one port, or ranges of ports in a string; None when they are not there."""
         value = self._part.get(name)
         if value is None:
             return None

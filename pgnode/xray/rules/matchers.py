@@ -26,7 +26,7 @@ _NETWORKS: Final = {"tcp": network_pb2.TCP, "udp": network_pb2.UDP, "unix": netw
 
 
 def network(name: str, where: str, strict: bool) -> network_pb2.Network:
-    """One network; the core takes an unknown one for one that nothing uses, ``strict`` refuses it."""
+    """Compile one network; the core takes an unknown one for one that nothing uses, ``strict`` refuses it."""
     found = _NETWORKS.get(name.lower())
     if found is None and strict:
         raise InvalidRequestError(f"{where}: unknown network {name!r}; known are {', '.join(_NETWORKS)}")
@@ -34,7 +34,7 @@ def network(name: str, where: str, strict: bool) -> network_pb2.Network:
 
 
 def domain_rule(text: str, where: str) -> geodata_pb2.DomainRule:
-    """One entry of a list of domains; without a prefix it is found anywhere in the domain."""
+    """Compile one entry of a list of domains; without a prefix it is found anywhere in the domain."""
     named = _geo_reference(text, "geosite:", "geosite.dat", _SITE_PREFIXES)
     if named is not None:
         file, code = _file_and_code(named, text, where)
@@ -57,7 +57,7 @@ def domain_rule(text: str, where: str) -> geodata_pb2.DomainRule:
 
 
 def address_rule(text: str, where: str) -> geodata_pb2.IPRule:
-    """One entry of a list of addresses: an address, a network, or named geo data; each "!" in front turns it around."""
+    """Compile one entry of a list of addresses: an address, a network, or named geo data; each "!" in front turns it around."""
     bare = text.lstrip("!")
     reverse = (len(text) - len(bare)) % 2 == 1
     named = _geo_reference(bare, "geoip:", "geoip.dat", _IP_PREFIXES)
@@ -88,7 +88,7 @@ def address_rule(text: str, where: str) -> geodata_pb2.IPRule:
 
 
 def _geo_reference(text: str, usual: str, file: str, prefixes: tuple[str, ...]) -> str | None:
-    """``file:code`` of an entry that names geo data, None of any other."""
+    """Return ``file:code`` of an entry that names geo data, None of any other."""
     if text.startswith(usual):
         return f"{file}:{text.removeprefix(usual)}"
     return next((text.removeprefix(prefix) for prefix in prefixes if text.startswith(prefix)), None)

@@ -62,17 +62,18 @@ class Http2Error(Exception):
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
-    """One frame. Pure."""
+    """Encode one frame."""
     length = len(payload)
     return HEAD.pack(length >> 16, length & 0xFFFF, kind, flags, stream_id) + payload
 
 
 def settings_frame(values: dict[int, int]) -> bytes:
-    """A SETTINGS frame. Pure."""
+    """Encode a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(SETTING.pack(name, value) for name, value in values.items()))
 
 
 def read_u32(payload: bytes) -> int:
+    """Decode a payload that is one number. Raises Http2Error."""
     if len(payload) != 4:
         raise Http2Error(FRAME_SIZE_ERROR, "a frame of another length than 4")
     value: int = U32.unpack(payload)[0]
@@ -80,7 +81,7 @@ def read_u32(payload: bytes) -> int:
 
 
 def without_padding(flags: int, payload: bytes) -> bytes:
-    """The payload of HEADERS without its padding."""
+    """Return the payload of HEADERS without its padding. Raises Http2Error."""
     if not flags & PADDED:
         return payload
     if not payload or payload[0] >= len(payload):

@@ -207,12 +207,12 @@ class Http2ClientConnection(Generic[Token]):
         self._output.append(frame(GOAWAY, 0, 0, TWO_U32.pack(0, code) + text.encode()))
 
     def take_output(self) -> bytes:
-        """What is to be sent now."""
+        """Take what is to be sent now."""
         output, self._output = self._output, []
         return output[0] if len(output) == 1 else b"".join(output)
 
     def take_open(self) -> list[Token]:
-        """All calls that are open; the machine forgets them (the connection is gone)."""
+        """Take all calls that are open; the machine forgets them (the connection is gone)."""
         tokens = list(self._open.values())
         self._open.clear()
         self._held.clear()
@@ -450,7 +450,7 @@ class Http2ClientConnection(Generic[Token]):
         self._send_held()
 
     def _encode_headers(self, table_size: int) -> None:
-        """What every request begins with: the first time with the fields spelled out, from then on by their index."""
+        """Encode what every request begins with: the first time with the fields spelled out, from then on by their index."""
         self._encoder = encoder = hpack.Encoder()
         if table_size < DEFAULT_TABLE_SIZE:
             encoder.header_table_size = 0

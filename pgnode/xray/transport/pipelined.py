@@ -1,8 +1,8 @@
-"""The fast lane: one HTTP/2 connection on the core's unix socket, for AlterInbound and nothing else.
+"""The pipelined client: one HTTP/2 connection on the core's unix socket, for AlterInbound and nothing else.
 
 It stands beside ``grpcio`` because it does the same call at least twice as fast in the same run (``make bench`` prints both,
-scenario ``lane``; docs/performance.md has the figures). Where that ceases to hold, it goes: :meth:`CoreApi.alter_many` over
-``grpc.aio`` does the same.
+scenario ``lane``; docs/performance.md has the figures). Where that ceases to hold, it goes: one call of ``grpc.aio`` for each
+user does the same.
 
 What makes it quick is in pgnode.xray.transport.http2, the protocol without I/O. Here: the connection, which is made when it is
 needed and made anew when the core says good-bye or stream ids run out; the queue of calls; their deadlines. The requests of one
@@ -73,7 +73,7 @@ class PipelinedGrpcClient:
         self.connections_made = 0
 
     def __repr__(self) -> str:
-        return f"<FastLane {self._socket_path} {len(self._waiting)} waiting, {self._connection!r}>"
+        return f"<PipelinedGrpcClient {self._socket_path} {len(self._waiting)} waiting, {self._connection!r}>"
 
     async def run(
         self,
@@ -160,7 +160,7 @@ class PipelinedGrpcClient:
             batch.future.set_result(None)
 
     def _again(self, call: _Call) -> None:
-        """The core has certainly not carried this call out."""
+        """Send a call again which the core has certainly not carried out."""
         batch, index = call
         batch.refusals += 1
         if batch.refusals > REFUSALS_MAX * len(batch.results):
@@ -180,7 +180,7 @@ class PipelinedGrpcClient:
             connection.close(NO_ERROR)
 
     def _drop(self, batch: _Batch) -> None:
-        """Nobody waits for this batch any more."""
+        """Forget a batch for which nobody waits any more."""
         self._waiting = deque(call for call in self._waiting if call[0] is not batch)
         for connection in self._connections:
             connection.machine.cancel({(batch, index) for index in range(len(batch.results))})
@@ -251,8 +251,8 @@ class PipelinedGrpcClient:
 class _Connection(asyncio.Protocol):
     """One connection: bytes between its socket and its machine."""
 
-    def __init__(self, lane: PipelinedGrpcClient, machine: Http2ClientConnection[_Call]) -> None:
-        self._lane = lane
+    def __init__(self, client: PipelinedGrpcClient, machine: Http2ClientConnection[_Call]) -> None:
+        self._client = client
         self.machine = machine
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -269,7 +269,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no asyncio.Transport by inheritance.
         self._transport = cast(asyncio.Transport, transport)
-        self._lane._connections.add(self)
+        self._client._connections.add(self)
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -282,7 +282,7 @@ class _Connection(asyncio.Protocol):
             return
         if self.machine.ready and not self.ready.done():
             self.ready.set_result(None)
-        self._lane._received(self)
+        self._client._received(self)
 
     def flush(self) -> None:
         """Send what the machine wants to be sent."""
@@ -308,11 +308,11 @@ class _Connection(asyncio.Protocol):
     def _gone(self) -> None:
         if not self.ready.done():
             self.ready.set_exception(ConnectionResetError(self._reason))
-        self._lane._lost(self, self._reason)
+        self._client._lost(self, self._reason)
 
     def pause_writing(self) -> None:
         self.paused = True
 
     def resume_writing(self) -> None:
         self.paused = False
-        self._lane._pump()
+        self._client._pump()

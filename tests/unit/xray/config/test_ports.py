@@ -13,7 +13,7 @@ import pytest
 
 from pgnode.errors import StartFailedError
 from pgnode.testing.ports import free_port
-from pgnode.xray.config.inbounds import InboundSpec, read_ports
+from pgnode.xray.config.inbounds import InboundSpec
 from pgnode.xray.config.ports import Listener, check_ports, check_ports_in_thread, listeners
 
 TCP, UDP = frozenset({"tcp"}), frozenset({"udp"})
@@ -40,27 +40,6 @@ def holder(kind: int, address: str = "127.0.0.1", family: int = socket.AF_INET) 
     if kind == socket.SOCK_STREAM:
         held.listen()
     return held
-
-
-@pytest.mark.parametrize(
-    ("value", "ports"),
-    [
-        (443, ((443, 443),)),
-        ("443", ((443, 443),)),
-        ("20-22, 30", ((20, 22), (30, 30))),
-        ("", ()),
-        ("x,5", ((5, 5),)),
-        ("9-3", ()),
-        (0, ()),
-        (70000, ()),
-        ("1-70000", ()),
-        (True, ()),
-        (None, ()),
-        ("env:PORT", ()),
-    ],
-)
-def test_ports_of_a_config(value: object, ports: tuple[tuple[int, int], ...]) -> None:
-    assert read_ports(value) == ports
 
 
 def test_listeners_of_inbounds() -> None:

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.xray.config.geo_refs import uses_files
 from pgnode.xray.geodata.dat_files import GeoKind, NoGeoFileError, read_geo_codes
 from tests.support import geo_data
 
@@ -59,9 +58,3 @@ def test_any_bytes_end_in_codes_or_a_sentence(data: bytes, kind: GeoKind) -> Non
     else:
         said = "no error"
     assert said.startswith("no ")
-
-
-def test_which_configs_use_the_files() -> None:
-    assert uses_files({"routing": {"rules": [{"ip": ["geoip:ir"]}]}})
-    assert uses_files({"dns": {"servers": [{"domains": ["geosite:ir"]}]}})
-    assert not uses_files({"routing": {"rules": [{"ip": ["ext:other.dat:ir", "10.0.0.0/8"]}]}})
