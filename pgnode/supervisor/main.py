@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from pgnode import dependencies
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings
@@ -174,6 +175,7 @@ def run(settings: Settings) -> int:
     Raises:
         OperatorError: The node cannot run.
     """
+    dependencies.check()
     # Whatever this process and its children make in the state folder is for this user alone.
     os.umask(0o077)
     keep_large_blocks_apart()
