@@ -13,20 +13,18 @@ from dataclasses import dataclass
 
 import structlog
 
-from pgnode.bus.commands import GATHERED_KINDS, LOOK_KINDS, MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
+from pgnode.bus.commands import LOOK_KINDS, MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
 from pgnode.os_support.aio import end_tasks
+from pgnode.supervisor.commands.grouping import LONG_KINDS, batches, is_gathered
 from pgnode.supervisor.commands.inspections import Inspections
 from pgnode.supervisor.persistence.committer import Staged, StateCommitter
 
 log = structlog.get_logger(__name__)
 
-#: Changes that are applied in steps, where they are not small.
-LONG_KINDS = frozenset({Kind.SYNC_USERS, Kind.SYNC_CHUNKED})
-
-#: Pause before Redis is tried again.
+#: Seconds until the bus is tried again.
 BUS_PAUSE_SECONDS = 0.1
 
 #: What a caller is told of an error that nobody expected.
@@ -56,7 +54,7 @@ class Handlers:
     inspections: Mapping[Kind, Handler]
     #: Does a group of user changes (every kind that is in none of these); every caller gets its own answer.
     sync: Callable[[Sequence[Command]], Awaitable[Answers]]
-    #: Begins a long change (:data:`LONG_KINDS`); returns what does the next step of it.
+    #: Begins a long change (:data:`~pgnode.supervisor.commands.grouping.LONG_KINDS`); returns what does the next step of it.
     begin: Callable[[Command], Step]
     #: Takes commands of :data:`MAINTENANCE_KINDS`, and answers them itself.
     maintain: Callable[[Command], None]
@@ -149,12 +147,20 @@ class CommandDispatcher:
                         await self._go_on()
                 except _NotAnsweredError:
                     self._take_again(group)
+                except Exception:
+                    # This task begins again: what was under way comes again, too, until its callers have given up.
+                    if self._long is not None:
+                        self._server.release([self._long[0]])
+                        self._long = None
+                    self._take_again(group)
+                    raise
         finally:
-            if self._storing is not None:
-                await end_tasks([self._storing])
+            storing, self._storing = self._storing, None
+            if storing is not None:
+                await end_tasks([storing])
 
     async def _one_batch(self, batch: Sequence[Command]) -> None:
-        alone = not gathered(batch[0])
+        alone = not is_gathered(batch[0])
         while alone and self._long is not None:
             await self._go_on()
         if alone or (self._storing is not None and self._storing.done()):
@@ -235,27 +241,8 @@ class _NotAnsweredError(Exception):
 
 
 async def _all_waiting(queue: asyncio.Queue[Command], *, wait: bool = True) -> list[Command]:
-    """Everything that waits; at least one, unless told not to ``wait``."""
+    """Return everything that waits; at least one, unless told not to ``wait``."""
     group = [await queue.get()] if wait else []
     while not queue.empty():
         group.append(queue.get_nowait())
     return group
-
-
-def gathered(command: Command) -> bool:
-    """Any number of such commands are done as one; every other one is done alone. Pure."""
-    # A body that came by a key of its own holds some hundred users and more.
-    return command.kind in GATHERED_KINDS and not command.blob
-
-
-def batches(group: Sequence[Command]) -> list[list[Command]]:
-    """Runs of small changes of users together; every other command is a barrier, alone. Pure."""
-    found: list[list[Command]] = []
-    together = False
-    for command in group:
-        if gathered(command) and together:
-            found[-1].append(command)
-        else:
-            found.append([command])
-        together = gathered(command)
-    return found

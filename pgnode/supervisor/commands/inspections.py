@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pgnode.bus.commands import Command, Reply
 from pgnode.errors import UnavailableError
 
-#: Looks under way at once; a core that hangs must not gather them without end.
+#: Inspections under way at once; a core that hangs must not gather them without end.
 INSPECTIONS_MAX = 256
 
 #: Does one command, whatever happens.
@@ -19,9 +19,16 @@ Send = Callable[[Command, Reply], Awaitable[None]]
 
 
 class Inspections:
-    """Belongs to the supervisor's loop."""
+    """Belongs to the supervisor's loop.
 
-    def __init__(self, answer: Answer, send: Send) -> None:
+    Args:
+        answer: Does one command.
+        send: Sends one reply.
+        most: How many may be under way at once.
+    """
+
+    def __init__(self, answer: Answer, send: Send, *, most: int = INSPECTIONS_MAX) -> None:
+        self._most = most
         self._answer = answer
         self._send = send
         self._tasks: set[asyncio.Task[None]] = set()
@@ -30,8 +37,8 @@ class Inspections:
         return f"Inspections({len(self._tasks)} under way)"
 
     def begin(self, command: Command) -> None:
-        """Answer it sooner or later; returns at once."""
-        full = len(self._tasks) >= INSPECTIONS_MAX
+        """Answer it sooner or later; return at once."""
+        full = len(self._tasks) >= self._most
         task = asyncio.create_task(self._refuse(command) if full else self._do(command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -110,6 +110,9 @@ class CoreController:
     async def version(self) -> str:
         """Ask the core that would be started for its version.
 
+        Returns:
+            The version, such as "26.10.10".
+
         Raises:
             StartFailedError: It cannot be run.
         """

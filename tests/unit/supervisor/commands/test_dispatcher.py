@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
-from pgnode.bus.commands import GATHERED_KINDS, Command, Kind, Reply
+from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.server import CommandServer
+from pgnode.errors import DeadlineExceededError, InternalError, InvalidRequestError
 from pgnode.os_support.aio import end_tasks
 from pgnode.store.changes import StoreChanges
-from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher, batches
+from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher, Step
 from pgnode.supervisor.persistence.committer import Staged, StateCommitter
 from tests.support.polling import eventually
 from tests.unit.supervisor.commands.handlers import handlers
@@ -24,21 +23,20 @@ def _command(number: int, kind: Kind = Kind.SYNC_USER) -> Command:
     return Command(f"{number}-0", str(number), kind, "w", 10**15, b"")
 
 
-@given(st.lists(st.sampled_from(Kind)))
-def test_batches_keep_the_order_and_are_barriers(kinds: list[Kind]) -> None:
-    group = [_command(number, kind) for number, kind in enumerate(kinds)]
-    found = batches(group)
-    assert [command for batch in found for command in batch] == group
-    for batch in found:
-        assert len(batch) == 1 or all(command.kind in GATHERED_KINDS for command in batch)
-    for before, after in itertools.pairwise(found):
-        assert not (before[0].kind in GATHERED_KINDS and after[0].kind in GATHERED_KINDS)
-
-
 class _Server:
     def __init__(self) -> None:
         self.released: list[str] = []
         self.lost = 0
+        self.looks_again = False
+        self.expired_ids: set[str] = set()
+        #: What the bus has, or how it fails.
+        self.coming: asyncio.Queue[list[Command] | Exception] = asyncio.Queue()
+
+    async def take(self) -> list[Command]:
+        found = await self.coming.get()
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def release(self, commands: Sequence[Command]) -> None:
         self.released += [command.id for command in commands]
@@ -46,8 +44,8 @@ class _Server:
     def lost_connection(self) -> None:
         self.lost += 1
 
-    def expired(self, _command: Command) -> bool:
-        return False
+    def expired(self, command: Command) -> bool:
+        return command.id in self.expired_ids
 
 
 class _Committer:
@@ -56,6 +54,7 @@ class _Committer:
     def __init__(self) -> None:
         self.stored: list[list[str]] = []
         self.given_up: list[list[str]] = []
+        self.answered: list[tuple[str, Reply]] = []
         self.outcomes: asyncio.Queue[bool] = asyncio.Queue()
 
     def stage(self, answers: Answers) -> Staged:
@@ -66,6 +65,13 @@ class _Committer:
         if done:
             self.stored.append([command.id for command, _ in staged.answers])
         return done
+
+    async def answer(self, answers: Answers) -> bool:
+        self.answered += [(command.id, reply) for command, reply in answers]
+        return True
+
+    async def commit_traffic(self, answers: Answers) -> bool:
+        return await self.answer(answers)
 
     def give_up(self, staged: Staged) -> None:
         self.given_up.append([command.id for command, _ in staged.answers])
@@ -114,3 +120,115 @@ async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_befo
         assert committer.stored == [["0"], ["1"]]
     finally:
         await end_tasks([task])
+
+
+def dispatcher(server: _Server, committer: _Committer, **known: Any) -> CommandDispatcher:
+    return CommandDispatcher(
+        cast(CommandServer, server), cast(StateCommitter, committer), asyncio.Lock(), handlers(**known)
+    )
+
+
+async def test_commands_are_sorted_and_a_bus_that_is_away_is_waited_for() -> None:
+    server, committer, jobs = _Server(), _Committer(), list[str]()
+
+    async def look(command: Command) -> bytes:
+        return command.id.encode()
+
+    commands = dispatcher(
+        server, committer, inspections={Kind.LIST_RULES: look}, maintain=lambda command: jobs.append(command.id)
+    )
+    reading = asyncio.create_task(commands.read())
+    server.coming.put_nowait(ConnectionError("away"))
+    server.coming.put_nowait(ConnectionError("still away"))
+    kinds = [Kind.LIST_RULES, Kind.UPDATE, Kind.TAKE_STATS, Kind.SYNC_USER]
+    server.coming.put_nowait([_command(number, kind) for number, kind in enumerate(kinds)])
+    await eventually(lambda: committer.answered, "the inspection is answered")
+    assert committer.answered == [("0", Reply(body=b"0"))]
+    assert jobs == ["1"]
+    assert repr(commands) == "CommandDispatcher(1 changes and 1 queries waiting)"
+    assert server.lost == 2
+    # What was not answered comes again first.
+    server.looks_again = True
+    server.coming.put_nowait([_command(9)])
+    await eventually(lambda: server.released == ["9"], "given back")
+    await end_tasks([reading])
+
+
+async def test_queries_are_answered_beside_each_other_whatever_happens() -> None:
+    server, committer, held = _Server(), _Committer(), asyncio.Event()
+
+    async def take(command: Command) -> bytes:
+        if command.id == "0":
+            await held.wait()
+        if command.id == "1":
+            raise ZeroDivisionError
+        if command.id == "2":
+            raise InvalidRequestError("no such statistics")
+        return b"stats"
+
+    commands = dispatcher(server, committer, queries={Kind.TAKE_STATS: take})
+    server.expired_ids = {"3"}
+    for number in range(5):
+        commands._queries.put_nowait(_command(number, Kind.TAKE_STATS))
+    answering = asyncio.create_task(commands.answer_queries())
+    await eventually(lambda: len(committer.answered) == 4, "all but one are answered")
+    held.set()
+    await eventually(lambda: len(committer.answered) == 5, "and that one, too")
+    replies = dict(committer.answered)
+    assert replies["0"] == replies["4"] == Reply(body=b"stats")
+    kinds = {number: type(replies[number].error) for number in "123"}
+    assert kinds == {"1": InternalError, "2": InvalidRequestError, "3": DeadlineExceededError}
+    await end_tasks([answering])
+
+
+async def test_small_changes_come_between_the_steps_of_a_long_one() -> None:
+    server, committer, done = _Server(), _Committer(), list[str]()
+
+    async def sync(group: Sequence[Command]) -> Answers:
+        done.extend(command.id for command in group)
+        return [(command, Reply()) for command in group]
+
+    def begin(command: Command) -> Step:
+        async def step() -> Reply | None:
+            done.append(f"step of {command.id}")
+            if done.count(f"step of {command.id}") == 1:
+                commands._writes.put_nowait(_command(2))
+            await asyncio.sleep(0)
+            return Reply() if done.count(f"step of {command.id}") == 4 else None
+
+        return step
+
+    commands = dispatcher(server, committer, sync=sync, begin=begin)
+    server.expired_ids = {"3"}
+    for number, kind in ((1, Kind.SYNC_USERS), (3, Kind.SYNC_USER)):
+        commands._writes.put_nowait(_command(number, kind))
+    for _ in range(9):
+        committer.outcomes.put_nowait(True)
+    writing = asyncio.create_task(commands.write())
+    await eventually(lambda: ["1"] in committer.stored, "the long change is answered")
+    assert done.index("step of 1") < done.index("2") < len(done) - 1 - done[::-1].index("step of 1")
+    assert "3" not in done, "nobody waits for it any more"
+    await end_tasks([writing])
+
+
+async def test_after_a_fault_nobody_waits_for_ever() -> None:
+    server, committer = _Server(), _Committer()
+
+    async def sync(_group: Sequence[Command]) -> Answers:
+        raise ZeroDivisionError
+
+    def begin(_command: Command) -> Step:
+        async def step() -> Reply | None:
+            raise ZeroDivisionError
+
+        return step
+
+    commands = dispatcher(server, committer, sync=sync, begin=begin)
+    commands._writes.put_nowait(_command(1))
+    with pytest.raises(ZeroDivisionError):
+        await commands.write()
+    commands._writes.put_nowait(_command(2, Kind.SYNC_USERS))
+    with pytest.raises(ZeroDivisionError):
+        await commands.write()
+    assert set(server.released) == {"1", "2"}
+    assert server.lost == 2

@@ -11,9 +11,7 @@ import pytest
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError, UnavailableError
 from pgnode.store.state import StoredState
-from pgnode.supervisor.commands import inspections as looks
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher
-from pgnode.supervisor.commands.inspections import Inspections
 from pgnode.supervisor.routing.changes import DONE_MAX, TAKEN_KIND
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
@@ -105,28 +103,6 @@ async def test_a_look_waits_behind_no_change() -> None:
     finally:
         for task in tasks:
             task.cancel()
-
-
-async def test_looks_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "INSPECTIONS_MAX", 2)
-    go_on = asyncio.Event()
-    sent: list[Reply] = []
-
-    async def answer(_command: Command) -> Reply:
-        await go_on.wait()
-        return Reply()
-
-    async def send(_command: Command, reply: Reply) -> None:
-        sent.append(reply)
-
-    all_looks = Inspections(answer, send)
-    for number in range(3):
-        all_looks.begin(Command("0-1", str(number), Kind.LIST_RULES, "w", 1000, b""))
-    await eventually(lambda: sent, "one is refused at once")
-    assert isinstance(sent[0].error, UnavailableError)
-    go_on.set()
-    await eventually(lambda: len(sent) == 3, "the others are answered")
-    assert [reply.error for reply in sent[1:]] == [None, None]
 
 
 @pytest.mark.parametrize(
