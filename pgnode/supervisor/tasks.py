@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from pgnode.errors import OperatorError
+from pgnode.os_support.clock import Clock
 from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
 
 log = structlog.get_logger(__name__)
@@ -68,18 +68,11 @@ class TaskRunner:
     """Keeps work going: what fails unexpectedly begins again after a pause, and the node goes on.
 
     Args:
-        sleep: Waits for so many seconds.
-        chance: A random number in [0, 1), for the jitter of pauses.
+        clock: Time and chance; tests replace it.
     """
 
-    def __init__(
-        self,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._sleep = sleep
-        self._chance = chance
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock if clock is not None else Clock()
         #: How often each task failed, by name.
         self.failures: Counter[str] = Counter()
 
@@ -117,7 +110,7 @@ class TaskRunner:
             except Exception:
                 log.exception("task failed", task=spec.name)
             self.failures[spec.name] += 1
-            decision = policy.died(asyncio.get_running_loop().time(), None, self._chance())
+            decision = policy.died(self._clock.now(), None, self._clock.chance())
             pause = policy.max_pause_seconds if isinstance(decision, GiveUp) else decision.delay_seconds
             # Never at once: what fails without waiting would leave nobody else a turn.
-            await self._sleep(max(policy.first_pause_seconds, pause))
+            await self._clock.sleep(max(policy.first_pause_seconds, pause))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from pgnode.os_support.clock import Clock
 
-class FakeClock:
+
+class FakeClock(Clock):
     """Gives the time, and waits without waiting; remembers every pause.
 
     Args:
@@ -23,6 +25,10 @@ class FakeClock:
     def now(self) -> float:
         """Return the time in seconds."""
         return self.seconds
+
+    def chance(self) -> float:
+        """Return what changes no pause."""
+        return 0.5
 
     async def sleep(self, seconds: float) -> None:
         """Let so many seconds pass at once; other tasks get their turn."""

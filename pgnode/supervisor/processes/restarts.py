@@ -6,16 +6,13 @@ connections go on meanwhile, and what kept the process from starting (a full dis
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
 
 from pgnode.errors import ChildFailedError
+from pgnode.os_support.clock import Clock
 from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
 
 log = structlog.get_logger(__name__)
@@ -39,21 +36,11 @@ class Restarter:
     """Brings processes back. One per supervisor.
 
     Args:
-        sleep: Waits for so many seconds.
-        now: Seconds on a clock that nobody sets.
-        chance: A random number in [0, 1), for the jitter of pauses.
+        clock: Time and chance; tests replace it.
     """
 
-    def __init__(
-        self,
-        *,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        now: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._sleep = sleep
-        self._now = now
-        self._chance = chance
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock if clock is not None else Clock()
         #: How often each process was started again, by name.
         self.restarts: Counter[str] = Counter()
 
@@ -73,7 +60,7 @@ class Restarter:
                 pause = self._pause(policy)
                 self.restarts[process.name] += 1
                 log.warning("child ended, restarting", child=process.name, reason=reason, pause=round(pause, 2))
-                await self._sleep(pause)
+                await self._clock.sleep(pause)
                 try:
                     await process.start()
                     break
@@ -85,5 +72,5 @@ class Restarter:
 
     def _pause(self, policy: RestartPolicy) -> float:
         """Return the seconds until the next start."""
-        decision = policy.died(self._now(), None, self._chance())
+        decision = policy.died(self._clock.now(), None, self._clock.chance())
         return policy.max_pause_seconds if isinstance(decision, GiveUp) else decision.delay_seconds

@@ -21,7 +21,7 @@ def test_the_table_names_each_task_once() -> None:
 
 async def test_what_fails_or_ends_begins_again_after_a_pause() -> None:
     clock = FakeClock()
-    runner = TaskRunner(sleep=clock.sleep, chance=lambda: 0.5)
+    runner = TaskRunner(clock)
     outcomes = iter([RuntimeError("unexpected"), OSError(28, "no space"), None, KeyError("key")])
     well = asyncio.Event()
 

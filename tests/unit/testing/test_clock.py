@@ -11,4 +11,5 @@ async def test_pauses_take_no_time_and_move_the_clock() -> None:
     await clock.sleep(0.5)
     assert clock.now() == 3605.5
     assert clock.pauses == [3600, 0.5]
+    assert clock.chance() == 0.5
     assert "3605.5" in repr(clock)

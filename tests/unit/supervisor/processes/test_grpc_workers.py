@@ -40,8 +40,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[GrpcWorkers]:
         node_host="127.0.0.1",
         service_port=free_port(),
     )
-    clock = FakeClock()
-    restarter = Restarter(sleep=clock.sleep, now=clock.now)
+    restarter = Restarter(FakeClock())
     found = GrpcWorkers(settings, PidRegistry(tmp_path / "children.json"), restarter, module=MODULE)
     yield found
     await found.stop()

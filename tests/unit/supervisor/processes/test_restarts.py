@@ -40,7 +40,7 @@ class FakeProcess:
 async def kept(process: FakeProcess) -> tuple[Restarter, FakeClock]:
     """Keep a process until it stays up."""
     clock = FakeClock()
-    restarter = Restarter(sleep=clock.sleep, now=clock.now, chance=lambda: 0.5)
+    restarter = Restarter(clock)
     task = asyncio.create_task(restarter.keep(process))
     waiting = asyncio.create_task(process.done.wait())
     await asyncio.wait({task, waiting}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
@@ -70,7 +70,7 @@ async def test_a_start_that_fails_is_tried_again_after_growing_pauses(error: Exc
 
 async def test_each_process_has_its_own_pauses() -> None:
     clock = FakeClock()
-    restarter = Restarter(sleep=clock.sleep, now=clock.now)
+    restarter = Restarter(clock)
     processes = [FakeProcess(name, 1, iter(())) for name in ("a", "b", "c")]
     tasks = [asyncio.create_task(restarter.keep(process)) for process in processes]
     await asyncio.gather(*(process.done.wait() for process in processes))
