@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from pgnode.bus.commands import Command, Kind, Reply
-from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError, UnavailableError
+from pgnode.bus.commands import Command, Kind
+from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
 from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher
 from pgnode.supervisor.routing.changes import DONE_MAX, TAKEN_KIND
