@@ -1,0 +1,217 @@
+"""The core as a process: started, adopted, stopped, and every way in which a start fails. With real cores where one is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pgnode.bus.keys import Keys
+from pgnode.errors import StartFailedError
+from pgnode.settings import Settings
+from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.core.log_pump import LogPump
+from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.fake_core import FakeRunningCore
+from pgnode.testing.users import SS2022_METHOD, ss2022_key
+from pgnode.xray.config.document import BaseConfig, parse_config, render
+from pgnode.xray.process.embedded import EmbeddedCore
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A path short enough for unix sockets."""
+    made = Path(tempfile.mkdtemp(prefix="pgn"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def settings(folder: Path) -> Settings:
+    made = Settings(
+        state_dir=folder, generated_config_path=folder / "copy" / "config.json", core_start_timeout_seconds=20
+    )
+    made.run_dir.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def controller_for(settings: Settings, core: Any = None) -> CoreController:
+    pump = LogPump(cast(Any, None), Keys("t:"), keep_lines=10, tail_lines=10)
+    return CoreController(settings, core if core is not None else EmbeddedCore(), pump)
+
+
+@pytest.fixture
+async def controller(settings: Settings) -> AsyncIterator[CoreController]:
+    made = controller_for(settings)
+    yield made
+    await made.stop()
+
+
+def base_for(settings: Settings, **sections: Any) -> BaseConfig:
+    inbounds = [
+        make_inbound("VLESS", "vless"),
+        make_inbound("SS", "shadowsocks", method=SS2022_METHOD, password=ss2022_key(b"server")),
+    ]
+    config = json.dumps({**make_config(inbounds), **sections})
+    return parse_config(config, exclude_inbounds=(), api_socket=str(settings.core_socket), assets_dir=None)
+
+
+async def test_a_core_is_started_adopted_and_stopped(controller: CoreController, settings: Settings) -> None:
+    base = base_for(settings)
+    assert (controller.run_id, controller.api, controller.running) == ("", None, None)
+
+    config = render(base, {})
+
+    async def make() -> str:
+        return config
+
+    running = await controller.start(base, make)
+    assert controller.running is running
+    assert controller.api is not None
+    assert await controller.api.users.inbound_users("SS", 5.0) == [], "the placeholder is removed again"
+    assert controller.initial_stats.NumGoroutine > 0
+    assert controller.matches(running)
+    assert settings.generated_config_path is not None
+    assert settings.generated_config_path.read_text() == config
+    assert await controller.version()
+    assert controller.known_version
+
+    # A supervisor that is killed leaves it, and the next one finds it.
+    other = controller_for(settings)
+    adopted = await other.adopt()
+    assert adopted is not None
+    assert other.run_id == controller.run_id != ""
+    await other.give_up_process()
+    await asyncio.wait_for(running.wait(), 10)
+    await other.stop()
+    await other.give_up_process()
+    assert (other.run_id, other.api) == ("", None)
+
+
+async def test_there_may_be_no_core_to_adopt(controller: CoreController) -> None:
+    assert await controller.adopt() is None
+
+
+async def test_a_config_is_judged_before_anything_runs(controller: CoreController, settings: Settings) -> None:
+    good, bad = base_for(settings), base_for(settings, dns={"servers": 5})
+    await controller.check(good)
+    assert await controller.refusal(good) == ""
+    assert await controller.refusal(bad)
+    with pytest.raises(StartFailedError, match="dns"):
+        await controller.check(bad)
+
+
+async def test_a_runner_that_is_not_needed_is_ended(controller: CoreController) -> None:
+    controller.warm_up()
+    controller.warm_up()
+    await controller.discard_runner()
+    await controller.discard_runner()
+
+
+class OddCore:
+    """Starts something that never answers, or ends at once."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exit_code = exit_code
+        self.checked = 0
+
+    def __str__(self) -> str:
+        return "odd core"
+
+    def warm_up(self, _assets: Path | None) -> None:
+        return None
+
+    async def spawn(self, *_arguments: object, **_options: object) -> Any:
+        running = FakeRunningCore(1, "hash")
+
+        async def terminate(_seconds: float) -> None:
+            running.die()
+
+        running.terminate = terminate  # type: ignore[assignment,method-assign]
+        running.close = lambda: None  # type: ignore[method-assign]
+        running.log_fd, self._end = _pipe()
+        if self.exit_code is not None:
+            running.die(self.exit_code)
+        return running
+
+    async def check(self, _config: str, _seconds: float) -> None:
+        self.checked += 1
+
+
+def _pipe() -> tuple[int, int]:
+    import os
+
+    return os.pipe2(os.O_NONBLOCK)
+
+
+async def test_a_core_that_does_not_come_up_leaves_none(settings: Settings) -> None:
+    base = base_for(settings)
+
+    async def make() -> str:
+        return "{}"
+
+    for core, text in (
+        (OddCore(1), "exit code 1 while starting: it printed nothing"),
+        (OddCore(None), "did not answer|does not answer"),
+    ):
+        quick = settings.model_copy(update={"core_start_timeout_seconds": 0.2})
+        controller = controller_for(quick, core)
+        with pytest.raises(StartFailedError, match=text):
+            await controller.start(base, make)
+        assert controller.running is None
+
+
+async def test_a_core_that_refuses_its_config_is_asked_for_the_reason(settings: Settings) -> None:
+    base, core = base_for(settings), OddCore(23)
+
+    async def make() -> str:
+        return "{}"
+
+    controller = controller_for(settings, core)
+    with pytest.raises(StartFailedError, match="exit code 23"):
+        await controller.start(base, make)
+    assert core.checked == 1
+
+
+async def test_a_config_that_cannot_be_made_ends_the_process_that_waits_for_it(
+    controller: CoreController, settings: Settings
+) -> None:
+    async def fault() -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await controller.start(base_for(settings), fault)
+    assert controller.running is None
+
+
+async def test_what_goes_by_the_config_follows_a_change_of_the_running_core(settings: Settings, folder: Path) -> None:
+    base = base_for(settings)
+
+    async def make() -> str:
+        return "the config"
+
+    await controller_for(settings).follow(base, make)
+    assert settings.generated_config_path is not None
+    assert settings.generated_config_path.read_text() == "the config"
+    # A folder is fine, and a place that cannot be written stops nothing.
+    (folder / "there").mkdir()
+    await controller_for(settings.model_copy(update={"generated_config_path": folder / "there"})).follow(base, make)
+    assert (folder / "there" / "config.json").read_text() == "the config"
+    blocked = settings.model_copy(update={"generated_config_path": Path("/proc/none/config.json")})
+    await controller_for(blocked).follow(base, make)
+    none = settings.model_copy(update={"generated_config_path": None})
+    await controller_for(none).follow(base, make)
+
+
+async def test_another_core_is_selected_for_the_next_start(controller: CoreController) -> None:
+    core = OddCore(None)
+    controller.select(cast(Any, core))
+    assert controller.core is cast(Any, core)
+    assert not controller.matches(FakeRunningCore(1, "hash", core="another"))
+    assert controller.matches(FakeRunningCore(1, "hash", core="odd core"))

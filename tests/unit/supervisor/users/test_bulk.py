@@ -1,0 +1,187 @@
+"""A bulk change from its command to its answer: single changes in between, faults, redelivery, a core that goes away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pgnode.bus.commands import Command, Kind
+from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, NodeError
+from pgnode.store.changes import Journal
+from pgnode.supervisor.users.bulk import BulkChange
+from pgnode.supervisor.users.rollout import StepLimits
+from pgnode.supervisor.users.sync import TAKEN_KIND, UserSync
+from pgnode.supervisor.users.table import Phase
+from pgnode.wire import service_pb2 as pb
+from pgnode.xray.config.inbounds import InboundSpec
+from tests.unit.supervisor.users.models import VLESS, CredentialCore, vless_user
+
+NAMES = ["alice", "bob", "carol", "dave", "eve", "frank"]
+#: One slice of two users in each step.
+SMALL = StepLimits(slice_users=2, slice_calls=4, step_seconds=0.0, rollout_users=2)
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.core = CredentialCore()
+        self.journal = Journal()
+        self.users = UserSync(cast(Any, self.core), self.journal, SMALL, lambda *_: False)
+        self.state: NodeError | None = None
+        self.ended = 0
+
+    def inbounds(self) -> Mapping[str, InboundSpec]:
+        if self.state is not None:
+            raise self.state
+        return {"vless": VLESS}
+
+    def bulk(self, numbers: Mapping[str, int], kind: Kind = Kind.SYNC_USERS, entry: str = "1-0") -> BulkChange:
+        body = pb.Users(users=[vless_user(name, number) for name, number in numbers.items()]).SerializeToString()
+        return self.users.bulk(Command(entry, entry, kind, "worker", 1000, body), self.inbounds, self._end)
+
+    def _end(self) -> None:
+        self.ended += 1
+
+    async def run(self, bulk: BulkChange) -> NodeError | None:
+        while (reply := await bulk.step()) is None:
+            pass
+        return reply.error
+
+    async def one(self, user: pb.User) -> None:
+        command = Command("9-0", "9", Kind.SYNC_USER, "worker", 1000, user.SerializeToString())
+        [(_, reply)] = await self.users.sync([command], {"vless": VLESS})
+        assert reply.error is None
+
+
+def numbered(start: int = 0) -> dict[str, int]:
+    return {name: start + number for number, name in enumerate(NAMES)}
+
+
+async def test_it_is_read_made_desired_and_applied_and_then_answered() -> None:
+    stage = Stage()
+    bulk = stage.bulk(numbered())
+    steps = 0
+    while (reply := await bulk.step()) is None:
+        steps += 1
+        assert len(stage.users.table) in (0, len(NAMES)), "all of it becomes desired at once"
+        assert stage.ended == 0
+    assert reply.error is None
+    assert steps > 3
+    assert stage.core.numbers == numbered()
+    assert stage.ended == 1
+    assert stage.journal.taken == {"1-0": TAKEN_KIND}
+    assert stage.users.table.differing_all() == []
+
+
+async def test_a_delta_leaves_others_alone() -> None:
+    stage = Stage()
+    await stage.run(stage.bulk(numbered()))
+    assert await stage.run(stage.bulk({"alice": 20, "new": 21}, Kind.SYNC_CHUNKED, "2-0")) is None
+    assert stage.core.numbers == {**numbered(), "alice": 20, "new": 21}
+    assert stage.journal.taken == {"1-0": None, "2-0": TAKEN_KIND}
+
+
+async def test_single_changes_that_come_while_it_is_read_or_applied_hold() -> None:
+    stage = Stage()
+    await stage.run(stage.bulk(numbered()))
+    bulk = stage.bulk(numbered(10), entry="2-0")
+    assert await bulk.step() is None
+    await stage.one(vless_user("alice", 30))
+    assert stage.journal.superseded == {"alice": "2-0"}
+    while not stage.users.table.has_pending:
+        assert await bulk.step() is None
+    await stage.one(vless_user("frank", 31))
+    assert await stage.run(bulk) is None
+    assert stage.core.numbers == {**numbered(10), "alice": 30, "frank": 31}
+    assert stage.journal.superseded == {"alice": None}
+
+
+async def test_a_command_that_comes_again_is_applied_and_not_taken_in_a_second_time() -> None:
+    stage = Stage()
+    bulk = stage.bulk(numbered())
+    while not stage.users.table.has_pending:
+        await bulk.step()
+    await stage.one(vless_user("alice", 30))
+    stage.users.rejected.put("bad", "Bad", "no", b"user", by_core=True)
+    # Another supervisor: it knows what is desired, and nothing of the core.
+    stage.users.table.core_has_nothing_certain()
+    again = stage.bulk(numbered())
+    error = await stage.run(again)
+    assert error is not None
+    assert error.text == "failed to update users: Bad: no"
+    assert stage.core.numbers == {**numbered(), "alice": 30}
+
+
+async def test_without_a_running_core_it_is_refused_and_nothing_is_desired() -> None:
+    stage = Stage()
+    bulk = stage.bulk(numbered())
+    stage.state = CoreNotStartedError()
+    assert await stage.run(bulk) is stage.state
+    assert len(stage.users.table) == 0
+    assert stage.ended == 1
+    assert "not begun" in repr(bulk)
+
+
+async def test_a_core_that_goes_away_meanwhile_leaves_users_unknown() -> None:
+    stage = Stage()
+    bulk = stage.bulk(numbered())
+    while not stage.users.table.has_pending:
+        await bulk.step()
+    assert "Rollout" in repr(bulk)
+    stage.state = CoreNotStartedError()
+    assert await stage.run(bulk) is stage.state
+    assert list(stage.users.table.in_phase(Phase.PENDING)) == []
+    assert set(stage.users.table.in_phase(Phase.UNKNOWN)) == set(stage.users.table.differing_all()) != set()
+
+
+async def test_a_core_that_ends_while_it_is_read_ends_the_reading() -> None:
+    stage = Stage()
+    bulk = stage.bulk(numbered())
+    assert await bulk.step() is None
+    assert "UserIntake" in repr(bulk)
+    stage.state = CoreNotStartedError()
+    await stage.run(bulk)
+    assert not stage.users.superseded.reading
+
+
+async def test_a_core_that_does_not_answer_is_told_of() -> None:
+    stage = Stage()
+    stage.core.silent_about = set(NAMES)
+    error = await stage.run(stage.bulk(numbered()))
+    assert isinstance(error, CoreUnavailableError)
+    stage.core.silent_about = set()
+    stage.core.there = False
+    assert isinstance(await stage.run(stage.bulk(numbered(10), entry="2-0")), CoreUnavailableError)
+    stage.core.there = True
+    assert await stage.run(stage.bulk(numbered(10), entry="3-0")) is None
+    assert stage.core.numbers == numbered(10)
+
+
+async def test_users_whom_the_core_refuses_are_named() -> None:
+    stage = Stage()
+    stage.core.refuses = {"bob"}
+    error = await stage.run(stage.bulk(numbered()))
+    assert error is not None
+    assert error.text == "failed to update users: bob: the core said no"
+    assert stage.core.numbers == {name: number for name, number in numbered().items() if name != "bob"}
+
+
+async def test_a_fault_is_answered_and_leaves_nothing_certain() -> None:
+    stage = Stage()
+
+    async def fault(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("a fault")
+
+    stage.core.alter = fault  # type: ignore[assignment,method-assign]
+    assert isinstance(await stage.run(stage.bulk(numbered())), InternalError)
+    assert set(stage.users.table.in_phase(Phase.UNKNOWN)) == set(NAMES)
+
+
+async def test_a_rollout_ends_when_a_new_core_was_started_with_everybody() -> None:
+    stage = Stage()
+    bulk = stage.bulk(numbered())
+    while not stage.users.table.has_pending:
+        await bulk.step()
+    stage.users.table.core_has_all()
+    calls = stage.core.calls
+    assert await stage.run(bulk) is None
+    assert stage.core.calls == calls
