@@ -330,7 +330,7 @@ async def test_a_job_is_not_run_twice_after_a_crash(stage: Stage) -> None:
     assert is_running(core)
     await stage.node.start()
     held.set()
-    assert any("interrupted" in line for line in stage.node.output)
+    assert any("broken off" in line for line in stage.node.output)
     assert await stage.version() == before
     assert core_pid(stage.node) == core, "the core was taken over"
     await stage.works()
