@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire import varint
 from pgnode.xray.config.inbounds import InboundSpec
-from pgnode.xray.config.protocols import ACCOUNT_KINDS, SHADOWSOCKS_2022, Detail
+from pgnode.xray.config.protocols import ACCOUNT_KINDS, SHADOWSOCKS_2022, Credential, Detail
 from pgnode.xray.proto import typed_message_pb2, user_pb2, vmess_pb2
 
 VISION_FLOW: Final = "xtls-rprx-vision"
@@ -49,9 +49,11 @@ _CIPHER_NUMBERS: Final = dict(_CIPHERS.values())
 
 #: What begins the TypedMessage of an account, by kind.
 _TYPED_HEADS: Final = {name: varint.field(1, kind.type_name.encode()) for name, kind in ACCOUNT_KINDS.items()}
-#: What stands before the credential and before the detail in a client's JSON, by kind.
+#: What stands before the credential and before the detail in a client's JSON, and whether the credential may hold anything
+#: that JSON escapes, by kind.
 _JSON_KEYS: Final = {
-    name: (f',"{kind.credential_key}":', f',"{kind.detail_key}":') for name, kind in ACCOUNT_KINDS.items()
+    name: (f',"{kind.credential_key}":', f',"{kind.detail_key}":', kind.credential is not Credential.UUID)
+    for name, kind in ACCOUNT_KINDS.items()
 }
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}").fullmatch
@@ -155,11 +157,12 @@ def is_user(there: user_pb2.User, account: Account) -> bool:
 def client_json(email: str, account: Account) -> str:
     """Write the user as one JSON object for the ``clients`` of an inbound's settings."""
     protocol, credential, detail = account
-    credential_key, detail_key = _JSON_KEYS[protocol]
+    credential_key, detail_key, is_text = _JSON_KEYS[protocol]
     # Put together by hand: at a start this is done for every user in every inbound.
+    shown = _quoted(credential) if is_text else f'"{credential}"'
     if detail:
-        return f'{{"email":{_quoted(email)}{credential_key}{_quoted(credential)}{detail_key}{_quoted(detail)}}}'
-    return f'{{"email":{_quoted(email)}{credential_key}{_quoted(credential)}}}'
+        return f'{{"email":{_quoted(email)}{credential_key}{shown}{detail_key}"{detail}"}}'
+    return f'{{"email":{_quoted(email)}{credential_key}{shown}}}'
 
 
 def _vless(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
