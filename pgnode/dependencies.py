@@ -44,10 +44,7 @@ OPTIONAL: Final = frozenset({"gunicorn_h1c"})
 
 
 def check(*distributions: str) -> None:
-    """Refuse versions that are not known to work.
-
-    Args:
-        distributions: Names in :data:`KNOWN`; all of them when none is given.
+    """Refuse versions of these distributions that are not known to work; of all of :data:`KNOWN` when none is named.
 
     Raises:
         DependencyError: One of them has another version, or one that is not optional is missing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import tomllib
@@ -89,13 +90,18 @@ COMPAT = {
 ALONE = {"gunicorn": "pgnode/worker/gunicorn_compat.py", "gunicorn_h1c": "pgnode/worker/h1c_compat.py"}
 
 
+#: What a named tuple offers to everybody, whatever its names look like.
+NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
+
+
+@functools.cache
 def modules() -> list[tuple[str, ast.Module]]:
     found = sorted(path for path in (ROOT / "pgnode").rglob("*.py") if "_pb2" not in path.name)
     return [(str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))) for path in found]
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
+    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLE
 
 
 def of_its_own(tree: ast.Module) -> set[str]:

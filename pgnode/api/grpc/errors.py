@@ -27,7 +27,7 @@ def details(text: str) -> str:
 
 async def refuse(context: Context, error: NodeError) -> NoReturn:
     """End the call with ``error``."""
-    await abort(context, error.grpc_status, details(error.text), (CODE_KEY, error.code))
+    await abort(context, error.grpc_status, details(error.text), ((CODE_KEY, error.code),))
 
 
 def refusing_handler(error: NodeError) -> RpcHandler:

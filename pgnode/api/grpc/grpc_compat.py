@@ -47,7 +47,7 @@ def check() -> None:
     dependencies.check("grpcio")
 
 
-async def abort(context: Context, status: str, text: str, *trailing: tuple[str, str]) -> NoReturn:
+async def abort(context: Context, status: str, text: str, trailing: tuple[tuple[str, str], ...] = ()) -> NoReturn:
     """End a call with an error.
 
     Args:
@@ -85,6 +85,9 @@ def certificate_that_changes(
     Args:
         read: Reads certificate chain and key.
         changed: Whether there is a new pair; asked at every handshake, one after the other, in threads of the library's.
+
+    Returns:
+        The credentials.
     """
 
     def configuration() -> grpc.ServerCertificateConfiguration:
@@ -107,6 +110,9 @@ def reflection_handler(services: Iterable[str]) -> RpcHandler:
 
     Args:
         services: The services that it tells of.
+
+    Returns:
+        The handler.
     """
     servicer = reflection.aio.ReflectionServicer(tuple(services))  # type: ignore[attr-defined]
     return grpc.stream_stream_rpc_method_handler(

@@ -154,7 +154,7 @@ async def test_a_call_that_sends_nothing_can_be_given_up() -> None:
 
 async def test_an_error_has_its_status_its_text_and_its_metadata() -> None:
     async def handle(_messages: Any, context: Context) -> bytes:
-        await abort(context, "UNAVAILABLE", "not now", ("error-code", "X"), ("more", "y"))
+        await abort(context, "UNAVAILABLE", "not now", (("error-code", "X"), ("more", "y")))
 
     for handlers in (unary(handle), stream(handle)):
         async with serving(handlers) as channel:
