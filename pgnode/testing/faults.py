@@ -14,7 +14,7 @@ import pgnode
 #: Pause between two looks for a file.
 POLL_SECONDS = 0.005
 
-_POINT = re.compile(r"\bfault_point\(\s*\"([^\"]+)\"")
+_POINT = re.compile(r"\b(?:async_)?fault_point\(\s*\"([^\"]+)\"")
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.users import make_user
@@ -55,6 +56,7 @@ class Stage:
     panel: PanelClient
     config: dict[str, Any]
     record: Record
+    faults: ArmedFaults
 
     async def begin(self, users: Sequence[pb.User], config: dict[str, Any] | None = None) -> None:
         """Start with these users; the record begins here."""
@@ -112,9 +114,14 @@ class Load:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def node() -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(env={"WEB_CONCURRENCY": "4"}) as running:
+async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
+    async with NodeProcess(env={"WEB_CONCURRENCY": "4", **node_faults.environment}) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def node_faults(tmp_path_factory: pytest.TempPathFactory) -> ArmedFaults:
+    return ArmedFaults(tmp_path_factory.mktemp("fault-points"))
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +137,7 @@ def config() -> dict[str, Any]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def stage(node: NodeProcess, config: dict[str, Any]) -> AsyncIterator[Stage]:
+async def stage(node: NodeProcess, config: dict[str, Any], node_faults: ArmedFaults) -> AsyncIterator[Stage]:
     async with node.panel() as panel:
-        yield Stage(node, panel, config, Record(panel))
+        yield Stage(node, panel, config, Record(panel), node_faults)
+    node_faults.let_all_go()

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import copy
 import json
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 
 from pgnode.bus.connection import connect
-from pgnode.bus.keys import Keys
-from pgnode.supervisor.lifecycle.hot_change import CHANGING
+from pgnode.bus.keys import GROUP, Keys
 from pgnode.testing.panel import PanelError
 from pgnode.testing.ports import free_port
 from pgnode.testing.users import make_user, make_users
@@ -54,17 +53,12 @@ async def test_bad_users_among_ten_thousand(stage: Stage) -> None:
     assert not (await in_store(stage.node)).failed
 
 
-async def killed_when(stage: Stage, pid: int, seen: Callable[[CoreApi], Awaitable[bool]]) -> None:
-    """Kill the process as soon as ``seen`` is true of the core, which is asked without a pause."""
-    async with CoreApi(stage.node.run_dir / "core.sock") as api, asyncio.timeout(40):
-        while not await seen(api):
-            pass
+async def killed_at(stage: Stage, point: str, pid: int, *, skip: int = 0) -> None:
+    """Kill the process when the supervisor comes to the point, which then goes on."""
+    stage.faults.arm(point, "wait", skip=skip)
+    await stage.faults.reached(point, 60)
     kill(pid)
-
-
-async def half_way(api: CoreApi) -> bool:
-    """Of 4,000 users in the inbound that is altered some are removed and not added again yet."""
-    return await api.users.inbound_user_count(ALTERED, 5) < 4_000
+    stage.faults.let_go(point)
 
 
 async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
@@ -73,8 +67,8 @@ async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
 
     changed = [make_user(user.email, [ALTERED], key="new") for user in users]
     async with asyncio.TaskGroup() as group:
+        group.create_task(killed_at(stage, "rollout.slice_done", core_pid(stage.node), skip=2))
         group.create_task(stage.record.several(changed))
-        group.create_task(killed_when(stage, core_pid(stage.node), half_way))
     await stage.check()
     assert await stage.record.several(changed[:100])
     await stage.check()
@@ -84,12 +78,8 @@ async def test_core_killed_in_the_middle_of_a_swap(stage: Stage) -> None:
     """Between the end of the old inbound and the beginning of the new one."""
     users = make_users(15_000, [SWAPPED])
     await stage.begin(users)
-
-    async def gone(api: CoreApi) -> bool:
-        return SWAPPED not in await api.inbounds.inbound_tags(5)
-
     async with asyncio.TaskGroup() as group:
-        killed = group.create_task(killed_when(stage, core_pid(stage.node), gone))
+        killed = group.create_task(killed_at(stage, "swap.taken_out", core_pid(stage.node)))
         turn = 0
         # An inbound that was swapped a moment ago is altered for some seconds.
         while not killed.done():
@@ -98,23 +88,36 @@ async def test_core_killed_in_the_middle_of_a_swap(stage: Stage) -> None:
     await stage.check()
 
 
+async def commands_taken(store: Redis, count: int) -> None:
+    """Wait until the supervisor has taken so many commands that it has not answered."""
+    keys = Keys("pgnode")
+
+    async def taken() -> bool:
+        return bool((await store.xpending(keys.commands, GROUP))["pending"] >= count)
+
+    await eventually(taken, f"{count} commands were taken", 30)
+
+
 async def test_supervisor_killed_in_the_middle_of_a_long_change(stage: Stage) -> None:
     """What was accepted after a full set, while it was applied, is still there when the set comes again."""
     users = make_users(10_000, [ALTERED])
     await stage.begin(users[:9_000])
     after = [make_user("after@demo", TAGS), make_user(users[9_999].email, TAGS, key="after")]
-    async with asyncio.TaskGroup() as group:
+    async with (
+        asyncio.TaskGroup() as group,
+        contextlib.aclosing(connect(f"unix://{stage.node.run_dir / 'valkey.sock'}")) as store,
+    ):
+        stage.faults.arm("rollout.slice_done", "wait", skip=2)
         full = group.create_task(stage.record.all([make_user(user.email, [ALTERED], key="full") for user in users]))
-        async with CoreApi(stage.node.run_dir / "core.sock") as api:
-
-            async def begun() -> bool:
-                # Users are removed and added again, new ones come last.
-                return await api.users.inbound_user_count(ALTERED, 5) != 9_000
-
-            await eventually(begun, "the set is being applied", 20)
-        for user in after:
-            assert await stage.record.one(user)
-        assert not full.done(), "single changes come between the steps of a long one"
+        await stage.faults.reached("rollout.slice_done")
+        singles = [group.create_task(stage.record.one(user)) for user in after]
+        await commands_taken(store, 1 + len(after))
+        # They are done between this part of the set and the next, which does not come.
+        stage.faults.arm("long_change.next_part", "wait")
+        stage.faults.let_go("rollout.slice_done")
+        await stage.faults.reached("long_change.next_part")
+        assert all(await asyncio.gather(*singles))
+        assert not full.done()
         kill(stage.node.pid)
     await stage.node.wait()
     await stage.node.start()
@@ -128,7 +131,6 @@ async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
     """Changes that were asked for after the set, and answered while nothing of it was done, are there when it has come again."""
     users = make_users(40_000, [SWAPPED], key="full")
     await stage.begin(make_users(200, [SWAPPED]))
-    keys = Keys("pgnode")
     after = [
         make_user(users[100].email, TAGS, key="changed by the set"),
         make_user(users[0].email, TAGS, key="removed by the set"),
@@ -139,12 +141,16 @@ async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
         asyncio.TaskGroup() as group,
         contextlib.aclosing(connect(f"unix://{stage.node.run_dir / 'valkey.sock'}")) as store,
     ):
+        stage.faults.arm("long_change.begun", "wait")
+        stage.faults.arm("long_change.next_part", "wait", skip=1)
         full = group.create_task(stage.record.all(users[100:]))
-        async with asyncio.timeout(20):
-            while not await store.xlen(keys.commands):
-                pass
-        assert all(await asyncio.gather(*(stage.record.one(user) for user in after)))
-        stage.node.send_signal(signal.SIGSTOP)
+        await stage.faults.reached("long_change.begun")
+        singles = [group.create_task(stage.record.one(user)) for user in after]
+        await commands_taken(store, 1 + len(after))
+        # The first part of the set is looked at, then they are done, and the second part does not come.
+        stage.faults.let_go("long_change.begun")
+        await stage.faults.reached("long_change.next_part")
+        assert all(await asyncio.gather(*singles))
         overtaken = len((await asyncio.to_thread(stored_state, stage.node)).superseded)
         kill(stage.node.pid)
     assert overtaken == len(after), "the set is looked at, and nothing of it desired"
@@ -155,7 +161,7 @@ async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
     async def taken() -> bool:
         return len((await in_store(stage.node)).desired) > len(users) // 2
 
-    await eventually(taken, "the set has come again", 20)
+    await eventually(taken, "the set has come again", 60)
     await stage.check()
     wanted = {user.email: user for user in [*users[100:], *after]}
     assert (await in_store(stage.node)).desired == {email: user for email, user in wanted.items() if user.inbounds}
@@ -167,15 +173,9 @@ async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -
     other = copy.deepcopy(stage.config)
     for item in other["inbounds"]:
         item["port"] = free_port()
-    record = stage.node.run_dir / "core.json"
-
-    async def changing(api: CoreApi) -> bool:
-        await api.stats.sys_stats(5)
-        return bool(json.loads(record.read_bytes())["config_hash"] == CHANGING)
-
     async with asyncio.TaskGroup() as group:
+        group.create_task(killed_at(stage, "hot_change.half_done", core_pid(stage.node)))
         started = group.create_task(stage.record.start(other, users[:1_500]))
-        group.create_task(killed_when(stage, core_pid(stage.node), changing))
     stage.config = other
     assert started.result(), stage.record.unexpected
     await stage.check()
@@ -188,16 +188,9 @@ async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: St
     other = copy.deepcopy(stage.config)
     for item in other["inbounds"]:
         item["port"] = free_port()
-    core, record = core_pid(stage.node), stage.node.run_dir / "core.json"
-
-    async def changing(api: CoreApi) -> bool:
-        await api.stats.sys_stats(5)
-        return bool(json.loads(record.read_bytes())["config_hash"] == CHANGING)
-
-    async with asyncio.TaskGroup() as group:
-        started = group.create_task(stage.record.start(other, make_users(1_500, TAGS)))
-        group.create_task(killed_when(stage, stage.node.pid, changing))
-    assert not started.result()
+    core = core_pid(stage.node)
+    stage.faults.arm("hot_change.half_done", "kill")
+    assert not await stage.record.start(other, make_users(1_500, TAGS))
     await stage.node.wait()
     await stage.node.start()
     await stage.check()
@@ -237,7 +230,7 @@ async def test_valkey_killed_before_and_after_the_store_step(stage: Stage) -> No
     changed = [make_user(user.email, [ALTERED], key="new") for user in users]
     async with asyncio.TaskGroup() as group:
         group.create_task(stage.record.several(changed))
-        group.create_task(killed_when(stage, valkey_pid(stage.node), half_way))
+        group.create_task(killed_at(stage, "rollout.slice_done", valkey_pid(stage.node), skip=2))
     await stage.check()
     assert await stage.record.several(changed[:2_000])
     assert await stage.record.one(make_user("after@demo", TAGS))

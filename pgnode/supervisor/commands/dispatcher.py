@@ -18,6 +18,7 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.supervisor.commands.grouping import LONG_KINDS, batches, is_gathered
 from pgnode.supervisor.commands.inspections import Inspections
 from pgnode.supervisor.persistence.committer import Staged, StateCommitter
@@ -167,6 +168,7 @@ class CommandDispatcher:
             await self._stored()
         if alone and batch[0].kind in LONG_KINDS and not self._server.expired(batch[0]):
             self._long = batch[0], self._handlers.begin(batch[0])
+            await async_fault_point("long_change.begun")
             return
         async with self._core_lock:
             staged = self._committer.stage(await self._do(batch))
@@ -175,6 +177,7 @@ class CommandDispatcher:
     async def _go_on(self) -> None:
         assert self._long is not None
         command, step = self._long
+        await async_fault_point("long_change.next_part")
         async with self._core_lock:
             reply = await step()
             if reply is not None:

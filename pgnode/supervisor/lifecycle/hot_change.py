@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, StartFailedError
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
@@ -105,6 +106,7 @@ class HotChange:
             await self._outbounds()
             for tag in diff.remove_inbounds:
                 await self._gone(self._api.inbounds.remove_inbound(tag, self._limit_seconds))
+            await async_fault_point("hot_change.half_done")
             for tag in diff.add_inbounds:
                 inbound = self._prepared.encoded.inbounds[tag]
                 if tag in added:

@@ -17,6 +17,7 @@ import structlog
 
 from pgnode.errors import CoreUnavailableError
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.supervisor.users.core_users import CoreUsers, Outcome
 from pgnode.supervisor.users.decoding import Inbounds, account_in
 from pgnode.supervisor.users.planning import Change, InboundPlan, Plan, plan_changes
@@ -212,6 +213,7 @@ class Rollout:
                 outcome = await task
                 under_way.popleft()
                 await settle(plan.keys, outcome)
+                await async_fault_point("rollout.slice_done")
                 over = over or loop.time() >= until
                 if plan.keys and len(outcome.unanswered) >= len(plan.keys):
                     # It has ended, or hangs: the others would wait for nothing, each their time.

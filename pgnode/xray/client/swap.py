@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.xray.client.channel import MAX_SEND_BYTES, decode_answer
 from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.client.inbounds import InboundsClient, with_users
@@ -85,6 +86,7 @@ class InboundSwap:
         before: UsersBefore,
         deadline_seconds: float,
     ) -> None:
+        await async_fault_point("swap.taken_out")
         try:
             await self._inbounds.put_in(changed, deadline_seconds)
         except CoreApiError as error:
