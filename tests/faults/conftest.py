@@ -20,6 +20,7 @@ from pgnode.testing.panel import PanelClient
 from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
 from tests.faults.checker import Record, check, state_of
+from tests.support.valkey import running_valkey
 
 HERE = Path(__file__).parent
 
@@ -124,8 +125,7 @@ def node_faults(tmp_path_factory: pytest.TempPathFactory) -> ArmedFaults:
     return ArmedFaults(tmp_path_factory.mktemp("fault-points"))
 
 
-@pytest.fixture(scope="module")
-def config() -> dict[str, Any]:
+def three_inbounds() -> dict[str, Any]:
     stream = {"network": "grpc", "grpcSettings": {"serviceName": "g"}}
     return make_config(
         [
@@ -136,8 +136,24 @@ def config() -> dict[str, Any]:
     )
 
 
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    return three_inbounds()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def stage(node: NodeProcess, config: dict[str, Any], node_faults: ArmedFaults) -> AsyncIterator[Stage]:
     async with node.panel() as panel:
         yield Stage(node, panel, config, Record(panel), node_faults)
     node_faults.let_all_go()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def lasting_stage(tmp_path: Path) -> AsyncIterator[tuple[Stage, str]]:
+    """A node of its own whose bus outlives its supervisor, so that what was not answered comes again; and the bus's URL."""
+    faults = ArmedFaults(tmp_path / "fault-points")
+    async with running_valkey() as bus:
+        env = {"WEB_CONCURRENCY": "4", "REDIS_URL": bus.url, **faults.environment}
+        async with NodeProcess(env=env) as node, node.panel() as panel:
+            yield Stage(node, panel, three_inbounds(), Record(panel), faults), bus.url
+            faults.let_all_go()

@@ -98,25 +98,26 @@ async def commands_taken(store: Redis, count: int) -> None:
     await eventually(taken, f"{count} commands were taken", 30)
 
 
-async def test_supervisor_killed_in_the_middle_of_a_long_change(stage: Stage) -> None:
+async def test_supervisor_killed_in_the_middle_of_a_long_change(lasting_stage: tuple[Stage, str]) -> None:
     """What was accepted after a full set, while it was applied, is still there when the set comes again."""
+    stage, bus = lasting_stage
     users = make_users(10_000, [ALTERED])
     await stage.begin(users[:9_000])
     after = [make_user("after@demo", TAGS), make_user(users[9_999].email, TAGS, key="after")]
     async with (
         asyncio.TaskGroup() as group,
-        contextlib.aclosing(connect(f"unix://{stage.node.run_dir / 'valkey.sock'}")) as store,
+        contextlib.aclosing(connect(bus)) as store,
     ):
         stage.faults.arm("rollout.slice_done", "wait", skip=2)
         full = group.create_task(stage.record.all([make_user(user.email, [ALTERED], key="full") for user in users]))
         await stage.faults.reached("rollout.slice_done")
-        singles = [group.create_task(stage.record.one(user)) for user in after]
-        await commands_taken(store, 1 + len(after))
+        changed = group.create_task(stage.record.several(after))
+        await commands_taken(store, 2)
         # They are done between this part of the set and the next, which does not come.
         stage.faults.arm("long_change.next_part", "wait")
         stage.faults.let_go("rollout.slice_done")
         await stage.faults.reached("long_change.next_part")
-        assert all(await asyncio.gather(*singles))
+        assert await changed
         assert not full.done()
         kill(stage.node.pid)
     await stage.node.wait()
@@ -127,8 +128,9 @@ async def test_supervisor_killed_in_the_middle_of_a_long_change(stage: Stage) ->
     assert len(stored) == 10_001
 
 
-async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
+async def test_supervisor_killed_while_a_set_is_looked_at(lasting_stage: tuple[Stage, str]) -> None:
     """Changes that were asked for after the set, and answered while nothing of it was done, are there when it has come again."""
+    stage, bus = lasting_stage
     users = make_users(40_000, [SWAPPED], key="full")
     await stage.begin(make_users(200, [SWAPPED]))
     after = [
@@ -139,18 +141,18 @@ async def test_supervisor_killed_while_a_set_is_looked_at(stage: Stage) -> None:
     ]
     async with (
         asyncio.TaskGroup() as group,
-        contextlib.aclosing(connect(f"unix://{stage.node.run_dir / 'valkey.sock'}")) as store,
+        contextlib.aclosing(connect(bus)) as store,
     ):
         stage.faults.arm("long_change.begun", "wait")
         stage.faults.arm("long_change.next_part", "wait", skip=1)
         full = group.create_task(stage.record.all(users[100:]))
         await stage.faults.reached("long_change.begun")
-        singles = [group.create_task(stage.record.one(user)) for user in after]
-        await commands_taken(store, 1 + len(after))
-        # The first part of the set is looked at, then they are done, and the second part does not come.
+        changed = group.create_task(stage.record.several(after))
+        await commands_taken(store, 2)
+        # The first part of the set is looked at, then they are changed, and the second part does not come.
         stage.faults.let_go("long_change.begun")
         await stage.faults.reached("long_change.next_part")
-        assert all(await asyncio.gather(*singles))
+        assert await changed
         overtaken = len((await asyncio.to_thread(stored_state, stage.node)).superseded)
         kill(stage.node.pid)
     assert overtaken == len(after), "the set is looked at, and nothing of it desired"
