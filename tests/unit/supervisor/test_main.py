@@ -150,6 +150,8 @@ async def test_a_second_signal_ends_it_at_once(parts: Parts, capsys: pytest.Capt
         await asyncio.Event().wait()
 
     parts.node.shut_down = slow
+    core = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+    parts.core.running = core
     running = asyncio.create_task(supervisor(parts).run(WHO))
     await eventually(lambda: "is ready" in capsys.readouterr().out, "the banner is shown")
     signal.raise_signal(signal.SIGTERM)
@@ -157,6 +159,7 @@ async def test_a_second_signal_ends_it_at_once(parts: Parts, capsys: pytest.Capt
     signal.raise_signal(signal.SIGTERM)
     assert await running == EXIT_KILLED
     assert parts.calls.count("killed") == 3
+    assert await core.wait() == -signal.SIGKILL
 
 
 async def test_an_external_redis_is_waited_for(parts: Parts, tmp_path: Path) -> None:
