@@ -346,7 +346,7 @@ class Story:
 
 
 def _full_set(tags: Sequence[str]) -> list[pb.User]:
-    """The users of the full set, those who move bytes among them."""
+    """Return the users of the full set, those who move bytes among them."""
     kept = [make_user(email, tags) for email in (*MOVERS, NEWCOMER)]
     return kept + make_users(FULL_SET_USERS - len(kept), tags)
 

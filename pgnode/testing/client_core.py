@@ -18,6 +18,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
+    """Run the core that the config on stdin describes."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(sys.argv[1]):  # the parent ended before the line above
         return 1

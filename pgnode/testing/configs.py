@@ -10,7 +10,7 @@ from pgnode.testing.users import SS2022_METHOD, ss2022_key
 
 
 def make_config(inbounds: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A config around ``inbounds`` whose users may reach targets on loopback.
+    """Return a config around ``inbounds`` whose users may reach targets on loopback.
 
     Freedom outbounds refuse private targets unless told otherwise; ``finalRules`` tells them (measured with the core
     26.10.10).
@@ -56,5 +56,5 @@ def plain_inbounds() -> list[dict[str, Any]]:
 
 
 def config_tags(config: Mapping[str, Any]) -> list[str]:
-    """The tags of a config's inbounds."""
+    """Return the tags of a config's inbounds."""
     return [str(item["tag"]) for item in config["inbounds"]]

@@ -19,7 +19,7 @@ _POINT = re.compile(r"\b(?:async_)?fault_point\(\s*\"([^\"]+)\"")
 
 @functools.cache
 def known_points() -> frozenset[str]:
-    """The names of all fault points in the code."""
+    """Return the names of all fault points in the code."""
     sources = Path(pgnode.__file__).parent.rglob("*.py")
     return frozenset(name for source in sources for name in _POINT.findall(source.read_text(encoding="utf-8")))
 
@@ -65,7 +65,7 @@ class ArmedFaults:
         (self.folder / f"{name}.go").unlink(missing_ok=True)
 
     def reached_by(self, name: str) -> int:
-        """The pid of the process that came to an armed point; 0 while none did."""
+        """Return the pid of the process that came to an armed point; 0 while none did."""
         try:
             return int((self.folder / f"{name}.reached").read_text())
         except FileNotFoundError:
@@ -73,6 +73,10 @@ class ArmedFaults:
 
     async def reached(self, name: str, timeout_seconds: float = 30.0) -> int:
         """Wait until a process came to an armed point.
+
+        Args:
+            name: The point.
+            timeout_seconds: How long that may take.
 
         Returns:
             Its pid.

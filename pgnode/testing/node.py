@@ -68,6 +68,7 @@ class NodeProcess:
 
     @property
     def returncode(self) -> int | None:
+        """The supervisor's exit code; None while it runs."""
         return self._process.returncode if self._process is not None else None
 
     @property
@@ -77,14 +78,16 @@ class NodeProcess:
 
     @property
     def run_dir(self) -> Path:
+        """The folder of its sockets and records."""
         return self.state_dir / "run"
 
     @property
     def output_text(self) -> str:
+        """What the node printed, its last lines."""
         return "\n".join(self.output)
 
     def environment(self) -> dict[str, str]:
-        """The node's environment: the caller's without settings, and a private node's own."""
+        """Return the node's environment: the caller's without settings, and a private node's own."""
         settings = {name.upper() for name in Settings.model_fields}
         kept = {name: value for name, value in os.environ.items() if name.upper() not in settings}
         private = {
@@ -162,7 +165,7 @@ class NodeProcess:
     def panel(
         self, *, auth: Auth = "x-api-key", api_key: str | None = None, timeout_seconds: float = 10.0
     ) -> PanelClient:
-        """A panel that knows this node's certificate and key. OSError before the node has made its certificate."""
+        """Return a panel that knows this node's certificate and key. OSError before the node has made its certificate."""
         return PanelClient(
             self.host,
             self.port,
@@ -173,7 +176,7 @@ class NodeProcess:
         )
 
     def send_signal(self, number: signal.Signals) -> None:
-        """A signal for the supervisor; one that has ended gets none."""
+        """Return a signal for the supervisor; one that has ended gets none."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
@@ -199,7 +202,7 @@ class NodeProcess:
             return await self.wait()
 
     async def _end_reading(self) -> None:
-        """The rest of its output. A process it left behind may hold the pipe open, hence the time limit."""
+        """Return the rest of its output. A process it left behind may hold the pipe open, hence the time limit."""
         if self._reading is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._reading, 1.0)

@@ -90,7 +90,7 @@ def frame(message: Message) -> bytes:
 
 
 def chunk_frames(users: Sequence[pb.User], users_per_chunk: int = USERS_PER_CHUNK) -> list[bytes]:
-    """The frames of a chunked sync of ``users``; the last one is marked as last, also when there are no users."""
+    """Return the frames of a chunked sync of ``users``; the last one is marked as last, also when there are no users."""
     parts = [users[i : i + users_per_chunk] for i in range(0, len(users), users_per_chunk)] or [[]]
     return [
         frame(pb.UsersChunk(users=part, index=index, last=index == len(parts) - 1)) for index, part in enumerate(parts)
@@ -113,10 +113,12 @@ class Connection:
 
     @property
     def source_port(self) -> int:
+        """The port it comes from."""
         return int(self._writer.get_extra_info("sockname")[1])
 
     @property
     def ended(self) -> bool:
+        """Whether the node has ended the connection."""
         return self._reader.at_eof() or self._writer.is_closing()
 
     def send(self, data: bytes) -> None:
@@ -124,6 +126,7 @@ class Connection:
         self._writer.write(data)
 
     async def drain(self) -> None:
+        """Wait until the socket takes more."""
         await self._writer.drain()
 
     def end_input(self) -> None:
@@ -131,6 +134,7 @@ class Connection:
         self._writer.transport.abort()
 
     async def close(self) -> None:
+        """Close the connection."""
         self._writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(1.0):
@@ -181,12 +185,12 @@ class Connection:
         return int(first.split(" ", 2)[1]), headers
 
     async def read_response(self, timeout_seconds: float) -> Response:
-        """The next answer as a whole. NoAnswerError."""
+        """Return the next answer as a whole. NoAnswerError."""
         status, headers = await self.read_head(timeout_seconds)
         return await self.read_body(status, headers, timeout_seconds)
 
     async def read_body(self, status: int, headers: Mapping[str, str], timeout_seconds: float) -> Response:
-        """The rest of the answer whose head has been read. NoAnswerError."""
+        """Return the rest of the answer whose head has been read. NoAnswerError."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 if headers.get("transfer-encoding", "").lower() == "chunked":
@@ -202,7 +206,7 @@ class Connection:
         return Response(status, headers, body)
 
     async def read_chunks(self) -> AsyncIterator[bytes]:
-        """The chunks of a body with ``Transfer-Encoding: chunked``, as they come. EOFError if it is cut."""
+        """Return the chunks of a body with ``Transfer-Encoding: chunked``, as they come. EOFError if it is cut."""
         while True:
             size = int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16)
             data = await self._reader.readexactly(size + 2)
@@ -220,7 +224,7 @@ class LogViewer:
         self._rest = b""
 
     async def next_line(self, timeout_seconds: float) -> str:
-        """The next line without its end, heartbeats (empty lines) left out. TimeoutError, EOFError."""
+        """Return the next line without its end, heartbeats (empty lines) left out. TimeoutError, EOFError."""
         async with asyncio.timeout(timeout_seconds):
             while True:
                 line, newline, rest = self._rest.partition(b"\n")
@@ -235,7 +239,7 @@ class LogViewer:
                     raise EOFError("the node ended the log stream") from None
 
     async def wait_for(self, text: str, timeout_seconds: float) -> str:
-        """The next line that holds ``text``. TimeoutError, EOFError."""
+        """Return the next line that holds ``text``. TimeoutError, EOFError."""
         async with asyncio.timeout(timeout_seconds):
             while True:
                 line = await self.next_line(timeout_seconds)
@@ -292,6 +296,7 @@ class PanelClient:
     # The API, method by method.
 
     async def info(self) -> pb.BaseInfoResponse:
+        """Ask what the node is."""
         return await self.call("GET", "/info", None, pb.BaseInfoResponse)
 
     async def start(
@@ -308,13 +313,15 @@ class PanelClient:
         return await self.call("POST", "/start", backend, pb.BaseInfoResponse, timeout_seconds=timeout_seconds)
 
     async def stop(self) -> None:
+        """Stop the node."""
         await self.call("PUT", "/stop", pb.Empty(), pb.Empty)
 
     async def system_stats(self) -> pb.SystemStatsResponse:
+        """Ask for the figures of the machine."""
         return await self.call("GET", "/stats/system", None, pb.SystemStatsResponse)
 
     async def backend_stats(self) -> pb.BackendStatsResponse:
-        """The panel's health probe."""
+        """Return the panel's health probe."""
         return await self.call("GET", "/stats/backend", None, pb.BackendStatsResponse)
 
     async def stats(self, kind: pb.StatType, name: str = "", *, reset: bool = False) -> list[pb.Stat]:
@@ -344,7 +351,7 @@ class PanelClient:
         return answer.value
 
     async def online_addresses(self, email: str) -> dict[str, int]:
-        """The addresses a user is online from, with when they were last seen (Unix seconds); empty on a 404."""
+        """Return the addresses a user is online from, with when they were last seen (Unix seconds); empty on a 404."""
         request = pb.StatRequest(name=email)
         try:
             answer = await self.call("GET", "/stats/user/online_ip", request, pb.StatsOnlineIpListResponse)
@@ -438,7 +445,7 @@ class PanelClient:
         return response
 
     def head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
-        """The head of a request, authentication included; headers with an empty value are left out."""
+        """Return the head of a request, authentication included; headers with an empty value are left out."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         lines = {"Host": f"{host}:{self.port}"}
         if self.auth == "x-api-key":
@@ -450,13 +457,13 @@ class PanelClient:
         return f"{method} {path} HTTP/1.1\r\n{text}\r\n".encode("latin-1")
 
     async def connect(self) -> Connection:
-        """A new connection, certificate checked. OSError (ssl.SSLError among them), TimeoutError."""
+        """Return a new connection, certificate checked. OSError (ssl.SSLError among them), TimeoutError."""
         async with asyncio.timeout(self.timeout_seconds):
             reader, writer = await asyncio.open_connection(self.host, self.port, ssl=self._tls, limit=_MAX_LINE_BYTES)
         return Connection(reader, writer)
 
     async def _take(self) -> tuple[Connection, bool]:
-        """A connection, and whether it was kept from an earlier request."""
+        """Return a connection, and whether it was kept from an earlier request."""
         now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()

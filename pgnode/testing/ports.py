@@ -22,6 +22,9 @@ _random = random.SystemRandom()
 def free_port() -> int:
     """Find a port that is free now, for TCP and UDP, on all addresses of the machine.
 
+    Returns:
+        The port. Nobody holds it, so that somebody else may take it.
+
     Raises:
         OSError: None was found.
     """

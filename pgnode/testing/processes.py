@@ -8,7 +8,7 @@ import psutil
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """A process and everything below it; empty when it has gone."""
+    """Return a process and everything below it; empty when it has gone."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -17,7 +17,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def command_line(process: psutil.Process) -> str:
-    """The words it was started with; empty when it has gone."""
+    """Return the words it was started with; empty when it has gone."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -38,7 +38,7 @@ def running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 
 def summary(processes: Sequence[psutil.Process]) -> str:
-    """What runs below the first one, in a few words: "2 gunicorn, 1 supervisor, 1 valkey-server"."""
+    """Say in a few words what runs: "2 gunicorn, 1 supervisor, 1 valkey-server"."""
     counts: dict[str, int] = {}
     for process in processes:
         if not (command := command_line(process)):

@@ -11,7 +11,7 @@ from pgnode.xray.config.document import parse_config
 
 
 def make_config(*tags: str, **sections: Any) -> str:
-    """An Xray config with a VLESS inbound on a port of its own for each tag."""
+    """Return an Xray config with a VLESS inbound on a port of its own for each tag."""
     inbounds = [
         {"tag": tag, "protocol": "vless", "listen": "127.0.0.1", "port": 20000 + number, "settings": {"clients": []}}
         for number, tag in enumerate(tags)
@@ -20,7 +20,7 @@ def make_config(*tags: str, **sections: Any) -> str:
 
 
 def make_run_spec(*tags: str, keep_alive_seconds: int = 0, **sections: Any) -> RunSpec:
-    """The same as a start's config that was read."""
+    """Return the same as a start's config that was read."""
     config = make_config(*(tags or ("a",)), **sections)
     message = pb.Backend(config=config, keep_alive=keep_alive_seconds).SerializeToString()
     base = parse_config(config, exclude_inbounds=(), api_socket="/core.sock", assets_dir=None)

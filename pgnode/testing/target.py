@@ -32,7 +32,7 @@ class Mode(enum.IntEnum):
 
 
 def request(mode: Mode, upload_bytes: int, download_bytes: int) -> bytes:
-    """The 32 bytes that begin a connection. ``upload_bytes`` counts them too and is at least 32 for ``Mode.MOVE``."""
+    """Return the 32 bytes that begin a connection. ``upload_bytes`` counts them too and is at least 32 for ``Mode.MOVE``."""
     if mode is Mode.MOVE and upload_bytes < REQUEST_BYTES:
         raise ValueError(f"an upload has {REQUEST_BYTES} bytes at least, not {upload_bytes}: the request is part of it")
     return _REQUEST.pack(_MARK, mode, upload_bytes, download_bytes)

@@ -62,7 +62,7 @@ def link(
     source_address: str = "127.0.0.2",
     flow: str = "",
 ) -> Link:
-    """The link of ``user`` into the inbound that a config holds as ``inbound``; ``flow`` is VLESS's."""
+    """Return the link of ``user`` into the inbound that a config holds as ``inbound``; ``flow`` is VLESS's."""
     outbound: dict[str, Any] = {
         "protocol": inbound["protocol"],
         "settings": _settings(inbound, user, flow),
@@ -73,7 +73,7 @@ def link(
 
 
 def _settings(inbound: Mapping[str, Any], user: pb.User, flow: str) -> dict[str, Any]:
-    """The settings of the outbound that reaches ``inbound`` as ``user``."""
+    """Return the settings of the outbound that reaches ``inbound`` as ``user``."""
     protocol = str(inbound["protocol"])
     server = {"address": "127.0.0.1", "port": int(str(inbound["port"]).split("-")[0])}
     proxies = user.proxies
@@ -97,7 +97,7 @@ def _settings(inbound: Mapping[str, Any], user: pb.User, flow: str) -> dict[str,
 
 
 def ss2022_user_key(method: str, password: str) -> str:
-    """The key of a user in a Shadowsocks-2022 inbound: base64 of the right length as it is, else made by SHA-256."""
+    """Return the key of a user in a Shadowsocks-2022 inbound: base64 of the right length as it is, else made by SHA-256."""
     size = _SS2022_KEY_BYTES.get(method, _SS2022_OTHER_KEY_BYTES)
     with contextlib.suppress(binascii.Error, ValueError):
         if len(base64.b64decode(password, validate=True)) == size:
@@ -106,7 +106,7 @@ def ss2022_user_key(method: str, password: str) -> str:
 
 
 def _stream(inbound_stream: Mapping[str, Any], user: pb.User) -> dict[str, Any]:
-    """The client's half of an inbound's ``streamSettings``: transports as they are, TLS and REALITY from the keys."""
+    """Return the client's half of an inbound's ``streamSettings``: transports as they are, TLS and REALITY from the keys."""
     stream = {key: value for key, value in inbound_stream.items() if key not in ("tlsSettings", "realitySettings")}
     if "tlsSettings" in inbound_stream:
         tls = inbound_stream["tlsSettings"]
@@ -131,7 +131,7 @@ def _stream(inbound_stream: Mapping[str, Any], user: pb.User) -> dict[str, Any]:
 
 
 def reality_public_key(private_key: str) -> str:
-    """The public half of REALITY's X25519 key, both in unpadded URL-safe base64."""
+    """Return the public half of REALITY's X25519 key, both in unpadded URL-safe base64."""
     key = X25519PrivateKey.from_private_bytes(base64.urlsafe_b64decode(private_key + "=" * (-len(private_key) % 4)))
     public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return base64.urlsafe_b64encode(public).rstrip(b"=").decode()
@@ -225,6 +225,7 @@ class ClientCore:
 
     @property
     def pid(self) -> int:
+        """Its process id."""
         return self._process.pid if self._process else 0
 
     async def __aenter__(self) -> ClientCore:
@@ -272,6 +273,7 @@ class ClientCore:
 
     @property
     def serves(self) -> bool:
+        """Whether it runs."""
         return self._started.is_set() and all(path.exists() for path in self._sockets.values())
 
     async def _read_output(self, output: asyncio.StreamReader) -> None:
@@ -282,7 +284,7 @@ class ClientCore:
         self._started.set()  # the output has ended: nothing will start any more
 
     def config(self) -> dict[str, Any]:
-        """The client core's own config: per link a tunnel inbound, an outbound and the rule that joins them."""
+        """Return the client core's own config: per link a tunnel inbound, an outbound and the rule that joins them."""
         inbounds, outbounds, rules = [], [], []
         for name, item in self.links.items():
             inbounds.append(
@@ -303,7 +305,7 @@ class ClientCore:
         }
 
     async def connect(self, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection through link ``name`` to the target; the target's request has to be sent by the caller."""
+        """Return a connection through link ``name`` to the target; the target's request has to be sent by the caller."""
         return await asyncio.open_unix_connection(str(self._sockets[name]))
 
     async def move(self, name: str, upload_bytes: int, download_bytes: int, *, timeout_seconds: float = 20.0) -> None:

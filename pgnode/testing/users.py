@@ -14,12 +14,12 @@ SS_METHOD = "chacha20-ietf-poly1305"
 
 
 def ss2022_key(seed: bytes) -> str:
-    """A Shadowsocks-2022 key of 16 bytes, in base64."""
+    """Return a Shadowsocks-2022 key of 16 bytes, in base64."""
     return base64.b64encode(hashlib.sha256(seed).digest()[:16]).decode()
 
 
 def make_user(email: str, inbounds: Iterable[str], *, key: str = "", flow: str = "") -> pb.User:
-    """A user who has every proxy. All secrets come from ``email`` and ``key``: another ``key``, other secrets.
+    """Return a user who has every proxy. All secrets come from ``email`` and ``key``: another ``key``, other secrets.
 
     The Shadowsocks password is no base64 key on purpose: in a 2022 inbound it becomes one by the rule of the API.
     """
@@ -40,5 +40,5 @@ def make_user(email: str, inbounds: Iterable[str], *, key: str = "", flow: str =
 
 
 def make_users(count: int, inbounds: Sequence[str], *, name: str = "user", key: str = "") -> list[pb.User]:
-    """``count`` users: user0@demo, user1@demo …"""
+    """Return ``count`` users, user0@demo, user1@demo and so on."""
     return [make_user(f"{name}{number}@demo", inbounds, key=key) for number in range(count)]

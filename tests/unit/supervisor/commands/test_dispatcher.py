@@ -15,7 +15,7 @@ from pgnode.os_support.aio import end_tasks
 from pgnode.store.changes import StoreChanges
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher, Step
 from pgnode.supervisor.persistence.committer import Staged, StateCommitter
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.unit.supervisor.commands.handlers import handlers
 
 
@@ -193,7 +193,7 @@ async def test_small_changes_come_between_the_steps_of_a_long_one() -> None:
             done.append(f"step of {command.id}")
             if done.count(f"step of {command.id}") == 1:
                 commands._writes.put_nowait(_command(2))
-            await asyncio.sleep(0)
+            await next_turn()
             return Reply() if done.count(f"step of {command.id}") == 4 else None
 
         return step

@@ -17,7 +17,7 @@ from pgnode.bus.log_stream import LogReader
 from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.core import log_pump
 from pgnode.supervisor.core.log_pump import LogPump
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.support.valkey import TestValkey, running_valkey
 
 KEYS = Keys("pgnode")
@@ -35,7 +35,7 @@ async def redis(server: TestValkey) -> AsyncIterator[Redis]:
     await client.ping()  # connected: a connection that is cancelled while it is made is never closed
     yield client
     await client.aclose()
-    await asyncio.sleep(0)  # one that was cancelled in the middle of a call is closed in the next turn
+    await next_turn()  # one that was cancelled in the middle of a call is closed in the next turn
 
 
 @pytest_asyncio.fixture

@@ -18,6 +18,7 @@ from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.client.routing import Balancer, ListedRule
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.proto import observatory_pb2, router_pb2, routing_command_pb2
+from tests.support.polling import pause
 from tests.unit.supervisor.routing.test_rule_table import BASE
 
 REFUSED = CoreApiError("app/router: no", ErrorKind.REFUSED)
@@ -122,7 +123,7 @@ class Stage:
             asyncio.Lock(),
             lambda: self.base,
             connect=lambda _channel, _limit: cast(Any, self.core),
-            sleep=lambda _seconds: asyncio.sleep(0.01),
+            sleep=lambda _seconds: pause(),
         )
         self.changes = RoutingChanges(
             cast(Any, settings), cast(Any, control), self.routing, self.journal, lambda: self.base

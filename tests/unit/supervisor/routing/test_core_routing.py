@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from pgnode.bus.commands import Kind
@@ -15,7 +13,7 @@ from pgnode.errors import (
 from pgnode.store.state import StoredState
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.routing import ListedRule
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.unit.supervisor.routing.stage import REFUSED, SILENT, Stage
 from tests.unit.supervisor.routing.test_rule_table import BASE, OTHER, A, B
 
@@ -91,7 +89,7 @@ async def test_it_is_tried_until_the_core_answers(stage: Stage) -> None:
     await stage.routing.after_failure(BASE, REFUSED)
     assert stage.routing.is_uncertain
     stage.routing.mark_uncertain()  # the same repair goes on
-    await asyncio.sleep(0)
+    await next_turn()
     stage.core.list_error = None
     await eventually(lambda: not stage.routing.is_uncertain, "it is in order")
 

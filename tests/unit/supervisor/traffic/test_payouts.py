@@ -17,7 +17,7 @@ from pgnode.supervisor.traffic import payouts as module
 from pgnode.supervisor.traffic.figures import TrafficFigures
 from pgnode.supervisor.traffic.payouts import Payouts
 from pgnode.wire import service_pb2 as pb
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 
 
 def up(user: str) -> str:
@@ -161,7 +161,7 @@ async def test_a_wait_has_an_end_and_a_caller_that_has_gone_gets_nothing() -> No
     assert given(await stage.payouts.take(stage.command())) == {}
     gone = stage.command()
     waiting = asyncio.create_task(stage.payouts.take(gone))
-    await asyncio.sleep(0)
+    await next_turn()
     await stage.settle(gone.id, delivered=False)
     assert await waiting == Reply()
 

@@ -10,7 +10,7 @@ import pytest
 from pgnode.xray.client.channel import CoreChannel, decode_answer
 from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.unit.xray.client.builders import DEADLINE_SECONDS
 from tests.unit.xray.fake_core import FakeCore, Refusal
 
@@ -85,7 +85,7 @@ async def test_waiting_for_a_core_that_comes_up(fake: FakeCore) -> None:
     await fake.stop()
     channel = CoreChannel(fake.socket_path)
     waiting = asyncio.create_task(channel.wait_served(DEADLINE_SECONDS))
-    await asyncio.sleep(0)
+    await next_turn()
     assert not waiting.done()
     await fake.start()
     async with asyncio.timeout(DEADLINE_SECONDS):

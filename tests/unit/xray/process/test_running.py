@@ -15,7 +15,7 @@ from pgnode.xray.process import running as module
 from pgnode.xray.process.executable import ExecutableCore
 from pgnode.xray.process.record import CoreRecord, read_record
 from pgnode.xray.process.running import RunningCore
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.support.processes import is_stopped
 from tests.unit.xray.process.conftest import serving
 
@@ -79,7 +79,7 @@ async def test_closing_ends_nothing_and_nobody_waits_any_more(executable: Execut
     other = RunningCore(running.record, run_dir, Pidfd(running.pid), -1, None)
     assert other.adopted
     waiting = asyncio.create_task(other.wait())
-    await asyncio.sleep(0)
+    await next_turn()
     other.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting
