@@ -30,7 +30,8 @@ class StoreChanges:
     """Changed rows by table and key; the last put of a key wins, None removes the row."""
 
     # --- desired state ---
-    #: ``backend`` (the ``Backend`` message of the start without its users), ``active`` (whether it shall run), ``core_run``.
+    #: ``backend`` (the ``Backend`` message of the start without its users), ``active`` (whether it shall run), ``core_run``,
+    #: ``origin``.
     meta: dict[str, MetaValue | None] = field(default_factory=dict)
     #: E-mail in lower case -> ``User`` message.
     users: dict[str, bytes | None] = field(default_factory=dict)

@@ -315,6 +315,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
             else:
                 counters.pop(name, None)
         return StoredState(
+            origin=str(meta.get("origin") or ""),
             backend=meta.get("backend"),
             active=bool(meta.get("active")),
             core_run=int(meta.get("core_run") or 0),

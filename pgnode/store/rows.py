@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+#: Kinds of commands in the table ``taken``: a bulk change of users that was taken in, a change of the routing that was done.
+TAKEN_USERS = "users"
+TAKEN_ROUTING = "routing"
+
 
 class LedgerRow(NamedTuple):
     """One counter of the core, as the ledger keeps it."""
@@ -33,9 +37,16 @@ class LedgerRun(NamedTuple):
 
     @classmethod
     def decode(cls, text: str) -> LedgerRun:
-        """Read what :meth:`encode` returned; versions before 0.4 stored the identity alone, which is run 1."""
+        """Read what :meth:`encode` returned.
+
+        Args:
+            text: The text.
+
+        Returns:
+            The run.
+        """
         number, _, identity = text.partition(" ")
-        return cls(int(number), identity) if number.isdigit() else cls(1, text)
+        return cls(int(number), identity)
 
 
 @dataclass(frozen=True, slots=True)

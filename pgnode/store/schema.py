@@ -4,7 +4,8 @@
 table            what a row is
 ===============  =====================================================================================================
 ``meta``         ``backend``: ``Backend`` message of the start, without its users; ``active``: whether it shall run;
-                 ``core_run``: number of the last core run; ``run``: the core run that the counters are of
+                 ``core_run``: number of the last core run; ``run``: the core run that the counters are of;
+                 ``origin``: the version whose state was taken over at the first start, "new" where there was none
 ``users``        a desired user: e-mail in lower case, ``User`` message
 ``rejected``     a user that was asked for and cannot be had, with the cause and since when
 ``superseded``   a user who was changed after a bulk command had come and before it was taken in, with that command

@@ -11,6 +11,8 @@ from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 class StoredState:
     """Everything that an earlier supervisor left; keys as in :class:`pgnode.store.changes.StoreChanges`."""
 
+    #: Which version's state this began with, "new" where with none; "" in a file that was just made.
+    origin: str = ""
     #: The ``Backend`` message of the last start, without users; None when there was none, or the node was stopped since.
     backend: bytes | None = None
     #: Whether that backend shall run.

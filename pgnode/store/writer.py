@@ -69,6 +69,17 @@ class StoreWriter:
         self._database, state = await self._commits.run(opened)
         return state
 
+    async def load(self) -> StoredState:
+        """Read everything in the file.
+
+        Returns:
+            What it holds.
+
+        Raises:
+            StoreUnusableError: The file is damaged.
+        """
+        return await self._commits.run(self._opened.load)
+
     async def commit(self, changes: StoreChanges) -> None:
         """Write ``changes`` in one transaction; they are not looked at after this returned.
 

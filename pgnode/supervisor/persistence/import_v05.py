@@ -1,0 +1,110 @@
+"""The state of pgnode 0.5 and earlier, which lay in Redis: taken over once, by the first start with a new store.
+
+The embedded Valkey of these versions had an append-only file in ``STATE_DIR/store``. It is loaded by a Valkey that runs for a
+moment, and the folder gets another name, so that a store that is made anew later begins empty. What lies in an external Redis
+stays there.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import structlog
+from redis.asyncio import Redis
+
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.errors import ChildFailedError, StoreUnusableError
+from pgnode.settings import Settings
+from pgnode.store.changes import StoreChanges
+from pgnode.store.database import StoreWriteError
+from pgnode.store.legacy import HASHES, changes_of
+from pgnode.store.state import StoredState
+from pgnode.store.writer import StoreWriter
+from pgnode.supervisor.processes import valkey
+from pgnode.supervisor.processes.child import Child, ChildSpec
+from pgnode.supervisor.processes.pid_registry import PidRegistry
+
+log = structlog.get_logger(__name__)
+
+#: Fields of a hash asked for at once.
+_SLICE = 5_000
+
+
+def old_folder(settings: Settings) -> Path:
+    """Return where the embedded Valkey of 0.5 had its files."""
+    return settings.state_dir / "store"
+
+
+async def take_over(settings: Settings, store: StoreWriter, pids: PidRegistry) -> StoredState:
+    """Bring the state of an earlier version into a new store.
+
+    Args:
+        settings: Of the node.
+        store: Open, and new.
+        pids: Knows the Valkey that runs for it.
+
+    Returns:
+        What the store holds then.
+
+    Raises:
+        StoreUnusableError: The earlier state is there and cannot be read, or not be stored.
+    """
+    folder = old_folder(settings)
+    where = str(folder) if settings.redis_url is None else "the Redis at REDIS_URL"
+    try:
+        changes = await (_from_folder(settings, pids) if settings.redis_url is None else _from_redis(settings))
+        found = changes is not None
+        changes = changes or StoreChanges()
+        changes.meta["origin"] = "0.5" if found else "new"
+        await store.commit(changes)
+    except (ChildFailedError, ValueError, StoreWriteError, *BUS_ERRORS) as error:
+        raise StoreUnusableError(
+            f"the state of an earlier version in {where} cannot be taken over: {error}; move it away to begin without, "
+            "and the next start by the panel brings the users back"
+        ) from None
+    if found:
+        if settings.redis_url is None:
+            folder.rename(folder.with_name("store.0.5"))
+        log.info("state of an earlier version taken over", source=where)
+    return await store.load()
+
+
+async def _from_redis(settings: Settings) -> StoreChanges | None:
+    redis = connect(settings.bus_url)
+    try:
+        return await _read(redis, settings.redis_prefix)
+    finally:
+        await redis.aclose()
+
+
+async def _from_folder(settings: Settings, pids: PidRegistry) -> StoreChanges | None:
+    if not (old_folder(settings) / "appendonlydir").is_dir():
+        return None
+    socket = settings.run_dir / "import.sock"
+    child = Child(
+        ChildSpec(
+            name="valkey for the import",
+            command=valkey.import_command(socket, old_folder(settings)),
+            environment=dict(os.environ),
+            ready=lambda: valkey.answers(socket),
+            quiet=True,
+        ),
+        pids,
+    )
+    await child.start()
+    redis = connect(f"unix://{socket}")
+    try:
+        return await _read(redis, settings.redis_prefix)
+    finally:
+        await redis.aclose()
+        await child.stop()
+
+
+async def _read(redis: Redis, prefix: str) -> StoreChanges | None:
+    hashes: dict[str, dict[bytes, bytes]] = {}
+    for name in HASHES:
+        found = hashes[name] = {}
+        async for field, value in redis.hscan_iter(f"{prefix}:{name}", count=_SLICE):
+            found[field] = value
+    return changes_of(hashes)
