@@ -6,6 +6,7 @@ The figures come from the node's store, also while the node is down; how old the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,7 +21,7 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.traffic import LiveTraffic, ask_to_store_traffic, read_live_traffic
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.traffic import Flow, ShownTraffic, traffic_of
-from pgnode.settings import Settings
+from pgnode.settings import Settings, load
 from pgnode.store.reader import read_state, stored_at
 
 #: Seconds between two looks with ``--watch``.
@@ -33,7 +34,7 @@ _NAMES = {"user": "users", "inbound": "inbounds", "outbound": "outbounds"}
 
 
 def as_json(stored: ShownTraffic, *, one_line: bool = False) -> str:
-    """Everything there is, as one JSON object; sizes in bytes, times in seconds. Pure."""
+    """Return everything there is as one JSON object; sizes in bytes, times in seconds."""
     status, polled = stored.status, stored.polled
     made: dict[str, object] = {
         "state": status.state if status is not None else None,
@@ -58,7 +59,7 @@ def _fields(flow: Flow, kind: str) -> dict[str, object]:
 
 
 def summary(stored: ShownTraffic) -> Iterator[str]:
-    """What the tables do not show, in sentences. Pure."""
+    """Yield what the tables do not show, in sentences."""
     status, polled = stored.status, stored.polled
     run = f"core run {stored.core_run}" if stored.core_run else "no core has run yet"
     if status is None:
@@ -81,7 +82,7 @@ def summary(stored: ShownTraffic) -> Iterator[str]:
 
 
 def _age(seconds: float) -> str:
-    """3.2 s · 4 min 10 s · 2 h 5 min · 3 d 4 h."""
+    """Return an age as 3.2 s, 4 min 10 s, 2 h 5 min, or 3 d 4 h."""
     if seconds < SECONDS_SHOWN:
         return f"{seconds:.1f} s"
     minutes, whole = divmod(int(seconds), 60)
@@ -93,7 +94,7 @@ def _age(seconds: float) -> str:
 
 
 def heading(stored: ShownTraffic, kind: str, top: int) -> str:
-    """What stands above the table of a kind, at most ``top`` lines of which are shown, 0 = all of them. Pure."""
+    """Return what stands above the table of a kind, at most ``top`` lines of which are shown, 0 = all of them."""
     count, total = len(stored.flows[kind]), stored.total(kind)
     first = f"{_NAMES[kind]}: {count:,}" + (" with counters" if kind == "user" else "")
     if 0 < top < count:
@@ -102,7 +103,7 @@ def heading(stored: ShownTraffic, kind: str, top: int) -> str:
 
 
 def tables(stored: ShownTraffic, top: int) -> Group:
-    """The report for people; at most ``top`` lines of a kind, 0 = all of them."""
+    """Return the report for people; at most ``top`` lines of a kind, 0 = all of them."""
     parts: list[Table | str] = list(summary(stored))
     for kind in _NAMES:
         flows = stored.flows[kind]
@@ -124,9 +125,23 @@ def tables(stored: ShownTraffic, top: int) -> Group:
     return Group(*parts)
 
 
-def report(settings: Settings, *, json_wanted: bool, watch: bool, top: int) -> None:
-    """Print the report; with ``watch`` again and again until Ctrl-C. Raises OperatorError when the store cannot be read."""
-    asyncio.run(_report(settings, json_wanted=json_wanted, watch=watch, top=top))
+def show_stats(*, json_wanted: bool, watch: bool, top: int) -> int:
+    """Print the report for the node with the settings of this environment.
+
+    Args:
+        json_wanted: As JSON, not for people.
+        watch: Again and again until Ctrl-C.
+        top: Lines of a kind at most, 0 = all.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OperatorError: There is no store, or it cannot be read.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_report(load(), json_wanted=json_wanted, watch=watch, top=top))
+    return 0
 
 
 async def _report(settings: Settings, *, json_wanted: bool, watch: bool, top: int) -> None:
@@ -155,7 +170,7 @@ async def _read(settings: Settings) -> ShownTraffic:
 
 
 async def _read_live(settings: Settings) -> LiveTraffic | None:
-    """What a running node says; None where it does not answer."""
+    """Read what a running node says; None where it does not answer."""
     keys = Keys(settings.redis_prefix)
     redis = connect(settings.bus_url, connections=1)
     try:

@@ -31,6 +31,7 @@ class Flow:
 
     @property
     def total_bytes(self) -> int:
+        """Both ways."""
         return self.uplink_bytes + self.downlink_bytes
 
 
@@ -54,7 +55,7 @@ class ShownTraffic:
     age_seconds: float | None
 
     def total(self, kind: str) -> Flow:
-        """All of one kind together. What a user moved is an inbound's and an outbound's, too: kinds are not to be added up."""
+        """Add up one kind. What a user moved is an inbound's and an outbound's, too: kinds are not to be added up."""
         flows = self.flows[kind]
         return Flow(
             kind,
@@ -66,7 +67,16 @@ class ShownTraffic:
 
 
 def traffic_of(state: StoredState, live: LiveTraffic | None, stored_at: float) -> ShownTraffic:
-    """Put together what the store and a running node say."""
+    """Put together what the store and a running node say.
+
+    Args:
+        state: What the store holds.
+        live: What the node says; None where it does not answer.
+        stored_at: When the store was written last, Unix seconds.
+
+    Returns:
+        What is to be shown.
+    """
     on_loan = dict.fromkeys(KINDS, 0)
     for part in state.loans.values():
         on_loan[part.kind] += sum(stat.value for stat in pb.StatResponse.FromString(part.body).stats)
@@ -82,7 +92,15 @@ def traffic_of(state: StoredState, live: LiveTraffic | None, stored_at: float) -
 
 
 def flows_of(counters: Mapping[str, LedgerRow], online: IndexedBlock) -> dict[str, list[Flow]]:
-    """The ledger's rows by kind and name."""
+    """Sort the ledger's rows by kind and name.
+
+    Args:
+        counters: Name in the core -> row.
+        online: Who is online, by e-mail.
+
+    Returns:
+        Kind -> flows, those with most traffic first.
+    """
     found: dict[str, dict[str, Flow]] = {kind: {} for kind in KINDS}
     for name, row in counters.items():
         counter = parse_counter(name)

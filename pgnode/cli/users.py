@@ -11,13 +11,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import click
+
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.bus.state import WITH_CORE
 from pgnode.bus.users import UserDrift, ask_who_waits, read_status
 from pgnode.cli.stored import no_state, not_running
-from pgnode.settings import Settings
+from pgnode.settings import Settings, load
 from pgnode.store.reader import read_state, stored_at
 from pgnode.store.rows import RejectedUser
 from pgnode.store.state import StoredState
@@ -37,7 +39,7 @@ class ShownUsers:
 
     @classmethod
     def of(cls, state: StoredState, status: NodeStatus | None, stored_at: float) -> ShownUsers:
-        """From what the store and the bus say."""
+        """Make it from what the store and the bus say."""
         desired = {key: pb.User.FromString(raw) for key, raw in state.users.items()}
         return cls(status, desired, state.rejected, stored_at)
 
@@ -48,9 +50,16 @@ _NOBODY = UserDrift(frozenset(), frozenset(), frozenset())
 def lines(
     stored: ShownUsers, waiting: UserDrift | None, *, failed_only: bool = False, waiting_only: bool = False
 ) -> Iterator[str]:
-    """The report, line by line: a summary, then one user a line, sorted by e-mail. Pure but for the local time zone.
+    """Yield the report, line by line: a summary, then one user a line, sorted by e-mail.
 
-    ``waiting`` is None where that is not known. With both of the last two only users of either kind are shown.
+    Args:
+        stored: What the store and the node say.
+        waiting: Whom the core does not have as desired; None where that is not known.
+        failed_only: Leave out who was not refused; with ``waiting_only`` users of either kind are shown.
+        waiting_only: Leave out whom the core has as desired.
+
+    Yields:
+        A line.
     """
     status = stored.status
     with_core = status is not None and status.state in WITH_CORE
@@ -97,17 +106,30 @@ def _applied(stored: ShownUsers, with_core: bool, waiting: UserDrift | None) -> 
 
 
 def _waits(key: str, waiting: UserDrift) -> str:
-    """What of this user is not as desired; "" when nothing."""
+    """Say what of this user is not as desired; "" when nothing."""
     if key not in waiting.to_add and key not in waiting.to_remove:
         return ""
     what = "not applied yet" if key in waiting.to_add else "removed, and not from the core yet"
     return f"{what}: the core did not answer" if key in waiting.uncertain else what
 
 
-def report(settings: Settings, *, failed_only: bool = False, waiting_only: bool = False) -> list[str]:
-    """What :func:`lines` says of the node with these settings. Raises OperatorError when its store cannot be read."""
-    stored, waiting = asyncio.run(_read(settings))
-    return list(lines(stored, waiting, failed_only=failed_only, waiting_only=waiting_only))
+def show_users(*, failed_only: bool = False, waiting_only: bool = False) -> int:
+    """Print what :func:`lines` says of the node with the settings of this environment.
+
+    Args:
+        failed_only: Leave out who was not refused.
+        waiting_only: Leave out whom the core has as desired.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OperatorError: There is no store, or it cannot be read.
+    """
+    shown, waiting = asyncio.run(_read(load()))
+    for line in lines(shown, waiting, failed_only=failed_only, waiting_only=waiting_only):
+        click.echo(line)
+    return 0
 
 
 async def _read(settings: Settings) -> tuple[ShownUsers, UserDrift | None]:

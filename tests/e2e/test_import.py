@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from pgnode.testing.node import NodeProcess
 from pgnode.wire import service_pb2 as pb
+from tests.e2e.conftest import FAST
 from tests.support import earlier_state as earlier
 from tests.support.polling import eventually
 from tests.support.processes import run_to_end
@@ -18,17 +19,16 @@ from tests.support.stored import stored_state
 
 
 @pytest.fixture
-def state_dir() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="pgn") as folder:
-        made = Path(folder, "state")
-        made.mkdir()
-        earlier.unpack(made)
-        yield made
+def state_dir(short_dir: Path) -> Path:
+    made = short_dir / "state"
+    made.mkdir()
+    earlier.unpack(made)
+    return made
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def node(state_dir: Path) -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(state_dir=state_dir) as made:
+    async with NodeProcess(state_dir=state_dir, env=FAST) as made:
         yield made
 
 

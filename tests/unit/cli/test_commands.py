@@ -1,0 +1,202 @@
+"""The commands as the operator types them: on a store without a node, and beside something that answers like one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pgnode.bus.commands import Kind, Reply
+from pgnode.bus.connection import connect
+from pgnode.bus.indexed import name_hash, pack
+from pgnode.bus.keys import Keys
+from pgnode.bus.pipelined_redis import PipelinedRedis
+from pgnode.bus.server import CommandServer
+from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.bus.snapshots import ONLINE, POLLED, STATE, NodeStatus, Polled
+from pgnode.bus.state import State
+from pgnode.bus.users import UserDrift
+from pgnode.cli import main
+from pgnode.cli import stats as stats_module
+from pgnode.cli.traffic import ShownTraffic
+from pgnode.demo import show
+from pgnode.errors import PortInUseError
+from pgnode.os_support.aio import end_tasks
+from pgnode.settings import Settings
+from pgnode.store.changes import StoreChanges
+from pgnode.store.database import Database
+from pgnode.store.rows import LedgerRow, RejectedUser
+from pgnode.supervisor import main as supervisor
+from pgnode.wire import service_pb2 as pb
+from tests.support.valkey import TestValkey, running_valkey
+
+KEYS = Keys("pgnode")
+
+
+@pytest.fixture(autouse=True)
+def state_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a store, in which no node runs."""
+    made = Path(tempfile.mkdtemp(prefix="pgn"))
+    for name in ("REDIS_URL", "REDIS_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("STATE_DIR", str(made))
+    monkeypatch.chdir(made)
+    database = Database.open(made / "state.db")
+    database.write(
+        StoreChanges(
+            meta={"core_run": 3},
+            users={name: pb.User(email=name, inbounds=["VLESS"]).SerializeToString() for name in ("alice", "bob")},
+            rejected={"carol": RejectedUser("Carol", "too long", 0, b"")},
+            counters={"user>>>alice>>>traffic>>>uplink": LedgerRow(700, 200, 700, 1)},
+        )
+    )
+    database.close()
+    yield made
+    shutil.rmtree(made)
+
+
+async def run(*arguments: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, main, arguments)
+
+
+@contextlib.asynccontextmanager
+async def node(valkey: TestValkey, *, answers: bool = True) -> AsyncIterator[None]:
+    """What a running node says over the bus."""
+    redis, bus, server = connect(valkey.url), PipelinedRedis(valkey.url), CommandServer(valkey.url, KEYS)
+    writer = SnapshotWriter(KEYS)
+
+    async def serve() -> None:
+        while True:
+            for command in await server.take():
+                drift = UserDrift(frozenset({"bob"}), frozenset(), frozenset())
+                pipe = redis.pipeline()
+                server.answer(
+                    pipe, [(command, Reply(body=drift.encode() if command.kind is Kind.WAITING_USERS else b""))]
+                )
+                await bus.transaction(pipe)
+                server.release([command])
+
+    pipe = redis.pipeline()
+    writer.put(pipe, STATE, NodeStatus(State.RUNNING, True, "26.10.10", "0", "", 4).encode())
+    writer.put(pipe, POLLED, Polled(100, 5_000, "", counters=1, took_ms=2).encode())
+    online = pb.StatsOnlineIpListResponse(name="alice", ips={"192.0.2.1": 1}).SerializeToString()
+    writer.put(pipe, ONLINE, pack([(name_hash("alice"), online)]))
+    await pipe.execute()
+    tasks = [asyncio.create_task(serve())] if answers else []
+    try:
+        yield
+    finally:
+        await end_tasks(tasks)
+        await server.close()
+        bus.drop()
+        await redis.aclose()
+
+
+async def test_a_node_that_is_down_shows_what_it_stored() -> None:
+    users = await run("users")
+    assert users.exit_code == 0
+    first, *rows = users.output.splitlines()
+    assert first.startswith("2 desired, 1 failed; the node is not running; this is the state it stored at 20")
+    assert [row.split("  ")[0] for row in rows] == ["alice", "bob", "Carol"]
+    stats = await run("stats")
+    assert stats.exit_code == 0
+    assert stats.output.startswith("the node is not running; this is the state it stored at 20")
+    assert "core run 3" in stats.output
+    found = json.loads((await run("stats", "--json")).output)
+    assert (found["state"], found["core_runs"], found["age_seconds"]) == (None, 3, None)
+    assert found["stored_at"] > 1_700_000_000
+    assert found["owed_bytes"]["users"] == 500
+
+
+@pytest.mark.parametrize("external", [False, True])
+async def test_a_running_node_is_asked(state_dir: Path, monkeypatch: pytest.MonkeyPatch, *, external: bool) -> None:
+    async with running_valkey() as valkey, node(valkey):
+        if external:
+            monkeypatch.setenv("REDIS_URL", valkey.url)
+        else:
+            (state_dir / "run").mkdir()
+            (state_dir / "run" / "valkey.sock").symlink_to(valkey.socket)
+        users = await run("users", "--waiting")
+        assert users.output.splitlines() == [
+            "2 desired, 1 applied, 1 not yet, 1 failed; node running",
+            "bob  VLESS; not applied yet",
+        ]
+        stats = await run("stats", "--top", "1")
+        assert stats.output.startswith("node running, core run 4\nread 0.")
+        assert "users: 1 with counters; 1 online" in stats.output
+
+
+@pytest.mark.parametrize("external", [False, True])
+async def test_a_node_that_does_not_answer(state_dir: Path, monkeypatch: pytest.MonkeyPatch, *, external: bool) -> None:
+    monkeypatch.setattr("pgnode.bus.users.ASK_SECONDS", 0.1)
+    monkeypatch.setattr("pgnode.bus.traffic.ASK_SECONDS", 0.1)
+    monkeypatch.setattr("pgnode.bus.pending.ANSWER_SECONDS", 0.1)
+    async with running_valkey() as valkey, node(valkey, answers=False):
+        if external:
+            # It goes on without the node, and has what that said last.
+            monkeypatch.setenv("REDIS_URL", valkey.url)
+            assert "the node is not running" in (await run("users")).output
+            assert "the node is not running" in (await run("stats")).output
+        else:
+            (state_dir / "run").mkdir()
+            (state_dir / "run" / "valkey.sock").symlink_to(valkey.socket)
+            assert "the supervisor does not answer: who is not applied is not known" in (await run("users")).output
+            assert "node running, core run 4" in (await run("stats")).output
+
+
+async def test_without_a_store_it_is_told(state_dir: Path) -> None:
+    (state_dir / "state.db").unlink()
+    for command in ("users", "stats"):
+        result = await run(command)
+        assert result.exit_code == 1
+        assert f"is the node with this STATE_DIR={state_dir} running?" in result.output
+
+
+async def test_a_store_that_cannot_be_read_is_told(state_dir: Path) -> None:
+    (state_dir / "state.db").write_bytes(b"garbage" * 1000)
+    result = await run("stats")
+    assert result.exit_code == 2
+    assert f"pgnode: {state_dir}/state.db cannot be read: the file is damaged" in result.output
+
+
+@pytest.mark.parametrize("arguments", [("--json",), ()])
+async def test_watching_goes_on_until_it_is_broken_off(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    shown = 0
+    read = stats_module._read
+
+    async def counted(settings: Settings) -> ShownTraffic:
+        nonlocal shown
+        shown += 1
+        if shown == 3:
+            raise KeyboardInterrupt
+        return await read(settings)
+
+    monkeypatch.setattr(stats_module, "_read", counted)
+    monkeypatch.setattr(stats_module, "WATCH_SECONDS", 0.01)
+    result = await run("stats", "--watch", *arguments)
+    assert result.exit_code == 0
+    assert shown == 3
+    if arguments:
+        assert len(result.output.splitlines()) == 2
+
+
+async def test_run_and_demo_end_with_their_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(_settings: Settings) -> int:
+        raise PortInUseError("port 62050 is in use")
+
+    monkeypatch.setattr(supervisor, "run", lambda _settings: 130)
+    assert (await run("run")).exit_code == 130
+    monkeypatch.setattr(supervisor, "run", taken)
+    result = await run("run")
+    assert (result.exit_code, result.output) == (4, "pgnode: port 62050 is in use\n")
+    monkeypatch.setattr(show, "run_demo", lambda: 7)
+    assert (await run("demo")).exit_code == 7
