@@ -21,6 +21,7 @@ from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelError
+from pgnode.testing.processes import is_running
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
@@ -28,7 +29,7 @@ from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, is_running, run_to_end
+from tests.support.processes import core_pid, run_to_end
 from tests.support.stored import stored_state, stored_users
 from tests.support.valkey import TestValkey, running_valkey
 
