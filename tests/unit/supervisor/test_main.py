@@ -47,7 +47,7 @@ class Parts:
             port = probe.getsockname()[1]
         self.settings = load(state_dir=str(folder), node_host="127.0.0.1", service_protocol="grpc", api_port=port)
         self.store = self._notes("store")
-        self.store.open = self._returns(StoredState())
+        self.store.open = self._returns(StoredState(origin="new"))
         self.bus = SimpleNamespace(
             server=self._notes("server"), redis=self._notes("redis"), answers=SimpleNamespace(drop=lambda: None)
         )
