@@ -18,7 +18,11 @@ async def test_one_that_is_not_needed_ends(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(ASSETS_VARIABLE, "/of/before")
     runner = Runner(tmp_path)
     assert os.environ[ASSETS_VARIABLE] == "/of/before"
-    assert psutil.Process(runner.pid).environ()[ASSETS_VARIABLE] == str(tmp_path)
+
+    def found() -> bool:  # the process has no environment while its program begins
+        return psutil.Process(runner.pid).environ().get(ASSETS_VARIABLE) == str(tmp_path)
+
+    await eventually(found, "its own folder in its environment", errors=(psutil.Error,))
     assert runner.exit_code() is None
     assert str(runner.pid) in repr(runner)
     assert runner.pid not in {child.pid for child in multiprocess.active_children()}
