@@ -5,6 +5,8 @@ Only the shell (:mod:`pgnode.supervisor.lifecycle.core_lifecycle`) applies event
 
 from __future__ import annotations
 
+import re
+
 import structlog
 
 from pgnode.errors import CoreNotStartedError, NotInitializedError
@@ -89,6 +91,10 @@ class NodeLife:
 
 
 def _name(event: Event) -> str:
-    """Name an event for the log."""
-    name = type(event).__name__
-    return f"{name} {type(event.action).__name__}" if isinstance(event, Outcome) else name
+    """Say in words what happened: "stop requested", "start core: done"."""
+    what = _words(type(event))
+    return f"{_words(type(event.action))}: {what}" if isinstance(event, Outcome) else what
+
+
+def _words(of: type) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", of.__name__).lower()
