@@ -27,6 +27,12 @@ def pack(rows: Mapping[str, LedgerRow | None]) -> bytes:
 def unpack(packed: Iterable[bytes]) -> dict[str, LedgerRow | None]:
     """Read packed rows, oldest first; the last row of a name wins.
 
+    Args:
+        packed: What :func:`pack` made.
+
+    Returns:
+        Name -> row, None for one that is gone.
+
     Raises:
         ValueError: One of them is damaged.
     """

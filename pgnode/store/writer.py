@@ -29,15 +29,13 @@ class StoreWriter:
 
     Commits are done in the order in which they were asked for. The disk is waited for by another thread: on a slow one that takes
     a tenth of a second and more, in which commits go on.
+
+    Args:
+        path: The file.
+        sync_always: A commit ends when it is on the disk.
     """
 
     def __init__(self, path: Path, *, sync_always: bool = False) -> None:
-        """Prepare; nothing is opened.
-
-        Args:
-            path: The file.
-            sync_always: A commit ends when it is on the disk.
-        """
         self._path = path
         self._sync_always = sync_always
         self._database: Database | None = None
@@ -51,6 +49,9 @@ class StoreWriter:
 
     async def open(self) -> StoredState:
         """Open the file and read everything in it.
+
+        Returns:
+            Everything that the file holds.
 
         Raises:
             StoreUnusableError: The file cannot be used.
@@ -81,7 +82,10 @@ class StoreWriter:
         return await self._commits.run(self._opened.load)
 
     async def commit(self, changes: StoreChanges) -> None:
-        """Write ``changes`` in one transaction; they are not looked at after this returned.
+        """Write changes in one transaction.
+
+        Args:
+            changes: What is to be written; it is not looked at after this returned.
 
         Raises:
             StoreWriteError: None of them was written.

@@ -38,7 +38,11 @@ def encode(value: int) -> bytes:
 
 
 def decode(data: bytes | mmap, at: int) -> tuple[int, int]:
-    """Decode the number that begins at ``at``.
+    """Decode one number.
+
+    Args:
+        data: Bytes with the number in them.
+        at: Where it begins.
 
     Returns:
         The number, and where it ends.

@@ -56,20 +56,19 @@ class _Lane:
 
 
 class StateCommitter:
-    """Stores and answers. Belongs to the supervisor's loop."""
+    """Stores and answers. Belongs to the supervisor's loop.
+
+    Args:
+        journal: Where everybody notes what changed.
+        store: Writes it.
+        server: Knows how an answer looks on the bus.
+        redis: Makes transactions.
+        bus: Sends them.
+    """
 
     def __init__(
         self, journal: Journal, store: StoreWriter, server: CommandServer, redis: Redis, bus: PipelinedRedis
     ) -> None:
-        """Take the parts.
-
-        Args:
-            journal: Where everybody notes what changed.
-            store: Writes it.
-            server: Knows how an answer looks on the bus.
-            redis: Makes transactions.
-            bus: Sends them.
-        """
         self._journal = journal
         self._store = store
         self._server = server
@@ -102,6 +101,9 @@ class StateCommitter:
     async def store(self, staged: Staged) -> bool:
         """Store and answer, in the order in which this is called.
 
+        Args:
+            staged: What :meth:`stage` took.
+
         Returns:
             Whether the answers were sent; if not, the commands will be taken again.
         """
@@ -128,6 +130,9 @@ class StateCommitter:
 
     async def commit_traffic(self, answers: Answers = ()) -> bool:
         """Store what changed of the traffic, and answer; never behind a change of the desired state.
+
+        Args:
+            answers: Commands, and what they are answered.
 
         Returns:
             Whether the answers were sent.
@@ -209,7 +214,7 @@ class StateCommitter:
 
 
 def _with_error(answers: Answers, error: str) -> Answers:
-    """What callers are told when the store did not take their changes. Pure."""
+    """Say to callers that the store did not take their changes, where it did not. Pure."""
     if not error:
         return answers
     failed = StoreUnavailableError(f"not stored: {error}")
