@@ -1,7 +1,7 @@
 """Reads: how much the node's own part costs on top of Gunicorn, TLS and Falcon.
 
 Statistics are those of 10,000 users who all have moved bytes. A core counts a user from its first connection on, and ten thousand
-connections would take longer than the measuring; so the node's books are filled through its store between two runs, and
+connections would take longer than the measuring; so the node's ledger is filled through its store between two runs, and
 from there on everything is the node's own work.
 """
 
@@ -86,8 +86,8 @@ async def _answer(panel: PanelClient, path: str, message: pb.StatRequest | None)
 
 
 async def fill_books(bench: Bench, beside: NodeProcess, users: list[pb.User]) -> None:
-    """Start the node with the users, fill its books, run it again and wait until it serves them."""
-    bench.say(f"starting a node with {USERS:,} users and filling its books")
+    """Start the node with the users, fill its ledger, run it again and wait until it serves them."""
+    bench.say(f"starting a node with {USERS:,} users and filling its ledger")
     async with beside.panel() as panel:
         await started(bench, panel, make_config([make_inbound(TAG, "vless")]), users)
     counters: dict[str, LedgerRow | None] = {}

@@ -1,4 +1,4 @@
-"""Traffic: statistics of users who all have moved bytes through the core, and what keeping their books costs.
+"""Traffic: statistics of users who all have moved bytes through the core, and what the ledger costs for them.
 
 Every user connects to a plain VLESS inbound and moves a block each way (:mod:`bench.moving_users_process`), so counters, ledger,
 store and snapshots are what they are in service. Processor time is that of all threads of a process, in nanoseconds, from the
@@ -81,7 +81,7 @@ async def traffic_many(bench: Bench) -> AsyncGenerator[Row, None]:
 
 @scenario(
     "traffic-cost",
-    f"what the books of {MANY_USERS:,} users cost: while nothing moves, and for one poll",
+    f"what the ledger of {MANY_USERS:,} users cost: while nothing moves, and for one poll",
     timeout_seconds=300,
     default=False,
 )
@@ -207,7 +207,7 @@ class Stage:
     async def idle(self) -> Row:
         """Processor time while nobody moves anything."""
         self.say(f"nothing moves for {IDLE_SECONDS:g} s")
-        # What was given out last is booked, and published.
+        # What was given out last is counted as reported, and published.
         for _ in range(3):
             await self.polled()
         groups = descendants(self.node.pid)

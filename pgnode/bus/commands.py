@@ -51,14 +51,14 @@ class Kind(enum.StrEnum):
     WAITING_USERS = "waiting_users"  # [Empty -> pgnode.bus.users.Waiting], whom the core does not have as desired
 
 
-#: Commands that read or book statistics: they never wait for a change of users.
+#: Commands about traffic, which change no user: they never wait for a change of users.
 QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE, Kind.STORE_TRAFFIC})
 
 #: Commands that take minutes, one at a time and beside everything else.
 MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE})
 
 #: Commands that only look at the core, or at what is known of it: each on its own, behind nothing and in front of nothing.
-LOOK_KINDS = frozenset({Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY, Kind.WAITING_USERS})
+INSPECTION_KINDS = frozenset({Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY, Kind.WAITING_USERS})
 
 
 #: Commands of which any number are done as one; every other kind is a barrier in the order of changes.

@@ -56,8 +56,8 @@ class NodeStatus:
     keep_alive_seconds: int = 0
     #: The panel has been silent for longer than that.
     degraded: bool = False
-    #: How often each way was taken at a start ("same core", "parts", "new core"; "parts, failed" became a new core),
-    #: since the supervisor began.
+    #: How often each strategy was used by a start since the supervisor began: "same core", "hot change",
+    #: "new core"; "hot change, failed" became a new core.
     starts: dict[str, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:

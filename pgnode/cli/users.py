@@ -109,7 +109,7 @@ def _waits(key: str, waiting: UserDrift) -> str:
     """Say what of this user is not as desired; "" when nothing."""
     if key not in waiting.to_add and key not in waiting.to_remove:
         return ""
-    what = "not applied yet" if key in waiting.to_add else "removed, and not from the core yet"
+    what = "not applied yet" if key in waiting.to_add else "removed, still active in the core"
     return f"{what}: the core did not answer" if key in waiting.uncertain else what
 
 

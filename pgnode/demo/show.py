@@ -233,7 +233,7 @@ class Story:
         info = await panel.start(make_config(inbounds.values()), _full_set(list(inbounds)))
         self._report.check(
             stopped and info.started and before == {process.pid for process in tree(node.pid)},
-            "PUT /stop, then POST /start with the same config: the core was waiting, and is the one of before",
+            "PUT /stop, then POST /start with the same config: the core was waiting and went on",
         )
         await asyncio.gather(*(transfer.wait_rounds(3) for transfer in transfers if transfer.broken is None))
         broken = [f"{transfer.link_name} {transfer.broken}" for transfer in transfers if transfer.broken is not None]

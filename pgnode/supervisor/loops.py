@@ -121,7 +121,7 @@ class CounterLoop:
     Args:
         core: The core.
         node: Its state says whether there is a core to read.
-        traffic: Reads and books.
+        traffic: Reads the counters, and counts them in the ledger.
         storing: Stores what moved.
         retention: Forgets.
         generation: Tells when the desired users were last changed.

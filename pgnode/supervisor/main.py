@@ -107,7 +107,7 @@ class Supervisor:
         await parts.figures_loop.publish_first()
         await asyncio.gather(processes.gunicorn.start(), processes.grpc.start())
         tasks = self._runner.start({spec: work for spec, work in parts.tasks.items() if spec is not CHANGES})
-        # Changes wait until the state of before is back.
+        # Changes wait until the stored state is restored.
         await restored
         tasks += self._runner.start({CHANGES: parts.tasks[CHANGES]})
         sys.stderr.flush()

@@ -33,7 +33,7 @@ class TaskSpec:
 
 COMMANDS = TaskSpec("commands", "takes commands from the bus and sorts them; never does any")
 CHANGES = TaskSpec("changes", "does starts, stops and user changes in order, in groups")
-QUERIES = TaskSpec("queries", "answers what only reads or books statistics; never waits behind a change")
+QUERIES = TaskSpec("queries", "answers what only reads, or settles loans; never waits behind a change")
 STATISTICS = TaskSpec("statistics", "reads the core's counters into the ledger, and stores them now and then")
 FIGURES = TaskSpec("figures", "publishes statistics when they are news")
 LOANS = TaskSpec("loans", "finds workers that died with statistics they were to deliver; these are owed again")

@@ -231,7 +231,7 @@ class FakeController(CoreController):
         return self.version_text
 
     async def check(self, base: BaseConfig, other: Core | None = None) -> None:
-        """Judge a config as the test wants it."""
+        """Accept or refuse a config as the test wants it."""
         self.done.append("check")
         await self.let_check.wait()
         error = self.check_errors.pop(0) if self.check_errors else None

@@ -1,4 +1,4 @@
-"""Another base config, by parts: the core stays, and so does every connection through what did not change."""
+"""A start with another base config as a hot change: the core stays, and so does every connection through what did not change."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_inbounds_come_change_and_go(stage: Stage) -> None:
     transfer.check()
     through_changed.check()
     assert core_pid(stage.node) == core
-    assert status.starts["parts"] == ways.get("parts", 0) + 3
+    assert status.starts["hot change"] == ways.get("hot change", 0) + 3
     assert any("way=parts" in line and "inbound 'Trojan' changed" in line for line in stage.node.output)
 
 
@@ -227,7 +227,7 @@ async def test_a_refused_part_leaves_everything_as_it_was(stage: Stage) -> None:
 
 
 async def test_a_new_supervisor_takes_over_what_really_runs(stage: Stage) -> None:
-    """After a change by parts the record beside the core names the new config."""
+    """After a hot change the record beside the core names the new config."""
     await stage.start(stage.config(STAYS, CHANGES))
     changed = stage.config(STAYS, CHANGES, COMES)
     await stage.start(changed)

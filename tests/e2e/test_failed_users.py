@@ -102,7 +102,7 @@ async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelCl
         await eventually(both_named, "two users wait", 4)
     finally:
         os.kill(core, signal.SIGCONT)
-    assert rows[1:] == ["new@e2e  not applied yet", "user1@demo  VLESS; removed, and not from the core yet"]
+    assert rows[1:] == ["new@e2e  not applied yet", "user1@demo  VLESS; removed, still active in the core"]
     await change
     assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 failed; node running"]
 

@@ -330,7 +330,7 @@ async def test_a_job_is_not_run_twice_after_a_crash(stage: Stage) -> None:
     assert is_running(core)
     await stage.node.start()
     held.set()
-    assert any("broken off" in line for line in stage.node.output)
+    assert any("maintenance job interrupted" in line for line in stage.node.output)
     assert await stage.version() == before
     assert core_pid(stage.node) == core, "the core was taken over"
     await stage.works()
@@ -383,7 +383,7 @@ async def test_geo_files_for_a_config_that_uses_them(stage: Stage) -> None:
     assert core_pid(stage.node) != pid
     assert (assets / "geoip.dat").read_bytes() == more
     await stage.works()
-    # Nor does a core that lingers after a stop go on with files of before.
+    # Nor does a core that lingers after a stop go on with the previous files.
     pid = core_pid(stage.node)
     await stage.panel.stop()
     assert is_running(pid)

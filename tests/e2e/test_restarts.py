@@ -48,7 +48,7 @@ class Stage:
         return set(await inbound_users(self.node.run_dir / "core.sock", tag))
 
     async def works_again(self, added: str) -> None:
-        """Reads, a change of users, the users of before and traffic, all through connections made anew."""
+        """Reads, a change of users, the earlier users and traffic, all through connections made anew."""
         async with self.node.panel() as panel:
 
             async def healthy() -> bool:

@@ -142,7 +142,7 @@ async def test_caller_that_closes_after_half_the_answer(billed: Stage, node: Nod
 
 
 async def test_caller_that_never_reads_and_asks_again_at_once(billed: Stage, node: NodeProcess) -> None:
-    """The second request waits until the first answer is broken off, and then holds all of it."""
+    """The second request waits until the first answer is cut off, and then holds all of it."""
     owed = await billed.owe_much()
     async with SlowCaller(node) as caller:
         await stuck(billed, caller)

@@ -1,8 +1,8 @@
 """Commands on their way through the supervisor: taken from the bus, sorted, done in groups, stored and answered.
 
-What changes something is done by one task, in the order in which it came, with the node's turn held; what only reads or books
-is answered by another and never waits behind a change; what only looks at the running core waits behind nothing. A new kind of
-command is one entry in :class:`Handlers`.
+What changes something is done by one task, in the order in which it came, with the core lock held. What only reads
+traffic, or settles loans, is answered by another and never waits behind a change. What only inspects the running core waits
+behind nothing. A new kind of command is one entry in :class:`Handlers`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from pgnode.bus.commands import LOOK_KINDS, MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
+from pgnode.bus.commands import INSPECTION_KINDS, MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
@@ -49,9 +49,9 @@ class Handlers:
 
     #: Commands that are done alone: barriers between groups of user changes.
     changes: Mapping[Kind, Handler]
-    #: Commands that read or book (:data:`QUERY_KINDS`).
+    #: Commands about traffic (:data:`QUERY_KINDS`).
     queries: Mapping[Kind, Handler]
-    #: Commands that only look (:data:`LOOK_KINDS`).
+    #: Inspections (:data:`INSPECTION_KINDS`).
     inspections: Mapping[Kind, Handler]
     #: Does a group of user changes (every kind that is in none of these); every caller gets its own answer.
     sync: Callable[[Sequence[Command]], Awaitable[Answers]]
@@ -110,7 +110,7 @@ class CommandDispatcher:
                 self._server.release(commands)
                 continue
             for command in commands:
-                if command.kind in LOOK_KINDS:
+                if command.kind in INSPECTION_KINDS:
                     self._inspections.begin(command)
                 elif command.kind in MAINTENANCE_KINDS:
                     self._handlers.maintain(command)
@@ -121,7 +121,7 @@ class CommandDispatcher:
         await self._committer.answer([(command, reply)])
 
     async def answer_queries(self) -> None:
-        """Answer what only reads, or books what was read; never behind a change, and none behind another."""
+        """Answer what only reads, or settles loans; never behind a change, and none behind another."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 for command in await _all_waiting(self._queries):

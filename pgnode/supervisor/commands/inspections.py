@@ -47,4 +47,4 @@ class Inspections:
         await self._send(command, await self._answer(command))
 
     async def _refuse(self, command: Command) -> None:
-        await self._send(command, Reply(error=UnavailableError("too many looks at the core at once, try again")))
+        await self._send(command, Reply(error=UnavailableError("too many inspections of the core at once, try again")))

@@ -120,11 +120,11 @@ class CoreController:
         return self._known_version
 
     async def check(self, base: BaseConfig, other: Core | None = None) -> None:
-        """Let a core judge a config. Nothing that runs is touched.
+        """Let a core check a config. Nothing that runs is touched.
 
         Args:
-            base: The config; it is judged without users.
-            other: The core that judges, where it is not the one that would be started.
+            base: The config; it is checked without users.
+            other: The core that checks, where it is not the one that would be started.
 
         Raises:
             StartFailedError: The core refuses the config; the text says why.

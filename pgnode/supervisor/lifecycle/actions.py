@@ -110,7 +110,7 @@ class CountFailedChange(Action):
 
 @dataclass(frozen=True, slots=True)
 class ReturnUsers(Action):
-    """Make the users of before the start the desired ones again."""
+    """Make the users that were desired before the start the desired ones again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class PrepareHotChange(Question):
 
 @dataclass(frozen=True, slots=True)
 class TakeInUsers(Question):
-    """Make the start's users the desired ones; those of before are kept for ReturnUsers.
+    """Make the start's users the desired ones; the earlier ones are kept for ReturnUsers.
 
     ``everyone``: those that did not change are checked as well.
     """

@@ -44,7 +44,7 @@ class Found(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request(Event):
-    """Something to be done; what was under way has come to its end, or was broken off."""
+    """Something to be done; what was under way has come to its end, or was interrupted."""
 
 
 @dataclass(frozen=True, slots=True)

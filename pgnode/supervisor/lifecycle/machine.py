@@ -2,7 +2,7 @@
 
 The shell (:mod:`pgnode.supervisor.lifecycle.core_lifecycle`) carries the actions out, in order, and tells the machine how those
 with an outcome ended. A request that takes several actions becomes a task (``start_task``, ``tasks``), which knows what comes
-next. The shell does one request at a time; one that finds a task under way knows that this was broken off, and leads out of it.
+next. The shell does one request at a time; one that finds a task under way knows that this was interrupted, and leads out of it.
 """
 
 from __future__ import annotations
@@ -123,15 +123,15 @@ def _request(life: Life, request: Request) -> Transition:
 
 def _start(life: Life, request: StartRequested) -> Transition:
     new = request.spec
-    broken_off = life.task is not None
+    interrupted = life.task is not None
     decision = Decision(StartStrategy.NEW_CORE, "no core runs")
-    if broken_off:
-        decision = Decision(StartStrategy.NEW_CORE, "what was under way was broken off")
+    if interrupted:
+        decision = Decision(StartStrategy.NEW_CORE, "what was under way was interrupted")
     elif life.state in WITH_CORE and life.core is not None and request.diff is not None:
         decision = choose_strategy(life, request.diff)
     check = CheckConfig(new, by_core=life.state is not State.IDLE)
     # Broken off, the core may be anything, so nothing can just go on.
-    task = StartTask(new, decision, check, touched=broken_off)
+    task = StartTask(new, decision, check, touched=interrupted)
     if decision.strategy is StartStrategy.SAME:
         return take_in(life, task)
     return ask(life, task, *([WarmUp()] if decision.strategy is StartStrategy.NEW_CORE else []))
@@ -158,17 +158,17 @@ def _to_stopping(life: Life) -> Life:
         if life.state is State.RUNNING:
             life = life.move(Trigger.STOP_REQUESTED)
         return life.move(Trigger.LINGER_ENDED)
-    # Idle with a task is a start, or a restart, that was broken off before it moved anything.
+    # Idle with a task is a start, or a restart, that was interrupted before it moved anything.
     return life if life.state is State.IDLE else life.move(Trigger.STOP_REQUESTED)
 
 
 def _exchange(life: Life) -> Transition:
-    broken_off = life.task is not None
+    interrupted = life.task is not None
     life, cancelled = cancel_timer(life)  # of a core that lingers, or is to be brought back
     if life.state is State.LINGERING:
         # The next start must not take this one over.
         return ask(life.move(Trigger.LINGER_ENDED), ExchangeTask(EndCore()), *cancelled)
-    if not life.needs_core and broken_off:
+    if not life.needs_core and interrupted:
         return ask(life if life.state is State.FAILED else _to_stopping(life), ExchangeTask(EndCore()))
     if not life.needs_core:
         return ask(life, ExchangeTask(MakeChange()))
@@ -193,7 +193,7 @@ def _core_died(life: Life, exit_code: int | None, at: Moment) -> Transition:
     if life.state is State.STOPPING:
         return ask(core_gone(life), StopTask(EndCore(), _QUIETLY))
     if life.desired is None:
-        # A first start was broken off before anything had to run.
+        # A first start was interrupted before anything had to run.
         return finish(core_gone(life).move(Trigger.START_FAILED), ReapCore(), *_QUIETLY)
     life, decided = recover(life, exit_code, f"the core ended with exit code {exit_code}", at)
     return finish(life, ReapCore(), *decided, *_QUIETLY)

@@ -176,7 +176,7 @@ class StartJob:
 
     def _count_failed(self, error: NodeError) -> None:
         log.warning("the core could not be changed, starting a new one", error=error.text)
-        self._starts.status.count_start(f"{StartStrategy.PARTS}, failed")
+        self._starts.status.count_start(f"{StartStrategy.HOT_CHANGE}, failed")
 
     async def _take_in(self, new: RunSpec, *, everyone: bool) -> None:
         self._previous = self._table.remember()

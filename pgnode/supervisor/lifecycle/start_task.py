@@ -1,7 +1,7 @@
 """The machine's task for a start: from whatever runs to what is asked for, on the way that disturbs users least. Pure.
 
 The same base config means that users are reconciled; one that differs in parts which a running core can change means that these
-are changed; anything else is a new core. A new core that does not come up is answered by the one of before, where there was one.
+are changed; anything else is a new core. A new core that does not come up is replaced by the previous one, where there was one.
 """
 
 from __future__ import annotations
@@ -78,18 +78,18 @@ class StartTask:
     def resume(self, life: Life, outcome: Outcome) -> Transition:
         """Go on."""
         match self.awaiting, outcome:
-            case CheckConfig(), Done() if self.decision.strategy is StartStrategy.PARTS:
+            case CheckConfig(), Done() if self.decision.strategy is StartStrategy.HOT_CHANGE:
                 return self._ask(life, PrepareHotChange(self.new, self.decision))
             case ((CheckConfig() | PrepareHotChange()), Done()):
                 return take_in(life, self)
             case CheckConfig(), Failed(error=error) if not self.touched:
                 return finish(life, DiscardRunner(), Answer(error))
             case CheckConfig(), Failed(error=error):
-                # What runs was broken off before: it cannot stay.
+                # What runs was interrupted before: it cannot stay.
                 life = life.move(Trigger.START_REQUESTED)
                 return ask(life, replace(self, awaiting=EndCore(), failure=error, fallback=life.desired))
             case PrepareHotChange(), Failed(error=error):
-                reason = f"{self.decision.reason}, but not by parts: {error.text}"
+                reason = f"{self.decision.reason}, but not in the running core: {error.text}"
                 task = replace(self, decision=Decision(StartStrategy.NEW_CORE, reason))
                 life, actions = take_in(life, task)
                 return life, (WarmUp(), *actions)
@@ -130,7 +130,7 @@ class StartTask:
 
     def _kept(self, life: Life) -> Transition:
         """Note that the core that runs is what was asked for."""
-        changed = self.decision.strategy is StartStrategy.PARTS
+        changed = self.decision.strategy is StartStrategy.HOT_CHANGE
         return self._ask(replace(life, core=self.new).desire(self.new), FollowConfig(self.new, changed))
 
     def _replace(self, life: Life, error: NodeError, fallback: RunSpec | None) -> Transition:

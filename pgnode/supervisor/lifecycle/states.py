@@ -33,7 +33,7 @@ class TransitionError(RuntimeError):
         self.state = state
 
 
-#: A request finds the node between two states only when what was under way was broken off: then it leads out.
+#: A request finds the node between two states only when what was under way was interrupted: then it leads out.
 TABLE: dict[tuple[State, Trigger], State] = {
     (State.IDLE, Trigger.START_REQUESTED): State.STARTING,
     (State.IDLE, Trigger.STOP_REQUESTED): State.IDLE,

@@ -37,7 +37,7 @@ class CoreUpdate:
     Args:
         settings: Where releases are, and time limits.
         node: Exchanges the core.
-        core: Judges configs, and is told which core to run.
+        core: Checks configs, and is told which core to run.
         store: The cores on disk.
         downloads: Fetches the release.
     """

@@ -40,7 +40,7 @@ class GeoFiles:
     Args:
         settings: Where files come from and go to, and time limits.
         node: Restarts the core.
-        core: Judges configs.
+        core: Checks configs.
         downloads: Fetches the files.
     """
 

@@ -90,12 +90,12 @@ class Maintenance:
         if age_seconds > NOTE_SECONDS:
             self._note.unlink(missing_ok=True)
             return
-        log.warning("maintenance job was broken off", job=name)
+        log.warning("maintenance job interrupted", job=name)
         self._remember(
             command_id,
             Reply(
                 error=UnavailableError(
-                    f"{name} was broken off when the node ended, and is not begun again by itself: look at the core's version, "
+                    f"{name} was interrupted when the node ended and is not repeated by itself: check the core's version, "
                     "then ask again"
                 )
             ),
@@ -129,7 +129,7 @@ class Maintenance:
             self._running = _Running(name, f"{datetime.now().astimezone():%H:%M:%S}", task)
 
     async def close(self) -> None:
-        """Break off what runs; its caller will be told by the next supervisor."""
+        """Cancel what runs; its caller will be told by the next supervisor."""
         running = [self._running.task] if self._running is not None else []
         await end_tasks([*running, *self._answering])
 

@@ -64,4 +64,4 @@ class SelectableCore(Protocol):
         """Make ``core`` the one that the next start runs."""
 
     async def check(self, base: BaseConfig, other: Core | None = None) -> None:
-        """Let a core judge a config; raises StartFailedError when it refuses it."""
+        """Let a core check a config; raises StartFailedError when it refuses it."""

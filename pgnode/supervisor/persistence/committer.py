@@ -43,7 +43,7 @@ class Staged:
     answers: Answers
 
 
-class _Lane:
+class _Scoped:
     """Commits of one scope, one after the other."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class StateCommitter:
         self._redis = redis
         self._bus = bus
         self._tellers: list[Tell] = []
-        self._lanes = {scope: _Lane() for scope in Scope}
+        self._scopes = {scope: _Scoped() for scope in Scope}
         self._retrying: asyncio.Task[None] | None = None
         #: Why the store did not take the last commit; "" when it did.
         self.error = ""
@@ -107,11 +107,11 @@ class StateCommitter:
         Returns:
             Whether the answers were sent; if not, the commands will be taken again.
         """
-        lane = self._lanes[Scope.DESIRED]
+        scoped = self._scopes[Scope.DESIRED]
         try:
-            async with lane.order:
+            async with scoped.order:
                 changed = bool(staged.changes)
-                error = await self._write(lane, staged.changes)
+                error = await self._write(scoped, staged.changes)
                 return await self._answer(_with_error(staged.answers, error), self._tellers if changed else ())
         finally:
             self._release(staged.answers)
@@ -122,7 +122,7 @@ class StateCommitter:
 
     def give_up(self, staged: Staged) -> None:
         """Answer nobody, since an earlier answer was not sent; what changed is stored all the same."""
-        self._lanes[Scope.DESIRED].keep(staged.changes)
+        self._scopes[Scope.DESIRED].keep(staged.changes)
         self._release(staged.answers)
         self._retry_soon()
 
@@ -137,10 +137,10 @@ class StateCommitter:
         Returns:
             Whether the answers were sent.
         """
-        lane = self._lanes[Scope.TRAFFIC]
+        scoped = self._scopes[Scope.TRAFFIC]
         try:
-            async with lane.order:
-                error = await self._write(lane, self._journal.take(Scope.TRAFFIC))
+            async with scoped.order:
+                error = await self._write(scoped, self._journal.take(Scope.TRAFFIC))
             return await self._answer(_with_error(answers, error))
         finally:
             self._release(answers)
@@ -154,9 +154,9 @@ class StateCommitter:
 
     # --- both steps ---------------------------------------------------------------------------------------------
 
-    async def _write(self, lane: _Lane, changes: StoreChanges) -> str:
+    async def _write(self, scoped: _Scoped, changes: StoreChanges) -> str:
         """Write ``changes`` over what was kept; returns why that was not possible, "" when it was."""
-        older, lane.kept = lane.kept, StoreChanges()
+        older, scoped.kept = scoped.kept, StoreChanges()
         older.add(changes)
         if not older:
             return ""
@@ -164,8 +164,8 @@ class StateCommitter:
         try:
             await self._store.commit(older)
         except StoreWriteError as error:
-            older.add(lane.kept)
-            lane.kept = older
+            older.add(scoped.kept)
+            scoped.kept = older
             if not self.error:
                 log.error("the store does not take changes", error=str(error))
             self.error = str(error)
@@ -199,11 +199,11 @@ class StateCommitter:
 
     async def _retry(self) -> None:
         """Until the store has what was kept; nothing newer, which may not be whole yet."""
-        while any(lane.kept for lane in self._lanes.values()):
+        while any(scoped.kept for scoped in self._scopes.values()):
             await asyncio.sleep(RETRY_SECONDS)
-            for lane in self._lanes.values():
-                async with lane.order:
-                    await self._write(lane, StoreChanges())
+            for scoped in self._scopes.values():
+                async with scoped.order:
+                    await self._write(scoped, StoreChanges())
 
     async def close(self) -> None:
         """Store what is left, once."""

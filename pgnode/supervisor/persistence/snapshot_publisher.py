@@ -19,7 +19,7 @@ from pgnode.bus.snapshots import POLLED
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks whether Redis still has all snapshots.
-LOOK_SECONDS = 1.0
+POLL_INTERVAL_SECONDS = 1.0
 
 
 class SnapshotPublisher:
@@ -59,7 +59,7 @@ class SnapshotPublisher:
     async def keep(self) -> None:
         """Write again whatever Redis loses; until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_INTERVAL_SECONDS)
             try:
                 if missing := await self._snapshots.write_missing(self._redis):
                     log.info("snapshots were lost and are written again", names=missing)

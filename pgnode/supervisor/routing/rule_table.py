@@ -79,7 +79,7 @@ class RuleTable:
             self._base_hash = base.base_hash
 
     def keep_for(self, base: BaseConfig) -> None:
-        """Belong to a config that is the one of before, whatever another version of the node makes of it."""
+        """Belong to a config that is the previous one, whatever another version of the node makes of it."""
         if not self.belongs_to(base):
             self._base_hash = base.base_hash
             self._note()

@@ -29,7 +29,7 @@ class TrafficCollector:
     """Belongs to the supervisor's loop. Any number of askers share one reading of the core.
 
     Args:
-        figures: Where readings are booked.
+        figures: Counts what was read.
         storing: Stores them.
         tags: Returns (kind, tag) of the running config's inbounds and outbounds, "" where one has none.
         interval_seconds: Seconds between two readings, for whoever reads the statistics.
@@ -140,7 +140,7 @@ class TrafficCollector:
         return self._reading
 
     async def _read(self, api: CoreApi, run: str, *, scheduled: bool, whole: bool) -> str:
-        """Make a reading and book it; return why that was not possible, "" when it was."""
+        """Make a reading and count it; return why that was not possible, "" when it was."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         if run != self._run_of_readings:
@@ -164,7 +164,7 @@ class TrafficCollector:
                     if self._policy.whole_due(begun, lacking=self._lacking):
                         reading = Reading.WHOLE
             if reading is Reading.WHOLE:
-                await self._figures.book(run, await self._reader.all(api))
+                await self._figures.count(run, await self._reader.all(api))
                 self._attribution.begin()
         except CoreApiError as error:
             self._poll_error = str(error)
@@ -177,15 +177,15 @@ class TrafficCollector:
         return ""
 
     async def _read_online(self, api: CoreApi, run: str) -> None:
-        """Read and book what users moved who are online, or were at the last reading."""
+        """Read and count what users moved who are online, or were at the last reading."""
         online, left = await self._reader.online_users(api)
         self._attribution.users_moved(self._figures.ledger.ahead(run, online))
-        await self._figures.book(run, online)
+        await self._figures.count(run, online)
         if left:
             self._attribution.users_left_out()
 
     async def _read_watermarks(self, api: CoreApi, run: str) -> Counters:
-        """Read and book what inbounds and outbounds moved, by name; nothing where there are too many."""
+        """Read and count what inbounds and outbounds moved, by name; nothing where there are too many."""
         tags = [(kind, tag) for kind, tag in self._tags() if tag]
         if len(tags) > WATERMARKS_MAX:
             return []
@@ -196,7 +196,7 @@ class TrafficCollector:
         self._attribution.outbounds_moved(
             self._figures.ledger.ahead(run, (mark for mark in marked if mark[0].startswith("outbound")))
         )
-        await self._figures.book(run, marked)
+        await self._figures.count(run, marked)
         return marked
 
     @property

@@ -16,7 +16,7 @@ from pgnode.supervisor.traffic.stats_index import KINDS, EncodedStats
 #: Kind -> name of its snapshot.
 SNAPSHOTS = {"user": STATS_USERS, "inbound": STATS_INBOUNDS, "outbound": STATS_OUTBOUNDS}
 
-#: Counters booked, or encoded, before the event loop gets its turn: some 10 ms.
+#: Counters that are counted, or encoded, before the event loop gets its turn: some 10 ms.
 SLICE = 5_000
 
 
@@ -45,8 +45,8 @@ class TrafficFigures:
             self.touch(chunk)
             await asyncio.sleep(0)
 
-    async def book(self, run: str, counters: Counters) -> None:
-        """Book a reading.
+    async def count(self, run: str, counters: Counters) -> None:
+        """Count a reading in the ledger.
 
         Args:
             run: Tells one core process from the next.

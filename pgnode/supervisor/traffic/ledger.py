@@ -74,7 +74,7 @@ class Ledger:
     # --- counting -----------------------------------------------------------------------------------------------
 
     def read(self, run: str, counters: Iterable[tuple[str, int]]) -> list[str]:
-        """Book (a part of) a reading. Readings have to be booked in the order in which they were made.
+        """Count (a part of) a reading. Readings have to be counted in the order in which they were made.
 
         Args:
             run: Tells one core process from the next.
@@ -105,7 +105,7 @@ class Ledger:
         return changed
 
     def ahead(self, run: str, counters: Iterable[tuple[str, int]]) -> ByteDelta:
-        """Return what :meth:`read` would book of this reading."""
+        """Return what :meth:`read` would count of this reading."""
         moved = ByteDelta()
         number = self.run if run == self._run_identity else None
         for name, value in counters:
@@ -212,7 +212,7 @@ class Ledger:
     ) -> None:
         """Take over (a part of) what an earlier supervisor stored.
 
-        When this supervisor finds that core still running, readings go on from what was booked of it.
+        When this supervisor finds that core still running, readings go on from what was counted of it.
 
         Args:
             run: The core run that was read last; None where none was.

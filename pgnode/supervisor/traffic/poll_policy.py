@@ -48,12 +48,12 @@ class PollPolicy:
         self._run = ""
         self._watermarks: Watermarks = None
         #: Everything that moved was read.
-        self._settled = False
+        self._quiet = False
         self._whole_at = float("-inf")
         self._whole_seconds = 0.0
 
     def __repr__(self) -> str:
-        return f"PollPolicy(run {self._run}, {'settled' if self._settled else 'moving'})"
+        return f"PollPolicy(run {self._run}, {'quiet' if self._quiet else 'moving'})"
 
     def choose(
         self, now: float, run: str, marks: Watermarks, counters: int, *, scheduled: bool, lacking: bool
@@ -76,7 +76,7 @@ class PollPolicy:
         few = counters <= self._few_counters
         if marks is None or marks != self._watermarks:
             return Reading.WHOLE if few or self.whole_due(now, lacking=lacking) else Reading.ONLINE
-        if not self._settled:
+        if not self._quiet:
             # A watermark moves some moments before the user's own counter does, so the end of a movement is read once more.
             if few or (scheduled and self.whole_due(now, lacking=lacking)):
                 return Reading.WHOLE
@@ -91,7 +91,7 @@ class PollPolicy:
     def done(
         self, now: float, run: str, marks: Watermarks, reading: Reading, took_seconds: float, *, lacking: bool
     ) -> None:
-        """Take note of a reading that was made and booked.
+        """Take note of a reading that was made and counted.
 
         Args:
             now: Seconds on a clock that nobody sets.
@@ -106,6 +106,6 @@ class PollPolicy:
         if reading is Reading.WHOLE:
             self._whole_at, self._whole_seconds = now, took_seconds
         if reading is Reading.WHOLE or (reading is Reading.ONLINE and not lacking):
-            self._settled = not moved
+            self._quiet = not moved
         elif moved:
-            self._settled = False
+            self._quiet = False

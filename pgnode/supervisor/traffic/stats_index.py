@@ -158,16 +158,16 @@ class EncodedStats:
 
     def owing(self, limit: int) -> list[str]:
         """Return up to ``limit`` counters that a caller may be given something of."""
-        found, settled = [], []
+        found, done = [], []
         for counter in self._owing:
             entry = self._ledger.get(counter)
             if entry is None or entry.total == entry.reported + entry.lent:
-                settled.append(counter)
+                done.append(counter)
             else:
                 found.append(counter)
                 if len(found) == limit:
                     break
-        for counter in settled:
+        for counter in done:
             del self._owing[counter]
         return found
 

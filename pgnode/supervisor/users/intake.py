@@ -105,7 +105,7 @@ def accept(verdict: Verdict, table: UserTable, rejected: RejectedUsers, keys: se
         if not verdict.stands and verdict.email and raw is not None:
             rejected.put(key, verdict.email, verdict.refusal.cause, raw, by_core=False)
             if table.get(key) == raw:
-                # It was fine with the inbounds of before.
+                # It was fine with the previous inbounds.
                 table.put(key, None)
                 keys.add(key)
         return verdict.refusal

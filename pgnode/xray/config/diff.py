@@ -23,8 +23,8 @@ _REVERSE: Final = "reverse"
 #: Parts of ``routing`` that the core takes while it runs.
 _RULE_KEYS: Final = ("rules", "balancers")
 _OBSERVATORIES: Final = ("observatory", "burstObservatory")
-#: Sections that are compared part by part.
-_BY_PARTS: Final = ("inbounds", "outbounds", "routing")
+#: Sections that are compared entry by entry.
+_BY_ENTRY: Final = ("inbounds", "outbounds", "routing")
 
 #: The first core whose API lists inbounds as they are encoded and names geo data in rules by file and code.
 _SINCE: Final = (26, 4, 0)
@@ -34,7 +34,7 @@ class StartStrategy(enum.StrEnum):
     """How a start gets from what runs to what it asks for."""
 
     SAME = "same core"  # nothing but users
-    PARTS = "parts"  # inbounds, outbounds and rules of the running core
+    HOT_CHANGE = "hot change"  # inbounds, outbounds and rules of the running core
     NEW_CORE = "new core"
 
 
@@ -88,14 +88,14 @@ def decide(old: BaseConfig, new: BaseConfig, capabilities: Capabilities) -> Deci
             raise _NewCoreError("this core's API cannot change it")
     except _NewCoreError as reason:
         return Decision(StartStrategy.NEW_CORE, str(reason))
-    return Decision(StartStrategy.PARTS, "; ".join(changes), parts)
+    return Decision(StartStrategy.HOT_CHANGE, "; ".join(changes), parts)
 
 
 def _parts(old: BaseConfig, new: BaseConfig) -> tuple[ConfigDiff, list[str]]:
     changes: list[str] = []
     # The node's own "api" follows from the others: those say better what changed.
     for section in sorted({**old.document, **new.document}, key=lambda name: name == "api"):
-        if section not in _BY_PARTS and old.document.get(section) != new.document.get(section):
+        if section not in _BY_ENTRY and old.document.get(section) != new.document.get(section):
             raise _NewCoreError(f"{section} changed")
     remove_inbounds, add_inbounds = _inbounds(old, new, changes)
     remove_outbounds, add_outbounds = _outbounds(old.document, new.document, changes)

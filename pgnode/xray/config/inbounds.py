@@ -71,7 +71,7 @@ def read_inbound(inbound: dict[str, Any], index: int, exclude: Collection[str], 
     """Read what the node needs from one inbound of the config; ``index`` counts from 0, for messages.
 
     Raises StartFailedError for a value of a type that the node itself must understand. Everything else is left for the
-    core to judge.
+    core to check.
     """
     tag = _text(inbound, "tag", f"inbound #{index + 1}")
     where = f"inbound {tag!r}" if tag else f"inbound #{index + 1}"
@@ -116,7 +116,7 @@ def read_inbound(inbound: dict[str, Any], index: int, exclude: Collection[str], 
 
 
 def read_ports(value: object) -> tuple[tuple[int, int], ...]:
-    """Read the ranges of a config's ``port``: 443, "443", "1000-2000,3000". What is no port is left out: the core judges it."""
+    """Read the ranges of a config's ``port``: 443, "443", "1000-2000,3000". What is no port is left out: the core checks it."""
     if isinstance(value, bool):
         return ()
     if isinstance(value, int):

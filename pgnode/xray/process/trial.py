@@ -89,7 +89,7 @@ async def run_to_end(
 
 
 def require_accepted(code: int, output: str, accepted: frozenset[int]) -> None:
-    """Judge how a trial of a config ended.
+    """Find out how a trial of a config ended.
 
     Args:
         code: The exit code of the process.

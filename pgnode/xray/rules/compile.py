@@ -6,7 +6,7 @@ the messages by file and code, the core looks them up itself. tests/integration/
 to a core both ways and compares where connections go.
 
 A message that the core cannot have made itself may end it (a Go panic): an address rule without an address, or a balancer of
-type leastLoad without settings. What is made here never does, with one exception that only Go can judge: the regular
+type leastLoad without settings. What is made here never does, with one exception that only Go can check: the regular
 expressions in ``attrs`` (:func:`needs_trial`). Everything here is pure.
 """
 

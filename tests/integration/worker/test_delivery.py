@@ -112,7 +112,7 @@ async def test_a_caller_that_goes_after_half_the_answer_has_not(
     assert await settlements(stage) == [False]
 
 
-async def test_a_caller_that_never_reads_is_broken_off(stage: Stage, panel: PanelClient) -> None:
+async def test_a_caller_that_never_reads_is_disconnected(stage: Stage, panel: PanelClient) -> None:
     lends(stage, LARGE)
     connection = await panel.connect()
     await ask(panel, connection)

@@ -6,7 +6,7 @@ import pytest
 
 from pgnode.bus.commands import (
     GATHERED_KINDS,
-    LOOK_KINDS,
+    INSPECTION_KINDS,
     MAINTENANCE_KINDS,
     QUERY_KINDS,
     Command,
@@ -71,5 +71,5 @@ def test_a_command_knows_when_nobody_waits_any_more() -> None:
 
 
 def test_kinds_that_are_done_apart_are_no_changes() -> None:
-    apart = [QUERY_KINDS, MAINTENANCE_KINDS, LOOK_KINDS, GATHERED_KINDS]
+    apart = [QUERY_KINDS, MAINTENANCE_KINDS, INSPECTION_KINDS, GATHERED_KINDS]
     assert sum(map(len, apart)) == len(frozenset().union(*apart))

@@ -17,7 +17,7 @@ from pgnode.bus.snapshots import (
 )
 from pgnode.bus.state import WITH_CORE, State
 
-STATUS = NodeStatus(State.LINGERING, False, "26.10.10", "0.6.0", "no answer", 3, starts={"parts": 2})
+STATUS = NodeStatus(State.LINGERING, False, "26.10.10", "0.6.0", "no answer", 3, starts={"hot change": 2})
 
 
 def test_the_status_comes_back_as_it_was() -> None:

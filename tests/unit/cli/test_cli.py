@@ -167,7 +167,7 @@ async def test_a_store_that_cannot_be_read_is_told(state_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--json",), ()])
-async def test_watching_goes_on_until_it_is_broken_off(
+async def test_watching_goes_on_until_it_is_interrupted(
     monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     shown = 0

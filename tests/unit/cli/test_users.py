@@ -52,8 +52,8 @@ def test_whom_the_core_does_not_have_as_desired_is_named() -> None:
         "Alice  VLESS, Trojan; not applied yet",
         "bob  VLESS, Trojan; not applied yet: the core did not answer",
         "carol  VLESS, Trojan",
-        "eve  removed, and not from the core yet",
-        "frank  removed, and not from the core yet: the core did not answer",
+        "eve  removed, still active in the core",
+        "frank  removed, still active in the core: the core did not answer",
     ]
     assert len(rows) == 6
     only = [row.split(" ")[0] for row in lines(stored(), waits, waiting_only=True)]

@@ -26,7 +26,7 @@ AT = Moment(now=100.0, chance=0.5)
 NEW = Decision(StartStrategy.NEW_CORE, "log changed")
 NO_CORE = Decision(StartStrategy.NEW_CORE, "no core runs")
 SAME = Decision(StartStrategy.SAME, "the base config is the running one")
-PARTS = Decision(StartStrategy.PARTS, "inbound 'b' added")
+HOT_CHANGE = Decision(StartStrategy.HOT_CHANGE, "inbound 'b' added")
 
 IDLE = Life()
 RUNNING = Life(State.RUNNING, desired=A, core=A, core_run=1, decisions=1)
@@ -34,10 +34,10 @@ LINGERING = Life(State.LINGERING, core=A, core_run=1, decisions=2, timer=True)
 RECOVERING = Life(State.RECOVERING, desired=A, core_run=1, decisions=1, timer=True)
 FAILED = Life(State.FAILED, desired=A, core_run=1, decisions=1)
 
-Book = Playbook[Life, Event, Action]
+Script = Playbook[Life, Event, Action]
 
 
-def book(life: Life) -> Book:
+def script_of(life: Life) -> Script:
     return Playbook(transition, life)
 
 
@@ -89,15 +89,15 @@ def count(decision: Decision) -> do.CountStart:
     return do.CountStart(decision)
 
 
-def starting(life: Life, diff: Decision | None, until: type[Action] = do.StartCore) -> Book:
+def starting(life: Life, diff: Decision | None, until: type[Action] = do.StartCore) -> Script:
     """A start of B, up to where that action is to be carried out."""
-    return (book(life) >> on.StartRequested(B, diff)).skip_to(until, done)
+    return (script_of(life) >> on.StartRequested(B, diff)).skip_to(until, done)
 
 
 def died(life: Life, times: int, at: float = AT.now) -> Life:
     """The core died so often in a row, and no retry was due yet."""
     for number in range(times):
-        script = book(life) >> on.CoreDied(life.core_run, 255, Moment(at + number, 0.5))
+        script = script_of(life) >> on.CoreDied(life.core_run, 255, Moment(at + number, 0.5))
         if number < times - 1:
             script.skip_to(Publish, done)
             script >> on.RetryDue()

@@ -154,7 +154,7 @@ def asked(tmp_path: Path, **sections: object) -> tuple[Settings, RunSpec, Decisi
     settings.run_dir.mkdir(parents=True)
     config = with_inbound(config_of("a", **sections), "b")
     spec = RunSpec.read(pb.Backend(config=config), settings)
-    return settings, spec, Decision(StartStrategy.PARTS, "x", ConfigDiff(add_inbounds=("b",), rules=True))
+    return settings, spec, Decision(StartStrategy.HOT_CHANGE, "x", ConfigDiff(add_inbounds=("b",), rules=True))
 
 
 async def test_a_plan_is_made_by_a_scratch_core(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stops, deaths and silence as scripts; and what leads out of what was broken off."""
+"""Stops, deaths and silence as scripts; and what leads out of what was interrupted."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from pgnode.xray.config.diff import Decision, StartStrategy
 from tests.unit.supervisor.lifecycle.scripts import (
     AT,
     FAILED,
+    HOT_CHANGE,
     IDLE,
     LINGERING,
     NEW,
-    PARTS,
     RECOVERING,
     RUNNING,
     SAME,
@@ -45,11 +45,11 @@ from tests.unit.supervisor.lifecycle.scripts import (
     B,
     Equal,
     applied,
-    book,
     count,
     died,
     done,
     failed,
+    script_of,
     starting,
     told,
 )
@@ -58,7 +58,7 @@ from tests.unit.supervisor.lifecycle.scripts import (
 
 
 def test_a_stop_lets_the_core_linger_until_the_time_is_over() -> None:
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         script >> on.StopRequested(10.0) << Record(None, 1) << LingerFor(10.0) << Answer()
         assert (script.state.state, script.state.desired, script.state.core) == (State.LINGERING, None, A)
         script >> on.StopRequested(10.0) << Answer()
@@ -72,7 +72,7 @@ def test_a_stop_lets_the_core_linger_until_the_time_is_over() -> None:
     ("life", "seconds"), [(RUNNING, 0.0), (replace(RUNNING, api_error="deadline"), 10.0)], ids=["no linger", "silent"]
 )
 def test_a_core_that_may_not_linger_is_ended_at_once(life: Life, seconds: float) -> None:
-    with book(life) as script:
+    with script_of(life) as script:
         script >> on.StopRequested(seconds) << Record(None, 1) << EndCore()
         assert script.state.state is State.STOPPING
         script >> done << Answer()
@@ -80,13 +80,13 @@ def test_a_core_that_may_not_linger_is_ended_at_once(life: Life, seconds: float)
 
 
 def test_a_stop_of_nothing() -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         script >> on.StopRequested(10.0) << Answer()
     assert script.state == IDLE
 
 
 def test_a_stop_while_recovering_ends_the_retries() -> None:
-    with book(RECOVERING) as script:
+    with script_of(RECOVERING) as script:
         script >> on.StopRequested(10.0) << Record(None, 1) << CancelTimer() << EndCore()
         script >> done << Answer()
         # One that was on its way.
@@ -95,20 +95,20 @@ def test_a_stop_while_recovering_ends_the_retries() -> None:
 
 
 def test_a_stop_of_a_failed_node() -> None:
-    with book(FAILED) as script:
+    with script_of(FAILED) as script:
         script >> on.StopRequested(10.0) << Record(None, 1) << EndCore() >> done << Answer()
     assert script.state.state is State.IDLE
 
 
 def test_a_lingering_core_that_dies_is_not_brought_back() -> None:
-    with book(LINGERING) as script:
+    with script_of(LINGERING) as script:
         script >> on.CoreDied(1, 0, AT) << ReapCore() << CancelTimer() << Commit() << Publish()
         script >> on.LingerEnded()
     assert (script.state.state, script.state.core, script.state.timer) == (State.IDLE, None, False)
 
 
 def test_a_lingering_core_is_taken_over_by_a_start() -> None:
-    with book(LINGERING) as script:
+    with script_of(LINGERING) as script:
         (
             script
             >> on.StartRequested(B, SAME)
@@ -131,7 +131,7 @@ def test_a_lingering_core_is_taken_over_by_a_start() -> None:
 
 
 def test_parts_of_a_lingering_core_are_changed() -> None:
-    with starting(LINGERING, PARTS, do.FollowConfig) as script:
+    with starting(LINGERING, HOT_CHANGE, do.FollowConfig) as script:
         script >> done << do.ProbeCore() >> done << Record(B, 1) << Answer()
     assert (script.state.state, script.state.core) == (State.RUNNING, B)
 
@@ -153,7 +153,7 @@ def test_a_lingering_core_that_does_not_answer_is_replaced(where: str) -> None:
 
 
 def test_a_core_that_dies_is_brought_back() -> None:
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         script >> on.CoreDied(1, -9, AT) << ReapCore() << RetryLater(0.0, "the core ended with exit code -9")
         script << Commit() << Publish()
         assert (script.state.state, script.state.desired, script.state.core) == (State.RECOVERING, A, None)
@@ -165,14 +165,14 @@ def test_a_core_that_dies_is_brought_back() -> None:
 
 
 def test_a_node_fails_while_it_runs() -> None:
-    with book(died(RUNNING, times=8)) as script:
+    with script_of(died(RUNNING, times=8)) as script:
         script >> on.RetryDue() << do.StartCore(A)
         script >> failed("exit code 255") << GiveUp("exit code 255", "it died 9 times in 60 s") << Commit() << Publish()
     assert (script.state.state, script.state.desired, script.state.timer) == (State.FAILED, A, False)
 
 
 def test_an_exit_code_that_means_a_bad_config_fails_the_node_at_once() -> None:
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         script >> on.CoreDied(1, 23, AT) << ReapCore()
         script << GiveUp("the core ended with exit code 23", "exit code 23 means that it refuses its config")
         script << Commit() << Publish()
@@ -190,7 +190,7 @@ def test_the_death_of_a_core_that_was_replaced_is_no_news() -> None:
 
 
 def test_a_death_is_told_once() -> None:
-    with book(RECOVERING) as script:
+    with script_of(RECOVERING) as script:
         script >> on.CoreDied(1, 0, AT)
     assert script.state == RECOVERING
 
@@ -199,18 +199,18 @@ def test_a_death_is_told_once() -> None:
 
 
 def test_what_the_api_says_is_told_when_it_changes() -> None:
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         script >> on.ApiProbed(1, "deadline") << Publish()
         script >> on.ApiProbed(1, "deadline")
         script >> on.ApiProbed(0, "")
         assert script.state.api_error == "deadline"
         script >> on.ApiProbed(1, "") << Publish()
-    with book(LINGERING) as script:
+    with script_of(LINGERING) as script:
         script >> on.ApiProbed(1, "deadline")
 
 
 def test_news_disturb_nothing_that_is_under_way() -> None:
-    with starting(RUNNING, PARTS, do.ChangeCore) as script:
+    with starting(RUNNING, HOT_CHANGE, do.ChangeCore) as script:
         script >> on.PanelNoticed(True) << Publish()
         script >> on.ApiProbed(1, "deadline") << Publish()
         script >> on.Done(do.ChangeCore(B)) << do.FollowConfig(B, changed=True)
@@ -220,10 +220,10 @@ def test_news_disturb_nothing_that_is_under_way() -> None:
 
 
 def test_a_silent_panel_may_mean_a_stop() -> None:
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         script >> on.KeepAliveExpired(1, 10.0) << Record(None, 1) << LingerFor(10.0) << Commit() << Publish()
     assert script.state.state is State.LINGERING
-    with book(FAILED) as script:
+    with script_of(FAILED) as script:
         script >> on.KeepAliveExpired(1, 10.0) << Record(None, 1) << EndCore() >> done << Commit() << Publish()
     assert script.state.state is State.IDLE
 
@@ -235,12 +235,12 @@ def test_a_start_while_the_stop_of_a_silent_panel_waits_is_a_call() -> None:
     assert (script.state.state, script.state.desired) == (State.RUNNING, B)
 
 
-# --- what was broken off, and faults ---------------------------------------------------------------------------------
+# --- what was interrupted, and faults ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", [do.TakeInUsers, do.RenderConfig, do.EndCore, do.StartCore, do.CompleteCore])
 @pytest.mark.parametrize("life", [IDLE, RUNNING, LINGERING, RECOVERING, FAILED], ids=lambda life: str(life.state))
-def test_a_stop_after_a_start_that_was_broken_off(life: Life, where: type[Action]) -> None:
+def test_a_stop_after_a_start_that_was_interrupted(life: Life, where: type[Action]) -> None:
     with starting(life, NEW, where) as script:
         script.state = replace(script.state)
         script >> on.StopRequested(10.0) << Record(None, script.state.core_run) << EndCore() >> done << Answer()
@@ -248,8 +248,8 @@ def test_a_stop_after_a_start_that_was_broken_off(life: Life, where: type[Action
 
 
 @pytest.mark.parametrize("where", [do.TakeInUsers, do.ApplyUsers, do.FollowConfig])
-def test_a_start_after_one_that_was_broken_off_is_a_new_core(where: type[Action]) -> None:
-    reason = Decision(StartStrategy.NEW_CORE, "what was under way was broken off")
+def test_a_start_after_one_that_was_interrupted_is_a_new_core(where: type[Action]) -> None:
+    reason = Decision(StartStrategy.NEW_CORE, "what was under way was interrupted")
     with starting(RUNNING, SAME, where) as script:
         script >> on.StartRequested(A, SAME) << WarmUp() << do.CheckConfig(A, by_core=True)
         script >> done << count(reason) << do.TakeInUsers(A, everyone=True)
@@ -258,7 +258,7 @@ def test_a_start_after_one_that_was_broken_off_is_a_new_core(where: type[Action]
     assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, A, A)
 
 
-def test_a_refused_start_after_one_that_was_broken_off_restores_what_has_to_run() -> None:
+def test_a_refused_start_after_one_that_was_interrupted_restores_what_has_to_run() -> None:
     with starting(RUNNING, NEW, do.EndCore) as script:
         script >> on.StartRequested(B, None) << WarmUp() << do.CheckConfig(B, by_core=True)
         script >> failed("no") << EndCore() >> done << do.StartCore(A) >> done << do.CompleteCore(A)
@@ -266,24 +266,24 @@ def test_a_refused_start_after_one_that_was_broken_off_restores_what_has_to_run(
     assert (script.state.state, script.state.core) == (State.RUNNING, A)
 
 
-def test_a_death_after_something_that_was_broken_off() -> None:
+def test_a_death_after_something_that_was_interrupted() -> None:
     with starting(RUNNING, NEW, do.RenderConfig) as script:
         script >> on.CoreDied(1, 255, AT) << ReapCore() << RetryLater(0.0, "the core ended with exit code 255")
         script << Commit() << Publish()
     with starting(IDLE, None, do.CompleteCore) as script:
         script >> on.CoreDied(1, 255, AT) << ReapCore() << Commit() << Publish()
     assert (script.state.state, script.state.desired, script.state.core) == (State.IDLE, None, None)
-    with (book(LINGERING) >> on.LingerEnded()).skip_to(do.EndCore, done) as script:
+    with (script_of(LINGERING) >> on.LingerEnded()).skip_to(do.EndCore, done) as script:
         script >> on.CoreDied(1, 255, AT) << EndCore() >> done << Commit() << Publish()
     assert script.state.state is State.IDLE
 
 
-def test_an_exchange_after_something_that_was_broken_off() -> None:
+def test_an_exchange_after_something_that_was_interrupted() -> None:
     with starting(IDLE, None) as script:
         script >> on.ExchangeRequested() << EndCore() >> done << do.MakeChange()
         script >> done << LearnVersion() << Publish() << Answer()
     assert script.state.state is State.IDLE
-    with (book(FAILED) >> on.ExchangeRequested()).skip_to(do.MakeChange, done) as script:
+    with (script_of(FAILED) >> on.ExchangeRequested()).skip_to(do.MakeChange, done) as script:
         script >> on.ExchangeRequested() << EndCore() >> done << do.MakeChange()
         script >> done << LearnVersion() << Publish() << Answer()
     assert script.state.state is State.FAILED
@@ -295,7 +295,7 @@ def test_an_exchange_after_something_that_was_broken_off() -> None:
     ids=["stray", "other spec", "other kind"],
 )
 def test_an_outcome_that_nobody_waits_for_is_a_fault_and_changes_nothing(event: Event) -> None:
-    for script in (book(IDLE), starting(RUNNING, NEW)):
+    for script in (script_of(IDLE), starting(RUNNING, NEW)):
         before = script.state
         with pytest.raises(TransitionError):
             script >> event

@@ -1,4 +1,4 @@
-"""Whatever happens, in whatever order, and wherever it is broken off: a supervisor that comes next puts it right."""
+"""Whatever happens, in whatever order, and wherever it is interrupted: a supervisor that comes next puts it right."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class World:
         return not self.calm and self.data.draw(st.integers(1, 100)) <= percent
 
     def feed(self, life: Life, event: Event) -> Life:
-        """Do what follows from an event, to its end; raises where it is broken off, with what is known by then."""
+        """Do what follows from an event, to its end; raises where it is interrupted, with what is known by then."""
         events: list[Event] = [event]
         while events:
             life, actions = transition(life, events.pop(0))
@@ -127,7 +127,9 @@ class World:
             case "start":
                 spec = SPECS[self.data.draw(st.integers(0, 2))]
                 way = (
-                    StartStrategy.SAME if life.core is spec else self.data.draw(st.sampled_from(["parts", "new core"]))
+                    StartStrategy.SAME
+                    if life.core is spec
+                    else self.data.draw(st.sampled_from(["hot change", "new core"]))
                 )
                 return on.StartRequested(spec, Decision(StartStrategy(way), "x") if life.core is not None else None)
             case "stop":
@@ -190,7 +192,7 @@ def test_any_prefix_then_a_crash_and_a_restart_ends_right(data: st.DataObject) -
             if crashed:
                 break
     if not crashed and life.task is not None:
-        # The last thing that was broken off is followed by a call that is not.
+        # The last thing that was interrupted is followed by a call that is not.
         world.calm = True
         life = world.feed(life, on.StopRequested(0.0))
         at_rest(life, world)

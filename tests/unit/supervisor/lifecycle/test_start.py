@@ -155,7 +155,7 @@ async def test_an_inbound_more_is_a_change_of_the_running_core(stage: Stage) -> 
     assert stage.core.running is running
     assert stage.core.api is not None
     assert {"a", "b"} <= stage.core.api.channel.inbounds
-    assert stage.told.starts == {"new core": 1, "parts": 1}
+    assert stage.told.starts == {"new core": 1, "hot change": 1}
     assert stage.core.done[-1] == "follow"
     assert running is not None
     assert running.config_hash == stage.node.require_running().base.base_hash
@@ -177,7 +177,7 @@ async def test_a_change_that_fails_half_way_is_a_new_core(stage: Stage, method: 
     stage.fail_call(method, SILENT)
     await stage.start(with_inbound(config, "b"), user("alice", "a", "b"))
     assert (stage.state, stage.told.core_run) == (State.RUNNING, 2)
-    assert stage.told.starts == {"new core": 1, "parts": 1, "parts, failed": 1}
+    assert stage.told.starts == {"new core": 1, "hot change": 1, "hot change, failed": 1}
 
 
 async def test_a_change_that_fails_half_way_and_whose_new_core_does_not_come_up(stage: Stage) -> None:
@@ -221,7 +221,7 @@ async def test_users_whom_the_core_does_not_answer_for_make_a_change_fail(stage:
     await stage.start(with_inbound(config, "b"), user("alice", "a", "c"))
     # Nothing is certain then, and a new core has everybody.
     assert stage.told.core_run == 2
-    assert stage.told.starts["parts, failed"] == 1
+    assert stage.told.starts["hot change, failed"] == 1
 
 
 # --- the core stays --------------------------------------------------------------------------------------------------

@@ -28,24 +28,24 @@ from pgnode.xray.config.diff import Decision, StartStrategy
 from tests.unit.supervisor.lifecycle.scripts import (
     AT,
     FAILED,
+    HOT_CHANGE,
     IDLE,
     LINGERING,
     NEW,
     NO_CORE,
-    PARTS,
     RECOVERING,
     RUNNING,
     SAME,
     A,
     B,
-    Book,
     Equal,
+    Script,
     applied,
-    book,
     count,
     died,
     done,
     failed,
+    script_of,
     starting,
     told,
 )
@@ -54,7 +54,7 @@ from tests.unit.supervisor.lifecycle.scripts import (
 
 
 def test_a_first_start() -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         (
             script
             >> on.StartRequested(A, None)
@@ -80,7 +80,7 @@ def test_a_first_start() -> None:
 
 
 def test_a_first_start_with_a_config_that_is_refused_leaves_all_as_it_was() -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         (
             script
             >> on.StartRequested(A, None)
@@ -100,7 +100,7 @@ def test_a_first_start_whose_core_does_not_come_up() -> None:
 
 
 def test_a_start_that_changes_too_much_for_the_running_core() -> None:
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         (
             script
             >> on.StartRequested(B, NEW)
@@ -126,7 +126,7 @@ def test_a_start_that_changes_too_much_for_the_running_core() -> None:
 
 
 def test_a_config_that_is_refused_disturbs_nothing_that_runs() -> None:
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         script >> on.StartRequested(B, NEW) << WarmUp() << do.CheckConfig(B, by_core=True)
         script >> failed("no such geo file") << DiscardRunner() << told("no such geo file")
     assert script.state == RUNNING
@@ -249,7 +249,7 @@ def test_a_start_is_forgiven_what_died_before() -> None:
 def test_a_core_whose_api_is_silent_is_replaced() -> None:
     silent = replace(RUNNING, api_error="deadline")
     decision = Decision(StartStrategy.NEW_CORE, "the core's API does not answer: deadline")
-    with starting(silent, PARTS, do.TakeInUsers) as script:
+    with starting(silent, HOT_CHANGE, do.TakeInUsers) as script:
         assert count(decision) in script.actions
         script.skip_to(do.CompleteCore, done)
         script >> done << Record(B, 2) << DiscardRunner() << Answer()
@@ -261,7 +261,7 @@ def test_a_core_whose_api_is_silent_is_replaced() -> None:
 
 def test_the_same_config_changes_users_only() -> None:
     again = make_run_spec("a", keep_alive_seconds=5)
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         (
             script
             >> on.StartRequested(again, SAME)
@@ -279,7 +279,7 @@ def test_the_same_config_changes_users_only() -> None:
 
 
 def test_users_whom_the_core_did_not_answer_for_are_the_callers_error_and_nothing_else() -> None:
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         script >> on.StartRequested(B, SAME) << count(SAME) << do.TakeInUsers(B, everyone=False)
         script >> done << do.ApplyUsers(B)
         script >> applied("the core lost an inbound") << do.FollowConfig(B, changed=False)
@@ -304,15 +304,15 @@ def test_a_fault_while_users_are_changed_leads_to_a_new_core(where: type[Action]
 
 
 def test_parts_of_the_running_core_are_changed() -> None:
-    with book(RUNNING) as script:
+    with script_of(RUNNING) as script:
         (
             script
-            >> on.StartRequested(B, PARTS)
+            >> on.StartRequested(B, HOT_CHANGE)
             << do.CheckConfig(B, by_core=True)
             >> done
-            << do.PrepareHotChange(B, PARTS)
+            << do.PrepareHotChange(B, HOT_CHANGE)
             >> done
-            << count(PARTS)
+            << count(HOT_CHANGE)
             << do.TakeInUsers(B, everyone=True)
             >> done
             << do.ChangeCore(B)
@@ -326,15 +326,15 @@ def test_parts_of_the_running_core_are_changed() -> None:
 
 
 def test_parts_that_cannot_be_prepared_are_a_new_core() -> None:
-    decision = Decision(StartStrategy.NEW_CORE, "inbound 'b' added, but not by parts: no scratch core")
-    with starting(RUNNING, PARTS, do.PrepareHotChange) as script:
+    decision = Decision(StartStrategy.NEW_CORE, "inbound 'b' added, but not in the running core: no scratch core")
+    with starting(RUNNING, HOT_CHANGE, do.PrepareHotChange) as script:
         script >> failed("no scratch core") << WarmUp() << count(decision) << do.TakeInUsers(B, everyone=True)
         script >> done << do.RenderConfig(B) >> done << EndCore() >> done << do.StartCore(B, rendered=True)
         script >> done << do.CompleteCore(B) >> done << Record(B, 2) << DiscardRunner() << Answer()
 
 
-def half_changed() -> Book:
-    script = starting(RUNNING, PARTS, do.ChangeCore)
+def half_changed() -> Script:
+    script = starting(RUNNING, HOT_CHANGE, do.ChangeCore)
     return script >> failed("inbound 'x' is still there") << do.CountFailedChange(Equal("inbound 'x' is still there"))
 
 

@@ -28,11 +28,11 @@ from tests.unit.supervisor.lifecycle.scripts import (
     RECOVERING,
     RUNNING,
     A,
-    Book,
-    book,
+    Script,
     done,
     failed,
     found,
+    script_of,
     told,
 )
 
@@ -46,9 +46,9 @@ def test_the_core_is_exchanged() -> None:
     assert (script.state.state, script.state.core) == (State.RUNNING, A)
 
 
-def exchanging(life: Life) -> Book:
+def exchanging(life: Life) -> Script:
     """Up to where the change is made."""
-    return book(life) >> on.ExchangeRequested() << Publish() << EndCore() >> done << do.MakeChange()
+    return script_of(life) >> on.ExchangeRequested() << Publish() << EndCore() >> done << do.MakeChange()
 
 
 def test_the_previous_core_is_restored_when_the_other_one_does_not_come_up() -> None:
@@ -92,23 +92,23 @@ def test_a_change_that_cannot_be_taken_back_is_told(*, comes_up: bool) -> None:
 
 @pytest.mark.parametrize("life", [IDLE, FAILED])
 def test_with_nothing_to_run_only_the_change_is_made(life: Life) -> None:
-    with book(life) as script:
+    with script_of(life) as script:
         script >> on.ExchangeRequested() << do.MakeChange() >> done << LearnVersion() << Publish() << Answer()
     assert script.state == life
-    with book(life) as script:
+    with script_of(life) as script:
         script >> on.ExchangeRequested() << do.MakeChange() >> failed("no") << Publish() << told("no")
     assert script.state == life
 
 
 def test_an_exchange_ends_a_lingering_core() -> None:
-    with book(LINGERING) as script:
+    with script_of(LINGERING) as script:
         script >> on.ExchangeRequested() << CancelTimer() << EndCore() >> done << do.MakeChange()
         script >> done << LearnVersion() << Publish() << Answer()
     assert (script.state.state, script.state.core) == (State.IDLE, None)
 
 
 def test_an_exchange_while_recovering_comes_before_the_retry() -> None:
-    with book(RECOVERING) as script:
+    with script_of(RECOVERING) as script:
         script >> on.ExchangeRequested() << CancelTimer() << Publish() << EndCore() >> done << do.MakeChange()
         script >> done << do.StartCore(A) >> done << do.CompleteCore(A)
         script >> done << LearnVersion() << Record(A, 2) << Commit() << Publish() << Answer()
@@ -118,7 +118,7 @@ def test_an_exchange_while_recovering_comes_before_the_retry() -> None:
 
 @pytest.mark.parametrize("life", [RUNNING, LINGERING, RECOVERING, FAILED], ids=lambda life: str(life.state))
 def test_a_hard_reset(life: Life) -> None:
-    with book(life) as script:
+    with script_of(life) as script:
         script >> on.ResetRequested() << Record(None, 1)
         if life.timer:
             script << CancelTimer()
@@ -127,7 +127,7 @@ def test_a_hard_reset(life: Life) -> None:
 
 
 def test_a_hard_reset_of_nothing() -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         script >> on.ResetRequested() << Record(None, 0) << do.ForgetState()
         script >> failed("a fault") << Commit() << Publish() << told("a fault")
     assert script.state.state is State.IDLE
@@ -137,13 +137,13 @@ def test_a_hard_reset_of_nothing() -> None:
 
 
 def test_a_new_supervisor_finds_nothing() -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         script >> on.SupervisorStarted(None, 0) << do.FindCore(None) >> found(Found.NOTHING) << Publish()
     assert script.state == IDLE
 
 
 def test_a_new_supervisor_takes_over_its_own_core() -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A)
         script >> found(Found.MATCHING) << Publish() << do.TakeOverCore(A)
         assert script.state.state is State.STARTING
@@ -153,7 +153,7 @@ def test_a_new_supervisor_takes_over_its_own_core() -> None:
 
 
 def test_a_core_that_cannot_be_taken_over_makes_room_for_a_new_one() -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A)
         script >> found(Found.MATCHING) << Publish() << do.TakeOverCore(A)
         script >> failed("deadline") << EndCore() >> done << RetryLater(0.0, "deadline") << Commit() << Publish()
@@ -164,7 +164,7 @@ def test_a_core_that_cannot_be_taken_over_makes_room_for_a_new_one() -> None:
 
 
 def test_a_core_with_another_config_is_ended() -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A) >> found(Found.OTHER) << Publish() << EndCore()
         script >> done << do.StartCore(A) >> done << do.CompleteCore(A)
         script >> done << Record(A, 8) << Commit() << Publish()
@@ -173,13 +173,13 @@ def test_a_core_with_another_config_is_ended() -> None:
 
 @pytest.mark.parametrize("what", [Found.MATCHING, Found.OTHER])
 def test_a_core_that_must_not_run_is_ended(what: Found) -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         script >> on.SupervisorStarted(None, 7) << do.FindCore(None) >> found(what) << EndCore() >> done << Publish()
     assert (script.state.state, script.state.core) == (State.IDLE, None)
 
 
 def test_a_new_supervisor_whose_core_does_not_come_up() -> None:
-    with book(IDLE) as script:
+    with script_of(IDLE) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A) >> found(Found.NOTHING) << Publish() << do.StartCore(A)
         script >> failed("no memory") << RetryLater(0.0, "no memory") << Commit() << Publish()
     assert (script.state.state, script.state.desired) == (State.RECOVERING, A)
@@ -187,7 +187,7 @@ def test_a_new_supervisor_whose_core_does_not_come_up() -> None:
 
 @pytest.mark.parametrize("life", [IDLE, RUNNING, LINGERING, RECOVERING, FAILED], ids=lambda life: str(life.state))
 def test_a_shutdown_ends_the_core_and_keeps_what_has_to_run(life: Life) -> None:
-    with book(life) as script:
+    with script_of(life) as script:
         script >> on.ShutdownRequested()
         if life.timer:
             script << CancelTimer()

@@ -124,7 +124,7 @@ async def test_what_goes_wrong_in_a_job(url: str, run_dir: Path) -> None:
             await bus.call(Kind.UPDATE, ["no", "object"])
 
 
-async def test_a_job_that_was_broken_off_is_answered_and_not_run_again(url: str, run_dir: Path) -> None:
+async def test_a_job_that_was_interrupted_is_answered_and_not_run_again(url: str, run_dir: Path) -> None:
     begun: list[str] = []
 
     async def hangs(_request: dict[str, str]) -> str:
@@ -146,7 +146,7 @@ async def test_a_job_that_was_broken_off_is_answered_and_not_run_again(url: str,
         next_one.jobs |= {Kind.CORE_UPDATE: works}
         next_one.maintenance.restore()
         async with next_one:
-            with pytest.raises(UnavailableError, match=r"^core_update 26\.10\.10 was broken off when the node ended"):
+            with pytest.raises(UnavailableError, match=r"^core_update 26\.10\.10 was interrupted when the node ended"):
                 await call
             assert begun == ["first"]
             assert await next_one.call(Kind.CORE_UPDATE, {"core_version": "26.10.10"}) == "done"

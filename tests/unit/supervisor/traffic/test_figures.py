@@ -15,7 +15,7 @@ def counters(number: int) -> list[tuple[str, int]]:
 async def test_a_large_reading_is_booked_and_noted() -> None:
     journal = Journal()
     figures = TrafficFigures(journal)
-    await figures.book("run", [*counters(SLICE + 7), ("nothing>>>known", 3)])
+    await figures.count("run", [*counters(SLICE + 7), ("nothing>>>known", 3)])
     assert len(figures.encoded["user"]) == SLICE + 7
     assert f"{SLICE + 8} counters" in repr(figures)
     figures.note()

@@ -56,7 +56,7 @@ class Stage:
         self.commits += 1
 
     async def moved(self, *users: str, value: int = 10) -> None:
-        await self.figures.book("run", [(up(user), value) for user in users])
+        await self.figures.count("run", [(up(user), value) for user in users])
 
     def command(self, kind: int = pb.UsersStat, name: str = "", worker: str = "worker") -> Command:
         self.number += 1

@@ -16,7 +16,7 @@ class Stage:
         self.retention = Retention(self.figures, lambda email: email in self.wanted, lambda: self.delivered)
 
     async def read(self, run: str, value: int) -> None:
-        await self.figures.book(run, [(f"user>>>u{n}>>>traffic>>>uplink", value) for n in range(self.users)])
+        await self.figures.count(run, [(f"user>>>u{n}>>>traffic>>>uplink", value) for n in range(self.users)])
 
     def report(self, *users: int) -> None:
         """Everything of these users reaches a caller."""

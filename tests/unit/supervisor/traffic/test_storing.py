@@ -15,10 +15,10 @@ async def test_it_is_stored_when_it_is_due() -> None:
         commits.append(len(journal.take().counters))
 
     storing = TrafficStoring(figures, commit)
-    await figures.book("run", [("user>>>a>>>traffic>>>uplink", 1)])
+    await figures.count("run", [("user>>>a>>>traffic>>>uplink", 1)])
     await storing.store_if_due()
     assert commits == [1]
-    await figures.book("run", [("user>>>a>>>traffic>>>uplink", 2)])
+    await figures.count("run", [("user>>>a>>>traffic>>>uplink", 2)])
     await storing.store_if_due()
     assert commits == [1], "not so soon"
     await storing.store_now()

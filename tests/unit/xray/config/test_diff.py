@@ -123,7 +123,7 @@ def test_order_of_keys_and_clients_mean_the_same_core() -> None:
 )  # fmt: skip
 def test_the_way_and_the_reason(change: Callable[[Config], object], parts: ConfigDiff | None, reason: str) -> None:
     decision = decided(change)
-    assert decision.strategy is (StartStrategy.NEW_CORE if parts is None else StartStrategy.PARTS)
+    assert decision.strategy is (StartStrategy.NEW_CORE if parts is None else StartStrategy.HOT_CHANGE)
     assert decision.diff == (parts or ConfigDiff())
     assert reason in decision.reason
 
@@ -166,7 +166,7 @@ def test_old_and_unknown_cores_get_no_parts(version: str, able: bool) -> None:
     after = copy.deepcopy(CONFIG)
     after["inbounds"].pop()
     decision = decide(base_of(CONFIG), base_of(after), Capabilities.of(version))
-    assert decision.strategy is (StartStrategy.PARTS if able else StartStrategy.NEW_CORE)
+    assert decision.strategy is (StartStrategy.HOT_CHANGE if able else StartStrategy.NEW_CORE)
 
 
 _PARTS = {
@@ -199,7 +199,7 @@ def test_the_parts_make_one_config_of_the_other(start: Config, end: Config) -> N
     """On a model of the core: what is removed is there, what is added is not, and in the end all is as configured."""
     old, new = base_of(start), base_of(end)
     decision = decide(old, new, ABLE)
-    if decision.strategy is not StartStrategy.PARTS:
+    if decision.strategy is not StartStrategy.HOT_CHANGE:
         # The guard against malformed domains goes to the first blackhole, so rules may change with outbounds.
         assert decision.strategy is StartStrategy.SAME
         return

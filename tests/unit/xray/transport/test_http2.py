@@ -1,4 +1,4 @@
-"""The machine of the fast lane against a strict peer in memory: framing, flow control, every frame, and breaches."""
+"""The protocol machine of the pipelined client against a strict peer in memory: framing, flow control, frames, breaches."""
 
 from __future__ import annotations
 
