@@ -1,14 +1,14 @@
 """Log lines for any number of viewers of one worker: one reader of the stream while somebody watches, a bounded queue each.
 
 A viewer first gets the last lines, then everything from when it joined, in order, nothing twice. One that does not read
-loses the oldest lines of its queue and is told how many; it holds up nobody.
+loses the oldest lines of its queue and is told how many; it holds up nobody. While Redis is away a viewer waits; what is
+logged meanwhile is in its replay.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -17,7 +17,7 @@ import structlog
 
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.stream_ids import BEGINNING, entry_order
-from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.aio import end_tasks, retry
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +26,12 @@ QUEUE_LINES = 5000
 
 #: Seconds without a line after which a viewer gets a heartbeat.
 HEARTBEAT_SECONDS = 10.0
+
+#: Seconds that a viewer waits for its place in the stream before it is served. It gets the place later when Redis takes longer.
+JOIN_SECONDS = 1.0
+
+#: Seconds before a replay that could not be fetched is tried again.
+RETRY_SECONDS = 0.5
 
 #: Id of the entry of the stream, and the line without its end.
 Line = tuple[str, bytes]
@@ -53,6 +59,7 @@ class _Viewer:
         self._lines: deque[Line] = deque()
         self._dropped = 0
         self._wake = asyncio.Event()
+        self._joined = False
         #: Last entry of the replay: nothing up to it comes again, however far the reader of the stream lags behind.
         self._replayed_to = entry_order(BEGINNING)
 
@@ -62,13 +69,15 @@ class _Viewer:
         while len(self._lines) > self._queue_lines:
             self._lines.popleft()
             self._dropped += 1
-        self._wake.set()
+        if self._joined:
+            self._wake.set()
 
     def join(self, last: str, replay: list[bytes]) -> None:
         """Put the replay, which reaches up to the entry ``last``, before what came meanwhile and is not in it."""
         self._replayed_to = entry_order(last)
         held = [line for line in self._lines if entry_order(line[0]) > self._replayed_to]
         self._lines.clear()
+        self._joined = True
         self.put([*((last, line) for line in replay), *held])
 
     def wants(self, entry_id: str) -> bool:
@@ -100,6 +109,8 @@ class LogHub:
         replay_lines: Lines that a viewer gets first.
         queue_lines: Lines that wait for one viewer at most.
         heartbeat_seconds: Seconds without a line after which a viewer gets a heartbeat.
+        join_seconds: Seconds that a viewer waits for its place in the stream before it is served.
+        retry_seconds: Seconds before a replay that could not be fetched is tried again.
     """
 
     def __init__(
@@ -109,11 +120,15 @@ class LogHub:
         replay_lines: int,
         queue_lines: int = QUEUE_LINES,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        join_seconds: float = JOIN_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._reader = reader
         self._replay_lines = replay_lines
         self._queue_lines = queue_lines
         self._heartbeat_seconds = heartbeat_seconds
+        self._join_seconds = join_seconds
+        self._retry_seconds = retry_seconds
         self._viewers: set[_Viewer] = set()
         self._follower: asyncio.Task[None] | None = None
         #: Replays are fetched one after the other: thousands may join at once, and connections are few.
@@ -132,32 +147,41 @@ class LogHub:
     async def watch(self) -> AsyncIterator[AsyncIterator[Line | None]]:
         """Join as a viewer.
 
+        The viewer's place in the stream is known when the context is entered, so that it gets every line that is logged from
+        then on. Only where Redis does not answer in time it is found later.
+
         Yields:
             Lines with their entries' ids, from the replay on; None when nothing came for a while.
         """
         viewer = _Viewer(self._queue_lines, self._heartbeat_seconds)
         # In this order: what comes while the replay is fetched is held, so nothing falls between the two.
         self._viewers.add(viewer)
+        joining = asyncio.create_task(self._join(viewer))
         try:
-            last, replay = await self._tail()
-            if self._follower is None or self._follower.done():
-                self._follower = asyncio.create_task(self._follow(last))
-            viewer.join(last, replay)
+            await asyncio.wait([joining], timeout=self._join_seconds)
             yield viewer.lines()
         finally:
             self._viewers.discard(viewer)
+            await end_tasks([joining])
             if not self._viewers and self._follower is not None:
                 follower, self._follower = self._follower, None
                 await end_tasks([follower])
 
+    async def _join(self, viewer: _Viewer) -> None:
+        """Give a viewer its replay, as soon as Redis has it."""
+        last, replay = await retry(
+            self._tail,
+            BUS_ERRORS,
+            pause_seconds=self._retry_seconds,
+            on_error=lambda error: log.warning("no replay of log lines yet: Redis does not answer", error=str(error)),
+        )
+        if self._follower is None or self._follower.done():
+            self._follower = asyncio.create_task(self._follow(last))
+        viewer.join(last, replay)
+
     async def _tail(self) -> tuple[str, list[bytes]]:
-        try:
-            async with self._fetching:
-                return await self._reader.tail(self._replay_lines)
-        except BUS_ERRORS as error:
-            log.warning("no replay of log lines", error=str(error))
-            # Entries that are already there are not replayed later: the stream is read from now on.
-            return f"{int(time.time() * 1000)}-0", []
+        async with self._fetching:
+            return await self._reader.tail(self._replay_lines)
 
     async def _follow(self, after: str) -> None:
         async for entry_id, lines in self._reader.follow(after):

@@ -142,8 +142,9 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
     async def _respond_with_log(self, context: Context) -> bytes:
         await self._messages.read_one(context, "Empty")
         with self._viewers.limit:
-            await context.send_initial_metadata(())
             async with self._service.logs() as entries:
+                # After the log was opened: the caller gets everything that is logged after its headers.
+                await context.send_initial_metadata(())
                 await self._viewers.pass_on(entries, context)
         return b""
 

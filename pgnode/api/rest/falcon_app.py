@@ -132,7 +132,7 @@ def _log_responder(service: NodeService) -> Responder:
         if connection is not None:
             # Lines that find no room are dropped, and the viewer is told how many.
             connection.allow_slow_reader()
-        resp.stream = LogStream(service.logs(), context.receive, encode)  # type: ignore[assignment]
+        resp.stream = await LogStream.open(service.logs(), context.receive, encode)
 
     return respond
 

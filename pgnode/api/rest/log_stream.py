@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Self
 
 from pgnode.api.rest.asgi import Receive
 from pgnode.api.rest.negotiation import EVENT_STREAM, JSON_LINES, prefers_events
@@ -58,33 +59,54 @@ def json_line(entry: LogEntry) -> bytes:
 
 
 class LogStream:
-    """The body of an answer: begins with a heartbeat, so that headers go out at once, and ends with its caller.
+    """The body of an answer: begins with a heartbeat, so that the first byte comes at once, and ends with its caller.
 
-    For Falcon's ``resp.stream``, which iterates over it and then calls :meth:`close`.
+    For Falcon's ``resp.stream``, which iterates over it and then calls :meth:`close`. Made by :meth:`open`.
 
     Args:
-        source: Opens the log.
-        receive: The server's ``receive``, which tells when the caller has gone.
-        encode: Makes bytes of an entry.
+        first: The heartbeat.
+        rest: What follows it.
     """
 
-    def __init__(
-        self,
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None]) -> None:
+        self._first: bytes | None = first
+        self._rest = rest
+
+    def __repr__(self) -> str:
+        return f"LogStream({self._rest!r})"
+
+    @classmethod
+    async def open(
+        cls,
         source: AbstractAsyncContextManager[AsyncIterator[LogEntry]],
         receive: Receive,
         encode: EntryEncoder,
-    ) -> None:
-        self._stream = _stream(source, receive, encode)
+    ) -> Self:
+        """Open the log before the headers are sent, so that the caller gets everything that is logged after them.
 
-    def __repr__(self) -> str:
-        return f"LogStream({self._stream!r})"
+        Args:
+            source: Opens the log.
+            receive: The server's ``receive``, which tells when the caller has gone.
+            encode: Makes bytes of an entry.
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._stream
+        Returns:
+            The body. One that is dropped instead of closed is closed by the event loop, as every generator that has begun.
+        """
+        stream = _stream(source, receive, encode)
+        return cls(await anext(stream), stream)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return await anext(self._rest)
 
     async def close(self) -> None:
         """Close the log."""
-        await self._stream.aclose()
+        await self._rest.aclose()
 
 
 async def _stream(
@@ -92,10 +114,10 @@ async def _stream(
     receive: Receive,
     encode: EntryEncoder,
 ) -> AsyncGenerator[bytes, None]:
-    yield encode(None)
-    gone = asyncio.create_task(_disconnected(receive))
-    try:
-        async with source as entries:
+    async with source as entries:
+        yield encode(None)
+        gone = asyncio.create_task(_disconnected(receive))
+        try:
             while True:
                 # Sending tells nothing about a caller that has gone: only receive does, also while no line comes.
                 line = asyncio.create_task(_next(entries))
@@ -110,8 +132,8 @@ async def _stream(
                     if not line.done():
                         await end_tasks([line])
                 yield encode(entry)
-    finally:
-        await end_tasks([gone])
+        finally:
+            await end_tasks([gone])
 
 
 async def _next(entries: AsyncIterator[LogEntry]) -> LogEntry:

@@ -100,14 +100,39 @@ async def test_who_joins_while_the_reader_lags_behind_gets_nothing_twice() -> No
     await hub.close()
 
 
-async def test_without_the_store_a_viewer_waits_for_lines() -> None:
+async def test_who_joins_while_redis_is_away_gets_the_lines_when_it_is_back() -> None:
     reader = FakeReader()
     reader.away = True
-    hub = hub_on(reader)
+    hub = LogHub(reader, replay_lines=REPLAY_LINES, heartbeat_seconds=0.01, join_seconds=0.01, retry_seconds=0.01)
     async with hub.watch() as entries:
-        line = asyncio.ensure_future(take(entries, 1))
+        assert await anext(entries) is None, "a viewer without lines gets heartbeats"
+        reader.write(2)  # after the viewer was served
+        reader.away = False
+        assert await take(entries, 2) == numbers(1, 2)
+        reader.write(1)
         reader.release(1)
-        assert len(await line) == 1
+        assert await take(entries, 1) == ["3"]
+    await hub.close()
+
+
+async def test_who_leaves_while_redis_is_away_leaves_nothing_behind() -> None:
+    reader = FakeReader()
+    reader.away = True
+    hub = LogHub(reader, replay_lines=REPLAY_LINES, join_seconds=0.01, retry_seconds=0.01)
+    async with hub.watch():
+        pass
+    assert repr(hub) == "LogHub(0 viewers)"
+    assert hub._follower is None
+    await hub.close()
+
+
+async def test_the_place_in_the_stream_is_known_when_a_viewer_is_served() -> None:
+    reader = FakeReader()
+    hub = LogHub(reader, replay_lines=0)
+    async with hub.watch() as entries:
+        reader.write(5)
+        reader.release(5)
+        assert await take(entries, 5) == numbers(1, 5)
     await hub.close()
 
 

@@ -298,6 +298,7 @@ async def test_viewers_get_lines_as_they_come_and_begin_at_once(server: Server, 
     viewer = caller.logs()
     async with asyncio.timeout(10):
         await viewer.initial_metadata()
+        assert server.node.logs.watching == 1, "the log is open before the headers go out"
         await server.node.logs.queue.put(None)
         await server.node.logs.queue.put(("1-0", b"not \xff UTF-8"))
         assert pb.Log.FromString(await viewer.read()).detail == "not \ufffd UTF-8", "no heartbeat before it"

@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from pgnode.api.rest.asgi import App, Event
+from pgnode.api.rest.log_stream import LogStream, plain
+from tests.support.polling import eventually
 from tests.unit.api.fakes import GONE, Call, Node
 from tests.unit.api.rest.requests import keyed
 
@@ -47,6 +49,7 @@ async def test_logs(app: App, node: Node, *, accept: str, heartbeat: bytes, line
     viewer = Viewer(app, accept)
     start = await viewer.next()
     assert start["status"] == 200
+    assert node.logs.watching == 1, "the log is open before the headers go out"
     assert dict(start["headers"])[b"content-type"] == b"text/event-stream"
     assert (await viewer.next())["body"] == heartbeat
     for entry, expected in ((("1-0", b"hello"), line), (None, heartbeat), (("2-0", b"a\xffb"), broken)):
@@ -66,3 +69,11 @@ async def test_a_cancelled_viewer_leaves_nothing_behind(app: App, node: Node) ->
     with pytest.raises(asyncio.CancelledError):
         await viewer.task
     assert node.logs.watching == 0
+
+
+async def test_a_body_that_nobody_iterates_over_closes_the_log(node: Node) -> None:
+    body = await LogStream.open(node.logs.watch(), Call("GET", "/logs", {}, []).receive, plain)
+    assert node.logs.watching == 1
+    assert repr(body).startswith("LogStream(")
+    del body
+    await eventually(lambda: node.logs.watching == 0, "the log is closed")
