@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Mapping
 from hmac import compare_digest
 
-#: What a caller without the key is told.
-WRONG_KEY = "the API key is missing or wrong: send it as x-api-key or as a Bearer token"
+#: What a caller without the key is told: nothing by which a node could be told from other services.
+WRONG_KEY = "the API key is missing or wrong"
 
 #: The longest text that may be a UUID: ``urn:uuid:`` and braces around the 36 characters.
 _KEY_BYTES_MAX = 64

@@ -75,7 +75,9 @@ class Traffic:
 
 
 def _error_of(response: Response) -> tuple[str, str]:
-    """(code, text) of an error body; a body of another form shows as it is under an empty code."""
+    """(code, text) of an error; a body of another form shows as it is under an empty code."""
+    if "x-error-code" in response.headers:
+        return response.headers["x-error-code"], response.body.decode("utf-8", "replace")
     try:
         body = json.loads(response.body)
         return str(body["code"]), str(body["error"])

@@ -16,13 +16,14 @@ import pytest_asyncio
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
-from pgnode.testing.panel import PROTOBUF, PanelClient, PanelError, Response, chunk_frames, frame
+from pgnode.testing.panel import PROTOBUF, PanelClient, PanelError, chunk_frames, frame
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
+from tests.support.errors import error_of
 from tests.support.processes import core_pid, run_to_end
 
 MIB = 1024 * 1024
@@ -61,17 +62,6 @@ async def stage(whole_stage: Stage) -> Stage:
     """Ten users in a running core."""
     await whole_stage.panel.start(whole_stage.config, make_users(10, ["VLESS", "Shadowsocks"]))
     return whole_stage
-
-
-def error_of(answer: Response) -> dict[str, str]:
-    """The error in the one form that all errors have."""
-    assert answer.headers["content-type"].startswith("application/json"), answer
-    body = json.loads(answer.body)
-    assert isinstance(body["error"], str)
-    assert body["error"]
-    assert isinstance(body["code"], str)
-    assert body["code"] == body["code"].upper() != ""
-    return dict(body)
 
 
 async def test_without_a_backend(node: NodeProcess) -> None:

@@ -14,6 +14,7 @@ from pgnode.testing.panel import PanelClient, Response
 from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.support.core_lists import inbound_users
+from tests.support.errors import error_of
 
 JSON = "application/json"
 
@@ -113,5 +114,5 @@ async def test_the_log_as_lines_of_json(panel: PanelClient) -> None:
 async def test_a_caller_of_another_form_is_told_which_there_are(panel: PanelClient) -> None:
     response: Response = await panel.request("PUT", "/user/sync", b"<user/>", headers={"Content-Type": "text/xml"})
     assert response.status == 400
-    error = json.loads(response.body)["error"]
+    error = error_of(response)["error"]
     assert error == "wrong Content-Type 'text/xml': send application/x-protobuf or application/json"

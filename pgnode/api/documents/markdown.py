@@ -40,7 +40,7 @@ _JSON = """\
 ## JSON
 
 With `Accept: application/json` the answer is JSON, with `Content-Type: application/json` the message that is sent; one does
-not need the other. Errors are the same, and are JSON for all callers. It is proto3 JSON:
+not need the other. Errors have the same texts and codes (below). It is proto3 JSON:
 
 * Fields have the names of [service.proto](service.proto); `camelCase` is understood as well. In answers every field is there,
   also when it has its default. Large answers come on one line.
@@ -79,8 +79,11 @@ away does not stop its job.\
 _ERRORS = """\
 ## Errors
 
-REST answers `{"error": "<text>", "code": "<code>"}` (`application/json`), gRPC the status with the same text. The text begins
-with the cause, since some callers show only 128 characters. An answer of 503 has `Retry-After`.
+REST answers `{"error": "<text>", "code": "<code>"}` (`application/json`). A caller that sends the right key in `x-api-key`, and
+neither sends nor accepts JSON, as panels do, gets the text alone (`text/plain; charset=utf-8`), since a panel shows the body as
+it is, and the code in the header `x-error-code`. On `API_PORT` errors are JSON for all. gRPC has the status with the same text,
+and the code in the trailing metadata as `error-code`. The text begins with the cause, since some callers show only 128
+characters. An answer of 503 has `Retry-After`.
 
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from pgnode.api.methods import METHODS, Method
-from pgnode.api.rest.negotiation import EVENT_STREAM, JSON, JSON_LINES, PROTOBUF
+from pgnode.api.rest.negotiation import EVENT_STREAM, JSON, JSON_LINES, PLAIN_TEXT, PROTOBUF
 from pgnode.api.service.maintenance_calls import CALLS, MaintenanceCall
 from pgnode.errors import BY_CODE, NodeError, UnauthenticatedError
 from pgnode.wire import service_pb2 as pb
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 _INFO: Json = {
     "title": "pgnode",
-    "description": "A node for proxy panels. Messages are protobuf (service.proto) or proto3 JSON; errors are JSON.",
+    "description": "A node for proxy panels. Messages are protobuf (service.proto) or proto3 JSON; errors JSON or plain text.",
     "license": {"name": "MIT", "identifier": "MIT"},
 }
 
@@ -175,11 +175,15 @@ def _failure(status: int, errors: list[type[NodeError]], schema: str) -> Json:
     answer: Json = {
         "description": f"{HTTPStatus(status).phrase}. {meanings}.",
         "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+        "headers": {},
     }
+    if schema == "Error" and errors != [UnauthenticatedError]:
+        answer["content"][PLAIN_TEXT] = {"schema": {"type": "string", "description": "The text of `error` alone."}}
+        answer["headers"]["x-error-code"] = {"schema": _ERROR["properties"]["code"], "description": "With plain text."}
     if any(error.retry_after_seconds is not None for error in errors):
-        answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+        answer["headers"]["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds."}
     if UnauthenticatedError in errors:
-        answer["headers"] = {"WWW-Authenticate": {"schema": {"const": "Bearer"}}}
+        answer["headers"]["WWW-Authenticate"] = {"schema": {"const": "Bearer"}}
     return answer
 
 

@@ -16,7 +16,7 @@ import falcon.asgi
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest.asgi import App
 from pgnode.api.rest.context import RequestContext, connection_of, context_of
-from pgnode.api.rest.errors import answerable, encode_error, error_headers
+from pgnode.api.rest.errors import answerable, error_form, error_headers
 from pgnode.api.rest.json_codec import JsonCodec
 from pgnode.api.rest.log_stream import LogStream, log_format
 from pgnode.api.rest.negotiation import JSON, PROTOBUF, JsonForm
@@ -144,15 +144,16 @@ def _not_allowed(allowed: list[str]) -> Responder:
     return respond
 
 
-def _set_error(resp: Response, error: NodeError) -> None:
+def _set_error(req: Request, resp: Response, error: NodeError) -> None:
+    form = error_form(dict(req.scope["headers"]), True)
     resp.status = error.status
-    resp.data = encode_error(error)
-    for name, value in error_headers(error):
+    resp.data = form.encode(error)
+    for name, value in error_headers(error, form):
         resp.set_header(name.decode(), value.decode())
 
 
 async def _on_exception(req: Request, resp: Response, error: Exception, _params: dict[str, Any]) -> None:
-    _set_error(resp, answerable(error, req.scope))
+    _set_error(req, resp, answerable(error, req.scope))
 
 
 async def _on_http_error(req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:
@@ -162,8 +163,8 @@ async def _on_http_error(req: Request, resp: Response, error: falcon.HTTPError, 
         # Falcon counts its own answer to OPTIONS, which the node refuses.
         allowed = ", ".join(name for name in (resp.get_header("allow") or "").split(", ") if name != "OPTIONS")
         resp.set_header("allow", allowed)
-        _set_error(resp, MethodNotAllowedError(f"{req.method} is not allowed here, {allowed} is"))
+        _set_error(req, resp, MethodNotAllowedError(f"{req.method} is not allowed here, {allowed} is"))
     elif isinstance(error, falcon.HTTPNotFound):
-        _set_error(resp, NotFoundError(f"no such endpoint: {req.path}"))
+        _set_error(req, resp, NotFoundError(f"no such endpoint: {req.path}"))
     else:
-        _set_error(resp, InvalidRequestError(error.description or error.title or str(error)))
+        _set_error(req, resp, InvalidRequestError(error.description or error.title or str(error)))

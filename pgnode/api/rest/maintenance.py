@@ -5,13 +5,13 @@ Errors have the node's form and, since panels read only that, the text once more
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pgnode.api.rest.asgi import App, Headers, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader
 from pgnode.api.rest.context import context_of
-from pgnode.api.rest.errors import answerable, encode_error_with_detail, send_error
+from pgnode.api.rest.errors import DETAIL_FORM, ErrorForm, answerable, send_error
 from pgnode.api.rest.negotiation import JSON
 from pgnode.api.rest.pipeline import RequestPipeline
 from pgnode.api.service.maintenance import MaintenanceService
@@ -48,9 +48,13 @@ def build(
         AuthStep(api_key, called),
         BodyReader(max_bytes=MAX_BODY_BYTES, timeout_seconds=body_timeout_seconds, size_setting=None),
         json_only=True,
-        error_encoder=encode_error_with_detail,
+        error_form=_detail_form,
         drain_seconds=drain_seconds,
     )
+
+
+def _detail_form(_headers: Mapping[bytes, bytes], _admitted: bool) -> ErrorForm:
+    return DETAIL_FORM
 
 
 class MaintenanceApp:
@@ -86,7 +90,7 @@ class MaintenanceApp:
             else:
                 raise NotFoundError(f"no such endpoint: {path}")
         except Exception as error:
-            await send_error(send, answerable(error, scope), encode_error_with_detail, more_headers)
+            await send_error(send, answerable(error, scope), DETAIL_FORM, more_headers)
             return
         headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

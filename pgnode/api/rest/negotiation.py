@@ -13,6 +13,7 @@ from pgnode.errors import InvalidRequestError
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
+PLAIN_TEXT: Final = "text/plain; charset=utf-8"
 JSON_LINES: Final = "application/x-ndjson"
 
 _PROTOBUF = PROTOBUF.encode()
@@ -41,11 +42,20 @@ def is_json_body(content_type: bytes | None, *, json_only: bool) -> bool:
     """
     if content_type is None:
         return json_only
-    kind = content_type.partition(b";")[0].strip().lower()
+    kind = _media_type(content_type)
     if kind not in ((_JSON, b"") if json_only else (_PROTOBUF, _JSON, b"")):
         allowed = JSON if json_only else f"{PROTOBUF} or {JSON}"
         raise InvalidRequestError(f"wrong Content-Type {content_type.decode('latin-1')!r}: send {allowed}")
     return json_only or kind == _JSON
+
+
+def is_json(content_type: bytes | None) -> bool:
+    """Tell whether a Content-Type header names JSON."""
+    return content_type is not None and _media_type(content_type) == _JSON
+
+
+def _media_type(content_type: bytes) -> bytes:
+    return content_type.partition(b";")[0].strip().lower()
 
 
 @functools.lru_cache(maxsize=256)
@@ -54,12 +64,23 @@ def prefers_json(accept: bytes) -> bool:
 
     Wildcards ask for nothing, since the node's own form is protobuf.
     """
+    qualities = _qualities(accept)
+    return qualities[JSON] > qualities[PROTOBUF]
+
+
+def accepts_json(accept: bytes | None) -> bool:
+    """Tell whether an Accept header names JSON, in whatever rank but 0."""
+    return accept is not None and _qualities(accept)[JSON] > 0
+
+
+def _qualities(accept: bytes) -> dict[str, float]:
+    """Return the ranks of the two forms; 0 for one that is not named."""
     qualities = {JSON: 0.0, PROTOBUF: 0.0}
     for part in accept.decode("latin-1").lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
         if name in qualities:
             qualities[name] = _quality(parameters)
-    return qualities[JSON] > qualities[PROTOBUF]
+    return qualities
 
 
 def _quality(parameters: list[str]) -> float:

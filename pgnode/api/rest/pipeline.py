@@ -16,7 +16,7 @@ from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader, check_framing, closing, drain, receive_nothing
 from pgnode.api.rest.context import RequestContext, attach_context
 from pgnode.api.rest.delivery import TrackedRoute
-from pgnode.api.rest.errors import ErrorEncoder, answerable, encode_error, send_error
+from pgnode.api.rest.errors import ErrorForm, FormChoice, answerable, error_form, send_error
 from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler, RoutePolicy, protobuf_headers, send_chunks
 from pgnode.api.rest.negotiation import PROTOBUF, JsonForm, is_json_body, prefers_json
 from pgnode.api.rest.response_chunks import CHUNK_BYTES
@@ -53,7 +53,7 @@ class RequestPipeline:
         auth: The first step.
         body: The second step.
         json_only: No body may be protobuf.
-        error_encoder: The form of the pipeline's own errors.
+        error_form: Chooses the form of the pipeline's own errors.
         cached: Routes whose answers are often at hand.
         direct: Routes whose handlers are awaited here.
         tracked: Routes whose answers may be tracked.
@@ -68,7 +68,7 @@ class RequestPipeline:
         body: BodyReader,
         *,
         json_only: bool = False,
-        error_encoder: ErrorEncoder = encode_error,
+        error_form: FormChoice = error_form,
         cached: Mapping[RouteKey, CachedAnswer] | None = None,
         direct: Mapping[RouteKey, DirectHandler] | None = None,
         tracked: Mapping[RouteKey, TrackedRoute] | None = None,
@@ -78,7 +78,7 @@ class RequestPipeline:
         self._admits = auth.admits
         self._body = body
         self._json_only = json_only
-        self._encode_error = error_encoder
+        self._error_form = error_form
         self._drain_seconds = drain_seconds
         self._policies: dict[RouteKey, RoutePolicy] = {}
         for route in routes:
@@ -109,7 +109,9 @@ class RequestPipeline:
         coding = headers.get(b"transfer-encoding")
         has_body = coding is not None or (length is not None and length != b"0")
         if not self._admits(headers):
-            await self._refuse(UnauthenticatedError(WRONG_KEY), has_body, receive, send)
+            await self._refuse(
+                UnauthenticatedError(WRONG_KEY), self._error_form(headers, False), has_body, receive, send
+            )
             return
         policy = self._policies.get((scope["method"], scope["path"]))
         if policy is None:
@@ -128,7 +130,7 @@ class RequestPipeline:
                 found = self._body.read_now(length, receive)
                 body = found if isinstance(found, bytes) else await self._body.read_rest(found)
             except NodeError as error:
-                await self._refuse(error, has_body, receive, send)
+                await self._refuse(error, self._error_form(headers, True), has_body, receive, send)
                 return
 
         accept = headers.get(b"accept")
@@ -150,7 +152,7 @@ class RequestPipeline:
                 try:
                     answer = await direct(body)
                 except Exception as error:
-                    await send_error(send, answerable(error, scope), self._encode_error)
+                    await send_error(send, answerable(error, scope), self._error_form(headers, True))
                 else:
                     await send({"type": "http.response.start", "status": 200, "headers": protobuf_headers(answer)})
                     await send({"type": "http.response.body", "body": answer})
@@ -171,10 +173,10 @@ class RequestPipeline:
         else:
             await self._app(scope, receive_nothing, send)
 
-    async def _refuse(self, error: NodeError, has_body: bool, receive: Receive, send: Send) -> None:
+    async def _refuse(self, error: NodeError, form: ErrorForm, has_body: bool, receive: Receive, send: Send) -> None:
         """Answer ``error`` in place of the application; a body that was not read ends the connection."""
         if has_body:
-            await send_error(send, error, self._encode_error, [(b"connection", b"close")])
+            await send_error(send, error, form, [(b"connection", b"close")])
             await drain(receive, self._drain_seconds)
         else:
-            await send_error(send, error, self._encode_error)
+            await send_error(send, error, form)

@@ -60,7 +60,8 @@ async def test_each_port_has_its_own_api(stage: Stage, desk: PanelClient, panel:
     for method, path in (("GET", "/"), ("POST", "/node/core_update")):
         answer = await panel.request(method, path, b"" if method == "POST" else None)
         assert answer.status == 404
-        assert "detail" not in json.loads(answer.body)
+        assert answer.headers["x-error-code"] == "NOT_FOUND"
+        assert b"detail" not in answer.body
     assert not stage.supervisor.commands
 
 

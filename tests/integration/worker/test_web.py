@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import uuid
 from typing import Any
 
@@ -13,25 +12,17 @@ import pytest
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.snapshots import ONLINE, STATE, STATS_USERS
 from pgnode.errors import NodeError, StartFailedError, UnsupportedError, UsersRefusedError
-from pgnode.testing.panel import PROTOBUF, LogViewer, PanelClient, Response, chunk_frames, frame
+from pgnode.testing.panel import PROTOBUF, LogViewer, PanelClient, chunk_frames, frame
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire import varint
 from tests.integration.worker.stage import BODY_TIMEOUT_SECONDS, HEADER_TIMEOUT_SECONDS, MIB, Stage
+from tests.support.errors import error_of
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: What a closing connection may take beyond its time limit on a busy machine.
 SLACK_SECONDS = 5.0
-
-
-def error_of(answer: Response) -> dict[str, str]:
-    """The error, in the one form that all errors have."""
-    assert answer.headers["content-type"].startswith("application/json"), answer
-    body: dict[str, str] = json.loads(answer.body)
-    assert set(body) == {"error", "code"}
-    assert body["error"]
-    return body
 
 
 def _route(route: str) -> tuple[str, str]:

@@ -33,8 +33,11 @@ def keyed(**headers: str) -> dict[str, str]:
 
 
 def error_of(answer: Answer) -> dict[str, str]:
-    assert answer.headers[b"content-type"] == b"application/json"
     assert answer.headers[b"content-length"] == str(len(answer.body)).encode()
+    if answer.headers[b"content-type"] == b"text/plain; charset=utf-8":
+        return {"error": answer.body.decode(), "code": answer.headers[b"x-error-code"].decode()}
+    assert answer.headers[b"content-type"] == b"application/json"
+    assert b"x-error-code" not in answer.headers
     body = json.loads(answer.body)
     assert set(body) == {"error", "code"}
     return dict(body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgnode.api.rest.negotiation import is_json_body, prefers_events, prefers_json
+from pgnode.api.rest.negotiation import accepts_json, is_json, is_json_body, prefers_events, prefers_json
 from pgnode.errors import InvalidRequestError
 
 
@@ -61,3 +61,22 @@ def test_who_asks_for_json(accept: bytes, *, wanted: bool) -> None:
 )
 def test_who_asks_for_events(accept: str, *, wanted: bool) -> None:
     assert prefers_events(accept) is wanted
+
+
+@pytest.mark.parametrize(
+    ("accept", "named"),
+    [
+        (None, False),
+        (b"*/*", False),
+        (b"application/x-protobuf, application/json;q=0.1", True),
+        (b"application/json;q=0", False),
+    ],
+)
+def test_who_takes_json_at_all(accept: bytes | None, *, named: bool) -> None:
+    assert accepts_json(accept) is named
+
+
+def test_a_type_that_names_json() -> None:
+    assert is_json(b"Application/JSON; charset=utf-8")
+    assert not is_json(b"application/x-protobuf")
+    assert not is_json(None)
