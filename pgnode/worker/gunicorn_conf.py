@@ -12,6 +12,7 @@ from dataclasses import replace as _replace
 from pathlib import Path as _Path
 from typing import Any as _Any
 
+from pgnode.os_support import streams as _streams
 from pgnode.os_support.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
 from pgnode.os_support.pdeath import die_with_parent as _die_with_parent
 from pgnode.settings import load as _load
@@ -20,6 +21,8 @@ from pgnode.worker.asgi_worker import ConnectionLimits as _ConnectionLimits
 from pgnode.worker.asgi_worker import worker_with as _worker_with
 from pgnode.worker.certificate import live_context as _live_context
 
+# Before Gunicorn makes its log: it keeps the stream that is there.
+_streams.make_safe()
 _gunicorn_compat.check()
 _settings = _load()
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import structlog
 
+from pgnode.os_support.log_text import bound_values, print_traceback
+
 
 def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> None:
     """Log to stderr.
@@ -30,6 +32,7 @@ def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> No
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%Y/%m/%d %H:%M:%S", utc=False),
+            bound_values,
             tee,
             shown,
         ],
@@ -40,6 +43,6 @@ def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> No
 
 
 def _renderer(*, colors: bool) -> structlog.dev.ConsoleRenderer:
-    # Local variables in a traceback would show keys and configs, and take seconds to print.
-    formatter = structlog.dev.plain_traceback
-    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0, pad_level=False, exception_formatter=formatter)
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, pad_event_to=0, pad_level=False, exception_formatter=print_traceback
+    )

@@ -20,6 +20,7 @@ import structlog
 from pgnode.errors import ChildFailedError
 from pgnode.os_support import pdeath
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.log_text import printable
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,9 @@ TAIL_LINES = 15
 
 #: A line of output that is longer is left out.
 LINE_MAX_BYTES = 1024 * 1024
+
+#: Characters of a line that are printed at most.
+LINE_MAX_CHARACTERS = 8_000
 
 
 def _nothing() -> None:
@@ -216,7 +220,7 @@ class Child:
                 continue  # a line over the limit
             if not line:
                 return
-            text = line.decode(errors="replace").rstrip()
+            text = printable(line.decode(errors="replace").rstrip(), LINE_MAX_CHARACTERS)
             self._tail.append(text)
             if not self._spec.quiet:
                 sys.stderr.write(text + "\n")
