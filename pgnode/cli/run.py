@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from pgnode.os_support import streams
-
 
 def run_node() -> int:
     """Run the node until it is told to end.
@@ -16,7 +14,6 @@ def run_node() -> int:
     Raises:
         OperatorError: It cannot run as it is set up.
     """
-    streams.make_safe()
     # The gRPC library's hooks around fork are of no use here (every process of ours is spawned) and print about it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from pgnode.settings import load  # noqa: PLC0415 - after that

@@ -227,3 +227,14 @@ def make_safe() -> None:
             stream = SafeStream(number, getattr(before, "encoding", None) or "utf-8")
             setattr(sys, name, stream)
             atexit.register(stream.drain)
+
+
+def drain(seconds: float = DRAIN_SECONDS) -> None:
+    """Wait until what was printed so far was written, as far as it is.
+
+    Args:
+        seconds: How long to wait at most for each stream.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, SafeStream):
+            stream.drain(seconds)

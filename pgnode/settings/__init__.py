@@ -1,4 +1,7 @@
-"""The node's settings: declared in ``model``, read and checked in ``loading``, described in ``document``."""
+"""The node's settings.
+
+Declared in ``model``, read and checked in ``loading``, described in ``document``, given to workers by ``handover``.
+"""
 
 from pgnode.settings.loading import load, read_api_key, shorten
 from pgnode.settings.model import Settings, default_state_dir

@@ -87,6 +87,15 @@ def check_key_prefix(value: str) -> str:
     return value
 
 
+def check_names(value: str) -> str:
+    """Return the names in ``value``, separated by commas; refuse it where one cannot be a variable's."""
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    for name in names:
+        if not name.isascii() or not name.isidentifier():
+            raise ValueError(f"allowed are names of variables, separated by commas, and {name!r} is none")
+    return ",".join(names)
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 #: An empty variable means the same as none.
 OptionalText = BeforeValidator(lambda value: None if value == "" else value)
@@ -96,6 +105,7 @@ RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
 WebUrl = Annotated[str, AfterValidator(check_web_url)]
 Command = Annotated[str, AfterValidator(check_command)]
 KeyPrefix = Annotated[str, AfterValidator(check_key_prefix)]
+Names = Annotated[str, AfterValidator(check_names)]
 ExistingFile = Annotated[Path, AfterValidator(check_existing_file)]
 ExistingFolder = Annotated[Path, AfterValidator(check_existing_folder)]
 Executable = Annotated[Path, AfterValidator(check_executable)]

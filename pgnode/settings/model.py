@@ -19,6 +19,7 @@ from pgnode.settings.checks import (
     ExistingFolder,
     KeyPrefix,
     ListenAddress,
+    Names,
     OptionalText,
     Port,
     RedisUrl,
@@ -189,9 +190,20 @@ class Settings(BaseSettings):
         description="Seconds within which a caller must have received statistics that it read with reset; otherwise "
         "the connection is reset and the traffic is reported again.",
     )
+    pass_environment: Names = Field(
+        "",
+        description="Names of environment variables, separated by commas, that the core, GUNICORN_CONF and UPDATE_COMMAND may "
+        "see besides the usual ones (paths, language, proxies, settings that are no secrets): for `env:NAME` in a config, say.",
+    )
     debug: bool = Field(
         False, description="Log more of the node itself, and leave the core's log level as the panel set it."
     )
+
+    @property
+    def child_variables(self) -> frozenset[str]:
+        """The environment variables that processes of the node may have besides the usual ones."""
+        settings = {name.upper() for name in type(self).model_fields if name not in SECRET_FIELDS}
+        return frozenset(settings | set(self.pass_environment.split(",")))
 
     @property
     def gunicorn_ports(self) -> dict[str, int]:

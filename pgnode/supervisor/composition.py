@@ -20,6 +20,7 @@ from pgnode.bus.presence import workers_alive
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.settings import Settings
+from pgnode.settings.handover import Handover
 from pgnode.store.changes import Journal
 from pgnode.store.writer import StoreWriter
 from pgnode.supervisor import tasks
@@ -113,11 +114,12 @@ class Components:
     tasks: Mapping[TaskSpec, Work]
 
 
-def compose(settings: Settings) -> Components:
+def compose(settings: Settings, handover: Handover) -> Components:
     """Put a supervisor together. Nothing is started, and no file is touched.
 
     Args:
         settings: The node's settings.
+        handover: How workers get them.
 
     Returns:
         Its parts.
@@ -201,8 +203,8 @@ def compose(settings: Settings) -> Components:
         pids=pids,
         restarter=restarter,
         valkey=Child(valkey.spec(settings), pids) if settings.redis_url is None else None,
-        gunicorn=Child(gunicorn.spec(settings), pids),
-        grpc=GrpcWorkers(settings, pids, restarter),
+        gunicorn=Child(gunicorn.spec(settings, handover), pids),
+        grpc=GrpcWorkers(settings, handover, pids, restarter),
     )
     figures_loop = FiguresLoop(collector, figures.news, bus.publisher, bus.server.now_ms)
     system_loop = SystemLoop(bus.publisher, SystemSampler())

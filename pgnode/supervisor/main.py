@@ -10,16 +10,19 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from typing import Any
 
 import structlog
 import uvloop
 
 from pgnode import dependencies
+from pgnode.os_support import streams
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.environment import confine
+from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings
+from pgnode.settings.handover import hand_over
 from pgnode.supervisor.composition import Components, compose
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.banner import banner
@@ -67,6 +70,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
+        # A terminal that is closed ends nobody's connections.
+        loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP has no effect")
         signalled = asyncio.create_task(self._signals.get())
         started = asyncio.create_task(self._start(who))
         failed = False
@@ -110,7 +115,8 @@ class Supervisor:
         # Changes wait until the stored state is restored.
         await restored
         tasks += self._runner.start({CHANGES: parts.tasks[CHANGES]})
-        sys.stderr.flush()
+        # In this order on a terminal, where both are one.
+        await asyncio.to_thread(streams.drain)
         banner(settings, who, core=str(parts.core.core), version=parts.core.known_version, users=len(stored.users))
         return tasks
 
@@ -178,16 +184,21 @@ def run(settings: Settings) -> int:
     Raises:
         OperatorError: The node cannot run.
     """
+    streams.make_safe()
     dependencies.check()
+    # Children inherit both.
+    allow_many_files()
+    confine(os.environ, settings.child_variables)
     # Whatever this process and its children make in the state folder is for this user alone.
     os.umask(0o077)
     keep_large_blocks_apart()
     identity.prepare_state_dir(settings)
     with identity.lock_state_dir(settings):
         who = identity.ensure_identity(settings)
+        handover = hand_over(settings)
 
         async def supervise() -> int:
-            parts = compose(settings)
+            parts = compose(settings, handover)
             set_up_logging(settings.debug, parts.pump.node_line)
             return await Supervisor(parts).run(who)
 

@@ -12,7 +12,8 @@ from pgnode import __version__
 from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
 from pgnode.api.service.maintenance import MaintenanceService
-from pgnode.settings import Settings, load, read_api_key
+from pgnode.settings import Settings, read_api_key
+from pgnode.settings.handover import load_handed_over
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
 
@@ -97,7 +98,7 @@ class Application:
         await receive()
         set_up_logging()
         try:
-            settings = load()
+            settings = load_handed_over()
             client = NodeClient(settings)
             self._apps = Apps(client, settings)
             await client.start()

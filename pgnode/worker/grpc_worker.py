@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import signal
 import sys
 
@@ -24,8 +23,10 @@ from grpc import aio
 from pgnode.api.grpc import grpc_compat, health, reflection
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.bus.heartbeat import REPLACEMENT_SECONDS, HeartbeatChannel
+from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
-from pgnode.settings import Settings, load, read_api_key
+from pgnode.settings import Settings, read_api_key
+from pgnode.settings.handover import load_handed_over
 from pgnode.worker.certificate import CertificateFiles
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
@@ -150,13 +151,6 @@ async def _first(*events: asyncio.Event) -> None:
             task.cancel()
 
 
-def allow_many_files() -> None:
-    """Allow as many open files as this process may have: each connection is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def main() -> None:
     """Be a worker."""
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -164,7 +158,7 @@ def main() -> None:
     grpc_compat.check()
     allow_many_files()
     keep_large_blocks_apart()
-    uvloop.run(serve(load(), int(sys.argv[1]) if len(sys.argv) > 1 else None))
+    uvloop.run(serve(load_handed_over(), int(sys.argv[1]) if len(sys.argv) > 1 else None))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any as _Any
 from pgnode.os_support import streams as _streams
 from pgnode.os_support.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
 from pgnode.os_support.pdeath import die_with_parent as _die_with_parent
-from pgnode.settings import load as _load
+from pgnode.settings.handover import load_handed_over as _load_handed_over
 from pgnode.worker import gunicorn_compat as _gunicorn_compat
 from pgnode.worker.asgi_worker import ConnectionLimits as _ConnectionLimits
 from pgnode.worker.asgi_worker import worker_with as _worker_with
@@ -24,7 +24,7 @@ from pgnode.worker.certificate import live_context as _live_context
 # Before Gunicorn makes its log: it keeps the stream that is there.
 _streams.make_safe()
 _gunicorn_compat.check()
-_settings = _load()
+_settings = _load_handed_over()
 
 # The master reads this once: for its workers, too, which it forks; and the supervisor that started it is its parent.
 _keep_large_blocks_apart()

@@ -12,7 +12,7 @@ import structlog
 
 from pgnode.bus.heartbeat import BEAT_SECONDS, LEAVING
 from pgnode.os_support.aio import end_tasks
-from pgnode.settings import Settings
+from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.child import Child, ChildSpec
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 
@@ -34,7 +34,7 @@ class GrpcProcess:
 
     Args:
         name: Its name in the log.
-        settings: The node's settings.
+        handover: How it gets the settings.
         pids: Where its pid is noted while it runs.
         module: The module to run, with the number of the line's descriptor as its argument.
         beat_seconds: Seconds between two looks for a sign of life.
@@ -43,7 +43,7 @@ class GrpcProcess:
     def __init__(
         self,
         name: str,
-        settings: Settings,
+        handover: Handover,
         pids: PidRegistry,
         *,
         module: str = WORKER_MODULE,
@@ -59,9 +59,9 @@ class GrpcProcess:
             ChildSpec(
                 name,
                 [sys.executable, "-m", module, str(self._far.fileno())],
-                environment={**os.environ, "STATE_DIR": str(settings.state_dir), "GRPC_ENABLE_FORK_SUPPORT": "0"},
+                environment={**os.environ, **handover.environment, "GRPC_ENABLE_FORK_SUPPORT": "0"},
                 ready=self._first_beat,
-                pass_fds=(self._far.fileno(),),
+                pass_fds=(self._far.fileno(), *handover.pass_fds),
             ),
             pids,
         )

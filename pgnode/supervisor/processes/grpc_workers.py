@@ -16,6 +16,7 @@ import structlog
 from pgnode.errors import ChildFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
+from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.grpc_process import WORKER_MODULE, GrpcProcess
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.ports import reserve_port
@@ -100,13 +101,20 @@ class GrpcWorkers:
 
     Args:
         settings: The node's settings.
+        handover: How workers get them.
         pids: Where pids are noted.
         restarter: Brings workers back.
         module: The module that a worker runs.
     """
 
     def __init__(
-        self, settings: Settings, pids: PidRegistry, restarter: Restarter, *, module: str = WORKER_MODULE
+        self,
+        settings: Settings,
+        handover: Handover,
+        pids: PidRegistry,
+        restarter: Restarter,
+        *,
+        module: str = WORKER_MODULE,
     ) -> None:
         self._settings = settings
         self._restarter = restarter
@@ -114,7 +122,7 @@ class GrpcWorkers:
         numbers = count(1)
 
         def make() -> GrpcProcess:
-            return GrpcProcess(f"grpc-{next(numbers)}", settings, pids, module=module)
+            return GrpcProcess(f"grpc-{next(numbers)}", handover, pids, module=module)
 
         self._slots = [GrpcSlot(number + 1, make) for number in range(settings.grpc_worker_count)]
 

@@ -10,6 +10,7 @@ import sys
 
 from pgnode.os_support.aio import retry
 from pgnode.settings import Settings
+from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.child import ChildSpec
 
 #: Seconds between two attempts to reach it.
@@ -22,14 +23,14 @@ HANDSHAKE_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
 
 
-def spec(settings: Settings) -> ChildSpec:
+def spec(settings: Settings, handover: Handover) -> ChildSpec:
     """Return how Gunicorn is run."""
     return ChildSpec(
         name="gunicorn",
         command=[sys.executable, "-m", "gunicorn", "-c", "python:pgnode.worker.gunicorn_conf"],
-        # The folder as the supervisor resolved it.
-        environment={**os.environ, "STATE_DIR": str(settings.state_dir)},
+        environment={**os.environ, **handover.environment},
         ready=lambda: ready(settings),
+        pass_fds=handover.pass_fds,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pgnode.os_support.streams import SafeStream, make_safe, open_missing
+from pgnode.os_support.streams import SafeStream, drain, make_safe, open_missing
 
 #: Seconds within which a thread has surely come to its turn.
 LONG = 20.0
@@ -137,6 +137,15 @@ def test_the_streams_of_this_process_are_replaced_once(monkeypatch: pytest.Monke
     assert (sys.stdout, sys.stderr) == found
     assert [stream.encoding for stream in found] == ["iso8859-1"] * 2
     assert [stream.fileno() for stream in found] == [1, 2]
+    drain(LONG)
+
+
+def test_draining_waits_for_what_was_printed(monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int]) -> None:
+    stream = SafeStream(pipe[1])
+    monkeypatch.setattr(sys, "stderr", stream)
+    print("printed", file=sys.stderr)
+    drain(LONG)
+    assert "0 bytes waiting" in repr(stream)
 
 
 PRINTS = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import socket
 import sys
@@ -177,16 +176,6 @@ def test_the_options_of_the_server(settings: Settings) -> None:
     assert grpc_worker.address(settings.model_copy(update={"node_host": "::1"})).startswith("[::1]:")
 
 
-def test_as_many_files_as_allowed() -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        grpc_worker.allow_many_files()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        assert soft == hard == before[1]
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 @pytest.mark.parametrize(("arguments", "number"), [(["worker", "7"], 7), (["worker"], None)])
 def test_a_process_becomes_a_worker(arguments: list[str], number: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", arguments)
@@ -195,7 +184,7 @@ def test_a_process_becomes_a_worker(arguments: list[str], number: int | None, mo
         mock.patch.object(grpc_worker, "set_up_logging"),
         mock.patch.object(grpc_worker, "keep_large_blocks_apart"),
         mock.patch.object(grpc_worker, "allow_many_files"),
-        mock.patch.object(grpc_worker, "load", return_value="settings"),
+        mock.patch.object(grpc_worker, "load_handed_over", return_value="settings"),
         mock.patch.object(grpc_worker, "serve", new=mock.Mock()) as serve,
         mock.patch("uvloop.run") as run,
     ):

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from pgnode.errors import ChildFailedError
 from pgnode.settings import load
+from pgnode.settings.handover import hand_over
 from pgnode.supervisor.processes.grpc_process import GrpcProcess
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 
@@ -21,11 +22,11 @@ MODULE = "tests.support.fake_grpc_worker"
 async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[str], GrpcProcess]]:
     made: list[GrpcProcess] = []
     pids = PidRegistry(tmp_path / "children.json")
-    settings = load(state_dir=str(tmp_path))
+    handover = hand_over(load(state_dir=str(tmp_path)))
 
     def make_process(behaviour: str) -> GrpcProcess:
         monkeypatch.setenv("FAKE_WORKER", behaviour)
-        made.append(GrpcProcess(f"grpc-{len(made)}", settings, pids, module=MODULE, beat_seconds=0.1))
+        made.append(GrpcProcess(f"grpc-{len(made)}", handover, pids, module=MODULE, beat_seconds=0.1))
         return made[-1]
 
     yield make_process

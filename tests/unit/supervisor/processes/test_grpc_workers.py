@@ -15,6 +15,7 @@ import pytest_asyncio
 from pgnode.errors import ChildFailedError, PortInUseError
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import load
+from pgnode.settings.handover import Handover, hand_over
 from pgnode.supervisor.processes.grpc_process import GrpcProcess
 from pgnode.supervisor.processes.grpc_workers import GrpcSlot, GrpcWorkers
 from pgnode.supervisor.processes.pid_registry import PidRegistry
@@ -41,7 +42,9 @@ async def workers(tmp_path: Path) -> AsyncIterator[GrpcWorkers]:
         service_port=free_port(),
     )
     restarter = Restarter(FakeClock())
-    found = GrpcWorkers(settings, PidRegistry(tmp_path / "children.json"), restarter, module=MODULE)
+    found = GrpcWorkers(
+        settings, hand_over(settings), PidRegistry(tmp_path / "children.json"), restarter, module=MODULE
+    )
     yield found
     await found.stop()
 
@@ -76,9 +79,8 @@ async def test_the_port_is_held_until_the_end(workers: GrpcWorkers) -> None:
 
 
 async def test_without_grpc_there_is_nothing_to_keep(tmp_path: Path) -> None:
-    none = GrpcWorkers(
-        load(state_dir=str(tmp_path), service_protocol="rest"), PidRegistry(tmp_path / "children.json"), Restarter()
-    )
+    settings = load(state_dir=str(tmp_path), service_protocol="rest")
+    none = GrpcWorkers(settings, Handover(0), PidRegistry(tmp_path / "children.json"), Restarter())
     none.reserve_port()
     await none.start()
     keeping = asyncio.create_task(none.keep())
@@ -90,9 +92,9 @@ async def test_without_grpc_there_is_nothing_to_keep(tmp_path: Path) -> None:
 
 @pytest_asyncio.fixture
 async def slot(tmp_path: Path) -> AsyncIterator[GrpcSlot]:
-    settings = load(state_dir=str(tmp_path))
+    handover = hand_over(load(state_dir=str(tmp_path)))
     registry = PidRegistry(tmp_path / "children.json")
-    found = GrpcSlot(1, lambda: GrpcProcess(f"grpc-{len(pids(found)) + 1}", settings, registry, module=MODULE))
+    found = GrpcSlot(1, lambda: GrpcProcess(f"grpc-{len(pids(found)) + 1}", handover, registry, module=MODULE))
     yield found
     await found.stop()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pgnode.settings import Settings, load
+from pgnode.settings.handover import VARIABLE, Handover
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.processes import gunicorn
 from tests.unit.supervisor.processes.test_ports import free_port
@@ -22,15 +23,16 @@ def settings(tmp_path: Path) -> Settings:
     return found
 
 
-def test_it_gets_the_folder_that_the_supervisor_uses(settings: Settings) -> None:
-    spec = gunicorn.spec(settings)
+def test_it_gets_the_settings_of_the_supervisor(settings: Settings) -> None:
+    spec = gunicorn.spec(settings, Handover(7))
     assert spec.name == "gunicorn"
-    assert spec.environment["STATE_DIR"] == str(settings.state_dir)
+    assert spec.environment[VARIABLE] == "7"
+    assert spec.pass_fds == (7,)
     assert "python:pgnode.worker.gunicorn_conf" in spec.command
 
 
 async def test_it_is_ready_when_a_handshake_succeeds(settings: Settings) -> None:
-    ready = asyncio.ensure_future(gunicorn.spec(settings).ready())
+    ready = asyncio.ensure_future(gunicorn.spec(settings, Handover(7)).ready())
     port = settings.service_port
     plain = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", port)
     done, _ = await asyncio.wait({ready}, timeout=0.2)

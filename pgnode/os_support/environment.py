@@ -1,0 +1,75 @@
+"""The environment that processes of this node inherit: what they may need, and nothing that opens anything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, MutableMapping
+from typing import Final
+
+#: Variables that programs commonly need: where things are, language and time, trust in certificates, proxies.
+NAMES: Final = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "TERM",
+        "COLUMNS",
+        "LINES",
+        "NO_COLOR",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TZDIR",
+        "TMPDIR",
+        "VIRTUAL_ENV",
+        "OPENSSL_CONF",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "GUNICORN_CMD_ARGS",
+        "GODEBUG",
+        "GOGC",
+        "GOMAXPROCS",
+        "GOMEMLIMIT",
+        "GOTRACEBACK",
+    }
+)
+
+#: Beginnings of names: language, folders, Python and its installers, loader and allocator, gRPC, the core, this project.
+PREFIXES: Final = (
+    "LC_",
+    "XDG_",
+    "PYTHON",
+    "PIP_",
+    "UV_",
+    "LD_",
+    "MALLOC_",
+    "GLIBC_",
+    "GRPC_",
+    "XRAY_",
+    "PGNODE_",
+    "COVERAGE_",
+)
+
+
+def confine(environment: MutableMapping[str, str], also: Collection[str] = ()) -> list[str]:
+    """Take out of an environment what children have no need of.
+
+    Args:
+        environment: The environment; it is changed.
+        also: Names that stay as well.
+
+    Returns:
+        The names that were taken out, sorted.
+    """
+    # Proxies are named in small letters, too.
+    gone = sorted(
+        name for name in environment if name not in also and name.upper() not in NAMES and not name.startswith(PREFIXES)
+    )
+    for name in gone:
+        del environment[name]
+    return gone

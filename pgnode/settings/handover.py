@@ -1,0 +1,98 @@
+"""The settings of a running node, handed to its workers: they have what the supervisor has, whatever is edited meanwhile.
+
+They go through an open file without a name that workers inherit: it is in no folder, no command line and no environment, since
+the API key is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pgnode.errors import SettingsError
+from pgnode.settings.loading import load
+from pgnode.settings.model import Settings
+
+#: Tells a worker the number of the descriptor.
+VARIABLE: Final = "PGNODE_SETTINGS_FD"
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What a worker needs to read the settings: a descriptor to inherit, and its number in the environment."""
+
+    descriptor: int
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variable that names the descriptor."""
+        return {VARIABLE: str(self.descriptor)}
+
+    @property
+    def pass_fds(self) -> tuple[int, ...]:
+        """The descriptors that a worker inherits."""
+        return (self.descriptor,)
+
+
+def hand_over(settings: Settings) -> Handover:
+    """Write the settings where workers find them.
+
+    Args:
+        settings: The settings, checked.
+
+    Returns:
+        How a worker gets them. The descriptor stays open for as long as workers may be started.
+
+    Raises:
+        OSError: There is neither memory nor a folder for such a file.
+    """
+    try:
+        descriptor = os.memfd_create("pgnode-settings")
+    except (AttributeError, OSError):
+        # Where the call is forbidden: a file without a name.
+        with tempfile.TemporaryFile(dir=settings.run_dir) as file:
+            descriptor = os.dup(file.fileno())
+    os.write(descriptor, _encode(settings))
+    return Handover(descriptor)
+
+
+def load_handed_over() -> Settings:
+    """Read the settings that the supervisor handed over; a worker that was started by hand reads its own.
+
+    Returns:
+        The settings.
+
+    Raises:
+        SettingsError: The descriptor that was named holds none, or a value of its own is not allowed.
+    """
+    number = os.environ.get(VARIABLE)
+    if number is None:
+        return load()
+    try:
+        descriptor = int(number)
+        # By position: all workers share the descriptor.
+        return _decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingsError(
+            f"{VARIABLE}={number} does not hold settings ({error}): it is set by the supervisor for its workers; unset it"
+        ) from None
+
+
+def _encode(settings: Settings) -> bytes:
+    def plain(value: Any) -> Any:
+        return {"path": str(value)} if isinstance(value, Path) else value
+
+    return json.dumps({name: plain(value) for name, value in settings.model_dump().items()}).encode()
+
+
+def _decode(data: bytes) -> Settings:
+    values: dict[str, Any] = {
+        name: Path(value["path"]) if isinstance(value, dict) else value for name, value in json.loads(data).items()
+    }
+    # They were checked once; a file that has gone since must not keep a worker from its start.
+    return Settings.model_construct(**values)

@@ -1,0 +1,22 @@
+"""What children of the node have in their environment."""
+
+from __future__ import annotations
+
+from pgnode.os_support.environment import confine
+
+
+def test_what_children_may_need_stays_and_all_else_goes() -> None:
+    environment = {
+        "PATH": "/bin",
+        "LC_ALL": "C",
+        "https_proxy": "http://127.0.0.1:1",
+        "HTTPS_PROXY": "http://127.0.0.1:1",
+        "GOMEMLIMIT": "1GiB",
+        "PORT_A": "8443",
+        "API_KEY": "opens the API",
+        "CLOUD_TOKEN": "opens something else",
+        "NOTIFY_SOCKET": "/run/systemd/notify",
+    }
+    assert confine(environment, {"PORT_A"}) == ["API_KEY", "CLOUD_TOKEN", "NOTIFY_SOCKET"]
+    assert sorted(environment) == ["GOMEMLIMIT", "HTTPS_PROXY", "LC_ALL", "PATH", "PORT_A", "https_proxy"]
+    assert confine(environment, {"PORT_A"}) == []

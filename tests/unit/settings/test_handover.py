@@ -1,0 +1,62 @@
+"""Workers have the settings that the supervisor has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from pgnode.errors import SettingsError
+from pgnode.settings import load
+from pgnode.settings.handover import VARIABLE, hand_over, load_handed_over
+
+
+@pytest.fixture
+def executable(tmp_path: Path) -> Path:
+    path = tmp_path / "xray"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o700)
+    return path
+
+
+def test_what_was_handed_over_is_read_again_and_again(monkeypatch: pytest.MonkeyPatch, executable: Path) -> None:
+    settings = load(api_key="123e4567-e89b-42d3-a456-426614174000", xray_executable_path=executable, debug=True)
+    handover = hand_over(settings)
+    for name, value in handover.environment.items():
+        monkeypatch.setenv(name, value)
+    assert handover.pass_fds == (handover.descriptor,)
+    # What is edited or deleted meanwhile makes no difference.
+    monkeypatch.setenv("DEBUG", "false")
+    executable.unlink()
+    for _ in range(2):
+        found = load_handed_over()
+        assert found == settings
+        assert found.cert_file == settings.cert_file
+    os.close(handover.descriptor)
+
+
+def test_where_memory_without_a_name_is_forbidden_a_file_without_one_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = load(state_dir=tmp_path)
+    settings.run_dir.mkdir()
+    with mock.patch("os.memfd_create", side_effect=PermissionError):
+        handover = hand_over(settings)
+    assert not any(settings.run_dir.iterdir())
+    monkeypatch.setenv(VARIABLE, str(handover.descriptor))
+    assert load_handed_over() == settings
+    os.close(handover.descriptor)
+
+
+def test_a_worker_that_was_started_by_hand_reads_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "7")
+    assert load_handed_over().web_concurrency == 7
+
+
+@pytest.mark.parametrize("number", ["none", "987654", ""])
+def test_a_descriptor_that_holds_none(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, number)
+    with pytest.raises(SettingsError, match=r"PGNODE_SETTINGS_FD=.*unset it"):
+        load_handed_over()
