@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from pgnode.errors import StoreUnusableError
 from pgnode.store.changes import StoreChanges
@@ -20,6 +19,7 @@ from pgnode.store.counter_log import pack, unpack
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
 from pgnode.store.state import StoredState
+from pgnode.store.statements import Statement, fold_statements, statements_of
 
 #: Seconds for which a lock of another process is waited for.
 BUSY_SECONDS = 2.0
@@ -27,9 +27,6 @@ BUSY_SECONDS = 2.0
 #: The log of counters goes into their table when it has so many bytes, or rows.
 FOLD_BYTES = 4 * 1024 * 1024
 FOLD_ROWS = 4096
-
-#: So many rows are written in the order of their table: each page is visited once then.
-SORTED_ROWS = 500
 
 #: After a transaction of so many rows the memory for pages is given back.
 LARGE_ROWS = 5_000
@@ -121,19 +118,12 @@ class Database:
             StoreWriteError: None was written.
         """
         db = self._db
+        statements = list(statements_of(changes))
         log = pack(changes.counters) if changes.counters else None
+        if log is not None:
+            statements.append(("INSERT INTO counter_log (packed) VALUES (?)", (log,)))
         try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                self._put(changes)
-                if log is not None:
-                    db.execute("INSERT INTO counter_log (packed) VALUES (?)", (log,))
-                db.execute("COMMIT")
-            except BaseException:
-                # After some errors SQLite has done so itself.
-                with contextlib.suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
-                raise
+            self._execute(statements)
         except sqlite3.Error as error:
             raise StoreWriteError(cause_of(error)) from error
         if len(changes.users) >= LARGE_ROWS:
@@ -142,30 +132,23 @@ class Database:
             self._log_bytes += len(log) + _ROW_BYTES
             self._log_rows += 1
 
-    def _put(self, changes: StoreChanges) -> None:
-        meta: dict[str, Any] = dict(changes.meta)
-        if changes.run is not None:
-            meta["run"] = changes.run.encode()
-        _META.put(self._db, meta)
-        _USERS.put(self._db, changes.users)
-        _REJECTED.put(
-            self._db,
-            {
-                key: (user.email, user.cause, user.at_ms, user.user, user.by_core) if user is not None else None
-                for key, user in changes.rejected.items()
-            },
-        )
-        _SUPERSEDED.put(self._db, changes.superseded)
-        _TAKEN.put(self._db, changes.taken)
-        _ROUTING.put(self._db, changes.routing)
-        _LOANS.put(
-            self._db,
-            {
-                name: (part.loan, part.kind, part.worker, part.body) if part is not None else None
-                for name, part in changes.loans.items()
-            },
-        )
-        _SETTLED.put(self._db, changes.settled)
+    def _execute(self, statements: Sequence[Statement]) -> None:
+        """Do all of them or none. Raises sqlite3.Error."""
+        db = self._db
+        if len(statements) == 1:
+            # One is a transaction by itself.
+            db.execute(*statements[0])
+            return
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, values in statements:
+                db.execute(statement, values)
+            db.execute("COMMIT")
+        except BaseException:
+            # After some errors SQLite has done so itself.
+            with contextlib.suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            raise
 
     # --- the log of counters ------------------------------------------------------------------------------------
 
@@ -187,16 +170,7 @@ class Database:
         """
         db = self._db
         try:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                rows = _read_log(db)
-                _COUNTERS.put(db, rows)
-                db.execute("DELETE FROM counter_log")
-                db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
-                raise
+            self._execute([*fold_statements(_read_log(db)), ("DELETE FROM counter_log", ())])
         except (sqlite3.Error, ValueError) as error:
             raise StoreWriteError(cause_of(error)) from error
         self._log_bytes = self._log_rows = 0
@@ -224,43 +198,6 @@ class Database:
             self._wal = -1
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
-
-
-class _Table:
-    """The statements that change one table."""
-
-    def __init__(self, name: str, key: str, *columns: str) -> None:
-        self._remove = f"DELETE FROM {name} WHERE {key} = ?"  # noqa: S608 - names of ours
-        self._put = (
-            f"INSERT INTO {name} ({', '.join((key, *columns))}) VALUES ({', '.join('?' * (len(columns) + 1))}) "  # noqa: S608
-            f"ON CONFLICT ({key}) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in columns)}"
-        )
-
-    def put(self, db: sqlite3.Connection, rows: Mapping[str, Any]) -> None:
-        """Values are that of the one column, or a tuple of all of them; None removes the row."""
-        if not rows:
-            return
-        if len(rows) >= SORTED_ROWS:
-            rows = dict(sorted(rows.items()))
-        gone = [(key,) for key, row in rows.items() if row is None]
-        if gone:
-            db.executemany(self._remove, gone)
-        if len(gone) < len(rows):
-            db.executemany(
-                self._put,
-                [(key, *row) if isinstance(row, tuple) else (key, row) for key, row in rows.items() if row is not None],
-            )
-
-
-_META = _Table("meta", "key", "value")
-_USERS = _Table("users", "key", "message")
-_REJECTED = _Table("rejected", "key", "email", "cause", "at_ms", "message", "by_core")
-_SUPERSEDED = _Table("superseded", "key", "command")
-_TAKEN = _Table("taken", "command", "kind")
-_ROUTING = _Table("routing", "key", "value")
-_COUNTERS = _Table("counters", "name", "total", "reported", "seen", "run")
-_LOANS = _Table("loans", "part", "loan", "kind", "worker", "body")
-_SETTLED = _Table("settled", "loan", "delivered")
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
