@@ -30,18 +30,18 @@ from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 
 #: The whole demo ends within this time, whatever happens.
-TOTAL_TIMEOUT_SECONDS = 55.0
+TOTAL_TIMEOUT_SECONDS = 150.0
 #: Users that the panel starts the node with.
 USERS = 1_000
 #: Users whose keys change in one chunked sync, and users of the full set afterwards.
 CHUNKED_USERS = 300
 FULL_SET_USERS = 5_000
 #: How long figures of the node may lag behind what has happened.
-FIGURES_TIMEOUT_SECONDS = 10.0
+FIGURES_TIMEOUT_SECONDS = 30.0
 #: Lines of the node's log that are shown.
 LOG_LINES = 8
 #: ``pgnode run`` promises to end within this time.
-END_SECONDS = 10.0
+END_SECONDS = 30.0
 
 #: Who moves bytes through which inbound; each one keeps a transfer going all the time.
 MOVERS = {

@@ -23,9 +23,11 @@ from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
 from pgnode.testing.ports import free_port
 
 #: A node answers within a few seconds; a machine under load gets more.
-READY_TIMEOUT_SECONDS = 40.0
-#: ``pgnode run`` promises to end within 10 s.
-STOP_TIMEOUT_SECONDS = 15.0
+READY_TIMEOUT_SECONDS = 90.0
+#: ``pgnode run`` promises to end within 10 s; a machine under load gets more.
+STOP_TIMEOUT_SECONDS = 45.0
+#: Time limit of a call, longer than the panel's own, for a machine under load.
+CALL_TIMEOUT_SECONDS = 30.0
 #: Pause between two looks at something that has no event to wait for.
 POLL_SECONDS = 0.05
 #: What a node says when its workers serve.
@@ -163,7 +165,7 @@ class NodeProcess:
             ) from None
 
     def panel(
-        self, *, auth: Auth = "x-api-key", api_key: str | None = None, timeout_seconds: float = 10.0
+        self, *, auth: Auth = "x-api-key", api_key: str | None = None, timeout_seconds: float = CALL_TIMEOUT_SECONDS
     ) -> PanelClient:
         """Return a panel that knows this node's certificate and key. OSError before the node has made its certificate."""
         return PanelClient(
@@ -205,7 +207,7 @@ class NodeProcess:
         """Return the rest of its output. A process it left behind may hold the pipe open, hence the time limit."""
         if self._reading is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._reading, 1.0)
+                await asyncio.wait_for(self._reading, 5.0)
 
     async def _read_output(self, output: asyncio.StreamReader) -> None:
         while True:

@@ -27,7 +27,7 @@ Auth = Literal["x-api-key", "bearer", "none"]
 #: The panel's own time limit for every call but syncs.
 CALL_TIMEOUT_SECONDS = 10.0
 #: The panel's own time limit for syncs; generous here, since a demo may run on a slow machine.
-SYNC_TIMEOUT_SECONDS = 30.0
+SYNC_TIMEOUT_SECONDS = 60.0
 #: How long the panel keeps an idle connection.
 KEEP_ALIVE_SECONDS = 15.0
 #: Longest response head and longest log line that are taken.

@@ -33,7 +33,7 @@ from pgnode.testing.target import BLOCK_BYTES, REQUEST_BYTES, Mode, Target, requ
 from pgnode.wire import service_pb2 as pb
 
 #: A client core serves within half a second on an idle machine.
-START_TIMEOUT_SECONDS = 20.0
+START_TIMEOUT_SECONDS = 60.0
 #: What the core prints when it serves (core 26.10.10).
 _STARTED = b" started"
 #: Sizes of a Shadowsocks-2022 key.
@@ -154,7 +154,7 @@ class HeldTransfer:
     _round_done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _task: asyncio.Task[None] | None = field(default=None, repr=False)
 
-    async def wait_rounds(self, more: int = 1, timeout_seconds: float = 10.0) -> None:
+    async def wait_rounds(self, more: int = 1, timeout_seconds: float = 30.0) -> None:
         """Wait until ``more`` further blocks have come back. TransferError if it broke, TimeoutError."""
         goal = self.rounds + more
         async with asyncio.timeout(timeout_seconds):
@@ -308,7 +308,7 @@ class ClientCore:
         """Return a connection through link ``name`` to the target; the target's request has to be sent by the caller."""
         return await asyncio.open_unix_connection(str(self._sockets[name]))
 
-    async def move(self, name: str, upload_bytes: int, download_bytes: int, *, timeout_seconds: float = 20.0) -> None:
+    async def move(self, name: str, upload_bytes: int, download_bytes: int, *, timeout_seconds: float = 60.0) -> None:
         """Move exactly so many bytes of payload through link ``name``. TransferError if it fails or takes too long."""
         upload_bytes = max(upload_bytes, REQUEST_BYTES)
         head = request(Mode.MOVE, upload_bytes, download_bytes)
@@ -350,7 +350,7 @@ class ClientCore:
         *,
         block_bytes: int = 8192,
         pause_seconds: float = 0.02,
-        silence_limit_seconds: float = 10.0,
+        silence_limit_seconds: float = 30.0,
     ) -> AsyncIterator[HeldTransfer]:
         """Keep a transfer going through link ``name`` while the block runs. TransferError if it does not begin."""
         held = HeldTransfer(name)

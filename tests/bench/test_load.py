@@ -93,15 +93,15 @@ async def test_counts_answers_and_sends_all_requests_in_turn(tls: ssl.SSLContext
     async with server(tls, answer) as port:
         with Requests([sized(b"a"), sized(b"bb"), sized(b"ccc")]) as requests:
             side = Side(port, requests)
-            first = await run_load(side, connections=3, seconds=0.3)
+            first = await run_load(side, connections=3, seconds=1.5)
             sent = len(seen)
             # Ends with nothing under way, and the next round goes on where this one ended.
             assert first.sent == sent
             assert requests.next == sent % 3
-            await run_load(side, connections=1, seconds=0.2)
+            await run_load(side, connections=1, seconds=1.5)
     assert (first.refused, first.broken) == (0, 0)
     assert 0 < first.answers <= sent
-    assert 0 < first.p50_ms <= first.p99_ms < 300
+    assert 0 < first.p50_ms <= first.p99_ms < 10_000
     cycle = [b"a", b"bb", b"ccc"]
     assert seen[sent : sent + 4] == [cycle[(sent + more) % 3] for more in range(4)]
     assert abs(seen.count(b"a") - seen.count(b"ccc")) <= 1
@@ -113,7 +113,7 @@ async def test_large_answers_and_empty_ones(tls: ssl.SSLContext) -> None:
 
     async with server(tls, answer) as port:
         with Requests([sized(b"big"), sized(b"none")]) as requests:
-            found = await run_load(Side(port, requests), connections=4, seconds=0.4)
+            found = await run_load(Side(port, requests), connections=4, seconds=1.5)
     assert found.answers > 4
     assert (found.refused, found.broken) == (0, 0)
 
@@ -127,7 +127,7 @@ async def test_large_requests(tls: ssl.SSLContext) -> None:
 
     async with server(tls, answer) as port:
         with Requests([sized(bytes(5_000_000))]) as requests:
-            found = await run_load(Side(port, requests), connections=2, seconds=0.3)
+            found = await run_load(Side(port, requests), connections=2, seconds=1.5)
     assert found.answers >= 1
     assert (found.refused, found.broken) == (0, 0)
     assert set(sizes) == {5_000_000}
@@ -143,7 +143,7 @@ async def test_refusals_are_told_and_not_counted(tls: ssl.SSLContext) -> None:
 
     async with server(tls, answer) as port:
         with Requests([sized(b"x")]) as requests:
-            found = await run_load(Side(port, requests), connections=2, seconds=0.3)
+            found = await run_load(Side(port, requests), connections=2, seconds=1.5)
     assert found.refused > 0
     assert found.first_refusal == "503 not now"
     assert found.answers <= count - found.refused
@@ -159,7 +159,7 @@ async def test_broken_connections_are_replaced_and_told(tls: ssl.SSLContext) -> 
 
     async with server(tls, answer) as port:
         with Requests([sized(b"x")]) as requests:
-            found = await run_load(Side(port, requests), connections=2, seconds=0.5)
+            found = await run_load(Side(port, requests), connections=2, seconds=1.5)
     assert found.broken == count // 50
     assert found.answers > 0
 
@@ -171,9 +171,9 @@ async def test_a_server_that_never_answers_or_is_not_there(tls: ssl.SSLContext) 
     with Requests([sized(b"x")]) as requests:
         async with server(tls, answer) as port:
             with pytest.raises(LoadError, match="gave no answer"):
-                await run_load(Side(port, requests), connections=1, seconds=0.2)
+                await run_load(Side(port, requests), connections=1, seconds=1.5)
         with pytest.raises(LoadError, match="refused"):
-            await run_load(Side(free_port(), requests), connections=1, seconds=0.2)
+            await run_load(Side(free_port(), requests), connections=1, seconds=1.5)
 
 
 async def test_compare_measures_every_side(tls: ssl.SSLContext) -> None:
@@ -187,7 +187,7 @@ async def test_compare_measures_every_side(tls: ssl.SSLContext) -> None:
     async with server(tls, answer) as port:
         with Requests([sized(b"a")]) as a, Requests([sized(b"b")]) as b:
             sides = {"a": Side(port, a), "b": Side(port, b)}
-            found = await compare(sides, connections=1, seconds=0.2, rounds=2)
+            found = await compare(sides, connections=1, seconds=1.5, rounds=2)
     assert order == [b"a", b"b", b"a"]
     assert found["a"].per_second > 0
     assert found["b"].faults == ""

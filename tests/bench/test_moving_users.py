@@ -36,7 +36,7 @@ async def test_every_user_moves_a_block_each_way_through_the_core() -> None:
 
         async def only_those_who_stayed_are_online() -> bool:
             # The core sees a moment later that the others have gone.
-            online = await api.stats.online_users(5)
+            online = await api.stats.online_users(30)
             return sorted(online) == ["user>>>user3@demo>>>online", "user>>>user4@demo>>>online"]
 
         await eventually(only_those_who_stayed_are_online, "the core shows those as online who stayed, and nobody else")
@@ -44,7 +44,7 @@ async def test_every_user_moves_a_block_each_way_through_the_core() -> None:
         await movers.release()
         with pytest.raises(MovingUsersError, match="1 users could not move"):
             await movers.move(USERS - 2, 2)
-        counted = {stat.name: stat.value for stat in (await api.stats.query_stats("user>>>", 5)).stat}
+        counted = {stat.name: stat.value for stat in (await api.stats.query_stats("user>>>", 30)).stat}
     for number in range(USERS - 1):
         blocks = 3 if number in (3, 4) else 2 if number == USERS - 2 else 1
         assert counted[f"user>>>user{number}@demo>>>traffic>>>uplink"] == blocks * BLOCK_UP
@@ -58,7 +58,7 @@ async def test_a_reader_that_is_away_shows_as_silence(tmp_path: Path) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
     def read() -> None:
-        asked.wait(5)
+        asked.wait(30)
         go_on.wait(0.1)
         while not go_on.is_set():
             try:
@@ -69,7 +69,9 @@ async def test_a_reader_that_is_away_shows_as_silence(tmp_path: Path) -> None:
     reader = asyncio.create_task(asyncio.to_thread(read))
     asked.set()
     try:
-        found = await asyncio.to_thread(silences_ms, fifo, 0.3)
+        found = list(await asyncio.to_thread(silences_ms, fifo, 0.3))
+        while len(found) <= 3:  # a machine with other things to do
+            found += await asyncio.to_thread(silences_ms, fifo, 0.3)
     finally:
         go_on.set()
         await reader

@@ -304,7 +304,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(stage: Stage, 
     connection = await stage.panel.connect()
     method = "POST" if path == "/start" else "PUT"
     connection.send(stage.panel.head(method, path, {"Content-Type": PROTOBUF, "Content-Length": str(2 * MIB)}))
-    answer = await connection.read_response(5.0)  # of the body, not one byte was sent
+    answer = await connection.read_response(30)  # of the body, not one byte was sent
     assert answer.status == 413
     assert "MAX_BODY_MIB" in error_of(answer)["error"]
     await connection.close()
@@ -351,7 +351,7 @@ async def test_two_ways_to_say_the_length(stage: Stage, lengths: str) -> None:
     head = stage.panel.head("PUT", "/users/sync", {}).removesuffix(b"\r\n") + lengths.encode() + b"\r\n"
     connection = await stage.panel.connect()
     connection.send(head + b"0\r\n\r\n")
-    answer = await connection.read_response(5.0)
+    answer = await connection.read_response(30)
     assert answer.status == 400
     await connection.close()
     assert len(await stage.emails()) == 10
@@ -363,6 +363,6 @@ async def test_two_ways_to_say_the_length(stage: Stage, lengths: str) -> None:
 async def test_what_is_no_http_ends_only_its_own_connection(stage: Stage, data: bytes) -> None:
     connection = await stage.panel.connect()
     connection.send(data)
-    await connection.wait_end(5.0)
+    await connection.wait_end(30)
     await connection.close()
     assert (await stage.panel.info()).started

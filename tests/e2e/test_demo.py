@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support.polling import eventually
 from tests.support.processes import of_state_dir
 
-#: The demo promises to end by itself within this time.
-LIMIT_SECONDS = 60.0
+#: The demo promises to end by itself within a minute; a machine with other things to do gets more.
+LIMIT_SECONDS = 180.0
 
 
 def left_in(folder: Path) -> list[str]:
@@ -44,4 +45,4 @@ async def test_demo_holds_what_it_shows(short_dir: Path) -> None:
     for text in ("alice@demo", "Shadowsocks-2022", "127.0.0.2", "goroutines", "email: "):
         assert text in output
     assert left_in(short_dir) == []
-    assert of_state_dir(short_dir) == []
+    await eventually(lambda: not of_state_dir(short_dir), "nothing is left")

@@ -61,15 +61,15 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
     # The list outlives the core, and the node.
     first = core_pid(node)
     kill(first)
-    await eventually(lambda: core_pid(node) not in (0, first), "another core", 15)
+    await eventually(lambda: core_pid(node) not in (0, first), "another core")
 
     async def counted() -> bool:
         return (await listed(node))[0] == "21 desired, 21 applied, 3 failed; node running"
 
-    await eventually(counted, "the same users", 20)
+    await eventually(counted, "the same users")
     assert await node.stop() == 0
     await node.start()
-    await eventually(counted, "the same users", 20)
+    await eventually(counted, "the same users")
     assert {row.split(" ")[0] for row in (await listed(node, "--failed"))[1:]} == {
         "unusable@e2e",
         "Refused@e2e",
@@ -90,7 +90,7 @@ async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelCl
     core = core_pid(node)
     os.kill(core, signal.SIGSTOP)
     try:
-        await eventually(lambda: is_stopped(core), "the core stands still", 5)
+        await eventually(lambda: is_stopped(core), "the core stands still")
         users = [make_user("new@e2e", ["VLESS"]), make_user("user1@demo", [])]
         change = asyncio.create_task(panel.sync_chunked(users))
         rows: list[str] = []
@@ -99,7 +99,7 @@ async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelCl
             rows[:] = await listed(node, "--waiting")
             return len(rows) == 3
 
-        await eventually(both_named, "two users wait", 4)
+        await eventually(both_named, "two users wait")
     finally:
         os.kill(core, signal.SIGCONT)
     assert rows[1:] == ["new@e2e  not applied yet", "user1@demo  VLESS; removed, still active in the core"]

@@ -34,7 +34,7 @@ async def node(state_dir: Path) -> AsyncIterator[NodeProcess]:
 
 async def test_everything_that_0_5_0_stored_is_there(node: NodeProcess) -> None:
     async with node.panel() as panel:
-        await eventually(panel.backend_stats, "the previous core was restored", 20, errors=(Exception,))
+        await eventually(panel.backend_stats, "the previous core was restored", errors=(Exception,))
         assert (await panel.info()).started
         # Traffic: what was not given is owed, also what was on its way.
         owed = {f"user>>>{stat.name}>>>traffic>>>{stat.type}": stat.value for stat in await panel.stats(pb.UsersStat)}

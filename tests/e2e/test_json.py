@@ -106,7 +106,7 @@ async def test_the_log_as_lines_of_json(panel: PanelClient) -> None:
     async with panel.logs({"Accept": JSON}) as viewer:
         assert viewer.headers["content-type"] == "application/x-ndjson"
         await panel.stop()
-        line = json.loads(await viewer.next_line(10.0))
+        line = json.loads(await viewer.next_line(30))
         assert set(line) == {"detail"}
         assert line["detail"]
 

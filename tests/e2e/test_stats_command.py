@@ -37,7 +37,7 @@ async def test_traffic_as_an_operator_sees_it(node: NodeProcess, panel: PanelCli
 
     async with ClientCore([link(config["inbounds"][0], mover, name=TAG, source_address="127.0.0.9")], target) as client:
         await client.move(TAG, 300_000, 400_000)
-        await eventually(counted, "all bytes are shown", 20)
+        await eventually(counted, "all bytes are shown")
     [user] = found["users"]
     assert user == {
         "name": "mover@e2e",
@@ -59,7 +59,7 @@ async def test_traffic_as_an_operator_sees_it(node: NodeProcess, panel: PanelCli
         [user] = json.loads((await shown(node, "--json"))[1])["users"]
         return bool(user["owed_bytes"] == 0 and user["uplink_bytes"] == 300_000)
 
-    await eventually(handed_over, "what was taken is owed no more, and still counted", 20)
+    await eventually(handed_over, "what was taken is owed no more, and still counted")
     code, text = await shown(node, "--top", "1")
     assert code == 0
     assert text.startswith("node running, core run ")

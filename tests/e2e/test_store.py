@@ -60,7 +60,7 @@ class Stage:
         async with self.node.panel() as panel:
             with pytest.raises(NOT_YET):
                 await panel.sync_user(user)
-        assert self.faults.reached_by(point)
+        await self.faults.reached(point)
         await self.node.wait()
         assert is_running(core), "users' connections go on"
         await self.node.start()
@@ -89,7 +89,7 @@ async def test_killed_between_store_and_answer(stage: Stage, email: str) -> None
     async def there() -> bool:
         return email in await stage.in_core()
 
-    await eventually(there, "the core has what is stored", 10)
+    await eventually(there, "the core has what is stored")
 
 
 async def test_killed_between_core_and_store(stage: Stage) -> None:
@@ -98,14 +98,14 @@ async def test_killed_between_core_and_store(stage: Stage) -> None:
     async def as_stored() -> bool:
         return (await stage.in_core()) == set(stored_users(stage.node).desired)
 
-    await eventually(as_stored, "core and store agree", 10)
+    await eventually(as_stored, "core and store agree")
     if stage.valkey is not None:
         # The command is in the stream, and is delivered again.
         async def taken() -> bool:
             return "new@demo" in stored_users(stage.node).desired
 
-        await eventually(taken, "what was not answered is done", 10)
-        await eventually(as_stored, "core and store agree", 10)
+        await eventually(taken, "what was not answered is done")
+        await eventually(as_stored, "core and store agree")
     else:
         assert "new@demo" not in await stage.in_core(), "nobody was told that it is there"
 
@@ -119,7 +119,7 @@ async def test_a_loan_that_was_stored_and_not_answered_is_owed_again(stage: Stag
         async def counted() -> bool:
             return (await panel.traffic(user.email)).downlink_bytes == 20_000
 
-        await eventually(counted, "it is counted", 10)
+        await eventually(counted, "it is counted")
         stage.faults.arm("commit.stored", "kill")
         with pytest.raises(NOT_YET):
             await panel.traffic(user.email, reset=True)
@@ -132,7 +132,7 @@ async def test_a_loan_that_was_stored_and_not_answered_is_owed_again(stage: Stag
             traffic = await panel.traffic(user.email, reset=True)
             return (traffic.uplink_bytes, traffic.downlink_bytes) == (10_000, 20_000)
 
-        await eventually(given, "all of it is given, once", 20, errors=NOT_YET)
+        await eventually(given, "all of it is given, once", errors=NOT_YET)
         assert (await panel.traffic(user.email, reset=True)).downlink_bytes == 0
     assert not stored_state(stage.node).loans
 
@@ -160,7 +160,7 @@ async def test_a_routing_change_that_was_stored_and_not_answered_is_done_once(st
             for value in fields.values()
         ]
 
-    found = await eventually(again, "the command is answered", 10)
+    found = await eventually(again, "the command is answered")
     assert b" " in found
     assert not any(value.startswith(b"NOT_FOUND") for value in found), "it was done, and is not done again"
     async with stage.node.panel() as panel:
@@ -192,7 +192,7 @@ async def test_a_disk_that_takes_nothing(stage: Stage) -> None:
         async def stored() -> bool:
             return {"new0@demo", "new1@demo", "new2@demo"} <= stored_users(stage.node).desired.keys()
 
-        await eventually(stored, "what was kept is stored", 10)
+        await eventually(stored, "what was kept is stored")
         await panel.sync_user(make_user("after@demo", [TAG]))
     await stage.node.stop()
     await stage.node.start()
@@ -228,13 +228,13 @@ async def test_a_bus_that_is_emptied(stage: Stage) -> None:
                 await panel.sync_user(make_user(f"new{number}@demo", [TAG]))
                 return True
 
-            await eventually(synced, "changes go on", 20, errors=NOT_YET)
+            await eventually(synced, "changes go on", errors=NOT_YET)
             await panel.stats(pb.UsersStat)
 
         async def published() -> bool:
             return bool(await redis.exists("pgnode:snapshot:state"))
 
-        await eventually(published, "snapshots are there again", 5)
+        await eventually(published, "snapshots are there again")
     await redis.aclose()
     assert {"new0@demo", "new1@demo", "new2@demo"} <= stored_users(stage.node).desired.keys()
 

@@ -24,7 +24,7 @@ from tests.support.polling import eventually
 from tests.support.stored import StoredUsers, stored_users
 
 #: Generous: a node with other things to do on the machine brings a core with 10,000 users back within a few seconds.
-SETTLED_SECONDS = 40.0
+SETTLED_SECONDS = 90.0
 
 #: A user's state: its message, None for "not there".
 State = bytes | None
@@ -126,7 +126,7 @@ async def in_core(node: NodeProcess, tags: Sequence[str]) -> dict[str, dict[str,
             response_deserializer=handler_command_pb2.GetInboundUserResponse.FromString,
         )
         for tag in tags:
-            users = (await call(handler_command_pb2.GetInboundUserRequest(tag=tag), timeout=10)).users
+            users = (await call(handler_command_pb2.GetInboundUserRequest(tag=tag), timeout=30)).users
             found[tag] = {user.email: _secret(user.account.type, user.account.value) for user in users}
             assert len(found[tag]) == len(users), f"a user is in {tag} twice"
     return found

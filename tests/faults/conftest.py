@@ -30,6 +30,9 @@ ALTERED = "VLESS gRPC"
 SWAPPED = "VLESS"
 TAGS = [SWAPPED, ALTERED, "Trojan"]
 
+#: A core that stands still for some seconds does not hang.
+PATIENT = {"CORE_CALL_TIMEOUT_SECONDS": "20"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One loop for all tests in this folder: the node lives longer than a test."""
@@ -105,7 +108,7 @@ class Load:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.end.wait(), 0.1)
 
-    async def progress(self, more: int, timeout_seconds: float = 40.0) -> None:
+    async def progress(self, more: int, timeout_seconds: float = 90.0) -> None:
         """Wait until ``more`` calls were answered with success from now on."""
         wanted = self.answered + more
         async with asyncio.timeout(timeout_seconds):
@@ -116,7 +119,7 @@ class Load:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(env={"WEB_CONCURRENCY": "4", **node_faults.environment}) as running:
+    async with NodeProcess(env=PATIENT | {"WEB_CONCURRENCY": "4", **node_faults.environment}) as running:
         yield running
 
 
@@ -153,7 +156,7 @@ async def lasting_stage(tmp_path: Path) -> AsyncIterator[tuple[Stage, str]]:
     """A node of its own whose bus outlives its supervisor, so that what was not answered comes again; and the bus's URL."""
     faults = ArmedFaults(tmp_path / "fault-points")
     async with running_valkey() as bus:
-        env = {"WEB_CONCURRENCY": "4", "REDIS_URL": bus.url, **faults.environment}
+        env = PATIENT | {"WEB_CONCURRENCY": "4", "REDIS_URL": bus.url, **faults.environment}
         async with NodeProcess(env=env) as node, node.panel() as panel:
             yield Stage(node, panel, three_inbounds(), Record(panel), faults), bus.url
             faults.let_all_go()

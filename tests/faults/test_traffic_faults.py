@@ -22,17 +22,29 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
-from tests.faults.traffic_checker import Books, SlowCaller, check, fill, loans, published_at, stored, totals, traffic
+from tests.faults.conftest import PATIENT
+from tests.faults.traffic_checker import (
+    Books,
+    SlowCaller,
+    check,
+    fill,
+    loans,
+    published_at,
+    read_at,
+    stored,
+    totals,
+    traffic,
+)
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill, valkey_pid, worker_pids
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 TAG = "VLESS"
 EMAILS = ["one@traffic", "two@traffic", "three@traffic"]
 INTERVAL_SECONDS = 0.5
 #: How long an answer may be on its way: the caller that never reads is waited for.
-DELIVERY_SECONDS = 2.0
+DELIVERY_SECONDS = 10.0
 #: An answer with so many users does not fit into the buffers of a caller that does not read.
 MANY = 15_000
 DAY_SECONDS = 24 * 3600
@@ -66,7 +78,7 @@ class Stage:
             kill(self.node.pid)
             await self.node.wait()
             await self.node.start()
-            await eventually(self.panel.backend_stats, "the node serves again", 40, errors=(PanelError, NoAnswerError))
+            await eventually(self.panel.backend_stats, "the node serves again", 90, errors=(PanelError, NoAnswerError))
         for email in EMAILS:
             await self.books.move(self.client, email)
         owed = sum(self.books.moved.values()) - sum(self.books.given.values())
@@ -74,7 +86,7 @@ class Stage:
         async def counted() -> bool:
             return sum(line.total - line.reported for line in (await stored(self.node)).values()) == owed
 
-        await eventually(counted, "all that was moved is counted", 20)
+        await eventually(counted, "all that was moved is counted")
         return owed
 
 
@@ -86,6 +98,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stag
     settings = {
         "WEB_CONCURRENCY": "2",
         "STATS_UPDATE_INTERVAL_SECONDS": str(INTERVAL_SECONDS),
+        **PATIENT,
         "DELIVERY_TIMEOUT_SECONDS": str(DELIVERY_SECONDS),
         "PYTHONPATH": str(Path(__file__).parent / "clock"),
         "CLOCK_FILE": str(clock),
@@ -118,19 +131,19 @@ def node(shared: Stage) -> NodeProcess:
 async def stuck(billed: Stage, caller: SlowCaller) -> None:
     """The caller has asked, and has the answer's head; the rest of it waits for it to read."""
     await caller.ask(billed.panel, TAKE)
-    status, headers = await caller.connection.read_head(20)
+    status, headers = await caller.connection.read_head(30)
     assert status == 200
     assert int(headers["content-length"]) > 500_000
-    await eventually(lambda: loans(billed.node), "the answer is on loan", 10)
+    await eventually(lambda: loans(billed.node), "the answer is on loan")
 
 
 async def test_caller_that_closes_after_half_the_answer(billed: Stage, node: NodeProcess) -> None:
     owed = await billed.owe_much()
     async with SlowCaller(node) as caller:
         await caller.ask(billed.panel, TAKE)
-        status, headers = await caller.connection.read_head(20)
+        status, headers = await caller.connection.read_head(30)
         assert status == 200
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             half = await caller.read(int(headers["content-length"]) // 2)
     assert len(half) > 250_000
 
@@ -138,7 +151,7 @@ async def test_caller_that_closes_after_half_the_answer(billed: Stage, node: Nod
         lines = (await stored(node)).values()
         return await loans(node) == 0 and sum(line.total - line.reported for line in lines) == owed
 
-    await eventually(owed_again, "what did not arrive is owed again", 20)
+    await eventually(owed_again, "what did not arrive is owed again")
 
 
 async def test_caller_that_never_reads_and_asks_again_at_once(billed: Stage, node: NodeProcess) -> None:
@@ -148,9 +161,9 @@ async def test_caller_that_never_reads_and_asks_again_at_once(billed: Stage, nod
         await stuck(billed, caller)
         async with SlowCaller(node) as again:
             await again.ask(billed.panel, TAKE)
-            response = await again.connection.read_response(20)
+            response = await again.connection.read_response(60)
         with pytest.raises(NoAnswerError):
-            await caller.connection.read_body(200, {"content-length": str(len(response.body))}, 20)
+            await caller.connection.read_body(200, {"content-length": str(len(response.body))}, 30)
     stats = pb.StatResponse.FromString(response.body).stats
     assert response.status == 200
     assert sum(totals([stats]).values()) == owed
@@ -170,12 +183,12 @@ async def test_worker_killed_while_it_sends(billed: Stage, node: NodeProcess) ->
             if connection.raddr and connection.raddr.port == caller.connection.source_port
         ]
         kill(pid)
-        await eventually(lambda: not is_running(pid), "the worker has gone", 10)
+        await eventually(lambda: not is_running(pid), "the worker has gone")
         async with node.panel(timeout_seconds=30) as panel:
             first = await panel.stats(pb.UsersStat, reset=True)
             second = await panel.stats(pb.UsersStat, reset=True)
         with pytest.raises(NoAnswerError):
-            await caller.connection.read_body(200, {"content-length": "500000"}, 20)
+            await caller.connection.read_body(200, {"content-length": "500000"}, 30)
     assert sum(totals([first]).values()) == owed
     assert list(second) == []
     billed.books.took(first)
@@ -209,7 +222,7 @@ async def test_node_restarted(billed: Stage, node: NodeProcess) -> None:
         await load.progress(20)
     await node.stop()
     await node.start()
-    await eventually(billed.panel.backend_stats, "the core is back", 40, errors=(PanelError, NoAnswerError))
+    await eventually(billed.panel.backend_stats, "the core is back", 90, errors=(PanelError, NoAnswerError))
     assert await billed.check() == 0
 
 
@@ -245,7 +258,7 @@ async def test_valkey_emptied_under_traffic(billed: Stage, node: NodeProcess) ->
         node.send_signal(signal.SIGSTOP)
         try:
             os.kill(valkey, signal.SIGKILL)
-            await eventually(lambda: not is_running(valkey), "the bus has gone", 10)
+            await eventually(lambda: not is_running(valkey), "the bus has gone")
             assert not (node.state_dir / "store").exists()
         finally:
             node.send_signal(signal.SIGCONT)
@@ -263,7 +276,7 @@ async def test_clock_set_a_day_forward_and_back(billed: Stage, node: NodeProcess
             async def is_set(ahead: int = ahead) -> bool:
                 return abs(await published_at(node) - time.time() - ahead) < DAY_SECONDS / 2
 
-            await eventually(is_set, "the supervisor goes by the new time", 20)
+            await eventually(is_set, "the supervisor goes by the new time")
             await load.progress(20)
             assert list(await billed.panel.stats(pb.Inbounds)), "reads go on"
         assert load.refused == 0
@@ -277,21 +290,28 @@ async def test_core_killed_under_traffic(billed: Stage, node: NodeProcess) -> No
     before = sum(billed.books.moved.values())
     async with traffic(node, billed.books, billed.client, billed.panel, taking=False) as load:
         for _ in range(CORES_KILLED):
-            await load.go_on(2 * INTERVAL_SECONDS)
-            pid = core_pid(node)
-            allowed += billed.books.moved_since(time.monotonic() - INTERVAL_SECONDS - READING_SECONDS)
+            await load.go_on(INTERVAL_SECONDS)
+            moved_at = time.monotonic()
+
+            async def read_since(moved_at: float = moved_at) -> bool:
+                return await read_at(node) > moved_at
+
+            await eventually(read_since, "some of it was read")
+            pid, last_reading = core_pid(node), await read_at(node)
             kill(pid)
             dead = {0, pid}
 
             def another(dead: set[int] = dead) -> bool:
                 return core_pid(node) not in dead
 
-            await eventually(another, "there is a new core", 30)
+            await eventually(another, "there is a new core")
+            # Counted now, since what was under way when the core died may have arrived all the same.
+            allowed += billed.books.moved_since(last_reading - READING_SECONDS)
         await load.go_on(INTERVAL_SECONDS)
     lost = await billed.check(loss_bytes=allowed)
     moved = sum(billed.books.moved.values()) - before
     assert allowed < moved
     print(
-        f"{CORES_KILLED} cores killed: {lost:,} of {moved:,} bytes lost; {allowed:,} moved in the interval before each; "
+        f"{CORES_KILLED} cores killed: {lost:,} of {moved:,} bytes lost; {allowed:,} moved since the last reading before each; "
         f"{len(billed.books.broken) - broken} transfers broke"
     )

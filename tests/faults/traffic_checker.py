@@ -17,7 +17,7 @@ from socket import AF_INET, SO_RCVBUF, SOCK_STREAM, SOL_SOCKET, socket
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.snapshots import SYSTEM
+from pgnode.bus.snapshots import POLLED, SYSTEM, Polled
 from pgnode.store.rows import LedgerRow
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PROTOBUF, Connection, NoAnswerError, PanelClient, PanelError
@@ -33,7 +33,7 @@ UPLOAD_BYTES, DOWNLOAD_BYTES = 20_000, 50_000
 GONE = "@gone"
 
 #: Generous: after a fault the node may first have to bring core and store back.
-SETTLED_SECONDS = 40.0
+SETTLED_SECONDS = 90.0
 
 #: (e-mail, "uplink" or "downlink").
 CounterKey = tuple[str, str]
@@ -94,6 +94,18 @@ async def published_at(node: NodeProcess) -> float:
         return int(await redis.hget(Keys("pgnode").snapshot(SYSTEM), "at_ms") or 0) / 1000
     finally:
         await redis.aclose()
+
+
+async def read_at(node: NodeProcess) -> float:
+    """When the last reading of the core's counters that was published began, monotonic seconds."""
+    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
+    try:
+        body = await redis.hget(Keys("pgnode").snapshot(POLLED), "body")
+    finally:
+        await redis.aclose()
+    assert isinstance(body, bytes)
+    age = Polled.decode(body).age_seconds(time.time() * 1000)
+    return time.monotonic() - age if age is not None else 0.0
 
 
 async def loans(node: NodeProcess) -> int:
@@ -191,7 +203,7 @@ class Load:
                 except TransferError:
                     # Only transfers that may have moved something are begun.
                     await eventually(
-                        panel.backend_stats, "the core is back", 40, errors=(PanelError, NoAnswerError, OSError)
+                        panel.backend_stats, "the core is back", 90, errors=(PanelError, NoAnswerError, OSError)
                     )
                 await self._pause(0.01)
 
@@ -204,7 +216,7 @@ class Load:
                 self.refused += 1
             await self._pause(0.05)
 
-    async def progress(self, transfers: int, answers: int = 3, timeout_seconds: float = 40.0) -> None:
+    async def progress(self, transfers: int, answers: int = 3, timeout_seconds: float = 90.0) -> None:
         """Wait until so many transfers went through and so many answers came from now on."""
         transfers += len(self._books.history)
         answers += self.answers

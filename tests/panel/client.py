@@ -20,7 +20,7 @@ from pgnode.wire import service_pb2 as pb
 Protocol = Literal["rest", "grpc"]
 
 #: A call of the client has limits of its own; this is for a driver that hangs.
-ANSWER_TIMEOUT_SECONDS = 60.0
+ANSWER_TIMEOUT_SECONDS = 120.0
 
 #: Longest line of an answer: a list of a few thousand users.
 LINE_BYTES = 64 * 1024 * 1024
@@ -198,7 +198,7 @@ class Viewer:
     def __init__(self, lines: asyncio.Queue[str | ClientError]) -> None:
         self._lines = lines
 
-    async def wait_for(self, text: str, timeout_seconds: float = 15.0) -> str:
+    async def wait_for(self, text: str, timeout_seconds: float = 30.0) -> str:
         """The next line that holds ``text``. Raises TimeoutError, and the ClientError that the log ended with."""
         async with asyncio.timeout(timeout_seconds):
             while True:

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from pgnode.settings import Settings
 from pgnode.testing.configs import make_config, plain_inbounds
+from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.target import Target
@@ -91,12 +92,16 @@ async def target() -> AsyncIterator[Target]:
         yield running
 
 
+@pytest.fixture(scope="package")
+def node_faults(tmp_path_factory: pytest.TempPathFactory) -> ArmedFaults:
+    """Fault points of the node."""
+    return ArmedFaults(tmp_path_factory.mktemp("fault-points"))
+
+
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
-async def node() -> AsyncIterator[NodeProcess]:
+async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
     """The node of all tests here; they leave it as they like, since each begins with a start."""
-    env = {
-        "STATS_UPDATE_INTERVAL_SECONDS": "0.3",
-    }
+    env = {"STATS_UPDATE_INTERVAL_SECONDS": "0.3", "CORE_CALL_TIMEOUT_SECONDS": "20", **node_faults.environment}
     async with NodeProcess(env=env) as running:
         yield running
 

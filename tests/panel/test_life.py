@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from pgnode.testing.configs import make_inbound
+from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.users import make_user, make_users
 from tests.panel.client import Client, ClientError, Driver
 from tests.panel.conftest import TAGS, USERS, Stage
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.support.processes import core_pid, kill
 
 pytestmark = pytest.mark.needs_client
@@ -47,7 +48,7 @@ async def test_two_viewers_of_the_log(stage: Stage, beside: PanelClient) -> None
 async def test_a_viewer_while_nothing_is_logged(stage: Stage, beside: PanelClient) -> None:
     """The stream opens at once, nothing comes that is no line, and what is logged later is still seen."""
     async with stage.panel.logs() as viewer:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(30):
             await stage.panel.call("info")
         assert all(viewer.take())
         await beside.stop()
@@ -136,7 +137,7 @@ async def test_a_start_that_fails_says_why_first(stage: Stage) -> None:
     await stage.core.move("VLESS", 1_000, 1_000)
 
 
-async def test_while_the_core_is_brought_back(stage: Stage) -> None:
+async def test_while_the_core_is_brought_back(stage: Stage, node_faults: ArmedFaults) -> None:
     """The panel's health probe, and a sync in the middle of it: it waits, and resets nothing."""
     seen: set[tuple[int | None, str]] = set()
 
@@ -148,15 +149,20 @@ async def test_while_the_core_is_brought_back(stage: Stage) -> None:
             return False
         return core_pid(stage.node) != 0
 
-    async def unhealthy() -> bool:
-        return not await healthy()
+    async def known_to_be_gone() -> bool:
+        return not await healthy() and any("core is not started yet" in text for _, text in seen)
 
     for _ in range(2):  # the second time the node waits a moment before it brings the core back
+        node_faults.arm("core.start", "wait")
         kill(core_pid(stage.node))
-        await eventually(unhealthy, "the core is known to be gone")
-        failed = await stage.panel.sync_chunked(make_users(3, TAGS, name="meanwhile"))
+        await node_faults.reached("core.start")
+        await eventually(known_to_be_gone, "the core is known to be gone")
+        syncing = asyncio.create_task(stage.panel.sync_chunked(make_users(3, TAGS, name="meanwhile")))
+        await next_turn()
+        node_faults.let_go("core.start")
+        failed = await syncing
         assert failed is None or not failed.rejected
-        await eventually(healthy, "the core is back", 20.0)
+        await eventually(healthy, "the core is back")
     assert {code for code, _ in seen} == {503}
     assert all("core is not started yet" in text or "failed to get sys stats: " in text for _, text in seen)
     assert any("core is not started yet" in text for _, text in seen)

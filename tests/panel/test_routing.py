@@ -120,7 +120,7 @@ async def test_latency_of_observed_outbounds(routed: Stage) -> None:
         answer = await panel.call("get_outbounds_latency")
         return {latency.name for latency in answer.latencies if latency.alive} == {"exit-1", "exit-2"}
 
-    await eventually(both_alive, "both observed outbounds are alive", 20.0, errors=(ClientError,))
+    await eventually(both_alive, "both observed outbounds are alive", errors=(ClientError,))
     answer = await panel.call("get_outbounds_latency", name="exit-1")
     assert [(latency.name, latency.source) for latency in answer.latencies] == [("exit-1", "xray-observatory")]
     # Nothing is observed in the usual config.

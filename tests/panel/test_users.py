@@ -175,7 +175,7 @@ async def test_of_a_hundred_users_with_one_bad_exactly_that_one_is_rejected(stag
     async def found() -> bool:
         return set(await stage.panel.rejected()) == {bad.email} and good <= await stage.emails()
 
-    await eventually(found, "all but the bad one are there, and the client holds back that one", 20.0)
+    await eventually(found, "all but the bad one are there, and the client holds back that one")
     assert await stage.panel.settled()
     assert f"failed to update users: {bad.email}: " in (await stage.panel.rejected())[bad.email]
     # A full list is the end of it.

@@ -9,7 +9,7 @@ import grpc
 from pgnode.xray.proto import handler_command_pb2
 
 _SERVICE = "/xray.app.proxyman.command.HandlerService"
-_TIMEOUT_SECONDS = 10.0
+_TIMEOUT_SECONDS = 30.0
 
 
 async def inbound_tags(core_socket: Path) -> list[str]:

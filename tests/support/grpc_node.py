@@ -49,7 +49,7 @@ class GrpcNode:
         message: Message | bytes = b"",
         *,
         metadata: Metadata | None = None,
-        timeout_seconds: float | None = 20,
+        timeout_seconds: float | None = 60,
     ) -> Any:
         """A call with one message, and its response. Raises aio.AioRpcError."""
         body = message if isinstance(message, bytes) else message.SerializeToString()
@@ -63,7 +63,7 @@ class GrpcNode:
         name: str,
         messages: Iterable[Message | bytes] | AsyncIterable[bytes],
         *,
-        timeout_seconds: float | None = 20,
+        timeout_seconds: float | None = 60,
     ) -> Any:
         """A call with a stream of messages. Raises aio.AioRpcError."""
         bodies = (
@@ -81,7 +81,7 @@ class GrpcNode:
     async def health(self, service: str = "") -> int:
         """The status in the answer of the health service, asked for without a key."""
         method = self.channel.unary_unary("/grpc.health.v1.Health/Check")
-        answer = await method(health_pb2.HealthCheckRequest(service=service).SerializeToString(), timeout=10)
+        answer = await method(health_pb2.HealthCheckRequest(service=service).SerializeToString(), timeout=30)
         return int(health_pb2.HealthCheckResponse.FromString(answer).status)
 
 

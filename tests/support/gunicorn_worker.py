@@ -46,7 +46,7 @@ async def serving(worker_class: type[WorkerT], app: Any, **settings: Any) -> Asy
         await eventually(lambda: worker.servers or serve.done(), "the worker serves")
         yield worker, port
         worker.handle_exit_signal()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await serve
     finally:
         await end_tasks([serve])

@@ -11,9 +11,16 @@ from typing import Any
 #: Pause between two looks.
 POLL_SECONDS = 0.05
 
+#: What has to happen soon gets this long: a machine with other things to do may stop any process for seconds.
+DEADLINE_SECONDS = 30.0
+
 
 async def eventually(
-    look: Callable[[], object], what: str, timeout_seconds: float = 10.0, *, errors: tuple[type[Exception], ...] = ()
+    look: Callable[[], object],
+    what: str,
+    timeout_seconds: float = DEADLINE_SECONDS,
+    *,
+    errors: tuple[type[Exception], ...] = (),
 ) -> Any:
     """Look again and again until ``look`` (a function or a coroutine function) returns something true, and return that.
 

@@ -75,7 +75,7 @@ def of_state_dir(state_dir: Path) -> list[str]:
 def listens(port: int, host: str = "127.0.0.1") -> bool:
     """Whether somebody takes connections on the port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
+        probe.settimeout(10.0)
         return probe.connect_ex((host, port)) == 0
 
 
@@ -86,13 +86,13 @@ def sockets_in(folder: Path) -> list[Path]:
         if not path.is_socket():
             continue
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1.0)
+            probe.settimeout(10.0)
             if probe.connect_ex(str(path)) == 0:
                 found.append(path)
     return found
 
 
-async def run_to_end(command: Sequence[str], *, env: Mapping[str, str], timeout_seconds: float = 30) -> tuple[int, str]:
+async def run_to_end(command: Sequence[str], *, env: Mapping[str, str], timeout_seconds: float = 60) -> tuple[int, str]:
     """Exit code and output, both streams, of a command that ends by itself."""
     process = await asyncio.create_subprocess_exec(
         *command,

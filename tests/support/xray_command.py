@@ -42,7 +42,7 @@ def install(folder: Path, version: str | None = None) -> Path:
 
 def _embedded(config: str) -> tuple[int, str]:
     command = [sys.executable, "-I", str(embedded_main.__file__)]
-    done = subprocess.run(command, input=config, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, input=config, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout
 
 

@@ -14,6 +14,7 @@ import structlog
 
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, NodeError
 from pgnode.os_support.clock import Clock
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.supervisor.core.controller import CoreController
@@ -209,6 +210,7 @@ class CoreLifecycle:
 
     async def _start_core(self, action: do.StartCore) -> None:
         spec, (rendered, self._rendered) = action.spec, (self._rendered, None)
+        await async_fault_point("core.start")
 
         async def make_config() -> str:
             if rendered is not None and action.rendered:

@@ -25,9 +25,9 @@ from pgnode.testing.processes import is_running
 from tests.support.polling import eventually
 from tests.support.stub_supervisor import StubSupervisor
 
-#: Short, so that tests of them are; long enough for a machine with other things to do.
-HEADER_TIMEOUT_SECONDS = 1.5
-BODY_TIMEOUT_SECONDS = 2.0
+#: Short, so that tests of them are; long enough for a test that stands still for seconds between two packets.
+HEADER_TIMEOUT_SECONDS = 6.0
+BODY_TIMEOUT_SECONDS = 6.0
 MIB = 1024 * 1024
 
 #: What a look at a node that is coming up may raise.
@@ -79,7 +79,7 @@ class Stage:
         if self._gunicorn is not None and self._gunicorn.returncode is None:
             self._gunicorn.terminate()
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await self._gunicorn.wait()
             except TimeoutError:
                 self._gunicorn.kill()
@@ -110,7 +110,7 @@ class Stage:
         return []
 
     def panel(
-        self, *, auth: Auth = "x-api-key", api_key: str | None = None, timeout_seconds: float = 10
+        self, *, auth: Auth = "x-api-key", api_key: str | None = None, timeout_seconds: float = 30
     ) -> PanelClient:
         """A panel with this stage's certificate and key."""
         return PanelClient(
@@ -129,7 +129,7 @@ class Stage:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             await valkey.ready(self.settings)
 
     async def kill_valkey(self) -> None:
@@ -163,7 +163,7 @@ class Stage:
 
     async def answers(self) -> bool:
         """Whether a request is answered on a new connection."""
-        async with self.panel(timeout_seconds=3) as panel:
+        async with self.panel(timeout_seconds=10) as panel:
             return bool((await panel.info()).node_version)
 
     @property
@@ -195,4 +195,4 @@ class Stage:
                 raise RuntimeError(f"Gunicorn ended with exit code {running.returncode}:\n{self.output}")
             return await self.answers()
 
-        await eventually(up, "Gunicorn answers", 30, errors=NOT_YET)
+        await eventually(up, "Gunicorn answers", 60, errors=NOT_YET)

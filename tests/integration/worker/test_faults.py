@@ -21,8 +21,9 @@ from tests.support.processes import kill, listens
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-#: Within which a write must be refused when Redis is away.
-REFUSED_SECONDS = 3.0
+#: Within which a write must be refused when Redis is away: well before it would time out (30 s). Takes under 3 s on a machine
+#: that does nothing else.
+REFUSED_SECONDS = 15.0
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -50,24 +51,24 @@ async def test_without_redis_changes_are_refused_soon_and_reads_go_on(stage: Sta
     async def back() -> bool:
         return (await panel.request("PUT", "/user/sync", body)).status == 200
 
-    await eventually(back, "changes are taken again", 15)
+    await eventually(back, "changes are taken again")
     # Snapshots, too: the store came back empty, and what is new in it is seen.
     await stage.supervisor.set_state("recovering")
 
     async def seen_again() -> bool:
         return not (await panel.info()).started
 
-    await eventually(seen_again, "new snapshots are served again", 10)
+    await eventually(seen_again, "new snapshots are served again")
     await stage.supervisor.set_state("running")
 
 
 async def test_a_change_under_way_when_redis_dies_is_answered_soon(stage: Stage, panel: PanelClient) -> None:
-    await eventually(lambda: _synced(panel), "changes are taken", 15)
+    await eventually(lambda: _synced(panel), "changes are taken")
     # Nobody answers: the supervisor's end is held up, as by a slow core.
     await stage.supervisor.close()
     body = pb.User(email="bob", inbounds=["VLESS"]).SerializeToString()
     asked = asyncio.create_task(panel.request("PUT", "/user/sync", body))
-    await eventually(stage.commands_waiting, "the command is in the stream", 5)
+    await eventually(stage.commands_waiting, "the command is in the stream")
     begun = time.monotonic()
     await stage.kill_valkey()
     answer = await asked
@@ -75,7 +76,7 @@ async def test_a_change_under_way_when_redis_dies_is_answered_soon(stage: Stage,
     assert time.monotonic() - begun < REFUSED_SECONDS
     await stage.start_valkey()
     await stage.new_supervisor()
-    await eventually(lambda: _synced(panel), "changes are taken again", 15)
+    await eventually(lambda: _synced(panel), "changes are taken again")
 
 
 async def _synced(panel: PanelClient) -> bool:
@@ -92,15 +93,15 @@ async def test_a_killed_worker_is_replaced(stage: Stage) -> None:
         now = set(stage.worker_pids())
         return len(now) == 2 and not now & before
 
-    await eventually(replaced, "both workers are new", 20)
-    await eventually(stage.answers, "the new workers answer", 20, errors=NOT_YET)
+    await eventually(replaced, "both workers are new")
+    await eventually(stage.answers, "the new workers answer", errors=NOT_YET)
 
 
 async def test_workers_are_added_and_taken_away_by_signal(stage: Stage, panel: PanelClient) -> None:
     stage.signal_master(signal.SIGTTIN)
-    await eventually(lambda: len(stage.worker_pids()) == 3, "a third worker runs", 20)
+    await eventually(lambda: len(stage.worker_pids()) == 3, "a third worker runs")
     stage.signal_master(signal.SIGTTOU)
-    await eventually(lambda: len(stage.worker_pids()) == 2, "two workers run", 20)
+    await eventually(lambda: len(stage.worker_pids()) == 2, "two workers run")
     assert (await panel.info()).node_version
 
 
@@ -113,14 +114,14 @@ async def test_reloading_replaces_the_workers_while_requests_are_answered(stage:
         now = set(stage.worker_pids())
         return len(now) == 2 and not now & before
 
-    await eventually(replaced, "both workers are new", 30)
+    await eventually(replaced, "both workers are new")
 
 
 async def test_a_worker_that_ends_closes_idle_connections_and_answers_what_is_under_way() -> None:
     body = pb.User(email="alice", inbounds=["VLESS"]).SerializeToString()
     async with Stage(workers=1) as stage, stage.panel() as panel:
         idle, busy = await panel.connect(), await panel.connect()
-        answer = await idle.exchange(panel.head("GET", "/info", {}), (), 10)
+        answer = await idle.exchange(panel.head("GET", "/info", {}), (), 30)
         assert answer.status == 200
         busy.send(panel.head("PUT", "/user/sync", {"Content-Length": str(len(body))}) + body[:3])
         await busy.drain()
@@ -128,10 +129,10 @@ async def test_a_worker_that_ends_closes_idle_connections_and_answers_what_is_un
         # Answered by the worker that has the other connections: what was sent before has arrived, too.
         assert (await panel.request("GET", "/info")).status == 200
         os.kill(ending, signal.SIGTERM)
-        assert await idle.wait_end(10) == b""
+        assert await idle.wait_end(30) == b""
         busy.send(body[3:])
-        assert (await busy.read_response(10)).status == 200
-        await eventually(lambda: not is_running(ending), "the worker has ended", 10)
+        assert (await busy.read_response(30)).status == 200
+        await eventually(lambda: not is_running(ending), "the worker has ended")
         assert "Forcing close" not in stage.output
         await busy.close()
 
@@ -142,7 +143,7 @@ async def test_nothing_outlives_a_killed_master() -> None:
         workers = stage.worker_pids()
         assert len(workers) == 2
         await stage.kill_master()
-        await eventually(lambda: not any(is_running(pid) for pid in workers), "the workers have ended", 5)
+        await eventually(lambda: not any(is_running(pid) for pid in workers), "the workers have ended")
         assert not listens(stage.port)
 
 
@@ -156,5 +157,5 @@ async def test_an_operators_file_is_laid_over_the_nodes_own(tmp_path_factory: py
         assert len(stage.supervisor.of_kind(Kind.SYNC_USER)) == 1
         master = stage.master_pid
         stage.signal_master(signal.SIGHUP)
-        await eventually(stage.answers, "it answers after a reload", 20, errors=NOT_YET)
+        await eventually(stage.answers, "it answers after a reload", errors=NOT_YET)
         assert is_running(master)

@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ class GrpcWorker:
             async with self.caller() as caller:
                 return (await caller.health()) == SERVING
 
-        await eventually(up, "the worker serves", 30, errors=(aio.AioRpcError,))
+        await eventually(up, "the worker serves", errors=(aio.AioRpcError,))
 
     async def stop(self) -> None:
         if self.process is not None and self.process.returncode is None:
@@ -149,7 +148,7 @@ async def test_hundreds_of_viewers_and_one_that_does_not_read(stage: Stage, work
             async with asyncio.timeout(30):
                 await asyncio.gather(*(read_to(viewer, last) for viewer in viewers))
             assert (await callers[0].call("GetBackendStats")).num_goroutine == 42
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await read_to(lazy, "last of round 2")
     finally:
         for one in (*callers, lazy_caller):
@@ -163,22 +162,22 @@ async def test_thousands_of_connections_that_do_nothing_do_not_stop_service(stag
     idle: list[asyncio.StreamWriter] = []
     try:
         for number in range(SILENT_CONNECTIONS):
-            silent.append(socket.create_connection(("127.0.0.1", stage.grpc_port), timeout=10))
+            silent.append(socket.create_connection(("127.0.0.1", stage.grpc_port), timeout=30))
             if number % 200 == 0:
                 await next_turn()
         for _ in range(IDLE_CONNECTIONS):
             _, writer = await asyncio.open_connection("127.0.0.1", stage.grpc_port, ssl=context)
             idle.append(writer)
         async with worker.caller() as caller:
-            asked = time.monotonic()
-            assert (await caller.call("GetBackendStats")).num_goroutine == 42
-            assert time.monotonic() - asked < 5
+            # Before any of the others is closed for its silence, or soon after.
+            async with asyncio.timeout(20):
+                assert (await caller.call("GetBackendStats")).num_goroutine == 42
 
             def all_closed() -> bool:
                 """Those that did not even begin a handshake are closed after the time for headers."""
                 return all(_closed(one) for one in silent[:: SILENT_CONNECTIONS // 20])
 
-            await eventually(all_closed, "silent connections are closed", HEADER_TIMEOUT_SECONDS + 20)
+            await eventually(all_closed, "silent connections are closed", HEADER_TIMEOUT_SECONDS + 60)
             assert (await caller.call("GetBackendStats")).num_goroutine == 42
     finally:
         for one in silent:
@@ -206,7 +205,7 @@ def served_certificate(port: int) -> str:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain, context.wrap_socket(plain) as secure:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as plain, context.wrap_socket(plain) as secure:
         return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True) or b"")
 
 
@@ -229,12 +228,10 @@ async def test_a_new_certificate_is_taken_without_a_restart_on_both_faces(stage:
         await held.call("GetBackendStats")
         _replace(cert_file, other.cert_file)
         # A certificate without its key is nothing to serve with.
-        await eventually(lambda: "not taken" in stage.output, "REST workers say that the pair does not fit", 15)
+        await eventually(lambda: "not taken" in stage.output, "REST workers say that the pair does not fit")
         assert served() == old
         _replace(key_file, other.cert_key_file)
-        await eventually(
-            lambda: asyncio.to_thread(lambda: set(served().values()) == {new}), "both serve the new one", 20
-        )
+        await eventually(lambda: asyncio.to_thread(lambda: set(served().values()) == {new}), "both serve the new one")
         assert (await held.call("GetBackendStats")).num_goroutine == 42, "connections that are there stay"
         async with worker.caller() as fresh:
             assert (await fresh.call("GetBackendStats")).num_goroutine == 42
@@ -242,7 +239,7 @@ async def test_a_new_certificate_is_taken_without_a_restart_on_both_faces(stage:
         await held.channel.close()
         for path, content in before.items():
             path.write_bytes(content)
-        await eventually(lambda: asyncio.to_thread(lambda: served() == old), "and the old one when it is back", 20)
+        await eventually(lambda: asyncio.to_thread(lambda: served() == old), "and the old one when it is back")
 
 
 def _replace(file: Path, by: Path) -> None:
@@ -260,7 +257,7 @@ async def test_not_serving_while_the_store_is_away(stage: Stage, caller: GrpcNod
     async def not_serving() -> bool:
         return (await caller.health()) == NOT_SERVING
 
-    await eventually(not_serving, "not serving", 30)
+    await eventually(not_serving, "not serving")
     assert (await caller.call("GetBackendStats")).num_goroutine == 42, "reads go on"
     with pytest.raises(aio.AioRpcError) as caught:
         await caller.stream("SyncUser", [pb.User(email="alice")])
@@ -268,7 +265,7 @@ async def test_not_serving_while_the_store_is_away(stage: Stage, caller: GrpcNod
     assert "(at user 1 of the stream, 'alice') (0 of 1 users applied)" in (caught.value.details() or "")
     await stage.start_valkey()
     await stage.supervisor.publish_all()
-    await eventually(serving, "serving again", 30)
+    await eventually(serving, "serving again")
 
 
 async def test_a_worker_told_to_end_finishes_what_it_has(stage: Stage, worker: GrpcWorker) -> None:
@@ -281,10 +278,8 @@ async def test_a_worker_told_to_end_finishes_what_it_has(stage: Stage, worker: G
         call = caller.channel.stream_unary("/service.NodeService/SyncUser")(metadata=caller.metadata, timeout=20)
         await call.write(pb.User(email="alice").SerializeToString())
         await eventually(lambda: stage.supervisor.of_kind(Kind.SYNC_USER), "it is under way")
-        begun = time.monotonic()
         worker.process.send_signal(signal.SIGTERM)
         await call.done_writing()
         await call
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             assert await worker.process.wait() == 0
-        assert time.monotonic() - begun < 10

@@ -22,7 +22,7 @@ from tests.support.polling import eventually
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: What a closing connection may take beyond its time limit on a busy machine.
-SLACK_SECONDS = 5.0
+SLACK_SECONDS = 30.0
 
 
 def _route(route: str) -> tuple[str, str]:
@@ -42,14 +42,14 @@ async def test_http_1_is_spoken_and_nothing_negotiated_although_only_h2_is_offer
     connection = await panel.connect()
     assert connection.alpn is None
     for _ in range(3):
-        answer = await connection.exchange(panel.head("GET", "/info", {}), [], 5)
+        answer = await connection.exchange(panel.head("GET", "/info", {}), [], 30)
         assert (answer.status, answer.headers["content-type"]) == (200, PROTOBUF)
     await connection.close()
 
 
 async def test_idle_connections_stay_open(panel: PanelClient) -> None:
     connection = await panel.connect()
-    await connection.exchange(panel.head("GET", "/info", {}), [], 5)
+    await connection.exchange(panel.head("GET", "/info", {}), [], 30)
     # Longer than the limit for headers, and than Gunicorn's own default of two seconds.
     with pytest.raises(TimeoutError):
         await connection.wait_end(max(HEADER_TIMEOUT_SECONDS, 2.0) + 1.0)
@@ -60,8 +60,8 @@ async def test_headers_that_do_not_come_end_the_connection(panel: PanelClient) -
     silent, slow, later, last = [await panel.connect() for _ in range(4)]
     slow.send(b"GET /info HTTP/1.1\r\nHost: node\r\nx-api-")
     # A further request that begins in the same packet as the one before it, and one that begins after an answer.
-    await later.exchange(panel.head("GET", "/info", {}) + b"GET /info HTTP/1.1\r\nHo", [], 5)
-    await last.exchange(panel.head("GET", "/info", {}), [], 5)
+    await later.exchange(panel.head("GET", "/info", {}) + b"GET /info HTTP/1.1\r\nHo", [], 30)
+    await last.exchange(panel.head("GET", "/info", {}), [], 30)
     last.send(b"GET /info HTTP/1.1\r\nHo")
     for connection in (silent, slow, later, last):
         assert await connection.wait_end(HEADER_TIMEOUT_SECONDS + SLACK_SECONDS) == b""
@@ -87,17 +87,17 @@ async def test_two_ways_to_say_the_length(stage: Stage, panel: PanelClient, leng
     head = panel.head("PUT", "/users/sync", {}).removesuffix(b"\r\n") + lengths.encode() + b"\r\n"
     connection = await panel.connect()
     connection.send(head + b"0\r\n\r\n")
-    answer = await connection.read_response(5)
+    answer = await connection.read_response(30)
     assert answer.status == 400
     assert error_of(answer)["code"] == "INVALID_ARGUMENT"
-    assert await connection.wait_end(5) == b""
+    assert await connection.wait_end(30) == b""
     assert stage.supervisor.commands == []
 
 
 async def test_what_is_no_http_is_answered_in_the_form_of_all_errors(panel: PanelClient) -> None:
     connection = await panel.connect()
     connection.send(b"GARBAGE\r\n\r\n")
-    answer = await connection.read_response(5)
+    answer = await connection.read_response(30)
     assert answer.status == 400
     error_of(answer)
     await connection.close()
@@ -112,7 +112,7 @@ async def test_no_key_is_answered_before_the_body(stage: Stage, panel: PanelClie
     connection = await panel.connect()
     async with stage.panel(api_key=key) as stranger:
         connection.send(stranger.head("PUT", path, {"Content-Length": "1000000"}))
-        answer = await connection.read_response(5)  # not one byte of the body was sent
+        answer = await connection.read_response(30)  # not one byte of the body was sent
     assert (answer.status, error_of(answer)["code"]) == (401, "UNAUTHENTICATED")
     # It cannot be used again: its body would be taken for the next request.
     await connection.wait_end(BODY_TIMEOUT_SECONDS + SLACK_SECONDS)
@@ -147,7 +147,7 @@ async def test_wrong_methods(panel: PanelClient, method: str, path: str) -> None
 async def test_head_is_no_method_of_the_node(panel: PanelClient) -> None:
     connection = await panel.connect()
     connection.send(panel.head("HEAD", "/info", {}))
-    status, _ = await connection.read_head(5)
+    status, _ = await connection.read_head(30)
     assert status == 405
     await connection.close()
 
@@ -175,7 +175,7 @@ async def test_a_length_of_zero_is_an_empty_list(stage: Stage, panel: PanelClien
 async def test_a_body_over_the_limit_is_refused_before_it_is_sent(panel: PanelClient, route: str) -> None:
     connection = await panel.connect()
     connection.send(panel.head(*_route(route), {"Content-Length": str(2 * MIB)}))
-    answer = await connection.read_response(5)
+    answer = await connection.read_response(30)
     assert (answer.status, error_of(answer)["code"]) == (413, "PAYLOAD_TOO_LARGE")
     await connection.close()
 
@@ -278,7 +278,7 @@ async def test_a_new_snapshot_is_served_soon(stage: Stage, panel: PanelClient) -
     async def served() -> bool:
         return [s.value for s in await panel.stats(pb.UserStat, "carol")] == [123]
 
-    await eventually(served, "the new revision is served", 3)
+    await eventually(served, "the new revision is served")
 
 
 def _users_block(value: int) -> bytes:
@@ -312,7 +312,7 @@ async def test_the_health_probe_tells_the_states_apart(
         answer = await panel.request("GET", "/stats/backend")
         return answer.status == 503 and error_of(answer)["error"] == text and "retry-after" in answer.headers
 
-    await eventually(probed, f"503 {text}", 3)
+    await eventually(probed, f"503 {text}")
     info = await panel.info()
     assert info.started == (state == "running")
     assert info.core_version
@@ -341,8 +341,8 @@ async def test_who_starts_or_stops_sees_the_new_state_at_once(stage: Stage, pane
     )
     await pipe.execute()
     connection = await panel.connect()
-    assert (await connection.exchange(panel.head("PUT", "/stop", {}), [], 5)).status == 200
-    answer = await connection.exchange(panel.head("GET", "/info", {}), [], 5)
+    assert (await connection.exchange(panel.head("PUT", "/stop", {}), [], 30)).status == 200
+    answer = await connection.exchange(panel.head("GET", "/info", {}), [], 30)
     assert not pb.BaseInfoResponse.FromString(answer.body).started
     await connection.close()
 
@@ -494,7 +494,7 @@ async def test_a_viewer_that_wakes_up_is_told_what_it_missed(stage: Stage, panel
         line = b"z" * 2000
         for _ in range(60):
             await stage.supervisor.log_lines([line] * 400)
-        notice = await sleeper.wait_for("dropped", 20)
+        notice = await sleeper.wait_for("dropped", 30)
         assert int("".join(c for c in notice if c.isdigit())) > 0
 
 
@@ -530,6 +530,6 @@ async def test_bytes_that_are_no_text_do_not_end_a_viewer(stage: Stage, panel: P
 async def test_event_streams_are_framed_for_who_asks(stage: Stage, panel: PanelClient) -> None:
     await stage.supervisor.log_lines([b"a line"])
     async with panel.logs({"Accept": "text/event-stream"}) as viewer:
-        assert await viewer.wait_for("a line", 5) == "data: a line"
+        assert await viewer.wait_for("a line", 30) == "data: a line"
     async with panel.logs({"Accept": "*/*"}) as viewer:
-        assert await viewer.wait_for("a line", 5) == "a line"
+        assert await viewer.wait_for("a line", 30) == "a line"

@@ -21,7 +21,7 @@ from tests.support import xray_command
 from tests.support.polling import eventually
 
 #: Generous: the machine may be busy.
-DEADLINE_SECONDS = 15.0
+DEADLINE_SECONDS = 30.0
 
 
 @pytest.fixture

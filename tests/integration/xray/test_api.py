@@ -480,10 +480,9 @@ async def test_counters_and_online_users(run_dir: Path, start_core: StartCore, a
 
 
 async def test_a_core_that_is_not_there(run_dir: Path, api: CoreApi) -> None:
-    assert await _kind(api.stats.sys_stats(5.0)) is ErrorKind.UNAVAILABLE
-    started = time.monotonic()
-    assert await _kind(api.wait_ready(0.3)) is ErrorKind.DEADLINE
-    assert time.monotonic() - started < 2
+    assert await _kind(api.stats.sys_stats(DEADLINE_SECONDS)) is ErrorKind.UNAVAILABLE
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert await _kind(api.wait_ready(0.3)) is ErrorKind.DEADLINE
 
 
 async def test_a_core_that_dies_and_one_that_hangs(run_dir: Path, start_core: StartCore, api: CoreApi) -> None:
@@ -495,9 +494,9 @@ async def test_a_core_that_dies_and_one_that_hangs(run_dir: Path, start_core: St
     await eventually(lambda: is_stopped(running.pid), "the core has stopped")
     assert await _kind(api.stats.sys_stats(0.2)) is ErrorKind.DEADLINE
     running.send_signal(signal.SIGKILL)
-    assert await _kind(api.stats.sys_stats(5.0)) is ErrorKind.UNAVAILABLE
+    assert await _kind(api.stats.sys_stats(DEADLINE_SECONDS)) is ErrorKind.UNAVAILABLE
     with pytest.raises(CoreApiError):
-        await api.swap.replace_users("in", [], 2.0)
+        await api.swap.replace_users("in", [], DEADLINE_SECONDS)
 
 
 @pytest.mark.parametrize(

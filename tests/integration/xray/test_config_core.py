@@ -59,7 +59,7 @@ def user_with_everything(email: str, inbounds: list[str]) -> pb.User:
 def core_exit_code(text: str) -> int:
     """Start the core with an unbindable config: 255 = it took the config, 23 = it refused it."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", START], check=False, input=text, text=True, capture_output=True, timeout=20
+        [sys.executable, "-I", "-c", START], check=False, input=text, text=True, capture_output=True, timeout=60
     )
     return done.returncode
 
@@ -104,7 +104,7 @@ def running_core(base: BaseConfig, rendered: str) -> Iterator[grpc.Channel]:
         core.stdin.write(json.dumps(document))
         core.stdin.close()
         with grpc.insecure_channel("unix:" + base.document["api"]["listen"]) as channel:
-            grpc.channel_ready_future(channel).result(timeout=15)
+            grpc.channel_ready_future(channel).result(timeout=60)
             yield channel
     finally:
         core.kill()
@@ -132,9 +132,9 @@ def test_every_managed_inbound_takes_users_through_the_api() -> None:
                 request = commands.AlterInboundRequest(tag=tag)
                 request.operation.type = add.DESCRIPTOR.full_name
                 request.operation.value = add.SerializeToString()
-                alter(request, timeout=10)
+                alter(request, timeout=60)
                 users = {
-                    found.email: found for found in listed(commands.GetInboundUserRequest(tag=tag), timeout=10).users
+                    found.email: found for found in listed(commands.GetInboundUserRequest(tag=tag), timeout=60).users
                 }
                 placeholder = {PLACEHOLDER_EMAIL} if base.managed_inbounds[tag].is_shadowsocks_2022 else set()
                 assert users.keys() == {"new@node"} | placeholder, tag
@@ -142,8 +142,8 @@ def test_every_managed_inbound_takes_users_through_the_api() -> None:
                     remove = commands.RemoveUserOperation(email=PLACEHOLDER_EMAIL)
                     request.operation.type = remove.DESCRIPTOR.full_name
                     request.operation.value = remove.SerializeToString()
-                    alter(request, timeout=10)
-                    left = listed(commands.GetInboundUserRequest(tag=tag), timeout=10).users
+                    alter(request, timeout=60)
+                    left = listed(commands.GetInboundUserRequest(tag=tag), timeout=60).users
                     assert [found.email for found in left] == ["new@node"]
     finally:
         shutil.rmtree(folder)
@@ -168,7 +168,7 @@ def test_the_core_routes_malformed_domains_to_the_blackhole(
     # TestRouteRequest.RoutingContext (1) with Network (2) = TCP and TargetDomain (7); the answer is a RoutingContext again.
     name = domain.encode()
     context = b"\x10\x02\x3a" + varint.encode(len(name)) + name
-    answer = test_route(varint.field(1, context), timeout=10)
+    answer = test_route(varint.field(1, context), timeout=60)
     tag = outbound.encode()
     assert answer.endswith(varint.field(12, tag))
 

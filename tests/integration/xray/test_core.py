@@ -73,9 +73,7 @@ def _dumps(config: dict[str, Any]) -> str:
 async def test_version_is_the_cores_own(core: Core) -> None:
     version = await core.version(DEADLINE_SECONDS)
     assert re.fullmatch(r"\d{2}\.\d+\.\d+", version)
-    started = time.monotonic()
-    assert await core.version(DEADLINE_SECONDS) == version
-    assert time.monotonic() - started < 0.01, "the second answer is remembered"
+    assert await core.version(0.0) == version, "the second answer is remembered: nobody is asked again"
 
 
 async def test_check_accepts_and_binds_nothing(core: Core, run_dir: Path) -> None:
@@ -222,9 +220,8 @@ async def test_a_killed_core_is_noticed(core: Core, run_dir: Path, start_core: S
 async def test_a_core_that_does_not_listen_is_killed(core: Core, run_dir: Path, start_core: StartCore) -> None:
     running = await start_core(core, _dumps(_config(run_dir)), run_dir)
     running.send_signal(signal.SIGSTOP)
-    started = time.monotonic()
-    assert await running.terminate(0.2) == -signal.SIGKILL
-    assert time.monotonic() - started < 5
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert await running.terminate(0.2) == -signal.SIGKILL
 
 
 async def test_no_descriptor_of_ours_reaches_the_core(core: Core, run_dir: Path, start_core: StartCore) -> None:
@@ -439,7 +436,7 @@ async def test_a_supervisor_ends_while_its_core_goes_on(run_dir: Path) -> None:
     """multiprocess by itself would wait at exit for its child."""
     command = [sys.executable, "-c", _LEAVING, str(run_dir)]
     left = await asyncio.to_thread(
-        subprocess.run, command, input=_dumps(_config(run_dir)), capture_output=True, text=True, timeout=20, check=False
+        subprocess.run, command, input=_dumps(_config(run_dir)), capture_output=True, text=True, timeout=60, check=False
     )
     assert left.returncode == 0, left.stderr
     running = await adopt(run_dir)

@@ -35,7 +35,7 @@ class CoreCheck:
             stderr=asyncio.subprocess.DEVNULL,
         )
         try:
-            await asyncio.wait_for(core.communicate(text.encode()), 20)
+            await asyncio.wait_for(core.communicate(text.encode()), 60)
         except TimeoutError:
             core.kill()
             await core.wait()

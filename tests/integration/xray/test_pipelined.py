@@ -112,12 +112,16 @@ async def test_a_core_that_is_killed_in_the_middle(run_dir: Path, start_core: St
         assert late.kind is ErrorKind.UNAVAILABLE
 
 
+#: Long enough for a process that gets little of the machine to send something before it gives up.
+HANG_SECONDS = 5.0
+
+
 async def test_a_core_that_hangs(run_dir: Path, start_core: StartCore, client: PipelinedGrpcClient) -> None:
     running = await start_core(EmbeddedCore(), _config(run_dir), run_dir)
     assert await _run(client, [_add("first@x")]) == [None]
     running.send_signal(signal.SIGSTOP)
     await eventually(lambda: is_stopped(running.pid), "the core has stopped")
-    results = await _run(client, [_add(f"u{number}@x") for number in range(1000)], 0.3)
+    results = await _run(client, [_add(f"u{number}@x") for number in range(1000)], HANG_SECONDS)
     assert set(results) == {NOT_ANSWERED, NOT_BEGUN}
     # Another connection is tried: the socket takes it, but nobody answers.
     assert await _run(client, [_add("more@x")], 0.3) == [NOT_BEGUN]

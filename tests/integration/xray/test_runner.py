@@ -75,7 +75,7 @@ if __name__ == "__main__":
 
 async def test_it_ends_with_a_supervisor_that_was_killed() -> None:
     command = [sys.executable, "-c", _DYING]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)  # noqa: ASYNC221 - short
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: ASYNC221 - short
     assert process.returncode == -signal.SIGKILL, process.stderr
     pid = int(process.stdout)
     await eventually(lambda: not psutil.pid_exists(pid), "its end")
