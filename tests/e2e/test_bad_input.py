@@ -17,6 +17,7 @@ import pytest_asyncio
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PROTOBUF, PanelClient, PanelError, chunk_frames, frame
+from pgnode.testing.processes import command_line
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
@@ -24,6 +25,7 @@ from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
 from tests.support.errors import error_of
+from tests.support.polling import eventually
 from tests.support.processes import core_pid, run_to_end
 
 MIB = 1024 * 1024
@@ -109,10 +111,13 @@ async def test_a_first_start_that_fails_leaves_nothing_behind(node: NodeProcess)
                 await panel.start(config, users)
     code, output = await run_to_end([sys.executable, "-m", "pgnode", "users"], env=node.environment())
     assert (code, output.splitlines()) == (0, ["0 desired, 0 applied, 0 failed; node idle"])
-    assert not [
-        child.pid for child in psutil.Process(node.pid).children() if "pgnode-core" in " ".join(child.cmdline())
-    ]
+    await eventually(lambda: not cores_of(node), "no core is left")
     assert sorted(path.name for path in node.run_dir.iterdir() if path.name.startswith("core")) == []
+
+
+def cores_of(node: NodeProcess) -> list[int]:
+    """The node's processes that hold a core."""
+    return [child.pid for child in psutil.Process(node.pid).children() if "pgnode-core" in command_line(child)]
 
 
 @pytest.mark.parametrize(

@@ -331,7 +331,7 @@ async def test_a_job_is_not_run_twice_after_a_crash(stage: Stage) -> None:
     assert is_running(core)
     await stage.node.start()
     held.set()
-    assert any("maintenance job interrupted" in line for line in stage.node.output)
+    await eventually(lambda: "maintenance job interrupted" in stage.node.output_text, "the job is broken off")
     assert await stage.version() == before
     assert core_pid(stage.node) == core, "the core was taken over"
     await stage.works()

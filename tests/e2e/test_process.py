@@ -55,7 +55,8 @@ async def test_a_first_run_makes_what_it_needs_and_ctrl_c_ends_all_of_it(fresh: 
     await eventually(lambda: key_file.exists() and fresh.ca_file.exists(), "key and certificate are there")
     fresh.api_key = key_file.read_text().strip()
     await fresh.wait_ready()
-    await eventually(lambda: fresh.api_key in fresh.output_text, "the key is shown the first time")
+    await eventually(lambda: "Try next" in fresh.output_text, "all is said that is said at the start")
+    assert fresh.api_key in fresh.output_text, "the key is shown the first time"
 
     assert str(uuid.UUID(fresh.api_key)) == fresh.api_key
     assert mode(fresh.state_dir) == 0o700

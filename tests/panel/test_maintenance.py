@@ -43,6 +43,7 @@ async def node() -> AsyncIterator[NodeProcess]:
             "GEOFILES_IRAN_URL": f"https://127.0.0.1:{server.https_port}/iran",
             "SSL_CERT_FILE": str(certificate),
             "NO_PROXY": "127.0.0.1",
+            "CORE_CALL_TIMEOUT_SECONDS": "20",
         }
         async with NodeProcess(env=env) as running:
             yield running
