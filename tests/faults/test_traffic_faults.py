@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
-from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError, Response
 from pgnode.testing.processes import is_running
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
@@ -43,8 +43,8 @@ pytestmark = pytest.mark.timeout(400)
 TAG = "VLESS"
 EMAILS = ["one@traffic", "two@traffic", "three@traffic"]
 INTERVAL_SECONDS = 0.5
-#: How long an answer may be on its way: the caller that never reads is waited for.
-DELIVERY_SECONDS = 10.0
+#: How long an answer may be on its way: the caller that never reads is waited for. Less than the 6 s that a second one waits.
+DELIVERY_SECONDS = 5.0
 #: An answer with so many users does not fit into the buffers of a caller that does not read.
 MANY = 15_000
 DAY_SECONDS = 24 * 3600
@@ -159,9 +159,7 @@ async def test_caller_that_never_reads_and_asks_again_at_once(billed: Stage, nod
     owed = await billed.owe_much()
     async with SlowCaller(node) as caller:
         await stuck(billed, caller)
-        async with SlowCaller(node) as again:
-            await again.ask(billed.panel, TAKE)
-            response = await again.connection.read_response(60)
+        response = await all_that_is_owed(billed)
         with pytest.raises(NoAnswerError):
             await caller.connection.read_body(200, {"content-length": str(len(response.body))}, 30)
     stats = pb.StatResponse.FromString(response.body).stats
@@ -169,6 +167,16 @@ async def test_caller_that_never_reads_and_asks_again_at_once(billed: Stage, nod
     assert sum(totals([stats]).values()) == owed
     billed.books.took(stats)
     await billed.check()
+
+
+async def all_that_is_owed(billed: Stage) -> Response:
+    """The answer of a caller who waits for another one's, and asks once more where a busy machine took too long over that."""
+    while True:
+        async with SlowCaller(billed.node) as again:
+            await again.ask(billed.panel, TAKE)
+            response = await again.connection.read_response(60)
+        if response.status != 200 or pb.StatResponse.FromString(response.body).stats:
+            return response
 
 
 async def test_worker_killed_while_it_sends(billed: Stage, node: NodeProcess) -> None:
