@@ -249,6 +249,11 @@ class Settings(BaseSettings):
         return self.ssl_key_file or self.state_dir / "tls" / "key.pem"
 
     @property
+    def served_pem(self) -> Path:
+        """Key and certificate that the supervisor found fit to serve, for its workers."""
+        return self.run_dir / "tls.pem"
+
+    @property
     def core_socket(self) -> Path:
         """The core's API; only the supervisor talks to it."""
         return self.run_dir / "core.sock"

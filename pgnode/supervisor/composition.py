@@ -27,6 +27,7 @@ from pgnode.supervisor import tasks
 from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
+from pgnode.supervisor.host.certificate import CertificateWatch
 from pgnode.supervisor.host.system_stats import SystemSampler
 from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.node import Node
@@ -110,6 +111,7 @@ class Components:
     processes: Processes
     figures_loop: FiguresLoop
     system_loop: SystemLoop
+    certificate: CertificateWatch
     #: What each task does.
     tasks: Mapping[TaskSpec, Work]
 
@@ -197,6 +199,7 @@ def compose(settings: Settings, handover: Handover) -> Components:
     )
     commands = CommandDispatcher(bus.server, committer, node.core_lock, handlers)
 
+    certificate = CertificateWatch(settings)
     pids = PidRegistry(settings.run_dir / "children.json")
     restarter = Restarter()
     processes = Processes(
@@ -232,6 +235,7 @@ def compose(settings: Settings, handover: Handover) -> Components:
             lambda: node.keep_alive_seconds, lambda: read_activity(redis, keys), node.panel_noticed
         ),
         tasks.LOGS: pump.run,
+        tasks.CERTIFICATE: certificate.run,
         tasks.GUNICORN: lambda: restarter.keep(processes.gunicorn),
     }
     if settings.grpc_worker_count:
@@ -252,6 +256,7 @@ def compose(settings: Settings, handover: Handover) -> Components:
         processes=processes,
         figures_loop=figures_loop,
         system_loop=system_loop,
+        certificate=certificate,
         tasks=work,
     )
 

@@ -92,6 +92,7 @@ class Supervisor:
     async def _start(self, who: identity.Identity) -> list[asyncio.Task[None]]:
         """Bring everything up; return the tasks that do the node's work from now on."""
         parts, settings, processes = self._parts, self._parts.settings, self._parts.processes
+        await asyncio.to_thread(parts.certificate.first)
         stored = await parts.store.open()
         await processes.pids.end_orphans()
         await asyncio.to_thread(check_gunicorn_ports, settings)

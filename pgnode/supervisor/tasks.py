@@ -42,6 +42,7 @@ HEALTH = TaskSpec("health", "reads the core's own figures, and so learns whether
 SYSTEM = TaskSpec("system", "publishes the machine's load")
 PANEL = TaskSpec("panel", "watches whether the panel still calls, where its start named a time for that")
 LOGS = TaskSpec("logs", "passes the core's and the node's lines to the log stream")
+CERTIFICATE = TaskSpec("certificate", "gives workers a new certificate, when it can be used")
 GUNICORN = TaskSpec("gunicorn", "restarts Gunicorn's master when it ends; the master does so with its workers")
 GRPC_WORKERS = TaskSpec("gRPC workers", "restarts gRPC workers that end or hang")
 VALKEY = TaskSpec("valkey", "restarts the embedded Valkey when it ends")
@@ -58,6 +59,7 @@ TASKS = (
     SYSTEM,
     PANEL,
     LOGS,
+    CERTIFICATE,
     GUNICORN,
     GRPC_WORKERS,
     VALKEY,

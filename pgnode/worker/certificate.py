@@ -10,12 +10,27 @@ from pathlib import Path
 
 import structlog
 
+from pgnode.settings import Settings
+
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at the files at least.
 CHECK_SECONDS = 1.0
 
 _Signature = tuple[tuple[int, int, int], ...]
+
+
+def served_files(settings: Settings) -> tuple[Path, Path]:
+    """Name the files to serve: the supervisor's copy, which can always be used, else the operator's own.
+
+    Args:
+        settings: The node's settings.
+
+    Returns:
+        The files with certificate and key; both may be one.
+    """
+    served = settings.served_pem
+    return (served, served) if served.is_file() else (settings.cert_file, settings.cert_key_file)
 
 
 class CertificateFiles:
@@ -61,7 +76,7 @@ class CertificateFiles:
             return False
         self._seen = signature
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files, password="")
         except (OSError, ssl.SSLError) as error:
             log.warning("new certificate not taken, the one before stays", file=str(self._files[0]), error=str(error))
             return False
@@ -109,7 +124,11 @@ class LiveContext:
         while True:
             await asyncio.sleep(pause_seconds)
             if await asyncio.to_thread(self._files.changed):
-                self._newest = self._make()
+                try:
+                    self._newest = self._make()
+                except (OSError, ssl.SSLError) as error:
+                    # They changed once more in between; the next look finds that.
+                    log.warning("new certificate not taken, the one before stays", error=str(error))
 
 
 #: The tasks that renew the contexts of this process: the event loop holds tasks only weakly.

@@ -27,7 +27,7 @@ from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, read_api_key
 from pgnode.settings.handover import load_handed_over
-from pgnode.worker.certificate import CertificateFiles
+from pgnode.worker.certificate import CertificateFiles, served_files
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
 
@@ -74,7 +74,7 @@ def all_calls(settings: Settings) -> int:
 
 def credentials(settings: Settings) -> grpc.ServerCredentials:
     """Make the credentials of the node's certificate; the files are checked again with every handshake."""
-    files = CertificateFiles(settings.cert_file, settings.cert_key_file)
+    files = CertificateFiles(*served_files(settings))
     return grpc_compat.certificate_that_changes(files.read, files.changed)
 
 

@@ -20,6 +20,7 @@ from pgnode.worker import gunicorn_compat as _gunicorn_compat
 from pgnode.worker.asgi_worker import ConnectionLimits as _ConnectionLimits
 from pgnode.worker.asgi_worker import worker_with as _worker_with
 from pgnode.worker.certificate import live_context as _live_context
+from pgnode.worker.certificate import served_files as _served_files
 
 # Before Gunicorn makes its log: it keeps the stream that is there.
 _streams.make_safe()
@@ -56,8 +57,8 @@ http_parser = _gunicorn_compat.choose_parser(_settings.http_parser)
 # An answer to somebody who has gone helps nobody; a command under way has its own deadline.
 asgi_disconnect_grace_period = 1
 
-certfile = str(_settings.cert_file)
-keyfile = str(_settings.cert_key_file)
+_files = _served_files(_settings)
+certfile, keyfile = map(str, _files)
 
 accesslog = None
 errorlog = "-"
@@ -85,7 +86,7 @@ def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:
         context.minimum_version = _ssl.TLSVersion.TLSv1_2
         return context
 
-    return _live_context(_settings.cert_file, _settings.cert_key_file, make)
+    return _live_context(*_files, make)
 
 
 def on_starting(server: _Any) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pgnode.os_support.aio import end_tasks
+from pgnode.settings import load
 from pgnode.worker import certificate
-from pgnode.worker.certificate import CertificateFiles, LiveContext, live_context
+from pgnode.worker.certificate import CertificateFiles, LiveContext, live_context, served_files
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually
 
@@ -111,3 +113,38 @@ async def test_a_context_is_followed_for_as_long_as_its_loop_runs(pair: tuple[Pa
     assert await served_by(context) == on_disk(pair)
     task.cancel()
     await eventually(lambda: task not in certificate._following, "it is let go of")
+
+
+def test_the_supervisors_copy_is_served_where_there_is_one(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = load(state_dir=tmp_path / "state", ssl_cert_file=pair[0], ssl_key_file=pair[1])
+    assert served_files(settings) == pair
+    settings.run_dir.mkdir(parents=True)
+    settings.served_pem.touch()
+    assert served_files(settings) == (settings.served_pem, settings.served_pem)
+
+
+async def test_files_that_change_once_more_while_they_are_read_end_nothing(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    made: list[ssl.SSLContext | OSError] = []
+
+    def make() -> ssl.SSLContext:
+        if len(made) == 2:
+            made.append(OSError("gone again"))
+            raise OSError("gone again")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*pair)
+        made.append(context)
+        return context
+
+    live = LiveContext(files(pair), make)
+    following = asyncio.create_task(live.follow(0.01))
+    replace(pair, tmp_path, "two.example")
+    await eventually(lambda: len(made) == 3, "the new files were tried", 30)
+    replace(pair, tmp_path, "three.example")
+
+    async def renewed() -> bool:
+        return await served_by(live.context) == on_disk(pair)
+
+    await eventually(renewed, "the next pair is served", 30)
+    await end_tasks([following])

@@ -1,0 +1,189 @@
+"""The certificate that the API serves: judged here, and handed to the workers only when it can be used.
+
+Operators and their tools replace the files while the node runs, in two steps, with a wrong key, or with an empty file when the
+disk is full. Workers follow a copy that this process writes, which is always a pair that works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import ssl
+from pathlib import Path
+
+import structlog
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+from pgnode.errors import SettingsError
+from pgnode.os_support.files import write_atomically
+from pgnode.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the files.
+CHECK_SECONDS = 1.0
+
+#: Days before the end of a certificate from which on the log says so.
+EXPIRES_SOON_DAYS = 14
+
+_Signature = tuple[tuple[int, int, int], ...]
+
+
+def check_pair(settings: Settings) -> tuple[bytes, datetime.datetime]:
+    """Read the certificate and its key, and find out whether they can be served.
+
+    Args:
+        settings: Where they are.
+
+    Returns:
+        Key and certificate chain in one PEM text, and when the certificate ends.
+
+    Raises:
+        SettingsError: They cannot be used; the text names the file, and says what to do.
+    """
+    cert_name, key_name, advice = _names(settings)
+    cert = _read(cert_name, settings.cert_file, advice)
+    key = _read(key_name, settings.cert_key_file, advice)
+    if b"PRIVATE KEY-----" in cert and b"CERTIFICATE-----" in key and b"CERTIFICATE-----" not in cert:
+        raise SettingsError(f"{cert_name} and {key_name} are swapped: the first holds the key; exchange them{advice}")
+    certificate = _certificate(cert_name, cert, advice)
+    private = _private_key(key_name, key, advice)
+    if certificate.public_key() != private.public_key():
+        raise SettingsError(
+            f"{key_name} is the key of another certificate than {cert_name}; give the key that the certificate was made with"
+            f"{advice}"
+        )
+    try:
+        # What OpenSSL has to say at last: keys and signatures that it takes for too weak, a broken chain.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.cert_file, settings.cert_key_file)
+    except (OSError, ssl.SSLError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        weak = " (RSA keys need 2,048 bits)" if "TOO_SMALL" in reason else ""
+        raise SettingsError(f"{cert_name} is refused by OpenSSL: {reason}{weak}; make another one{advice}") from None
+    return key.rstrip() + b"\n" + cert, certificate.not_valid_after_utc
+
+
+class CertificateWatch:
+    """Gives workers the newest pair that can be served. Belongs to the supervisor's loop.
+
+    Args:
+        settings: Where the pair is, and where the copy goes.
+        check_seconds: Seconds between two looks at the files.
+    """
+
+    def __init__(self, settings: Settings, *, check_seconds: float = CHECK_SECONDS) -> None:
+        self._settings = settings
+        self._check_seconds = check_seconds
+        self._seen: _Signature = ()
+        self._told = ""
+
+    def __repr__(self) -> str:
+        return f"CertificateWatch({self._settings.cert_file})"
+
+    def first(self) -> None:
+        """Check the pair and write the copy, before there are workers.
+
+        Raises:
+            SettingsError: The pair cannot be used.
+        """
+        self._seen = self._signature()
+        self._take()
+
+    async def run(self) -> None:
+        """Follow the files until cancelled."""
+        while True:
+            await asyncio.sleep(self._check_seconds)
+            await asyncio.to_thread(self.look)
+
+    def look(self) -> None:
+        """Take what is new, if it can be used; else say once why not."""
+        signature = self._signature()
+        if signature == self._seen or not signature:
+            return
+        self._seen = signature
+        try:
+            self._take()
+        except SettingsError as error:
+            log.warning("new certificate not taken, the one before stays", error=str(error))
+        else:
+            log.info("new certificate taken", file=str(self._settings.cert_file))
+
+    def _take(self) -> None:
+        pem, ends = check_pair(self._settings)
+        left = ends - datetime.datetime.now(datetime.UTC)
+        if left < datetime.timedelta(days=EXPIRES_SOON_DAYS):
+            said = "has expired" if left < datetime.timedelta() else "expires soon"
+            log.warning(
+                f"the certificate {said}", file=str(self._settings.cert_file), until=f"{ends:%Y-%m-%d %H:%M} UTC"
+            )
+        path = self._settings.served_pem
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == pem:
+                return
+        try:
+            write_atomically(path, pem)
+        except OSError as error:
+            log.warning("the certificate was not handed to the workers", file=str(path), error=error.strerror)
+
+    def _signature(self) -> _Signature:
+        """Return what differs after a change; nothing while a file is away, as it is for a moment when it is replaced."""
+        try:
+            found = [file.stat() for file in (self._settings.cert_file, self._settings.cert_key_file)]
+        except OSError:
+            return ()
+        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in found)
+
+
+def _names(settings: Settings) -> tuple[str, str, str]:
+    """Name the two files as the operator knows them, and what else can be done than mending them."""
+    if settings.ssl_cert_file is not None:
+        return f"SSL_CERT_FILE={settings.cert_file}", f"SSL_KEY_FILE={settings.cert_key_file}", ""
+    return str(settings.cert_file), str(settings.cert_key_file), ", or delete both files: the node makes new ones"
+
+
+def _read(name: str, path: Path, advice: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{name} cannot be read: {error.strerror}; let this user read it{advice}") from None
+    if not data.strip():
+        raise SettingsError(f"{name} is empty; give a PEM file{advice}")
+    return data
+
+
+def _certificate(name: str, data: bytes, advice: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificates(data)[0]
+    except ValueError:
+        pass
+    with contextlib.suppress(ValueError):
+        x509.load_der_x509_certificate(data)
+        raise SettingsError(
+            f"{name} is in the DER format; convert it: openssl x509 -inform der -in FILE -out NEW{advice}"
+        )
+    raise SettingsError(
+        f"{name} holds no certificate that can be read; give a PEM file (-----BEGIN CERTIFICATE-----){advice}"
+    )
+
+
+def _private_key(name: str, data: bytes, advice: str) -> PrivateKeyTypes:
+    try:
+        return serialization.load_pem_private_key(data, None)
+    except TypeError:
+        raise SettingsError(
+            f"{name} is encrypted; the node cannot ask for its password: openssl pkey -in FILE -out NEW{advice}"
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        pass
+    with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        serialization.load_der_private_key(data, None)
+        raise SettingsError(
+            f"{name} is in the DER format; convert it: openssl pkey -inform der -in FILE -out NEW{advice}"
+        )
+    raise SettingsError(
+        f"{name} holds no private key that can be read; give a PEM file (-----BEGIN PRIVATE KEY-----){advice}"
+    )

@@ -1,0 +1,215 @@
+"""The node where its surroundings are odd: outputs that nobody reads, closed descriptors, few open files, secrets about."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import NoAnswerError
+from pgnode.testing.ports import free_port
+from pgnode.testing.processes import tree
+from pgnode.testing.users import make_user
+from tests.e2e.conftest import FAST
+from tests.support.certificates import make_certificate
+from tests.support.polling import eventually
+from tests.support.processes import core_pid
+
+#: Seconds that starting and ending may take on a machine that is busy.
+LONG = 60.0
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def node(short_dir: Path) -> AsyncIterator[NodeProcess]:
+    """A node that was not started."""
+    found = NodeProcess(env={**FAST, "DEBUG": "true"}, state_dir=short_dir / "state")
+    yield found
+    await found.stop()
+
+
+@contextlib.contextmanager
+def running(
+    node: NodeProcess, shell: str = 'exec "$@"', *, output: int | None = None, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The node as a shell starts it; ``shell`` redirects its descriptors."""
+    process = subprocess.Popen(
+        ["sh", "-c", shell, "sh", sys.executable, "-m", "pgnode", "run"],
+        env={**node.environment(), **environment},
+        cwd=node.state_dir.parent,
+        start_new_session=True,
+        stdout=output,
+        stderr=output,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(LONG)
+        process.kill()
+        process.wait()
+
+
+async def answers(node: NodeProcess) -> None:
+    async def asked() -> bool:
+        async with node.panel() as panel:
+            await panel.info()
+        return True
+
+    await eventually(asked, "the node answers", LONG, errors=(OSError, NoAnswerError))
+
+
+async def started(node: NodeProcess) -> int:
+    """Start a core with one user; returns its pid."""
+    inbound = make_inbound("VLESS", "vless") | {"port": str(free_port())}
+    async with node.panel(timeout_seconds=LONG) as panel:
+        await panel.start(make_config([inbound]), [make_user("u0", ["VLESS"])])
+    return core_pid(node)
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        'exec "$@" 2>/dev/full >/dev/full',
+        'exec "$@" 2>&- >&- <&-',
+        'exec "$@" 2>&-',
+        # A reader that takes one line and goes.
+        '"$@" 2>&1 | head -n 1 >/dev/null & wait',
+    ],
+    ids=["full", "closed", "no stderr", "reader gone"],
+)
+async def test_what_cannot_be_printed_ends_nothing(node: NodeProcess, shell: str) -> None:
+    with running(node, shell):
+        try:
+            await answers(node)
+            await started(node)
+            async with node.panel() as panel:
+                assert (await panel.info()).started
+        finally:
+            for number in _supervisors(node):
+                os.kill(number, signal.SIGTERM)
+            await eventually(lambda: not _supervisors(node), "it ends when it is told to", LONG)
+
+
+def _supervisors(node: NodeProcess) -> list[int]:
+    """The processes that are this node's supervisor: by its command and its folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[1:] == ["-m", "pgnode", "run"] and process.environ().get("STATE_DIR") == str(
+                node.state_dir
+            ):
+                found.append(process.pid)
+    return found
+
+
+async def test_a_reader_that_hangs_holds_up_nothing(node: NodeProcess) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    # Full before the node's first word.
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 512)
+    os.set_blocking(writer, True)
+    try:
+        with running(node, output=writer) as process:
+            await answers(node)
+            await started(node)
+            async with node.panel() as panel:
+                assert (await panel.info()).started
+                for number in range(50):
+                    await panel.sync_user(make_user(f"u{number}", ["VLESS"]))
+            process.terminate()
+            assert await asyncio.to_thread(process.wait, LONG) == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+async def test_a_character_set_without_our_characters(node: NodeProcess) -> None:
+    file = node.state_dir.parent / "printed"
+    with running(node, f'exec "$@" >{file} 2>&1', PYTHONIOENCODING="iso-8859-1:strict", LC_ALL="C", PYTHONUTF8="0"):
+        await answers(node)
+        await eventually(lambda: b"is ready" in file.read_bytes(), "the banner is printed", LONG)
+
+
+async def test_a_terminal_that_is_closed_ends_nobody(node: NodeProcess) -> None:
+    await node.start()
+    core = await started(node)
+    node.send_signal(signal.SIGHUP)
+    await eventually(lambda: "SIGHUP has no effect" in node.output_text, "it is told", LONG)
+    async with node.panel() as panel:
+        assert (await panel.info()).started
+    assert core_pid(node) == core
+
+
+async def test_no_child_knows_the_key_or_what_else_the_operator_keeps(short_dir: Path) -> None:
+    canary = str(uuid.uuid4())
+    variables = {"CLOUD_TOKEN": canary, "NOTIFY_SOCKET": f"/run/{canary}", "WANTED_BY_THE_CORE": "8443"}
+    node = NodeProcess(
+        env={**FAST, **variables, "PASS_ENVIRONMENT": "WANTED_BY_THE_CORE, OTHER"}, state_dir=short_dir / "state"
+    )
+    async with node:
+        core = await started(node)
+        children = [process for process in tree(node.pid) if process.pid != node.pid]
+        assert core in [child.pid for child in children]
+        assert len(children) >= 5
+        for child in children:
+            environment = child.environ()
+            for secret in (node.api_key, canary):
+                assert not [name for name, value in environment.items() if secret in value], child
+                assert secret not in " ".join(child.cmdline())
+        assert psutil.Process(core).environ()["WANTED_BY_THE_CORE"] == "8443"
+        assert node.api_key not in node.output_text
+
+
+async def test_what_is_edited_meanwhile_changes_no_worker(short_dir: Path) -> None:
+    """A worker that is replaced has the settings of the others, whatever ``.env`` says by then."""
+    node = NodeProcess(env={**FAST, "WEB_CONCURRENCY": "1"}, state_dir=short_dir / "state")
+    async with node:
+        (short_dir / ".env").write_text(f"API_KEY={uuid.uuid4()}\nMAX_BODY_MIB=1\nHTTP_PARSER=nonsense\n")
+        for worker in [p for p in tree(node.pid) if "gunicorn" in " ".join(p.cmdline()) and p.ppid() != node.pid]:
+            worker.kill()
+        await answers(node)
+
+
+async def test_every_process_may_open_as_many_files_as_it_is_allowed(node: NodeProcess) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        await node.spawn()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    await node.wait_ready()
+    limits = {process.name(): process.rlimit(resource.RLIMIT_NOFILE) for process in tree(node.pid)}
+    assert {soft for soft, _ in limits.values()} == {before[1]}, limits
+
+
+async def test_a_certificate_that_cannot_be_served_is_told_at_once(short_dir: Path) -> None:
+    folders = [short_dir / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    pairs = [make_certificate(folder, ["one.example"], []) for folder in folders]
+    node = NodeProcess(
+        env={"SSL_CERT_FILE": str(pairs[0][0]), "SSL_KEY_FILE": str(pairs[1][1])}, state_dir=short_dir / "state"
+    )
+    await node.spawn()
+    assert await node.wait(LONG) == 2
+    assert f"pgnode: SSL_KEY_FILE={pairs[1][1]} is the key of another certificate" in node.output_text
+    assert "Traceback" not in node.output_text
+    assert "child is ready" not in node.output_text
