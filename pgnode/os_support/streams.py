@@ -146,15 +146,13 @@ class SafeStream(io.TextIOBase):
                 while not self._queue:
                     self._changed.wait()
                 data = self._queue.popleft()
-                if self._untold:
-                    note = f"[{self._untold} log lines dropped: they could not be written]\n".encode()
-                    self._queue.appendleft(data)
-                    self._queued_bytes += len(note)
-                    data, self._untold = note, 0
-            written = self._write_out(data)
+                untold, self._untold = self._untold, 0
+            note = f"[{untold} log lines dropped: they could not be written]\n".encode() if untold else b""
+            written = self._write_out(note + data)
             with self._changed:
                 self._queued_bytes -= len(data)
                 if not written:
+                    self._untold += untold
                     self._drop()
                 self._changed.notify_all()
 

@@ -75,9 +75,10 @@ def test_what_cannot_be_written_is_dropped_and_counted(path: str, pipe: tuple[in
     else:
         number = os.open(path, os.O_WRONLY)
     stream = SafeStream(number)
-    stream.write("lost\n")
-    assert stream.drain(LONG)
-    assert stream.dropped == 1
+    for count in (1, 2, 3):  # what is dropped is not tried again and again
+        stream.write("lost\n")
+        assert stream.drain(LONG)
+        assert stream.dropped == count
     if path != "closed":
         os.close(number)
 
