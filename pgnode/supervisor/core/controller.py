@@ -6,6 +6,7 @@ The users in the running core are not known here (:mod:`pgnode.supervisor.users.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, render
+from pgnode.xray.config.ports import remove_stale_sockets
 from pgnode.xray.process.adoption import adopt
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.diagnose import find_refused_part
-from pgnode.xray.process.embedded import EmbeddedCore
+from pgnode.xray.process.rehearsal import rehearsal
 from pgnode.xray.process.runner import Runner
 from pgnode.xray.process.running import RunningCore
-from pgnode.xray.process.trial import EXIT_CONFIG_REFUSED
+from pgnode.xray.process.trial import EXIT_CONFIG_REFUSED, refusal_reason
+from pgnode.xray.process.unbindable import unbindable
 from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
 
 log = structlog.get_logger(__name__)
@@ -37,8 +40,8 @@ STOP_SECONDS = 3.0
 DIAGNOSIS_SECONDS = 5.0
 
 
-class _ConfigRefusedError(StartFailedError):
-    """The core refused the config when it was started with it."""
+class _CoreEndedError(StartFailedError):
+    """The core ended by itself when it was started."""
 
 
 class CoreController:
@@ -120,30 +123,41 @@ class CoreController:
         return self._known_version
 
     async def check(self, base: BaseConfig, other: Core | None = None) -> None:
-        """Let a core check a config. Nothing that runs is touched.
+        """Let a core check a config, by coming up with it where it serves nobody. Nothing that runs is touched.
 
         Args:
             base: The config; it is checked without users.
             other: The core that checks, where it is not the one that would be started.
 
         Raises:
-            StartFailedError: The core refuses the config; the text says why.
+            StartFailedError: The core refuses the config; the text says which part of it, and why where the core tells.
         """
         core = other if other is not None else self._core
         limit = self._settings.core_start_timeout_seconds
-        try:
-            await core.check(render(base, {}), limit)
-        except StartFailedError:
-            if not isinstance(core, EmbeddedCore):
-                raise
-            # The library gives no reason, so the parts are tried one by one.
+        document = json.loads(render(base, {}))
+        up, code, output = await core.rehearse(json.dumps(rehearsal(document)), limit)
+        if up:
+            return
+        reason = refusal_reason(output)
+        refused = code == EXIT_CONFIG_REFUSED
+        if refused and reason:
+            raise StartFailedError(reason)
+        # The library gives no reason, and what is said of a start names no part: so the parts are tried one by one.
 
-            async def accepted(config_json: str) -> bool:
-                code, _ = await core.check_exit_code(config_json, limit)
-                return code != EXIT_CONFIG_REFUSED
+        async def accepted(config_json: str) -> bool:
+            if refused:
+                return (await core.check_exit_code(config_json, limit))[0] != EXIT_CONFIG_REFUSED
+            return (await core.rehearse(config_json, limit))[0]
 
-            deadline = asyncio.get_running_loop().time() + DIAGNOSIS_SECONDS
-            raise StartFailedError(await find_refused_part(base.document, accepted, deadline)) from None
+        deadline = asyncio.get_running_loop().time() + DIAGNOSIS_SECONDS
+        part = await find_refused_part(
+            base.document,
+            accepted,
+            deadline,
+            numbers=base.numbers.of(base.document),
+            prepare=unbindable if refused else rehearsal,
+        )
+        raise StartFailedError(f"{part}: {reason}" if reason else part)
 
     async def refusal(self, base: BaseConfig) -> str:
         """Return why a process of its own does not take this config, "" when it does. Nothing that runs is touched."""
@@ -182,6 +196,8 @@ class CoreController:
         try:
             self.warm_up()
             config_json = await make_config()
+            for path in await asyncio.to_thread(remove_stale_sockets, base.claims):
+                log.info("removed a socket that nobody served", path=path)
             self._pump.tail.clear()
             self._pump.write_files(base.access_log_path, base.error_log_path)
             running = await self._core.spawn(
@@ -201,9 +217,9 @@ class CoreController:
                 await self._wait_ready(running, api)
             finally:
                 await copy
-        except _ConfigRefusedError as error:
+        except _CoreEndedError as error:
             await self.stop()
-            # The check says what is wrong; where it finds nothing, users made the difference.
+            # The check says what is wrong; where it finds nothing, users or addresses made the difference.
             await self.check(base)
             raise StartFailedError(error.text) from None
         except StartFailedError:
@@ -228,9 +244,7 @@ class CoreController:
             if ended.done():
                 self._pump.unwatch()
                 tail = " | ".join(list(self._pump.tail)[-3:]) or "it printed nothing"
-                code = ended.result()
-                kind = _ConfigRefusedError if code == EXIT_CONFIG_REFUSED else StartFailedError
-                raise kind(f"the core ended with exit code {code} while starting: {tail}")
+                raise _CoreEndedError(f"the core ended with exit code {ended.result()} while starting: {tail}")
             if not ready.done():
                 raise StartFailedError(f"the core did not answer within {limit:g} s")
             try:

@@ -5,12 +5,14 @@ Which way a start goes, and what follows from each step, is decided by :mod:`pgn
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
 
 from pgnode.bus.commands import Command
-from pgnode.errors import InvalidRequestError, NodeError, UnsupportedError
+from pgnode.errors import InvalidRequestError, NodeError, StartFailedError, UnsupportedError
+from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle import actions as do
@@ -27,7 +29,8 @@ from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.sync import Remembered, UserSync
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.diff import Capabilities, Decision, StartStrategy, decide
-from pgnode.xray.config.ports import check_ports_in_thread, listeners
+from pgnode.xray.config.faults import config_fault
+from pgnode.xray.config.ports import check_claims_in_thread, remove_stale_sockets
 
 log = structlog.get_logger(__name__)
 
@@ -162,11 +165,18 @@ class StartJob:
 
     async def _check(self, new: RunSpec, *, by_core: bool) -> None:
         """Find out everything that can be known about a config before anything that runs is touched."""
-        there = self._starts.life.now.core if self._starts.core.running is not None else None
-        held = there.base.inbounds if there is not None else ()
-        await check_ports_in_thread(new.base.inbounds, {listener for spec in held for listener in listeners(spec)})
+        there, running = self._starts.life.now.core, self._starts.core.running
+        held = {claim.listener for claim in there.base.claims} if there is not None and running is not None else set()
+        own = HeldSockets(running.pid) if running is not None else None
+        fault = config_fault(new.base)
+        if fault is not None:
+            raise StartFailedError(fault)
+        claims = new.base.claims
+        await check_claims_in_thread(claims, held, own)
         if by_core:
             await self._starts.core.check(self._starts.routing.table.effective(new.base))
+        # A change of parts does not start a core, which would remove them, too.
+        await asyncio.to_thread(remove_stale_sockets, [claim for claim in claims if claim.listener not in held])
 
     def _count(self, decision: Decision) -> None:
         self._strategy = decision.strategy

@@ -21,6 +21,8 @@ from pgnode.errors import StartFailedError
 from pgnode.xray.config import geo_refs as geo
 from pgnode.xray.config import rewrite
 from pgnode.xray.config.inbounds import InboundSpec, json_type, read_inbound
+from pgnode.xray.config.listeners import Claim, claims_of
+from pgnode.xray.config.numbering import Numbers, number_parts
 
 __all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "render", "with_rules"]
 
@@ -51,6 +53,8 @@ class BaseConfig:
     observed_outbound_exclusions: frozenset[str]
     #: What was changed or will not work, one sentence each, for the node's log.
     warnings: tuple[str, ...]
+    #: Places of the parts in the panel's own lists.
+    numbers: Numbers = field(repr=False, compare=False)
     #: JSON around the client lists of ``_managed_tags``: one piece more than there are tags.
     _pieces: tuple[str, ...] = field(repr=False, compare=False)
     _managed: tuple[InboundSpec, ...] = field(repr=False, compare=False)
@@ -59,6 +63,11 @@ class BaseConfig:
     def managed_inbounds(self) -> dict[str, InboundSpec]:
         """Inbounds whose users the node owns, by tag."""
         return {spec.tag: spec for spec in self._managed}
+
+    @property
+    def claims(self) -> list[Claim]:
+        """What the core binds."""
+        return claims_of(self.inbounds, self.document.get("metrics"))
 
 
 def parse_config(
@@ -73,11 +82,16 @@ def parse_config(
     document = _load(text)
     warnings: list[str] = []
     rewrite.canonical_keys(document)
+    numbers = number_parts(document)
     rewrite.set_api(document, api_socket)
     inbounds = rewrite.objects(document, "inbounds")
     if not inbounds:
         raise StartFailedError("config has no inbounds")
-    specs = tuple(read_inbound(inbound, i, exclude_inbounds, warnings) for i, inbound in enumerate(inbounds))
+    places = numbers.of(document)["inbounds"]
+    specs = tuple(
+        read_inbound(inbound, number, exclude_inbounds, warnings)
+        for inbound, number in zip(inbounds, places, strict=True)
+    )
     _refuse_duplicate_tags(specs)
     rewrite.set_statistics(document)
     access_log_path, error_log_path = rewrite.take_log_paths(document)
@@ -102,6 +116,7 @@ def parse_config(
         error_log_path=error_log_path,
         observed_outbound_exclusions=exclusions,
         warnings=tuple(warnings),
+        numbers=numbers,
         _pieces=_cut(document, inbounds, specs),
         _managed=tuple(spec for spec in specs if spec.managed),
     )

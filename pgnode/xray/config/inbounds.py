@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pgnode.errors import StartFailedError
@@ -38,6 +38,13 @@ class InboundSpec:
     flow_allowed: bool = False
     #: Shadowsocks ``settings.method``, in lower case; "" when every user names a method of its own.
     method: str = ""
+    #: Place among the inbounds as the panel counts them, from 1; 0 where that is not known.
+    number: int = field(default=0, compare=False)
+
+    @property
+    def title(self) -> str:
+        """How an operator would call it: by tag, else by number."""
+        return f"inbound {short(self.tag)}" if self.tag else f"inbound #{self.number}"
 
     @property
     def outlives_listener(self) -> bool:
@@ -67,14 +74,14 @@ class InboundSpec:
         return self.listen.startswith(("/", "@"))
 
 
-def read_inbound(inbound: dict[str, Any], index: int, exclude: Collection[str], warnings: list[str]) -> InboundSpec:
-    """Read what the node needs from one inbound of the config; ``index`` counts from 0, for messages.
+def read_inbound(inbound: dict[str, Any], number: int, exclude: Collection[str], warnings: list[str]) -> InboundSpec:
+    """Read what the node needs from one inbound of the config; ``number`` is its place in the panel's list, from 1.
 
     Raises StartFailedError for a value of a type that the node itself must understand. Everything else is left for the
     core to check.
     """
-    tag = _text(inbound, "tag", f"inbound #{index + 1}")
-    where = f"inbound {tag!r}" if tag else f"inbound #{index + 1}"
+    tag = _text(inbound, "tag", f"inbound #{number}")
+    where = f"inbound {short(tag)}" if tag else f"inbound #{number}"
     protocol = _text(inbound, "protocol", where).lower()
     settings = _section(inbound, "settings", where)
     stream = _section(inbound, "streamSettings", where)
@@ -103,6 +110,7 @@ def read_inbound(inbound: dict[str, Any], index: int, exclude: Collection[str], 
     is_unix = listen.startswith(("/", "@"))
     return InboundSpec(
         tag=tag,
+        number=number,
         protocol=protocol,
         listen=listen,
         ports=() if is_unix else read_ports(inbound.get("port")),
@@ -131,6 +139,23 @@ def read_ports(value: object) -> tuple[tuple[int, int], ...]:
         if 0 < first <= last < 65536:
             ranges.append((first, last))
     return tuple(ranges)
+
+
+def port_fault(value: object) -> str | None:
+    """Say what is wrong with a config's ``port``, or None.
+
+    The core takes 0, 70000 and 20-10 without a word, and listens nowhere.
+    """
+    if value is None:
+        return "port is missing"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return None if read_ports(value) else f"port {short(value)} is not valid: ports are 1 to 65535"
+    if not isinstance(value, str):
+        return f'port {short(value)} is not valid: it must be a number, or ports and ranges such as "443,1000-2000"'
+    wrong = next(
+        (part for part in value.split(",") if not part.strip().startswith("env:") and not read_ports(part)), None
+    )
+    return None if wrong is None else f"port {short(value)} is not valid: ports are 1 to 65535, ranges go upwards"
 
 
 def _is_bare_tls(stream: dict[str, Any], transport: str) -> bool:
@@ -200,3 +225,9 @@ def json_type(value: object) -> str:
     """Name the type of a parsed value as JSON does, for messages."""
     names = {type(None): "null", bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
     return names.get(type(value), "a number")
+
+
+def short(value: object) -> str:
+    """Show a value, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 48 else text[:45] + "…" + text[0]

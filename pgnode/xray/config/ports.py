@@ -1,25 +1,29 @@
-"""Are the sockets free that a config's inbounds want to listen on?
+"""Can a config's sockets be had? Looked at before anything that runs is touched.
 
 The core binds with SO_REUSEPORT, so two cores share a port without a word and each gets half of the connections; and
-when a port is held by someone else its error names no inbound. So the node tries first, without SO_REUSEPORT.
+when a port is held by someone else its error names no inbound. So the node tries first, without SO_REUSEPORT. What the node's
+own core holds is in nobody's way: it is ended, or the inbound that has it is taken away first.
+
+A unix socket whose server was killed leaves its file behind, and the core cannot listen there again. Such a file is removed,
+and nothing else ever is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import ipaddress
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+import stat
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Final
 
 from pgnode.errors import StartFailedError
-from pgnode.xray.config.inbounds import InboundSpec
-
-#: Sockets tried in one check; a range such as 1-65535 is left to the core beyond that (one try takes about 10 µs).
-MAX_LISTENERS: Final = 8192
+from pgnode.os_support.held_sockets import HeldSockets
+from pgnode.xray.config.inbounds import short
+from pgnode.xray.config.listeners import Claim, Listener
 
 #: How long a server behind a unix socket has to take a connection before its path counts as stale, in seconds.
 _UNIX_CONNECT_SECONDS: Final = 0.5
@@ -28,63 +32,85 @@ _UNIX_CONNECT_SECONDS: Final = 0.5
 _UNIX_PATH_BYTES: Final = 108
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """One socket of an inbound. ``kind`` is "tcp", "udp" or "unix"; ``port`` is 0 for "unix", else 1 to 65535."""
+def check_claims(
+    claims: Iterable[Claim], skip: Collection[Listener] = frozenset(), own: HeldSockets | None = None
+) -> None:
+    """Try to open every socket that a config claims, and close it again at once.
 
-    kind: str
-    address: str
-    port: int = 0
+    Blocks for milliseconds (longer when a unix socket does not answer): call it through :func:`check_claims_in_thread` from an
+    event loop.
 
-    def __str__(self) -> str:
-        if self.kind == "unix":
-            return f"unix socket {self.address}"
-        return f"port {self.port} on {self.address} ({self.kind})"
+    Args:
+        claims: What is claimed.
+        skip: What the running core has by its config; it is not even tried.
+        own: What the running core holds in fact; None where none runs.
 
-
-def listeners(inbound: InboundSpec) -> Iterator[Listener]:
-    """Yield the sockets that ``inbound`` opens, ranges expanded; none for one whose address only the core understands."""
-    if inbound.is_unix:
-        # A file's mode may follow the path: "/run/x.sock,0666".
-        yield Listener("unix", inbound.listen.partition(",")[0] if inbound.listen.startswith("/") else inbound.listen)
-        return
-    address = {"": "0.0.0.0", "localhost": "127.0.0.1"}.get(inbound.listen, inbound.listen).strip("[]")
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return
-    for first, last in inbound.ports:
-        for port in range(first, last + 1):
-            for kind in sorted(inbound.kinds):
-                yield Listener(kind, address, port)
-
-
-def check_ports(inbounds: Iterable[InboundSpec], skip: Collection[Listener] = frozenset()) -> None:
-    """Try to open every socket of ``inbounds``, and close it again at once.
-
-    ``skip``: what the running core itself holds. Blocks for milliseconds (longer when a unix socket does not answer): call
-    it through :func:`check_ports_in_thread` from an event loop. Raises StartFailedError for the first one that is not free.
+    Raises:
+        StartFailedError: For the first one that is not free; the text names the part.
     """
-    tried = 0
-    for inbound in inbounds:
-        for listener in listeners(inbound):
-            if listener in skip:
-                continue
-            tried += 1
-            if tried > MAX_LISTENERS:
-                return
-            fault = _try_unix(listener.address) if listener.kind == "unix" else _try_port(listener)
-            if fault is not None:
-                raise StartFailedError(f"inbound {inbound.tag!r}: {listener} {fault}")
+    for claim in claims:
+        listener = claim.listener
+        if listener in skip:
+            continue
+        fault = _try_unix(listener.address, own) if listener.kind == "unix" else _try_port(listener, own)
+        if fault is not None:
+            raise StartFailedError(f"{claim.owner}: {listener} {fault}")
 
 
-async def check_ports_in_thread(inbounds: Collection[InboundSpec], skip: Collection[Listener] = frozenset()) -> None:
-    """Do what :func:`check_ports` does, without blocking the event loop."""
-    await asyncio.to_thread(check_ports, inbounds, skip)
+async def check_claims_in_thread(
+    claims: Collection[Claim], skip: Collection[Listener] = frozenset(), own: HeldSockets | None = None
+) -> None:
+    """Do what :func:`check_claims` does, without blocking the event loop."""
+    await asyncio.to_thread(check_claims, claims, skip, own)
 
 
-def _try_port(listener: Listener) -> str | None:
+def remove_stale_sockets(claims: Iterable[Claim]) -> list[str]:
+    """Remove the files of unix sockets that nobody serves, so that the core can listen there.
+
+    Args:
+        claims: What is about to be bound.
+
+    Returns:
+        The paths that were removed.
+    """
+    removed: list[str] = []
+    for claim in claims:
+        path = claim.listener.address
+        if claim.listener.kind != "unix" or not path.startswith("/"):
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            if stat.S_ISSOCK(os.lstat(path).st_mode) and not _is_served(path):
+                Path(path).unlink()
+                removed.append(path)
+    return removed
+
+
+def _try_port(listener: Listener, own: HeldSockets | None) -> str | None:
     """Return what is wrong with the port, or None."""
+    error = _bind_error(listener, shared=False)
+    if error is None:
+        return None
+    if error.errno == errno.EADDRINUSE:
+        return None if own is not None and _is_own(listener, own) else "is in use"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "cannot be opened: this machine has no such address"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return "cannot be opened: ports this low need CAP_NET_BIND_SERVICE or root"
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        # Says nothing about the port; the core will tell.
+        return None
+    return f"cannot be opened: {error.strerror}"
+
+
+def _is_own(listener: Listener, own: HeldSockets) -> bool:
+    """Whether only the running core is in the way. Who bound a TCP port and does not listen is seen by nobody, but binding."""
+    if not own.alone_at(listener.kind, listener.address, listener.port):
+        return False
+    error = _bind_error(listener, shared=True)
+    return error is None or error.errno != errno.EADDRINUSE
+
+
+def _bind_error(listener: Listener, *, shared: bool) -> OSError | None:
     is_ipv6 = ":" in listener.address
     family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
     kind = socket.SOCK_STREAM if listener.kind == "tcp" else socket.SOCK_DGRAM
@@ -93,42 +119,64 @@ def _try_port(listener: Listener) -> str | None:
             if listener.kind == "tcp":
                 # As Go does: connections that linger in TIME_WAIT hold no port. For UDP it would allow sharing.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if is_ipv6:
                 # Go takes IPv4 as well on "::".
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if listener.address == "::" else 1)
             probe.bind((listener.address, listener.port))
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return "is in use"
-        if error.errno == errno.EADDRNOTAVAIL:
-            return "cannot be opened: this machine has no such address"
-        if error.errno in {errno.EACCES, errno.EPERM}:
-            return "cannot be opened: ports this low need CAP_NET_BIND_SERVICE or root"
-        if error.errno in {errno.EMFILE, errno.ENFILE}:
-            # Says nothing about the port; the core will tell.
-            return None
-        return f"cannot be opened: {error.strerror}"
+        return error
     return None
 
 
-def _try_unix(address: str) -> str | None:
-    if address.startswith("/") and not os.path.lexists(address):
+def _try_unix(address: str, own: HeldSockets | None) -> str | None:
+    """Return what is wrong with the path or the name, or None."""
+    if len(_unix_bytes(address)) >= _UNIX_PATH_BYTES or "\0" in address:
+        return f"cannot be opened: a path has at most {_UNIX_PATH_BYTES - 1} bytes, and no NUL"
+    if own is not None and own.serves_path(address):
         return None
+    if address.startswith("/"):
+        return _path_fault(Path(address))
+    return "is in use" if _is_served(address) else None
+
+
+def _path_fault(path: Path) -> str | None:
+    folder = path.parent
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        if not folder.is_dir():
+            return f"cannot be opened: there is no folder {short(str(folder))}"
+        return (
+            None if os.access(folder, os.W_OK | os.X_OK) else f"cannot be opened: {short(str(folder))} is not writable"
+        )
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    if not stat.S_ISSOCK(found.st_mode):
+        return "cannot be opened: something else is there, no socket; remove it, or choose another path"
+    return "is in use" if _is_served(str(path)) else None
+
+
+def _is_served(address: str) -> bool:
+    """Whether somebody listens on this unix socket, be it a server that does not answer."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_UNIX_CONNECT_SECONDS)
             probe.connect(_unix_name(address))
-    except TimeoutError:
-        return "is in use (its server does not take connections)"
     except OSError as error:
-        # EAGAIN: a server is there, its queue is full. Anything else: nobody listens; the core replaces a stale file.
-        return "is in use" if error.errno == errno.EAGAIN else None
-    return "is in use"
+        # Only these two say that nobody is there: no socket of that name, or one without a server.
+        return error.errno not in {errno.ECONNREFUSED, errno.ENOENT}
+    return True
 
 
 def _unix_name(address: str) -> str | bytes:
     if address.startswith("@@"):
-        return b"\0" + address[2:].encode().ljust(_UNIX_PATH_BYTES - 1, b"\0")
+        return b"\0" + _unix_bytes(address)[2:].ljust(_UNIX_PATH_BYTES - 1, b"\0")
     if address.startswith("@"):
-        return b"\0" + address[1:].encode()
+        return b"\0" + _unix_bytes(address)[1:]
     return address
+
+
+def _unix_bytes(address: str) -> bytes:
+    return os.fsencode(address)

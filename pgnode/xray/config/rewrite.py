@@ -42,6 +42,7 @@ _TOP_LEVEL_KEYS: Final = (
     "outbounds",
     "observatory",
     "burstObservatory",
+    "metrics",
 )
 _INBOUND_KEYS: Final = ("tag", "protocol", "listen", "port", "settings", "streamSettings", "sniffing")
 _SETTINGS_KEYS: Final = ("clients", "users", "method", "password", "network", "flow", "decryption", "udp")
@@ -90,6 +91,7 @@ def canonical_keys(document: dict[str, Any]) -> None:
             _fold(rule, _RULE_KEYS)
     _fold(document.get("log"), _LOG_KEYS)
     _fold(document.get("api"), ("tag",))
+    _fold(document.get("metrics"), ("tag", "listen"))
 
 
 def _fold(part: object, names: Iterable[str]) -> None:

@@ -13,12 +13,13 @@ import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from pgnode.os_support import pdeath
 from pgnode.os_support.pidfd import Pidfd
 from pgnode.xray.process import run_folder
 from pgnode.xray.process.record import CoreRecord, boot_id, start_ticks, write_record
 from pgnode.xray.process.runner import ASSETS_VARIABLE, Child, Runner
 from pgnode.xray.process.running import RunningCore
-from pgnode.xray.process.trial import require_accepted
+from pgnode.xray.process.trial import STARTED, require_accepted, run_to_end
 
 
 class Core(ABC):
@@ -72,6 +73,25 @@ class Core(ABC):
         Raises:
             StartFailedError: The core cannot be run, or did not answer in time.
         """
+
+    async def rehearse(self, config_json: str, deadline_seconds: float) -> tuple[bool, int, str]:
+        """Let a whole core come up with the config, and end it at once.
+
+        Args:
+            config_json: A config that :func:`pgnode.xray.process.rehearsal.rehearsal` made: it must disturb nobody.
+            deadline_seconds: Seconds until it must be up.
+
+        Returns:
+            Whether it came up, the exit code, and the output.
+
+        Raises:
+            StartFailedError: The core cannot be run, or neither came up nor ended in time.
+        """
+        command, environment = self.short_lived()
+        code, output = await run_to_end(
+            pdeath.command(command), config_json, deadline_seconds, environment, stop=STARTED
+        )
+        return STARTED.search(output) is not None, code, output
 
     @abstractmethod
     def short_lived(self) -> tuple[list[str], dict[str, str]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pgnode.xray.config.inbounds import short
 from pgnode.xray.process.unbindable import OWN_SECTIONS
 
 #: Sections in an order in which each only needs those before it; unknown ones come last.
@@ -20,6 +21,8 @@ class Part:
     section: str
     index: int
     value: Any
+    #: Place in the panel's own list, from 1; 0 where that is not known.
+    number: int = 0
 
     @property
     def name(self) -> str:
@@ -31,14 +34,23 @@ class Part:
         )
         value = self.value if isinstance(self.value, dict) else {}
         tag = value.get("tag") or value.get("ruleTag")
-        title = f"{label} {short(tag)}" if isinstance(tag, str) and tag else f"{label} #{self.index + 1}"
+        title = f"{label} {short(tag)}" if isinstance(tag, str) and tag else f"{label} #{self.number or self.index + 1}"
         protocol = value.get("protocol")
         return f"{title} ({protocol})" if isinstance(protocol, str) and len(protocol) < 20 else title
 
 
-def parts_of(document: dict[str, Any]) -> list[Part]:
-    """Cut the config into pieces, in an order in which every piece only needs earlier ones."""
+def parts_of(document: dict[str, Any], numbers: Mapping[str, Sequence[int]] | None = None) -> list[Part]:
+    """Cut the config into pieces, in an order in which every piece only needs earlier ones.
+
+    Args:
+        document: The config.
+        numbers: By section the place of each item in the panel's own list; by default they are numbered as they stand.
+
+    Returns:
+        The pieces.
+    """
     parts: list[Part] = []
+    places = numbers or {}
 
     def add_section(name: str) -> None:
         if name in document and name not in OWN_SECTIONS:
@@ -46,7 +58,8 @@ def parts_of(document: dict[str, Any]) -> list[Part]:
 
     def add_list(name: str, value: Any) -> None:
         if isinstance(value, list):
-            parts.extend(Part(name, index, item) for index, item in enumerate(value))
+            count = places.get(name) or range(1, len(value) + 1)
+            parts.extend(Part(name, index, item, count[index]) for index, item in enumerate(value))
         elif value is not None:
             parts.append(Part(name, -1, value))
 
@@ -85,9 +98,3 @@ def assemble(parts: Iterable[Part]) -> dict[str, Any]:
         else:
             target[name] = dict(part.value) if isinstance(part.value, dict) else part.value
     return document
-
-
-def short(value: object) -> str:
-    """Show a value, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 48 else text[:45] + "…" + text[0]

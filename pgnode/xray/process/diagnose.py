@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from json import dumps
 from typing import Any, Final
 
+from pgnode.xray.config.inbounds import short
 from pgnode.xray.config.protocols import INBOUND_PROTOCOLS
-from pgnode.xray.process.config_parts import Part, assemble, parts_of, short
+from pgnode.xray.process.config_parts import Part, assemble, parts_of
 from pgnode.xray.process.known_faults import known_fault
 from pgnode.xray.process.unbindable import unbindable
 
 #: Answers whether the core accepts a config (JSON); everything but "refused" counts as accepted.
 Check = Callable[[str], Awaitable[bool]]
+
+#: Makes of some parts a config that can be put to the core.
+Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
 #: A check starts a core and takes about 70 ms.
 MAX_CHECKS: Final = 40
@@ -51,9 +56,10 @@ class _OutOfBudgetError(Exception):
 class _Tries:
     """Counts checks and keeps the deadline."""
 
-    def __init__(self, check: Check, deadline: float) -> None:
+    def __init__(self, check: Check, deadline: float, prepare: Prepare) -> None:
         self._check = check
         self._deadline = deadline
+        self._prepare = prepare
         self._left = MAX_CHECKS
 
     async def refused(self, parts: Iterable[Part]) -> bool:
@@ -62,19 +68,35 @@ class _Tries:
         self._left -= 1
         try:
             async with asyncio.timeout_at(self._deadline):
-                return not await self._check(dumps(unbindable(assemble(parts))))
+                return not await self._check(dumps(self._prepare(assemble(parts))))
         except TimeoutError:
             raise _OutOfBudgetError from None
 
 
-async def find_refused_part(document: dict[str, Any], check: Check, deadline: float) -> str:
-    """Find the part of ``document`` that the core refuses, as closely as the budget allows.
+async def find_refused_part(
+    document: dict[str, Any],
+    check: Check,
+    deadline: float,
+    *,
+    numbers: Mapping[str, Sequence[int]] | None = None,
+    prepare: Prepare = unbindable,
+) -> str:
+    """Find the part of a config that the core refuses, as closely as the budget allows.
 
-    ``check`` is asked at most :data:`MAX_CHECKS` times, one after another; ``deadline`` is a time of the event loop's
-    clock, in seconds. Never raises for what is in the config; errors of ``check`` come through.
+    Never raises for what is in the config; errors of ``check`` come through.
+
+    Args:
+        document: The config.
+        check: Asked at most :data:`MAX_CHECKS` times, one after another.
+        deadline: A time of the event loop's clock, in seconds.
+        numbers: By section the place of each item in the panel's own list, for names of parts without a tag.
+        prepare: Makes of some parts a config that can be put to the core.
+
+    Returns:
+        A sentence that begins with the part's name.
     """
-    tries = _Tries(check, deadline)
-    parts = parts_of(document)
+    tries = _Tries(check, deadline, prepare)
+    parts = parts_of(document, numbers)
     try:
         first = await _first_refused(parts, lambda count: tries.refused(parts[:count]))
     except _OutOfBudgetError:
@@ -112,7 +134,7 @@ async def _narrow(tries: _Tries, before: Sequence[Part], culprit: Part) -> list[
     path: list[str | int] = []
 
     async def refused_with(path: list[str | int], replacement: Any) -> bool:
-        part = Part(culprit.section, culprit.index, _replaced(culprit.value, path, replacement))
+        part = replace(culprit, value=_replaced(culprit.value, path, replacement))
         return await tries.refused([*before, part])
 
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Final
@@ -17,10 +16,9 @@ from pgnode.errors import StartFailedError
 from pgnode.xray.process import embedded_main
 from pgnode.xray.process.base import Core, core_environment
 from pgnode.xray.process.runner import Child, Runner
-from pgnode.xray.process.trial import EXIT_START_FAILED, last_lines, run_to_end
+from pgnode.xray.process.trial import EXIT_START_FAILED, STARTED, last_lines, run_to_end
 from pgnode.xray.process.unbindable import unbindable
 
-_STARTED = re.compile(r"\bXray (\d+\.\d+\.\d+)\b.* started")
 #: A config that listens nowhere; the core prints its version when it has started.
 _SCRATCH_CONFIG: Final = '{"log":{"loglevel":"warning"},"outbounds":[{"protocol":"freedom"}]}'
 
@@ -61,10 +59,10 @@ class EmbeddedCore(Core):
         # The core must not open the files that a config's log part may name.
         harmless["log"] = {"loglevel": "warning", "access": "none"}
         code, output = await run_to_end(
-            self._command(), json.dumps(harmless), deadline_seconds, core_environment(self.assets_dir), stop=_STARTED
+            self._command(), json.dumps(harmless), deadline_seconds, core_environment(self.assets_dir), stop=STARTED
         )
         # On a machine where any address may be bound (ip_nonlocal_bind) the core comes up, which answers as well.
-        return (EXIT_START_FAILED, output) if _STARTED.search(output) else (code, output)
+        return (EXIT_START_FAILED, output) if STARTED.search(output) else (code, output)
 
     def short_lived(self) -> tuple[list[str], dict[str, str]]:
         """Name command and environment of a core that reads its config from standard input and prints to its output."""
@@ -72,8 +70,8 @@ class EmbeddedCore(Core):
 
     async def _ask_version(self, deadline_seconds: float) -> str:
         environment = core_environment(None)
-        _, output = await run_to_end(self._command(), _SCRATCH_CONFIG, deadline_seconds, environment, stop=_STARTED)
-        found = _STARTED.search(output)
+        _, output = await run_to_end(self._command(), _SCRATCH_CONFIG, deadline_seconds, environment, stop=STARTED)
+        found = STARTED.search(output)
         if found is None:
             raise StartFailedError(f"the embedded core does not start: {last_lines(output) or 'no output'}")
         return found[1]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pgnode.xray.config.inbounds import read_ports
+from pgnode.xray.config.inbounds import port_fault, short
 from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, OUTBOUND_PROTOCOLS, TRANSPORTS
-from pgnode.xray.process.config_parts import Part, short
+from pgnode.xray.process.config_parts import Part
 from pgnode.xray.process.unbindable import is_address
 
 
@@ -44,11 +44,15 @@ def _known_endpoint_fault(part: Part, value: dict[str, Any]) -> str | None:
         if fault is not None:
             return f"{name}: {fault}"
     stream = value.get("streamSettings")
+    if stream is None and is_inbound and protocol.lower() == "hysteria":
+        stream = {}
     if not isinstance(stream, dict):
         return None
     transport = stream.get("network") or stream.get("method") or "raw"
     if not isinstance(transport, str) or transport.lower() not in TRANSPORTS:
         return f"{name}: transport {short(transport)} is not one the core knows"
+    if is_inbound and protocol.lower() == "hysteria" and str(stream.get("security")).lower() != "tls":
+        return f'{name}: Hysteria needs TLS: streamSettings.security must be "tls"'
     tls = stream.get("tlsSettings")
     certificates = tls.get("certificates") if isinstance(tls, dict) else None
     for certificate in certificates if isinstance(certificates, list) else ():
@@ -67,10 +71,4 @@ def _address_fault(inbound: dict[str, Any]) -> str | None:
         return None
     if listen is not None and not is_address(listen):
         return f"listen {short(listen)} is no IP address and no path"
-    if port is None:
-        return "port is missing"
-    if isinstance(port, str) and "env:" in port:
-        return None
-    if not read_ports(port):
-        return f"port {short(port)} is not valid"
-    return None
+    return port_fault(port)

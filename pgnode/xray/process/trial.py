@@ -20,6 +20,8 @@ EXIT_START_FAILED: Final = 255
 
 _READ_BYTES: Final = 65536
 _SHOWN_LINES: Final = 3
+#: What the core prints last of its start.
+STARTED: Final = re.compile(r"\bXray (\d+\.\d+\.\d+)\b.* started")
 _FAILED = re.compile(r"Failed to start: |Configuration is invalid|failed to load config files: ")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from pgnode.bus.keys import Keys
 from pgnode.errors import StartFailedError
+from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
@@ -107,6 +109,33 @@ async def test_a_config_is_judged_before_anything_runs(controller: CoreControlle
         await controller.check(bad)
 
 
+async def test_what_is_refused_only_at_the_start_is_named(controller: CoreController, settings: Settings) -> None:
+    hysteria = make_inbound("Fast", "hysteria", stream={"network": "hysteria", "hysteriaSettings": {"version": 2}})
+    base = base_for(settings, inbounds=[make_inbound("VLESS", "vless"), hysteria])
+    with pytest.raises(StartFailedError, match=r"^inbound 'Fast' \(hysteria\): Hysteria needs TLS"):
+        await controller.check(base)
+
+    async def make() -> str:
+        return render(base, {})
+
+    with pytest.raises(StartFailedError, match=r"^inbound 'Fast' \(hysteria\): Hysteria needs TLS"):
+        await controller.start(base, make)
+    assert controller.running is None
+
+
+async def test_a_stale_socket_is_no_obstacle(controller: CoreController, settings: Settings, folder: Path) -> None:
+    path = folder / "in.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+    base = base_for(settings, inbounds=[make_inbound("VLESS", "vless") | {"listen": str(path)}])
+
+    async def make() -> str:
+        return render(base, {})
+
+    running = await controller.start(base, make)
+    assert HeldSockets(running.pid).serves_path(str(path))
+
+
 async def test_a_runner_that_is_not_needed_is_ended(controller: CoreController) -> None:
     controller.warm_up()
     controller.warm_up()
@@ -140,8 +169,9 @@ class OddCore:
             running.die(self.exit_code)
         return running
 
-    async def check(self, _config: str, _seconds: float) -> None:
+    async def rehearse(self, _config: str, _seconds: float) -> tuple[bool, int, str]:
         self.checked += 1
+        return True, 0, ""
 
 
 def _pipe() -> tuple[int, int]:

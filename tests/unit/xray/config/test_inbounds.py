@@ -134,7 +134,7 @@ def test_a_flow_that_works_nowhere_is_warned_about() -> None:
 )
 def test_what_the_node_must_understand_is_refused(inbound: dict[str, Any], cause: str) -> None:
     with pytest.raises(StartFailedError, match=cause):
-        read_inbound(inbound, 2, (), [])
+        read_inbound(inbound, 3, (), [])
 
 
 @pytest.mark.parametrize(

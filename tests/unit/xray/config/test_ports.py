@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import tempfile
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from pgnode.errors import StartFailedError
+from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.testing.ports import free_port
 from pgnode.xray.config.inbounds import InboundSpec
-from pgnode.xray.config.ports import Listener, check_ports, check_ports_in_thread, listeners
+from pgnode.xray.config.listeners import Listener, claims_of
+from pgnode.xray.config.ports import check_claims, check_claims_in_thread, remove_stale_sockets
 
 TCP, UDP = frozenset({"tcp"}), frozenset({"udp"})
 
@@ -42,18 +45,6 @@ def holder(kind: int, address: str = "127.0.0.1", family: int = socket.AF_INET) 
     return held
 
 
-def test_listeners_of_inbounds() -> None:
-    both = InboundSpec("a", "shadowsocks", "", ((1, 2), (9, 9)), kinds=TCP | UDP)
-    assert [str(listener) for listener in listeners(both)] == [
-        f"port {port} on 0.0.0.0 ({kind})" for port in (1, 2, 9) for kind in ("tcp", "udp")
-    ]
-    assert list(listeners(spec(5, listen="localhost"))) == [Listener("tcp", "127.0.0.1", 5)]
-    assert list(listeners(spec(5, listen="[::1]"))) == [Listener("tcp", "::1", 5)]
-    assert list(listeners(spec(5, listen="/run/a.sock,0666"))) == [Listener("unix", "/run/a.sock")]
-    assert list(listeners(spec(5, listen="@name"))) == [Listener("unix", "@name")]
-    assert list(listeners(spec(5, listen="env:ADDRESS"))) == []
-
-
 @pytest.mark.parametrize(("kind", "kinds"), [(socket.SOCK_STREAM, TCP), (socket.SOCK_DGRAM, UDP)])
 @pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0", "", "localhost"])
 def test_a_port_in_use_is_named_and_free_once_released(kind: int, kinds: frozenset[str], listen: str) -> None:
@@ -61,12 +52,12 @@ def test_a_port_in_use_is_named_and_free_once_released(kind: int, kinds: frozens
         port = held.getsockname()[1]
         address = {"": "0.0.0.0", "localhost": "127.0.0.1"}.get(listen, listen)
         with pytest.raises(StartFailedError) as caught:
-            check_ports([spec(port, kinds, listen)])
+            check_claims(claims_of([spec(port, kinds, listen)]))
         assert str(caught.value) == f"inbound 'in': port {port} on {address} ({min(kinds)}) is in use"
         # The other kind of socket on the same port is another port.
-        check_ports([spec(port, UDP if kinds == TCP else TCP, listen)])
-        check_ports([spec(port, kinds, listen)], skip={Listener(min(kinds), address, port)})
-    check_ports([spec(port, kinds, listen)])
+        check_claims(claims_of([spec(port, UDP if kinds == TCP else TCP, listen)]))
+        check_claims(claims_of([spec(port, kinds, listen)]), skip={Listener(min(kinds), address, port)})
+    check_claims(claims_of([spec(port, kinds, listen)]))
 
 
 def test_one_port_of_a_range_in_use() -> None:
@@ -74,33 +65,33 @@ def test_one_port_of_a_range_in_use() -> None:
         port = held.getsockname()[1]
         ranged = InboundSpec("in", "vless", "127.0.0.1", ((port - 1, port),))
         with pytest.raises(StartFailedError, match=f"port {port} "):
-            check_ports([ranged], skip={Listener("tcp", "127.0.0.1", port - 1)})
+            check_claims(claims_of([ranged]), skip={Listener("tcp", "127.0.0.1", port - 1)})
 
 
 def test_an_address_of_another_machine() -> None:
     with pytest.raises(
         StartFailedError, match=r"port 1234 on 192\.0\.2\.1 \(tcp\) cannot be opened: this machine has no"
     ):
-        check_ports([spec(1234, listen="192.0.2.1")])
+        check_claims(claims_of([spec(1234, listen="192.0.2.1")]))
 
 
 async def test_the_check_runs_beside_an_event_loop() -> None:
     with holder(socket.SOCK_STREAM) as held, pytest.raises(StartFailedError, match="is in use"):
-        await check_ports_in_thread([spec(held.getsockname()[1])])
+        await check_claims_in_thread(claims_of([spec(held.getsockname()[1])]))
 
 
 def test_unix_sockets_count_as_used_only_with_a_server(folder: Path) -> None:
     path = str(folder / "in.sock")
     inbound = spec(0, listen=path)
-    check_ports([inbound])
+    check_claims(claims_of([inbound]))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         server.bind(path)
         server.listen()
         with pytest.raises(StartFailedError, match=rf"inbound 'in': unix socket {path} is in use"):
-            check_ports([inbound])
+            check_claims(claims_of([inbound]))
     # The file is still there, nobody behind it: the core takes it over.
     assert Path(path).exists()
-    check_ports([inbound])
+    check_claims(claims_of([inbound]))
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0"])
@@ -112,5 +103,71 @@ def test_abstract_sockets(padding: bytes) -> None:
         server.bind(address)
         server.listen()
         with pytest.raises(StartFailedError, match="is in use"):
-            check_ports([spec(0, listen=listen)])
-    check_ports([spec(0, listen=listen)])
+            check_claims(claims_of([spec(0, listen=listen)]))
+    check_claims(claims_of([spec(0, listen=listen)]))
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0", "::"])
+def test_what_the_own_core_holds_is_free(kind: int, listen: str) -> None:
+    """Whatever the new address is: the core's own socket is in nobody's way, but that of another process is."""
+    kinds = TCP if kind == socket.SOCK_STREAM else UDP
+    with holder(kind) as held:
+        port = held.getsockname()[1]
+        claims = claims_of([spec(port, kinds, listen)])
+        check_claims(claims, own=HeldSockets(os.getpid()))
+        with pytest.raises(StartFailedError, match="is in use"):
+            check_claims(claims, own=HeldSockets(os.getppid()))
+
+
+def test_a_port_that_somebody_holds_without_listening_beside_the_own_core() -> None:
+    """Such a socket is in no list of the kernel."""
+    with holder(socket.SOCK_STREAM) as held, socket.socket() as other:
+        port = held.getsockname()[1]
+        other.bind(("127.0.0.2", port))
+        check_claims(claims_of([spec(port)]), own=HeldSockets(os.getpid()))
+        with pytest.raises(StartFailedError, match="is in use"):
+            check_claims(claims_of([spec(port, listen="0.0.0.0")]), own=HeldSockets(os.getpid()))
+
+
+def test_a_path_of_the_own_core_is_free(folder: Path) -> None:
+    path = str(folder / "in.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(path)
+        server.listen()
+        check_claims(claims_of([spec(0, listen=path)]), own=HeldSockets(os.getpid()))
+
+
+@pytest.mark.parametrize(
+    ("listen", "fault"),
+    [
+        ("{folder}/none/in.sock", "there is no folder"),
+        ("{folder}/file/in.sock", "Not a directory"),
+        ("{folder}/file", "something else is there, no socket"),
+        ("{folder}/link", "something else is there, no socket"),
+        ("{folder}", "something else is there, no socket"),
+        ("{folder}/" + "x" * 120, "at most 107 bytes"),
+        ("{folder}/a\0b", "no NUL"),
+    ],
+)
+def test_paths_where_no_core_can_listen(folder: Path, listen: str, fault: str) -> None:
+    (folder / "file").touch()
+    (folder / "link").symlink_to(folder / "elsewhere.sock")
+    with pytest.raises(StartFailedError, match=fault) as caught:
+        check_claims(claims_of([spec(0, listen=listen.format(folder=folder))]))
+    assert caught.value.text.startswith("inbound 'in': unix socket ")
+    assert (folder / "file").exists()
+
+
+def test_only_sockets_that_nobody_serves_are_removed(folder: Path) -> None:
+    names = ("stale", "served", "file", "link", "none")
+    paths = {name: folder / name for name in names}
+    claims = claims_of([spec(0, listen=str(path)) for path in paths.values()] + [spec(1), spec(0, listen="@name")])
+    with socket.socket(socket.AF_UNIX) as stale, socket.socket(socket.AF_UNIX) as served:
+        stale.bind(str(paths["stale"]))
+        served.bind(str(paths["served"]))
+        served.listen()
+        paths["file"].touch()
+        paths["link"].symlink_to(paths["stale"])
+        assert remove_stale_sockets(claims) == [str(paths["stale"])]
+        assert sorted(os.listdir(folder)) == ["file", "link", "served"]

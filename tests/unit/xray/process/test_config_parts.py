@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pgnode.xray.process.config_parts import Part, assemble, parts_of, short
+from pgnode.xray.config.inbounds import short
+from pgnode.xray.process.config_parts import Part, assemble, parts_of
 
 DOCUMENT: dict[str, Any] = {
     "api": {"tag": "api"},

@@ -23,7 +23,7 @@ INBOUND: dict[str, Any] = {"tag": "in", "protocol": "vless", "port": 443}
         ({"listen": "node.example"}, "inbound 'in' (vless): listen 'node.example' is no IP address and no path"),
         ({"listen": "@abstract", "port": None}, None),
         ({"port": None}, "inbound 'in' (vless): port is missing"),
-        ({"port": "http"}, "inbound 'in' (vless): port 'http' is not valid"),
+        ({"port": "http"}, "inbound 'in' (vless): port 'http' is not valid: ports are 1 to 65535, ranges go upwards"),
         ({"port": "env:PORT"}, None),
         ({"protocol": "tun", "port": None}, None),
         ({"streamSettings": {"network": "quic"}}, "inbound 'in' (vless): transport 'quic' is not one the core knows"),

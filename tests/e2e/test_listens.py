@@ -1,0 +1,191 @@
+"""What the core refuses only when it listens: refused by name beforehand, and whoever is connected stays so."""
+
+from __future__ import annotations
+
+import copy
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient, PanelError
+from pgnode.testing.ports import free_port
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
+from tests.e2e.conftest import FAST
+from tests.support.polling import eventually
+from tests.support.processes import core_pid, kill
+
+Config = dict[str, Any]
+#: How much of an error a panel shows in a notification.
+SHOWN_CHARACTERS = 128
+TAGS = ["VLESS", "Other"]
+
+
+@dataclass
+class Stage:
+    node: NodeProcess
+    panel: PanelClient
+    client: ClientCore
+    config: Config
+    folder: Path
+
+    def with_inbound(self, **changes: Any) -> Config:
+        """The config with one inbound more."""
+        config = copy.deepcopy(self.config)
+        config["inbounds"].append(make_inbound("Other", "vless") | changes)
+        return config
+
+    async def start(self, config: Config) -> None:
+        await self.panel.start(config, [make_user("holder@e2e", TAGS), *make_users(5, TAGS)])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def whole_stage(target: Target) -> AsyncIterator[Stage]:
+    config = make_config([make_inbound("VLESS", "vless")])
+    links = [link(config["inbounds"][0], make_user("holder@e2e", TAGS), name="VLESS")]
+    async with (
+        NodeProcess(env={**FAST, "LISTEN_PORT_OF_TEST": str(free_port())}) as node,
+        node.panel() as panel,
+        ClientCore(links, target) as client,
+    ):
+        yield Stage(node, panel, client, config, node.state_dir.parent)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stage(whole_stage: Stage) -> Stage:
+    await whole_stage.start(whole_stage.config)
+    return whole_stage
+
+
+def hysteria_without_tls(stage: Stage) -> Config:
+    stream = {"network": "hysteria", "hysteriaSettings": {"version": 2}}
+    return stage.with_inbound(protocol="hysteria", streamSettings=stream, settings={"version": 2, "clients": []})
+
+
+def all_else_changed(stage: Stage) -> Config:
+    """A start for which a new core is needed, with a part that no core comes up with."""
+    return hysteria_without_tls(stage) | {"dns": {"servers": ["localhost"]}}
+
+
+def metrics_in_use(stage: Stage) -> Config:
+    return stage.config | {"metrics": {"tag": "m", "listen": f"127.0.0.1:{stage.node.port}"}}
+
+
+def two_on_one_path(stage: Stage) -> Config:
+    config = stage.with_inbound(listen=str(stage.folder / "in.sock"))
+    config["inbounds"].append({**config["inbounds"][-1], "tag": "Third"})
+    return config
+
+
+def file_in_the_way(stage: Stage) -> Config:
+    (stage.folder / "file").touch()
+    return stage.with_inbound(listen=str(stage.folder / "file"))
+
+
+def two_on_one_port(stage: Stage) -> Config:
+    return stage.with_inbound(port=stage.config["inbounds"][0]["port"])
+
+
+SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
+    "hysteria without TLS": (hysteria_without_tls, ["inbound 'Other'", "TLS"]),
+    "a new core": (all_else_changed, ["inbound 'Other'", "TLS"]),
+    "metrics in use": (metrics_in_use, ["metrics", "in use"]),
+    "two on one path": (two_on_one_path, ["'Other'", "'Third'", "in.sock"]),
+    "two on one port": (two_on_one_port, ["'Other'", "'VLESS'"]),
+    "no folder": (lambda stage: stage.with_inbound(listen="/none/in.sock"), ["'Other'", "there is no folder '/none'"]),
+    "a file": (file_in_the_way, ["'Other'", "no socket"]),
+    "port 0": (lambda stage: stage.with_inbound(port=0), ["'Other'", "port 0"]),
+    "port 70000": (lambda stage: stage.with_inbound(port=70000), ["'Other'", "port 70000"]),
+    "no tag": (lambda stage: stage.with_inbound(port="5-1", tag=""), ["inbound #2", "'5-1'"]),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILED.values(), ids=SPOILED)
+async def test_refused_by_name_and_nothing_touched(
+    stage: Stage, spoil: Callable[[Stage], Config], words: list[str]
+) -> None:
+    core = core_pid(stage.node)
+    async with stage.client.hold("VLESS") as transfer:
+        with pytest.raises(PanelError) as caught:
+            await stage.start(spoil(stage))
+        await transfer.wait_rounds(3)
+    transfer.check()
+    assert caught.value.status == 503
+    assert all(word in caught.value.text[:SHOWN_CHARACTERS] for word in words), caught.value.text
+    assert core_pid(stage.node) == core != 0
+    assert (stage.folder / "file").exists() or "file" not in spoil.__name__
+
+
+async def test_one_port_at_two_addresses_and_for_tcp_and_udp_is_legal(stage: Stage) -> None:
+    port = free_port()
+    config = stage.with_inbound(listen="127.0.0.3", port=port)
+    settings = {"network": "udp", "address": "127.0.0.1", "port": 9}
+    config["inbounds"] += [
+        make_inbound("Third", "vless") | {"listen": "127.0.0.2", "port": port},
+        {"tag": "Fourth", "protocol": "tunnel", "listen": "127.0.0.2", "port": port, "settings": settings},
+    ]
+    async with stage.client.hold("VLESS") as transfer:
+        await stage.start(config)
+        await transfer.wait_rounds(3)
+    transfer.check()
+
+
+async def test_a_listen_is_edited_under_a_core_that_holds_the_port(stage: Stage) -> None:
+    port = free_port()
+    await stage.start(stage.with_inbound(port=port))
+    core = core_pid(stage.node)
+    async with stage.client.hold("VLESS") as transfer:
+        for listen in ("0.0.0.0", "::", "127.0.0.1", "127.0.0.2"):
+            await stage.start(stage.with_inbound(port=port, listen=listen))
+            with socket.create_connection(("127.0.0.2" if listen.endswith("2") else "127.0.0.1", port), 5.0):
+                pass
+        await transfer.wait_rounds(3)
+    transfer.check()
+    assert core_pid(stage.node) == core
+
+
+async def test_a_port_from_the_environment_is_replaced_by_its_number(stage: Stage) -> None:
+    port = int(stage.node.environment()["LISTEN_PORT_OF_TEST"])
+    await stage.start(stage.with_inbound(port="env:LISTEN_PORT_OF_TEST"))
+    core = core_pid(stage.node)
+    async with stage.client.hold("VLESS") as transfer:
+        await stage.start(stage.with_inbound(port=port))
+        await transfer.wait_rounds(3)
+    transfer.check()
+    assert core_pid(stage.node) == core
+
+
+async def test_a_stale_socket_keeps_no_core_from_coming_up_or_back(stage: Stage) -> None:
+    path = stage.folder / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+    config = stage.with_inbound(listen=str(path))
+
+    def serves() -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+        return True
+
+    await stage.start(config)
+    assert serves()
+    core = core_pid(stage.node)
+    kill(core)
+    await eventually(lambda: core_pid(stage.node) not in (0, core) and serves(), "it is back", 20, errors=(OSError,))
+    # Nor does one that a first start finds.
+    await stage.panel.stop()
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+    await stage.start(config)
+    assert serves()
+    assert stat.S_ISSOCK(os.lstat(path).st_mode)
