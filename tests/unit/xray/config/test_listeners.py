@@ -127,4 +127,4 @@ def test_where_the_metrics_listen(listen: object, listener: Listener | None, is_
 
 
 def test_no_metrics() -> None:
-    assert metrics_listener(None) is metrics_listener([]) is metrics_fault(None) is None
+    assert [metrics_listener(None), metrics_listener([]), metrics_fault(None)] == [None] * 3
