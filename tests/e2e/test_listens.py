@@ -29,6 +29,7 @@ Config = dict[str, Any]
 #: How much of an error a panel shows in a notification.
 SHOWN_CHARACTERS = 128
 TAGS = ["VLESS", "Other"]
+ENVIRONMENT = {"LISTEN_PORT_OF_TEST": str(free_port()), "PASS_ENVIRONMENT": "LISTEN_PORT_OF_TEST"}
 
 
 @dataclass
@@ -54,7 +55,7 @@ async def whole_stage(target: Target) -> AsyncIterator[Stage]:
     config = make_config([make_inbound("VLESS", "vless")])
     links = [link(config["inbounds"][0], make_user("holder@e2e", TAGS), name="VLESS")]
     async with (
-        NodeProcess(env={**FAST, "LISTEN_PORT_OF_TEST": str(free_port())}) as node,
+        NodeProcess(env={**FAST, **ENVIRONMENT}) as node,
         node.panel() as panel,
         ClientCore(links, target) as client,
     ):
@@ -155,7 +156,7 @@ async def test_a_listen_is_edited_under_a_core_that_holds_the_port(stage: Stage)
 
 
 async def test_a_port_from_the_environment_is_replaced_by_its_number(stage: Stage) -> None:
-    port = int(stage.node.environment()["LISTEN_PORT_OF_TEST"])
+    port = int(ENVIRONMENT["LISTEN_PORT_OF_TEST"])
     await stage.start(stage.with_inbound(port="env:LISTEN_PORT_OF_TEST"))
     core = core_pid(stage.node)
     async with stage.client.hold("VLESS") as transfer:
