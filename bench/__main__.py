@@ -22,7 +22,7 @@ import click
 from rich.console import Console
 
 from bench.registry import Bench, Scenario, scenarios
-from bench.report import Row, markdown, table
+from bench.report import Earlier, Row, beside, markdown, table
 from pgnode import __version__
 
 #: The scenarios that are run without being named end within this time together; one that is cut off by it counts as not
@@ -50,6 +50,12 @@ ALL = "all"
 @click.option(
     "--markdown", "markdown_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the table here, too."
 )
+@click.option(
+    "--beside",
+    "beside_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show the node's figures of an earlier result (of --json) in place of the other side.",
+)
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios and end.")
 def main(
     *,
@@ -60,6 +66,7 @@ def main(
     workers: int,
     json_file: Path | None,
     markdown_file: Path | None,
+    beside_file: Path | None,
     only_list: bool,
 ) -> None:
     known = scenarios()
@@ -72,6 +79,10 @@ def main(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise click.UsageError(f"no scenario is called {', '.join(unknown)}; there are: {', '.join(known)}")
+    try:
+        earlier = Earlier.read(beside_file.read_text(encoding="utf-8")) if beside_file is not None else None
+    except ValueError as error:
+        raise click.UsageError(f"{beside_file}: {error}") from None
     errors = Console(stderr=True, highlight=False)
     chosen = [known[name] for name in dict.fromkeys(names or (name for name, item in known.items() if item.default))]
     bench = Bench(
@@ -94,9 +105,10 @@ def main(
     )
     width = None if sys.stdout.isatty() else 150
     titles = {item.name: item.title for item in chosen}
-    Console(highlight=False, width=width).print(table(results, bench.facts, titles))
+    shown = results if earlier is None else beside(results, earlier)
+    Console(highlight=False, width=width).print(table(shown, bench.facts, titles))
     if markdown_file is not None:
-        markdown_file.write_text(markdown(results, bench.facts, titles), encoding="utf-8")
+        markdown_file.write_text(markdown(shown, bench.facts, titles), encoding="utf-8")
     if json_file is not None:
         json_file.write_text(as_json(results, bench.facts), encoding="utf-8")
     for name, reason in failed.items():

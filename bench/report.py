@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -119,6 +120,45 @@ def table(results: Mapping[str, Sequence[Row]], facts: Mapping[str, str], titles
         for row in rows:
             made.add_row(*_cells(row))
     return Group(head, made, summary(row for rows in results.values() for row in rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An earlier result, read from its ``--json`` file: what the node's figures were, by scenario and row."""
+
+    version: str
+    figures: Mapping[tuple[str, str], Sequence[Figure]]
+
+    @classmethod
+    def read(cls, content: str) -> Earlier:
+        """Read the file's content. ValueError for anything else."""
+        try:
+            made = json.loads(content)
+            return cls(
+                str(made["facts"]["pgnode"]),
+                {
+                    (name, row["what"]): [
+                        Figure(math.nan if given["value"] is None else given["value"], given["unit"], given["name"])
+                        for given in row["pgnode"]
+                    ]
+                    for name, rows in made["scenarios"].items()
+                    for row in rows
+                },
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no results of the bench: {error!r}") from None
+
+
+def beside(results: Mapping[str, Sequence[Row]], earlier: Earlier) -> dict[str, list[Row]]:
+    """The same rows with the node's figures of an earlier result in place of the other side; the ratio is new over old."""
+    return {
+        name: [
+            Row(row.what, row.ours, before, earlier.version if before else "", row.aim, row.note)
+            for row in rows
+            for before in [earlier.figures.get((name, row.what), ())]
+        ]
+        for name, rows in results.items()
+    }
 
 
 def markdown(results: Mapping[str, Sequence[Row]], facts: Mapping[str, str], titles: Mapping[str, str]) -> str:

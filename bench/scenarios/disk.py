@@ -31,7 +31,7 @@ WINDOW_SECONDS = 25.0
 SETTLE_SECONDS = 8.0
 CALL_TIMEOUT_SECONDS = 30.0
 #: MB in a minute.
-IDLE_AIM_MB, CONNECTIONS_AIM_MB, ONLINE_AIM_MB = 1.0, 10.0, 60.0
+IDLE_AIM_MB, CONNECTIONS_AIM_MB, ONLINE_AIM_MB = 0.2, 2.0, 10.0
 
 
 @scenario("disk", "what the node writes to the disk, in a minute", timeout_seconds=240, default=False)

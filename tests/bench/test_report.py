@@ -9,7 +9,8 @@ import math
 import pytest
 from rich.console import Console
 
-from bench.report import Figure, Row, at_least, at_most, below, none_of, number, summary, table
+from bench.__main__ import as_json
+from bench.report import Earlier, Figure, Row, at_least, at_most, below, beside, none_of, number, summary, table
 
 FAST = Row("GET /fast", [Figure(8000, "/s")], [Figure(10_000, "/s")], "bare", at_least(0.8, 0.8, "of the bare app"))
 SLOW = Row(
@@ -89,3 +90,18 @@ def test_rows_become_json_without_nan() -> None:
     assert made["pgnode"] == [{"value": None, "unit": "s", "name": ""}]
     assert made["ratio"] is None
     assert SLOW.as_json()["held"] is False
+
+
+def test_an_earlier_result_stands_beside_a_new_one() -> None:
+    earlier = Earlier.read(as_json({"reads": [FAST, FREE]}, {"pgnode": "0.5.0"}))
+    now = {"reads": [Row(FAST.what, [Figure(9000, "/s")], [Figure(1, "/s")], "bare", FAST.aim), SLOW]}
+    fast, slow = beside(now, earlier)["reads"]
+    assert (str(fast.other[0]), fast.other_name, fast.ratio) == ("8,000/s", "0.5.0", 1.125)
+    assert fast.aim is FAST.aim
+    assert (slow.other, slow.ratio) == ((), None), "it was not measured then"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"facts": {"pgnode": "1"}, "scenarios": {"reads": [1]}}'])
+def test_another_file_is_no_earlier_result(content: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - json's own errors among them
+        Earlier.read(content)
