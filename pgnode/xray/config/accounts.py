@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import re
 import uuid
@@ -88,14 +89,20 @@ class Account(NamedTuple):
     @property
     def typed(self) -> bytes:
         """The account as a serialized ``xray.common.serial.TypedMessage``."""
-        # All secrets are field 1 of their message; what follows differs.
-        value = varint.field(1, self.secret.encode())
-        if self.detail:
-            if ACCOUNT_KINDS[self.protocol].detail is Detail.CIPHER:
-                value += b"\x10" + varint.encode(_CIPHER_NUMBERS[self.detail])
-            else:
-                value += varint.field(2, self.detail.encode())
-        return _TYPED_HEADS[self.protocol] + varint.field(2, value)
+        protocol, secret, detail = self
+        key, size = secret.encode(), varint.encode
+        # Not in smaller steps: this is done for every user in every inbound. All secrets are field 1 of their message; what
+        # follows differs.
+        value = b"\x0a%b%b%b" % (size(len(key)), key, _detail_field(protocol, detail) if detail else b"")
+        return b"%b\x12%b%b" % (_TYPED_HEADS[protocol], size(len(value)), value)
+
+
+@functools.lru_cache(maxsize=64)
+def _detail_field(protocol: str, detail: str) -> bytes:
+    """Encode a flow or a method as the field behind the credential."""
+    if ACCOUNT_KINDS[protocol].detail is Detail.CIPHER:
+        return b"\x10" + varint.encode(_CIPHER_NUMBERS[detail])
+    return varint.field(2, detail.encode())
 
 
 def email_key(email: str) -> str:
@@ -137,7 +144,8 @@ def accounts_of(user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec]) -> di
 
 def user_message(email: str, account: Account) -> bytes:
     """Serialize a ``xray.common.protocol.User`` at level 0, as ``AddUserOperation`` and inbound configs hold it."""
-    return varint.field(2, email.encode()) + varint.field(3, account.typed)
+    name, typed, size = email.encode(), account.typed, varint.encode
+    return b"\x12%b%b\x1a%b%b" % (size(len(name)), name, size(len(typed)), typed)
 
 
 def is_user(there: user_pb2.User, account: Account) -> bool:
