@@ -101,7 +101,10 @@ def descendants(pid: int) -> dict[str, list[int]]:
     """What a supervisor has started, by what it is: "workers" (Gunicorn's master among them), "core", "store"."""
     found: dict[str, list[int]] = {"workers": [], "core": [], "store": []}
     for process in psutil.Process(pid).children(recursive=True):
-        command = " ".join(process.cmdline())
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:  # it has just ended
+            continue
         if "gunicorn" in command or "grpc_worker" in command:
             found["workers"].append(process.pid)
         elif "valkey" in command:
