@@ -24,9 +24,9 @@ from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.users.decoding import Refusal
-from pgnode.supervisor.users.intake import Check
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.sync import Remembered, UserSync
+from pgnode.supervisor.users.verdicts import Check
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.diff import Capabilities, Decision, StartStrategy, decide
 from pgnode.xray.config.faults import config_fault

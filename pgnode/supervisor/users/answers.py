@@ -35,6 +35,12 @@ class Applied:
     #: Why some were not answered.
     error: NodeError | None = None
 
+    def join(self, other: Applied) -> None:
+        """Take over what became of others."""
+        self.refused |= other.refused
+        self.unanswered |= other.unanswered
+        self.error = self.error or other.error
+
 
 def answer_to(change: UserChange, applied: Applied, bad: InvalidRequestError | None = None) -> Reply:
     """Make the reply to one command.

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pgnode.errors import CoreUnavailableError
 from pgnode.supervisor.users.answers import Applied
 from pgnode.supervisor.users.core_users import CoreUsers, Outcome
-from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, Refusal
+from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, Refusal, decode
 from pgnode.supervisor.users.planning import InboundPlan, plan_changes
 from pgnode.supervisor.users.rejected import RejectedUsers
+from pgnode.supervisor.users.rivals import rival_of
 from pgnode.supervisor.users.rollout import Rollout, Settle, StepLimits, SwapPolicy, SwapTimes, apply_plan
 from pgnode.supervisor.users.swap_policy import choose_swap
 from pgnode.supervisor.users.table import Phase, UserTable
@@ -145,10 +146,12 @@ class UserApplier:
             if raw is not None:
                 self._rejected.put(key, email, cause, raw, by_core=True)
         self._table.core_uncertain(causes)
-        desired = before
+        desired: Mapping[str, bytes | None] = before
         while desired:
             for key, raw in desired.items():
-                self._table.put(key, raw)
+                # Somebody may have got by now what it had.
+                taken = rival_of(self._table, key, decode(raw, inbounds)[1]) is not None
+                self._table.put(key, None if taken else raw)
             plan = plan_changes(self._table, desired, inbounds)
             outcome = await apply_plan(self._core, self._table, plan)
             self._table.core_uncertain(outcome.unanswered | outcome.refused.keys())

@@ -15,8 +15,10 @@ from pgnode.supervisor.users.answers import Applied, UserChange, answer_to
 from pgnode.supervisor.users.applying import UserApplier
 from pgnode.supervisor.users.decoding import Inbounds, Refusal
 from pgnode.supervisor.users.intake import UserIntake
+from pgnode.supervisor.users.learning import learn_credentials
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.rollout import Rollout, StepLimits
+from pgnode.supervisor.users.settling import settle_credentials
 from pgnode.supervisor.users.superseded import Superseded
 from pgnode.supervisor.users.table import UserTable
 
@@ -79,6 +81,8 @@ class BulkChange:
         self._intake: UserIntake | None = None
         self._rollout: Rollout | None = None
         self._applied = Applied()
+        #: Who is not desired any more since before it was read.
+        self._lost: set[str] = set()
 
     def __repr__(self) -> str:
         """Say how far it is."""
@@ -106,6 +110,7 @@ class BulkChange:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._limits.step_seconds
         if not self._begun:
+            self._lost = set(await learn_credentials(self._table, self._rejected, inbounds, self._limits.slice_users))
             self._begin(inbounds)
         while True:
             if self._intake is not None and not self._intake.read(self._limits.slice_users):
@@ -113,7 +118,11 @@ class BulkChange:
             elif self._rollout is None:
                 # In one go: once its users are the desired ones, it must not be taken in again over what others change.
                 self._make_desired()
-                differing = self._table.differing_all() if self._whole else self._table.differing(self._change.keys)
+                differing = (
+                    self._table.differing_all()
+                    if self._whole
+                    else self._table.differing(self._change.keys | self._lost)
+                )
                 if not differing:
                     return answer_to(self._change, self._applied)
                 self._taken.note_taken(self._change.command.id)
@@ -122,6 +131,10 @@ class BulkChange:
                 applied = self._applied
                 await self._applier.step_rollout(self._rollout, applied, inbounds, until)
                 if self._rollout.done:
+                    while self._table.credentials.freed and applied.error is None:
+                        # Somebody was refused by the core who had taken it from others.
+                        settled = settle_credentials(self._table, self._rejected, inbounds)
+                        applied.join(await self._applier.apply(settled.keys, inbounds))
                     self._change.keys = self._change.keys | applied.refused.keys() | applied.unanswered
                     return answer_to(self._change, applied)
             await asyncio.sleep(0)

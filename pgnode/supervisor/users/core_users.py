@@ -17,7 +17,14 @@ from pgnode.supervisor.users.planning import Change, InboundPlan
 from pgnode.supervisor.users.table import UserTable
 from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.client.users import AlterOperation
-from pgnode.xray.config.accounts import Account, email_key, is_user, user_message
+from pgnode.xray.config.accounts import (
+    Account,
+    credential_of,
+    email_key,
+    is_user,
+    listed_credential,
+    user_message,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -195,16 +202,23 @@ class CoreUsers:
             wanted = {email: (key, account) for key, (email, account) in accounts[tag].items()}
             times = Counter(user.email for user in there)
             found: set[str] = set()
+            #: Credentials that somebody is listed with who is to be removed, now or later.
+            odd: set[str] = set()
             strangers: list[AlterOperation] = []
             for number, user in enumerate(there):
                 entry = wanted.get(user.email)
-                if entry is None:
-                    strangers.append(AlterOperation(tag, user.email))
-                elif times[user.email] == 1 and is_user(user, entry[1]):
+                if entry is not None and times[user.email] == 1 and is_user(user, entry[1]):
                     found.add(entry[0])
+                else:
+                    odd.add(listed_credential(user))
+                    if entry is None:
+                        strangers.append(AlterOperation(tag, user.email))
                 if number % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             fine -= accounts[tag].keys() - found
+            if odd:
+                # The core forgets a credential with either of two who are listed with it: whoever is desired is put again.
+                fine -= {key for key, (_, account) in accounts[tag].items() if credential_of(account) in odd - {""}}
             for stranger, failure in zip(
                 strangers, await api.users.alter_many(strangers, self._timeout_seconds), strict=True
             ):

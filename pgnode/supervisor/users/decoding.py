@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.texts import email_fault, name_shown
 from pgnode.xray.config.accounts import Account, UnusableAccountError, accounts_of
 from pgnode.xray.config.inbounds import InboundSpec
 
@@ -32,7 +33,7 @@ class Refusal:
 
     def __str__(self) -> str:
         """Return the sentence that the caller is told."""
-        return f"{self.email or '(empty e-mail)'}: {self.cause}"
+        return f"{name_shown(self.email) or '(empty e-mail)'}: {self.cause}"
 
 
 def decode(raw: bytes | None, inbounds: Inbounds) -> tuple[str, dict[str, Account]]:
@@ -77,8 +78,8 @@ def accounts_of_users(
 def check_user(user: pb.User, inbounds: Inbounds) -> Refusal | dict[str, Account]:
     """Return the accounts of a user by tag, or why it cannot be applied."""
     email = user.email
-    if not email:
-        return Refusal("", "the e-mail is empty")
+    if (fault := email_fault(email)) is not None:
+        return Refusal(email, fault)
     try:
         return accounts_of(user, inbounds)
     except UnusableAccountError as error:

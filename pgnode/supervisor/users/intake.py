@@ -6,115 +6,24 @@ While many are read, nothing changes, so others may change users in between. The
 
 from __future__ import annotations
 
-import enum
+from array import array
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
 from itertools import islice
 
 from google.protobuf.message import DecodeError
 
-from pgnode.supervisor.users.decoding import Inbounds, Refusal, check_user
+from pgnode.supervisor.users.credentials import CredentialIndex
+from pgnode.supervisor.users.decoding import Inbounds, Refusal, decode
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.render import ClientJsonCache
+from pgnode.supervisor.users.rivals import Rival, put_aside, rival_of
+from pgnode.supervisor.users.settling import settle_credentials
 from pgnode.supervisor.users.table import UserTable
+from pgnode.supervisor.users.verdicts import Check, Verdict, accept, validate
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.texts import shown
 from pgnode.wire.users import leading_email, split_users
-from pgnode.xray.config.accounts import Account, email_key
-
-
-class Check(enum.Enum):
-    """Which users are checked when they are taken in; whoever is not gets the answer of the last time."""
-
-    CHANGED = enum.auto()  # those that changed
-    ALL = enum.auto()  # all, for inbounds that may have changed; what the core refused it does not get again
-    AGAIN = enum.auto()  # also that
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What is to become of one user that a command names."""
-
-    key: str
-    email: str
-    #: Its message; None where it shall be removed.
-    raw: bytes | None
-    refusal: Refusal | None = None
-    #: It is on the list of rejected users as it is.
-    stands: bool = False
-
-
-def validate(
-    user: pb.User,
-    table: UserTable,
-    rejected: RejectedUsers,
-    inbounds: Inbounds,
-    check: Check = Check.CHANGED,
-    *,
-    clients: ClientJsonCache | None = None,
-    decoded: dict[bytes, tuple[str, dict[str, Account]]] | None = None,
-) -> Verdict:
-    """Find out whether a user can be had. The table and the list stay as they are.
-
-    Args:
-        user: What a caller asked for.
-        table: All users.
-        rejected: Those who cannot be had.
-        inbounds: The inbounds, by tag.
-        check: Whether one that is known is checked again.
-        clients: Gets the JSON of the user's clients, where it was checked.
-        decoded: Gets the user's accounts, where it was checked.
-
-    Returns:
-        What is to become of it, for :func:`accept`.
-    """
-    email = user.email
-    key = email_key(email)
-    raw = user.SerializeToString(deterministic=True) if user.inbounds else None
-    verdict = Verdict(key, email, raw)
-    if raw is not None and check is Check.CHANGED and table.get(key) == raw:
-        return verdict
-    known = rejected.get(key)
-    if known is not None and known.user == raw and (check is Check.CHANGED or (check is Check.ALL and known.by_core)):
-        verdict.refusal, verdict.stands = Refusal(known.email, known.cause), True
-    elif raw is not None or not email:
-        found = check_user(user, inbounds)
-        if isinstance(found, Refusal):
-            verdict.refusal = found
-        elif raw is not None:
-            if clients is not None:
-                clients.put(key, raw, email, found)
-            if decoded is not None:
-                decoded[raw] = email, found
-    return verdict
-
-
-def accept(verdict: Verdict, table: UserTable, rejected: RejectedUsers, keys: set[str]) -> Refusal | None:
-    """Make what a caller asked for the desired user, or note that it cannot be had.
-
-    Args:
-        verdict: What :func:`validate` found.
-        table: All users.
-        rejected: Those who cannot be had.
-        keys: Gets the user's key if something is to be applied.
-
-    Returns:
-        Why it cannot be had; None when it can.
-    """
-    key, raw = verdict.key, verdict.raw
-    if verdict.refusal is not None:
-        if not verdict.stands and verdict.email and raw is not None:
-            rejected.put(key, verdict.email, verdict.refusal.cause, raw, by_core=False)
-            if table.get(key) == raw:
-                # It was fine with the previous inbounds.
-                table.put(key, None)
-                keys.add(key)
-        return verdict.refusal
-    table.put(key, raw)
-    if raw is None or raw == table.applied(key):
-        # Nothing that waits to be tried again: the caller wants it as it is now, or not at all.
-        rejected.drop((key,))
-    keys.add(key)
-    return None
+from pgnode.xray.config.accounts import email_key
 
 
 class UserIntake:
@@ -151,6 +60,8 @@ class UserIntake:
         self._check = check
         self._superseded = superseded
         self._clients = clients
+        #: For other inbounds than before all users are entered anew, where they are all named.
+        self._index = CredentialIndex(inbounds) if replace and check is not Check.CHANGED else None
         self._begin(split_users(body) if isinstance(body, bytes) else iter(body))
 
     def __repr__(self) -> str:
@@ -176,7 +87,7 @@ class UserIntake:
             DecodeError: The body is no ``Users`` message.
         """
         try:
-            return self._read(count)
+            return self._read(count) and (self._index is None or self._index.finish(count))
         except DecodeError:
             if not isinstance(self._body, bytes):
                 raise
@@ -209,31 +120,84 @@ class UserIntake:
             if first == email:
                 verdict = validate(user, table, rejected, self._inbounds, self._check, clients=self._clients)
             else:
-                text = f"differs only in case from {first!r}, which the core takes for the same user"
+                text = f"differs only in case from {shown(first)}, which the core takes for the same user"
                 verdict = Verdict(key, email, None, Refusal(email, text), stands=True)
+            if verdict.numbers is not None:
+                self._enter(verdict)
             self._verdicts.append(verdict)
         return number < count
+
+    def _enter(self, verdict: Verdict) -> None:
+        """Keep the credentials of a user, small, until it is the desired one."""
+        numbers = verdict.numbers or ()
+        if self._index is None:
+            verdict.numbers = array("q", numbers)
+        elif not verdict.again:
+            self._index.add(verdict.key, numbers)
+            verdict.numbers = ()
 
     def commit(self) -> tuple[set[str], list[Refusal]]:
         """Make them the desired users.
 
         Returns:
-            The keys of those that were named or removed, and who cannot be had.
+            The keys of those that are to be applied, and who of the named ones cannot be had.
         """
         table, rejected, superseded = self._table, self._rejected, self._superseded
+        self._use_index()
         keys: set[str] = set(self._spelled)
-        refusals = []
-        for verdict in self._verdicts:
-            if verdict.refusal is not None:
-                refusals.append(verdict.refusal)
-                if verdict.raw is not None:
-                    keys.discard(verdict.key)
-        for verdict in self._verdicts:
-            if verdict.key not in superseded:
-                accept(verdict, table, rejected, keys)
         if self._replace:
             rejected.drop_all_but(self._spelled.keys() | superseded)
             for key in table.keys() - self._spelled.keys() - superseded:
                 table.put(key, None)
                 keys.add(key)
-        return keys - superseded, refusals
+        refused, again = self._accept(keys)
+        settled = settle_credentials(table, rejected, self._inbounds, again)
+        refusals = [refusal for key, refusal in refused if key not in settled.revived]
+        refusals += [refusal for key, refusal in settled.lost.items() if key in self._spelled]
+        return (keys - superseded) | settled.keys, refusals
+
+    def _use_index(self) -> None:
+        """From now on the table has this index, in which those who changed come after all others."""
+        table, index = self._table, self._index
+        if index is None:
+            return
+        if index.contested:
+            changed = {verdict.key for verdict in self._verdicts if table.get(verdict.key) != verdict.raw}
+            for number, claims in index.contested.items():
+                claims.update((key, None) for key in index.holders(number) if key in changed)
+        table.use_credentials(index)
+
+    def _accept(self, keys: set[str]) -> tuple[list[tuple[str, Refusal]], list[str]]:
+        """Make those desired who can be had.
+
+        Args:
+            keys: Gets those to be applied; loses those who cannot be had.
+
+        Returns:
+            Whoever cannot be had, by key, and those who are to be tried again when all others are there.
+        """
+        table, rejected, superseded = self._table, self._rejected, self._superseded
+        refused, again = [], []
+        for verdict in self._verdicts:
+            key = verdict.key
+            if verdict.refusal is not None:
+                refused.append((key, verdict.refusal))
+                if verdict.raw is not None:
+                    keys.discard(key)
+            if key in superseded:
+                continue
+            if verdict.again and verdict.refusal is None:
+                again.append(key)
+            elif (rival := self._later(verdict)) is not None and verdict.raw is not None:
+                keys.discard(key)
+                refused.append((key, put_aside(rejected, table.credentials, key, verdict.raw, rival)))
+            else:
+                accept(verdict, table, rejected, keys)
+        return refused, again
+
+    def _later(self, verdict: Verdict) -> Rival | None:
+        """Find somebody who asked later for a credential of this user, and has it."""
+        if not self._superseded or not verdict.numbers:
+            return None
+        accounts = decode(verdict.raw, self._inbounds)[1]
+        return rival_of(self._table, verdict.key, accounts, self._superseded)

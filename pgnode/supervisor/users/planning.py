@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pgnode.supervisor.users.credentials import number_of
 from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, account_in, decode
 from pgnode.supervisor.users.table import Phase, UserTable
-from pgnode.xray.config.accounts import Account
+from pgnode.xray.config.accounts import Account, credential_of
 
 
 class Change(NamedTuple):
@@ -94,7 +95,7 @@ def plan_changes(
     plan = Plan([], list(keys), {}, {})
     # Grows while it is gone through.
     todo, gained = plan.keys, plan.gained
-    losers = _Losers(users, plan)
+    losers = _Losers(users, plan, inbounds)
     for key in todo:
         raw, applied, phase, perhaps = users.record(key)
         email, accounts = (decoded.get(raw) if raw is not None else None) or decode(raw, inbounds)
@@ -112,14 +113,16 @@ def plan_changes(
             if of_inbound is None:
                 of_inbound = plans[tag] = InboundPlan(tag)
             of_inbound.changes.append(change)
-            if old is not None:
-                losers.give(tag, old.secret, key)
-            if new is not None and (old is None or old.secret != new.secret or unknown):
-                gained[new.secret] = key
+            given = credential_of(old) if old is not None else ""
+            if given:
+                losers.give(tag, given, key)
+            if new is not None and (credential := credential_of(new)) and (credential != given or unknown):
+                gained[credential] = key
         if unknown:
             for message in (*perhaps, raw):
                 for tag, account in decode(message, inbounds)[1].items():
-                    losers.give(tag, account.secret, key)
+                    if credential := credential_of(account):
+                        losers.give(tag, credential, key)
     if losers.found:
         losers.put_again(plans, inbounds)
     plan.inbounds += plans.values()
@@ -129,13 +132,15 @@ def plan_changes(
 class _Losers:
     """Users who lose a credential in the core by a plan in the making."""
 
-    __slots__ = ("_given", "_owner", "_plan", "_users", "found")
+    __slots__ = ("_given", "_holders", "_inbounds", "_owner", "_plan", "_users", "found")
 
-    def __init__(self, users: UserTable, plan: Plan) -> None:
+    def __init__(self, users: UserTable, plan: Plan, inbounds: Inbounds) -> None:
         self._users = users
         self._plan = plan
         self._given = plan.given
         self._owner = users.owners.get
+        self._holders = users.credentials.holders
+        self._inbounds = inbounds
         #: (tag, key, credential).
         self.found: list[tuple[str, str, str]] = []
 
@@ -144,12 +149,23 @@ class _Losers:
         if self._given.setdefault(credential, key) != key:
             self._given[credential] = ""
         owner = self._owner(credential)
-        if owner is None or owner == key:
+        if owner is not None and owner != key:
+            self.found.append((tag, owner, credential))
+            if self._users.phase(owner) is not Phase.IN_STEP and owner not in self._plan.keys:
+                # It has to be brought in step in all inbounds.
+                self._plan.keys.append(owner)
+        for holder in self._holders(number_of(credential)):
+            if holder not in (key, owner) and self._users.phase(holder) in (Phase.IN_STEP, Phase.UNKNOWN):
+                self._give_of(tag, holder, credential)
+
+    def _give_of(self, tag: str, holder: str, credential: str) -> None:
+        """Note that somebody loses a credential, if it has it."""
+        found = account_in(self._users.get(holder), self._inbounds[tag])
+        if found is None or credential_of(found[1]) != credential:
             return
-        self.found.append((tag, owner, credential))
-        if self._users.phase(owner) is not Phase.IN_STEP and owner not in self._plan.keys:
-            # It has to be brought in step in all inbounds.
-            self._plan.keys.append(owner)
+        self.found.append((tag, holder, credential))
+        if self._users.phase(holder) is Phase.UNKNOWN and holder not in self._plan.keys:
+            self._plan.keys.append(holder)
 
     def put_again(self, plans: Mapping[str, InboundPlan], inbounds: Inbounds) -> None:
         """Add whoever loses a credential in an inbound and is not changed there anyway."""
@@ -160,7 +176,7 @@ class _Losers:
                 # Who gets it by this plan was asked for later.
                 continue
             found = account_in(self._users.get(key), inbounds[tag])
-            if found is None or found[1].secret != credential:
+            if found is None or credential_of(found[1]) != credential:
                 continue
             done.add((tag, key))
             plans[tag].changes.append(Change(key, found[0], *found))

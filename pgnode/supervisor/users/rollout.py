@@ -24,7 +24,7 @@ from pgnode.supervisor.users.planning import Change, InboundPlan, Plan, plan_cha
 from pgnode.supervisor.users.swap_policy import choose_swap, users_in_swap
 from pgnode.supervisor.users.table import Phase, UserTable
 from pgnode.xray.client.channel import MAX_SEND_BYTES
-from pgnode.xray.config.accounts import user_message
+from pgnode.xray.config.accounts import credential_of, user_message
 from pgnode.xray.config.inbounds import InboundSpec
 
 log = structlog.get_logger(__name__)
@@ -90,6 +90,7 @@ class _Entry(NamedTuple):
 
     #: Its message to the core.
     message: bytes
+    #: "" for none by which the core finds it.
     credential: str
 
 
@@ -275,7 +276,8 @@ class Rollout:
                 found = account_in(self._table.get(key), inbound)
                 if found is not None:
                     additions.changes.append(Change(key, None, *found))
-                    plan.gained[found[1].secret] = key
+                    if credential := credential_of(found[1]):
+                        plan.gained[credential] = key
         if unknown:
             part = plan_changes(self._table, unknown, {tag: inbound}, own=True)
             added = {change.key for change in additions.changes}
@@ -324,7 +326,7 @@ class Rollout:
 
     def _entry(self, raw: bytes | None, tag: str) -> _Entry | None:
         found = account_in(raw, self._inbounds[tag])
-        return _Entry(user_message(*found), found[1].secret) if found is not None else None
+        return _Entry(user_message(*found), credential_of(found[1])) if found is not None else None
 
     async def _carry_out_swap(self, swap: _Swap) -> None:
         table, tag = self._table, swap.inbound.tag
@@ -337,7 +339,9 @@ class Rollout:
                 entries[key] = entry
         keys = list(entries)[: users_in_swap(swap.inbound)]
         pending = set(table.in_phase(Phase.PENDING))
-        table.owners.note({entries[key].credential: key for key in keys if key in pending})
+        gained = {entries[key].credential: key for key in keys if key in pending}
+        gained.pop("", None)
+        table.owners.note(gained)
         left = await self._core.swap(tag, [entries[key].message for key in keys], lambda: self._had(tag))
         self._swap_times.note(tag)
         if left is None:

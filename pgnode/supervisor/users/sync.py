@@ -21,25 +21,30 @@ from pgnode.supervisor.users.answers import Applied, UserChange, answer_to
 from pgnode.supervisor.users.applying import UserApplier
 from pgnode.supervisor.users.bulk import BulkChange
 from pgnode.supervisor.users.core_users import CoreUsers
+from pgnode.supervisor.users.credentials import CredentialIndex
 from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, Refusal, decode, refusal_of
-from pgnode.supervisor.users.intake import Check, UserIntake, accept, validate
+from pgnode.supervisor.users.intake import UserIntake
+from pgnode.supervisor.users.learning import learn_credentials
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.rollout import StepLimits, SwapPolicy
+from pgnode.supervisor.users.settling import settle_credentials
 from pgnode.supervisor.users.superseded import Superseded
 from pgnode.supervisor.users.swap_policy import choose_swap
 from pgnode.supervisor.users.table import UserTable
+from pgnode.supervisor.users.verdicts import Check, accept, validate
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.texts import shown
 from pgnode.wire.users import leading_email
-from pgnode.xray.config.accounts import Account, email_key
+from pgnode.xray.config.accounts import Account, credential_of, email_key
 
 log = structlog.get_logger(__name__)
 
 #: What the store says of a bulk change that was taken in.
 TAKEN_KIND = "users"
 
-#: Desired users, and those that cannot be had.
-Remembered = tuple[dict[str, bytes], dict[str, RejectedUser]]
+#: Desired users, those that cannot be had, and who has which credential.
+Remembered = tuple[dict[str, bytes], dict[str, RejectedUser], CredentialIndex]
 
 
 class UserSync:
@@ -104,6 +109,7 @@ class UserSync:
 
     async def _sync(self, commands: Sequence[Command], inbounds: Inbounds) -> Answers:
         changes = [UserChange(command) for command in commands]
+        lost = await self._learn(inbounds)
         bad: dict[str, InvalidRequestError] = {}
         # A user is decoded once: for whether it can be had, and for the plan.
         decoded: dict[bytes, tuple[str, dict[str, Account]]] = {}
@@ -119,9 +125,32 @@ class UserSync:
             touched |= change.keys
         if self.superseded.reading:
             self.table.core_uncertain(self._users_losing_credentials(touched, inbounds))
-        applied = await self._applier.apply(touched, inbounds, decoded)
+        applied = await self._apply_settled(touched, lost, inbounds, decoded)
         self.superseded.add(touched - applied.refused.keys())
         return [(change.command, answer_to(change, applied, bad.get(change.command.id))) for change in changes]
+
+    async def _apply_settled(
+        self,
+        touched: Set[str],
+        lost: Mapping[str, Refusal],
+        inbounds: Inbounds,
+        decoded: DecodedUsers = NOTHING_DECODED,
+    ) -> Applied:
+        """Apply users who were changed, and whoever lost a credential to them or gets one that they gave up."""
+        settled = settle_credentials(self.table, self.rejected, inbounds)
+        applied = await self._applier.apply(touched | lost.keys() | settled.keys, inbounds, decoded)
+        lost = {**lost, **settled.lost}
+        while self.table.credentials.freed and applied.error is None:
+            # Somebody was refused by the core who had taken it from others.
+            settled = settle_credentials(self.table, self.rejected, inbounds)
+            lost |= settled.lost
+            further = await self._applier.apply(settled.keys, inbounds)
+            applied.join(further)
+        applied.refused.update((key, refusal) for key, refusal in lost.items() if key in self.rejected)
+        return applied
+
+    async def _learn(self, inbounds: Inbounds) -> dict[str, Refusal]:
+        return await learn_credentials(self.table, self.rejected, inbounds, self._limits.slice_users)
 
     def _users_losing_credentials(self, keys: Set[str], inbounds: Inbounds) -> set[str]:
         """Return who may have lost a credential in the core that it has by the table.
@@ -134,7 +163,7 @@ class UserSync:
             key
             for key in keys
             for account in decode(self.table.applied(key), inbounds)[1].values()
-            if owners.get(account.secret) not in (None, key)
+            if owners.get(credential_of(account)) not in (None, key)
         }
 
     async def _take_in(self, change: UserChange, inbounds: Inbounds) -> None:
@@ -159,7 +188,7 @@ class UserSync:
         if refusal is not None:
             if refusal_of(user, inbounds) is not None:
                 # One caller, one user: the request itself is wrong.
-                raise InvalidRequestError(f"{refusal.cause} (user {refusal.email!r})")
+                raise InvalidRequestError(f"{refusal.cause} (user {shown(refusal.email)})")
             change.refusals = [refusal]
 
     async def _read(self, intake: UserIntake) -> None:
@@ -225,6 +254,8 @@ class UserSync:
         Returns:
             Who cannot be applied.
         """
+        if check is Check.CHANGED:
+            await self._learn(inbounds)
         intake = UserIntake(users, self.table, self.rejected, inbounds, replace=True, check=check, clients=clients)
         await self._read(intake)
         return intake.commit()[1]
@@ -241,12 +272,9 @@ class UserSync:
 
     async def try_failed_again(self, inbounds: Inbounds) -> None:
         """Try rejected users with a core that came up without them: perhaps it takes them. Never raises for a user."""
-        keys: set[str] = set()
-        for rejected in self.rejected.all():
-            user = pb.User.FromString(rejected.user)
-            verdict = validate(user, self.table, self.rejected, inbounds, Check.AGAIN)
-            accept(verdict, self.table, self.rejected, keys)
-        if keys:
+        lost = await self._learn(inbounds)
+        settled = settle_credentials(self.table, self.rejected, inbounds, list(self.rejected))
+        if keys := lost.keys() | settled.keys:
             await self.apply(keys, inbounds)
 
     async def reconcile_all(self, inbounds: Inbounds) -> None:
@@ -262,6 +290,7 @@ class UserSync:
         """
         if not self._core.there:
             raise CoreNotStartedError
+        await self._learn(inbounds)
         fine = await self._core.compare(self.table, inbounds)
         self.table.core_has_nothing_certain(but=fine)
         log.info("compared with the core that was taken over", as_desired=len(fine), others=len(self.table) - len(fine))
@@ -271,6 +300,7 @@ class UserSync:
 
     async def forget_all(self) -> None:
         """Make nobody desired; there is no core that has anybody."""
+        self.table.use_credentials(CredentialIndex())
         for number, key in enumerate(self.table.keys(), 1):
             self.table.put(key, None)
             if number % self._limits.slice_users == 0:
@@ -280,10 +310,11 @@ class UserSync:
 
     def remember(self) -> Remembered:
         """Return the users as they are now, for :meth:`return_to`."""
-        return dict(self.table.items()), self.rejected.copy()
+        return dict(self.table.items()), self.rejected.copy(), self.table.credentials
 
     def return_to(self, remembered: Remembered) -> None:
         """Make the users what they were before a start that failed."""
-        desired, rejected = remembered
+        desired, rejected, credentials = remembered
         self.rejected.return_to(rejected)
         self.table.return_to(desired)
+        self.table.use_credentials(credentials)

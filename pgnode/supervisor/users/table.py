@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from pgnode.store.changes import Journal
+from pgnode.supervisor.users.credentials import CredentialIndex
 
 #: Credentials of which it stays known who got them last; up to twice as many now and then. Some 100 bytes each.
 OWNERS_KEPT = 10_000
@@ -113,6 +114,7 @@ class UserTable:
         self._open: dict[str, _Open] = {}
         self._pending_count = 0
         self.owners: Final = CredentialOwners()
+        self._credentials = CredentialIndex()
 
     def __len__(self) -> int:
         """Return how many users are desired."""
@@ -205,6 +207,15 @@ class UserTable:
 
     # --- what is desired ----------------------------------------------------------------------------------------
 
+    @property
+    def credentials(self) -> CredentialIndex:
+        """Who may have which credential, as desired."""
+        return self._credentials
+
+    def use_credentials(self, index: CredentialIndex) -> None:
+        """Use another index, which has all desired users: for other inbounds, or for those of before."""
+        self._credentials = index
+
     def restore(self, stored: Mapping[str, bytes]) -> None:
         """Take over what the store holds."""
         self._desired = dict(stored)
@@ -218,11 +229,25 @@ class UserTable:
         self._desired = dict(desired)
         self.core_has_all()
 
-    def put(self, key: str, raw: bytes | None) -> bool:
-        """Make ``raw`` the desired user; None removes it. Returns whether that changed anything."""
+    def put(self, key: str, raw: bytes | None, numbers: Iterable[int] | None = None) -> bool:
+        """Make a message the desired one of a user.
+
+        Args:
+            key: The user's key.
+            raw: The message; None removes the user.
+            numbers: Its credentials, where they are known already.
+
+        Returns:
+            Whether that changed anything.
+        """
         before = self._desired.get(key)
         if before == raw:
             return False
+        if self._credentials.used:
+            if before is not None:
+                self._credentials.give_up(before)
+            if raw is not None:
+                self._credentials.claim(key, self._credentials.numbers(raw) if numbers is None else numbers)
         found = self._open.get(key)
         if found is None:
             self._open[key] = _NEW[Phase.CHANGED] if before is None else _Open(Phase.CHANGED, before)

@@ -57,6 +57,17 @@ _JSON_KEYS: Final = {
     for name, kind in ACCOUNT_KINDS.items()
 }
 
+#: Kinds of accounts by the type names of their messages.
+_KIND_NAMES: Final = {kind.type_name: name for name, kind in ACCOUNT_KINDS.items()}
+#: Kinds whose users the core looks up by their credential as it is.
+_BY_CREDENTIAL: Final = frozenset(
+    name for name, kind in ACCOUNT_KINDS.items() if kind.by_credential and kind.ignored_id_text is None
+)
+#: What the core drops of the text of an id, by kind.
+_ID_AS_LOOKED_UP: Final = {
+    name: kind.ignored_id_text for name, kind in ACCOUNT_KINDS.items() if kind.ignored_id_text is not None
+}
+
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}").fullmatch
 _OTHER_UUID = re.compile(
     r"(\{)?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}(?(1)\})", re.I
@@ -103,6 +114,36 @@ def _detail_field(protocol: str, detail: str) -> bytes:
     if ACCOUNT_KINDS[protocol].detail is Detail.CIPHER:
         return b"\x10" + varint.encode(_CIPHER_NUMBERS[detail])
     return varint.field(2, detail.encode())
+
+
+def credential_of(account: Account) -> str:
+    """Return by what the core finds the user of this account in an inbound; "" where it tries one after the other.
+
+    Two users with one credential cannot both be in an inbound. It is text that says the kind of the account, too, so credentials
+    of different kinds differ.
+    """
+    protocol, secret, _ = account
+    if protocol in _BY_CREDENTIAL:
+        return f"{protocol} {secret}"
+    part = _ID_AS_LOOKED_UP.get(protocol)
+    return "" if part is None else f"{protocol} {secret[: part[0]]}{secret[part[1] :]}"
+
+
+def listed_credential(user: user_pb2.User) -> str:
+    """Return the credential of a user as the core lists it; "" where it is none that the node knows."""
+    name = _KIND_NAMES.get(user.account.type, "")
+    value = user.account.value
+    # All secrets are field 1 of their message.
+    if not name or value[:1] != b"\x0a":
+        return ""
+    try:
+        size, at = varint.decode(value, 1)
+        secret = value[at : at + size].decode()
+    except (varint.VarintError, UnicodeDecodeError):
+        return ""
+    if ACCOUNT_KINDS[name].credential is Credential.UUID:
+        secret = canonical_id(secret) or secret
+    return credential_of(Account(name, secret))
 
 
 def email_key(email: str) -> str:

@@ -83,6 +83,11 @@ class AccountKind:
     credential_key: str
     detail_key: str = ""
     detail: Detail = Detail.NONE
+    #: The core looks users up by their credential: of two with one the later one gets in, and a removal of either takes it
+    #: (Hysteria: the earlier user itself is gone). Shadowsocks tries one user after the other (measured).
+    by_credential: bool = True
+    #: Where the text of a UUID has what the core drops before it looks a user up: ids that differ only there are one id to it.
+    ignored_id_text: tuple[int, int] | None = None
     #: The core lists accounts as they were given. To a VMess one it adds the cipher it would choose as a client.
     listed_as_given: bool = True
     #: Connections go on while their inbound is away. Those of Hysteria do not: its one UDP socket carries all of them, and
@@ -104,6 +109,8 @@ ACCOUNT_KINDS: Final = {
             credential_key="id",
             detail_key="flow",
             detail=Detail.TEXT,
+            # Bytes 7 and 8, measured.
+            ignored_id_text=(14, 18),
         ),
         AccountKind(
             "vmess",
@@ -128,6 +135,7 @@ ACCOUNT_KINDS: Final = {
             credential_key="password",
             detail_key="method",
             detail=Detail.CIPHER,
+            by_credential=False,
         ),
         AccountKind(
             SHADOWSOCKS_2022,

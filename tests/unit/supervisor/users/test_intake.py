@@ -6,10 +6,11 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from pgnode.store.changes import Journal
-from pgnode.supervisor.users.intake import Check, UserIntake
+from pgnode.supervisor.users.intake import UserIntake
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.table import UserTable
+from pgnode.supervisor.users.verdicts import Check
 from pgnode.wire import service_pb2 as pb
 from tests.unit.supervisor.users.models import INBOUNDS, vless_user
 

@@ -17,9 +17,9 @@ from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.users.core_users import Outcome
 from pgnode.supervisor.users.decoding import accounts_of_users
-from pgnode.supervisor.users.intake import Check
 from pgnode.supervisor.users.planning import InboundPlan
 from pgnode.supervisor.users.sync import UserSync
+from pgnode.supervisor.users.verdicts import Check
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.accounts import Account
 from pgnode.xray.config.inbounds import InboundSpec

@@ -199,7 +199,7 @@ async def test_a_start_that_failed_leaves_the_users_as_they_were() -> None:
     journal.take()
     remembered = users.remember()
     cache = ClientJsonCache(INBOUNDS)
-    from pgnode.supervisor.users.intake import Check
+    from pgnode.supervisor.users.verdicts import Check
 
     assert await users.replace([vless_user("bob", 2)], ONE_INBOUND, check=Check.ALL, clients=cache) == []
     assert cache.missing(users.table.desired) == []
