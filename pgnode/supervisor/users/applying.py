@@ -115,8 +115,9 @@ class UserApplier:
             fine = [key for key in keys if key not in outcome.refused and key not in outcome.unanswered]
             before = {key: table.before(key) for key in outcome.refused}
         if rejected:
-            # Whoever was in step before was only put again: what is on the list is something else.
-            rejected.drop([key for key in fine if table.phase(key) is not Phase.IN_STEP])
+            # Whoever was in step before was only put again: what is on the list is something else. Whoever is desired no longer
+            # was taken off the list where that was asked for.
+            rejected.drop([key for key in fine if key in table.desired and table.phase(key) is not Phase.IN_STEP])
         table.core_has(fine)
         table.core_uncertain(outcome.unanswered)
         if outcome.refused:

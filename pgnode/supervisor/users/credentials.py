@@ -28,6 +28,9 @@ USERS_MAX: Final = 1 << _USER_BITS
 #: What of a hash is kept.
 _NUMBER_MASK: Final = (1 << 64 - _USER_BITS + _BUCKET_BITS) - 1
 
+#: Parts of an index put in order at a time before the event loop gets its turn: some 5 ms with 100,000 users.
+INDEX_PARTS: Final = 512
+
 
 def number_of(credential: str) -> int:
     """Return the number of one credential."""

@@ -12,7 +12,7 @@ from itertools import islice
 
 from google.protobuf.message import DecodeError
 
-from pgnode.supervisor.users.credentials import CredentialIndex
+from pgnode.supervisor.users.credentials import INDEX_PARTS, CredentialIndex
 from pgnode.supervisor.users.decoding import Inbounds, Refusal, decode
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.render import ClientJsonCache
@@ -87,7 +87,7 @@ class UserIntake:
             DecodeError: The body is no ``Users`` message.
         """
         try:
-            return self._read(count) and (self._index is None or self._index.finish(count))
+            return self._read(count) and (self._index is None or self._index.finish(INDEX_PARTS))
         except DecodeError:
             if not isinstance(self._body, bytes):
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pgnode.supervisor.users.credentials import CredentialIndex
+from pgnode.supervisor.users.credentials import INDEX_PARTS, CredentialIndex
 from pgnode.supervisor.users.decoding import Inbounds, Refusal
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.settling import settle_credentials
@@ -34,7 +34,7 @@ async def learn_credentials(
         if number % slice_users == 0:
             await asyncio.sleep(0)
     while True:
-        if index.finish(slice_users):
+        if index.finish(INDEX_PARTS):
             break
         await asyncio.sleep(0)
     table.use_credentials(index)

@@ -48,8 +48,8 @@ def settle_credentials(
     while keys or index.freed:
         while index.freed:
             keys.update(index.waiting.pop(index.freed.pop(), {}))
-        key = next(iter(keys))
-        del keys[key]
+        key = next(iter(keys), "")
+        keys.pop(key, None)
         known = rejected.get(key)
         if known is None:
             continue
@@ -64,6 +64,8 @@ def settle_credentials(
                 settled.lost[key] = refusal
         else:
             accept(verdict, table, rejected, settled.revived)
+    # Those who are back have nobody beside them: only what the index had of former owners goes.
+    reject_losers(table, rejected)
     return settled
 
 

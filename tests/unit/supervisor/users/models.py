@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pgnode.supervisor.users.core_users import Outcome
 from pgnode.supervisor.users.planning import Change, InboundPlan
@@ -27,10 +27,15 @@ def vless_user(name: str, number: int, tags: Sequence[str] = ("vless",)) -> pb.U
 class CredentialCore:
     """One VLESS inbound: a removal forgets the credential that the user had, whoever has it by then.
 
-    ``shuffle`` puts calls in the order in which the core does them, where that is open.
+    ``shuffle`` puts calls in the order in which the core does them, where that is open; ``look_up`` makes of a secret by what the
+    core looks a user up.
     """
 
-    def __init__(self, shuffle: Callable[[Sequence[Change]], Sequence[Change]] = list) -> None:
+    def __init__(
+        self,
+        shuffle: Callable[[Sequence[Change]], Sequence[Change]] = list,
+        look_up: Callable[[str], str] = lambda secret: secret,
+    ) -> None:
         #: E-mail -> credential.
         self.users: dict[str, str] = {}
         #: Credential -> e-mail: who gets in.
@@ -41,6 +46,7 @@ class CredentialCore:
         self.silent_about: set[str] = set()
         self.refuses: set[str] = set()
         self._shuffle = shuffle
+        self._look_up = look_up
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -72,7 +78,7 @@ class CredentialCore:
             outcome.unanswered.add(change.key)
             outcome.error = "no answer"
         elif (credential := self.users.pop(change.old_email, None)) is not None:
-            self.owners.pop(credential, None)
+            self.owners.pop(self._look_up(credential), None)
 
     def _add(self, change: Change, outcome: Outcome) -> None:
         if change.new is None or change.new_email is None or change.key in outcome.unanswered:
@@ -86,11 +92,16 @@ class CredentialCore:
         else:
             assert change.new_email not in self.users, "added without being removed first"
             self.users[change.new_email] = change.new.secret
-            self.owners[change.new.secret] = change.new_email
+            self.owners[self._look_up(change.new.secret)] = change.new_email
 
     async def swap(self, _tag: str, messages: Sequence[bytes], _before: object) -> int | None:
         self.calls += 2
         users = [user_pb2.User.FromString(message) for message in messages]
-        self.users = {user.email: vless_pb2.Account.FromString(user.account.value).id for user in users}
-        self.owners = {credential: email for email, credential in self.users.items()}
+        # The secret is field 1 of every account.
+        self.restart({user.email: vless_pb2.Account.FromString(user.account.value).id for user in users})
         return 0
+
+    def restart(self, users: Mapping[str, str]) -> None:
+        """Begin anew with these users, by e-mail."""
+        self.users = dict(users)
+        self.owners = {self._look_up(credential): email for email, credential in users.items()}

@@ -28,7 +28,7 @@ INBOUNDS = {
     "vless": InboundSpec(tag="vless", protocol="vless", managed=True),
     "trojan": InboundSpec(tag="trojan", protocol="trojan", managed=True),
 }
-#: The model of the core takes no Trojan user with this password, and the node no VLESS user with that id.
+#: The model of the core takes no Trojan user whose password begins so, and the node no VLESS user with that id.
 REFUSED, UNUSABLE = "refused", "no-uuid"
 _numbers = itertools.count(1)
 
@@ -52,7 +52,7 @@ class ModelCore:
             for change in plan.changes:
                 if change.new is None or change.new_email is None:
                     continue
-                if change.new.secret == REFUSED:
+                if change.new.secret.startswith(REFUSED):
                     outcome.refused[change.key] = "the core said no"
                 else:
                     assert change.new_email.lower() not in self.users[plan.tag]
@@ -92,7 +92,7 @@ def user(
     email: str, password: str = "fine", *, vless_id: str = "", inbounds: Sequence[str] = ("vless", "trojan")
 ) -> pb.User:
     made = pb.User(email=email, inbounds=inbounds)
-    made.proxies.trojan.password = password
+    made.proxies.trojan.password = f"{password}, {email.lower()}"
     made.proxies.vless.id = vless_id or str(uuid.uuid5(uuid.NAMESPACE_URL, email))
     return made
 
@@ -167,7 +167,7 @@ async def test_a_new_core_may_take_it() -> None:
     staged.users.rejected.put("bad", "bad", "no", fine, by_core=True)
     await staged.users.try_failed_again(INBOUNDS)
     assert staged.failed() == {}
-    assert staged.core.users["trojan"]["bad"].secret == "taken now"
+    assert staged.core.users["trojan"]["bad"].secret == "taken now, bad"
 
 
 def test_a_failure_keeps_its_time_while_the_user_is_the_same() -> None:

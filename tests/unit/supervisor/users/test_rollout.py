@@ -39,8 +39,13 @@ def user(name: str, tags: Sequence[str], key: int) -> pb.User:
     return made
 
 
+def own_user(name: str, tags: Sequence[str], key: int) -> pb.User:
+    """A user whose credentials nobody else has."""
+    return user(name, tags, len(NAMES) * key + NAMES.index(name))
+
+
 USERS = st.builds(
-    user, st.sampled_from(NAMES), st.sampled_from([[], ["vless"], ["trojan"], list(INBOUNDS)]), st.integers(0, 3)
+    own_user, st.sampled_from(NAMES), st.sampled_from([[], ["vless"], ["trojan"], list(INBOUNDS)]), st.integers(0, 3)
 )
 SETS = st.lists(USERS, max_size=6, unique_by=lambda item: item.email)
 
@@ -133,7 +138,7 @@ def test_core_and_desired_end_alike_whatever_comes_in_between(data: st.DataObjec
     async def run() -> None:
         core = ModelCore(data)
         users = UserSync(cast(Any, core), Journal(), small_steps(slice_calls=8), chosen)
-        desired = {name: user(name, list(INBOUNDS), 0) for name in NAMES}
+        desired = {name: own_user(name, list(INBOUNDS), 0) for name in NAMES}
         core.well = True
         await users.sync([_command(Kind.SYNC_CHUNKED, pb.Users(users=desired.values()))], INBOUNDS)
         core.well = False
@@ -172,7 +177,7 @@ async def test_an_unchanged_set_is_answered_at_once_without_a_call() -> None:
     core = mock.Mock(there=True)
     journal = Journal()
     users = UserSync(cast(Any, core), journal)
-    many = [user(name, ["vless"], 1) for name in NAMES]
+    many = [own_user(name, ["vless"], 1) for name in NAMES]
     for item in many:
         users.table.put(item.email, item.SerializeToString(deterministic=True))
     users.table.core_has_all()
