@@ -27,13 +27,6 @@ def shown(text: str, characters: int = SHOWN_CHARACTERS) -> str:
     return repr(text if len(text) <= characters else text[:characters] + "…")
 
 
-def cut(text: str, characters: int) -> str:
-    """Return a text of many parts, a sentence say, that may be no longer than this; what is left out is counted."""
-    if len(text) <= characters:
-        return text
-    return f"{text[:characters]}… ({len(text) - characters:,} characters more)"
-
-
 def name_shown(name: str) -> str:
     """Return the name of a user as errors show it: as it is where a user can have it, else as :func:`shown` does."""
     return name if len(name) <= EMAIL_CHARACTERS_MAX and control_character(name) is None else shown(name)

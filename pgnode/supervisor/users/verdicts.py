@@ -108,7 +108,7 @@ def accept(verdict: Verdict, table: UserTable, rejected: RejectedUsers, keys: se
             if not verdict.stands:
                 rejected.put(key, verdict.email, verdict.refusal.cause, raw, by_core=False)
             if table.get(key) == raw:
-                # It was fine with the inbounds of before.
+                # It was fine with the previous inbounds.
                 table.put(key, None)
                 keys.add(key)
         return verdict.refusal

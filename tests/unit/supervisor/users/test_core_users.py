@@ -179,3 +179,16 @@ async def test_a_core_is_compared_and_strangers_are_removed() -> None:
     api.listed = CoreApiError("deadline", ErrorKind.DEADLINE)
     with pytest.raises(CoreUnavailableError, match="not known"):
         await users.compare(table, {"vless": VLESS})
+
+
+async def test_whoever_is_listed_with_the_credential_of_a_stranger_is_put_again() -> None:
+    users, _, api = stage()
+    table = UserTable(Journal())
+    table.restore({name: vless_user(name, number).SerializeToString() for number, name in enumerate(("alice", "bob"))})
+    ids = {"alice": 0, "bob": 1, "stranger": 0}
+    api.listed = [
+        user_pb2.User.FromString(user_message(name, Account("vless", vless_user(name, number).proxies.vless.id)))
+        for name, number in ids.items()
+    ]
+    api.there = {"stranger": b""}
+    assert await users.compare(table, {"vless": VLESS}) == {"bob"}

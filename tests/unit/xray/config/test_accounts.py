@@ -18,10 +18,13 @@ from pgnode.xray.config.accounts import (
     account_for,
     accounts_of,
     client_json,
+    credential_of,
     email_key,
+    listed_credential,
     user_message,
 )
 from pgnode.xray.config.inbounds import InboundSpec
+from pgnode.xray.config.protocols import SHADOWSOCKS_2022
 from pgnode.xray.proto import (
     hysteria_account_pb2,
     shadowsocks_2022_pb2,
@@ -224,3 +227,32 @@ def test_accounts_are_equal_by_value(password: str, identifier: Any) -> None:
         first, second = account_for(proxies, inbound), account_for(copy, inbound)
         assert first is not None
         assert (first, hash(first)) == (second, hash(second))
+
+
+def test_the_core_drops_two_bytes_of_a_vless_id_and_finds_shadowsocks_users_by_trying() -> None:
+    first = credential_of(Account("vless", "00112233-4455-6677-8899-aabbccddeeff"))
+    assert first == credential_of(Account("vless", "00112233-4455-ffff-8899-aabbccddeeff", "flow"))
+    assert first != credential_of(Account("vless", "00112233-4456-6677-8899-aabbccddeeff"))
+    assert first != credential_of(Account("vmess", "00112233-4455-6677-8899-aabbccddeeff"))
+    assert credential_of(Account("shadowsocks", "x", "aes-128-gcm")) == ""
+    assert credential_of(Account("trojan", "x")) != credential_of(Account("hysteria", "x"))
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        Account("vless", "00112233-4455-6677-8899-aabbccddeeff", "xtls-rprx-vision"),
+        Account("vmess", "00112233-4455-6677-8899-aabbccddeeff"),
+        Account("trojan", "x" * 200),
+        Account(SHADOWSOCKS_2022, "AAAAAAAAAAAAAAAAAAAAAA=="),
+        Account("hysteria", "x"),
+        Account("shadowsocks", "x", "aes-128-gcm"),
+    ],
+)
+def test_the_credential_of_a_listed_user_is_that_of_its_account(account: Account) -> None:
+    user = user_pb2.User.FromString(user_message("a", account))
+    assert listed_credential(user) == credential_of(account)
+    user.account.value = b"\x0a\xff"
+    assert listed_credential(user) == ""
+    user.account.type = "something.else"
+    assert listed_credential(user) == ""
