@@ -81,8 +81,8 @@ class BulkChange:
         self._intake: UserIntake | None = None
         self._rollout: Rollout | None = None
         self._applied = Applied()
-        #: Who is not desired any more since before it was read.
-        self._lost: set[str] = set()
+        #: Who is to be applied for what was found out before it was read.
+        self._learned: set[str] = set()
 
     def __repr__(self) -> str:
         """Say how far it is."""
@@ -110,7 +110,9 @@ class BulkChange:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._limits.step_seconds
         if not self._begun:
-            self._lost = set(await learn_credentials(self._table, self._rejected, inbounds, self._limits.slice_users))
+            self._learned = (
+                await learn_credentials(self._table, self._rejected, inbounds, self._limits.slice_users)
+            ).keys
             self._begin(inbounds)
         while True:
             if self._intake is not None and not self._intake.read(self._limits.slice_users):
@@ -121,7 +123,7 @@ class BulkChange:
                 differing = (
                     self._table.differing_all()
                     if self._whole
-                    else self._table.differing(self._change.keys | self._lost)
+                    else self._table.differing(self._change.keys | self._learned)
                 )
                 if not differing:
                     return answer_to(self._change, self._applied)

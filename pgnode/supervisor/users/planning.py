@@ -170,9 +170,15 @@ class _Losers:
     def put_again(self, plans: Mapping[str, InboundPlan], inbounds: Inbounds) -> None:
         """Add whoever loses a credential in an inbound and is not changed there anyway."""
         done = {(tag, change.key) for tag, plan in plans.items() for change in plan.changes}
+        taken = {
+            (tag, credential_of(change.new))
+            for tag, plan in plans.items()
+            for change in plan.changes
+            if change.new is not None
+        }
         known = set(self._plan.keys)
         for tag, key, credential in self.found:
-            if (tag, key) in done or credential in self._plan.gained:
+            if (tag, key) in done or (tag, credential) in taken:
                 # Who gets it by this plan was asked for later.
                 continue
             found = account_in(self._users.get(key), inbounds[tag])

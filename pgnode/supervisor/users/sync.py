@@ -28,7 +28,7 @@ from pgnode.supervisor.users.learning import learn_credentials
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.rollout import StepLimits, SwapPolicy
-from pgnode.supervisor.users.settling import settle_credentials
+from pgnode.supervisor.users.settling import Settled, settle_credentials
 from pgnode.supervisor.users.superseded import Superseded
 from pgnode.supervisor.users.swap_policy import choose_swap
 from pgnode.supervisor.users.table import UserTable
@@ -109,7 +109,7 @@ class UserSync:
 
     async def _sync(self, commands: Sequence[Command], inbounds: Inbounds) -> Answers:
         changes = [UserChange(command) for command in commands]
-        lost = await self._learn(inbounds)
+        learned = await self._learn(inbounds)
         bad: dict[str, InvalidRequestError] = {}
         # A user is decoded once: for whether it can be had, and for the plan.
         decoded: dict[bytes, tuple[str, dict[str, Account]]] = {}
@@ -125,21 +125,21 @@ class UserSync:
             touched |= change.keys
         if self.superseded.reading:
             self.table.core_uncertain(self._users_losing_credentials(touched, inbounds))
-        applied = await self._apply_settled(touched, lost, inbounds, decoded)
+        applied = await self._apply_settled(touched, learned, inbounds, decoded)
         self.superseded.add(touched - applied.refused.keys())
         return [(change.command, answer_to(change, applied, bad.get(change.command.id))) for change in changes]
 
     async def _apply_settled(
         self,
         touched: Set[str],
-        lost: Mapping[str, Refusal],
+        learned: Settled,
         inbounds: Inbounds,
         decoded: DecodedUsers = NOTHING_DECODED,
     ) -> Applied:
         """Apply users who were changed, and whoever lost a credential to them or gets one that they gave up."""
         settled = settle_credentials(self.table, self.rejected, inbounds)
-        applied = await self._applier.apply(touched | lost.keys() | settled.keys, inbounds, decoded)
-        lost = {**lost, **settled.lost}
+        applied = await self._applier.apply(touched | learned.keys | settled.keys, inbounds, decoded)
+        lost = learned.lost | settled.lost
         while self.table.credentials.freed and applied.error is None:
             # Somebody was refused by the core who had taken it from others.
             settled = settle_credentials(self.table, self.rejected, inbounds)
@@ -149,7 +149,7 @@ class UserSync:
         applied.refused.update((key, refusal) for key, refusal in lost.items() if key in self.rejected)
         return applied
 
-    async def _learn(self, inbounds: Inbounds) -> dict[str, Refusal]:
+    async def _learn(self, inbounds: Inbounds) -> Settled:
         return await learn_credentials(self.table, self.rejected, inbounds, self._limits.slice_users)
 
     def _users_losing_credentials(self, keys: Set[str], inbounds: Inbounds) -> set[str]:
@@ -272,9 +272,9 @@ class UserSync:
 
     async def try_failed_again(self, inbounds: Inbounds) -> None:
         """Try rejected users with a core that came up without them: perhaps it takes them. Never raises for a user."""
-        lost = await self._learn(inbounds)
+        learned = await self._learn(inbounds)
         settled = settle_credentials(self.table, self.rejected, inbounds, list(self.rejected))
-        if keys := lost.keys() | settled.keys:
+        if keys := learned.keys | settled.keys:
             await self.apply(keys, inbounds)
 
     async def reconcile_all(self, inbounds: Inbounds) -> None:

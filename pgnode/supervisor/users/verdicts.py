@@ -113,7 +113,8 @@ def accept(verdict: Verdict, table: UserTable, rejected: RejectedUsers, keys: se
                 keys.add(key)
         return verdict.refusal
     table.put(key, raw, verdict.numbers)
-    if raw is None or raw == table.applied(key):
+    known = rejected.get(key)
+    if known is not None and (known.user != raw or raw == table.applied(key)):
         # Nothing that waits to be tried again: the caller wants it as it is now, or not at all.
         rejected.drop((key,))
     keys.add(key)

@@ -16,12 +16,12 @@ async def test_users_who_share_one_are_found_and_those_who_wait_are_known() -> N
     for user in (vless_user("dave", 2), vless_user("eve", 3)):
         rejected.put(user.email, user.email, "some cause", user.SerializeToString(), by_core=False)
     rejected.put("frank", "frank", "the core said no", vless_user("frank", 4).SerializeToString(), by_core=True)
-    lost = await learn_credentials(table, rejected, INBOUNDS, 2)
-    assert lost.keys() == {"alice", "dave"}
+    learned = await learn_credentials(table, rejected, INBOUNDS, 2)
+    assert (learned.lost.keys(), learned.revived) == ({"alice", "dave"}, {"eve"})
     assert table.keys() == {"bob", "carol", "eve"}
-    assert set(rejected) == {"alice", "dave", "frank"}
+    assert set(rejected) == {"alice", "dave", "eve", "frank"}
     index = table.credentials
-    assert await learn_credentials(table, rejected, INBOUNDS, 2) == {}
+    assert (await learn_credentials(table, rejected, INBOUNDS, 2)).keys == set()
     assert table.credentials is index
     await learn_credentials(table, rejected, {"vless": VLESS}, 2)
     assert table.credentials is not index
