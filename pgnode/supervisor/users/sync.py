@@ -125,12 +125,13 @@ class UserSync:
             touched |= change.keys
         if self.superseded.reading:
             self.table.core_uncertain(self._users_losing_credentials(touched, inbounds))
-        applied = await self._apply_settled(touched, learned, inbounds, decoded)
+        applied = await self._apply_settled(changes, touched, learned, inbounds, decoded)
         self.superseded.add(touched - applied.refused.keys())
         return [(change.command, answer_to(change, applied, bad.get(change.command.id))) for change in changes]
 
     async def _apply_settled(
         self,
+        changes: Sequence[UserChange],
         touched: Set[str],
         learned: Settled,
         inbounds: Inbounds,
@@ -138,6 +139,9 @@ class UserSync:
     ) -> Applied:
         """Apply users who were changed, and whoever lost a credential to them or gets one that they gave up."""
         settled = settle_credentials(self.table, self.rejected, inbounds)
+        for change in changes:
+            # Refused as before, and desired all the same when the others were taken in.
+            change.refusals = [item for item in change.refusals if email_key(item.email) not in settled.revived]
         applied = await self._applier.apply(touched | learned.keys | settled.keys, inbounds, decoded)
         lost = learned.lost | settled.lost
         while self.table.credentials.freed and applied.error is None:

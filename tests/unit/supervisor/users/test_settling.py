@@ -119,6 +119,7 @@ class Staged:
                 core.restart(self.wanted()[tag])
             self.users.table.core_has_all()
         await self.users.apply(self.users.table.all_known(), INBOUNDS)
+        await self.users.try_failed_again(INBOUNDS)
         return [str(refusal) for refusal in refusals]
 
     def wanted(self) -> dict[str, dict[str, str]]:
