@@ -81,7 +81,9 @@ def assemble_node(
         core_lock=core_lock,
         clock=clock,
     )
-    starts = Starts(settings, life, lifecycle, core=core, users=users, routing=routing, status=status, prepare=prepare)
+    starts = Starts(
+        settings, life, lifecycle, core=core, users=users, routing=routing, status=status, prepare=prepare, clock=clock
+    )
     return Node(
         settings,
         life,

@@ -64,6 +64,13 @@ class StartRequested(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class StartRefused(Request):
+    """A caller asks for a start that cannot even be read."""
+
+    error: NodeError
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested(Request):
     """A caller asks for nothing to run. The core may live on for so long, 0 for not at all."""
 

@@ -55,6 +55,8 @@ class Life:
     decisions: int = 0
     #: RetryDue or LingerEnded will come.
     timer: bool = False
+    #: A start failed while the core lingered: it is as desired as it was before the stop, though callers see none.
+    held: bool = False
     #: Never changed in place.
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     #: What is under way.
@@ -66,12 +68,16 @@ class Life:
 
     def desire(self, spec: RunSpec | None) -> Life:
         """Decide what has to run."""
-        return replace(self, desired=spec, decisions=self.decisions + 1)
+        return replace(self, desired=spec, decisions=self.decisions + 1, held=False)
+
+    def take_back_stop(self) -> Life:
+        """Make what lingers what has to run."""
+        return self.desire(self.core).move(Trigger.START_REQUESTED)
 
     @property
     def record(self) -> Record:
         """What the store has to know."""
-        return Record(self.desired, self.core_run)
+        return Record(self.core if self.held else self.desired, self.core_run)
 
     @property
     def needs_core(self) -> bool:

@@ -39,6 +39,7 @@ from pgnode.supervisor.lifecycle.events import (
     ResetRequested,
     RetryDue,
     ShutdownRequested,
+    StartRefused,
     StartRequested,
     StopRequested,
     SupervisorStarted,
@@ -53,7 +54,7 @@ from pgnode.supervisor.lifecycle.life import (
     forgive,
     recover,
 )
-from pgnode.supervisor.lifecycle.start_task import StartTask, choose_strategy, take_in
+from pgnode.supervisor.lifecycle.start_task import StartTask, choose_strategy, start_failed, take_in
 from pgnode.supervisor.lifecycle.states import WITH_CORE, State, TransitionError, Trigger
 from pgnode.supervisor.lifecycle.tasks import ExchangeTask, RecoverTask, ResetTask, RestoreTask, ShutdownTask, StopTask
 from pgnode.xray.config.diff import Decision, StartStrategy
@@ -101,6 +102,8 @@ def _request(life: Life, request: Request) -> Transition:
             return ask(life, RestoreTask(FindCore(desired)))
         case StartRequested():
             return _start(life, request)
+        case StartRefused(error):
+            return start_failed(life, error) if life.task is None else (life, (Answer(error),))
         case StopRequested(linger_seconds):
             return _stop(life, linger_seconds, (Answer(),))
         case KeepAliveExpired(decisions, linger_seconds):
@@ -138,11 +141,11 @@ def _start(life: Life, request: StartRequested) -> Transition:
 
 
 def _stop(life: Life, linger_seconds: float, told: tuple[Action, ...]) -> Transition:
-    if life.task is None and life.state in (State.IDLE, State.LINGERING):
+    if life.task is None and life.state in (State.IDLE, State.LINGERING) and not life.held:
         return life.move(Trigger.STOP_REQUESTED), told
     life, cancelled = cancel_timer(life.desire(None))
     may_linger = life.task is None and linger_seconds > 0 and not life.api_error
-    if life.state is State.RUNNING:
+    if life.state in (State.RUNNING, State.LINGERING):
         life = life.move(Trigger.STOP_REQUESTED)
         if may_linger:
             return finish(replace(life, timer=True), life.record, LingerFor(linger_seconds), *told)
@@ -165,6 +168,8 @@ def _to_stopping(life: Life) -> Life:
 def _exchange(life: Life) -> Transition:
     interrupted = life.task is not None
     life, cancelled = cancel_timer(life)  # of a core that lingers, or is to be brought back
+    if life.held and not interrupted:
+        life = life.take_back_stop()
     if life.state is State.LINGERING:
         # The next start must not take this one over.
         return ask(life.move(Trigger.LINGER_ENDED), ExchangeTask(EndCore()), *cancelled)
@@ -187,6 +192,8 @@ def _reset(life: Life) -> Transition:
 def _core_died(life: Life, exit_code: int | None, at: Moment) -> Transition:
     if life.core is None:
         return life, ()
+    if life.held and life.task is None:
+        life = life.take_back_stop()
     if life.state is State.LINGERING:
         life, cancelled = cancel_timer(core_gone(life).move(Trigger.CORE_DIED))
         return finish(life, ReapCore(), *cancelled, *_QUIETLY)

@@ -12,15 +12,19 @@ import structlog
 
 from pgnode.bus.commands import Command
 from pgnode.errors import InvalidRequestError, NodeError, StartFailedError, UnsupportedError
+from pgnode.os_support.clock import Clock
 from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
-from pgnode.supervisor.lifecycle.events import Outcome, StartRequested, UsersApplied
+from pgnode.supervisor.lifecycle.events import Outcome, StartRefused, StartRequested, UsersApplied
 from pgnode.supervisor.lifecycle.hot_change import HotChange, HotChangePlan, Prepare, prepare_hot_change
+from pgnode.supervisor.lifecycle.new_core_requests import NewCoreRequests
 from pgnode.supervisor.lifecycle.node_life import NodeLife
+from pgnode.supervisor.lifecycle.refusals import RefusalLog
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
+from pgnode.supervisor.lifecycle.states import State
 from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.users.decoding import Refusal
@@ -47,6 +51,7 @@ class Starts:
         routing: Desired rules, and the rules in the core.
         status: Counts the ways.
         prepare: Makes the plan of a hot change.
+        clock: Tells when a reason that comes again is said again.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Starts:
         routing: CoreRouting,
         status: StatusBoard,
         prepare: Prepare = prepare_hot_change,
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings
         self.life = life
@@ -69,6 +75,9 @@ class Starts:
         self.routing = routing
         self.status = status
         self.prepare = prepare
+        self._clock = clock if clock is not None else Clock()
+        self._refusals = RefusalLog(self._clock)
+        self._new_cores = NewCoreRequests()
 
     def __repr__(self) -> str:
         return f"Starts({self.status!r})"
@@ -82,19 +91,33 @@ class Starts:
         Raises:
             NodeError: That was not possible; then what ran before runs, if it could be brought back.
         """
-        request = pb.Backend.FromString(command.body)
-        if request.type != pb.XRAY:
-            raise UnsupportedError("this node runs the Xray core only; type must be XRAY")
-        if not request.config:
-            raise InvalidRequestError("config is empty: send a whole Xray config as JSON")
+        try:
+            await self._start(pb.Backend.FromString(command.body))
+        except NodeError as error:
+            self._refusals.refused(error.text)
+            raise
+        self._refusals.succeeded()
+
+    async def _start(self, request: pb.Backend) -> None:
         users = list(request.users)
         del request.users[:]
-        new = RunSpec.read(request, self.settings)
+        try:
+            new = self._read(request)
+        except NodeError as error:
+            await self.lifecycle.request(StartRefused(error))
+            raise
         for warning in new.base.warnings:
             log.warning("config", warning=warning)
         job = StartJob(self, users)
         await self.lifecycle.request(StartRequested(new, self._diff(new)), job)
         job.report()
+
+    def _read(self, request: pb.Backend) -> RunSpec:
+        if request.type != pb.XRAY:
+            raise UnsupportedError("this node runs the Xray core only; type must be XRAY")
+        if not request.config:
+            raise InvalidRequestError("config is empty: send a whole Xray config as JSON")
+        return RunSpec.read(request, self.settings)
 
     def _diff(self, new: RunSpec) -> Decision | None:
         """Find out how the core that is there could be brought to ``new``; None where there is none."""
@@ -102,7 +125,12 @@ class Starts:
         if there is None or self.core.running is None:
             return None
         running = self.routing.table.effective(there.base)
-        return decide(running, new.base, Capabilities.of(self.core.known_version))
+        decision = decide(running, new.base, Capabilities.of(self.core.known_version))
+        if decision.strategy is not StartStrategy.SAME or self.life.state is not State.LINGERING:
+            self._new_cores.started_otherwise()
+        elif self._new_cores.restarted(self._clock.now()):
+            return Decision(StartStrategy.NEW_CORE, "asked for by a third stop and start within a minute")
+        return decision
 
 
 class StartJob:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pgnode.errors import NodeError, StartFailedError
 from pgnode.supervisor.lifecycle.actions import (
+    Action,
     Answer,
     ApplyUsers,
     ChangeCore,
@@ -83,7 +84,7 @@ class StartTask:
             case ((CheckConfig() | PrepareHotChange()), Done()):
                 return take_in(life, self)
             case CheckConfig(), Failed(error=error) if not self.touched:
-                return finish(life, DiscardRunner(), Answer(error))
+                return start_failed(life, error, DiscardRunner())
             case CheckConfig(), Failed(error=error):
                 # What runs was interrupted before: it cannot stay.
                 life = life.move(Trigger.START_REQUESTED)
@@ -178,6 +179,9 @@ class StartTask:
         """Go back after something failed before the core that was there was ended."""
         if not self.touched and self.before is State.RUNNING:
             return finish(life.move(Trigger.CORE_READY), ReturnUsers(), DiscardRunner(), Answer(error))
+        if not self.touched and self.before is State.LINGERING and life.core is not None:
+            life = life.desire(life.core).move(Trigger.CORE_READY)
+            return finish(life, ReturnUsers(), life.record, DiscardRunner(), Answer(error))
         return ask(life, replace(self, awaiting=EndCore(), failure=error, touched=True), ReturnUsers())
 
     def _go_back(self, life: Life, error: NodeError, *before: ReturnUsers) -> Transition:
@@ -192,9 +196,9 @@ def take_in(life: Life, task: StartTask) -> Transition:
     """Make the start's users the desired ones: nothing speaks against it."""
     before = life.state
     new_core = task.decision.strategy is StartStrategy.NEW_CORE
-    # A config that did not stay up is nothing to come back to.
-    fallback = life.desired if before is not State.FAILED else None
-    life, cancelled = cancel_timer(life)
+    # A config that did not stay up is nothing to come back to; one that was stopped is, until its core has ended.
+    fallback = life.core if before is State.LINGERING else life.desired if before is not State.FAILED else None
+    life, cancelled = cancel_timer(replace(life, held=False))
     if new_core or before is State.LINGERING:
         life = life.move(Trigger.START_REQUESTED)
     users = TakeInUsers(task.new, everyone=task.decision.strategy is not StartStrategy.SAME)
@@ -204,3 +208,16 @@ def take_in(life: Life, task: StartTask) -> Transition:
         CountStart(task.decision),
         *cancelled,
     )
+
+
+def start_failed(life: Life, error: NodeError, *before: Action) -> Transition:
+    """End a start that failed before anything was touched: whatever runs goes on.
+
+    A core that lingers is as desired as it was before the stop, and no time ends it any more: a panel that stops the node and
+    then sends a config that is refused, again and again, must not cost anybody the connection. A stop that nothing follows
+    ends it.
+    """
+    if life.state is State.LINGERING and life.core is not None:
+        life, cancelled = cancel_timer(replace(life, held=True))
+        before = (*cancelled, life.record, *before)
+    return finish(life, *before, Answer(error))

@@ -6,6 +6,7 @@ import json
 import socket
 
 import pytest
+from structlog.testing import capture_logs
 
 from pgnode.bus.commands import Kind
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NodeError, StartFailedError, UnsupportedError
@@ -251,3 +252,46 @@ async def test_a_fault_while_users_are_changed_leads_to_a_new_core(
     await stage.start(config, user("bob", "a"))
     assert (stage.state, stage.told.core_run) == (State.RUNNING, 2)
     assert "bob" in stage.core.configs[-1]
+
+
+async def test_a_config_that_fails_again_and_again_costs_nobody_the_connection(stage: Stage) -> None:
+    config = config_of("a")
+    await stage.start(config, user("alice", "a"))
+    running = stage.core.running
+    for broken in ("{", '{"inbounds": []}', config_of("a", metrics={"listen": "x"})) * 5:
+        await stage.stop()
+        await stage.pause(10.0)
+        with pytest.raises(StartFailedError):
+            await stage.start(broken, user("bob", "a"))
+        assert (stage.state, stage.committer.meta["active"]) == (State.LINGERING, 1)
+        assert stage.node.users.table.get("alice") is not None
+    await stage.pause(1000.0)
+    assert stage.core.running is running
+    # A stop that nothing follows is meant.
+    await stage.stop()
+    await stage.pause(stage.settings.stop_linger_seconds)
+    assert (stage.state, stage.core.running) == (State.IDLE, None)
+
+
+async def test_a_third_stop_and_start_within_a_minute_is_a_new_core(stage: Stage) -> None:
+    config = config_of("a")
+    await stage.start(config)
+    first = stage.core.running
+    for _ in range(2):
+        await stage.stop()
+        await stage.pause(5.0)
+        await stage.start(config)
+        assert stage.core.running is first
+    await stage.stop()
+    await stage.start(config)
+    assert stage.core.running is not first
+    assert stage.told.core_run == 2
+
+
+async def test_reasons_of_refused_starts_are_in_the_log(stage: Stage) -> None:
+    with capture_logs() as logs:
+        for config in ("{", "{", "[]", "{"):
+            with pytest.raises(StartFailedError):
+                await stage.start(config)
+    said = [entry["reason"][:24] for entry in logs if entry["event"] == "start refused"]
+    assert said == ["config is not valid JSON", "config must be a JSON ob", "config is not valid JSON"]

@@ -184,21 +184,6 @@ def test_a_fault_before_the_running_core_is_touched_leaves_it(where: type[Action
     assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, A, A)
 
 
-def test_a_fault_before_a_lingering_core_is_touched_ends_it() -> None:
-    with starting(LINGERING, NEW, do.RenderConfig) as script:
-        (
-            script
-            >> failed("a fault")
-            << ReturnUsers()
-            << EndCore()
-            >> done
-            << Record(None, 1)
-            << DiscardRunner()
-            << told("a fault")
-        )
-    assert (script.state.state, script.state.core) == (State.IDLE, None)
-
-
 def test_a_fault_in_what_follows_a_new_core_does_not_end_it() -> None:
     with starting(RUNNING, NEW, do.CompleteCore) as script:
         script >> failed("balancer") << Record(B, 2) << DiscardRunner() << Answer()
@@ -215,9 +200,10 @@ def test_a_start_with_another_config_ends_a_lingering_core() -> None:
         assert CancelTimer() in script.actions
         assert not script.state.timer
         script.skip_to(do.StartCore, done)
-        script >> failed("exit code 23") << ReturnUsers() << Record(None, 1) << DiscardRunner() << told("exit code 23")
-    # What was stopped is nothing to come back to.
-    assert (script.state.state, script.state.desired, script.state.core) == (State.IDLE, None, None)
+        script >> failed("exit code 23") << ReturnUsers() << do.StartCore(A) >> done << do.CompleteCore(A)
+        script >> done << Record(A, 2) << DiscardRunner() << told("exit code 23; the previous core was restored")
+    # What was stopped, and lived on, is as desired as before.
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, A, A)
 
 
 def test_a_start_clears_a_failed_node_and_has_nothing_to_come_back_to() -> None:
@@ -367,3 +353,71 @@ def test_a_half_changed_core_does_not_stay_when_no_config_can_be_made_for_a_new_
         script << do.RenderConfig(B) >> failed("a fault") << ReturnUsers() << EndCore()
         script >> done << do.StartCore(A) >> done << do.CompleteCore(A)
         script >> done << Record(A, 2) << DiscardRunner() << told("a fault; the previous core was restored")
+
+
+# --- a start that fails while a core lingers -------------------------------------------------------------------------
+
+
+HELD = replace(LINGERING, timer=False, held=True)
+
+
+def test_a_config_that_is_refused_leaves_a_lingering_core_as_desired_as_before_the_stop() -> None:
+    with script_of(LINGERING) as script:
+        script >> on.StartRequested(B, NEW) << WarmUp() << do.CheckConfig(B, by_core=True)
+        script >> failed("no such geo file") << CancelTimer() << Record(A, 1) << DiscardRunner()
+        script << told("no such geo file")
+        assert script.state == HELD
+        # Once more; and its time was over meanwhile.
+        script >> on.StartRefused(Equal("no JSON")) << Record(A, 1) << told("no JSON")
+        assert script.state == HELD
+
+
+def test_a_stop_that_nothing_follows_ends_a_core_that_was_held() -> None:
+    with script_of(HELD) as script:
+        script >> on.StopRequested(30.0) << Record(None, 1) << do.LingerFor(30.0) << Answer()
+        assert (script.state.state, script.state.held, script.state.timer) == (State.LINGERING, False, True)
+        script >> on.LingerEnded() << EndCore()
+    with script_of(HELD) as script:
+        script >> on.StopRequested(0.0) << Record(None, 1) << EndCore() >> done << Answer()
+    assert script.state.state is State.IDLE
+
+
+def test_a_core_that_was_held_is_brought_back_when_it_dies() -> None:
+    with script_of(HELD) as script:
+        script >> on.CoreDied(1, -9, AT) << ReapCore() << RetryLater(0.0, "the core ended with exit code -9")
+        script << Commit() << Publish()
+    assert (script.state.state, script.state.desired, script.state.held) == (State.RECOVERING, A, False)
+
+
+def test_a_core_that_was_held_is_exchanged_like_one_that_runs() -> None:
+    with script_of(HELD) as script:
+        script >> on.ExchangeRequested() << Publish() << EndCore() >> done << do.MakeChange() >> done << do.StartCore(A)
+
+
+def test_a_reset_ends_a_core_that_was_held() -> None:
+    with script_of(HELD) as script:
+        script >> on.ResetRequested() << Record(None, 1) << EndCore()
+
+
+def test_a_start_takes_a_held_core_over() -> None:
+    with starting(HELD, SAME, do.ProbeCore) as script:
+        script >> done << Record(B, 1) << Answer()
+    assert (script.state.state, script.state.held) == (State.RUNNING, False)
+
+
+@pytest.mark.parametrize("action", [do.TakeInUsers, do.RenderConfig])
+def test_a_start_that_fails_before_the_lingering_core_is_ended(action: type[Action]) -> None:
+    with starting(LINGERING, NEW, action) as script:
+        script >> failed("broken") << ReturnUsers() << Record(A, 1) << DiscardRunner() << told("broken")
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, A, A)
+
+
+def test_a_start_that_cannot_be_read_leaves_what_runs() -> None:
+    error = Equal("config is no JSON")
+    with script_of(LINGERING) as script:
+        script >> on.StartRefused(error) << CancelTimer() << Record(A, 1) << told("config is no JSON")
+    assert script.state == HELD
+    for life in (IDLE, RUNNING, RECOVERING, FAILED):
+        with script_of(life) as script:
+            script >> on.StartRefused(error) << told("config is no JSON")
+        assert script.state == life
