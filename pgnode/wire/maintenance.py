@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any, Final, Literal
 
 from pgnode.errors import InvalidRequestError
+from pgnode.wire.texts import shown
 
 Region = Literal["iran", "china", "russia"]
 
@@ -19,8 +20,6 @@ REGIONS: Final[tuple[Region, ...]] = ("iran", "china", "russia")
 
 LATEST: Final = "latest"
 
-#: Of a caller's text, as much is shown in an error.
-_SHOWN_CHARACTERS = 40
 
 _VERSION = re.compile(r"v?(\d{1,4}\.\d{1,4}\.\d{1,4})", re.ASCII)
 
@@ -87,11 +86,6 @@ def region_of(text: str) -> Region:
         if word == region:
             return region
     raise InvalidRequestError(f"region {shown(text)} is not known: known are {', '.join(REGIONS)}")
-
-
-def shown(text: str) -> str:
-    """Return a caller's text as an error may quote it."""
-    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
 
 
 def _kind(value: Any) -> str:

@@ -9,6 +9,7 @@ import functools
 from typing import Final, NamedTuple
 
 from pgnode.errors import InvalidRequestError
+from pgnode.wire.texts import shown
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -45,7 +46,7 @@ def is_json_body(content_type: bytes | None, *, json_only: bool) -> bool:
     kind = _media_type(content_type)
     if kind not in ((_JSON, b"") if json_only else (_PROTOBUF, _JSON, b"")):
         allowed = JSON if json_only else f"{PROTOBUF} or {JSON}"
-        raise InvalidRequestError(f"wrong Content-Type {content_type.decode('latin-1')!r}: send {allowed}")
+        raise InvalidRequestError(f"wrong Content-Type {shown(content_type.decode('latin-1'))}: send {allowed}")
     return json_only or kind == _JSON
 
 

@@ -14,6 +14,7 @@ from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import IndexedBlock
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.texts import shown
 
 #: Seconds that taking statistics (``reset``) may last at most; callers give up after ten.
 TAKE_STATS_SECONDS = 10.0
@@ -129,7 +130,7 @@ class StatsReads:
         """Return the user's StatsOnlineIpListResponse."""
         segment = self._block(snapshots.ONLINE).get(name)
         if segment is None:
-            raise NotFoundError(f"online entry of user '{name}' not found")
+            raise NotFoundError(f"online entry of user {shown(name)} not found")
         return segment
 
     def _count(self, name: str) -> bytes:

@@ -12,6 +12,7 @@ from pgnode.api.service.off_loop import off_loop
 from pgnode.errors import InternalError, InvalidRequestError, NodeError, TooLargeError, UsersRefusedError, from_code
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.framing import ChunkAssembler
+from pgnode.wire.texts import shown
 
 #: Users of one stream that are on their way to the supervisor at once: as many as one round trip takes.
 IN_FLIGHT = 512
@@ -77,7 +78,7 @@ class _UserStream:
 
     def _fail(self, error: NodeError, number: int, email: str) -> None:
         if self.failure is None:
-            self.failure = _with_note(error, f"at user {number} of the stream{f', {email!r}' if email else ''}")
+            self.failure = _with_note(error, f"at user {number} of the stream{f', {shown(email)}' if email else ''}")
 
     def raise_for_end(self) -> None:
         """Raise what the caller has to know; return where every user was applied."""

@@ -23,6 +23,7 @@ from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.routing.core_routing import CoreRouting, RunningBase, is_unanswered
 from pgnode.supervisor.routing.rule_table import outbound_tags, tagged
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.texts import shown
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config import geo_refs as geo
 from pgnode.xray.config.document import BaseConfig
@@ -167,14 +168,14 @@ class RoutingChanges:
         balancer, target = request.balancer_tag, request.target
         require(balancer, "balancer_tag", "name a balancer")
         if target and target not in outbound_tags(base):
-            raise NotFoundError(f"outbound '{target}' not found.")
+            raise NotFoundError(f"outbound {shown(target)} not found.")
         try:
             known = await self._routing.api().override(balancer, target)
         except CoreApiError as error:
             await self._routing.after_failure(base, error)
             raise CoreUnavailableError(f"failed to override the balancer: {error}") from None
         if not known:
-            raise NotFoundError(f"balancer '{balancer}' not found.")
+            raise NotFoundError(f"balancer {shown(balancer)} not found.")
         self._routing.table.set_override(base, balancer, target)
         log.info("balancer fixed" if target else "balancer chooses again", balancer=balancer, target=target)
 

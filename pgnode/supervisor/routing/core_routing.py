@@ -17,6 +17,7 @@ from pgnode.store.changes import Journal
 from pgnode.store.state import StoredState
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.routing.rule_table import RuleTable, balancer_tags
+from pgnode.wire.texts import shown
 from pgnode.xray.client.channel import CoreChannel
 from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.client.routing import RoutingApi, takes_rules
@@ -179,7 +180,7 @@ class CoreRouting:
             try:
                 known = await self.api().override(balancer, target)
             except CoreApiError as error:
-                raise CoreUnavailableError(f"failed to override balancer {balancer!r}: {error}") from None
+                raise CoreUnavailableError(f"failed to override balancer {shown(balancer)}: {error}") from None
             if not known:
                 log.warning("a fixed balancer is not in the core", balancer=balancer)
 

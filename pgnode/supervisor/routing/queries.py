@@ -21,6 +21,7 @@ from pgnode.supervisor.routing.changes import require
 from pgnode.supervisor.routing.core_routing import Connect, RunningBase
 from pgnode.supervisor.routing.rule_table import default_outbound
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.texts import shown
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.client.routing import RoutingApi
 from pgnode.xray.proto import network_pb2, routing_command_pb2
@@ -96,7 +97,7 @@ class RoutingQueries:
         except CoreApiError as error:
             raise CoreUnavailableError(f"failed to get balancer info: {error}") from None
         if found is None:
-            raise NotFoundError(f"balancer '{tag}' not found.")
+            raise NotFoundError(f"balancer {shown(tag)} not found.")
         return pb.BalancerInfoResponse(
             override_target=found.override, principle_target=found.principal
         ).SerializeToString()
@@ -144,7 +145,7 @@ class RoutingQueries:
         if name:
             latencies = [latency for latency in latencies if latency.name == name]
             if not latencies:
-                raise NotFoundError(f"latency of outbound '{name}' not found.")
+                raise NotFoundError(f"latency of outbound {shown(name)} not found.")
         return pb.LatencyResponse(latencies=latencies).SerializeToString()
 
 
@@ -153,7 +154,7 @@ def route_context(request: pb.TestRouteRequest) -> routing_command_pb2.RoutingCo
     network = _NETWORKS.get(request.network.strip().lower())
     if network is None:
         known = ", ".join(name for name in _NETWORKS if name)
-        raise InvalidRequestError(f"unknown network {request.network!r}; known are {known}")
+        raise InvalidRequestError(f"unknown network {shown(request.network)}; known are {known}")
     if request.target_port > 65535:
         raise InvalidRequestError(f"target_port {request.target_port} is no port (0 to 65535)")
     context = routing_command_pb2.RoutingContext(
@@ -169,7 +170,7 @@ def route_context(request: pb.TestRouteRequest) -> routing_command_pb2.RoutingCo
         try:
             context.TargetIPs.append(ipaddress.ip_address(request.target_ip.strip()).packed)
         except ValueError:
-            raise InvalidRequestError(f"target_ip {request.target_ip!r} is no IP address") from None
+            raise InvalidRequestError(f"target_ip {shown(request.target_ip)} is no IP address") from None
     return context
 
 

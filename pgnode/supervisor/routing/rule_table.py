@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pgnode.errors import InvalidRequestError, NotFoundError
 from pgnode.store.changes import Journal
+from pgnode.wire.texts import shown
 from pgnode.xray.config.document import BaseConfig, with_rules
 from pgnode.xray.config.rewrite import GUARD_RULE_TAG
 from pgnode.xray.proto import router_pb2
@@ -173,11 +174,11 @@ class RuleTable:
         """
         tag = rule["ruleTag"]
         if any(tag == own.get("ruleTag") for own in own_rules(base)):
-            raise InvalidRequestError(f"ruleTag {tag!r} is the node's own: give the rule another one")
+            raise InvalidRequestError(f"ruleTag {shown(tag)} is the node's own: give the rule another one")
         balancer = rule.get("balancerTag")
         if balancer and balancer not in balancer_tags(base):
             known = ", ".join(map(repr, balancer_tags(base))) or "none"
-            raise InvalidRequestError(f"rule: unknown balancerTag {balancer!r}; the config has {known}")
+            raise InvalidRequestError(f"rule: unknown balancerTag {shown(balancer)}; the config has {known}")
         rules = self.rules(base)
         if reset:
             return None if rules == [rule] else [rule]
@@ -188,7 +189,7 @@ class RuleTable:
             return [*rules, rule]
         if same != rule:
             raise InvalidRequestError(
-                f"duplicate ruleTag {tag!r}: remove that rule first, or give this one another tag"
+                f"duplicate ruleTag {shown(tag)}: remove that rule first, or give this one another tag"
             )
         return None
 
@@ -207,11 +208,11 @@ class RuleTable:
             InvalidRequestError: It is the node's own.
         """
         if any(tag == own.get("ruleTag") for own in own_rules(base)):
-            raise InvalidRequestError(f"routing rule {tag!r} is the node's own and stays")
+            raise InvalidRequestError(f"routing rule {shown(tag)} is the node's own and stays")
         rules = self.rules(base)
         left = [rule for rule in rules if rule.get("ruleTag") != tag]
         if len(left) == len(rules):
-            raise NotFoundError(f"routing rule '{tag}' not found.")
+            raise NotFoundError(f"routing rule {shown(tag)} not found.")
         return left
 
 

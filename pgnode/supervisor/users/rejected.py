@@ -17,6 +17,11 @@ from pgnode.store.rows import RejectedUser
 log = structlog.get_logger(__name__)
 
 
+#: Rejected users that are logged by name within so many seconds, at most.
+TOLD_MAX = 5
+TOLD_SECONDS = 60.0
+
+
 class RejectedUsers:
     """By e-mail in lower case. Belongs to the supervisor's loop.
 
@@ -29,6 +34,9 @@ class RejectedUsers:
         self._journal = journal
         self._now = now
         self._rejected: dict[str, RejectedUser] = {}
+        #: Unix seconds since when rejected users are counted for the log, and how many there were.
+        self._told_since = 0.0
+        self._told = 0
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -85,7 +93,18 @@ class RejectedUsers:
         if rejected != known:
             self._rejected[key] = rejected
             self._journal.rejected[key] = rejected
+            self._tell(email, cause)
+
+    def _tell(self, email: str, cause: str) -> None:
+        """Log who was rejected; of many within a minute only the first ones, since the list has all of them."""
+        now = self._now()
+        if not 0 <= now - self._told_since < TOLD_SECONDS:
+            self._told_since, self._told = now, 0
+        self._told += 1
+        if self._told <= TOLD_MAX:
             log.warning("user rejected", user=email, cause=cause)
+        elif self._told == TOLD_MAX + 1:
+            log.warning("further users rejected: 'pgnode users --failed' shows all", listed=len(self._rejected))
 
     def drop(self, keys: Iterable[str]) -> None:
         """Take users off the list: they are fine, or not asked for any more."""

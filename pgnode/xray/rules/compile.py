@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 from pgnode.errors import InvalidRequestError
+from pgnode.wire.texts import shown
 from pgnode.xray.config.inbounds import json_type
 from pgnode.xray.proto import router_pb2, typed_message_pb2
 from pgnode.xray.rules.field_reader import FieldReader, folded
@@ -96,7 +97,7 @@ def parse_rule(text: str) -> Rule:
     known = folded_rule(rule)
     unknown = sorted(known.keys() - set(_KNOWN))
     if unknown:
-        raise InvalidRequestError(f"rule: unknown field {unknown[0]!r}; known are {', '.join(_KNOWN)}")
+        raise InvalidRequestError(f"rule: unknown field {shown(unknown[0])}; known are {', '.join(_KNOWN)}")
     kind = known.get("type")
     if kind is not None and kind != "field":
         raise InvalidRequestError(f'rule: type must be "field", not {json.dumps(kind)[:40]}')
@@ -201,7 +202,7 @@ def compile_balancer(balancer: Mapping[str, Any], where: str = "balancer") -> ro
     strategy = FieldReader(folded(reader.section("strategy"), "type", "settings"), reader.at("strategy"), strict=False)
     kind = strategy.text("type").lower() or "random"
     if kind not in _STRATEGIES:
-        raise InvalidRequestError(f"{where}: unknown strategy {kind!r}; known are {', '.join(_STRATEGIES)}")
+        raise InvalidRequestError(f"{where}: unknown strategy {shown(kind)}; known are {', '.join(_STRATEGIES)}")
     message = router_pb2.BalancingRule(
         tag=reader.text("tag"),
         outbound_selector=reader.texts("selector"),
@@ -243,7 +244,7 @@ def _nanoseconds(text: str, where: str) -> int:
     if text in ("0", "+0", "-0"):
         return 0
     if not _DURATION.match(text):
-        raise InvalidRequestError(f'{where}: {text!r} is no duration such as "250ms" or "1m30s"')
+        raise InvalidRequestError(f'{where}: {shown(text)} is no duration such as "250ms" or "1m30s"')
     total = sum(Decimal(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
     return min(int(total), 2**63 - 1) * (-1 if text.startswith("-") else 1)
 
@@ -253,7 +254,7 @@ def _webhook(part: Mapping[str, Any], where: str, strict: bool) -> router_pb2.We
     reader = FieldReader(known, where, strict)
     unknown = sorted(known.keys() - {"url", "deduplication", "headers"})
     if strict and unknown:
-        raise InvalidRequestError(f"{where}: unknown field {unknown[0]!r}; known are url, deduplication, headers")
+        raise InvalidRequestError(f"{where}: unknown field {shown(unknown[0])}; known are url, deduplication, headers")
     seconds = reader.number("deduplication")
     if not isinstance(seconds, int) or not 0 <= seconds <= _UINT32_MAX:
         raise InvalidRequestError(f"{where}: deduplication must be whole seconds, 0 or more")

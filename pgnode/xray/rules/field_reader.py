@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgnode.errors import InvalidRequestError
+from pgnode.wire.texts import shown
 from pgnode.xray.config.inbounds import json_type
 from pgnode.xray.proto import net_pb2
 
@@ -123,7 +124,7 @@ class FieldReader:
         first, dash, last = text.partition("-")
         low, high = self._port(first, name), self._port(last if dash else first, name)
         if self._strict and low > high:
-            raise InvalidRequestError(f"{self.at(name)}: the range {text!r} runs backwards")
+            raise InvalidRequestError(f"{self.at(name)}: the range {shown(text)} runs backwards")
         return net_pb2.PortRange(From=low, To=high)
 
     def _port(self, text: str, name: str) -> int:
@@ -131,5 +132,5 @@ class FieldReader:
         # Of vlessRoute, any two bytes are a value; of ports, 0 is none that anybody connects to.
         lowest = 1 if self._strict and name != "vlessRoute" else 0
         if not digits.isascii() or not digits.isdigit() or not lowest <= int(digits.lstrip("0")[:9] or 0) <= 65535:
-            raise InvalidRequestError(f"{self.at(name)}: {text!r} is no port ({lowest} to 65535)")
+            raise InvalidRequestError(f"{self.at(name)}: {shown(text)} is no port ({lowest} to 65535)")
         return int(digits)

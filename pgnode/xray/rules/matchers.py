@@ -10,6 +10,7 @@ import ipaddress
 from typing import Final
 
 from pgnode.errors import InvalidRequestError
+from pgnode.wire.texts import shown
 from pgnode.xray.proto import geodata_pb2, network_pb2
 
 #: What names geo data in a list of domains or of addresses; "geosite:x" and "geoip:x" are short for the usual files.
@@ -29,7 +30,7 @@ def network(name: str, where: str, strict: bool) -> network_pb2.Network:
     """Compile one network; the core takes an unknown one for one that nothing uses, ``strict`` refuses it."""
     found = _NETWORKS.get(name.lower())
     if found is None and strict:
-        raise InvalidRequestError(f"{where}: unknown network {name!r}; known are {', '.join(_NETWORKS)}")
+        raise InvalidRequestError(f"{where}: unknown network {shown(name)}; known are {', '.join(_NETWORKS)}")
     return found if found is not None else network_pb2.Unknown
 
 
@@ -40,7 +41,7 @@ def domain_rule(text: str, where: str) -> geodata_pb2.DomainRule:
         file, code = _file_and_code(named, text, where)
         code, _, attrs = code.partition("@")
         if not code or ("@" in named and "" in attrs.split("@")):
-            raise InvalidRequestError(f"{where}: {text!r} has an empty code or attribute")
+            raise InvalidRequestError(f"{where}: {shown(text)} has an empty code or attribute")
         return geodata_pb2.DomainRule(
             geosite=geodata_pb2.GeoSiteRule(file=file, code=code.upper(), attrs=attrs.lower())
         )
@@ -50,7 +51,9 @@ def domain_rule(text: str, where: str) -> geodata_pb2.DomainRule:
     if text.startswith("dotless:"):
         part = text.removeprefix("dotless:")
         if "." in part:
-            raise InvalidRequestError(f"{where}: {text!r} is to be found in names without dots, and has one itself")
+            raise InvalidRequestError(
+                f"{where}: {shown(text)} is to be found in names without dots, and has one itself"
+            )
         pattern = f"^[^.]*{part}[^.]*$" if part else "^[^.]*$"
         return geodata_pb2.DomainRule(custom=geodata_pb2.Domain(type=geodata_pb2.Domain.Type.Regex, value=pattern))
     return geodata_pb2.DomainRule(custom=geodata_pb2.Domain(type=geodata_pb2.Domain.Type.Substr, value=text))
@@ -65,23 +68,23 @@ def address_rule(text: str, where: str) -> geodata_pb2.IPRule:
         file, code = _file_and_code(named, text, where)
         inner = code.lstrip("!")
         if not inner:
-            raise InvalidRequestError(f"{where}: {text!r} has an empty code")
+            raise InvalidRequestError(f"{where}: {shown(text)} has an empty code")
         reverse ^= (len(code) - len(inner)) % 2 == 1
         return geodata_pb2.IPRule(geoip=geodata_pb2.GeoIPRule(file=file, code=inner.upper(), reverse_match=reverse))
     ip, _, bits = bare.partition("/")
     try:
         address = ipaddress.ip_address(ip.strip().removeprefix("[").removesuffix("]"))
     except ValueError:
-        raise InvalidRequestError(f"{where}: {text!r} is neither an address, a network nor geo data") from None
+        raise InvalidRequestError(f"{where}: {shown(text)} is neither an address, a network nor geo data") from None
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
-            raise InvalidRequestError(f"{where}: {text!r} has a zone, which no rule can match")
+            raise InvalidRequestError(f"{where}: {shown(text)} has a zone, which no rule can match")
         # The core takes an IPv4-mapped address for the IPv4 one.
         address = address.ipv4_mapped or address
     prefix: int = address.max_prefixlen
     if bits:
         if not bits.isascii() or not bits.isdigit() or int(bits.lstrip("0")[:9] or 0) > address.max_prefixlen:
-            raise InvalidRequestError(f"{where}: {text!r} has no prefix length from 0 to {address.max_prefixlen}")
+            raise InvalidRequestError(f"{where}: {shown(text)} has no prefix length from 0 to {address.max_prefixlen}")
         prefix = int(bits)
     cidr = geodata_pb2.CIDR(ip=address.packed, prefix=prefix)
     return geodata_pb2.IPRule(custom=geodata_pb2.CIDRRule(cidr=cidr, reverse_match=reverse))
@@ -97,5 +100,5 @@ def _geo_reference(text: str, usual: str, file: str, prefixes: tuple[str, ...]) 
 def _file_and_code(named: str, text: str, where: str) -> tuple[str, str]:
     file, separator, code = named.partition(":")
     if not separator or not file:
-        raise InvalidRequestError(f"{where}: {text!r} must name a file and a code, as in ext:file.dat:code")
+        raise InvalidRequestError(f"{where}: {shown(text)} must name a file and a code, as in ext:file.dat:code")
     return file, code

@@ -18,6 +18,7 @@ from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.users.core_users import Outcome
 from pgnode.supervisor.users.decoding import accounts_of_users
 from pgnode.supervisor.users.planning import InboundPlan
+from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.supervisor.users.verdicts import Check
 from pgnode.wire import service_pb2 as pb
@@ -232,3 +233,17 @@ def test_core_and_table_agree_and_who_is_missing_is_on_the_list(rounds: list[tup
             assert table.applied_count == len(table)
 
     asyncio.run(run())
+
+
+def test_many_rejected_users_are_a_few_lines_of_log(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 10.0
+    failures = RejectedUsers(Journal(), lambda: now)
+    for number in range(20_000):
+        failures.put(f"u{number}", f"u{number}", "no", b"user", by_core=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert "u4" in lines[4]
+    assert "pgnode users --failed" in lines[5]
+    now = 80.0
+    failures.put("later", "later", "no", b"user", by_core=False)
+    assert "later" in capsys.readouterr().out
