@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from pgnode.wire.texts import shown
+
 #: What ``geoip:private`` stands for, so that a node without geo files runs the usual config.
 PRIVATE_NETWORKS: Final[tuple[str, ...]] = (
     "0.0.0.0/8",
