@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 #: Seconds until the bus is tried again.
 BUS_PAUSE_SECONDS = 0.1
 
+#: Seconds in which the next group gathers, at most, while one is being stored: nearly always that takes less.
+GATHER_SECONDS = 0.002
+
 #: What a caller is told of an error that nobody expected.
 INTERNAL_TEXT = "internal error while doing this call: see the node's log"
 
@@ -134,13 +137,18 @@ class CommandDispatcher:
     async def write(self) -> None:
         """Do what changes something, in the order in which it came, in groups.
 
-        While one group is being stored the next one is already applied to the core. It is stored and answered only after that
-        one, and if that one could not be answered, everything behind it is taken again as well, in order. A long change is
+        While one group is being stored the next one gathers, for GATHER_SECONDS at most, and is then applied to the core. It is
+        stored and answered only after that one, and if that one could not be answered, everything behind it is taken again as
+        well, in order. A long change is
         taken in and applied in steps; small changes come between them, everything else waits for its end.
         """
         try:
             while True:
                 group = await _all_waiting(self._writes, wait=self._long is None)
+                if self._storing is not None and self._long is None:
+                    # Larger groups cost less a change. A disk that takes longer is not waited for.
+                    await asyncio.wait([self._storing], timeout=GATHER_SECONDS)
+                    group += await _all_waiting(self._writes, wait=False)
                 try:
                     for batch in batches(group):
                         await self._one_batch(batch)
