@@ -139,8 +139,8 @@ class CommandDispatcher:
 
         While one group is being stored the next one gathers, for GATHER_SECONDS at most, and is then applied to the core. It is
         stored and answered only after that one, and if that one could not be answered, everything behind it is taken again as
-        well, in order. A long change is
-        taken in and applied in steps; small changes come between them, everything else waits for its end.
+        well, in order. A long change is taken in and applied in steps; small changes come between them, everything else waits
+        for its end.
         """
         try:
             while True:
