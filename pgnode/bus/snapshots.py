@@ -59,6 +59,8 @@ class NodeStatus:
     #: How often each strategy was used by a start since the supervisor began: "same core", "hot change",
     #: "new core"; "hot change, failed" became a new core.
     starts: dict[str, int] = field(default_factory=dict)
+    #: What was asked for and waits for the next start of the core; "" for nothing.
+    waiting: str = ""
 
     def encode(self) -> bytes:
         """Return the snapshot's body."""

@@ -195,6 +195,11 @@ class Settings(BaseSettings):
         description="Names of environment variables, separated by commas, that the core, GUNICORN_CONF and UPDATE_COMMAND may "
         "see besides the usual ones (paths, language, proxies, settings that are no secrets): for `env:NAME` in a config, say.",
     )
+    apply_log_level: Literal["next", "now"] = Field(
+        "next",
+        description="When a config's log asks for more than the running core prints (a more talkative level, say): `next`, with "
+        "the next core, or `now`, by a new core, which ends all connections. Fewer lines are had at once either way.",
+    )
     debug: bool = Field(
         False, description="Log more of the node itself, and leave the core's log level as the panel set it."
     )

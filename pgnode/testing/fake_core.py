@@ -6,11 +6,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from google.protobuf.message import Message
 
 from pgnode.errors import NodeError, StartFailedError
 from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.core.read_files import ReadFiles
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.channel import CoreChannel
 from pgnode.xray.client.errors import CoreApiError, ErrorKind
@@ -19,6 +21,7 @@ from pgnode.xray.client.stats import StatsClient
 from pgnode.xray.client.swap import InboundSwap
 from pgnode.xray.client.users import AlterOperation, UsersClient
 from pgnode.xray.config.document import BaseConfig
+from pgnode.xray.config.log_section import LogSection
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.record import CoreRecord
@@ -188,6 +191,9 @@ class FakeController(CoreController):
         self._api: FakeCoreApi | None = None
         self._initial_stats = SysStatsResponse(Uptime=1)
         self._known_version = "26.10.10"
+        self._log_section = LogSection()
+        self.waiting_log = ""
+        self.files = ReadFiles(Path("/proc/none"), None)
         #: What the next starts fail with, in order; None for one that comes up.
         self.start_errors: list[NodeError | None] = []
         #: What the next checks fail with, in order.
@@ -260,6 +266,8 @@ class FakeController(CoreController):
     def come_up(self, base: BaseConfig) -> FakeRunningCore:
         """Have a core with this config."""
         self._running = FakeRunningCore(next(self._pids), base.base_hash)
+        self._log_section = LogSection.of(base.document.get("log"))
+        self.waiting_log = ""
         self._api = FakeCoreApi(base)
         return self._running
 
@@ -283,6 +291,7 @@ class FakeController(CoreController):
     def follow_logs(self, base: BaseConfig) -> None:
         """Note it."""
         self.done.append("follow logs")
+        self.waiting_log = self.log_waits(base)
 
     async def follow(self, base: BaseConfig, make_config: Callable[[], Awaitable[str]]) -> None:
         """Note it, with the config."""

@@ -134,7 +134,7 @@ async def test_traffic_of_a_lingering_core_is_counted(stage: Stage) -> None:
 async def test_another_config_starts_although_a_core_lingers_on_its_ports(stage: Stage) -> None:
     core = await stage.started()
     await stage.panel.stop()
-    other = {**stage.config, "log": {"loglevel": "error"}}
+    other = {**stage.config, "dns": {"servers": ["localhost"]}}
     assert (await stage.panel.start(other, stage.users())).started
     assert core_pid(stage.node) not in (0, core)
     assert not is_running(core)

@@ -16,10 +16,12 @@ from pgnode.errors import StartFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
 from pgnode.supervisor.core.log_pump import LogPump
+from pgnode.supervisor.core.read_files import ReadFiles
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, render
+from pgnode.xray.config.log_section import LogSection
 from pgnode.xray.config.ports import remove_stale_sockets
 from pgnode.xray.process.adoption import adopt
 from pgnode.xray.process.base import Core
@@ -63,6 +65,11 @@ class CoreController:
         self._runner: Runner | None = None
         self._initial_stats = SysStatsResponse()
         self._known_version = ""
+        #: What the running core logs by its config.
+        self._log_section = LogSection()
+        #: What of the log that is asked for only a new core can do; "" for nothing.
+        self.waiting_log = ""
+        self.files = ReadFiles(settings.run_dir, settings.assets_dir)
 
     def __repr__(self) -> str:
         return f"CoreController({self._running!r})"
@@ -198,14 +205,18 @@ class CoreController:
             config_json = await make_config()
             for path in await asyncio.to_thread(remove_stale_sockets, base.claims):
                 log.info("removed a socket that nobody served", path=path)
+            await self.files.note(base)
             self._pump.tail.clear()
-            self._pump.write_files(base.access_log_path, base.error_log_path)
+            self._log_section = LogSection.of(base.document.get("log"))
+            self.follow_logs(base)
             running = await self._core.spawn(
                 *(config_json, self._settings.run_dir, self._settings.assets_dir),
                 config_hash=base.base_hash,
+                log=json.dumps(base.document.get("log")),
                 runner=self._runner,
             )
             self._runner = None
+            await self.files.save()
         finally:
             await self.discard_runner()
         self._pump.watch(running.log_fd)
@@ -264,6 +275,7 @@ class CoreController:
         if running is None:
             return None
         self._running = running
+        self._log_section = LogSection.of(_parsed(running.record.log))
         self._pump.watch(running.log_fd)
         self._api = CoreApi(str(self._settings.core_socket))
         try:
@@ -295,6 +307,15 @@ class CoreController:
     def follow_logs(self, base: BaseConfig) -> None:
         """Write the log files that a config names; the node does that, so they may change while the core runs."""
         self._pump.write_files(base.access_log_path, base.error_log_path)
+        wanted = LogSection.of(base.document.get("log"))
+        self._pump.select(wanted.wants)
+        self.waiting_log = self.log_waits(base)
+        if self.waiting_log:
+            log.warning("a part of the log waits for the next start of the core", waiting=self.waiting_log)
+
+    def log_waits(self, base: BaseConfig) -> str:
+        """Say what of a config's log only a new core can do; "" for nothing."""
+        return LogSection.of(base.document.get("log")).waits(self._log_section)
 
     async def follow(self, base: BaseConfig, make_config: Callable[[], Awaitable[str]]) -> None:
         """Let everything else follow a config to which the running core was brought.
@@ -315,6 +336,14 @@ class CoreController:
             await asyncio.to_thread(_write_private, path / "config.json" if path.is_dir() else path, config_json)
         except OSError as error:
             log.warning("GENERATED_CONFIG_PATH not written", path=str(path), error=error.strerror)
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        # The record of an earlier version.
+        return None
 
 
 def _write_private(target: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -64,6 +65,7 @@ class LogPump:
         self._access_path: Path | None = None
         self._error_path: Path | None = None
         self._file_lines: dict[Path, list[bytes]] = {}
+        self._wants: Callable[[bytes], bool] = _all
         #: The core's last lines, for the error of a failed start.
         self.tail: deque[str] = deque(maxlen=tail_lines)
 
@@ -71,6 +73,10 @@ class LogPump:
         """Write the log files that a panel's config names, in the core's place. None: no such file."""
         self._access_path = Path(access_path) if access_path else None
         self._error_path = Path(error_path) if error_path else None
+
+    def select(self, wants: Callable[[bytes], bool]) -> None:
+        """Pass on those lines of the core alone for which ``wants`` says so."""
+        self._wants = wants
 
     def watch(self, fd: int) -> None:
         """Read the core's output from this (non-blocking) descriptor from now on."""
@@ -148,8 +154,9 @@ class LogPump:
             line = raw[:LINE_MAX_BYTES].rstrip(b"\r")
             if line:
                 self.tail.append(line.decode(errors="replace"))
-                self._to_file(line)
-                self._put(line)
+                if self._wants(line):
+                    self._to_file(line)
+                    self._put(line)
 
     def _to_file(self, line: bytes) -> None:
         # The core's error lines carry their level in brackets after the time, access lines do not.
@@ -166,6 +173,10 @@ class LogPump:
         while len(self._waiting) > WAITING_MAX:
             self._waiting.popleft()
             self.dropped += 1
+
+
+def _all(_line: bytes) -> bool:
+    return True
 
 
 def _append(batches: dict[Path, list[bytes]]) -> None:

@@ -85,6 +85,8 @@ class Restore:
                 return CoreFound(action, await self._find(action.desired))
             case do.TakeOverCore(spec):
                 self._lifecycle.watch_core()
+                self._core.follow_logs(spec.base)
+                await self._core.files.recall(spec.base)
                 await self._users.reconcile_all(spec.inbounds)
                 await self._routing.reconcile(spec.base, listing_is_enough=False)
         return None

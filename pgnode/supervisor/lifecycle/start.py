@@ -32,7 +32,7 @@ from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.sync import Remembered, UserSync
 from pgnode.supervisor.users.verdicts import Check
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.config.diff import Capabilities, Decision, StartStrategy, decide
+from pgnode.xray.config.diff import Capabilities, Decision, StartStrategy, decide, with_changed_files
 from pgnode.xray.config.faults import config_fault
 from pgnode.xray.config.ports import check_claims_in_thread, remove_stale_sockets
 
@@ -109,7 +109,7 @@ class Starts:
         for warning in new.base.warnings:
             log.warning("config", warning=warning)
         job = StartJob(self, users)
-        await self.lifecycle.request(StartRequested(new, self._diff(new)), job)
+        await self.lifecycle.request(StartRequested(new, await self._diff(new)), job)
         job.report()
 
     def _read(self, request: pb.Backend) -> RunSpec:
@@ -119,13 +119,18 @@ class Starts:
             raise InvalidRequestError("config is empty: send a whole Xray config as JSON")
         return RunSpec.read(request, self.settings)
 
-    def _diff(self, new: RunSpec) -> Decision | None:
+    async def _diff(self, new: RunSpec) -> Decision | None:
         """Find out how the core that is there could be brought to ``new``; None where there is none."""
         there = self.life.now.core
         if there is None or self.core.running is None:
             return None
         running = self.routing.table.effective(there.base)
-        decision = decide(running, new.base, Capabilities.of(self.core.known_version))
+        able = Capabilities.of(self.core.known_version)
+        decision = with_changed_files(
+            decide(running, new.base, able), await self.core.files.changed(new.base), new.base, able
+        )
+        if self.settings.apply_log_level == "now" and (waits := self.core.log_waits(new.base)):
+            return Decision(StartStrategy.NEW_CORE, f"log changed, and APPLY_LOG_LEVEL=now: {waits}")
         if decision.strategy is not StartStrategy.SAME or self.life.state is not State.LINGERING:
             self._new_cores.started_otherwise()
         elif self._new_cores.restarted(self._clock.now()):
@@ -255,6 +260,8 @@ class StartJob:
 
     async def _follow(self, new: RunSpec, *, changed: bool) -> None:
         if changed:
+            await self._starts.core.files.note(new.base)
+            await self._starts.core.files.save()
             await self._starts.core.follow(new.base, lambda: self._starts.lifecycle.render(new))
         else:
             self._starts.core.follow_logs(new.base)

@@ -71,6 +71,7 @@ class StatusBoard:
             keep_alive_seconds=self._life.keep_alive_seconds,
             degraded=now.panel_away,
             starts=dict(self._starts),
+            waiting=self._core.waiting_log,
         )
 
     def base_info(self) -> pb.BaseInfoResponse:

@@ -10,10 +10,12 @@ import enum
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.inbounds import InboundSpec
+from pgnode.xray.config.named_files import REST, RULES, Reader
 from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, OUTBOUND_PROTOCOLS
 
 _HOT_INBOUNDS: Final = frozenset(name for name, protocol in INBOUND_PROTOCOLS.items() if protocol.hot)
@@ -25,6 +27,8 @@ _RULE_KEYS: Final = ("rules", "balancers")
 _OBSERVATORIES: Final = ("observatory", "burstObservatory")
 #: Sections that are compared entry by entry.
 _BY_ENTRY: Final = ("inbounds", "outbounds", "routing")
+#: What the node does by itself, or what waits for the next core.
+_NO_MATTER: Final = ("log",)
 
 #: The first core whose API lists inbounds as they are encoded and names geo data in rules by file and code.
 _SINCE: Final = (26, 4, 0)
@@ -91,11 +95,53 @@ def decide(old: BaseConfig, new: BaseConfig, capabilities: Capabilities) -> Deci
     return Decision(StartStrategy.HOT_CHANGE, "; ".join(changes), parts)
 
 
+def with_changed_files(
+    decision: Decision, changed: Mapping[Path, Iterable[Reader]], new: BaseConfig, capabilities: Capabilities
+) -> Decision:
+    """Have files that changed since the core read them read again.
+
+    Args:
+        decision: How to get to the config otherwise.
+        changed: The files, with their readers.
+        new: The config that is asked for.
+        capabilities: What the running core can do.
+
+    Returns:
+        The decision with the readers replaced; a new core where they cannot be.
+    """
+    if not changed or decision.strategy is StartStrategy.NEW_CORE:
+        return decision
+    path = next(iter(changed))
+    readers = {reader for of_file in changed.values() for reader in of_file}
+    inbounds = _by_tag(new)
+    tags = [tag for tag in inbounds if (tag, True) in readers]
+    try:
+        if not capabilities.hot_changes or (REST, False) in readers:
+            raise _NewCoreError("only a new core reads it again")
+        for tag in tags:
+            _check_inbound(tag, *inbounds[tag])
+    except _NewCoreError as error:
+        return Decision(StartStrategy.NEW_CORE, f"file {path} changed: {error}")
+    diff = decision.diff
+    diff = ConfigDiff(
+        tuple(dict.fromkeys((*diff.remove_inbounds, *tags))),
+        tuple(dict.fromkeys((*diff.add_inbounds, *tags))),
+        diff.remove_outbounds,
+        diff.add_outbounds,
+        rules=diff.rules or (RULES, False) in readers,
+    )
+    told = ", ".join([*(f"inbound {tag!r}" for tag in tags), *(["routing rules"] if (RULES, False) in readers else [])])
+    reasons = [f"file {path} changed: {told} read again"]
+    if decision.strategy is StartStrategy.HOT_CHANGE:
+        reasons.insert(0, decision.reason)
+    return Decision(StartStrategy.HOT_CHANGE, "; ".join(reasons), diff)
+
+
 def _parts(old: BaseConfig, new: BaseConfig) -> tuple[ConfigDiff, list[str]]:
     changes: list[str] = []
     # The node's own "api" follows from the others: those say better what changed.
     for section in sorted({**old.document, **new.document}, key=lambda name: name == "api"):
-        if section not in _BY_ENTRY and old.document.get(section) != new.document.get(section):
+        if section not in (*_BY_ENTRY, *_NO_MATTER) and old.document.get(section) != new.document.get(section):
             raise _NewCoreError(f"{section} changed")
     remove_inbounds, add_inbounds = _inbounds(old, new, changes)
     remove_outbounds, add_outbounds = _outbounds(old.document, new.document, changes)

@@ -43,8 +43,8 @@ class BaseConfig:
     document: dict[str, Any] = field(repr=False)
     #: In the order of the config.
     inbounds: tuple[InboundSpec, ...]
-    #: SHA-256 (hex) of what makes the core differ, users and path of the API socket left out. The order of keys, white
-    #: space and comments do not change it.
+    #: SHA-256 (hex) of what makes the core differ; users, ``log`` and the path of the API socket left out. The order of keys,
+    #: white space and comments do not change it.
     base_hash: str
     #: Files the panel wants the core's access and error lines in; the node writes them. None = no such file.
     access_log_path: str | None
@@ -221,6 +221,8 @@ def _is_placeholder_list(clients: object) -> bool:
 
 def _hash(document: dict[str, Any], specs: Sequence[InboundSpec]) -> str:
     without_socket = {**document, "api": {**document["api"], "listen": ""}}
+    # Lines are the node's to pass on, so no core is another one for them.
+    without_socket.pop("log", None)
     managed = sorted(spec.tag for spec in specs if spec.managed)
     canonical = json.dumps([without_socket, managed], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -91,6 +91,12 @@ def uses_files(document: dict[str, Any]) -> bool:
     return any(_file_of(reference) in ("geoip.dat", "geosite.dat") for reference in _references(document))
 
 
+def geo_file_names(part: object) -> set[str]:
+    """Name the geo files that the core reads for a part of a config."""
+    names = (_file_of(piece.strip()) for text in _strings(part) for piece in text.split(","))
+    return {name for name in names if name is not None}
+
+
 def _is_private(item: object) -> bool:
     # The code behind the prefix is not case-sensitive in the core, the prefix is.
     return isinstance(item, str) and item.strip().startswith("geoip:") and item.strip().lower() == "geoip:private"

@@ -123,6 +123,7 @@ class Core(ABC):
         assets_dir: Path | None = None,
         *,
         config_hash: str | None = None,
+        log: str = "",
         runner: Runner | None = None,
     ) -> RunningCore:
         """Start a core with this config; its output goes to ``run_dir``'s FIFO.
@@ -135,6 +136,7 @@ class Core(ABC):
             run_dir: The core's private folder.
             assets_dir: Folder of geo files, in place of the core's own.
             config_hash: Kept in the record for whoever adopts the core; by default the SHA-256 of ``config_json``.
+            log: The config's ``log`` as JSON, kept in the record, too.
             runner: A process that :meth:`warm_up` made, with the same folder of geo files.
 
         Returns:
@@ -156,7 +158,7 @@ class Core(ABC):
             os.close(log_fd)
             run_folder.clear(run_dir)
             raise
-        record = CoreRecord(pid, start_ticks(pid), boot_id(), digest, self.kind, str(self))
+        record = CoreRecord(pid, start_ticks(pid), boot_id(), digest, self.kind, str(self), log)
         write_record(run_dir, record)
         return RunningCore(record, run_dir, process, log_fd, child)
 

@@ -29,6 +29,8 @@ class CoreRecord:
     kind: str
     #: Which core this is, as it names itself; "" in records of earlier versions.
     core: str = ""
+    #: The ``log`` of its config, as JSON; "" in records of earlier versions.
+    log: str = ""
 
 
 def write_record(run_dir: Path, record: CoreRecord) -> None:
@@ -45,7 +47,9 @@ def read_record(run_dir: Path) -> CoreRecord | None:
     except (OSError, ValueError, TypeError):
         return None
     numbers = isinstance(record.pid, int) and isinstance(record.start_ticks, int) and record.pid > 1
-    texts = all(isinstance(text, str) for text in (record.boot_id, record.config_hash, record.kind, record.core))
+    texts = all(
+        isinstance(text, str) for text in (record.boot_id, record.config_hash, record.kind, record.core, record.log)
+    )
     return record if numbers and texts else None
 
 

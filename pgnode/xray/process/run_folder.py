@@ -3,6 +3,7 @@
 * ``core.sock`` is the core's API; the config says so.
 * ``core.log.fifo`` takes the core's output. The core holds it open for reading and writing, so nobody has to read.
 * ``core.json`` is the record (:mod:`pgnode.xray.process.record`).
+* ``core.files.json`` says which content of files that the config names the core has read.
 * ``core.config.json`` holds the config until the core has read it.
 """
 
@@ -18,8 +19,9 @@ from pgnode.xray.process.record import RECORD_NAME, CoreRecord, read_record
 SOCKET_NAME: Final = "core.sock"
 FIFO_NAME: Final = "core.log.fifo"
 CONFIG_NAME: Final = "core.config.json"
+FILES_NAME: Final = "core.files.json"
 #: The core locks its socket by a file beside it, and leaves that behind.
-_LEFTOVERS: Final = (RECORD_NAME, SOCKET_NAME, f"{SOCKET_NAME}.lock", FIFO_NAME, CONFIG_NAME)
+_LEFTOVERS: Final = (RECORD_NAME, SOCKET_NAME, f"{SOCKET_NAME}.lock", FIFO_NAME, CONFIG_NAME, FILES_NAME)
 
 
 def prepare(run_dir: Path, config_json: str) -> int:

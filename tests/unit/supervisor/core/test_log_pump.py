@@ -151,3 +151,18 @@ async def test_lines_wait_while_the_bus_is_away_and_the_oldest_are_dropped(pump:
     found = await lines(server)
     assert b"log lines dropped" in b"\n".join(found)
     assert found[-1] == f"{log_pump.WAITING_MAX + 4}".encode()
+
+
+async def test_only_lines_that_are_asked_for_are_passed_on(
+    pump: LogPump, server: TestValkey, pipe: tuple[int, int]
+) -> None:
+    pump.select(lambda line: line.startswith(b"wanted"))
+    pump.watch(pipe[0])
+    os.write(pipe[1], b"wanted 1\nother\nwanted 2\n")
+    await eventually(lambda: "wanted 2" in pump.tail, "it was read")
+    assert "other" in pump.tail, "the reason of a start that fails may be any line"
+
+    async def passed() -> bool:
+        return [line for line in await lines(server) if line] == [b"wanted 1", b"wanted 2"]
+
+    await eventually(passed, "they are in the stream")

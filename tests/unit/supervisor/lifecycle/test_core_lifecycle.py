@@ -117,7 +117,7 @@ async def test_without_linger_a_stop_ends_the_core(tmp_path: Path, config: str) 
 async def test_a_core_that_cannot_be_ended_is_no_obstacle(stage: Stage, config: str) -> None:
     await stage.start(config)
     stage.core.stop_error = TimeoutError("did not end 5 s after SIGKILL")
-    await stage.start(config_of("b", log={"loglevel": "debug"}))
+    await stage.start(config_of("b", dns={"servers": ["localhost"]}))
     assert (stage.told.state, stage.told.core_run) == ("running", 2)
 
 
@@ -209,7 +209,7 @@ async def test_what_nobody_carries_out_fails(stage: Stage, config: str) -> None:
 async def test_a_start_that_is_cancelled_is_followed_by_one_that_is_not(stage: Stage, config: str) -> None:
     await stage.start(config, user("alice", "a"))
     stage.core.let_check.clear()
-    started = asyncio.create_task(stage.start(config_of("b", log={"loglevel": "debug"})))
+    started = asyncio.create_task(stage.start(config_of("b", dns={"servers": ["localhost"]})))
     await eventually(lambda: "check" in stage.core.done, "the start is under way")
     started.cancel()
     with pytest.raises(asyncio.CancelledError):

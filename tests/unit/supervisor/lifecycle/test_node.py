@@ -133,7 +133,7 @@ async def test_a_start_while_that_stop_waits_is_a_call(tmp_path: Path, config: s
     stage = Stage(tmp_path, keep_alive_action="stop")
     await stage.start(config)
     stage.core.let_check.clear()
-    started = asyncio.create_task(stage.start(config_of("a", log={"loglevel": "debug"})))
+    started = asyncio.create_task(stage.start(config_of("a", dns={"servers": ["localhost"]})))
     await eventually(lambda: "check" in stage.core.done, "the start is under way")
     noticed = asyncio.create_task(stage.node.panel_noticed(True))
     await eventually(lambda: stage.told.degraded, "the stop waits")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -74,7 +75,7 @@ async def test_the_same_config_changes_users_in_the_core(stage: Stage) -> None:
 
 async def test_another_config_is_a_new_core(stage: Stage) -> None:
     await stage.start(config_of("a"), user("alice", "a"))
-    await stage.start(config_of("a", log={"loglevel": "debug"}), user("bob", "a"))
+    await stage.start(config_of("a", dns={"servers": ["localhost"]}), user("bob", "a"))
     assert stage.core.done == [
         *("warm up", "start", "discard runner"),
         *("warm up", "check", "stop", "start", "discard runner"),
@@ -90,7 +91,7 @@ async def test_a_config_that_the_core_refuses_disturbs_nothing(stage: Stage) -> 
     running = stage.core.running
     stage.core.check_errors = [StartFailedError("log: unknown loglevel")]
     with pytest.raises(StartFailedError, match=r"^log: unknown loglevel$"):
-        await stage.start(config_of("a", log={"loglevel": "debug"}))
+        await stage.start(config_of("a", dns={"servers": ["localhost"]}))
     assert (stage.state, stage.core.running) == (State.RUNNING, running)
     assert set(stage.node.users.table.keys()) == {"alice"}
 
@@ -99,7 +100,7 @@ async def test_a_port_in_use_is_told_before_anything_is_touched(stage: Stage) ->
     config = config_of("a")
     await stage.start(config)
     port = json.loads(config)["inbounds"][0]["port"]
-    document = json.loads(config_of("b", log={"loglevel": "debug"}))
+    document = json.loads(config_of("b", dns={"servers": ["localhost"]}))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", document["inbounds"][0]["port"]))
         taken.listen()
@@ -119,7 +120,7 @@ async def test_the_previous_core_is_restored(stage: Stage) -> None:
     await stage.start(config_of("a"), user("alice", "a"))
     stage.core.start_errors = [NOT_UP]
     with pytest.raises(StartFailedError, match=r"; the previous core was restored$"):
-        await stage.start(config_of("b", log={"loglevel": "debug"}), user("bob", "b"))
+        await stage.start(config_of("b", dns={"servers": ["localhost"]}), user("bob", "b"))
     assert stage.state is State.RUNNING
     assert set(stage.node.users.table.keys()) == {"alice"}
     assert "alice" in stage.core.configs[-1]
@@ -130,7 +131,7 @@ async def test_neither_the_new_nor_the_previous_core_comes_up(stage: Stage) -> N
     await stage.start(config_of("a"), user("alice", "a"))
     stage.core.start_errors = [NOT_UP, StartFailedError("no memory")]
     with pytest.raises(StartFailedError, match=r"; and the previous config did not come up either: no memory$"):
-        await stage.start(config_of("b", log={"loglevel": "debug"}))
+        await stage.start(config_of("b", dns={"servers": ["localhost"]}))
     assert stage.told.state == "recovering"
     await stage.pause(0.0)
     assert stage.state is State.RUNNING
@@ -140,7 +141,7 @@ async def test_neither_the_new_nor_the_previous_core_comes_up(stage: Stage) -> N
 async def test_users_that_cannot_be_had_are_left_out(stage: Stage) -> None:
     await stage.start(config_of("a"), user("alice", "a"), pb.User(email="bad", inbounds=["a"], proxies=pb.Proxy()))
     bad = pb.User(email="worse", inbounds=["a"], proxies=pb.Proxy(vless=pb.Vless(id="no uuid")))
-    await stage.start(config_of("a", log={"loglevel": "debug"}), user("alice", "a"), bad)
+    await stage.start(config_of("a", dns={"servers": ["localhost"]}), user("alice", "a"), bad)
     assert "worse" not in stage.node.users.table.desired
     assert "worse" in stage.node.users.rejected
 
@@ -295,3 +296,18 @@ async def test_reasons_of_refused_starts_are_in_the_log(stage: Stage) -> None:
                 await stage.start(config)
     said = [entry["reason"][:24] for entry in logs if entry["event"] == "start refused"]
     assert said == ["config is not valid JSON", "config must be a JSON ob", "config is not valid JSON"]
+
+
+async def test_a_change_of_the_log_alone_drops_nobody(tmp_path: Path) -> None:
+    for setting, core_run, waiting in (
+        ("next", 1, "level debug (the core runs with warning)"),
+        ("now", 2, ""),
+    ):
+        stage = Stage(tmp_path, apply_log_level=setting)
+        config = config_of("a")
+        await stage.start(config)
+        document = json.loads(config)
+        await stage.start(json.dumps({**document, "log": {"loglevel": "error"}}))
+        assert (stage.told.core_run, stage.told.waiting) == (1, "")
+        await stage.start(json.dumps({**document, "log": {"loglevel": "debug"}}))
+        assert (stage.told.core_run, stage.told.waiting) == (core_run, waiting)

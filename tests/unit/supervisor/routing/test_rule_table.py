@@ -41,7 +41,7 @@ def base(**parts: Any) -> BaseConfig:
 
 
 BASE = base()
-OTHER = base(log={"loglevel": "debug"})
+OTHER = base(dns={"servers": ["localhost"]})
 
 
 def changed(*rules: dict[str, Any], journal: Journal | None = None) -> RuleTable:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.ports import free_port
-from pgnode.xray.config.diff import Capabilities, ConfigDiff, Decision, StartStrategy, decide
+from pgnode.xray.config.diff import Capabilities, ConfigDiff, Decision, StartStrategy, decide, with_changed_files
 from pgnode.xray.config.document import BaseConfig, parse_config
 
 Config = dict[str, Any]
@@ -101,7 +101,6 @@ def test_order_of_keys_and_clients_mean_the_same_core() -> None:
         (lambda c: c["inbounds"][0].update(listen="@abstract"), ConfigDiff(("A",), ("A",)), "inbound 'A' changed"),
         (lambda c: c["inbounds"][0].update(port="20000, 20002-20004"), ConfigDiff(("A",), ("A",)), "inbound 'A' changed"),
         # What a running core does not change, or of which it is not certain that it does.
-        (lambda c: c["log"].update(loglevel="debug"), None, "log changed"),
         (lambda c: c.update(dns={"servers": ["localhost"]}), None, "dns changed"),
         (lambda c: c["outbounds"].pop(0), None, "the first outbound changed"),
         (lambda c: c["outbounds"].reverse(), None, "the first outbound changed"),
@@ -215,3 +214,49 @@ def test_the_parts_make_one_config_of_the_other(start: Config, end: Config) -> N
         model |= {tag: wanted[tag] for tag in added}
         assert model == wanted
     assert decision.diff.rules or old.document["routing"] == new.document["routing"]
+
+
+def test_the_log_makes_no_other_core() -> None:
+    assert decided(lambda c: c["log"].update(loglevel="debug")).strategy is StartStrategy.SAME
+
+
+FILE = Path("/etc/cert.pem")
+SAME = Decision(StartStrategy.SAME, "the base config is the running one")
+
+
+def base_with(**first: Any) -> BaseConfig:
+    document = copy.deepcopy(CONFIG)
+    document["inbounds"][0] |= first
+    return parse_config(json.dumps(document), exclude_inbounds=(), api_socket="/x.sock", assets_dir=None)
+
+
+def test_readers_of_a_changed_file_are_replaced() -> None:
+    found = with_changed_files(SAME, {FILE: {("B", True), ("routing rules", False)}}, base_with(), ABLE)
+    assert found.strategy is StartStrategy.HOT_CHANGE
+    assert found.diff == ConfigDiff(("B",), ("B",), rules=True)
+    assert found.reason == "file /etc/cert.pem changed: inbound 'B', routing rules read again"
+    # Beside what changes anyway.
+    other = Decision(StartStrategy.HOT_CHANGE, "inbound 'A' changed", ConfigDiff(("A",), ("A",)))
+    found = with_changed_files(other, {FILE: {("A", True), ("B", True)}}, base_with(), ABLE)
+    assert found.diff == ConfigDiff(("A", "B"), ("A", "B"))
+    assert found.reason.startswith("inbound 'A' changed; file /etc/cert.pem changed")
+
+
+@pytest.mark.parametrize(
+    ("readers", "able", "first"),
+    [
+        ({("the rest of the config", False)}, ABLE, {}),
+        ({("A", True)}, Capabilities(hot_changes=False), {}),
+        ({("A", True)}, ABLE, {"port": "env:PORT"}),
+    ],
+)
+def test_what_cannot_be_replaced_is_a_new_core(readers: Any, able: Capabilities, first: dict[str, Any]) -> None:
+    found = with_changed_files(SAME, {FILE: readers}, base_with(**first), able)
+    assert found.strategy is StartStrategy.NEW_CORE
+    assert found.reason.startswith("file /etc/cert.pem changed: ")
+
+
+def test_without_changed_files_all_stays() -> None:
+    new = Decision(StartStrategy.NEW_CORE, "dns changed")
+    assert with_changed_files(SAME, {}, base_with(), ABLE) is SAME
+    assert with_changed_files(new, {FILE: {("A", True)}}, base_with(), ABLE) is new

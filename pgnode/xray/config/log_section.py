@@ -1,0 +1,60 @@
+"""The core's ``log``: what of a change the node can do by itself, for its own part of the way that lines go. Pure.
+
+The core prints to the node, which passes on what is wanted. So fewer lines are the node's work; lines that the core does not
+print are to be had of a new core only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+#: Levels of the core, the most talkative first.
+LEVELS: Final = ("debug", "info", "warning", "error", "none")
+_DEFAULT_LEVEL: Final = "warning"
+#: The level of one of the core's own lines; lines about connections have none. Some have a number in front of the text.
+_LINE_LEVEL = re.compile(rb"[^\[]{0,40}\[(Debug|Info|Warning|Error)\]")
+_DATED = re.compile(rb"\d{4}/\d\d/\d\d ").match
+
+
+@dataclass(frozen=True, slots=True)
+class LogSection:
+    """What a ``log`` section asks for."""
+
+    level: int = LEVELS.index(_DEFAULT_LEVEL)
+    #: Lines about connections.
+    access: bool = True
+    #: Whatever else it holds, as text; the node cannot do it.
+    rest: str = "{}"
+
+    @classmethod
+    def of(cls, section: object) -> LogSection:
+        """Read the ``log`` of a rewritten config; what is none is taken as the core takes it: as its default."""
+        given: Mapping[str, Any] = section if isinstance(section, dict) else {}
+        name = str(given.get("loglevel") or _DEFAULT_LEVEL).lower()
+        level = LEVELS.index(name) if name in LEVELS else LEVELS.index(_DEFAULT_LEVEL)
+        rest = {key: value for key, value in given.items() if key not in ("access", "error", "loglevel")}
+        return cls(
+            level, given.get("access") != "none" and name != "none", repr(sorted(rest.items())) if rest else "{}"
+        )
+
+    def waits(self, running: LogSection) -> str:
+        """Say what of this only a new core can do, where the running one has ``running``; "" for nothing."""
+        waiting = []
+        if self.level < running.level:
+            waiting.append(f"level {LEVELS[self.level]} (the core runs with {LEVELS[running.level]})")
+        if self.access and not running.access:
+            waiting.append("lines about connections")
+        if self.rest != running.rest:
+            waiting.append("other log options")
+        return ", ".join(waiting)
+
+    def wants(self, line: bytes) -> bool:
+        """Whether a line that the core printed is asked for."""
+        found = _LINE_LEVEL.match(line)
+        if found is None:
+            # What has no time in front is no log line, but a panic, say.
+            return self.access or not _DATED(line)
+        return LEVELS.index(found[1].decode().lower()) >= self.level

@@ -1,0 +1,51 @@
+"""What of a change of the log the node does by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pgnode.xray.config.log_section import LogSection
+
+DEFAULT = LogSection.of(None)
+LINE = b"2026/11/29 13:00:25.104547 [%s] core: something"
+ACCESS = b"2026/11/29 13:00:25.104547 from 127.0.0.1:1 accepted tcp:example.com:443 [in -> out] email: a"
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "waits"),
+    [
+        ({}, {}, ""),
+        (None, {"loglevel": "warning"}, ""),
+        ({"loglevel": "warning"}, {"loglevel": "error"}, ""),
+        ({"loglevel": "debug"}, {"loglevel": "None"}, ""),
+        ({"loglevel": "warning"}, {"loglevel": "Debug"}, "level debug (the core runs with warning)"),
+        ({"loglevel": "none"}, {}, "level warning (the core runs with none), lines about connections"),
+        ({"access": "none"}, {"access": ""}, "lines about connections"),
+        ({"access": ""}, {"access": "none"}, ""),
+        ({}, {"dnsLog": True}, "other log options"),
+        ({}, {"maskAddress": "half"}, "other log options"),
+        ({"loglevel": "quux"}, {"loglevel": 5}, ""),
+    ],
+)
+def test_what_waits_for_the_next_core(running: Any, wanted: Any, waits: str) -> None:
+    assert LogSection.of(wanted).waits(LogSection.of(running)) == waits
+
+
+@pytest.mark.parametrize(
+    ("section", "passed"),
+    [
+        ({"loglevel": "debug"}, {"Debug", "Info", "Warning", "Error", "access"}),
+        ({"loglevel": "info"}, {"Info", "Warning", "Error", "access"}),
+        ({}, {"Warning", "Error", "access"}),
+        ({"loglevel": "error"}, {"Error", "access"}),
+        ({"access": "none"}, {"Warning", "Error"}),
+        ({"loglevel": "none"}, set()),
+    ],
+)
+def test_which_lines_are_passed_on(section: Any, passed: set[str]) -> None:
+    wanted = LogSection.of(section)
+    found = {level for level in ("Debug", "Info", "Warning", "Error") if wanted.wants(LINE % level.encode())}
+    assert found | ({"access"} if wanted.wants(ACCESS) else set()) == passed
+    assert wanted.wants(b"panic: something")
