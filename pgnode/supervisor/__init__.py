@@ -1,5 +1,5 @@
-"""The one process that owns things: the core, the desired users, the traffic ledger and every other process.
+"""The supervisor: the one process that owns the core, the desired users, the traffic ledger and all other processes.
 
-Pure parts, without clock, socket and Redis: states, restart, users, planner, ledger. Shells around I/O: main (the main
-loop), node (commands and the life of the core), core_control, store, sampling, log_pump, children, identity.
+Start reading at :mod:`pgnode.supervisor.main`. Which rooms there are, and which way imports run between them, is in
+docs/architecture.md.
 """

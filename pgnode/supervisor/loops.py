@@ -107,7 +107,7 @@ class HealthLoop:
         try:
             stats = await read_core_stats(api, self._deadline_seconds)
         except CoreApiError as error:
-            # One that was ended meanwhile need not answer.
+            # A core that was ended meanwhile does not answer, and need not.
             if api is self._core.api and self._node.state is State.RUNNING:
                 await self._node.core_api_answered(str(error))
         else:
@@ -192,10 +192,10 @@ class FiguresLoop:
         return "FiguresLoop()"
 
     async def publish_first(self, timeout_seconds: float = FIRST_FIGURES_SECONDS) -> None:
-        """Publish before there are workers, who would serve what an earlier supervisor wrote.
+        """Publish before workers start: they would serve what an earlier supervisor wrote.
 
         Args:
-            timeout_seconds: Seconds after which they start without.
+            timeout_seconds: Seconds after which workers start without the first figures.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):

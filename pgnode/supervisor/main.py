@@ -1,7 +1,7 @@
 """The supervisor from start to end: :func:`run` prepares, starts what the node consists of, and watches it until told to end.
 
 The main loop is :meth:`Supervisor._main_loop`. What happens meanwhile is done by the tasks of :mod:`pgnode.supervisor.tasks`,
-which go on whatever fails in them; who does it is put together in :mod:`pgnode.supervisor.composition`.
+which go on whatever fails in them. Their work is put together in :mod:`pgnode.supervisor.composition`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Supervisor:
         finally:
             started.cancel()
             signalled.cancel()
-            # Users' connections do not end because the supervisor cannot go on: the next one takes the core over.
+            # A supervisor that fails leaves the core and its connections running: the next one takes the core over.
             code = await self._end(keep_core=failed)
         return code
 

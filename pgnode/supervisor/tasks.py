@@ -36,8 +36,8 @@ CHANGES = TaskSpec("changes", "does starts, stops and user changes in order, in 
 QUERIES = TaskSpec("queries", "answers what only reads, or settles loans; never waits behind a change")
 STATISTICS = TaskSpec("statistics", "reads the core's counters into the ledger, and stores them now and then")
 FIGURES = TaskSpec("figures", "publishes statistics when they are news")
-LOANS = TaskSpec("loans", "finds workers that died with statistics they were to deliver; these are owed again")
-SNAPSHOTS = TaskSpec("snapshots", "publishes again what the bus lost: one that was restarted, emptied or replaced")
+LOANS = TaskSpec("loans", "finds workers that died before they delivered statistics; these are owed again")
+SNAPSHOTS = TaskSpec("snapshots", "publishes again what a bus has lost that was restarted, emptied or replaced")
 HEALTH = TaskSpec("health", "reads the core's own figures, and so learns whether its API answers")
 SYSTEM = TaskSpec("system", "publishes the machine's load")
 PANEL = TaskSpec("panel", "watches whether the panel still calls, where its start named a time for that")
@@ -114,5 +114,5 @@ class TaskRunner:
             self.failures[spec.name] += 1
             decision = policy.died(self._clock.now(), None, self._clock.chance())
             pause = policy.max_pause_seconds if isinstance(decision, GiveUp) else decision.delay_seconds
-            # Never at once: what fails without waiting would leave nobody else a turn.
+            # Never at once: work that fails without waiting would keep the event loop busy.
             await self._clock.sleep(max(policy.first_pause_seconds, pause))

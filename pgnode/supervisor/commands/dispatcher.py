@@ -1,8 +1,8 @@
 """Commands on their way through the supervisor: taken from the bus, sorted, done in groups, stored and answered.
 
-What changes something is done by one task, in the order in which it came, with the core lock held. What only reads
-traffic, or settles loans, is answered by another and never waits behind a change. What only inspects the running core waits
-behind nothing. A new kind of command is one entry in :class:`Handlers`.
+Changes are carried out by one task, in the order in which they came, with the core lock held. Commands that only read traffic or
+settle loans are answered by another task and never wait for a change. Inspections of the running core wait for nothing. A new
+kind of command is one entry in :class:`Handlers`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ GATHER_SECONDS = 0.002
 #: What a caller is told of an error that nobody expected.
 INTERNAL_TEXT = "internal error while doing this call: see the node's log"
 
-#: What the caller of a command is told that waited until nobody waited for it.
+#: What a caller is told whose command expired before it was begun.
 NOT_BEGUN = "the call waited too long and was not begun"
 
 #: Does one command and returns the reply or its body, or raises a NodeError.
 Handler = Callable[[Command], Awaitable[bytes | Reply]]
 
-#: One step of a long change; its answer, when it came to its end.
+#: Does one step of a long change; returns its reply once the change is complete.
 Step = Callable[[], Awaitable[Reply | None]]
 
 Answers = list[tuple[Command, Reply]]
@@ -56,7 +56,7 @@ class Handlers:
     queries: Mapping[Kind, Handler]
     #: Inspections (:data:`INSPECTION_KINDS`).
     inspections: Mapping[Kind, Handler]
-    #: Does a group of user changes (every kind that is in none of these); every caller gets its own answer.
+    #: Does a group of user changes (every kind that is in none of the other fields); every caller gets its own answer.
     sync: Callable[[Sequence[Command]], Awaitable[Answers]]
     #: Begins a long change (:data:`~pgnode.supervisor.commands.grouping.LONG_KINDS`); returns what does the next step of it.
     begin: Callable[[Command], Step]
@@ -65,7 +65,7 @@ class Handlers:
 
 
 class CommandDispatcher:
-    """The queues, in front of those who do what is asked. Belongs to the supervisor's loop.
+    """Queues commands for the handlers that carry them out. Belongs to the supervisor's loop.
 
     Args:
         server: Takes commands from the bus.
@@ -157,7 +157,7 @@ class CommandDispatcher:
                 except _NotAnsweredError:
                     self._take_again(group)
                 except Exception:
-                    # This task begins again: what was under way comes again, too, until its callers have given up.
+                    # This task begins again. What was under way is delivered again, too, until its callers have given up.
                     if self._long is not None:
                         self._server.release([self._long[0]])
                         self._long = None
@@ -190,13 +190,13 @@ class CommandDispatcher:
             reply = await step()
             if reply is not None:
                 self._long = None
-            # What it made desired is stored as soon as it is; the answer comes with its end.
+            # What became desired is stored at once; the answer comes when the change is complete.
             staged = self._committer.stage([(command, reply)] if reply is not None else ())
         if reply is not None or staged.changes:
             await self._store(staged)
 
     async def _store(self, staged: Staged) -> None:
-        """Store and answer behind what is under way. Raises _NotAnsweredError where that was not answered."""
+        """Store and answer, after the group before has been. Raises _NotAnsweredError where that one was not answered."""
         try:
             await self._stored()
         except _NotAnsweredError:
@@ -213,9 +213,9 @@ class CommandDispatcher:
                 raise _NotAnsweredError
 
     def _take_again(self, group: Sequence[Command]) -> None:
-        """Leave ``group`` and everything that waits to be delivered again; what of it is answered is not.
+        """Leave ``group`` and all waiting commands to be delivered again; those that were answered are not.
 
-        A long change goes on: everything before it was stored when it began, and it holds what it wants.
+        A long change goes on: everything before it was stored when it began, and it keeps its own data.
         """
         under_way = self._long[0] if self._long is not None else None
         self._server.release(command for command in group if command is not under_way)

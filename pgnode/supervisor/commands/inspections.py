@@ -1,4 +1,4 @@
-"""Commands that only look, at the core or at what is known of it: each a task of its own, behind nothing and ahead of nothing."""
+"""Inspections: commands that only ask about the core. Each is a task of its own, and none waits for another."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Inspections:
         return f"Inspections({len(self._tasks)} under way)"
 
     def begin(self, command: Command) -> None:
-        """Answer it sooner or later; return at once."""
+        """Begin to answer a command; return at once."""
         full = len(self._tasks) >= self._most
         task = asyncio.create_task(self._refuse(command) if full else self._do(command))
         self._tasks.add(task)

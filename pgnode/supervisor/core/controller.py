@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 #: Seconds a core has to end by itself before it is killed.
 STOP_SECONDS = 3.0
 
-#: Seconds spent on finding out which part of a config the core refuses; a panel waits 10 s for its start.
+#: Seconds spent on finding the entry of a config that the core refuses; a panel waits 10 s for its start.
 DIAGNOSIS_SECONDS = 5.0
 
 
@@ -61,7 +61,7 @@ class CoreController:
         self._pump = pump
         self._running: RunningCore | None = None
         self._api: CoreApi | None = None
-        #: A process that waits for the config of a core that is being started.
+        #: The runner: a process that waits for the config of the next core.
         self._runner: Runner | None = None
         self._initial_stats = SysStatsResponse()
         self._known_version = ""
@@ -167,7 +167,7 @@ class CoreController:
         raise StartFailedError(f"{part}: {reason}" if reason else part)
 
     async def refusal(self, base: BaseConfig) -> str:
-        """Return why a process of its own does not take this config, "" when it does. Nothing that runs is touched."""
+        """Try the config in a process of its own; return why it was refused, "" when it was not. Nothing that runs is touched."""
         try:
             await self._core.check(render(base, {}), self._settings.core_start_timeout_seconds)
         except StartFailedError as error:
@@ -269,7 +269,7 @@ class CoreController:
         """Take over a core that an earlier supervisor left running.
 
         Returns:
-            The process, with users that are not known; None when there is none, or when it does not answer.
+            The process, whose users are not known; None when there is none, or when it does not answer.
         """
         running = await adopt(self._settings.run_dir)
         if running is None:
@@ -298,11 +298,11 @@ class CoreController:
             running.close()
 
     async def give_up_process(self) -> None:
-        """End the process of a core that cannot be put right. Whoever waits for its end sees it and starts another one."""
+        """End the process of a core in an unknown state. Whoever waits for its end then starts another one."""
         if self._running is not None:
             await self._running.terminate(STOP_SECONDS)
 
-    # --- what goes by the running config -------------------------------------------------------------------------
+    # --- what depends on the running config -------------------------------------------------------------------------
 
     def follow_logs(self, base: BaseConfig) -> None:
         """Write the log files that a config names; the node does that, so they may change while the core runs."""
@@ -318,7 +318,7 @@ class CoreController:
         return LogSection.of(base.document.get("log")).waits(self._log_section)
 
     async def follow(self, base: BaseConfig, make_config: Callable[[], Awaitable[str]]) -> None:
-        """Let everything else follow a config to which the running core was brought.
+        """Note that the running core now has this config, after a hot change.
 
         Args:
             base: The config without users.

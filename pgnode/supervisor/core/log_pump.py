@@ -1,7 +1,7 @@
-"""The core's output is read as it comes and passed on: to the log stream, to log files, to the tail for errors.
+"""Reads the core's output and passes it on: to the log stream, to log files, to the tail for errors.
 
-Reading never waits for anybody: the core's pipe is emptied whoever is slow. Lines that the bus does not take are kept up to a
-bound, then dropped and counted. The node's own lines go the same way, so that viewers see both.
+Reading never waits: the core's pipe is emptied however slow the readers of the log are. Lines that the bus does not take are
+kept up to a bound, then dropped and counted. The node's own lines go the same way, so that viewers see both.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class LogPump:
         self.tail: deque[str] = deque(maxlen=tail_lines)
 
     def write_files(self, access_path: str | None, error_path: str | None) -> None:
-        """Write the log files that a panel's config names, in the core's place. None: no such file."""
+        """Write the log files that a panel's config names; the core does not. None: no such file."""
         self._access_path = Path(access_path) if access_path else None
         self._error_path = Path(error_path) if error_path else None
 

@@ -1,4 +1,4 @@
-"""The limits of the control group that the node runs in: in a container they are the machine.
+"""The limits of the control group that the node runs in: in a container they take the machine's place.
 
 Files and their meaning: the kernel's ``Documentation/admin-guide/cgroup-v2.rst`` and ``cgroup-v1/``. A group is limited by
 all groups above it, so the tightest of them counts. Inside a container the path in ``/proc/self/cgroup`` may be the host's; what

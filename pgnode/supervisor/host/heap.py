@@ -15,7 +15,7 @@ PAUSE_SECONDS = 0.5
 
 
 class HeapTrimmer:
-    """Gives memory back a moment after it was asked to. Belongs to the supervisor's loop.
+    """Gives memory back to the system a moment after a request. Belongs to the supervisor's loop.
 
     Args:
         trim: Gives memory back; called in a thread.

@@ -17,7 +17,7 @@ def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> No
 
     Args:
         debug: Log details, too.
-        also: Gets each line, without colours.
+        also: Called with each line, without colours.
     """
     plain = _renderer(colors=False)
     shown = _renderer(colors=True) if sys.stderr.isatty() else plain

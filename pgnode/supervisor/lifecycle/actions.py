@@ -46,7 +46,7 @@ class Record(Action):
 
 @dataclass(frozen=True, slots=True)
 class Commit(Action):
-    """Write the journal to the store: nobody's answer does it."""
+    """Write the journal to the store, where no answer will do that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class RetryLater(Action):
 
 @dataclass(frozen=True, slots=True)
 class GiveUp(Action):
-    """Say in the log that the core is not brought back any more."""
+    """Say in the log that the core is given up."""
 
     reason: str
     #: Why not.
@@ -96,7 +96,7 @@ class DiscardRunner(Action):
 
 @dataclass(frozen=True, slots=True)
 class CountStart(Action):
-    """Count a start, and say in the log which way it goes."""
+    """Count a start, and say in the log which strategy it uses and why."""
 
     decision: Decision
 
@@ -153,7 +153,7 @@ class CheckConfig(Question):
 
 @dataclass(frozen=True, slots=True)
 class PrepareHotChange(Question):
-    """Ask a scratch core how the parts of the config that differ look."""
+    """Ask a scratch core how it encodes the entries of the config that differ."""
 
     spec: RunSpec
     decision: Decision
@@ -172,7 +172,7 @@ class TakeInUsers(Question):
 
 @dataclass(frozen=True, slots=True)
 class ApplyUsers(Question):
-    """Bring the running core to the desired users. Outcome: UsersApplied, or Failed when nothing is certain."""
+    """Give the running core the desired users. Outcome: UsersApplied, or Failed when it is unknown which users it has."""
 
     spec: RunSpec
 
@@ -186,7 +186,7 @@ class ChangeCore(Question):
 
 @dataclass(frozen=True, slots=True)
 class FollowConfig(Question):
-    """Do what else goes by the config of a core that was kept: log files, users who were rejected."""
+    """Apply what else depends on the config of a core that was kept: log files, rejected users."""
 
     spec: RunSpec
     #: The core was changed, too.
@@ -223,14 +223,14 @@ class StartCore(Question):
 
 @dataclass(frozen=True, slots=True)
 class CompleteCore(Question):
-    """Do what a new core's config cannot say: fixed balancers, users who were rejected."""
+    """Apply what a new core's config cannot hold: fixed balancers, rejected users."""
 
     spec: RunSpec
 
 
 @dataclass(frozen=True, slots=True)
 class MakeChange(Question):
-    """Do what the core was ended for: put another core or other geo files in place."""
+    """Do what the core was ended for: install another core or other geo files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Maintenance exchanges what the core is or uses: the core ends, something is changed, and a core starts again."""
+"""The core exchange of maintenance: the core ends, its executable or its geo files are changed, and a core starts again."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class CoreExchange:
         return f"CoreExchange({self._life!r})"
 
     async def exchange(self, change: Change, undo: Change, what: str) -> bool:
-        """End the core, do ``change``, and start it again with all users; where it does not come up, ``undo`` and once more.
+        """End the core, do ``change``, and start it again with all users.
 
-        With nothing to run, only ``change`` is done. A core that lingers is ended.
+        Where it does not come up, do ``undo`` and start once more. With nothing to run, only ``change`` is done. A core that lingers is ended.
 
         Args:
             change: Puts something else in place while no core runs.
@@ -50,7 +50,7 @@ class CoreExchange:
             Whether a core runs now.
 
         Raises:
-            NodeError: ``change`` did not hold; the text ends with what runs now.
+            NodeError: The core did not come up with ``change``; the text ends with what runs now.
         """
         async with self._core_lock:
             log.info("exchanging the core", reason=what)
@@ -69,6 +69,6 @@ class _Exchange:
             case do.MakeChange():
                 await self._change()
             case do.UndoChange():
-                log.warning("the core did not come up, going back", reason=self._what)
+                log.warning("the core did not come up, restoring the previous one", reason=self._what)
                 await self._undo()
         return None

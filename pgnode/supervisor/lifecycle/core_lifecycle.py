@@ -125,7 +125,7 @@ class CoreLifecycle:
     # --- the machine ----------------------------------------------------------------------------------------------
 
     async def request(self, request: Request, hands: Hands = _NO_HANDS) -> None:
-        """Do what a request asks for, to its end. The core lock is held.
+        """Carry out a request completely. The caller holds the core lock.
 
         Args:
             request: What is asked for.
@@ -160,7 +160,7 @@ class CoreLifecycle:
         try:
             actions = self._life.apply(event)
         except TransitionError as error:
-            # The next request leads out.
+            # The next request recovers from it.
             log.exception("the life of the node has no answer", request=type(event).__name__)
             raise InternalError.of(error) from error
         if self._life.state is State.RUNNING and before is not State.RUNNING:
@@ -181,7 +181,7 @@ class CoreLifecycle:
         try:
             await self._carry_out(action, hands)
         except Exception:
-            # Nobody waits for its outcome, and what comes after it must be done.
+            # Nobody waits for its outcome, and the actions after it must be done.
             log.exception("a step in the life of the core failed", step=type(action).__name__)
 
     def _moment(self) -> Moment:
@@ -221,7 +221,7 @@ class CoreLifecycle:
             running = await self._core.start(self._routing.table.effective(spec.base), make_config)
             self._users.table.core_has_all()
         except Exception:
-            # Whatever it was: the machine counts on it that there is none, or there would be two.
+            # Whatever went wrong: the machine relies on there being no core now. Otherwise there could be two.
             await self._core.stop()
             raise
         run = self._life.now.core_run + 1
@@ -270,7 +270,7 @@ class CoreLifecycle:
                 log.warning("bringing the core back", reason=reason, pause_seconds=round(delay_seconds, 2))
                 self._set_timer(delay_seconds, RetryDue())
             case do.LingerFor(seconds):
-                log.info("stop: the core lives on, for a start that comes soon", seconds=seconds)
+                log.info("stop: the core lingers, for a start that comes soon", seconds=seconds)
                 self._set_timer(seconds, LingerEnded())
             case do.CancelTimer():
                 self._cancel_timer()
@@ -278,7 +278,7 @@ class CoreLifecycle:
                 log.error("the core is given up; a new start is needed", reason=reason, why=verdict)
             case do.ReapCore():
                 await self._core.stop()
-                # Nothing else has what it counted now.
+                # Only the node has these counters now, so they are stored.
                 await self._traffic.store_now()
             case do.WarmUp():
                 self._core.warm_up()
@@ -323,7 +323,7 @@ class CoreLifecycle:
         try:
             await self.request(request)
         except Exception:
-            # Nobody waits for this one; the next request leads out.
+            # Nobody waits for its answer; the next request recovers from it.
             log.exception("not done", request=type(request).__name__)
 
 

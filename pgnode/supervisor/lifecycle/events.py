@@ -21,7 +21,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When it was, and a throw of the dice, for who decides about pauses."""
+    """A time, and a random number for the jitter of pauses."""
 
     #: Monotonic seconds.
     now: float
@@ -44,7 +44,7 @@ class Found(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request(Event):
-    """Something to be done; what was under way has come to its end, or was interrupted."""
+    """Something to be done. What was under way is complete, or was interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class StartRefused(Request):
 
 @dataclass(frozen=True, slots=True)
 class StopRequested(Request):
-    """A caller asks for nothing to run. The core may live on for so long, 0 for not at all."""
+    """A caller asks for a stop. The core may linger for so many seconds, 0 for not at all."""
 
     linger_seconds: float
 
@@ -117,7 +117,7 @@ class LingerEnded(Request):
 
 @dataclass(frozen=True, slots=True)
 class ShutdownRequested(Request):
-    """The supervisor ends; what has to run stays recorded."""
+    """The supervisor ends; what has to run stays in the store."""
 
 
 # --- news, at any time ------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class ApiProbed(News):
 
 @dataclass(frozen=True, slots=True)
 class PanelNoticed(News):
-    """The panel is silent for longer than it said it would, or it calls again."""
+    """The panel has been silent for longer than its keep_alive, or it calls again."""
 
     away: bool
 
@@ -160,7 +160,7 @@ class Done(Outcome):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Outcome):
-    """It was not, or not to its end."""
+    """It was not done, or only in part."""
 
     error: NodeError
     at: Moment

@@ -1,7 +1,8 @@
-"""Parts of the running core's config are changed through its API, everything else in it goes on.
+"""A hot change: entries of the running core's config are changed through its API, and everything else goes on.
 
-Each inbound that is added has its users from the first moment. Whatever goes wrong here leaves a core that is neither the one
-nor the other config: the caller then starts a new one. Until all is done the core's record says so, in case nobody is left to.
+Each inbound that is added has its users from the first moment. If anything fails, the core has neither the old config nor the
+new one, and the caller starts a new core. Until the change is complete the core's record says so, for a supervisor that comes
+after a crash.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ CHANGING = "changing"
 
 @dataclass(frozen=True, slots=True)
 class HotChangePlan:
-    """All that is needed to change the running core; making it touched nothing."""
+    """All that is needed to change the running core. To make it touches nothing."""
 
     diff: ConfigDiff
     encoded: Encoded
@@ -52,26 +53,26 @@ Prepare = Callable[[Settings, Core, RunSpec, Decision], Awaitable[HotChangePlan]
 
 
 async def prepare_hot_change(settings: Settings, core: Core, new: RunSpec, decision: Decision) -> HotChangePlan:
-    """Ask a scratch core how the parts that differ look.
+    """Ask a scratch core how it encodes the entries that differ.
 
     Args:
         settings: Sockets and time limits.
         core: The core that encodes them.
         new: What is asked for.
-        decision: Which parts differ.
+        decision: Which entries differ.
 
     Returns:
         The plan; nothing was touched.
 
     Raises:
-        StartFailedError: They cannot be had this way.
+        StartFailedError: The running core cannot be changed to this config.
     """
     rules = None
     if decision.diff.rules:
         try:
             rules = compile_routing(new.base.document["routing"])
         except InvalidRequestError as error:
-            raise StartFailedError(f"the rules are known to the core only: {error}") from None
+            raise StartFailedError(f"only the core can compile these rules: {error}") from None
     encoded = await encode_parts(
         core, new.base, decision.diff, settings.core_scratch_socket, settings.core_start_timeout_seconds
     )
@@ -89,11 +90,11 @@ class HotChange:
         self._prepared = prepared
         self._new = new
         self._limit_seconds = limit_seconds
-        #: Key -> the core's reason, for users that it does not take in an inbound that was added.
+        #: Key -> the core's reason, for users whom it refused in an added inbound.
         self.refused: dict[str, str] = {}
 
     async def carry_out(self, users: UserTable) -> None:
-        """Change the core; the desired ``users`` are in what is added. Raises CoreUnavailableError.
+        """Change the core; added inbounds have the desired ``users``. Raises CoreUnavailableError.
 
         The record names no config until :meth:`finished`.
         """
@@ -129,7 +130,7 @@ class HotChange:
             await self._api.inbounds.add_outbound(encoded[tag], self._limit_seconds)
         if self._prepared.rules is not None:
             await RoutingApi(self._api.channel, self._limit_seconds).add_rules(self._prepared.rules, append=False)
-        # Only now does no rule point to these any more.
+        # Only from here on no rule points to these.
         for tag in diff.remove_outbounds:
             if tag not in diff.add_outbounds:
                 await self._gone(self._api.inbounds.remove_outbound(tag, self._limit_seconds))
@@ -145,7 +146,7 @@ class HotChange:
         except CoreApiError as error:
             if error.kind is not ErrorKind.REFUSED or not entries:
                 raise
-            # Perhaps for one of its users: then one by one, and that one is named.
+            # Perhaps because of one user: add them one by one, so that the user can be named.
             log.warning("inbound refused with its users, adding them one by one", inbound=inbound.tag, error=str(error))
             await self._api.inbounds.add_inbound(with_users(inbound, [])[0], self._limit_seconds)
             first = 0
@@ -169,7 +170,7 @@ class HotChange:
 
     @staticmethod
     async def _gone(removal: Awaitable[None]) -> None:
-        """Wait for a removal; what is not there is gone as well."""
+        """Wait for a removal; what is not there counts as removed."""
         try:
             await removal
         except CoreApiError as error:

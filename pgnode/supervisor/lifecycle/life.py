@@ -43,9 +43,9 @@ class Life:
     state: State = State.IDLE
     #: What has to run; None when nothing has.
     desired: RunSpec | None = None
-    #: What the core runs, where there is one; through a stop as well, for as long as the core lingers.
+    #: What the core runs, where there is one; also after a stop, for as long as the core lingers.
     core: RunSpec | None = None
-    #: Number of cores that were started since the state folder was made.
+    #: Number of cores started since the state folder was made.
     core_run: int = 0
     #: Why the core's API did not answer the last time, "" when it did.
     api_error: str = ""
@@ -105,7 +105,7 @@ def unexpected(life: Life, what: object) -> TransitionError:
 
 
 def cancel_timer(life: Life) -> Transition:
-    """Have no RetryDue and no LingerEnded come any more."""
+    """Cancel the RetryDue or LingerEnded that is to come."""
     return (replace(life, timer=False), (CancelTimer(),)) if life.timer else (life, ())
 
 
@@ -121,14 +121,14 @@ def core_started(life: Life, started: StartCore) -> tuple[Life, CompleteCore]:
 
 
 def forgive(life: Life) -> Life:
-    """Forget the deaths of cores: somebody asked for a new one."""
+    """Forget earlier deaths of cores: somebody asked for a new start."""
     policy = copy.deepcopy(life.policy)
     policy.reset()
     return replace(life, policy=policy)
 
 
 def recover(life: Life, exit_code: int | None, reason: str, at: Moment) -> Transition:
-    """Decide about a core that is not there but should be: bring it back after a pause, or give it up."""
+    """Decide what to do about a missing core: bring it back after a pause, or give it up."""
     life = core_gone(life).move(Trigger.CORE_DIED)
     policy = copy.deepcopy(life.policy)
     decision = policy.died(at.now, exit_code, at.chance)

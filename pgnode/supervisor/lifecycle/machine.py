@@ -2,7 +2,8 @@
 
 The shell (:mod:`pgnode.supervisor.lifecycle.core_lifecycle`) carries the actions out, in order, and tells the machine how those
 with an outcome ended. A request that takes several actions becomes a task (``start_task``, ``tasks``), which knows what comes
-next. The shell does one request at a time; one that finds a task under way knows that this was interrupted, and leads out of it.
+next. The shell does one request at a time; one that finds a task under way knows that this task was interrupted, and recovers
+from it.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _start(life: Life, request: StartRequested) -> Transition:
     elif life.state in WITH_CORE and life.core is not None and request.diff is not None:
         decision = choose_strategy(life, request.diff)
     check = CheckConfig(new, by_core=life.state is not State.IDLE)
-    # Broken off, the core may be anything, so nothing can just go on.
+    # After an interruption the state of the core is unknown, so it cannot just go on.
     task = StartTask(new, decision, check, touched=interrupted)
     if decision.strategy is StartStrategy.SAME:
         return take_in(life, task)
@@ -161,7 +162,7 @@ def _to_stopping(life: Life) -> Life:
         if life.state is State.RUNNING:
             life = life.move(Trigger.STOP_REQUESTED)
         return life.move(Trigger.LINGER_ENDED)
-    # Idle with a task is a start, or a restart, that was interrupted before it moved anything.
+    # Idle with a task: a start or a restart was interrupted before it changed anything.
     return life if life.state is State.IDLE else life.move(Trigger.STOP_REQUESTED)
 
 

@@ -95,12 +95,12 @@ class Node:
 
     @property
     def changes(self) -> Mapping[Kind, Handler]:
-        """Who does which command that starts, stops, or changes routing."""
+        """Handlers of the commands that start, stop, or change routing."""
         return {Kind.START: self._start, Kind.STOP: self._stop, **self._routing_changes.handlers}
 
     @property
     def inspections(self) -> Mapping[Kind, Handler]:
-        """Who answers which command that only looks."""
+        """Handlers of inspections."""
         return {Kind.WAITING_USERS: self._waiting_users, **self._queries.handlers}
 
     # --- what is asked of it --------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Node:
 
     @property
     def running_base(self) -> BaseConfig | None:
-        """The config that runs, or is being brought back, with the rules of now; None where nothing has to run."""
+        """The config that runs or is being brought back, with the current rules; None where nothing has to run."""
         now = self._life.now
         if now.desired is None or not now.needs_core:
             return None
@@ -198,7 +198,7 @@ class Node:
         return user_drift(self._users.table).encode()
 
     def begin(self, command: Command) -> Step:
-        """Return what does the next part of a full set, or of another change of many users."""
+        """Return the function that does the next step of a full set, or of another bulk change."""
         return self._users.bulk(command, lambda: self.require_running().inbounds, self._memory.soon).step
 
     # --- maintenance ----------------------------------------------------------------------------------------------

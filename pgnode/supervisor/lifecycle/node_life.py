@@ -31,7 +31,7 @@ class NodeLife:
 
     @property
     def now(self) -> Life:
-        """What is known now. It never changes: look again after something happened."""
+        """What is known now. The object never changes: ask again after something happened."""
         return self._now
 
     @property
@@ -63,7 +63,7 @@ class NodeLife:
         return actions
 
     def require_running(self) -> RunSpec:
-        """Make sure that something runs.
+        """Make sure that a start was made and its core runs.
 
         Returns:
             What runs.

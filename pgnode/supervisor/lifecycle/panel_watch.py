@@ -1,4 +1,4 @@
-"""Does the panel still call? A start may name a time (keep_alive) after which its silence counts."""
+"""Watches whether the panel still calls. A start may name a time (keep_alive) after which its silence counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The config that shall run, as a start brought it. Pure, apart from a look at which geo files exist."""
+"""The config that has to run, as a start brought it. Pure, but for checking which geo files exist."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """``/start``: reads what is asked for and carries out the machine's actions for it. Called with the core lock held.
 
-Which way a start goes, and what follows from each step, is decided by :mod:`pgnode.supervisor.lifecycle.start_task`.
+Which strategy a start uses, and what follows from each step, is decided by :mod:`pgnode.supervisor.lifecycle.start_task`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Starts:
         core: The core's process.
         users: Desired users, and the users in the core.
         routing: Desired rules, and the rules in the core.
-        status: Counts the ways.
+        status: Counts the strategies used.
         prepare: Makes the plan of a hot change.
         clock: Tells when a reason that comes again is said again.
     """
@@ -190,7 +190,7 @@ class StartJob:
         return None
 
     def report(self) -> None:
-        """Say in the log who was left out."""
+        """Say in the log which users were rejected."""
         if self._refusals:
             log.warning("start: users left out", count=len(self._refusals), first=str(self._refusals[0]))
 
@@ -232,7 +232,7 @@ class StartJob:
         )
 
     async def _change(self, new: RunSpec) -> None:
-        """Change parts of the core, and users everywhere else."""
+        """Do the hot change, and apply users to all other inbounds."""
         plan, sync, table = self._plan, self._table, self._table.table
         assert plan is not None, "a hot change is prepared first"
         change = HotChange(self._starts.core, plan, new, self._starts.settings.core_call_timeout_seconds)
@@ -243,12 +243,12 @@ class StartJob:
         applied = await sync.apply(table.all_known(), untouched)
         error, refusals = applied.error, list(applied.refused.values())
         if applied.refused:
-            # As before in the untouched inbounds by now; those that were added have the user that was refused.
+            # In the untouched inbounds they are as before; added inbounds still have the refused ones.
             rejected = {key: sync.rejected.get(key) for key in applied.refused}
             table.core_uncertain(applied.refused)
             error = error or (await sync.apply(applied.refused, new.inbounds)).error
             for key, user in rejected.items():
-                # That they are as before again is not what was asked for.
+                # They are as before, which is not what was asked for: they stay on the list.
                 if user is not None:
                     sync.rejected.put(key, user.email, user.cause, user.user, by_core=user.by_core)
         if change.refused:

@@ -1,7 +1,8 @@
-"""The machine's task for a start: from whatever runs to what is asked for, on the way that disturbs users least. Pure.
+"""The machine's task for a start: from whatever runs to what is asked for, by the strategy that disturbs users least. Pure.
 
-The same base config means that users are reconciled; one that differs in parts which a running core can change means that these
-are changed; anything else is a new core. A new core that does not come up is replaced by the previous one, where there was one.
+With the same base config only users are reconciled. A config that differs only in entries which a running core can change is
+a hot change. Anything else needs a new core. A new core that does not come up is replaced by the previous one, where there
+was one.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class StartTask:
     before: State = State.IDLE
     #: What is brought back when the new core does not come up.
     fallback: RunSpec | None = None
-    #: The core is not what it was, or was ended.
+    #: The core was changed or ended.
     touched: bool = False
     #: The core did not answer for some users, who are tried again later.
     unanswered: NodeError | None = None
@@ -86,7 +87,7 @@ class StartTask:
             case CheckConfig(), Failed(error=error) if not self.touched:
                 return start_failed(life, error, DiscardRunner())
             case CheckConfig(), Failed(error=error):
-                # What runs was interrupted before: it cannot stay.
+                # The start before was interrupted, so what runs cannot stay.
                 life = life.move(Trigger.START_REQUESTED)
                 return ask(life, replace(self, awaiting=EndCore(), failure=error, fallback=life.desired))
             case PrepareHotChange(), Failed(error=error):
@@ -176,7 +177,7 @@ class StartTask:
         return finish(life, life.record, DiscardRunner(), Answer(error))
 
     def _not_begun(self, life: Life, error: NodeError) -> Transition:
-        """Go back after something failed before the core that was there was ended."""
+        """Go back after a failure, with the old core still there."""
         if not self.touched and self.before is State.RUNNING:
             return finish(life.move(Trigger.CORE_READY), ReturnUsers(), DiscardRunner(), Answer(error))
         if not self.touched and self.before is State.LINGERING and life.core is not None:
@@ -193,7 +194,7 @@ class StartTask:
 
 
 def take_in(life: Life, task: StartTask) -> Transition:
-    """Make the start's users the desired ones: nothing speaks against it."""
+    """Make the start's users the desired ones: all checks passed."""
     before = life.state
     new_core = task.decision.strategy is StartStrategy.NEW_CORE
     # A config that did not stay up is nothing to come back to; one that was stopped is, until its core has ended.

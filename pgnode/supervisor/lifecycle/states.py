@@ -1,6 +1,6 @@
 """The states of the node and the moves between them, as a table. Pure.
 
-The machine decides which trigger a thing that happened is (:mod:`pgnode.supervisor.lifecycle.machine`).
+Which trigger an event is, the machine decides (:mod:`pgnode.supervisor.lifecycle.machine`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["TABLE", "WITH_CORE", "State", "TransitionError", "Trigger", "mermaid
 class Trigger(enum.StrEnum):
     """What moves the node from one state to another."""
 
-    START_REQUESTED = "start requested"  # /start that a running core cannot just go on with, or a config in the store
+    START_REQUESTED = "start requested"  # a /start that needs more than the running core, or a config in the store
     CORE_READY = "core ready"  # a core answers and has its users
     START_FAILED = "start failed"  # no core came up, and no earlier one is left
     CORE_DIED = "core died"
@@ -26,14 +26,14 @@ class Trigger(enum.StrEnum):
 
 
 class TransitionError(RuntimeError):
-    """A thing that happened has no meaning in the state in which it happened: a fault of the node."""
+    """An event has no meaning in the state in which it happened: a fault in the node."""
 
     def __init__(self, state: State, what: object) -> None:
         super().__init__(f"'{what}' has no meaning in the state '{state}'")
         self.state = state
 
 
-#: A request finds the node between two states only when what was under way was interrupted: then it leads out.
+#: A request finds the node between two states only after an interruption, and then recovers from it.
 TABLE: dict[tuple[State, Trigger], State] = {
     (State.IDLE, Trigger.START_REQUESTED): State.STARTING,
     (State.IDLE, Trigger.STOP_REQUESTED): State.IDLE,

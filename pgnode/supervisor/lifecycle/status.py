@@ -37,7 +37,7 @@ class StatusBoard:
         self._core = core
         self._redis = redis
         self._snapshots = snapshots
-        #: How often each way to start was taken, since this supervisor began.
+        #: How often each start strategy was used since this supervisor began.
         self._starts: Counter[str] = Counter()
         #: What workers were told last.
         self._told: NodeStatus | None = None
@@ -48,7 +48,7 @@ class StatusBoard:
         return f"StatusBoard({self._told!r})"
 
     def count_start(self, way: str) -> None:
-        """Note which way a start took."""
+        """Note which strategy a start used."""
         self._starts[way] += 1
 
     async def learn_version(self) -> None:
@@ -56,7 +56,7 @@ class StatusBoard:
         try:
             await self._core.version()
         except StartFailedError as error:
-            log.warning("the core does not tell its version", error=error.text)
+            log.warning("the core's version is not known", error=error.text)
 
     def status(self) -> NodeStatus:
         """Return the state as workers need it."""
@@ -96,13 +96,13 @@ class StatusBoard:
             log.warning("state not published", error=str(error))
 
     def tell(self, pipe: Pipeline) -> None:
-        """Put into a transaction what is news to workers; a change of users alone is none, and would cost each a look."""
+        """Add the state to a transaction if workers do not know it yet. After a change of users alone they do."""
         if self.status() != self._told:
             self._put(pipe)
         run = self._life.now.core_run
         if self._core.running is not None and self._introduced_run != run:
             self._introduced_run = run
-            # Nobody who was told that the core runs may hear that nothing is known of it.
+            # Whoever was told that the core runs must find its figures.
             self._snapshots.put(pipe, BACKEND, core_stats(self._core.initial_stats).SerializeToString())
 
     def _put(self, pipe: Pipeline) -> None:

@@ -1,4 +1,4 @@
-"""Tasks of the machine, but for a start: what comes after each outcome. Pure."""
+"""All tasks of the machine but the start: what comes after each outcome. Pure."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class StopTask:
     told: tuple[Action, ...]
 
     def resume(self, life: Life, outcome: Outcome) -> Transition:
-        """Go on. A core that could not be ended is no core to count on either."""
+        """Go on. A core that could not be ended cannot be relied on either."""
         return finish(ended(life), *self.told)
 
 
 @dataclass(frozen=True, slots=True)
 class ShutdownTask:
-    """The core is being ended with the supervisor; what has to run goes on to be that."""
+    """The core is being ended with the supervisor; what has to run stays desired."""
 
     awaiting: Question
 
@@ -114,12 +114,12 @@ class RestoreTask:
             case FindCore(), CoreFound(found=found):
                 return self._found(life, found)
             case FindCore(), Failed():
-                # Whatever there is, it cannot be taken over.
+                # Whatever was left, it cannot be taken over.
                 return self._found(life, Found.OTHER)
             case TakeOverCore(), Done():
                 return self._up(life)
             case TakeOverCore(), Failed():
-                # It is not as it should be, and makes room for a new one.
+                # It is not what is desired, so a new core takes its place.
                 return ask(life, RestoreTask(EndCore(), outcome))
             case EndCore(), _:
                 return self._ended(core_gone(life))
@@ -205,7 +205,7 @@ class ExchangeTask:
 
     @property
     def _end(self) -> NodeError | None:
-        """What the caller is told of a core that runs."""
+        """Answer the caller, with a core that runs."""
         if self.failure is None:
             return None
         end = "the core was started all the same" if self.not_undone else "the previous core was restored"
@@ -213,6 +213,6 @@ class ExchangeTask:
 
     @property
     def _told(self) -> str:
-        """Why the change did not hold."""
+        """Say why the core did not come up with the change."""
         first = self.failure.text if self.failure is not None else ""
         return f"{first}; the change could not be taken back: {self.not_undone.text}" if self.not_undone else first

@@ -26,10 +26,10 @@ from pgnode.store.writer import StoreWriter
 
 log = structlog.get_logger(__name__)
 
-#: Pause before the store is tried again that did not take something.
+#: Pause before a failed write to the store is tried again.
 RETRY_SECONDS = 2.0
 
-#: Puts what is to be told together with answers into their transaction.
+#: Adds what workers have to learn to the transaction of the answers.
 Tell = Callable[[Pipeline], None]
 
 Answers = Sequence[tuple[Command, Reply]]
@@ -37,7 +37,7 @@ Answers = Sequence[tuple[Command, Reply]]
 
 @dataclass(slots=True)
 class Staged:
-    """Changes of the desired state that are to be stored, and who is answered then."""
+    """Changes of the desired state to be stored, and the answers to be sent after that."""
 
     changes: StoreChanges
     answers: Answers
@@ -61,7 +61,7 @@ class StateCommitter:
     Args:
         journal: Where everybody notes what changed.
         store: Writes it.
-        server: Knows how an answer looks on the bus.
+        server: Writes answers in their form on the bus.
         redis: Makes transactions.
         bus: Sends them.
     """
@@ -87,7 +87,7 @@ class StateCommitter:
         return f"StateCommitter(generation {self.generation}{f', {self.error}' if self.error else ''})"
 
     def tell_with_changes(self, tell: Tell) -> None:
-        """Have ``tell`` called with the transaction of the answers to each change of the desired state."""
+        """Call ``tell`` at each change of the desired state, with the transaction that answers it."""
         self._tellers.append(tell)
 
     # --- the desired state --------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class StateCommitter:
             self._retrying = asyncio.create_task(self._retry())
 
     async def _retry(self) -> None:
-        """Until the store has what was kept; nothing newer, which may not be whole yet."""
+        """Write what was kept until the store has it; nothing newer, which may be incomplete."""
         while any(scoped.kept for scoped in self._scopes.values()):
             await asyncio.sleep(RETRY_SECONDS)
             for scoped in self._scopes.values():

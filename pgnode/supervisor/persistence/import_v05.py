@@ -1,7 +1,7 @@
-"""The state of pgnode 0.5 and earlier, which lay in Redis: taken over once, by the first start with a new store.
+"""Imports the state of pgnode 0.5 and earlier, which was in Redis: once, at the first start with a new store.
 
 The embedded Valkey of these versions had an append-only file in ``STATE_DIR/store``. It is loaded by a Valkey that runs for a
-moment, and the folder gets another name, so that a store that is made anew later begins empty. What lies in an external Redis
+moment, and the folder gets another name, so that a store that is made anew later begins empty. What is in an external Redis
 stays there.
 """
 
@@ -32,7 +32,7 @@ _SLICE = 5_000
 
 
 def old_folder(settings: Settings) -> Path:
-    """Return where the embedded Valkey of 0.5 had its files."""
+    """Return the folder in which the embedded Valkey of 0.5 had its files."""
     return settings.state_dir / "store"
 
 

@@ -1,7 +1,7 @@
-"""Snapshots on their way to the store: best effort, and what could not be written is written with the next ones.
+"""Publishes snapshots over Redis: best effort; what could not be written is written with the next ones.
 
-A transaction that failed may have been done or not. What it held is written once more, else workers would serve
-the revision before for as long as nothing changes, and after a restart that can be one from before the traffic.
+A transaction that failed may have been done or not. What it held is written once more. Otherwise workers would serve the
+previous revision until something changes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pgnode.bus.snapshots import POLLED
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks whether Redis still has all snapshots.
+#: Seconds between two checks whether Redis still has all snapshots.
 POLL_INTERVAL_SECONDS = 1.0
 
 
@@ -67,6 +67,6 @@ class SnapshotPublisher:
                 log.debug("snapshots not looked at", error=str(error))
 
     def _is_last(self, name: str, body: bytes) -> bool:
-        """Nothing else was put after it."""
+        """Whether nothing else was put after it."""
         last = self._snapshots.get(name)
         return last is not None and last.body == body

@@ -168,5 +168,5 @@ async def test_rules_that_only_the_core_knows_cannot_be_planned(tmp_path: Path) 
     settings, spec, decision = asked(
         tmp_path, routing={"balancers": [{"tag": "b", "selector": ["D"], "strategy": {"type": "new"}}]}
     )
-    with pytest.raises(StartFailedError, match="the rules are known to the core only"):
+    with pytest.raises(StartFailedError, match="only the core can compile these rules"):
         await prepare_hot_change(settings, EmbeddedCore(), spec, decision)
