@@ -39,7 +39,8 @@ class CoreExchange:
     async def exchange(self, change: Change, undo: Change, what: str) -> bool:
         """End the core, do ``change``, and start it again with all users.
 
-        Where it does not come up, do ``undo`` and start once more. With nothing to run, only ``change`` is done. A core that lingers is ended.
+        Where it does not come up, do ``undo`` and start once more. With nothing to run, only ``change`` is done. A core that
+        lingers is ended.
 
         Args:
             change: Puts something else in place while no core runs.

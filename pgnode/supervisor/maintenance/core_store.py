@@ -2,7 +2,7 @@
 
 ``<version>/xray`` is a core, ``chosen.json`` the selection: its version, the SHA-256 of the executable, the versions that are
 kept (the last two), and what XRAY_EXECUTABLE_PATH was at the time. The later decision counts: a core selected over the API is
-taken instead of XRAY_EXECUTABLE_PATH until that is set to something else. Everything here does file I/O: call it in a thread.
+used in place of XRAY_EXECUTABLE_PATH until that setting is changed. Everything here does file I/O: call it in a thread.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class CoreStore:
         return self._folder / version / MEMBER
 
     def clean(self) -> None:
-        """Make an empty staging folder: what an interrupted job left is gone."""
+        """Make an empty staging folder; what an interrupted job left is removed."""
         shutil.rmtree(self.staging, ignore_errors=True)
         self.staging.mkdir(mode=0o700, parents=True)
 
@@ -137,7 +137,7 @@ class CoreStore:
         """Move the staged executable to where its version is kept, and return that."""
         path = self.path_of(version)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A core that runs from there keeps its file.
+        # A core that runs from there goes on: its open file stays.
         (self.staging / MEMBER).replace(path)
         return path
 
@@ -167,7 +167,7 @@ class CoreStore:
                 shutil.rmtree(entry, ignore_errors=True)
 
     def forget_unselected(self, version: str) -> None:
-        """Remove a core that was taken over and then not selected."""
+        """Remove a core that was moved into the folder and then not selected."""
         selection = self._read()
         if selection is None or version not in selection.kept:
             shutil.rmtree(self._folder / version, ignore_errors=True)

@@ -37,7 +37,7 @@ class CoreUpdate:
     Args:
         settings: Where releases are, and time limits.
         node: Exchanges the core.
-        core: Checks configs, and is told which core to run.
+        core: Checks configs, and is given the core to run.
         store: The cores on disk.
         downloads: Fetches the release.
     """
@@ -66,7 +66,7 @@ class CoreUpdate:
         Raises:
             InvalidRequestError: The version is not known.
             DownloadFailedError: The release cannot be fetched.
-            UpdateFailedError: The new core does not fit; the previous one runs.
+            UpdateFailedError: The new core cannot be used; the previous one runs.
             DeadlineExceededError: The time was up before anything was changed.
         """
         limit = self._settings.maintenance_timeout_seconds

@@ -1,6 +1,6 @@
 """Downloads of maintenance jobs: streamed into a file, hashed on the way, with limits of size and time.
 
-HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are obeyed. An address with https is never left for one without.
+HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are obeyed. A redirect from https to http is not followed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BLOCK_BYTES = 1024 * 1024
 #: Redirects that are followed on the way to the latest release's page.
 REDIRECTS = 5
 
-#: Called with bytes that are there and bytes to come (0: not known).
+#: Called with the bytes received and the bytes expected (0: not known).
 Progress = Callable[[int, int], None]
 
 
@@ -54,14 +54,14 @@ class Downloads:
         """Fetch a small text.
 
         Args:
-            url: Where from.
+            url: Its address.
 
         Returns:
             The text.
 
         Raises:
             NotFoundError: The server says that there is no such thing.
-            DownloadFailedError: It could not be had.
+            DownloadFailedError: It could not be fetched.
             UpdateFailedError: It is too large.
         """
         data = bytearray()
@@ -76,17 +76,17 @@ class Downloads:
         """Download a file.
 
         Args:
-            url: Where from.
-            path: Where to.
-            algorithm: How it is hashed on the way.
-            progress: Told how far it is.
+            url: Its address.
+            path: Where it is written.
+            algorithm: The hash computed on the way.
+            progress: Called now and then.
 
         Returns:
             The digest, in hexadecimal.
 
         Raises:
             NotFoundError: The server says that there is no such file.
-            DownloadFailedError: It could not be had, or was cut short.
+            DownloadFailedError: It could not be fetched, or was cut short.
             UpdateFailedError: It is too large.
         """
         digest = hashlib.new(algorithm)
@@ -125,9 +125,7 @@ class Downloads:
             version = version_of_tag(at)
             if version is not None:
                 return version
-        raise DownloadFailedError(
-            f"which release is the latest is not told: no redirect to the page of a version ({url})"
-        )
+        raise DownloadFailedError(f"the latest release is not known: no redirect to the page of a version ({url})")
 
     def _too_large(self, url: str, size: int) -> UpdateFailedError:
         return UpdateFailedError(
@@ -136,7 +134,7 @@ class Downloads:
 
     @asynccontextmanager
     async def _get(self, url: str, *, follow: bool = True) -> AsyncIterator[httpx.Response]:
-        """Ask, and give the answer when it is no error, its body not read yet; everything within the limit of time."""
+        """Send a request; yield the answer, its body not read yet. All within the time limit."""
         secure = url.startswith("https://")
 
         async def stay_secure(request: httpx.Request) -> None:
@@ -151,7 +149,7 @@ class Downloads:
                 verify=context,
                 follow_redirects=follow,
                 timeout=httpx.Timeout(STEP_SECONDS),
-                # What is hashed is what was sent: nothing is unpacked on the way.
+                # The bytes are hashed as they were sent: nothing is decompressed on the way.
                 headers={"Accept-Encoding": "identity", "User-Agent": "pgnode"},
                 event_hooks={"request": [stay_secure]},
             )
@@ -168,7 +166,7 @@ class Downloads:
                 yield answer
         except TimeoutError:
             raise DownloadFailedError(
-                f"too slow: not there within {self._timeout_seconds:g} s; raise DOWNLOAD_TIMEOUT_SECONDS ({url})"
+                f"too slow: not complete within {self._timeout_seconds:g} s; raise DOWNLOAD_TIMEOUT_SECONDS ({url})"
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             raise DownloadFailedError(f"download failed: {str(error) or type(error).__name__} ({url})") from None

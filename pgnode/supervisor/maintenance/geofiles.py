@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 KINDS: Final[tuple[GeoKind, ...]] = ("geoip", "geosite")
 
-#: Less than any real file: an error page, say.
+#: Smaller than any real file: such a one is an error page, say.
 MIN_BYTES = 16
 
 #: Folders in the assets folder for what is new and what was there before; the same file system, so that files can be moved.
@@ -50,7 +50,7 @@ class GeoFiles:
         self._core = core
         self._downloads = downloads
         self._folder = settings.assets_dir
-        #: Files that are new in their place, of which the old ones are still here.
+        #: Files that were replaced, of which the old ones are still kept.
         self._replaced: list[GeoKind] = []
 
     def __repr__(self) -> str:
@@ -67,7 +67,7 @@ class GeoFiles:
 
         Raises:
             DownloadFailedError: A file cannot be fetched.
-            UpdateFailedError: The files do not fit, or cannot be written; the previous ones are in place.
+            UpdateFailedError: The files cannot be used, or not be written; the previous ones are in place.
             DeadlineExceededError: The time was up before anything was changed.
         """
         region = region_of(request["region"])

@@ -9,7 +9,7 @@ class HardReset:
     """Belongs to the supervisor's loop.
 
     Args:
-        node: Forgets.
+        node: Is reset.
     """
 
     def __init__(self, node: MaintainedNode) -> None:

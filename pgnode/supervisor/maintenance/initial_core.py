@@ -19,7 +19,7 @@ async def select_initial_core(core: SelectableCore, cores: CoreStore, assets_dir
     """Select the core, and learn its version.
 
     Args:
-        core: Is told; has the default.
+        core: Is given the selected core; has the default.
         cores: Knows what was selected.
         assets_dir: The folder with geo files.
 

@@ -1,7 +1,7 @@
-"""Maintenance jobs: one at a time, beside everything else, for callers who may be gone by the time a job ends.
+"""Maintenance jobs: one at a time, beside everything else. Their callers may be gone when a job ends.
 
-A job is a command that stays in the stream until it is answered. Should the supervisor end before that, the next one gets the
-command again; a note in the run folder tells it that the job was begun, and it is answered and not run a second time.
+A job is a command that stays in the stream until it is answered. If the supervisor ends before that, the next one gets the
+command again. A note in the run folder says that the job was begun: it is answered, and not run a second time.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from pgnode.supervisor.persistence.committer import StateCommitter
 
 log = structlog.get_logger(__name__)
 
-#: Answers kept for commands that come again because the bus was away when their job ended.
+#: Answers kept for commands that are delivered again because the bus was away when their job ended.
 ANSWERS_KEPT = 16
 
-#: Seconds after which a note belongs to a command that nobody will ever deliver again.
+#: Seconds after which a note is out of date: its command will not be delivered again.
 NOTE_SECONDS = 3600.0
 
 #: Does the job that a command's body (JSON) asks for, and returns the sentence for ``detail``. Raises NodeErrors.
@@ -77,7 +77,7 @@ class Maintenance:
         return f"Maintenance({self._running.name if self._running is not None else 'idle'})"
 
     def restore(self) -> None:
-        """Learn which job an earlier supervisor did not bring to an end. File I/O, once and small."""
+        """Read which job an earlier supervisor did not finish. File I/O, once and small."""
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
             command_id, name = str(note["id"]), str(note["job"])

@@ -1,6 +1,6 @@
-"""The job ``update``: runs the operator's UPDATE_COMMAND, without a shell and with nothing of the caller's in it.
+"""The job ``update``: runs the operator's UPDATE_COMMAND, without a shell and without anything that the caller sent.
 
-Its output goes to a file, so that a command that ends this node (to start it anew) is not ended with it.
+Its output goes to a file, so a command that restarts this node is not ended with it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SelfUpdate:
         """Do the job.
 
         Args:
-            _request: Of no meaning here.
+            _request: Not used.
 
         Returns:
             The command's output.

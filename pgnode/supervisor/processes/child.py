@@ -1,7 +1,7 @@
 """One process that the supervisor keeps beside the core: started, watched, ended.
 
-It is started through ``python -m pgnode.os_support.pdeath``, so that the kernel ends it should the supervisor be killed, and
-in a session of its own, so that Ctrl-C reaches only the supervisor, which then ends everything in order.
+It is started through ``python -m pgnode.os_support.pdeath``, so that the kernel ends it when the supervisor is killed, and in
+a session of its own, so that Ctrl-C reaches only the supervisor, which then ends everything in order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STOP_SECONDS = 6.0
 #: Seconds within which a child must be ready.
 READY_SECONDS = 20.0
 
-#: Seconds that the rest of the output of a child that has ended is waited for.
+#: Seconds to wait for the last output of a child that has ended.
 OUTPUT_SECONDS = 1.0
 
 #: Last lines of a child's output that go into the error when it does not come up.

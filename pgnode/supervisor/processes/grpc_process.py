@@ -1,4 +1,4 @@
-"""One gRPC worker process, and the supervisor's end of the line to it (:mod:`pgnode.bus.heartbeat`)."""
+"""One gRPC worker process, and the supervisor's end of the channel to it (:mod:`pgnode.bus.heartbeat`)."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ log = structlog.get_logger(__name__)
 #: What a worker runs.
 WORKER_MODULE = "pgnode.worker.grpc_worker"
 
-#: Signs of life that may be missing in a row before a worker counts as hung. Counted, not timed: when this process itself
-#: was held up, nobody is killed for it.
+#: Heartbeats that may be missing in a row before a worker counts as hung. Counted, not timed: when the supervisor itself was
+#: held up, no worker is killed for it.
 MISSED_MAX = 8
 
-#: Bytes read from the line at once.
+#: Bytes read from the channel at once.
 READ_BYTES = 4096
 
 
 class GrpcProcess:
-    """Lives once: another process gets another object. Belongs to the supervisor's loop.
+    """One object is one process; another process is another object. Belongs to the supervisor's loop.
 
     Args:
         name: Its name in the log.
         handover: How it gets the settings.
         pids: Where its pid is noted while it runs.
-        module: The module to run, with the number of the line's descriptor as its argument.
-        beat_seconds: Seconds between two looks for a sign of life.
+        module: The module to run, with the number of the channel's descriptor as its argument.
+        beat_seconds: Seconds between two heartbeats.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class GrpcProcess:
             self._far.close()
 
     async def ended_or_leaving(self) -> str | None:
-        """Wait until it has ended, or asks for a replacement. One that has fallen silent is killed.
+        """Wait until it has ended, or asks for a replacement. One that hangs is killed.
 
         Returns:
             What the log says of its end; None when it asks for a replacement.
@@ -134,7 +134,7 @@ class GrpcProcess:
         await self._child.stop()
 
     async def _hung(self) -> None:
-        """Return when it has fallen silent."""
+        """Return when it hangs."""
         missed = 0
         while missed < MISSED_MAX:
             self._beaten.clear()

@@ -1,7 +1,7 @@
 """The gRPC workers: how many there are, and which process is in which slot.
 
-Each has a slot (1, 2, …) that is always filled: a process that ends is brought back, one that falls silent is killed, and one
-that was told to end goes when its replacement has the port.
+Each has a slot (1, 2, …) that is always filled: a process that ends is brought back, one that hangs is killed, and one that
+was told to end does so when its replacement has the port.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class GrpcSlot:
                 return reason
             if not await self._replaced(process):
                 await process.stop()
-                return "it left, and no other came up in its place"
+                return "it ended, and its replacement did not come up"
 
     async def stop(self) -> None:
         """End all of its processes."""
@@ -79,7 +79,7 @@ class GrpcSlot:
         await asyncio.gather(*(process.stop() for process in self.processes))
 
     async def _replaced(self, old: GrpcProcess) -> bool:
-        """Put another process in place of ``old``, and let that one go; False when no other came up."""
+        """Start a process in place of ``old``, and let ``old`` end; False when none came up."""
         new = self._make()
         log.info("worker leaves, replacing it", child=old.name, pid=old.pid, by=new.name)
         try:
@@ -151,7 +151,7 @@ class GrpcWorkers:
         tasks = [asyncio.create_task(self._restarter.keep(slot)) for slot in self._slots]
         try:
             await asyncio.gather(*tasks)
-            await asyncio.Event().wait()  # no slot at all
+            await asyncio.Event().wait()  # Without a slot there is nothing to wait for.
         finally:
             await end_tasks(tasks)
 

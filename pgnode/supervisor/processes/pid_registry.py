@@ -74,8 +74,8 @@ class PidRegistry:
 
     def _write(self) -> None:
         try:
-            # Means nothing after a crash of the machine, so it need not be on the disk.
+            # After a crash of the machine it means nothing, so it is not flushed to the disk.
             write_atomically(self._path, json.dumps(self._started), durable=False)
         except OSError as error:
-            # The children are ended by the kernel when the supervisor dies; the file is for those that are not.
+            # The kernel ends the children when the supervisor dies; the file is for those that it did not.
             log.warning("pids not written", path=str(self._path), error=error.strerror)

@@ -9,7 +9,7 @@ from pgnode.settings import Settings
 
 
 def check_gunicorn_ports(settings: Settings) -> None:
-    """Look whether Gunicorn can have its ports.
+    """Check that Gunicorn can have its ports.
 
     Args:
         settings: Its address and ports.
@@ -29,8 +29,8 @@ def check_gunicorn_ports(settings: Settings) -> None:
 def reserve_port(host: str, setting: str, port: int) -> socket.socket:
     """Hold a port for processes of this user that set SO_REUSEPORT.
 
-    The socket is bound and never listens: workers of this node bind beside it, whether one is up or not, and a second node,
-    whose workers would share the port without a word, finds it taken.
+    The socket is bound and never listens: workers of this node bind beside it, whether one is up or not, and a second node
+    finds the port taken. Without this its workers would share the port without an error.
 
     Args:
         host: The address.
@@ -46,10 +46,10 @@ def reserve_port(host: str, setting: str, port: int) -> socket.socket:
     holder = _socket(host)
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Bound alone first, which fails beside anybody, sharing or not; opened only then, to those who share.
+        # Bound without sharing first, which fails if anybody has the port; shared only after that.
         holder.bind((host, port))
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # That was for connections of an earlier run that still end; kept, it would let in another node.
+        # That option was for connections of an earlier run that still end; left on, it would let in another node.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError as error:
         holder.close()

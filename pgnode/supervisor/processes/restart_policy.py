@@ -1,7 +1,7 @@
 """When to bring back a process that died. Pure: the time and the jitter are arguments.
 
-The first death in a window is answered at once, later ones after growing, jittered pauses. Where a number of deaths is named,
-more of them in the window end the attempts; and an exit code that says "this will never work" ends them at once.
+After the first death in a window the process starts at once, later after growing, jittered pauses. With ``max_deaths`` more
+deaths in the window end the attempts; an exit code that says "this will never work" ends them at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The one loop that brings processes back: Valkey, Gunicorn and every gRPC worker are kept up by it.
+"""The one loop that brings processes back: Valkey, Gunicorn and every gRPC worker.
 
 No process ends the node. One that does not stay up is tried again and again, after growing pauses: the core and its users'
 connections go on meanwhile, and what kept the process from starting (a full disk, no memory, a port in use) may pass.

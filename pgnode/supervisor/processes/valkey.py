@@ -33,7 +33,7 @@ def spec(settings: Settings) -> ChildSpec:
 
 
 def command(settings: Settings) -> Sequence[str]:
-    """Return the command line: a unix socket for this user only, no TCP port, no files, and an end to its size."""
+    """Return the command line: a unix socket for this user only, no TCP port, no files, and a limit of memory."""
     return [
         str(get_binary_path()),
         "--port", "0",
@@ -46,7 +46,7 @@ def command(settings: Settings) -> Sequence[str]:
         "--logfile", "",
         "--daemonize", "no",
         "--maxmemory", f"{MEMORY_MIB + MESSAGES * settings.max_body_mib}mb",
-        # The oldest of what lives for a while only; everything else is small, or replaced by the next of its kind.
+        # Evicts the oldest of what expires anyway; everything else is small, or replaced by the next of its kind.
         "--maxmemory-policy", "volatile-lru",
     ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Changes of rules and balancers that callers ask for; they are desired state.
 
-A change is planned on the desired rules, given to the core, and only then desired; what the core refuses leaves everything as it
-was. Called with the core lock held.
+A change is planned on the desired rules, given to the core, and becomes desired only then. If the core refuses it, nothing
+has changed. Called with the core lock held.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 #: Ids of changes that were done, kept in case they are delivered again because they could not be answered.
 DONE_MAX: Final = 256
 
-#: What the store says of them.
+#: Their kind in the store.
 TAKEN_KIND: Final = "routing"
 
 
@@ -78,7 +78,7 @@ class RoutingChanges:
         self._done.update((command, None) for command, kind in stored.taken.items() if kind == TAKEN_KIND)
 
     def _once(self, work: Callable[[bytes, BaseConfig], Awaitable[None]]) -> Handler:
-        """Make a handler: not done again for a command that is delivered again, and never on top of what is uncertain."""
+        """Make a handler that does a command only once, and never while the core's routing is uncertain."""
 
         async def do(command: Command) -> bytes:
             base = self._running_base()
@@ -122,7 +122,7 @@ class RoutingChanges:
         log.info("routing rule added", rule_tag=rule["ruleTag"], reset=request.should_reset, rules=len(rules))
 
     def _read(self, text: str) -> Rule:
-        """Read the rule of a request, and make it ready for the core. Raises InvalidRequestError."""
+        """Read the rule of a request, and compile it for the core. Raises InvalidRequestError."""
         rule = tagged(parse_rule(text))
         geo.replace_private(rule)
         missing = geo.missing_geo_files({"routing": rule}, self._settings.assets_dir)
@@ -140,7 +140,7 @@ class RoutingChanges:
             )
 
     async def _give(self, base: BaseConfig, config: router_pb2.Config, *, append: bool) -> None:
-        """Give the core rules; refused, it has what it had. Raises InvalidRequestError and CoreUnavailableError."""
+        """Send rules to the core; if it refuses them, it keeps its own. Raises InvalidRequestError and CoreUnavailableError."""
         try:
             await self._routing.api().add_rules(config, append=append)
         except CoreApiError as error:

@@ -1,4 +1,4 @@
-"""The routing of the core that runs, kept as it is desired: after a start, after a hot change, and after a call that failed.
+"""Keeps the running core's routing as desired: after a start, after a hot change, and after a call that failed.
 
 Called with the core lock held.
 """
@@ -25,7 +25,7 @@ from pgnode.xray.config.document import BaseConfig
 
 log = structlog.get_logger(__name__)
 
-#: Seconds until it is tried again to bring a core's routing in order that did not answer.
+#: Seconds until it is tried again to repair the routing of a core that did not answer.
 REPAIR_SECONDS: Final = 2.0
 
 #: Makes the client for a core's routing.
@@ -33,14 +33,14 @@ Connect = Callable[[CoreChannel, float], RoutingApi]
 
 
 class RunningBase(Protocol):
-    """Who knows what runs."""
+    """Knows what runs."""
 
     def __call__(self) -> BaseConfig:
         """Return the config that runs. Raises the UnavailableError of the node's state where none does."""
 
 
 class CoreRouting:
-    """Owns the desired rules, and makes the core have them. Belongs to the supervisor's loop.
+    """Owns the desired rules, and gives them to the core. Belongs to the supervisor's loop.
 
     Args:
         settings: Time limits.
@@ -87,7 +87,7 @@ class CoreRouting:
         self.table.restore(stored.routing)
 
     def forget(self) -> None:
-        """Have nothing desired beyond the config."""
+        """Forget all changes: only the config's rules are desired."""
         self.table.forget()
 
     def api(self) -> RoutingApi:
@@ -107,14 +107,14 @@ class CoreRouting:
         """Make sure that the core can be given rules.
 
         Raises:
-            UnsupportedError: It would take a rule for another one.
+            UnsupportedError: It is too old, and would misread a rule.
         """
         version = await self._core.version()
         if not takes_rules(version):
             raise UnsupportedError(f"the core {version} is too old to be given rules while it runs: 26.4 is needed")
 
     async def core_started(self, base: BaseConfig) -> None:
-        """Do what a config cannot say, for a core or a whole table that came up as ``table.effective(base)``."""
+        """Apply what a config cannot hold, after a core or a whole table was set to ``table.effective(base)``."""
         self.table.adopt_base(base)
         self._uncertain = False
         try:
@@ -124,9 +124,9 @@ class CoreRouting:
             self.mark_uncertain()
 
     async def reconcile(self, base: BaseConfig, *, listing_is_enough: bool) -> None:
-        """Make the core that runs have what is desired of it with this base config.
+        """Give the running core the routing that is desired with this base config.
 
-        What was changed in another config is forgotten, in the core too.
+        Changes of another config are forgotten, in the core too.
 
         Args:
             base: The config that runs.
@@ -151,7 +151,7 @@ class CoreRouting:
         self._uncertain = False
 
     async def after_failure(self, base: BaseConfig, cause: CoreApiError) -> None:
-        """Have what is desired in force again after a change that failed, now or soon."""
+        """Restore the desired routing after a change that failed, now or soon."""
         if is_unanswered(cause):
             # Its caller has waited long enough.
             self.mark_uncertain()
@@ -163,7 +163,7 @@ class CoreRouting:
             self.mark_uncertain()
 
     def mark_uncertain(self) -> None:
-        """Note that the core may have something else than is desired; that is put in order as soon as it answers."""
+        """Note that the core may have other rules than desired; that is repaired as soon as it answers."""
         self._uncertain = True
         if self._repairing is None or self._repairing.done():
             self._repairing = asyncio.create_task(self._repair())
@@ -185,20 +185,20 @@ class CoreRouting:
                 log.warning("a fixed balancer is not in the core", balancer=balancer)
 
     async def _repair(self) -> None:
-        """Put the core's routing in order as soon as it answers, unless a change or a new core does before."""
+        """Repair the core's routing as soon as it answers, unless a change or a new core does so before."""
         while self._uncertain:
             await self._sleep(REPAIR_SECONDS)
             if self._core.api is None:
                 return  # the next core starts with what is desired
             try:
-                # First without the lock: a core that hangs holds up nobody else here.
+                # First without the lock, so that a core that hangs delays nobody else.
                 await self.api().rules()
                 async with self._core_lock:
                     if self._uncertain:
                         await self.reconcile(self._running_base(), listing_is_enough=False)
-                        log.info("the core's routing is in order again")
+                        log.info("the core's routing was repaired")
             except (NodeError, CoreApiError) as error:
-                log.debug("the core's routing is not in order yet", error=str(error))
+                log.debug("the core's routing is not repaired yet", error=str(error))
 
 
 def is_unanswered(error: CoreApiError) -> bool:

@@ -26,10 +26,10 @@ from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.client.routing import RoutingApi
 from pgnode.xray.proto import network_pb2, routing_command_pb2
 
-#: Who says what latency an outbound has.
+#: What the latency answer names as its source.
 LATENCY_SOURCE: Final = "xray-observatory"
 
-#: Seconds that the core has for an answer; whoever asked gives up not much later.
+#: Seconds that the core has for an answer; the caller gives up not much later.
 ANSWER_SECONDS: Final = 7.0
 
 _NETWORKS: Final = {
@@ -177,7 +177,7 @@ def route_context(request: pb.TestRouteRequest) -> routing_command_pb2.RoutingCo
 def _selected(
     context: routing_command_pb2.RoutingContext, selectors: Sequence[str]
 ) -> routing_command_pb2.RoutingContext:
-    """Return what the core would have told of a route that it did not choose; a selector is the beginning of a field's name."""
+    """Return what the core would have said of a route that it did not choose; a selector is the beginning of a field's name."""
 
     def wanted(field: str) -> bool:
         return not selectors or any(field.startswith(selector) for selector in selectors)

@@ -1,7 +1,7 @@
 """What is desired of the core's routing beyond its config: rules that were added or removed, and fixed balancers. Pure.
 
-It belongs to one base config, known by its hash, and is nothing to any other. The rules are kept as JSON, as in a config: a core
-starts with them, and only a core that runs already is told by message.
+It belongs to one base config, known by its hash, and does not apply to any other. The rules are kept as JSON, as in a config:
+a core starts with them, and only a core that runs already is told by message.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pgnode.xray.rules.compile import Rule, compile_routing
 #: A rule without a tag cannot be removed, so it is given one: this and a hash of its content.
 TAG_PREFIX: Final = "pgnode-"
 
-#: Rules beside those of the config, at most: all are looked at for every connection, and stored with every change.
+#: Rules beside those of the config, at most: all are checked for every connection, and stored with every change.
 ADDED_MAX: Final = 1000
 
 #: Rows of the store's table ``routing``.
@@ -70,23 +70,23 @@ class RuleTable:
     # --- of which config ----------------------------------------------------------------------------------------
 
     def belongs_to(self, base: BaseConfig) -> bool:
-        """Return whether what was changed was changed in this config."""
+        """Return whether the changes belong to this config."""
         return self._base_hash == base.base_hash
 
     def adopt_base(self, base: BaseConfig) -> None:
-        """Belong to the config that runs now: what was changed in another one is forgotten."""
+        """Attach the table to the config that runs now; changes of another one are forgotten."""
         if not self.belongs_to(base):
             self.forget()
             self._base_hash = base.base_hash
 
     def keep_for(self, base: BaseConfig) -> None:
-        """Belong to a config that is the previous one, whatever another version of the node makes of it."""
+        """Attach the table to the same config as before, which another version of the node reads differently."""
         if not self.belongs_to(base):
             self._base_hash = base.base_hash
             self._note()
 
     def forget(self) -> None:
-        """Have nothing changed any more."""
+        """Forget all changes."""
         touched = self.touched
         self._base_hash, self._rules, self._overrides = "", None, {}
         if touched:
@@ -100,7 +100,7 @@ class RuleTable:
         return self._rules is not None or bool(self._overrides)
 
     def changed(self, base: BaseConfig) -> bool:
-        """Return whether the rules are others than those of the config."""
+        """Return whether the rules differ from those of the config."""
         return self.belongs_to(base) and self._rules is not None
 
     def rules(self, base: BaseConfig) -> list[Rule]:
@@ -128,7 +128,7 @@ class RuleTable:
             The message.
 
         Raises:
-            InvalidRequestError: A rule is nothing that the core would take.
+            InvalidRequestError: The core would refuse a rule.
         """
         chosen = self.rules(base) if rules is None else rules
         return compile_routing({**base.document["routing"], "rules": [*own_rules(base), *chosen]})
@@ -143,7 +143,7 @@ class RuleTable:
         return with_rules(base, [*own_rules(base), *rules])
 
     def set_rules(self, base: BaseConfig, rules: Sequence[Rule]) -> None:
-        """Have these rules of the panel in place of those of the config."""
+        """Set the panel's rules, in place of those of the config."""
         self.adopt_base(base)
         self._rules = list(rules)
         self._note()
@@ -217,7 +217,7 @@ class RuleTable:
 
 
 def tagged(rule: Rule) -> Rule:
-    """Return the rule with a tag: its own, or one made of its content, so that the same rule gets the same."""
+    """Return the rule with a tag: its own, or one made from its content, so that the same rule gets the same tag."""
     if rule.get("ruleTag"):
         return rule
     canonical = json.dumps({key: value for key, value in rule.items() if key != "ruleTag"}, sort_keys=True)

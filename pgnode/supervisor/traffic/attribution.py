@@ -1,23 +1,24 @@
-"""Whether all that moved was moved by users who were read. Pure.
+"""Finds out whether bytes were moved by users who were not read. Pure.
 
-With many users only those are read who are online; whoever came and went between two readings is not among them. But what they
-moved went through an outbound, whose counters are read by name: what outbounds moved beyond what the users moved who were read is
-*unexplained*, and somebody else's. Outbounds are compared, not inbounds, because an outbound to the free internet counts the same
-payload as its user does, while an inbound counts what its protocol puts around it, too, and of some protocols not all.
+With many users only those who are online are read. A user who came and went between two readings is not among them, but the
+user's bytes went through an outbound, whose counters are read by name. Bytes of outbounds beyond those of the users who were
+read are *unexplained*: somebody else moved them. Outbounds are compared, not inbounds, because an outbound to the free
+internet counts the same payload as its user does, while an inbound counts what its protocol puts around it, too, and of some
+protocols not all.
 
-The two may differ for other reasons, and then a whole reading too many is made: connections without a user, an outbound that goes
-through another one, a protocol around the payload. Where users move what no outbound counts (what is blocked, what the core
-answers itself) that much of others' may be overlooked, in this reading; the next whole reading finds it.
+The two may differ for other reasons, and then a whole reading too many is made: connections without a user, an outbound that
+goes through another one, a protocol around the payload. Where users move bytes that no outbound counts (what is blocked, what
+the core answers itself), as many bytes of others may be overlooked in this reading; the next whole reading finds them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Unexplained bytes, since the last whole reading, that are not looked for yet.
+#: Unexplained bytes since the last whole reading that do not cause another one.
 TOLERATED_BYTES = 64 * 1024
 
-#: Share of what moved since the last reading that is no sign of anybody: counters go on while they are read.
+#: Share of the bytes since the last reading that may be unexplained: counters go on while they are read.
 TOLERATED_SHARE = 0.01
 
 
@@ -47,7 +48,7 @@ class TrafficAttribution:
         return f"TrafficAttribution({self.unexplained} bytes unexplained{', and more' if self._more else ''})"
 
     def begin(self) -> None:
-        """Begin anew: everything was read."""
+        """Begin anew after a whole reading."""
         self._outbounds, self._users = ByteDelta(), ByteDelta()
         self.unexplained, self._more = 0, False
 
@@ -64,14 +65,14 @@ class TrafficAttribution:
         self._more = True
 
     def compare(self) -> None:
-        """Compare both: users were read, and outbounds after them."""
+        """Compare both, after users and then outbounds were read."""
         out, users = self._outbounds, self._users
         for theirs, read in ((out.up, users.up), (out.down, users.down)):
-            # What one reading has too little the next ones do not make up for: each is looked at alone.
+            # Each reading is compared alone: a surplus in one does not make up for another.
             self.unexplained += max(0, theirs - read - int(theirs * TOLERATED_SHARE))
         self._outbounds, self._users = ByteDelta(), ByteDelta()
 
     @property
     def lacking(self) -> bool:
-        """Whether somebody has to be looked for, by a whole reading."""
+        """Whether a whole reading has to find somebody."""
         return self._more or self.unexplained > TOLERATED_BYTES

@@ -1,4 +1,4 @@
-"""Reading the core's counters into the ledger: how much of them each time is decided by the poll policy."""
+"""Reads the core's counters into the ledger; the poll policy decides how many of them each time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WATERMARKS_MAX = 64
 
 
 class TrafficCollector:
-    """Belongs to the supervisor's loop. Any number of askers share one reading of the core.
+    """Belongs to the supervisor's loop. Callers who ask at the same time share one reading of the core.
 
     Args:
         figures: Counts what was read.
@@ -71,7 +71,7 @@ class TrafficCollector:
         Args:
             api: The core; None where none runs.
             run: Tells its process from every other.
-            scheduled: The reading comes in the node's own interval; for others somebody waits.
+            scheduled: The reading comes in the node's own interval; for any other reading a caller waits.
 
         Returns:
             Why that was not possible, "" when it was.
@@ -86,7 +86,7 @@ class TrafficCollector:
         return await asyncio.shield(reading)
 
     def core_ready(self) -> None:
-        """Take note that a core serves: it is read at once, and what could not be read of the one before is over."""
+        """Note that a new core serves: it is read at once, and the previous core's error is forgotten."""
         self._poll_error = ""
         self._figures.news.set()
         self.due.set()
@@ -154,11 +154,11 @@ class TrafficCollector:
             reading = self._policy.choose(begun, run, marks, counters, scheduled=scheduled, lacking=self._lacking)
             if whole:
                 reading = Reading.WHOLE
-            # Whoever goes offline after this is read by the whole reading that follows it.
+            # Users who go offline after this are read by the next whole reading.
             if reading is not Reading.SKIP or (scheduled and self._reader.somebody_online):
                 await self._read_online(api, run)
                 if reading is Reading.ONLINE:
-                    # Once more: what was moved before users were read is to be in it.
+                    # Once more, so that it has all that was moved before users were read.
                     await self._read_watermarks(api, run)
                     self._attribution.compare()
                     if self._policy.whole_due(begun, lacking=self._lacking):
@@ -201,6 +201,6 @@ class TrafficCollector:
 
     @property
     def _lacking(self) -> bool:
-        """More moved than is accounted for; or that is not known, since not every outbound is counted by name."""
+        """Whether more moved than the users who were read explain, or may have: not every outbound is counted by name."""
         tags = self._tags()
         return self._attribution.lacking or len(tags) > WATERMARKS_MAX or ("outbound", "") in tags

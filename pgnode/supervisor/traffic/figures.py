@@ -21,7 +21,7 @@ SLICE = 5_000
 
 
 class TrafficFigures:
-    """Belongs to the supervisor's loop; shared by whoever counts, hands out and forgets.
+    """Belongs to the supervisor's loop; shared by those who count, hand out and forget.
 
     Args:
         journal: Where changes for the store go.
@@ -58,7 +58,7 @@ class TrafficFigures:
                 await asyncio.sleep(0)
 
     def touch(self, counters: Iterable[str]) -> None:
-        """Have the statistics of these counters encoded anew, when somebody wants them."""
+        """Mark the statistics of these counters: they are encoded anew when they are needed."""
         by_kind: dict[str, list[str]] = {}
         for counter in counters:
             by_kind.setdefault(counter.partition(">>>")[0], []).append(counter)

@@ -1,8 +1,8 @@
 """What was counted of the traffic, and what of it was reported. Pure: no clock, no socket, no store.
 
-The core's counters are read and never reset. For each counter the ledger keeps how many bytes were counted in all (``total``) and
-how many of them reached a caller that asked for a reset (``reported``); the rest is owed. What was handed out to a caller is on
-loan until it is known whether it arrived: then it counts as reported, or is owed as before.
+The core's counters are read and never reset. For each counter the ledger keeps how many bytes were counted in all (``total``)
+and how many of them reached a caller that asked for a reset (``reported``); the rest is owed. What was handed out to a caller
+is on loan until it is known whether it arrived: then it counts as reported, or is owed as before.
 
 A new core starts its counters from zero: differences are taken per core run, and a counter that went down within a run is taken
 for a new one, never as a negative number.
@@ -50,7 +50,7 @@ class Ledger:
         self._run_identity = ""
         #: Rises with every core run; an entry of another run has seen nothing of this one.
         self.run = 0
-        #: Names whose line changed, or went, since :meth:`take_unstored`.
+        #: Names whose row changed, or was removed, since :meth:`take_unstored`.
         self._unstored: set[str] = set()
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class Ledger:
     # --- handing out --------------------------------------------------------------------------------------------
 
     def lend(self, loan: str, names: Iterable[str]) -> list[tuple[str, int]]:
-        """Lend what is owed and not on loan. A loan that is there is not made again: it is returned as it is.
+        """Lend what is owed and not on loan. A loan of this name that exists is returned as it is.
 
         Args:
             loan: Its name.
@@ -172,10 +172,10 @@ class Ledger:
     def forget(self, names: Iterable[str], wanted: Callable[[str], bool]) -> list[str]:
         """Drop counters of which everything was reported.
 
-        One that the running core still has stays: it would be taken for a new one and counted once more.
+        A counter that the running core still has stays: without its row it would be counted once more.
 
         Args:
-            names: The counters to look at.
+            names: The counters in question.
             wanted: Whether one has to stay.
 
         Returns:

@@ -1,7 +1,7 @@
 """What was handed out to callers and is not known to have arrived: who carries it, and since when. Pure.
 
 A loan ends when its worker tells what became of the answer. A worker that died tells nothing: then the answer counts as lost and
-is owed again. Nothing is lost so; the price is that an answer which arrived in the very moment in which its worker was killed,
+is owed again. So nothing is lost. The price is that an answer which arrived in the very moment in which its worker was killed,
 before it could say so, is given out once more.
 """
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from pgnode.store.rows import LoanPart
 
-#: Looks at which a worker has to be missing, one after the other, until it counts as dead: the bus may have been away.
+#: Checks in a row at which a worker has to be missing until it counts as dead: the bus may have been away.
 MISSING_LOOKS = 3
 
-#: Seconds for which nobody else wants what a dead worker carried, until it is owed again all the same.
+#: Seconds until a dead worker's loan is owed again although nobody waits for it.
 DEAD_SECONDS = 20.0
 
 #: Seconds after which a loan is owed again although its worker lives: far beyond every limit of a worker.
@@ -37,7 +37,7 @@ class Loan:
     since: float
     #: Names of its parts in ledger and store, and their ``StatResponse`` bytes.
     parts: dict[str, bytes] = field(default_factory=dict)
-    #: Looks at which the worker was missing, and when it was so first.
+    #: Checks at which the worker was missing, and the time of the first one.
     missing: int = 0
     missing_since: float = 0.0
 
@@ -75,7 +75,8 @@ class Loans:
             loan: Its id.
 
         Returns:
-            The loan; None if there was none. Its end is remembered either way: it may be heard of before what it is about.
+            The loan; None if there was none. Its end is remembered either way: its end may be reported before the loan is
+            opened.
         """
         self._remember(loan)
         return self._open.pop(loan, None)

@@ -1,6 +1,6 @@
 """Handing out what is owed: on loan, until the worker tells whether it arrived (:mod:`pgnode.supervisor.traffic.loans`).
 
-A loan is stored before it is handed out, and its end before that is acknowledged, with everything that was counted until then.
+A loan is stored before it is handed out, with everything counted until then. Its end is stored before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WAIT_SECONDS = 6.0
 #: Settled loans kept in the store: a command that took one may be delivered to the next supervisor once more.
 SETTLED_STORED = 256
 
-#: Seconds between two looks at the workers that carry loans: while somebody waits, and else.
+#: Seconds between two checks of the workers that carry loans: while somebody waits, and otherwise.
 POLL_SECONDS = (0.4, 2.0)
 
 
@@ -51,7 +51,7 @@ class Payouts:
         alive: Returns which of some workers are there; raises BUS_ERRORS.
         commit: Stores what the journal holds of the traffic.
         wait_seconds: Seconds that a reading waits for what is on loan to somebody else.
-        poll_seconds: Seconds between two looks at the workers: while somebody waits, and else.
+        poll_seconds: Seconds between two checks of the workers: while somebody waits, and otherwise.
         part_counters: Counters in one part of a loan.
     """
 
@@ -143,7 +143,7 @@ class Payouts:
         return _reply(loan)
 
     async def settle(self, command: Command) -> Reply:
-        """Take note of what became of an answer; being told again changes nothing."""
+        """Note what became of an answer; to be told again changes nothing."""
         loan, delivered = parse_settlement(command.body)
         await self._end_loan(loan, delivered=delivered)
         return Reply()
@@ -185,7 +185,7 @@ class Payouts:
             self._journal.loans[name] = LoanPart(loan.id, loan.kind, loan.worker, loan.parts[name])
 
     async def _wait_for_loans(self, kind: str, counters: Sequence[str] | None) -> None:
-        """Wait until nothing of what is asked for is on loan; not for ever."""
+        """Wait until nothing of what is asked for is on loan, up to a limit."""
         ledger = self._figures.ledger
 
         def free() -> bool:
@@ -224,7 +224,7 @@ class Payouts:
         self._figures.news.set()
 
     def _settled(self, loan_id: str, *, delivered: bool) -> Loan | None:
-        """Note the end of a loan, also of one that nobody knows (yet); return it."""
+        """Note the end of a loan, also of one that is not known (yet); return it."""
         self._journal.settled[loan_id] = delivered
         self._settled_stored.append(loan_id)
         if len(self._settled_stored) > SETTLED_STORED:

@@ -1,10 +1,10 @@
-"""How much of the core's counters a reading has to look at. Pure: the clock's time is an argument.
+"""Decides how many of the core's counters a reading reads. Pure: the clock's time is an argument.
 
-A whole reading walks all counters in the core: with 100,000 users a quarter of a second of its time. The counters of inbounds and
-outbounds, asked by name, tell almost for nothing whether anything moved at all (the *watermarks*); and one call gives the traffic
-of those users who are online. What that call cannot see is a user who came and went between two readings: a whole reading finds
-it. So whole readings are made whenever they are cheap; else, where something moved that nobody who was read accounts for
-(:mod:`pgnode.supervisor.traffic.attribution`), as often as their price allows; and every minute in any case.
+A whole reading walks all counters in the core: with 100,000 users a quarter of a second of its time. The counters of inbounds
+and outbounds, asked by name, tell at almost no cost whether anything moved at all (the *watermarks*); and one call gives the
+traffic of the users who are online. That call misses users who came and went between two readings: a whole reading finds
+them. So whole readings are made whenever they are cheap; otherwise where bytes moved that nobody who was read explains
+(:mod:`pgnode.supervisor.traffic.attribution`), as often as their cost allows; and every minute in any case.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FEW_COUNTERS = 20_000
 #: Share of the time that whole readings may take while traffic moves.
 WHOLE_SHARE = 0.03
 
-#: Seconds until a whole reading is made although nothing moves, say the watermarks, or all that does is accounted for.
+#: Seconds until a whole reading is made although the watermarks stand still, or all that moved is explained.
 QUIET_WHOLE_SECONDS = 60.0
 
 
@@ -35,7 +35,7 @@ class Reading(Enum):
 
 
 class PollPolicy:
-    """Chooses; one per node.
+    """Chooses what to read; one per node.
 
     Args:
         few_counters: Up to so many counters every reading is whole.
@@ -66,7 +66,7 @@ class PollPolicy:
             marks: The watermarks now.
             counters: How many counters the last whole reading found.
             scheduled: The reading comes in the node's own interval; for others somebody waits.
-            lacking: More moved, or may have, than is accounted for.
+            lacking: More moved than is explained, or may have.
 
         Returns:
             How much to read.
@@ -84,7 +84,7 @@ class PollPolicy:
         return Reading.WHOLE if now - self._whole_at >= QUIET_WHOLE_SECONDS else Reading.SKIP
 
     def whole_due(self, now: float, *, lacking: bool) -> bool:
-        """Return whether a whole reading of many counters is in order by now."""
+        """Return whether a whole reading of many counters is due."""
         since = now - self._whole_at
         return since >= QUIET_WHOLE_SECONDS or (lacking and since >= self._whole_seconds / self._whole_share)
 
@@ -99,7 +99,7 @@ class PollPolicy:
             marks: The watermarks by which it was chosen.
             reading: What was read.
             took_seconds: How long it took.
-            lacking: What is known after it.
+            lacking: As in :meth:`choose`, after the reading.
         """
         moved = run != self._run or marks is None or marks != self._watermarks
         self._run, self._watermarks = run, marks

@@ -1,4 +1,4 @@
-"""Forgetting users that were removed, once everything that they moved was reported."""
+"""Forgets removed users, once all their traffic was reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Retention:
     """Belongs to the supervisor's loop.
 
     Args:
-        figures: What is known of whom.
+        figures: All counters.
         wanted: Returns whether a user of this e-mail is desired.
         delivered: Returns a number that rises whenever something was reported.
     """

@@ -1,6 +1,6 @@
 """The statistics of all users, inbounds or outbounds as they are on the wire; what did not move is not encoded again. Pure.
 
-Everybody has a slot, and keeps it: the blocks that workers read are arrays, and a name is looked up once.
+Each name has a slot, and keeps it: the blocks that workers read are arrays, and a name is looked up once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STAT_TYPES: dict[int, tuple[str, bool]] = {
 
 
 class EncodedStats:
-    """Everybody of one kind, each in a slot that stays the same, with the encoded statistics of that slot.
+    """All names of one kind, each in a slot of its own, with the encoded statistics of that slot.
 
     Args:
         kind: One of :data:`KINDS`.
@@ -127,7 +127,7 @@ class EncodedStats:
         slots, stale = self._slots, self._stale
         for counter in counters:
             slot = slots.get(counter[at:].rsplit(SEPARATOR, 2)[0])
-            if slot is not None:  # else it was dropped meanwhile
+            if slot is not None:  # otherwise it was dropped meanwhile
                 stale.add(slot)
 
     def block(self) -> Callable[[], bytes]:
@@ -172,7 +172,7 @@ class EncodedStats:
         return found
 
     def names(self) -> list[str]:
-        """Return everybody, in no order that matters."""
+        """Return all names, in any order."""
         return list(self._slots)
 
     def drop(self, name: str) -> None:
@@ -191,7 +191,7 @@ class EncodedStats:
             self._compact()
 
     def _compact(self) -> None:
-        """Move everybody to the front, so that no slot is free."""
+        """Move all names to the front, so that no slot is free."""
         kept = list(self._slots.items())
         self._names = [name for name, _ in kept]
         self._counters = [self._counters[slot] for _, slot in kept]
