@@ -1,6 +1,6 @@
-"""That the panel calls: workers say so by a counter that rises, at most once a second each, and the supervisor reads it.
+"""Whether the panel calls: workers raise a counter, at most once a second each, and the supervisor reads it.
 
-The counter stands for no time, so clocks of several hosts need not agree, and a Redis that came back empty only makes it
+The counter is not a time, so clocks of several hosts need not agree, and a Redis that came back empty only makes it
 look as if somebody had called.
 """
 

@@ -25,7 +25,7 @@ from pgnode.os_support.aio import end_tasks
 #: How often a worker says that it is alive.
 ALIVE_SECONDS = WORKER_TTL_MS / 4000
 
-#: After these the supervisor may hold a loan all the same.
+#: After these errors the supervisor may hold a loan all the same.
 _PERHAPS_DONE = (BusUnavailableError, DeadlineExceededError, StoreUnavailableError)
 
 
@@ -138,12 +138,12 @@ class CommandClient:
         """Fetch the body of a loan that is too large for the stream of replies. Raises BusUnavailableError."""
         keys = [self._keys.loan_part(loan, number) for number in range(count)]
         try:
-            # Whoever cannot fetch it all gives it back, so nobody needs it a second time.
+            # A caller that cannot fetch all of it gives it back, so the parts are needed only once.
             parts: list[bytes | None] = await self._redis.pipeline([("GETDEL", key) for key in keys])
         except BUS_ERRORS as error:
             raise BusUnavailableError(f"{AWAY_TEXT} ({error})") from None
         if None in parts:
-            raise BusUnavailableError("the node's store has lost this answer, try again")
+            raise BusUnavailableError("the node's Redis has lost this answer, try again")
         return b"".join(part for part in parts if part is not None)
 
     async def _say_alive(self) -> None:
@@ -155,4 +155,4 @@ class CommandClient:
 
 
 def _nothing(_delivered: bool) -> None:
-    """Take what nobody needs to know."""
+    """Do nothing."""

@@ -1,4 +1,4 @@
-"""Puts a worker's commands into the stream, in groups: what is asked during one round trip goes with the next one."""
+"""Puts a worker's commands into the stream, in groups: commands that come during one round trip go with the next one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AWAY_SECONDS = 2.0
 #: Seconds before commands that could not be sent are tried again.
 RETRY_SECONDS = 0.1
 
-AWAY_TEXT = "the node's store is not reachable, try again"
+AWAY_TEXT = "the node's Redis cannot be reached, try again"
 
 
 class CommandSender:

@@ -2,7 +2,7 @@
 
 An entry of the command stream holds one or more commands of one worker, in their order: the field ``w`` names the worker,
 whose replies stream gets the answers; every other field is a command, under its id. Its value is ``kind budget body``,
-parted by single spaces. ``budget`` is in milliseconds how long the caller waits, counted from the entry's own id, which
+separated by single spaces. ``budget`` is in milliseconds how long the caller waits, counted from the entry's own id, which
 is Redis's clock (hosts disagree about the time). ``body`` are raw message bytes; where a ``*`` follows the budget, they
 are under a key of their own. Only commands that are done together anyway share an entry (:data:`GATHERED_KINDS`): it is
 acknowledged as a whole.
@@ -48,7 +48,7 @@ class Kind(enum.StrEnum):
     LATENCY = "latency"  # [LatencyRequest -> LatencyResponse]
     # For the operator.
     STORE_TRAFFIC = "store_traffic"  # [Empty -> Empty], what was counted so far
-    WAITING_USERS = "waiting_users"  # [Empty -> pgnode.bus.users.Waiting], whom the core does not have as desired
+    WAITING_USERS = "waiting_users"  # [Empty -> pgnode.bus.users.UserDrift], whom the core does not have as desired
 
 
 #: Commands about traffic, which change no user: they never wait for a change of users.
@@ -57,7 +57,7 @@ QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE, Kind.STORE_TRAFFIC})
 #: Commands that take minutes, one at a time and beside everything else.
 MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE})
 
-#: Commands that only look at the core, or at what is known of it: each on its own, behind nothing and in front of nothing.
+#: Inspections: commands that only ask about the core. Each is done on its own, and none waits for another.
 INSPECTION_KINDS = frozenset({Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY, Kind.WAITING_USERS})
 
 

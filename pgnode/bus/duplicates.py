@@ -1,7 +1,7 @@
-"""Commands that come twice, on the supervisor's side. Pure.
+"""Commands that are delivered twice, on the supervisor's side. Pure.
 
-A worker asks again when it cannot know whether a command was lost. Done a second time it could undo what somebody else was
-told is done: so a command that is being done waits for its own end, and one that was done is answered as before.
+A worker asks again when it cannot know whether a command was lost. Done a second time, it could undo a later change that was
+answered meanwhile. So a repeated command is not begun while it is being done, and is answered as before once it was done.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import OrderedDict
 #: Answers that are remembered: those of the last second or so under the highest load. A worker asks again after a second.
 ANSWERS_KEPT = 8192
 
-#: Bytes of an answer that is remembered at most. Larger ones are statistics, which are lent under the command's id.
+#: Bytes of an answer that is remembered at most. Larger ones are statistics, which are on loan under the command's id.
 ANSWER_BYTES = 1024
 
 

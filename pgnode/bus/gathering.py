@@ -1,7 +1,7 @@
-"""When commands that wait are sent: at once while there are few, together where callers ask together. Pure.
+"""Decides when waiting commands are sent: at once while there are few, in groups where callers ask together. Pure.
 
-For single changes of users a round trip is that to their answers, and what gathers meanwhile is one entry of the stream. The
-supervisor does changes in groups, and two large groups cost less than ten small ones, which would be done no sooner.
+For single changes of users a round trip lasts until their answers; changes that come meanwhile become one entry of the
+stream. The supervisor does changes in groups: two large groups cost less than ten small ones, and end no later.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pgnode.bus.commands import Kind
 GROUP_ENOUGH = 64
 
 #: Where so many callers were answered together, most of them ask again at once. Their next changes go together, when three
-#: quarters have come, or after this time for each of them, which is what a call costs all processes together; else the
-#: quickest goes alone, and the others after it, which doubles the groups. Fewer callers never wait for each other.
+#: quarters have come, or after this time for each of them, which is what a call costs all processes together; otherwise the
+#: quickest would go alone and the others after it, in twice as many groups. Fewer callers never wait for each other.
 TOGETHER_MIN = 4
 TOGETHER_SECONDS_EACH = 0.00025
 TOGETHER_SECONDS_MAX = 0.01

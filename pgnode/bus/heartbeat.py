@@ -1,8 +1,8 @@
 """A gRPC worker's channel to the supervisor: signs of life one way, the request to stop the other way.
 
-A socket pair. The worker sends :data:`BEAT` every second, from the event loop that serves calls, so that one which hangs
-falls silent; and :data:`LEAVING` when it was told to end by somebody else than the supervisor, which then starts another
-one and closes its end when that one has the port. A closed end always means: end now.
+A socket pair. The worker sends :data:`BEAT` every second, from the event loop that serves calls, so that a worker that hangs
+sends none; and :data:`LEAVING` when it was told to end by somebody else than the supervisor, which then starts another one
+and closes its end when that one has the port. A closed end always means: end now.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 BEAT = b"."
 LEAVING = b"L"
 
-#: Seconds between two signs of life.
+#: Seconds between two heartbeats.
 BEAT_SECONDS = 1.0
 
 #: Seconds that a worker which was told to end goes on taking calls while its replacement comes up.
@@ -29,7 +29,7 @@ class HeartbeatChannel:
 
     Args:
         file_number: Of the socket; it is closed with the channel. None: there is none.
-        beat_seconds: Seconds between two signs of life.
+        beat_seconds: Seconds between two heartbeats.
     """
 
     def __init__(self, file_number: int | None, *, beat_seconds: float = BEAT_SECONDS) -> None:

@@ -70,7 +70,7 @@ CATALOGUE = (
         "channel",
         "supervisor",
         "--",
-        "`<name> <rev> <at_ms>`, a small body in the next line: look again",
+        "`<name> <rev> <at_ms>`, a small body in the next line: read it again",
     ),
     KeySpec("log", "stream", "supervisor", "capped at LOG_BUFFER_SIZE", "lines of core and node"),
     KeySpec(

@@ -40,7 +40,7 @@ class LoanSettler:
         return f"LoanSettler({len(self._tasks)} to tell)"
 
     async def close(self) -> None:
-        """Give what is still to be told a moment; then nobody says any more that this worker is alive, which gives loans back."""
+        """Wait a moment for what is still to be told; loans that are left are owed again once this worker counts as dead."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=LAST_WORDS_SECONDS)
         self._closed = True
@@ -77,5 +77,5 @@ class LoanSettler:
             lambda: self._call(Kind.SETTLE, body, SETTLE_SECONDS),
             (NodeError,),
             pause_seconds=SETTLE_PAUSE_SECONDS,
-            on_error=lambda error: log.debug("settlement not told yet, trying on", error=str(error)),
+            on_error=lambda error: log.debug("loan not settled yet, trying again", error=str(error)),
         )

@@ -11,10 +11,10 @@ from redis.asyncio.client import Pipeline
 from pgnode.bus.connection import BUS_ERRORS, connect, stream_entries
 from pgnode.bus.keys import Keys
 
-#: Lines in one stream entry at most; many lines in an entry keep Redis out of the way of a chatty core.
+#: Lines in one stream entry at most; many lines in an entry cost Redis little when the core logs a lot.
 LINES_PER_ENTRY = 200
 
-#: How long one look for new lines blocks in Redis.
+#: How long one read of new lines blocks in Redis.
 BLOCK_MS = 5000
 
 #: Entries read at once.

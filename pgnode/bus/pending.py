@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pgnode.bus.commands import Kind, Reply
 from pgnode.errors import DeadlineExceededError, NodeError
 
-#: Seconds that the supervisor's answer may take to get here: it answers in time or not at all.
+#: Seconds that the supervisor's answer may take on its way to the worker.
 ANSWER_SECONDS = 1.0
 
 

@@ -1,4 +1,4 @@
-"""Which workers are there: each says so by a key that lives for a moment."""
+"""Which workers are alive: each says so by a key that expires after a moment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pgnode.bus.keys import Keys
 
 
 async def workers_alive(redis: Redis, keys: Keys, workers: Sequence[str]) -> set[str]:
-    """Return those of ``workers`` that said lately that they are there. Raises BUS_ERRORS."""
+    """Return those of ``workers`` that said lately that they are alive. Raises BUS_ERRORS."""
     pipe = redis.pipeline(transaction=False)
     for worker in workers:
         pipe.exists(keys.worker(worker))

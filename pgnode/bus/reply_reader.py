@@ -1,8 +1,9 @@
 """Reads the answers to a worker's commands, and finds commands that were lost.
 
 Redis is a bus and may lose what is in it. A command is lost when its entry is no longer in the stream and there is no answer: an
-answer is added in the transaction that removes the entry, so whoever finds no entry first and then no answer knows it. Such a
-command is sent again. Looked for are commands that have waited for a while, and all of them after a connection was lost.
+answer is added in the transaction that removes the entry, so a worker that finds first no entry and then no answer knows that
+it is lost. Such a command is sent again. This is checked for commands that have waited for a while, and for all of them after
+a connection was lost.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ READ_MAX = 512
 #: Seconds before a lost connection is tried again.
 RECONNECT_SECONDS = 0.1
 
-#: Callers whose time is up are looked for this often: one look for all is cheaper than a timer for each.
+#: How often callers whose time is up are searched for: one search for all is cheaper than a timer for each.
 SWEEP_SECONDS = 0.5
 
-#: A command that has waited for so long for its answer is looked for in the stream, and this often.
+#: A command that has waited for so long is searched for in the stream, and again after each further such time.
 LOST_SECONDS = 1.0
 
 

@@ -28,7 +28,7 @@ TAKE_MAX = 500
 #: How often the lifetime of a replies stream is set anew while it is used.
 EXPIRE_AGAIN_SECONDS = 20.0
 
-#: How long one look for commands blocks in Redis.
+#: How long one read of commands blocks in Redis.
 BLOCK_MS = 2000
 
 #: How long a measured difference between Redis's clock and ours is believed.
@@ -59,7 +59,7 @@ class CommandServer:
         self._reader.drop()
 
     def lost_connection(self) -> None:
-        """Look through what was delivered but never answered before new commands are taken."""
+        """Read again what was delivered but never answered, before new commands are taken."""
         self._cursor = "0"
         self._lost = True
         self._lifetimes.clear()
@@ -102,7 +102,7 @@ class CommandServer:
         by_worker: dict[str, dict[bytes, bytes | str]] = {}
         for command, reply in answers:
             data = by_worker.setdefault(command.worker, {})[command.id.encode()] = reply.encode()
-            # What could not be done now may be done when it comes again.
+            # What could not be done now may succeed when it is delivered again.
             if not isinstance(reply.error, UnavailableError):
                 self._duplicates.remember(command.id, data)
             for number, part in enumerate(reply.parts):
@@ -129,7 +129,7 @@ class CommandServer:
             pipe.unlink(*blobs)
 
     def release(self, commands: Iterable[Command]) -> None:
-        """Let go of commands that were answered; or that were not, and shall be taken again."""
+        """Forget commands that were answered, or that will be taken again."""
         for command in commands:
             self._held.discard(command.entry_id)
             self._held.difference_update(self._duplicates.release(command.id))

@@ -1,6 +1,6 @@
 """A worker's side of the snapshots: follows them for as long as the worker lives.
 
-Pub/sub loses messages across a reconnect without a word, so an announcement only means "look again". The reader subscribes
+Pub/sub loses messages across a reconnect without an error, so an announcement only means "read it again". The reader subscribes
 first and then reads the keys, reads again on every announcement of a revision that it does not hold, and reads all of them
 once in POLL_SECONDS whatever was announced. A snapshot that is no longer there (Redis was emptied) stays as it was.
 """
@@ -49,7 +49,7 @@ class SnapshotReader:
         self._polling = asyncio.Lock()
         #: Loop time of the last complete poll, None before the first.
         self.polled_at: float | None = None
-        #: That Redis is away was said; it is said once.
+        #: Whether the log says already that Redis is away.
         self._away = False
 
     def __repr__(self) -> str:

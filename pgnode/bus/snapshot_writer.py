@@ -58,7 +58,7 @@ class SnapshotWriter:
         pipe = redis.pipeline(transaction=True)
         missing = []
         for (name, snapshot), rev in zip(held.items(), revisions, strict=True):
-            # What was put meanwhile is on its way, or was not written and comes with the next.
+            # What was put meanwhile is being written, or will be with the next snapshot.
             if (rev is None or int(rev) < snapshot.rev) and self._current[name] is snapshot:
                 missing.append(name)
                 self._write(pipe, snapshot)

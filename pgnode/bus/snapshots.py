@@ -52,7 +52,8 @@ class NodeStatus:
     core_api_error: str
     #: Number of the core run, counted since the state folder was made; a new core has a new one.
     core_run: int
-    #: Workers tell of calls (pgnode.bus.activity) while this is above 0: the silence after which the panel is missed.
+    #: Workers tell of calls (pgnode.bus.activity) while this is above 0: seconds of silence after which the panel counts as
+    #: away.
     keep_alive_seconds: int = 0
     #: The panel has been silent for longer than that.
     degraded: bool = False

@@ -50,7 +50,7 @@ async def read_status(redis: Redis, keys: Keys) -> NodeStatus | None:
 
 
 async def ask_who_waits(url: str, keys: Keys) -> UserDrift | None:
-    """From the supervisor of the node whose bus this is; None where it does not answer."""
+    """Ask the supervisor of the node on this bus whom the core does not have as desired; None where it does not answer."""
     client = CommandClient(url, keys, f"operator-{secrets.token_hex(4)}")
     client.start()
     try:

@@ -24,7 +24,7 @@ from pgnode.cli.traffic import Flow, ShownTraffic, traffic_of
 from pgnode.settings import Settings, load
 from pgnode.store.reader import read_state, stored_at
 
-#: Seconds between two looks with ``--watch``.
+#: Seconds between two reports with ``--watch``.
 WATCH_SECONDS = 2.0
 
 #: An age below this is told in seconds and tenths.
@@ -129,7 +129,7 @@ def show_stats(*, json_wanted: bool, watch: bool, top: int) -> int:
     """Print the report for the node with the settings of this environment.
 
     Args:
-        json_wanted: As JSON, not for people.
+        json_wanted: Print JSON.
         watch: Again and again until Ctrl-C.
         top: Lines of a kind at most, 0 = all.
 

@@ -1,4 +1,4 @@
-"""What the operator is told where a command has to do with the store alone."""
+"""What commands tell the operator when the node does not answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pgnode users``: who the node should serve, whom the core has or does not have yet, and who was refused.
+"""``pgnode users``: desired, applied and rejected users.
 
 Desired and failed users come from the node's store, also while the node is down; its supervisor is asked for whom the core does
 not have as desired.

@@ -1,4 +1,4 @@
-"""What asyncio lacks: ending tasks for sure, and trying again."""
+"""What asyncio lacks: ending tasks reliably, and trying again."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ import signal
 import time
 from pathlib import Path
 
-#: Pause between two looks for ``name.go``.
+#: Pause between two checks for ``name.go``.
 _POLL_SECONDS = 0.002
 
 

@@ -1,4 +1,4 @@
-"""Process descriptors (pidfd_open(2)): signals to one very process, and its end, never those of another that got its pid."""
+"""Process descriptors (pidfd_open(2)): signals to exactly one process, and its end; never another process that got its pid."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class StoreChanges:
     meta: dict[str, MetaValue | None] = field(default_factory=dict)
     #: E-mail in lower case -> ``User`` message.
     users: dict[str, bytes | None] = field(default_factory=dict)
-    #: E-mail in lower case -> what was asked for and cannot be had.
+    #: E-mail in lower case -> what was asked for and cannot be applied.
     rejected: dict[str, RejectedUser | None] = field(default_factory=dict)
     #: E-mail in lower case -> the bulk command that came before this user's change and was not taken in yet.
     superseded: dict[str, str | None] = field(default_factory=dict)

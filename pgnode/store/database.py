@@ -85,7 +85,7 @@ class Database:
                 connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 connection.execute(f"PRAGMA synchronous = {'FULL' if sync_always else 'NORMAL'}")
                 connection.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")
-                # Told now rather than by the first commit.
+                # Fails now rather than at the first commit.
                 connection.execute("BEGIN IMMEDIATE")
                 _migrate(connection)
                 connection.execute("COMMIT")
@@ -207,7 +207,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Look whether this is a whole file of a node that is not newer.
+    """Check that this is an undamaged file of a node, and not of a newer one.
 
     Args:
         connection: To the file.
@@ -317,7 +317,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-#: SQLite's result codes (the low byte) and what they mean to people.
+#: SQLite's result codes (the low byte) and what they mean to operators.
 _CAUSES = {
     sqlite3.SQLITE_FULL: "no room on the disk",
     sqlite3.SQLITE_READONLY: "the file, or its folder, cannot be written by this user",

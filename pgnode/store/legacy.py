@@ -1,4 +1,4 @@
-"""The state of pgnode 0.5 and earlier, as it lay in Redis, read into changes for a store that is new. Pure.
+"""The state of pgnode 0.5 and earlier, as it was kept in Redis, read as changes to a new store. Pure.
 
 Each of the hashes :data:`HASHES` is one kind of state. A row of ``ledger`` reads ``<total> <reported> <seen> <run>``, all whole
 numbers; versions before 0.4 wrote three, and of the run its identity alone.

@@ -65,7 +65,7 @@ class LoanPart:
 
 @dataclass(frozen=True, slots=True)
 class RejectedUser:
-    """A user that was asked for and cannot be had."""
+    """A user that was asked for and cannot be applied."""
 
     email: str
     cause: str
@@ -73,5 +73,5 @@ class RejectedUser:
     at_ms: int
     #: The ``User`` message that was refused.
     user: bytes
-    #: The core itself refused it; else the node found that it cannot work.
+    #: The core itself refused it; otherwise the node found that it cannot work.
     by_core: bool = False

@@ -7,7 +7,7 @@ table            what a row is
                  ``core_run``: number of the last core run; ``run``: the core run that the counters are of;
                  ``origin``: the version whose state was taken over at the first start, "new" where there was none
 ``users``        a desired user: e-mail in lower case, ``User`` message
-``rejected``     a user that was asked for and cannot be had, with the cause and since when
+``rejected``     a user that was asked for and cannot be applied, with the cause and since when
 ``superseded``   a user who was changed after a bulk command had come and before it was taken in, with that command
 ``taken``        a command that was done and must not be done again
 ``routing``      what was changed in the routing of the config: ``base`` (its hash), ``rules``, ``overrides`` (JSON)

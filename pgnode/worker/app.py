@@ -1,4 +1,4 @@
-"""The ASGI application of one worker process: its life connects it to the bus, requests go to the application of their port."""
+"""The ASGI application of a worker: connects to the bus, and passes each request to the application of its port."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Apps:
 
 
 class Application:
-    """The ASGI callable that Gunicorn loads in each worker; what is behind it is made by its life there."""
+    """The ASGI callable that Gunicorn loads in each worker; what is behind it is made by the lifespan."""
 
     def __init__(self) -> None:
         self._apps: Apps | None = None

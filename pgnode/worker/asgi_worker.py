@@ -21,16 +21,16 @@ _CODES = {400: "INVALID_ARGUMENT", 414: "INVALID_ARGUMENT", 431: "INVALID_ARGUME
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What a caller gets of time; seconds."""
+    """Time limits for callers; seconds."""
 
     #: Until a request's headers must be complete.
     headers_seconds: float = 15.0
     #: In which a caller has to take something of what waits for it. One that takes nothing holds an answer in memory.
     stall_seconds: float = 120.0
-    #: For an answer of which somebody wants to know whether it arrived, from its first byte on.
+    #: For an answer whose delivery is watched, from its first byte on.
     delivery_seconds: float = 30.0
-    #: A worker that ends has accepted connections that it does not know yet: their TLS handshakes are under way. So much
-    #: longer it goes on, and whoever has just come is answered.
+    #: A worker that ends has accepted connections whose TLS handshakes are still under way. It goes on for so much longer,
+    #: and answers them.
     handshake_seconds: float = 0.2
 
 
@@ -78,7 +78,7 @@ class NodeConnection(HttpConnection):
             self._stall_timer = None
 
     def scope_built(self, scope: dict[str, Any]) -> None:
-        """Offer the application what it may want of this connection.
+        """Offer the application what it may need of this connection.
 
         Args:
             scope: The ASGI scope of a request.
@@ -124,7 +124,7 @@ class NodeWorker(HttpWorker):
     """One worker process of the REST API."""
 
     connection_class = NodeConnection
-    #: What callers get of time.
+    #: Time limits for callers.
     limits: ClassVar[ConnectionLimits] = ConnectionLimits()
 
     async def about_to_end(self) -> None:
@@ -139,7 +139,7 @@ def worker_with(limits: ConnectionLimits) -> type[NodeWorker]:
     """Make the worker class for Gunicorn's configuration.
 
     Args:
-        limits: What callers get of time.
+        limits: Time limits for callers.
 
     Returns:
         A class of its own, since Gunicorn makes the workers.

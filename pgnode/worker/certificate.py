@@ -14,7 +14,7 @@ from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-#: Seconds between two looks at the files at least.
+#: Seconds between two checks of the files at least.
 CHECK_SECONDS = 1.0
 
 _Signature = tuple[tuple[int, int, int], ...]
@@ -39,7 +39,7 @@ class CertificateFiles:
     Args:
         cert_file: The certificate chain, PEM.
         key_file: The private key, PEM.
-        check_seconds: Seconds between two looks at the files at least; calls in between say "not changed".
+        check_seconds: Seconds between two checks of the files at least; calls in between say "not changed".
     """
 
     def __init__(self, cert_file: Path, key_file: Path, *, check_seconds: float = CHECK_SECONDS) -> None:
@@ -65,7 +65,7 @@ class CertificateFiles:
     def changed(self) -> bool:
         """Return whether there is a new pair that fits together.
 
-        A pair that does not fit is told to the log once, and the one before stays.
+        A pair that does not fit is logged once, and the previous one stays.
         """
         now = time.monotonic()
         if now - self._checked_at < self._check_seconds:
@@ -78,7 +78,7 @@ class CertificateFiles:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files, password="")
         except (OSError, ssl.SSLError) as error:
-            log.warning("new certificate not taken, the one before stays", file=str(self._files[0]), error=str(error))
+            log.warning("new certificate not used, the previous one stays", file=str(self._files[0]), error=str(error))
             return False
         log.info("new certificate taken", file=str(self._files[0]))
         return True

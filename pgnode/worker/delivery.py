@@ -7,7 +7,7 @@ written: the second part matters because bytes may still wait in the event loop,
 its queue is empty for a moment, or when the peer has closed the connection after half of them.
 
 While an answer is watched its socket lingers for no time: if this process dies, the kernel throws away what it has not sent yet
-in place of sending it behind the supervisor's back.
+in place of sending it later, unknown to the supervisor.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class TcpDelivery:
         return f"TcpDelivery({'watching' if self._socket is not None else 'ended'})"
 
     async def arrived(self, answer_bytes: int) -> bool:
-        """Wait for the fate of the answer.
+        """Wait until the answer has arrived, or cannot any more.
 
         Args:
             answer_bytes: How long it is, at least.
@@ -126,7 +126,7 @@ class TcpDelivery:
         try:
             if self._acknowledged() - self._before < needed:
                 return False
-            # What a closing connection has not got rid of yet is TLS's own farewell.
+            # What a closing connection has not sent yet is TLS's closing alert.
             return self._transport.is_closing() or self._is_closed() or not self._unacknowledged()
         except OSError:
             return False

@@ -43,7 +43,7 @@ RESERVED_CALLS = 1000
 #: probe comes every ten seconds, so its connection is never without one for so long.
 IDLE_MS = 300_000
 
-#: Milliseconds between the pings by which callers that have gone without a word are found, and that an answer may take.
+#: Milliseconds between the pings that find callers who have gone without closing, and that an answer may take.
 PING_MS, PING_ANSWER_MS = 60_000, 20_000
 
 #: Milliseconds between pings of a caller that keeps an idle channel warm; more frequent ones count as an attack.
@@ -109,7 +109,7 @@ async def serve(settings: Settings, channel_number: int | None, *, grace_seconds
         grace_seconds: Seconds that calls under way get at the end.
 
     Raises:
-        RuntimeError: The port cannot be had.
+        RuntimeError: The port cannot be used.
     """
     told_to_end = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -152,7 +152,7 @@ async def _first(*events: asyncio.Event) -> None:
 
 
 def main() -> None:
-    """Be a worker."""
+    """Run a worker."""
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     set_up_logging()
     grpc_compat.check()

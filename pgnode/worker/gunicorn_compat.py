@@ -3,10 +3,9 @@
 Two base classes translate Gunicorn's insides into hooks with names of this project: :class:`HttpConnection`, one connection
 of a caller, and :class:`HttpWorker`, one worker process. :mod:`pgnode.worker.asgi_worker` fills the hooks in.
 
-Gunicorn's ``asgi`` worker lacks three things that can be had only from the inside: a caller's next request may come while
-the one before it is put away (:class:`pgnode.worker.h1c_compat.RoomyParser`); its main loop looks only once a second
-whether it is to end; and it waits for connections on which nothing goes on. The tests of this module hold each private
-member to what is relied on here.
+Gunicorn's ``asgi`` worker lacks three things that can be had only from the inside: a caller's next request may come before
+the parser was reset (:class:`pgnode.worker.h1c_compat.RoomyParser`); its main loop checks only once a second whether it
+should end; and it waits for idle connections. The tests of this module hold each private member to what is relied on here.
 """
 
 from __future__ import annotations
@@ -135,7 +134,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         self.opened()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Put the connection away.
+        """Clean up after the connection.
 
         Args:
             exc: Why it ended; None where one of the ends closed it.
@@ -209,7 +208,7 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         """Take note, as a hook: no connection is accepted any more, those that are open get their grace next."""
 
     def handle_exit_signal(self) -> None:
-        """End in order, at once: by itself the main loop looks only once a second whether it is to end."""
+        """End in order, at once: by itself the main loop checks that only once a second."""
         serves = self.alive and bool(self.servers)
         super().handle_exit_signal()
         if serves and self._main is not None:

@@ -11,7 +11,7 @@ FEED_BYTES = 32 * 1024
 
 
 class RoomyParser(H1CProtocol):  # type: ignore[misc]
-    """The parser, with room for a request that comes while the one before it is not put away yet.
+    """The parser, with room for a request that comes before the parser was reset.
 
     An answer is on its way some turns of the event loop before Gunicorn resets the parser. A caller that sends its next
     request right then finds the parser complete, which keeps 64 KiB of it; Gunicorn closes the connection of a caller

@@ -18,7 +18,7 @@ from pgnode.worker.snapshot_follower import SnapshotFollower
 
 
 class NodeClient:
-    """The parts, wired together; from :meth:`start` to :meth:`close` they are connected.
+    """Puts these together; they are connected from :meth:`start` to :meth:`close`.
 
     Attributes:
         follower: Keeps the snapshots up to date.

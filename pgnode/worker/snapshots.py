@@ -36,7 +36,7 @@ class LocalSnapshots:
         return f"LocalSnapshots({self.status.state if self.status else 'nothing yet'}, {len(self._bodies) + len(self._blocks)})"
 
     def take(self, snapshot: Snapshot) -> None:
-        """Take over a new revision. One that cannot be read is left out, and the one before stays."""
+        """Take over a new revision. One that cannot be read is left out, and the previous one stays."""
         try:
             if snapshot.name == snapshots.STATE:
                 self.status = NodeStatus.decode(snapshot.body)

@@ -236,7 +236,7 @@ async def test_downloads_that_are_too_large_or_not_there(stage: Stage) -> None:
         answer = await stage.update_core("latest")
     finally:
         stage.server.redirects = redirects
-    assert "which release is the latest is not told" in detail_of(answer, 503)
+    assert "the latest release is not known" in detail_of(answer, 503)
     assert int(answer.headers["retry-after"]) > 0
     assert json.loads(answer.body)["code"] == "DOWNLOAD_FAILED"
     await stage.works()

@@ -290,7 +290,7 @@ async def test_a_core_that_hangs_gets_in_order_by_itself(stage: Stage) -> None:
     finally:
         os.kill(core, signal.SIGCONT)
 
-    await eventually(lambda: "routing is in order again" in stage.node.output_text, "the routing is looked after")
+    await eventually(lambda: "routing was repaired" in stage.node.output_text, "the routing is looked after")
     assert await stage.rules() == CONFIGURED
     assert core_pid(stage.node) == core
 

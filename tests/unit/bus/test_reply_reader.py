@@ -253,7 +253,7 @@ async def test_without_a_store_callers_are_told_soon(valkey: TestValkey) -> None
         assert loop.time() - began < 3
         # Who asks while that is known is told at once.
         began = loop.time()
-        with pytest.raises(NodeError, match="the node's store is not reachable, try again"):
+        with pytest.raises(NodeError, match="the node's Redis cannot be reached, try again"):
             await client.call(Kind.STOP, b"", 30)
         assert loop.time() - began < 1
         await valkey.start()

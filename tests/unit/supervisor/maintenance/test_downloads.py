@@ -70,7 +70,7 @@ async def test_too_large_whatever_is_announced(server: ReleaseServer, tmp_path: 
 async def test_too_slow(server: ReleaseServer, tmp_path: Path) -> None:
     server.files["/slow"] = bytes(1000)
     server.slow.add("/slow")
-    with pytest.raises(DownloadFailedError, match=r"^too slow: not there within 1 s.*DOWNLOAD_TIMEOUT_SECONDS"):
+    with pytest.raises(DownloadFailedError, match=r"^too slow: not complete within 1 s.*DOWNLOAD_TIMEOUT_SECONDS"):
         await downloads(1).file(f"http://127.0.0.1:{server.http_port}/slow", tmp_path / "got", "sha256", nothing)
 
 
