@@ -144,5 +144,5 @@ async def test_the_latest_version(server: ReleaseServer, redirects: dict[str, st
     if version is not None:
         assert await downloads().latest_version(url) == version
     else:
-        with pytest.raises(DownloadFailedError, match=r"^which release is the latest"):
+        with pytest.raises(DownloadFailedError, match=r"^the latest release is not known"):
             await downloads().latest_version(url)
