@@ -17,6 +17,7 @@ from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
 from pgnode.settings import Settings
 from pgnode.store.changes import Journal
+from pgnode.store.rows import TAKEN_ROUTING
 from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import Handler
 from pgnode.supervisor.core.controller import CoreController
@@ -34,9 +35,6 @@ log = structlog.get_logger(__name__)
 
 #: Ids of changes that were done, kept in case they are delivered again because they could not be answered.
 DONE_MAX: Final = 256
-
-#: Their kind in the store.
-TAKEN_KIND: Final = "routing"
 
 
 class RoutingChanges:
@@ -75,7 +73,7 @@ class RoutingChanges:
 
     def restore(self, stored: StoredState) -> None:
         """Take over which changes an earlier supervisor did."""
-        self._done.update((command, None) for command, kind in stored.taken.items() if kind == TAKEN_KIND)
+        self._done.update((command, None) for command, kind in stored.taken.items() if kind == TAKEN_ROUTING)
 
     def _once(self, work: Callable[[bytes, BaseConfig], Awaitable[None]]) -> Handler:
         """Make a handler that does a command only once, and never while the core's routing is uncertain."""
@@ -93,7 +91,7 @@ class RoutingChanges:
 
     def _note_done(self, command_id: str) -> None:
         self._done[command_id] = None
-        self._journal.taken[command_id] = TAKEN_KIND
+        self._journal.taken[command_id] = TAKEN_ROUTING
         if len(self._done) > DONE_MAX:
             oldest, _ = self._done.popitem(last=False)
             self._journal.taken[oldest] = None

@@ -14,7 +14,7 @@ import structlog
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.errors import CoreNotStartedError, InternalError, InvalidRequestError
 from pgnode.store.changes import Journal
-from pgnode.store.rows import RejectedUser
+from pgnode.store.rows import TAKEN_USERS, RejectedUser
 from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, Answers
 from pgnode.supervisor.users.answers import Applied, UserChange, answer_to
@@ -84,7 +84,7 @@ class UserSync:
         self.table.restore(stored.users)
         self.superseded.restore(stored.superseded)
         self.rejected.restore(stored.rejected)
-        self._taken = next((command for command, kind in stored.taken.items() if kind == TAKEN_KIND), "")
+        self._taken = next((command for command, kind in stored.taken.items() if kind == TAKEN_USERS), "")
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class UserSync:
         if self._taken:
             self._journal.taken[self._taken] = None
         self._taken = command
-        self._journal.taken[command] = TAKEN_KIND
+        self._journal.taken[command] = TAKEN_USERS
 
     # --- starts -------------------------------------------------------------------------------------------------
 

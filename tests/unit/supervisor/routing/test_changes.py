@@ -10,9 +10,10 @@ import pytest
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
+from pgnode.store.rows import TAKEN_ROUTING
 from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher
-from pgnode.supervisor.routing.changes import DONE_MAX, TAKEN_KIND
+from pgnode.supervisor.routing.changes import DONE_MAX
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
 from tests.unit.supervisor.commands.handlers import handlers
@@ -153,8 +154,8 @@ async def test_changes_that_were_done_are_noted_for_the_next_supervisor(stage: S
     for number in range(DONE_MAX + 1):
         await stage.do(Kind.OVERRIDE_BALANCER, pb.OverrideBalancerTargetRequest(balancer_tag="bal"), f"c{number}")
     taken = stage.journal.take().taken
-    assert (taken["c0"], taken["c1"]) == (None, TAKEN_KIND)
-    stage.changes.restore(StoredState(taken={"before": TAKEN_KIND, "other": "users"}))
+    assert (taken["c0"], taken["c1"]) == (None, TAKEN_ROUTING)
+    stage.changes.restore(StoredState(taken={"before": TAKEN_ROUTING, "other": "users"}))
     removal = pb.RemoveRoutingRuleRequest(rule_tag="a")
     await stage.do(Kind.REMOVE_RULE, removal, "before")
     assert stage.core.tags() == ["a"], "it was done already"

@@ -8,9 +8,10 @@ from typing import Any, cast
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, NodeError
 from pgnode.store.changes import Journal
+from pgnode.store.rows import TAKEN_USERS
 from pgnode.supervisor.users.bulk import BulkChange
 from pgnode.supervisor.users.rollout import StepLimits
-from pgnode.supervisor.users.sync import TAKEN_KIND, UserSync
+from pgnode.supervisor.users.sync import UserSync
 from pgnode.supervisor.users.table import Phase
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.inbounds import InboundSpec
@@ -68,7 +69,7 @@ async def test_it_is_read_made_desired_and_applied_and_then_answered() -> None:
     assert steps > 3
     assert stage.core.numbers == numbered()
     assert stage.ended == 1
-    assert stage.journal.taken == {"1-0": TAKEN_KIND}
+    assert stage.journal.taken == {"1-0": TAKEN_USERS}
     assert stage.users.table.differing_all() == []
 
 
@@ -77,7 +78,7 @@ async def test_a_delta_leaves_others_alone() -> None:
     await stage.run(stage.bulk(numbered()))
     assert await stage.run(stage.bulk({"alice": 20, "new": 21}, Kind.SYNC_CHUNKED, "2-0")) is None
     assert stage.core.numbers == {**numbered(), "alice": 20, "new": 21}
-    assert stage.journal.taken == {"1-0": None, "2-0": TAKEN_KIND}
+    assert stage.journal.taken == {"1-0": None, "2-0": TAKEN_USERS}
 
 
 async def test_single_changes_that_come_while_it_is_read_or_applied_hold() -> None:

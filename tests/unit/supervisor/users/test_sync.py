@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, InvalidRequestError, NodeError
 from pgnode.store.changes import Journal
-from pgnode.store.rows import RejectedUser
+from pgnode.store.rows import TAKEN_USERS, RejectedUser
 from pgnode.store.state import StoredState
 from pgnode.supervisor.users.render import ClientJsonCache
-from pgnode.supervisor.users.sync import TAKEN_KIND, UserSync
+from pgnode.supervisor.users.sync import UserSync
 from pgnode.supervisor.users.table import Phase
 from pgnode.wire import service_pb2 as pb
 from tests.unit.supervisor.users.models import INBOUNDS, VLESS, CredentialCore, vless_user
@@ -155,13 +155,13 @@ async def test_users_are_taken_over_from_the_store_and_a_bulk_change_that_came_b
     users = users_over(CredentialCore(), journal)
     raw = vless_user("alice", 1).SerializeToString(deterministic=True)
     rejected = {"bad": RejectedUser("bad", "why", 1, b"")}
-    users.restore(StoredState(users={"alice": raw}, rejected=rejected, taken={"1-0": "other", "2-0": TAKEN_KIND}))
+    users.restore(StoredState(users={"alice": raw}, rejected=rejected, taken={"1-0": "other", "2-0": TAKEN_USERS}))
     assert dict(users.table.items()) == {"alice": raw}
     assert users.rejected.copy() == rejected
     assert users.is_taken("2-0")
     assert not journal
     users.note_taken("3-0")
-    assert journal.taken == {"2-0": None, "3-0": TAKEN_KIND}
+    assert journal.taken == {"2-0": None, "3-0": TAKEN_USERS}
 
 
 class ComparedCore(CredentialCore):
