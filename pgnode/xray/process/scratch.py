@@ -25,13 +25,12 @@ from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.diff import ConfigDiff
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.inbounds import InboundSpec
+from pgnode.xray.process import short_lived
 from pgnode.xray.process.base import Core
 from pgnode.xray.proto import core_pb2, net_pb2, proxyman_pb2
 
 #: Bytes of the core's output that are kept for the reason of a failure.
 _OUTPUT_BYTES: Final = 16 * 1024
-#: How long a killed process may take to end.
-_END_SECONDS: Final = 5.0
 _API_TAG: Final = "PG_NODE_SCRATCH"
 
 
@@ -154,46 +153,29 @@ async def _running(core: Core, config_json: str, socket_path: Path, deadline_sec
     """Run a core with this config, until its API answers; it has ended when the context has, or when this process has."""
     _remove(socket_path)
     command, environment = core.short_lived()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *pdeath.command(command),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise StartFailedError(f"no scratch core: {error.strerror}") from None
     output = bytearray()
-    talking = asyncio.create_task(_talk(process, config_json, output))
     try:
-        async with CoreApi(socket_path) as api:
-            ready = asyncio.create_task(api.wait_ready(deadline_seconds))
-            await asyncio.wait({talking, ready}, timeout=deadline_seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not ready.done() or ready.exception() is not None:
-                ready.cancel()
-                raise StartFailedError(f"the scratch core did not come up: {_last_lines(output) or 'no reason given'}")
-            yield api
+        async with short_lived.running("the scratch core", pdeath.command(command), environment) as (_, into, out_of):
+            talking = asyncio.create_task(_talk(into, out_of, config_json, output))
+            try:
+                async with CoreApi(socket_path) as api:
+                    ready = asyncio.create_task(api.wait_ready(deadline_seconds))
+                    await asyncio.wait({talking, ready}, timeout=deadline_seconds, return_when=asyncio.FIRST_COMPLETED)
+                    if not ready.done() or ready.exception() is not None:
+                        ready.cancel()
+                        reason = _last_lines(output) or "no reason given"
+                        raise StartFailedError(f"the scratch core did not come up: {reason}")
+                    yield api
+            finally:
+                talking.cancel()
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        async with asyncio.timeout(_END_SECONDS):
-            await process.wait()
-        talking.cancel()
         _remove(socket_path)
 
 
-async def _talk(process: asyncio.subprocess.Process, config_json: str, output: bytearray) -> None:
+async def _talk(into: asyncio.StreamWriter, out_of: asyncio.StreamReader, config_json: str, output: bytearray) -> None:
     """Send the config, then read what it prints until it ends."""
-    if process.stdin is None or process.stdout is None:
-        raise RuntimeError("a subprocess without pipes")
-    with contextlib.suppress(ConnectionError):
-        process.stdin.write(config_json.encode())
-        await process.stdin.drain()
-    process.stdin.close()
-    while block := await process.stdout.read(4096):
+    await short_lived.feed(into, config_json)
+    while block := await out_of.read(4096):
         output += block
         del output[:-_OUTPUT_BYTES]
 

@@ -6,12 +6,12 @@ Exit codes of the core (Xray 26.10.10, measured): 23 config refused, 255 start f
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pgnode.errors import StartFailedError
+from pgnode.xray.process import short_lived
 
 #: The core refuses the config; starting it again changes nothing.
 EXIT_CONFIG_REFUSED: Final = 23
@@ -47,25 +47,7 @@ async def run_to_end(
     Raises:
         StartFailedError: The process cannot be run, or did not end in time.
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise StartFailedError(f"{command[0]} cannot be run: {error.strerror}") from None
     output = bytearray()
-
-    async def feed(writer: asyncio.StreamWriter) -> None:
-        # A process that ended at once: uvloop's pipe is closed by then, and says so by a RuntimeError.
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            writer.write(stdin.encode())
-            await writer.drain()
-        writer.close()
 
     async def collect(reader: asyncio.StreamReader) -> None:
         while block := await reader.read(_READ_BYTES):
@@ -73,20 +55,14 @@ async def run_to_end(
             if stop is not None and stop.search(output.decode(errors="replace")):
                 return
 
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(deadline_seconds):
-            await asyncio.gather(feed(process.stdin), collect(process.stdout))
-            if stop is None or process.stdout.at_eof():
-                await process.wait()
-    except TimeoutError:
-        raise StartFailedError(f"the core did not answer within {deadline_seconds:g} s") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+    async with short_lived.running(command[0], command, environment) as (process, into, out_of):
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                await asyncio.gather(short_lived.feed(into, stdin), collect(out_of))
+                if stop is None or out_of.at_eof():
+                    await process.wait()
+        except TimeoutError:
+            raise StartFailedError(f"the core did not answer within {deadline_seconds:g} s") from None
     return process.returncode or 0, output.decode(errors="replace")
 
 
