@@ -12,7 +12,7 @@ LARGE_BYTES = 1024 * 1024
 #: Large answers that are written at once, as long as their callers take them quickly.
 SLOTS = 4
 
-#: Seconds after which a slot is free again although its answer is not written yet: a slow caller holds up nobody.
+#: Seconds after which a slot is free again although its answer is not written yet: so a slow caller does not delay others.
 SLOT_SECONDS = 0.2
 
 

@@ -11,11 +11,10 @@ log = structlog.get_logger(__name__)
 
 
 async def deliver(answer: bytes | TrackedResponse, context: Context) -> None:
-    """Write an answer, and tell what became of it where somebody wants to know.
+    """Write an answer, and say whether it arrived where that is tracked.
 
-    It has arrived when it was written and the call ended without the caller having gone. The library swallows what it learns of
-    that behind a handler that returns its answer. Here a failed write is seen, and the call's task knows whether it was
-    cancelled.
+    It has arrived when it was written and the call ended without the caller having gone. For a handler that returns its
+    answer the library keeps that to itself. Here a failed write is seen, and the call's task knows whether it was cancelled.
 
     Args:
         answer: The bytes of the response's message, tracked or not.

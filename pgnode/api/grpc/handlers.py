@@ -37,7 +37,7 @@ SERVICE = "service.NodeService"
 PROBES = frozenset({"GetBaseInfo", "GetBackendStats"})
 
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-#: Does the work of a call. What it returns is the answer; where it has written the answer itself, nobody looks at that.
+#: Does the work of a call. What it returns is the answer; where it has written the answer itself, that is ignored.
 Respond = Callable[[Context], Awaitable[bytes]]
 
 
@@ -94,7 +94,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         return found if found is not None else refusing_handler(UnsupportedError(f"no such method: {path}"))
 
     def end_viewers(self) -> None:
-        """Tell everybody who reads the log that this worker ends."""
+        """End the log of all viewers: this worker ends."""
         self._viewers.end()
 
     def _handler(self, row: Method) -> RpcHandler:

@@ -16,7 +16,7 @@ _ENDING_TEXT = "this worker is ending: open the log again"
 
 
 class LogViewers:
-    """Everybody who reads the log from this worker over gRPC.
+    """All viewers of the log from this worker over gRPC.
 
     Args:
         limit: How many there may be.
@@ -34,7 +34,7 @@ class LogViewers:
         """Send what is logged until the caller goes; raise UnavailableError when the worker ends.
 
         This waits for the one caller alone: the entries queue up, and are dropped, for each by itself. There are no heartbeats,
-        since the panel would show them as empty lines. Callers that have gone without a word are found by the connection's
+        since the panel would show them as empty lines. Callers that have gone without closing are found by the connection's
         own pings.
 
         Args:
@@ -58,12 +58,12 @@ class LogViewers:
             self._tasks.discard(viewer)
 
     def _refuse_when_ending(self) -> None:
-        """Refuse who was still joining when all others were told."""
+        """Refuse a viewer that was still joining when the others were told."""
         if self._ending:
             raise UnavailableError(_ENDING_TEXT)
 
     def end(self) -> None:
-        """Tell everybody that this worker ends."""
+        """Tell all viewers that this worker ends."""
         self._ending = True
         for viewer in self._tasks:
             viewer.cancel()

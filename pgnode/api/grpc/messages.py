@@ -1,4 +1,4 @@
-"""Reads what callers send, within a time limit: gRPC itself waits without end for a caller that opens a call and is silent."""
+"""Reads what callers send, within a time limit: gRPC itself waits for ever for a caller that opens a call and sends nothing."""
 
 from __future__ import annotations
 

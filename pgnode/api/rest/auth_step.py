@@ -1,4 +1,4 @@
-"""The first step of a request: the API key, and word to the service that somebody who has it called."""
+"""The first step of a request: the API key; the service is told of each caller that has it."""
 
 from __future__ import annotations
 

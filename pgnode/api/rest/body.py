@@ -31,7 +31,7 @@ async def receive_nothing() -> Event:
 
 
 def check_framing(length: bytes | None, coding: bytes | None, headers: Headers) -> None:
-    """Check how the end of a body is told.
+    """Check how the end of a body is marked.
 
     Args:
         length: The header Content-Length.
@@ -39,8 +39,8 @@ def check_framing(length: bytes | None, coding: bytes | None, headers: Headers) 
         headers: All headers, as they came.
 
     Raises:
-        LengthRequiredError: Nothing tells the end.
-        InvalidRequestError: What tells it contradicts itself, or is not understood.
+        LengthRequiredError: Nothing marks the end.
+        InvalidRequestError: The headers contradict each other, or are not understood.
     """
     if length is None and coding is None:
         raise LengthRequiredError("no Content-Length and no chunked coding: send a length, 0 for an empty message")

@@ -19,7 +19,7 @@ _CONNECTION: Final = "pgnode.connection"
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request, after the key, the body and the wanted form were looked at."""
+    """One request, after the key, the body and the wanted form were checked."""
 
     #: The whole body.
     body: bytes

@@ -85,7 +85,7 @@ class _WatchedSender:
         self._complete = event["type"] == "http.response.body" and not event.get("more_body", False)
 
     async def arrived(self) -> bool:
-        """Wait for the fate of the answer."""
+        """Wait until the answer has arrived, or cannot any more."""
         if self._delivery is None or not self._complete or self._refused:
             return False
         return await self._delivery.arrived(self._bytes)

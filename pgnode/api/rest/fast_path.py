@@ -1,6 +1,6 @@
 """Answers that are sent without the application, for methods that are called for one user after the other.
 
-Falcon would cost more than everything else of such a call. Both ways answer to the byte what the application would.
+Falcon would cost more than all the rest of such a call. The answers are, to the byte, those of the application.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CachedAnswer(NamedTuple):
         """Return the answer to ``body`` where it is at hand, else None, also where looking it up fails."""
         try:
             return self.look_up(body)
-        except Exception:  # the application meets the same, and answers and logs it as it does all others
+        except Exception:  # the application meets the same error, answers it and logs it
             return None
 
     def headers(self, answer: bytes) -> Headers:

@@ -1,4 +1,4 @@
-"""JSON beside protobuf over REST: the way from one form into the other. Only callers who speak JSON come here."""
+"""JSON beside protobuf over REST: converts one form into the other, for callers who speak JSON."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _request(row: Method, text: bytes) -> bytes:
     """Return the request's bytes as a handler takes them."""
     if row.request is not pb.UsersChunk:
         return message_of(row.request, text).SerializeToString()
-    # Chunks are a way to send a long list in parts. JSON that is whole needs none: its list is one Users message.
+    # Chunks serve to send a long list piece by piece. A JSON body is whole: its list is one Users message.
     return frame(pb.UsersChunk(users=message_of(pb.Users, text).users, last=True))
 
 

@@ -1,6 +1,6 @@
 """Which form the two sides of a call have: protobuf, JSON, or a stream of events. Pure.
 
-Nearly all callers speak protobuf and say so in the plainest way; they pay for the comparison of two headers.
+Nearly all callers speak protobuf and send the usual headers; that costs the comparison of two headers.
 """
 
 from __future__ import annotations

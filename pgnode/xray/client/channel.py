@@ -83,7 +83,7 @@ class CoreChannel:
         except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise CoreApiError(f"the channel to the core is closed: {error}", ErrorKind.UNAVAILABLE) from None
         except asyncio.CancelledError:
-            # grpc cancels the calls of a channel that is closed; whoever made this one was not cancelled.
+            # grpc cancels the calls of a channel that is closed; the caller of this one was not cancelled.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise

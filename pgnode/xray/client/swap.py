@@ -72,7 +72,7 @@ class InboundSwap:
                 listed = await self._users.inbound_users_answer(tag, end - time.monotonic())
             before = _listed(listed)
         await self._inbounds.take_out(tag, end - time.monotonic())
-        # From here on the inbound is gone: whoever gives up waiting must not leave it so.
+        # From here on the inbound is gone: a caller that gives up waiting must not leave it so.
         finish = asyncio.create_task(self._finish(changed, inbound, before, deadline_seconds))
         self._finishing.add(finish)
         finish.add_done_callback(self._finishing.discard)

@@ -1,6 +1,6 @@
-"""A scratch core: it tells how the core itself encodes inbounds and outbounds, which are known here as JSON only.
+"""A scratch core: it says how the core itself encodes inbounds and outbounds, which the node has as JSON only.
 
-A short-lived process with just these parts, without users, its API on a socket of its own. Inbounds listen on abstract unix
+A short-lived process with just these entries, without users, its API on a socket of its own. Inbounds listen on abstract unix
 sockets or free loopback ports instead of their own address, which is put back into what the core lists. Nothing here touches
 the running core. Measured: 0.1 s for a config of eight inbounds.
 """
@@ -36,7 +36,7 @@ _API_TAG: Final = "PG_NODE_SCRATCH"
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Parts as the core keeps them, by tag; inbounds listen where the config says and have no users."""
+    """Entries as the core keeps them, by tag; inbounds listen where the config says and have no users."""
 
     inbounds: dict[str, core_pb2.InboundHandlerConfig]
     outbounds: dict[str, core_pb2.OutboundHandlerConfig]

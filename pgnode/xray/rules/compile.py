@@ -46,7 +46,7 @@ _LISTS: Final = (
 _PORTS: Final = ("port", "sourcePort", "localPort", "vlessRoute")
 #: One of these at least must be there, or the core refuses the rule.
 _CONDITIONS: Final = (*_LISTS, *_PORTS, "attrs")
-#: Written in many configs, and looked at by no core of today: ``type`` is always "field".
+#: Written in many configs, and ignored by today's cores: ``type`` is always "field".
 _IGNORED: Final = ("type", "domainMatcher")
 _KNOWN: Final = ("ruleTag", "outboundTag", "balancerTag", *_CONDITIONS, "webhook", *_IGNORED)
 

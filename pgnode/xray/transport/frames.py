@@ -54,7 +54,7 @@ TWO_U32: Final = struct.Struct(">II")
 
 
 class Http2Error(Exception):
-    """The peer broke the protocol: the connection is of no use any more. ``code`` goes into the GOAWAY."""
+    """The peer broke the protocol: the connection cannot be used any more. ``code`` goes into the GOAWAY."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)

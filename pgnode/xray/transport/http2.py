@@ -105,7 +105,7 @@ class Http2ClientConnection(Generic[Token]):
     """Calls of one method on one connection. A call is named by the caller's own ``token``, whatever that is.
 
     How calls ended is in ``finished``: (token, None) for success, (token, Failure) otherwise. ``refused`` holds the tokens
-    that the peer has for certain not looked at, to be sent again on another connection (GOAWAY) or this one. The caller
+    that the peer has certainly not handled, to be sent again on another connection (GOAWAY) or this one. The caller
     empties both after each ``receive``.
     """
 
@@ -202,7 +202,7 @@ class Http2ClientConnection(Generic[Token]):
             self._output.append(frame(RST_STREAM, 0, stream_id, U32.pack(CANCEL)))
 
     def go_away(self, code: int, text: str = "") -> None:
-        """Say good-bye; the connection is to be closed after that."""
+        """Send GOAWAY; the connection is to be closed after that."""
         self.draining = True
         self._output.append(frame(GOAWAY, 0, 0, TWO_U32.pack(0, code) + text.encode()))
 
@@ -243,7 +243,7 @@ class Http2ClientConnection(Generic[Token]):
     # --- receiving
 
     def receive(self, data: bytes) -> None:
-        """Take what came in. Raises Http2Error; the machine is of no use after that."""
+        """Take what came in. Raises Http2Error; the machine cannot be used after that."""
         buffer = self._rest + data if self._rest else data
         at, end = 0, len(buffer)
         known, opened, finished, unpack = self._known, self._open, self.finished, HEAD.unpack_from

@@ -1,11 +1,11 @@
 """The pipelined client: one HTTP/2 connection on the core's unix socket, for AlterInbound and nothing else.
 
 It stands beside ``grpcio`` because it does the same call at least twice as fast in the same run (``make bench`` prints both,
-scenario ``lane``; docs/performance.md has the figures). Where that ceases to hold, it goes: one call of ``grpc.aio`` for each
-user does the same.
+scenario ``lane``; docs/performance.md has the figures). If that is no longer so, it can be removed: one call of ``grpc.aio``
+for each user does the same.
 
 What makes it quick is in pgnode.xray.transport.http2, the protocol without I/O. Here: the connection, which is made when it is
-needed and made anew when the core says good-bye or stream ids run out; the queue of calls; their deadlines. The requests of one
+needed and made anew when the core sends GOAWAY or stream ids run out; the queue of calls; their deadlines. The requests of one
 turn of the event loop are written at once, and a batch has one future, not one for each call.
 """
 
