@@ -13,7 +13,7 @@ from bench.load import Requests, Side, compare
 from bench.registry import Bench, scenario
 from bench.report import Figure, Row, at_least, below
 from bench.samples import share_of
-from bench.scenarios.lane import bare_rate
+from bench.scenarios.transport import bare_rate
 from bench.servers import node, started
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.panel import PROTOBUF, PanelClient
@@ -32,15 +32,15 @@ AIMS = {32: (0.7, 0.5), 128: (0.9, 0.7)}
 ALONE_AIM_MS = 4.0
 
 
-def parts(info_per_second: float, lane_per_second: float, core_calls: int) -> float:
+def parts(info_per_second: float, bare_per_second: float, core_calls: int) -> float:
     """The rate that a change would have if it cost a GET /info and its core calls, and nothing else."""
-    return 1 / (1 / info_per_second + core_calls / lane_per_second)
+    return 1 / (1 / info_per_second + core_calls / bare_per_second)
 
 
 @scenario("sync", "PUT /user/sync, one user a call; r = 1 / (1 / GET /info + core calls / bare AlterInbound rate)")
 async def sync(bench: Bench) -> AsyncGenerator[Row, None]:
     bench.say("AlterInbound with nothing else running")
-    lane = await bare_rate(bench)
+    bare = await bare_rate(bench)
     one, five = make_users(USERS, TAGS[:1], name="one"), make_users(USERS, TAGS, name="five")
     config = make_config(make_inbound(tag, protocol) for tag, protocol in PROTOCOLS.items())
     bench.say(f"starting a node with {2 * USERS:,} users in {len(TAGS)} inbounds")
@@ -72,7 +72,7 @@ async def sync(bench: Bench) -> AsyncGenerator[Row, None]:
             )
             for what, inbounds in (("1 inbound", 1), ("5 inbounds", len(TAGS))):
                 # In each inbound the old account is removed and the new one added.
-                limit = parts(info.per_second, lane, 2 * inbounds)
+                limit = parts(info.per_second, bare, 2 * inbounds)
                 yield Row(
                     f"a changed key each, {what}, {connections} connections",
                     found[what].figures,

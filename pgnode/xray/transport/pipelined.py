@@ -1,7 +1,7 @@
 """The pipelined client: one HTTP/2 connection on the core's unix socket, for AlterInbound and nothing else.
 
 It stands beside ``grpcio`` because it does the same call at least twice as fast in the same run (``make bench`` prints both,
-scenario ``lane``; docs/performance.md has the figures). If that is no longer so, it can be removed: one call of ``grpc.aio``
+scenario ``transport``; docs/performance.md has the figures). If that is no longer so, it can be removed: one call of ``grpc.aio``
 for each user does the same.
 
 What makes it quick is in pgnode.xray.transport.http2, the protocol without I/O. Here: the connection, which is made when it is

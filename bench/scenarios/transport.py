@@ -1,7 +1,7 @@
-"""The floor: bare AlterInbound calls on the core's socket, through the fast lane and through ``grpc.aio``, nothing else running.
+"""Bare AlterInbound calls on the core's socket, through the pipelined client and through ``grpc.aio``, nothing else running.
 
 Both sides remove and add the same users of one inbound in the same core and take turns; a call is one removal or one
-addition. The fast lane is kept for being at least twice as fast.
+addition. The pipelined client is kept for being at least twice as fast.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ GRPC_IN_FLIGHT = 128
 AIM = 2.0
 
 
-@scenario("lane", "bare AlterInbound calls: the fast lane beside grpc.aio on the same core")
-async def lane(bench: Bench) -> AsyncGenerator[Row, None]:
+@scenario("transport", "bare AlterInbound calls: the pipelined client beside grpc.aio on the same core")
+async def transport(bench: Bench) -> AsyncGenerator[Row, None]:
     api_part = {"tag": "api", "services": ["HandlerService", "StatsService"]}
     config = make_config([make_inbound(TAG, "vless")]) | {"api": api_part}
     operations = _operations()
     async with bare_core(config) as (_, socket), CoreApi(socket) as api, _channel(socket) as alter:
-        bench.say("AlterInbound, fast lane and grpc.aio in turns")
-        found: dict[str, list[float]] = {"lane": [], "grpc": []}
-        for number, side in enumerate(turns(["lane", "grpc"], bench.rounds + 1)):
+        bench.say("AlterInbound, pipelined client and grpc.aio in turns")
+        found: dict[str, list[float]] = {"pipelined": [], "grpc": []}
+        for number, side in enumerate(turns(["pipelined", "grpc"], bench.rounds + 1)):
             calls, begun = 0, time.monotonic()
             while time.monotonic() - begun < bench.seconds / 2:
                 for part in operations:
-                    await (_by_lane(api, part) if side == "lane" else _by_grpc(alter, part))
+                    await (_pipelined(api, part) if side == "pipelined" else _by_grpc(alter, part))
                     calls += len(part)
             if number >= 2:  # the first of each side is for warming up
                 found[side].append(calls / (time.monotonic() - begun))
-    ours, other = median(found["lane"]), median(found["grpc"])
+    ours, other = median(found["pipelined"]), median(found["grpc"])
     yield Row(
         "AlterInbound, one inbound",
         [Figure(ours, "/s")],
@@ -60,7 +60,7 @@ async def lane(bench: Bench) -> AsyncGenerator[Row, None]:
 
 
 async def bare_rate(bench: Bench) -> float:
-    """Calls a second by the fast lane, with nothing else running: what rates of changes are held against."""
+    """Calls a second by the pipelined client, with nothing else running: what rates of changes are held against."""
     api_part = {"tag": "api", "services": ["HandlerService", "StatsService"]}
     config = make_config([make_inbound(TAG, "vless")]) | {"api": api_part}
     rates = []
@@ -70,7 +70,7 @@ async def bare_rate(bench: Bench) -> float:
             calls, begun = 0, time.monotonic()
             while time.monotonic() - begun < bench.seconds / 2:
                 for part in operations:
-                    await _by_lane(api, part)
+                    await _pipelined(api, part)
                     calls += len(part)
             rates.append(calls / (time.monotonic() - begun))
     return median(rates[1:])
@@ -78,7 +78,7 @@ async def bare_rate(bench: Bench) -> float:
 
 def _operations() -> tuple[list[AlterOperation], list[AlterOperation]]:
     """Additions of all users, and their removals."""
-    users = make_users(USERS, [TAG], name="lane")
+    users = make_users(USERS, [TAG], name="transport")
     adds = [
         AlterOperation(TAG, user.email, user_message(user.email, Account("vless", user.proxies.vless.id)))
         for user in users
@@ -86,7 +86,7 @@ def _operations() -> tuple[list[AlterOperation], list[AlterOperation]]:
     return adds, [AlterOperation(TAG, user.email) for user in users]
 
 
-async def _by_lane(api: CoreApi, operations: Sequence[AlterOperation]) -> None:
+async def _pipelined(api: CoreApi, operations: Sequence[AlterOperation]) -> None:
     failed = [error for error in await api.users.alter_many(operations, DEADLINE_SECONDS) if error is not None]
     if failed:
         raise failed[0]
