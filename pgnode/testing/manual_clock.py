@@ -38,16 +38,16 @@ class ManualClock(Clock):
 
     async def advance(self, seconds: float) -> None:
         """Let time pass, and everybody who is woken do what there is to do."""
-        await settle()  # whoever is about to sleep
+        await run_ready()  # whoever is about to sleep
         self.seconds += seconds
         for until, future in self._sleepers:
             if until <= self.seconds and not future.done():
                 future.set_result(None)
         self._sleepers = [sleeper for sleeper in self._sleepers if not sleeper[1].done()]
-        await settle()
+        await run_ready()
 
 
-async def settle(turns: int = 50) -> None:
+async def run_ready(turns: int = 50) -> None:
     """Give every task that can go on so many turns of the event loop."""
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -20,7 +20,7 @@ from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.fake_core import FakeController, FakeRunningCore
-from pgnode.testing.manual_clock import ManualClock, settle
+from pgnode.testing.manual_clock import ManualClock, run_ready
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.diff import Decision
@@ -150,7 +150,7 @@ class Stage:
                 return answer
             finally:
                 await self.committer.commit()
-                await settle()  # who sleeps is asleep
+                await run_ready()  # who sleeps is asleep
 
     async def start(self, config: str, *users: pb.User, keep_alive: int = 0) -> pb.BaseInfoResponse:
         message = pb.Backend(config=config, users=users, keep_alive=keep_alive)
@@ -169,7 +169,7 @@ class Stage:
 
     async def at_rest(self) -> None:
         """Wait until nothing is under way."""
-        await settle()
+        await run_ready()
         async with self.node.core_lock:
             pass
 
