@@ -122,7 +122,7 @@ async def stage(target: Target) -> AsyncIterator[Stage]:
 async def test_inbounds_come_change_and_go(stage: Stage) -> None:
     first = stage.config(STAYS, CHANGES)
     await stage.start(first)
-    core, ways = core_pid(stage.node), (await node_status(stage.node)).starts
+    core, before = core_pid(stage.node), (await node_status(stage.node)).starts
     async with stage.client.hold(STAYS) as transfer, stage.client.hold(CHANGES) as through_changed:
         # One comes, with its users; one is added that takes none before its first.
         second = stage.config(STAYS, CHANGES, COMES, "Shadowsocks-2022")
@@ -149,8 +149,8 @@ async def test_inbounds_come_change_and_go(stage: Stage) -> None:
     transfer.check()
     through_changed.check()
     assert core_pid(stage.node) == core
-    assert status.starts["hot change"] == ways.get("hot change", 0) + 3
-    assert any("way=parts" in line and "inbound 'Trojan' changed" in line for line in stage.node.output)
+    assert status.starts["hot change"] == before.get("hot change", 0) + 3
+    assert any("strategy='hot change'" in line and "inbound 'Trojan' changed" in line for line in stage.node.output)
 
 
 async def test_outbounds_and_rules_change(stage: Stage) -> None:
@@ -195,7 +195,9 @@ async def test_what_cannot_be_changed_is_a_new_core(stage: Stage) -> None:
     await stage.start(other)
     assert core_pid(stage.node) not in (0, core)
     await stage.assert_runs(other)
-    assert any("way='new core'" in line and "dns changed" in line for line in stage.node.output), stage.node.output_text
+    assert any("strategy='new core'" in line and "dns changed" in line for line in stage.node.output), (
+        stage.node.output_text
+    )
 
 
 async def test_a_lingering_core_is_changed_too(stage: Stage) -> None:

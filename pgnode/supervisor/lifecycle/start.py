@@ -214,7 +214,7 @@ class StartJob:
     def _count(self, decision: Decision) -> None:
         self._strategy = decision.strategy
         state = str(self._starts.life.state)
-        log.info("start", way=str(decision.strategy), reason=decision.reason, users=len(self._users), state=state)
+        log.info("start", strategy=str(decision.strategy), reason=decision.reason, users=len(self._users), state=state)
         self._starts.status.count_start(str(decision.strategy))
 
     def _count_failed(self, error: NodeError) -> None:
