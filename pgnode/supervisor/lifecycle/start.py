@@ -208,7 +208,7 @@ class StartJob:
         await check_claims_in_thread(claims, held, own)
         if by_core:
             await self._starts.core.check(self._starts.routing.table.effective(new.base))
-        # A change of parts does not start a core, which would remove them, too.
+        # A hot change does not start a core, which would remove them, too.
         await asyncio.to_thread(remove_stale_sockets, [claim for claim in claims if claim.listener not in held])
 
     def _count(self, decision: Decision) -> None:
