@@ -93,6 +93,21 @@ def file_in_the_way(stage: Stage) -> Config:
     return stage.with_inbound(listen=str(stage.folder / "file"))
 
 
+def fallback_to_the_store(stage: Stage) -> Config:
+    """A user of that inbound would be led to the node's own Valkey."""
+    settings = {"decryption": "none", "clients": [], "fallbacks": [{"dest": str(stage.node.run_dir / "valkey.sock")}]}
+    return stage.with_inbound(settings=settings)
+
+
+def redirect_to_the_core(stage: Stage) -> Config:
+    config = copy.deepcopy(stage.config)
+    (stage.folder / "link").unlink(missing_ok=True)
+    (stage.folder / "link").symlink_to(stage.node.run_dir)
+    redirect = {"redirect": f"{stage.folder}/link/core.sock:1"}
+    config["outbounds"].append({"tag": "R", "protocol": "freedom", "settings": redirect})
+    return config
+
+
 def two_on_one_port(stage: Stage) -> Config:
     return stage.with_inbound(port=stage.config["inbounds"][0]["port"])
 
@@ -103,6 +118,9 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
     "metrics in use": (metrics_in_use, ["metrics", "in use"]),
     "two on one path": (two_on_one_path, ["'Other'", "'Third'", "in.sock"]),
     "two on one port": (two_on_one_port, ["'Other'", "'VLESS'"]),
+    "fallback": (fallback_to_the_store, ["inbound 'Other': settings.fallbacks[0].dest", "own folder"]),
+    "redirect": (redirect_to_the_core, ["outbound 'R': settings.redirect", "own folder"]),
+    "no text": (lambda stage: stage.config | {"outbounds": [{"tag": "\ud800"}]}, ["outbounds[0].tag", "surrogate"]),
     "no folder": (lambda stage: stage.with_inbound(listen="/none/in.sock"), ["'Other'", "there is no folder '/none'"]),
     "a file": (file_in_the_way, ["'Other'", "no socket"]),
     "port 0": (lambda stage: stage.with_inbound(port=0), ["'Other'", "port 0"]),

@@ -201,7 +201,7 @@ class StartJob:
         there, running = self._starts.life.now.core, self._starts.core.running
         held = {claim.listener for claim in there.base.claims} if there is not None and running is not None else set()
         own = HeldSockets(running.pid) if running is not None else None
-        fault = config_fault(new.base)
+        fault = await asyncio.to_thread(config_fault, new.base, self._starts.settings.run_dir)
         if fault is not None:
             raise StartFailedError(fault)
         claims = new.base.claims

@@ -23,6 +23,7 @@ from pgnode.xray.config import rewrite
 from pgnode.xray.config.inbounds import InboundSpec, json_type, read_inbound
 from pgnode.xray.config.listeners import Claim, claims_of
 from pgnode.xray.config.numbering import Numbers, number_parts
+from pgnode.xray.config.strings import text_fault
 
 __all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "render", "with_rules"]
 
@@ -80,6 +81,9 @@ def parse_config(
     Raises StartFailedError; its text begins with the cause (callers see 128 characters).
     """
     document = _load(text)
+    fault = text_fault(text, document)
+    if fault is not None:
+        raise StartFailedError(fault)
     warnings: list[str] = []
     rewrite.canonical_keys(document)
     numbers = number_parts(document)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pgnode.xray.config.faults import config_fault
 from tests.unit.xray.config.configs import config, parse, vless
+
+FOLDER = Path("/run/node-of-test")
 
 
 @pytest.mark.parametrize(
@@ -34,12 +37,13 @@ from tests.unit.xray.config.configs import config, parse, vless
     ],
 )
 def test_of_an_inbound(change: dict[str, Any], said: str | None) -> None:
-    found = config_fault(parse(config(inbounds=[vless() | change])))
+    found = config_fault(parse(config(inbounds=[vless() | change])), FOLDER)
     assert (found is None) == (said is None), found
     assert (found or "").startswith(said or "")
     assert len(found or "") < 200
 
 
 def test_of_the_whole() -> None:
-    assert "that of inbound 'in'" in (config_fault(parse(config(inbounds=[vless(), vless("other")]))) or "")
-    assert (config_fault(parse(config(metrics={"listen": "x"}))) or "").startswith("metrics: ")
+    assert "that of inbound 'in'" in (config_fault(parse(config(inbounds=[vless(), vless("other")])), FOLDER) or "")
+    assert (config_fault(parse(config(metrics={"listen": "x"})), FOLDER) or "").startswith("metrics: ")
+    assert "the node's own folder" in (config_fault(parse(config(dns={"x": f"{FOLDER}/core.sock"})), FOLDER) or "")
