@@ -9,11 +9,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from pgnode.errors import SettingsError
+from pgnode.os_support.files import read_regular
 from pgnode.settings.checks import check_uuid
 from pgnode.settings.model import SECRET_FIELDS, Settings
 
 #: Longest path of a unix socket that every Linux accepts (sun_path holds 108 bytes with the final NUL).
 MAX_SOCKET_PATH_BYTES = 107
+
+#: Bytes that are read of a file with a key, at most.
+KEY_BYTES = 4096
 
 
 def load(**overrides: Any) -> Settings:
@@ -47,7 +51,7 @@ def read_api_key(settings: Settings) -> str:
     if settings.api_key is not None:
         return settings.api_key
     try:
-        return check_uuid(settings.key_file.read_text(encoding="utf-8"))
+        return check_uuid(read_regular(settings.key_file, KEY_BYTES).decode())
     except (OSError, ValueError) as error:
         raise SettingsError(f"no API key in {settings.key_file}: {error}") from None
 

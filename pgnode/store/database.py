@@ -8,12 +8,14 @@ is there. What the machine had not put on its disk when the power failed is cut 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pgnode.errors import StoreUnusableError
+from pgnode.os_support.fault_points import fault_point
 from pgnode.store.changes import StoreChanges
 from pgnode.store.counter_log import pack, unpack
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
@@ -33,6 +35,10 @@ LARGE_ROWS = 5_000
 
 #: Bytes of pages kept in memory, at most. With less, a large transaction writes pages twice and more.
 CACHE_BYTES = 48 * 1024 * 1024
+
+#: A change counts as one that has room when the disk has so many times its size, and so many bytes.
+ROOM_RATIO = 2
+ROOM_BYTES = 256 * 1024
 
 #: Bytes that a row of the log takes beside its data.
 _ROW_BYTES = 16
@@ -77,6 +83,8 @@ class Database:
             StoreUnusableError: A sentence for the operator: what is wrong with the file, and what to do.
         """
         with _told_to_operator(path):
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise StoreUnusableError(f"{path} is no regular file: move it away, or choose another STATE_DIR")
             if not path.exists():
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = connect(path)
@@ -117,17 +125,17 @@ class Database:
         Raises:
             StoreWriteError: None was written.
         """
-        db = self._db
         statements = list(statements_of(changes))
         log = pack(changes.counters) if changes.counters else None
         if log is not None:
             statements.append(("INSERT INTO counter_log (packed) VALUES (?)", (log,)))
         try:
+            fault_point("store.write")
             self._execute(statements)
-        except sqlite3.Error as error:
-            raise StoreWriteError(cause_of(error)) from error
+        except (sqlite3.Error, OSError) as error:
+            raise StoreWriteError(f"{cause_of(error)}; {advice_for(error)}") from error
         if len(changes.users) >= LARGE_ROWS:
-            db.execute("PRAGMA shrink_memory").fetchall()
+            self._shrink()
         if log is not None:
             self._log_bytes += len(log) + _ROW_BYTES
             self._log_rows += 1
@@ -150,6 +158,30 @@ class Database:
                 db.execute("ROLLBACK")
             raise
 
+    def require_room(self, needed_bytes: int) -> None:
+        """Find out whether the file could be written now; a small thing is written to it.
+
+        Args:
+            needed_bytes: About what is going to be written.
+
+        Raises:
+            StoreWriteError: It could not; nothing was changed.
+        """
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(self.path)
+            free = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+            needed = ROOM_RATIO * needed_bytes + ROOM_BYTES
+            if disk.f_blocks and free < needed:
+                raise StoreWriteError(
+                    f"no room on the disk ({free:,} bytes free, {needed:,} needed); {_WHEN_RUNNING[0]}"
+                )
+        self.write(StoreChanges(meta={"room": 1}))
+
+    def _shrink(self) -> None:
+        """Give memory for pages back; what was committed before is not undone by an error in that."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA shrink_memory").fetchall()
+
     # --- the log of counters ------------------------------------------------------------------------------------
 
     def _look_at_log(self) -> None:
@@ -171,10 +203,10 @@ class Database:
         db = self._db
         try:
             self._execute([*fold_statements(_read_log(db)), ("DELETE FROM counter_log", ())])
-        except (sqlite3.Error, ValueError) as error:
-            raise StoreWriteError(cause_of(error)) from error
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise StoreWriteError(f"{cause_of(error)}; {advice_for(error)}") from error
         self._log_bytes = self._log_rows = 0
-        db.execute("PRAGMA shrink_memory").fetchall()
+        self._shrink()
 
     # --- the disk -----------------------------------------------------------------------------------------------
 
@@ -330,11 +362,55 @@ _CAUSES = {
 }
 
 
+#: What the system says in place of SQLite, as SQLite would say it.
+_OF_ERRNO = {
+    errno.ENOSPC: sqlite3.SQLITE_FULL,
+    errno.EDQUOT: sqlite3.SQLITE_FULL,
+    errno.EROFS: sqlite3.SQLITE_READONLY,
+    errno.EACCES: sqlite3.SQLITE_READONLY,
+    errno.EPERM: sqlite3.SQLITE_READONLY,
+    errno.EIO: sqlite3.SQLITE_IOERR,
+    errno.EMFILE: sqlite3.SQLITE_CANTOPEN,
+    errno.ENFILE: sqlite3.SQLITE_CANTOPEN,
+}
+
+#: What an operator of a running node can do.
+_WHEN_RUNNING = (
+    "make room on the disk of STATE_DIR, the node then goes on by itself",
+    "let this user write STATE_DIR, the node then goes on by itself",
+    "end that process, the node then goes on by itself",
+    "see the kernel's log and the disk of STATE_DIR, a quota may be used up as well",
+    "stop the node, then restore STATE_DIR from a backup",
+)
+
+
+def _code_of(error: Exception) -> int | None:
+    """Return SQLite's result code, its low byte; None where there is none."""
+    if isinstance(error, OSError):
+        return _OF_ERRNO.get(error.errno or 0)
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if code is not None else None
+
+
 def cause_of(error: Exception) -> str:
     """Say in a few words what is wrong."""
-    code = getattr(error, "sqlite_errorcode", None)
-    cause = _CAUSES.get(code & 0xFF) if code is not None else None
+    code = _code_of(error)
+    cause = _CAUSES.get(code) if code is not None else None
     return f"{cause} ({error})" if cause is not None else str(error)
+
+
+def advice_for(error: Exception) -> str:
+    """Say in a few words what an operator can do for a node that runs."""
+    match _code_of(error):
+        case sqlite3.SQLITE_FULL:
+            return _WHEN_RUNNING[0]
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:
+            return _WHEN_RUNNING[1]
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return _WHEN_RUNNING[2]
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return _WHEN_RUNNING[4]
+    return _WHEN_RUNNING[3]
 
 
 @contextlib.contextmanager
@@ -345,7 +421,7 @@ def _told_to_operator(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreUnusableError(f"{path} cannot be opened: {error.strerror or error}; {_WHAT_TO_DO[0]}") from None
     except (sqlite3.Error, ValueError) as error:
-        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        code = _code_of(error)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             advice = _WHAT_TO_DO[1]
         elif code == sqlite3.SQLITE_FULL:

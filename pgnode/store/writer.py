@@ -42,6 +42,8 @@ class StoreWriter:
         self._commits = _Thread("store")
         self._syncs = _Thread("store disk")
         self._syncing: asyncio.Task[None] | None = None
+        #: Why the disk did not take something the last time; "" when it did.
+        self._sync_error = ""
 
     def __repr__(self) -> str:
         """Name the file."""
@@ -97,6 +99,18 @@ class StoreWriter:
         if not self._sync_always and (self._syncing is None or self._syncing.done()):
             self._syncing = asyncio.create_task(self._sync_soon())
 
+    async def require_room(self, needed_bytes: int) -> None:
+        """Find out whether changes could be written now.
+
+        Args:
+            needed_bytes: About how many bytes.
+
+        Raises:
+            StoreWriteError: They could not.
+        """
+        database = self._opened
+        await self._commits.run(lambda: database.require_room(needed_bytes))
+
     async def _sync_soon(self) -> None:
         await asyncio.sleep(SYNC_SECONDS)
         await self._sync()
@@ -105,7 +119,11 @@ class StoreWriter:
         try:
             await self._syncs.run(self._opened.sync)
         except OSError as error:
-            log.error("the disk did not take the store's changes", path=str(self._path), error=str(error))
+            if not self._sync_error:
+                log.error("the disk did not take the store's changes", path=str(self._path), error=str(error))
+            self._sync_error = str(error)
+        else:
+            self._sync_error = ""
 
     async def close(self) -> None:
         """Put everything on the disk and close the file."""

@@ -78,9 +78,9 @@ class Supervisor:
         try:
             await asyncio.wait({signalled, started}, return_when=asyncio.FIRST_COMPLETED)
             if started.done():
-                tasks = started.result()
-                failed = True
-                await self._main_loop(signalled, tasks)
+                # A core that was taken over has users' connections; one of this start has not.
+                failed = started.exception() is None or self._took_over()
+                await self._main_loop(signalled, started.result())
                 failed = False
         finally:
             started.cancel()
@@ -120,6 +120,11 @@ class Supervisor:
         await asyncio.to_thread(streams.drain)
         banner(settings, who, core=str(parts.core.core), version=parts.core.known_version, users=len(stored.users))
         return tasks
+
+    def _took_over(self) -> bool:
+        """Whether the core was there before this supervisor."""
+        running = self._parts.core.running
+        return running is not None and running.adopted
 
     async def _main_loop(self, signalled: asyncio.Task[signal.Signals], tasks: list[asyncio.Task[None]]) -> None:
         """Wait for what ends the node: a signal, or an error in a task that only an operator can mend."""

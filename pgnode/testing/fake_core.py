@@ -155,6 +155,7 @@ class FakeRunningCore(RunningCore):
 
     def __init__(self, pid: int, config_hash: str, core: str = "fake core") -> None:
         self.record = CoreRecord(pid, pid, "boot", config_hash, "fake", core)
+        self.run_dir = Path("/no/core")
         self._exit: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -20,9 +20,10 @@ from pgnode.supervisor.core.read_files import ReadFiles
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.client.users import AlterOperation
-from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, render
+from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, render, with_api_socket
 from pgnode.xray.config.log_section import LogSection
 from pgnode.xray.config.ports import remove_stale_sockets
+from pgnode.xray.process import run_folder
 from pgnode.xray.process.adoption import adopt
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.diagnose import find_refused_part
@@ -53,9 +54,18 @@ class CoreController:
         settings: Sockets, folders and time limits of the node.
         core: What the next start runs.
         pump: Reads what the core prints.
+        fallback_parents: Where a folder for a core is made when the one in STATE_DIR takes no files.
     """
 
-    def __init__(self, settings: Settings, core: Core, pump: LogPump) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        core: Core,
+        pump: LogPump,
+        *,
+        fallback_parents: Sequence[Path] = run_folder.FALLBACK_PARENTS,
+    ) -> None:
+        self._fallback_parents = fallback_parents
         self._settings = settings
         self._core = core
         self._pump = pump
@@ -209,19 +219,13 @@ class CoreController:
             self._pump.tail.clear()
             self._log_section = LogSection.of(base.document.get("log"))
             self.follow_logs(base)
-            running = await self._core.spawn(
-                *(config_json, self._settings.run_dir, self._settings.assets_dir),
-                config_hash=base.base_hash,
-                log=json.dumps(base.document.get("log")),
-                runner=self._runner,
-            )
-            self._runner = None
+            running = await self._spawn(base, config_json)
             await self.files.save()
         finally:
             await self.discard_runner()
         self._pump.watch(running.log_fd)
         self._running = running
-        api = self._api = CoreApi(str(self._settings.core_socket))
+        api = self._api = CoreApi(str(running.socket_path))
         try:
             copy = asyncio.create_task(self._write_copy(config_json))
             try:
@@ -244,6 +248,26 @@ class CoreController:
         ]
         await api.users.alter_many(placeholders, self._settings.core_call_timeout_seconds)
         return running
+
+    async def _spawn(self, base: BaseConfig, config_json: str) -> RunningCore:
+        """Start the process, in the fallback where the folder in STATE_DIR takes no files. Raises StartFailedError."""
+        folder, assets = self._settings.run_dir, self._settings.assets_dir
+        runner, self._runner = self._runner, None
+        digest, logs = base.base_hash, json.dumps(base.document.get("log"))
+        try:
+            return await self._core.spawn(config_json, folder, assets, config_hash=digest, log=logs, runner=runner)
+        except OSError as error:
+            first = error
+        log.warning("the core's folder takes no files, trying another", folder=str(folder), error=str(first))
+        try:
+            fallback = await asyncio.to_thread(run_folder.make_fallback, folder, self._fallback_parents)
+            config_json = await asyncio.to_thread(with_api_socket, config_json, fallback / run_folder.SOCKET_NAME)
+            return await self._core.spawn(config_json, fallback, assets, config_hash=digest, log=logs)
+        except OSError as error:
+            raise StartFailedError(
+                f"no core can be started: {folder} takes no files ({first.strerror or first}), and no other folder does "
+                f"({error.strerror or error}); make room on that disk, or let this user write it"
+            ) from error
 
     async def _wait_ready(self, running: RunningCore, api: CoreApi) -> None:
         """Wait until the core answers or has ended, whichever comes first."""
@@ -271,13 +295,13 @@ class CoreController:
         Returns:
             The process, whose users are not known; None when there is none, or when it does not answer.
         """
-        running = await adopt(self._settings.run_dir)
+        running = await self._find()
         if running is None:
             return None
         self._running = running
         self._log_section = LogSection.of(_parsed(running.record.log))
         self._pump.watch(running.log_fd)
-        self._api = CoreApi(str(self._settings.core_socket))
+        self._api = CoreApi(str(running.socket_path))
         try:
             self._initial_stats = await self._api.wait_ready(self._settings.core_call_timeout_seconds)
         except CoreApiError as error:
@@ -286,6 +310,21 @@ class CoreController:
             return None
         return running
 
+    async def _find(self) -> RunningCore | None:
+        """Look for a core in STATE_DIR and in the fallbacks; what is there beside the first one is ended."""
+        folder = self._settings.run_dir
+        found: RunningCore | None = None
+        for place in (folder, *run_folder.fallbacks(folder, self._fallback_parents)):
+            if place != folder and not run_folder.is_private(place):
+                continue
+            running = await adopt(place)
+            if found is None:
+                found = running
+            elif running is not None:
+                await running.terminate(STOP_SECONDS)
+                running.close()
+        return found
+
     async def stop(self) -> None:
         """End the core, if there is one."""
         running, self._running = self._running, None
@@ -293,9 +332,11 @@ class CoreController:
         if api is not None:
             await api.aclose()
         if running is not None:
-            await running.terminate(STOP_SECONDS)
-            self._pump.unwatch()
-            running.close()
+            try:
+                await running.terminate(STOP_SECONDS)
+            finally:
+                self._pump.unwatch()
+                running.close()
 
     async def give_up_process(self) -> None:
         """End the process of a core in an unknown state. Whoever waits for its end then starts another one."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fcntl
 import ipaddress
 import os
 import socket
+import stat
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import psutil
@@ -18,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
-from pgnode.os_support.files import write_atomically
+from pgnode.os_support.files import read_regular, write_atomically
 from pgnode.settings import Settings
 
 #: Days for which certificates of the node's own are valid; the panel pins them, so renewal is the operator's decision.
@@ -29,6 +32,12 @@ CERT_MAX_CHARACTERS = 2048
 
 #: Addresses beyond this many do not fit into a certificate the panel takes.
 CERT_MAX_ADDRESSES = 12
+
+#: What is read of a key, and of a pid, at most.
+_KEY_BYTES = 4096
+_PID_CHARACTERS = 20
+
+_WHAT_TO_DO = "let this user write STATE_DIR and make room there, or choose another folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +50,16 @@ class Identity:
 
 
 def prepare_state_dir(settings: Settings) -> None:
-    """Make the state folder (0700) and the folders in it. Raises OperatorError."""
+    """Make the state folder (0700) and the folders in it. Raises SettingsError."""
     try:
         for folder in (settings.state_dir, settings.run_dir, settings.state_dir / "tls", settings.state_dir / "assets"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.state_dir.chmod(0o700)
     except OSError as error:
-        raise OperatorError(
-            f"STATE_DIR={settings.state_dir} cannot be used: {error.strerror}; choose a folder that this user may write"
+        where = f" ({error.filename})" if error.filename else ""
+        raise SettingsError(
+            f"STATE_DIR={settings.state_dir} cannot be used: {error.strerror}{where}; choose a folder that this user may write, "
+            "and that has room"
         ) from None
 
 
@@ -63,22 +74,34 @@ def lock_state_dir(settings: Settings) -> IO[str]:
 
     Raises:
         StateDirBusyError: Another node holds it; the text names its pid.
+        SettingsError: There is no lock to be had.
     """
-    # Not inherited by children (Python's default), so that nothing that outlives us keeps the lock.
-    handle = open(settings.run_dir / "node.lock", "a+", encoding="ascii")  # noqa: SIM115
+    path = settings.run_dir / "node.lock"
+    try:
+        # Not inherited by children (Python's default), so that nothing that outlives us keeps the lock. Non-blocking for
+        # whatever may be in its place, such as a FIFO.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be opened: {error.strerror}; {_WHAT_TO_DO}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SettingsError(f"{path} is no regular file: remove it, then start the node again")
+    handle = open(descriptor, "r+", encoding="ascii", errors="replace")  # noqa: SIM115
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.seek(0)
-        holder = handle.read().strip() or "unknown"
+    except BlockingIOError:
+        holder = handle.read(_PID_CHARACTERS).strip() or "unknown"
         handle.close()
         raise StateDirBusyError(
             f"another node holds STATE_DIR={settings.state_dir} (pid {holder}): end it, or give this one its own STATE_DIR"
         ) from None
-    handle.seek(0)
-    handle.truncate()
-    handle.write(f"{os.getpid()}\n")
-    handle.flush()
+    except OSError as error:
+        handle.close()
+        raise SettingsError(f"{path} cannot be locked: {error.strerror}; put STATE_DIR on a local disk") from None
+    # For people only: on a full disk the lock holds without it.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return handle
 
 
@@ -96,10 +119,18 @@ def ensure_identity(settings: Settings) -> Identity:
         OperatorError: No certificate could be made that a panel takes.
     """
     api_key, key_is_new = _api_key(settings)
-    cert_is_new = False
-    if settings.ssl_cert_file is None and not (settings.cert_file.exists() and settings.cert_key_file.exists()):
+    if settings.ssl_cert_file is not None:
+        return Identity(api_key, key_is_new, cert_is_new=False)
+    files = (settings.cert_file, settings.cert_key_file)
+    for path in files:
+        if path.exists() and not path.is_file():
+            raise SettingsError(
+                f"{path} is no regular file: move it away, and the node makes a new certificate, or set SSL_CERT_FILE and "
+                "SSL_KEY_FILE"
+            )
+    cert_is_new = not all(path.exists() for path in files)
+    if cert_is_new:
         _make_certificate(settings)
-        cert_is_new = True
     return Identity(api_key, key_is_new, cert_is_new)
 
 
@@ -109,15 +140,26 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
     path = settings.key_file
     if not path.exists():
         key = str(uuid.uuid4())
-        write_atomically(path, key + "\n")
+        _write(path, key + "\n")
         return key, True
-    text = path.read_text(encoding="utf-8").strip()
     try:
-        return str(uuid.UUID(text)), False
+        return str(uuid.UUID(read_regular(path, _KEY_BYTES).decode().strip())), False
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}; let this user read it, or move it away and the node makes a new key, or "
+            "set API_KEY"
+        ) from None
     except ValueError:
         raise SettingsError(
             f"{path} does not hold an API key: allowed is a UUID; delete the file and the node makes a new key, or set API_KEY"
         ) from None
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}; {_WHAT_TO_DO}") from None
 
 
 def _addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
@@ -182,5 +224,5 @@ def _make_certificate(settings: Settings) -> None:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-    write_atomically(settings.cert_key_file, private)
-    write_atomically(settings.cert_file, pem)
+    _write(settings.cert_key_file, private)
+    _write(settings.cert_file, pem)

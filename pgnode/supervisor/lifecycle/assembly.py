@@ -82,7 +82,16 @@ def assemble_node(
         clock=clock,
     )
     starts = Starts(
-        settings, life, lifecycle, core=core, users=users, routing=routing, status=status, prepare=prepare, clock=clock
+        settings,
+        life,
+        lifecycle,
+        core=core,
+        users=users,
+        routing=routing,
+        status=status,
+        require_room=committer.require_room,
+        prepare=prepare,
+        clock=clock,
     )
     return Node(
         settings,

@@ -180,6 +180,8 @@ class CoreLifecycle:
     async def _do(self, action: do.Action, hands: Hands) -> None:
         try:
             await self._carry_out(action, hands)
+        except NodeError as error:
+            log.warning("a step in the life of the core failed", step=type(action).__name__, error=error.text)
         except Exception:
             # Nobody waits for its outcome, and the actions after it must be done.
             log.exception("a step in the life of the core failed", step=type(action).__name__)

@@ -6,7 +6,7 @@ Which strategy a start uses, and what follows from each step, is decided by :mod
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -39,6 +39,13 @@ from pgnode.xray.config.ports import check_claims_in_thread, remove_stale_socket
 log = structlog.get_logger(__name__)
 
 
+#: Takes about how many bytes are to be stored; raises StoreUnavailableError where the store does not take them.
+RequireRoom = Callable[[int], Awaitable[None]]
+
+#: About what a user takes in the store.
+USER_BYTES = 256
+
+
 class Starts:
     """Does starts, one at a time. Belongs to the supervisor's loop.
 
@@ -50,6 +57,7 @@ class Starts:
         users: Desired users, and the users in the core.
         routing: Desired rules, and the rules in the core.
         status: Counts the strategies used.
+        require_room: Makes sure that the store takes what a start changes.
         prepare: Makes the plan of a hot change.
         clock: Tells when a reason that comes again is said again.
     """
@@ -64,9 +72,11 @@ class Starts:
         users: UserSync,
         routing: CoreRouting,
         status: StatusBoard,
+        require_room: RequireRoom,
         prepare: Prepare = prepare_hot_change,
         clock: Clock | None = None,
     ) -> None:
+        self.require_room = require_room
         self.settings = settings
         self.life = life
         self.lifecycle = lifecycle
@@ -204,6 +214,7 @@ class StartJob:
         fault = await asyncio.to_thread(config_fault, new.base, self._starts.settings.run_dir)
         if fault is not None:
             raise StartFailedError(fault)
+        await self._starts.require_room(len(new.message) + USER_BYTES * len(self._users))
         claims = new.base.claims
         await check_claims_in_thread(claims, held, own)
         if by_core:

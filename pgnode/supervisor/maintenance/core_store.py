@@ -22,12 +22,13 @@ from typing import Final
 import structlog
 
 from pgnode.errors import UpdateFailedError
-from pgnode.os_support.files import write_atomically
+from pgnode.os_support.files import read_json, write_atomically
 from pgnode.supervisor.maintenance.releases import MEMBER
 
 log = structlog.get_logger(__name__)
 
 _RECORD: Final = "chosen.json"
+_RECORD_BYTES: Final = 64 * 1024
 _STAGING: Final = "incoming"
 _BLOCK_BYTES: Final = 1024 * 1024
 _VERSION = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
@@ -174,7 +175,7 @@ class CoreStore:
 
     def _read(self) -> CoreSelection | None:
         try:
-            selection = CoreSelection(**json.loads((self._folder / _RECORD).read_text(encoding="utf-8")))
+            selection = CoreSelection(**read_json(self._folder / _RECORD, _RECORD_BYTES))
             texts = [selection.version, *selection.kept]
             if not all(isinstance(text, str) and _VERSION.fullmatch(text) for text in texts):
                 raise ValueError("no version")

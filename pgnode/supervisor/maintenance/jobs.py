@@ -29,7 +29,7 @@ from pgnode.errors import (
     UpdateFailedError,
 )
 from pgnode.os_support.aio import end_tasks
-from pgnode.os_support.files import write_atomically
+from pgnode.os_support.files import read_json, write_atomically
 from pgnode.supervisor.commands.dispatcher import INTERNAL_TEXT, NOT_BEGUN
 from pgnode.supervisor.persistence.committer import StateCommitter
 
@@ -40,6 +40,9 @@ ANSWERS_KEPT = 16
 
 #: Seconds after which a note is out of date: its command will not be delivered again.
 NOTE_SECONDS = 3600.0
+
+#: Bytes of the largest note that is read.
+NOTE_BYTES = 64 * 1024
 
 #: Does the job that a command's body (JSON) asks for, and returns the sentence for ``detail``. Raises NodeErrors.
 Job = Callable[[dict[str, str]], Awaitable[str]]
@@ -79,7 +82,7 @@ class Maintenance:
     def restore(self) -> None:
         """Read which job an earlier supervisor did not finish. File I/O, once and small."""
         try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
+            note = read_json(self._note, NOTE_BYTES)
             command_id, name = str(note["id"]), str(note["job"])
             age_seconds = time.time() - self._note.stat().st_mtime
         except FileNotFoundError:
@@ -88,7 +91,8 @@ class Maintenance:
             log.warning("maintenance note not readable", error=str(error))
             return
         if age_seconds > NOTE_SECONDS:
-            self._note.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._note.unlink(missing_ok=True)
             return
         log.warning("maintenance job interrupted", job=name)
         self._remember(
@@ -141,7 +145,7 @@ class Maintenance:
             self._running = None
         # From here on another job may begin, whether or not the answer gets through.
         await self._committer.answer([(command, reply)])
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             await asyncio.to_thread(self._note.unlink)
 
     async def _do(self, command: Command, name: str, request: dict[str, str]) -> Reply:

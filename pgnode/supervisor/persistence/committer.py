@@ -152,6 +152,28 @@ class StateCommitter:
         finally:
             self._release(answers)
 
+    async def require_room(self, needed_bytes: int) -> None:
+        """Make sure that the store takes changes, before something is done that a caller could not be told of.
+
+        Args:
+            needed_bytes: About how many bytes they have.
+
+        Raises:
+            StoreUnavailableError: It does not; the text says why, and what to do.
+        """
+        for scoped in self._scopes.values():
+            if scoped.kept:
+                async with scoped.order:
+                    await self._write(scoped, StoreChanges())
+        error = self.error
+        if not error:
+            try:
+                await self._store.require_room(needed_bytes)
+            except StoreWriteError as failed:
+                error = str(failed)
+        if error:
+            raise StoreUnavailableError(f"not stored: {error}; what runs goes on unchanged")
+
     # --- both steps ---------------------------------------------------------------------------------------------
 
     async def _write(self, scoped: _Scoped, changes: StoreChanges) -> str:

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 #: Seconds a child has to end by itself.
 STOP_SECONDS = 6.0
 
+#: Seconds a killed child has to disappear.
+KILL_SECONDS = 5.0
+
 #: Seconds within which a child must be ready.
 READY_SECONDS = 20.0
 
@@ -126,8 +129,8 @@ class Child:
         except OSError as error:
             raise ChildFailedError(f"{self.name} cannot be started: {error}") from None
         self._process = process
-        self._pids.put(self.name, process.pid)
         self._reader = asyncio.create_task(self._read(process))
+        self._pids.put(self.name, process.pid)
         await self._wait_ready(process, self._reader)
         log.info("child is ready", child=self.name, pid=process.pid)
 
@@ -174,7 +177,12 @@ class Child:
                 log.warning("child does not end, killing it", child=self.name)
         # What it started itself (Gunicorn's workers) is in its process group and must not stay either.
         self.kill_group()
-        await process.wait()
+        try:
+            async with asyncio.timeout(KILL_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            log.warning("child is still there after it was killed", child=self.name, pid=process.pid)
+            return
         self._pids.remove(self.name)
 
     async def _spawn(self) -> asyncio.subprocess.Process:

@@ -54,7 +54,7 @@ class GrpcSlot:
         Raises:
             ChildFailedError: It did not come up.
         """
-        self._process = self._make()
+        self._process = self._made()
         await self._process.start()
 
     async def ended(self) -> str:
@@ -73,6 +73,13 @@ class GrpcSlot:
                 await process.stop()
                 return "it ended, and its replacement did not come up"
 
+    def _made(self) -> GrpcProcess:
+        """Make a process that was not started. Raises ChildFailedError."""
+        try:
+            return self._make()
+        except OSError as error:
+            raise ChildFailedError(f"{self.name} cannot be started: {error.strerror or error}") from None
+
     async def stop(self) -> None:
         """End all of its processes."""
         await end_tasks(list(self._leaving.values()))
@@ -80,12 +87,12 @@ class GrpcSlot:
 
     async def _replaced(self, old: GrpcProcess) -> bool:
         """Start a process in place of ``old``, and let ``old`` end; False when none came up."""
-        new = self._make()
-        log.info("worker leaves, replacing it", child=old.name, pid=old.pid, by=new.name)
         try:
+            new = self._made()
+            log.info("worker leaves, replacing it", child=old.name, pid=old.pid, by=new.name)
             await new.start()
         except ChildFailedError as error:
-            log.warning("child not started", child=new.name, error=str(error))
+            log.warning("child not started", child=self.name, error=str(error))
             return False
         self._process = new
         self._leaving[old] = asyncio.create_task(self._end(old))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from pathlib import Path
 
 import psutil
 import structlog
 
-from pgnode.os_support.files import write_atomically
+from pgnode.os_support.files import read_json, set_aside, write_atomically
 
 log = structlog.get_logger(__name__)
+
+#: Bytes of the largest file that is read.
+MAX_BYTES = 1024 * 1024
 
 #: Seconds by which two readings of a process's start time may differ.
 SAME_START_SECONDS = 1.0
@@ -36,10 +40,15 @@ class PidRegistry:
         return f"PidRegistry({sorted(self._started)})"
 
     def put(self, name: str, pid: int) -> None:
-        """Note a child that was started."""
-        with contextlib.suppress(psutil.NoSuchProcess):
+        """Note a child that was started; nothing depends on that being possible."""
+        try:
             self._started[name] = (pid, psutil.Process(pid).create_time())
-            self._write()
+        except psutil.NoSuchProcess:
+            return
+        except (psutil.Error, OSError) as error:
+            log.warning("pid not noted", child=name, pid=pid, error=str(error))
+            return
+        self._write()
 
     def remove(self, name: str) -> None:
         """Take note that a child has ended."""
@@ -50,22 +59,32 @@ class PidRegistry:
         """End what an earlier supervisor left behind, with all that it started, and wait until it is gone."""
         orphans = await asyncio.to_thread(self._find_orphans)
         for process in orphans:
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 process.kill()
         if orphans:
             await asyncio.to_thread(psutil.wait_procs, orphans, GONE_SECONDS)
-        self._path.unlink(missing_ok=True)
+        try:
+            self._path.unlink(missing_ok=True)
+        except IsADirectoryError:
+            log.warning(
+                "a folder in place of a file, set aside", path=str(await asyncio.to_thread(set_aside, self._path))
+            )
+        except OSError as error:
+            log.warning("pids not removed", path=str(self._path), error=error.strerror)
 
     def _find_orphans(self) -> list[psutil.Process]:
         """Return the processes of the file that still run, and their descendants."""
         try:
-            found = json.loads(self._path.read_text(encoding="ascii"))
+            found = read_json(self._path, MAX_BYTES)
             noted = [(str(name), int(pid), float(at)) for name, (pid, at) in found.items()]
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError):
             return []
         orphans: list[psutil.Process] = []
         for name, pid, started_at in noted:
-            with contextlib.suppress(psutil.NoSuchProcess):
+            # Whatever the file says, it is no reason to end the machine's first process, or this one.
+            if pid <= 1 or pid == os.getpid():
+                continue
+            with contextlib.suppress(psutil.Error, OverflowError):
                 process = psutil.Process(pid)
                 if abs(process.create_time() - started_at) < SAME_START_SECONDS:
                     log.warning("ending an orphan of an earlier run", child=name, pid=pid)

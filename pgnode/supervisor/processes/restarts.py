@@ -64,7 +64,7 @@ class Restarter:
                 try:
                     await process.start()
                     break
-                except ChildFailedError as error:
+                except (ChildFailedError, OSError) as error:
                     reason = str(error)
                 except Exception as error:
                     log.exception("child not started", child=process.name)

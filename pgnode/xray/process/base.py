@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from pgnode.os_support import pdeath
-from pgnode.os_support.pidfd import Pidfd
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.xray.process import run_folder
 from pgnode.xray.process.record import CoreRecord, boot_id, start_ticks, write_record
 from pgnode.xray.process.runner import ASSETS_VARIABLE, Child, Runner
@@ -102,8 +102,11 @@ class Core(ABC):
         """Run the core to learn its version. Raises StartFailedError."""
 
     @abstractmethod
-    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None, runner: Runner | None) -> tuple[int, Child]:
-        """Start the core's process; it may remove ``config`` once that was read. Raises StartFailedError."""
+    async def _launch(self, config_json: str, fifo: Path, assets_dir: Path | None, runner: Runner | None) -> Child:
+        """Start the core's process, or one that becomes the core by :meth:`_begin`. Raises StartFailedError or OSError."""
+
+    async def _begin(self, child: Child, config_json: str, fifo: Path) -> None:  # noqa: B027 - some kinds do nothing here
+        """Let the process that ``_launch`` made become the core. Raises StartFailedError."""
 
     def warm_up(self, assets_dir: Path | None = None) -> Runner | None:
         """Start a process that is ready sooner to run the core with a config that is yet to come, for :meth:`spawn`.
@@ -143,24 +146,30 @@ class Core(ABC):
             The core, with a record in its folder.
 
         Raises:
-            StartFailedError: The process cannot be started; the folder is clear then.
-            OSError: The folder cannot be written.
+            StartFailedError: The process cannot be started. No process is left, and the folder is clear then.
+            OSError: The folder cannot be written, or the system has no room for a process. No process is left.
         """
         digest = config_hash if config_hash is not None else hashlib.sha256(config_json.encode()).hexdigest()
-        log_fd = await asyncio.to_thread(run_folder.prepare, run_dir, config_json)
+        child: Child | None = runner
+        log_fd = -1
         try:
-            pid, child = self._launch(
-                run_dir / run_folder.CONFIG_NAME, run_dir / run_folder.FIFO_NAME, assets_dir or self.assets_dir, runner
-            )
+            log_fd = await asyncio.to_thread(run_folder.prepare, run_dir)
+            fifo = run_dir / run_folder.FIFO_NAME
+            child = await self._launch(config_json, fifo, assets_dir or self.assets_dir, runner)
+            pid = child.pidfd.pid
             # Our own child: until we reap it, the pid is its.
-            process = Pidfd(pid)
+            record = CoreRecord(pid, start_ticks(pid), boot_id(), digest, self.kind, str(self), log)
+            await async_fault_point("core.record")
+            await asyncio.to_thread(write_record, run_dir, record)
+            await self._begin(child, config_json, fifo)
         except BaseException:
-            os.close(log_fd)
-            run_folder.clear(run_dir)
+            if child is not None:
+                await child.kill()
+            if log_fd >= 0:
+                os.close(log_fd)
+                run_folder.clear(run_dir)
             raise
-        record = CoreRecord(pid, start_ticks(pid), boot_id(), digest, self.kind, str(self), log)
-        write_record(run_dir, record)
-        return RunningCore(record, run_dir, process, log_fd, child)
+        return RunningCore(record, run_dir, child.pidfd, log_fd, child)
 
 
 def core_environment(assets_dir: Path | None) -> dict[str, str]:

@@ -81,13 +81,18 @@ class EmbeddedCore(Core):
         return [sys.executable, "-I", str(Path(embedded_main.__file__).resolve())]
 
     def warm_up(self, assets_dir: Path | None = None) -> Runner:
-        """Start a process that waits for its config, for :meth:`spawn`."""
-        return Runner(assets_dir or self.assets_dir)
-
-    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None, runner: Runner | None) -> tuple[int, Child]:
-        runner = runner or self.warm_up(assets_dir)
+        """Start a process that waits for its config, for :meth:`spawn`. Raises StartFailedError when the system has no room."""
         try:
-            runner.start_core(config, fifo)
+            return Runner(assets_dir or self.assets_dir)
+        except OSError as error:
+            raise StartFailedError(f"no process for the core can be started: {error.strerror or error}") from error
+
+    async def _launch(self, _config_json: str, _fifo: Path, assets_dir: Path | None, runner: Runner | None) -> Child:
+        return runner or self.warm_up(assets_dir)
+
+    async def _begin(self, child: Child, config_json: str, fifo: Path) -> None:
+        assert isinstance(child, Runner), "what _launch returned"
+        try:
+            await child.start_core(config_json, fifo)
         except OSError as error:
             raise StartFailedError(f"the core's process ended before it had its config: {error.strerror}") from None
-        return runner.pid, runner

@@ -42,14 +42,16 @@ class Orders(Protocol):
 def run(orders: Orders) -> None:
     """Be the runner: a session of its own, no descriptor of the parent kept, output to the FIFO; does not return.
 
-    ``orders`` brings the paths of the config and of the FIFO, when they are there; nothing is done when they never come.
+    ``orders`` brings the config and the path of the FIFO, when they are there; nothing is done when they never come. The config
+    comes this way, and not as a file, since it has to come on a full disk as well.
     """
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     os.umask(0o077)
     try:
-        config_path, log_fifo = (Path(os.fsdecode(orders.recv_bytes())) for _ in range(2))
+        config = orders.recv_bytes().decode()
+        log_fifo = Path(os.fsdecode(orders.recv_bytes()))
     except EOFError:
         return
     # Among these is the pipe to multiprocess's resource tracker, which lives for as long as somebody holds it.
@@ -64,8 +66,6 @@ def run(orders: Orders) -> None:
     os.close(null)
     os.close(log)
     os.chdir("/")
-    config = config_path.read_text(encoding="utf-8")
-    config_path.unlink()
     _start(config)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import subprocess
 from pathlib import Path
+from typing import IO
 
 from pgnode.errors import StartFailedError
+from pgnode.os_support.pidfd import Pidfd
 from pgnode.xray.process.base import Core, core_environment
 from pgnode.xray.process.embedded_main import open_log
-from pgnode.xray.process.runner import Child, Runner
+from pgnode.xray.process.runner import END_SECONDS, Child, Runner, end_child
 from pgnode.xray.process.trial import last_lines, run_to_end
 
 _VERSION = re.compile(r"\bXray (\d+\.\d+\.\d+)")
@@ -60,34 +64,65 @@ class ExecutableCore(Core):
             raise StartFailedError(f"{self.path} is no Xray: 'version' ended with {code}: {last_lines(output)}")
         return found[1]
 
-    def _launch(self, config: Path, fifo: Path, assets_dir: Path | None, _runner: Runner | None) -> tuple[int, Child]:
+    async def _launch(self, config_json: str, fifo: Path, assets_dir: Path | None, _runner: Runner | None) -> Child:
+        with await asyncio.to_thread(_in_memory, config_json) as stdin:
+            process = self._popen(stdin, fifo, assets_dir)
+        return await _PopenChild.of(process)
+
+    def _popen(self, stdin: IO[bytes], fifo: Path, assets_dir: Path | None) -> subprocess.Popen[bytes]:
         log = open_log(fifo)
         try:
-            with config.open("rb") as stdin:
-                process = subprocess.Popen(
-                    [str(self.path), "run", "-c", "stdin:"],
-                    stdin=stdin,
-                    stdout=log,
-                    stderr=log,
-                    cwd="/",
-                    env=core_environment(assets_dir),
-                    start_new_session=True,
-                    umask=0o077,
-                )
+            return subprocess.Popen(
+                [str(self.path), "run", "-c", "stdin:"],
+                stdin=stdin,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=core_environment(assets_dir),
+                start_new_session=True,
+                umask=0o077,
+            )
         except OSError as error:
             raise StartFailedError(f"{self.path} cannot be run: {error.strerror}") from None
         finally:
             os.close(log)
-            config.unlink(missing_ok=True)
-        return process.pid, _PopenChild(process)
+
+
+def _in_memory(text: str) -> IO[bytes]:
+    """Make a file for a process to read that is on no disk: the config has to come on a full one as well."""
+    file = open(os.memfd_create("core.config.json", os.MFD_CLOEXEC), "w+b")  # noqa: SIM115 - the caller closes it
+    file.write(text.encode())
+    file.seek(0)
+    return file
 
 
 class _PopenChild:
-    """The exit code of a process that ``subprocess`` started."""
+    """A process that ``subprocess`` started."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], pidfd: Pidfd) -> None:
         self._process = process
+        self._pidfd = pidfd
+
+    @classmethod
+    async def of(cls, process: subprocess.Popen[bytes]) -> _PopenChild:
+        """Return the child of a process; one that cannot be watched is ended. Raises OSError."""
+        try:
+            return cls(process, Pidfd(process.pid))
+        except OSError:
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(process.wait, END_SECONDS)
+            raise
+
+    @property
+    def pidfd(self) -> Pidfd:
+        """Its descriptor."""
+        return self._pidfd
 
     def exit_code(self) -> int | None:
         """Return the exit code once the process has ended; reaps it."""
         return self._process.poll()
+
+    async def kill(self) -> None:
+        """End it at once."""
+        await end_child(self)

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 import threading
 import types
@@ -43,5 +45,13 @@ def forget(process: Any) -> None:
 
 
 def stop_resource_tracker() -> None:
-    """End the helper process that ``multiprocess`` keeps for every process that spawns: it would outlive us by a moment."""
-    multiprocess.resource_tracker._resource_tracker._stop()
+    """End the helper process that ``multiprocess`` keeps for every process that spawns: it would outlive us by a moment.
+
+    It keeps account of semaphores and shared memory, of which there are none here. By itself it ends when the last process that
+    inherited its pipe has, which would be waited for without a limit.
+    """
+    tracker = multiprocess.resource_tracker._resource_tracker
+    if tracker._pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(tracker._pid, signal.SIGKILL)
+    tracker._stop()

@@ -11,10 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from pgnode.os_support.files import write_atomically
+from pgnode.os_support.files import overwrite, read_json, write_atomically
 
 #: The record's file in the core's folder.
 RECORD_NAME: Final = "core.json"
+
+_MAX_BYTES: Final = 1024 * 1024
+#: Each record is filled up to so many bytes, so that another one has room in its place.
+_PADDED_BYTES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +39,19 @@ class CoreRecord:
 
 def write_record(run_dir: Path, record: CoreRecord) -> None:
     """Put the record in place as a whole. Raises OSError when it cannot be written."""
-    # A core ends with the machine, so its record need not outlive a crash of it.
-    write_atomically(run_dir / RECORD_NAME, json.dumps(asdict(record)), durable=False)
+    path, content = run_dir / RECORD_NAME, json.dumps(asdict(record)).encode().ljust(_PADDED_BYTES)
+    try:
+        # A core ends with the machine, so its record need not outlive a crash of it.
+        write_atomically(path, content, durable=False)
+    except OSError:
+        # A full disk still lets a record be changed that is there, in its place.
+        overwrite(path, content)
 
 
 def read_record(run_dir: Path) -> CoreRecord | None:
     """Read the record; None when there is none, or when it has not the right shape."""
     try:
-        content = json.loads((run_dir / RECORD_NAME).read_text(encoding="utf-8"))
-        record = CoreRecord(**content)
+        record = CoreRecord(**read_json(run_dir / RECORD_NAME, _MAX_BYTES))
     except (OSError, ValueError, TypeError):
         return None
     numbers = isinstance(record.pid, int) and isinstance(record.start_ticks, int) and record.pid > 1
@@ -56,11 +64,11 @@ def read_record(run_dir: Path) -> CoreRecord | None:
 def start_ticks(pid: int) -> int:
     """Read the start time of a process in clock ticks since boot; 0 when it has gone.
 
-    It is field 22 of ``/proc/pid/stat`` (proc(5)).
+    It is field 22 of ``/proc/pid/stat`` (proc(5)). Raises OSError when that cannot be read although it is there.
     """
     try:
         content = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     # The command name, in parentheses, may hold spaces and parentheses itself.
     return int(content.rpartition(b")")[2].split()[19])

@@ -4,32 +4,44 @@
 * ``core.log.fifo`` takes the core's output. The core holds it open for reading and writing, so nobody has to read.
 * ``core.json`` is the record (:mod:`pgnode.xray.process.record`).
 * ``core.files.json`` says which content of files that the config names the core has read.
-* ``core.config.json`` holds the config until the core has read it.
+
+Where the folder takes no files (a full disk, one that became read-only, no inode left) a core is started in a fallback: a
+folder elsewhere whose name every later supervisor of the same state folder knows (:func:`fallbacks`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from pgnode.os_support.files import set_aside
 from pgnode.xray.process.record import RECORD_NAME, CoreRecord, read_record
 
 SOCKET_NAME: Final = "core.sock"
 FIFO_NAME: Final = "core.log.fifo"
-CONFIG_NAME: Final = "core.config.json"
 FILES_NAME: Final = "core.files.json"
-#: The core locks its socket by a file beside it, and leaves that behind.
-_LEFTOVERS: Final = (RECORD_NAME, SOCKET_NAME, f"{SOCKET_NAME}.lock", FIFO_NAME, CONFIG_NAME, FILES_NAME)
+#: The core locks its socket by a file beside it, and leaves that behind; earlier versions wrote the config to a file.
+_LEFTOVERS: Final = (RECORD_NAME, SOCKET_NAME, f"{SOCKET_NAME}.lock", FIFO_NAME, FILES_NAME, "core.config.json")
+
+#: Where fallbacks are made, best first. Named without looking at the environment: the next supervisor may have another one.
+FALLBACK_PARENTS: Final = (
+    Path("/dev/shm"),  # noqa: S108 - the folder in it is private, and refused where it is not
+    Path(f"/run/user/{os.geteuid()}"),
+    Path("/tmp"),  # noqa: S108
+    Path("/var/tmp"),  # noqa: S108
+)
+_FALLBACK_PREFIX: Final = "pgnode-core-"
 
 
-def prepare(run_dir: Path, config_json: str) -> int:
-    """Make the folder, with a fresh FIFO and the config in it.
+def prepare(run_dir: Path) -> int:
+    """Make the folder, with a fresh FIFO in it. A folder in place of a file is set aside.
 
     Args:
         run_dir: The folder.
-        config_json: The config, which is for this user's eyes alone.
 
     Returns:
         A non-blocking descriptor of the FIFO's reading end.
@@ -39,31 +51,121 @@ def prepare(run_dir: Path, config_json: str) -> int:
     """
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in _LEFTOVERS:
-        (run_dir / name).unlink(missing_ok=True)
-    descriptor = os.open(run_dir / CONFIG_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(config_json)
+        try:
+            (run_dir / name).unlink(missing_ok=True)
+        except IsADirectoryError:
+            set_aside(run_dir / name)
     os.mkfifo(run_dir / FIFO_NAME, 0o600)
     return open_fifo(run_dir)
 
 
-def open_fifo(run_dir: Path) -> int:
-    """Open the FIFO for reading, without blocking. Raises OSError when there is none."""
-    return os.open(run_dir / FIFO_NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def open_fifo(run_dir: Path, writer: int | None = None) -> int:
+    """Open the FIFO for reading, without blocking.
+
+    Args:
+        run_dir: The folder.
+        writer: Pid of a core that writes to it: through that the FIFO is found also where its name was removed.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        OSError: There is none.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(run_dir / FIFO_NAME, flags)
+    except FileNotFoundError:
+        if writer is None:
+            raise
+        return os.open(f"/proc/{writer}/fd/1", flags)
 
 
 def clear(run_dir: Path, record: CoreRecord | None = None) -> None:
-    """Remove what a core leaves in its folder; with ``record``, only if the folder still is that core's."""
+    """Remove what a core leaves in its folder; with ``record``, only if the folder still is that core's.
+
+    What cannot be removed now (the disk became read-only) stays: the next core's :func:`prepare` has to get by with it.
+    """
     if record is not None and read_record(run_dir) not in (record, None):
         return
     for name in _LEFTOVERS:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(OSError):
             (run_dir / name).unlink()
+    if run_dir.name.startswith(_FALLBACK_PREFIX):
+        with contextlib.suppress(OSError):
+            run_dir.rmdir()
 
 
 def writes_to_fifo(pid: int, run_dir: Path) -> bool:
-    """Whether the standard output of this process is the folder's FIFO: the mark of a core, as nobody else has it there."""
+    """Whether the standard output of this process is the folder's FIFO: the mark of a core, as nobody else has it there.
+
+    A core whose FIFO lost its name has it as well: the kernel remembers the name, and on which file system it was.
+    """
+    output, fifo = Path(f"/proc/{pid}/fd/1"), run_dir / FIFO_NAME
     try:
-        return Path(f"/proc/{pid}/fd/1").samefile(run_dir / FIFO_NAME)
+        found = output.stat()
+        if not stat.S_ISFIFO(found.st_mode):
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            if fifo.samefile(output):
+                return True
+        removed = str(output.readlink()) == f"{run_dir.resolve() / FIFO_NAME} (deleted)"
+        return removed and found.st_dev == run_dir.stat().st_dev
     except OSError:
         return False
+
+
+# --- fallbacks ----------------------------------------------------------------------------------------------------------
+
+
+def fallbacks(run_dir: Path, parents: Iterable[Path] = FALLBACK_PARENTS) -> Sequence[Path]:
+    """Name the folders that may stand in for ``run_dir``, best first; whether they are there is another question.
+
+    Args:
+        run_dir: The folder in STATE_DIR.
+        parents: Where fallbacks are made.
+
+    Returns:
+        Paths; none where ``run_dir`` is not there.
+    """
+    try:
+        found = run_dir.stat()
+    except OSError:
+        return ()
+    # By device and inode: two nodes with the same path in two containers may share /dev/shm.
+    name = f"{_FALLBACK_PREFIX}{os.geteuid()}-{found.st_dev:x}-{found.st_ino:x}"
+    return [parent / name for parent in parents]
+
+
+def make_fallback(run_dir: Path, parents: Iterable[Path] = FALLBACK_PARENTS) -> Path:
+    """Make the folder that stands in for ``run_dir``.
+
+    Args:
+        run_dir: The folder in STATE_DIR.
+        parents: Where to try, in this order.
+
+    Returns:
+        A folder of this user's, and for nobody else.
+
+    Raises:
+        OSError: None can be made.
+    """
+    failed: OSError = FileNotFoundError(f"{run_dir} is not there")
+    for folder in fallbacks(run_dir, parents):
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if is_private(folder):
+                return folder
+            failed = PermissionError(f"{folder} belongs to somebody else, or others may use it")
+        except OSError as error:
+            failed = error
+    raise failed
+
+
+def is_private(folder: Path) -> bool:
+    """Whether this is a folder, no link to one, of this user's and for nobody else."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077

@@ -9,13 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import structlog
+
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.pidfd import Pidfd
 from pgnode.xray.process import run_folder
 from pgnode.xray.process.record import CoreRecord, boot_time, write_record
 from pgnode.xray.process.runner import Child
 
+log = structlog.get_logger(__name__)
+
 #: Seconds a process has between SIGKILL and its end. The kernel may need a moment to free its memory.
 _KILL_SECONDS: Final = 5.0
+
+#: Seconds until a record that could not be written is tried again.
+RECORD_SECONDS: Final = 2.0
 
 
 class RunningCore:
@@ -24,7 +32,19 @@ class RunningCore:
     ``log_fd`` is a non-blocking descriptor for reading the core's output; it reports its end once the core has ended.
     """
 
-    def __init__(self, record: CoreRecord, run_dir: Path, process: Pidfd, log_fd: int, child: Child | None) -> None:
+    def __init__(
+        self,
+        record: CoreRecord,
+        run_dir: Path,
+        process: Pidfd,
+        log_fd: int,
+        child: Child | None,
+        *,
+        record_seconds: float = RECORD_SECONDS,
+    ) -> None:
+        self._record_seconds = record_seconds
+        #: Writes the record that could not be written.
+        self._writing: asyncio.Task[None] | None = None
         self.record = record
         self.run_dir = run_dir
         self.log_fd = log_fd
@@ -67,9 +87,33 @@ class RunningCore:
         return self.run_dir / run_folder.FIFO_NAME
 
     async def set_config_hash(self, config_hash: str) -> None:
-        """Write into the record that the config was changed while the core runs. Raises OSError."""
+        """Write into the record that the config was changed while the core runs; where that is not possible now, later."""
         self.record = replace(self.record, config_hash=config_hash)
-        await asyncio.to_thread(write_record, self.run_dir, self.record)
+        if not await self._write_record() and self._writing is None:
+            self._writing = asyncio.create_task(self._write_later())
+
+    async def _write_record(self) -> bool:
+        record = self.record
+        try:
+            await async_fault_point("core.record_again")
+            await asyncio.to_thread(write_record, self.run_dir, record)
+        except OSError as error:
+            if self._writing is None:
+                log.warning(
+                    "the core's record cannot be written, trying again", folder=str(self.run_dir), error=str(error)
+                )
+            return False
+        return record == self.record
+
+    async def _write_later(self) -> None:
+        try:
+            while self.is_running():
+                await asyncio.sleep(self._record_seconds)
+                if await self._write_record():
+                    log.info("the core's record is written", folder=str(self.run_dir))
+                    break
+        finally:
+            self._writing = None
 
     def is_running(self) -> bool:
         """Whether the process has not ended yet."""
@@ -144,6 +188,8 @@ class RunningCore:
 
     def close(self) -> None:
         """Close the descriptors. A core that still runs goes on running."""
+        if self._writing is not None:
+            self._writing.cancel()
         if self._ended is not None and not self._ended.done():
             self._ended.get_loop().remove_reader(self._process.fileno())
             self._ended.cancel()

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from pgnode.errors import StartFailedError
 from pgnode.os_support import pdeath
+from pgnode.os_support.files import set_aside
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.diff import ConfigDiff
@@ -181,8 +182,10 @@ async def _talk(into: asyncio.StreamWriter, out_of: asyncio.StreamReader, config
 
 
 def _remove(socket_path: Path) -> None:
+    # What cannot be removed is seen when the core comes up, or does not.
     for path in (socket_path, socket_path.with_name(f"{socket_path.name}.lock")):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            set_aside(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _last_lines(output: bytearray) -> str:

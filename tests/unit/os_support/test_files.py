@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from pgnode.os_support.files import SUFFIX, write_atomically
+from pgnode.os_support.files import SUFFIX, overwrite, read_json, read_regular, set_aside, write_atomically
 
 
 def mode_of(path: Path) -> int:
@@ -64,3 +64,63 @@ def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Pat
     with pytest.raises(OSError, match="symbolic link"):
         write_atomically(tmp_path / "file", "x")
     assert victim.read_text() == "untouched"
+
+
+def test_a_full_disk_keeps_no_half_written_file(tmp_path: Path) -> None:
+    full = OSError(28, "no space")
+    with mock.patch("os.fsync", side_effect=full), pytest.raises(OSError, match="no space"):
+        write_atomically(tmp_path / "file", "new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_fifo_in_the_place_of_the_temporary_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"file{SUFFIX}")
+    with pytest.raises(OSError, match=f"file{SUFFIX}"):
+        write_atomically(tmp_path / "file", "x")
+
+
+def test_a_file_is_overwritten_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(FileNotFoundError):
+        overwrite(path, b"x")
+    path.write_bytes(b"longer")
+    inode = path.stat().st_ino
+    overwrite(path, b"new")
+    assert path.read_bytes() == b"new   "
+    assert path.stat().st_ino == inode
+    with pytest.raises(OSError, match="No space"):
+        overwrite(path, b"much longer")
+    with mock.patch("os.pwrite", return_value=2), pytest.raises(OSError, match="not written to its end"):
+        overwrite(path, b"new")
+
+
+def test_only_a_regular_file_of_a_sane_size_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    assert read_regular(path, 5) == b"12345"
+    with pytest.raises(OSError, match="more than 4 bytes"):
+        read_regular(path, 4)
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path, 5)
+    os.mkfifo(tmp_path / "fifo")
+    for odd in (tmp_path / "fifo", Path("/dev/zero")):
+        with pytest.raises(OSError, match="no regular file"):
+            read_regular(odd, 5)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b""])
+def test_what_is_no_json_is_an_error_of_one_kind(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(ValueError):  # noqa: PT011 - of any text
+        read_json(path, 1_000_000)
+    path.write_bytes(b'{"a": 1}')
+    assert read_json(path, 1_000_000) == {"a": 1}
+
+
+def test_what_is_set_aside_does_not_replace_what_was(tmp_path: Path) -> None:
+    for number, name in enumerate(("file.unusable", "file.unusable.2", "file.unusable.3")):
+        (tmp_path / "file").mkdir()
+        (tmp_path / "file" / str(number)).touch()
+        assert set_aside(tmp_path / "file") == tmp_path / name
+    assert len(os.listdir(tmp_path)) == 3

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgnode.errors import StoreUnusableError
+from pgnode.os_support import fault_points
 from pgnode.store import database as module
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import Database, StoreWriteError
@@ -24,6 +25,7 @@ from pgnode.store.reader import read_state, stored_at
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import MIGRATIONS, VERSION
 from pgnode.store.state import StoredState
+from pgnode.testing.faults import ArmedFaults
 
 KEYS = st.sampled_from(["a", "b", "c", "d"])
 NUMBERS = st.integers(0, 2**62)
@@ -329,3 +331,59 @@ def test_the_disk_is_told(path: Path, *, sync_always: bool) -> None:
 def test_every_table_is_written_and_read() -> None:
     tables = {part.name for part in fields(StoreChanges)} - {"meta"}
     assert tables <= {part.name for part in fields(StoredState)}
+
+
+# --- what the system says in place of SQLite ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ENOSPC", r"no room on the disk .*; make room on the disk of STATE_DIR, the node then goes on by itself"),
+        ("EDQUOT", r"no room on the disk .*; make room"),
+        ("EROFS", r"cannot be written by this user .*; let this user write STATE_DIR"),
+        ("EIO", r"the disk reports an error .*; see the kernel's log"),
+        ("EMFILE", r"cannot be opened .*; let this user"),
+        ("EDEADLK", r"; see the kernel's log"),
+    ],
+)
+def test_an_error_of_the_system_is_one_of_the_store(path: Path, tmp_path: Path, name: str, told: str) -> None:
+    database = Database.open(path)
+    faults = ArmedFaults(tmp_path / "fault-points")
+    fault_points.use_folder(faults.folder)
+    try:
+        faults.arm("store.write", f"raise {name}")
+        with pytest.raises(StoreWriteError, match=told):
+            database.write(StoreChanges(users={"a": b"1"}))
+    finally:
+        fault_points.use_folder(None)
+    database.write(StoreChanges(users={"a": b"1"}))
+    assert database.load().users == {"a": b"1"}
+    database.close()
+
+
+def test_damage_is_nothing_that_passes_by_itself() -> None:
+    error = sqlite3.DatabaseError("malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    assert "restore STATE_DIR from a backup" in module.advice_for(error)
+    assert "restore" not in module.advice_for(ValueError("odd"))
+
+
+def test_room_is_asked_for_before_it_is_needed(path: Path) -> None:
+    database = Database.open(path)
+    database.require_room(1000)
+    with pytest.raises(StoreWriteError, match=r"no room on the disk \(.* bytes free, .* needed\); make room"):
+        database.require_room(2**60)
+    database._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(StoreWriteError, match="cannot be written by this user"):
+        database.require_room(1000)
+    database.close()
+
+
+@pytest.mark.parametrize("odd", ["fifo", "device"])
+def test_what_is_no_regular_file_is_refused(path: Path, odd: str) -> None:
+    if odd == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/null")
+    assert "is no regular file: move it away" in refused(path)

@@ -54,6 +54,7 @@ class Parts:
         self.committer, self.node = self._notes("committer"), self._notes("node")
         self.maintenance = self._notes("maintenance")
         self.maintenance.restore = lambda: None
+        self.certificate = SimpleNamespace(first=lambda: None)
         self.traffic = SimpleNamespace(**{name: self._notes(name) for name in ("figures", "payouts", "storing")})
         self.system_loop, self.figures_loop = self._notes("system"), self._notes("figures_loop")
         self.core = SimpleNamespace(core="fake core", known_version="1.0", running=None, version=self._returns("1.0"))
@@ -137,6 +138,18 @@ async def test_a_supervisor_that_cannot_go_on_leaves_the_core_running(parts: Par
     parts.tasks[LOGS] = fails
     parts.core.running = SimpleNamespace(pid=0)
     with pytest.raises(ChildFailedError, match="mend"):
+        await supervisor(parts).run(WHO)
+    assert "node.shut_down" not in parts.calls
+    assert "store.close" in parts.calls
+
+
+async def test_a_start_that_fails_leaves_a_core_that_was_taken_over_running(parts: Parts) -> None:
+    async def fails() -> None:
+        raise ChildFailedError("gunicorn cannot be started: No space left on device")
+
+    parts.processes.gunicorn.start = fails
+    parts.core.running = SimpleNamespace(pid=0, adopted=True)
+    with pytest.raises(ChildFailedError, match="No space"):
         await supervisor(parts).run(WHO)
     assert "node.shut_down" not in parts.calls
     assert "store.close" in parts.calls

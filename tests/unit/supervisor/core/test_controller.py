@@ -15,15 +15,19 @@ import pytest
 
 from pgnode.bus.keys import Keys
 from pgnode.errors import StartFailedError
+from pgnode.os_support import fault_points
 from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.fake_core import FakeRunningCore
+from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.users import SS2022_METHOD, ss2022_key
 from pgnode.xray.config.document import BaseConfig, parse_config, render
+from pgnode.xray.process import run_folder
 from pgnode.xray.process.embedded import EmbeddedCore
+from tests.support.polling import eventually
 
 
 @pytest.fixture
@@ -43,9 +47,9 @@ def settings(folder: Path) -> Settings:
     return made
 
 
-def controller_for(settings: Settings, core: Any = None) -> CoreController:
+def controller_for(settings: Settings, core: Any = None, **options: Any) -> CoreController:
     pump = LogPump(cast(Any, None), Keys("t:"), keep_lines=10, tail_lines=10)
-    return CoreController(settings, core if core is not None else EmbeddedCore(), pump)
+    return CoreController(settings, core if core is not None else EmbeddedCore(), pump, **options)
 
 
 @pytest.fixture
@@ -94,6 +98,78 @@ async def test_a_core_is_started_adopted_and_stopped(controller: CoreController,
     await other.stop()
     await other.give_up_process()
     assert (other.run_id, other.api) == ("", None)
+
+
+async def test_a_folder_that_takes_no_files_has_a_fallback(settings: Settings, folder: Path) -> None:
+    """The record, the FIFO, the socket: all of them are in a folder that a later supervisor finds."""
+    parents = [folder / "elsewhere"]
+    parents[0].mkdir()
+    controller = controller_for(settings, fallback_parents=parents)
+    base = base_for(settings)
+    config = render(base, {})
+
+    async def make() -> str:
+        return config
+
+    faults = ArmedFaults(folder / "fault-points")
+    fault_points.use_folder(faults.folder)
+    try:
+        faults.arm("core.record", "raise ENOSPC")
+        running = await controller.start(base, make)
+    finally:
+        fault_points.use_folder(None)
+    assert running.run_dir.parent == parents[0]
+    assert running.config_hash == base.base_hash
+    assert controller.initial_stats.NumGoroutine > 0
+
+    # Another core where it usually is does not take its place, and is ended.
+    other = controller_for(settings, fallback_parents=parents)
+    adopted = await other.adopt()
+    assert adopted is not None
+    assert (adopted.pid, adopted.run_dir) == (running.pid, running.run_dir)
+    await other.stop()
+    assert not parents[0].joinpath(running.run_dir.name).exists(), "the fallback goes with the core"
+    await controller.stop()
+
+
+async def test_where_no_folder_takes_files_a_sentence_says_so(settings: Settings, folder: Path) -> None:
+    controller = controller_for(settings, fallback_parents=[folder / "missing"])
+    settings.run_dir.rmdir()
+    settings.run_dir.touch()
+    base = base_for(settings)
+
+    async def make() -> str:
+        return render(base, {})
+
+    with pytest.raises(
+        StartFailedError, match=r"run takes no files \(File exists\), and no other folder does .*make room"
+    ):
+        await controller.start(base, make)
+    settings.run_dir.unlink()
+    settings.run_dir.mkdir()
+
+
+async def test_a_second_core_in_a_fallback_is_ended(settings: Settings, folder: Path) -> None:
+    parents = [folder / "elsewhere"]
+    parents[0].mkdir()
+    base = base_for(settings)
+
+    async def make() -> str:
+        return render(base, {})
+
+    controller = controller_for(settings, fallback_parents=parents)
+    running = await controller.start(base, make)
+    second = await EmbeddedCore().spawn(
+        '{"outbounds": [{"protocol": "freedom"}]}', run_folder.make_fallback(settings.run_dir, parents)
+    )
+    mark = str(second.log_path)
+    await eventually(lambda: str(Path(f"/proc/{second.pid}/fd/1").readlink()) == mark, "it runs", errors=(OSError,))
+    adopted = await controller_for(settings, fallback_parents=parents).adopt()
+    assert adopted is not None
+    assert adopted.pid == running.pid
+    assert not second.is_running()
+    second.close()
+    await controller.stop()
 
 
 async def test_there_may_be_no_core_to_adopt(controller: CoreController) -> None:

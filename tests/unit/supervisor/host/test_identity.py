@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import shutil
 import ssl
 import stat
@@ -75,8 +78,6 @@ def test_a_key_of_the_settings_is_not_written_anywhere(settings: Settings) -> No
 
 
 def test_one_at_a_time(settings: Settings) -> None:
-    import os
-
     with lock_state_dir(settings):
         with pytest.raises(StateDirBusyError) as caught:
             lock_state_dir(settings)
@@ -89,6 +90,73 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError, match=r"STATE_DIR=.*cannot be used"):
         prepare_state_dir(load(state_dir=tmp_path / "file" / "state"))
+
+
+def put_in_place(path: Path, odd: str) -> None:
+    """Put something where a file should be."""
+    match odd:
+        case "folder":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/null")
+        case "bytes":
+            path.write_bytes(b"\xff\xfe")
+        case "huge":
+            path.write_bytes(b"x" * 1_000_000)
+
+
+@pytest.mark.parametrize("odd", ["folder", "fifo", "device", "bytes", "huge"])
+def test_whatever_is_in_place_of_the_key_is_refused(settings: Settings, odd: str) -> None:
+    put_in_place(settings.key_file, odd)
+    with pytest.raises(SettingsError, match=r"api_key .*the node makes a new"):
+        ensure_identity(settings)
+
+
+@pytest.mark.parametrize("odd", ["folder", "fifo", "device"])
+def test_whatever_is_in_place_of_the_certificate_is_refused(settings: Settings, odd: str) -> None:
+    put_in_place(settings.cert_file, odd)
+    with pytest.raises(SettingsError, match=r"cert\.pem is no regular file: move it away"):
+        ensure_identity(settings)
+
+
+@pytest.mark.parametrize("odd", ["folder", "fifo", "device"])
+def test_whatever_is_in_place_of_the_lock_is_refused(settings: Settings, odd: str) -> None:
+    put_in_place(settings.run_dir / "node.lock", odd)
+    with pytest.raises(
+        SettingsError, match=r"node\.lock (is no regular file: remove it|cannot be opened: Is a directory)"
+    ):
+        lock_state_dir(settings)
+
+
+def test_a_lock_with_anything_in_it_is_one(settings: Settings) -> None:
+    (settings.run_dir / "node.lock").write_bytes(b"\xff" * 1000)
+    with lock_state_dir(settings):
+        assert (settings.run_dir / "node.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_disk_that_takes_nothing_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    # The pid in the lock is for people only.
+    monkeypatch.setattr(os, "ftruncate", full)
+    lock_state_dir(settings).close()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        SettingsError, match=r"api_key cannot be written: No space left on device; let this user write STATE_DIR"
+    ):
+        ensure_identity(settings)
+
+
+def test_a_file_system_without_locks_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_arguments: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none_left)
+    with pytest.raises(SettingsError, match="cannot be locked: No locks available; put STATE_DIR on a local disk"):
+        lock_state_dir(settings)
 
 
 def test_a_certificate_names_the_address_that_is_listened_on(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from pgnode.bus.commands import Command, Kind
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import STATE, NodeStatus
+from pgnode.errors import StoreUnavailableError
 from pgnode.settings import Settings
 from pgnode.store.changes import Journal, Scope
 from pgnode.store.state import StoredState
@@ -69,10 +70,17 @@ class FakeCommitter:
         self.users: dict[str, bytes | None] = {}
         self.routing: dict[str, str | None] = {}
         self.commits = 0
+        #: Why the store takes nothing.
+        self.no_room: StoreUnavailableError | None = None
         self._tell: Any = None
 
     def tell_with_changes(self, tell: Any) -> None:
         self._tell = tell
+
+    async def require_room(self, needed_bytes: int) -> None:
+        assert needed_bytes > 0
+        if self.no_room is not None:
+            raise self.no_room
 
     async def commit(self) -> bool:
         self.commits += 1

@@ -137,6 +137,17 @@ async def test_a_fault_after_a_core_came_up_leaves_no_second_one(
     assert stage.told.state == "running"
 
 
+async def test_a_process_that_cannot_be_warmed_up_is_no_obstacle(
+    stage: Stage, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room() -> None:
+        raise StartFailedError("no process for the core can be started: Cannot allocate memory")
+
+    monkeypatch.setattr(stage.core, "warm_up", no_room)
+    await stage.start(config)
+    assert stage.told.state == "running"
+
+
 async def test_what_cannot_be_cleared_up_after_a_death_is_no_obstacle(stage: Stage, config: str) -> None:
     await stage.start(config)
     stage.core.stop_error = OSError("no such file")

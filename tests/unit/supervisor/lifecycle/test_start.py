@@ -10,7 +10,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from pgnode.bus.commands import Kind
-from pgnode.errors import CoreUnavailableError, InvalidRequestError, NodeError, StartFailedError, UnsupportedError
+from pgnode.errors import (
+    CoreUnavailableError,
+    InvalidRequestError,
+    NodeError,
+    StartFailedError,
+    StoreUnavailableError,
+    UnsupportedError,
+)
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.fake_core import SILENT
 from pgnode.wire import service_pb2 as pb
@@ -311,3 +318,21 @@ async def test_a_change_of_the_log_alone_drops_nobody(tmp_path: Path) -> None:
         assert (stage.told.core_run, stage.told.waiting) == (1, "")
         await stage.start(json.dumps({**document, "log": {"loglevel": "debug"}}))
         assert (stage.told.core_run, stage.told.waiting) == (core_run, waiting)
+
+
+async def test_a_store_that_takes_nothing_is_told_before_anything_is_touched(stage: Stage) -> None:
+    same = config_of("a")
+    stage.committer.no_room = StoreUnavailableError("not stored: no room on the disk")
+    with pytest.raises(StoreUnavailableError):
+        await stage.start(same)
+    assert (stage.state, stage.core.running) == (State.IDLE, None)
+    stage.committer.no_room = None
+    await stage.start(same)
+    running = stage.core.running
+    stage.committer.no_room = StoreUnavailableError("not stored: no room on the disk")
+    with pytest.raises(StoreUnavailableError):
+        await stage.start(config_of("b", log={"loglevel": "debug"}))
+    assert (stage.told.state, stage.core.running) == ("running", running)
+    # Users alone end nothing: the core has them, and the answer says what the store did not take.
+    await stage.start(same, user("alice", "a"))
+    assert (stage.core.running, stage.core.done.count("start")) == (running, 1)

@@ -153,7 +153,7 @@ async def test_a_job_that_was_interrupted_is_answered_and_not_run_again(url: str
             assert begun == ["first", "second"]
 
 
-@pytest.mark.parametrize("note", ["", "[]", '{"id": "x"}', '{"id": "x", "job": "old"}'])
+@pytest.mark.parametrize("note", ["", "[]", "[" * 60_000, '{"id": "x"}', '{"id": "x", "job": "old"}'])
 def test_notes_that_tell_nothing(run_dir: Path, note: str) -> None:
     path = run_dir / "maintenance.json"
     path.write_text(note)

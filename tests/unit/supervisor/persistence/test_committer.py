@@ -42,6 +42,11 @@ class FragileWriter(StoreWriter):
         self.commits += 1
         await super().commit(changes)
 
+    async def require_room(self, needed_bytes: int) -> None:
+        if not self.room:
+            raise StoreWriteError("no room on the disk")
+        await super().require_room(needed_bytes)
+
 
 class Stage:
     def __init__(self, valkey: TestValkey, path: Path) -> None:
@@ -207,3 +212,18 @@ async def test_at_the_end_everything_is_stored(stage: Stage) -> None:
     stage.journal.counters["user>>>alice"] = LedgerRow(1, 0, 1, 1)
     await stage.committer.close()
     assert (list(stage.stored.users), list(stage.stored.counters)) == (["alice"], ["user>>>alice"])
+
+
+async def test_a_change_that_has_to_be_stored_asks_first(stage: Stage) -> None:
+    await stage.committer.require_room(10)
+    stage.writer.room = False
+    with pytest.raises(StoreUnavailableError, match=r"^not stored: no room on the disk; what runs goes on unchanged$"):
+        await stage.committer.require_room(10)
+    # What waits for the store is tried first, and says whether it takes anything.
+    stage.journal.users["alice"] = b"1"
+    await stage.committer.commit()
+    with pytest.raises(StoreUnavailableError, match="no room on the disk"):
+        await stage.committer.require_room(10)
+    stage.writer.room = True
+    await stage.committer.require_room(10)
+    assert stage.stored.users == {"alice": b"1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -121,3 +122,11 @@ async def test_one_that_leaves_and_has_no_replacement(slot: GrpcSlot, monkeypatc
     assert pids(slot) == []
     with pytest.raises(ChildFailedError):
         await slot.start()
+
+
+async def test_a_system_without_descriptors_is_told_as_its_own_error() -> None:
+    def full() -> GrpcProcess:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with pytest.raises(ChildFailedError, match="gRPC worker 1 cannot be started: Too many open files"):
+        await GrpcSlot(1, full).start()

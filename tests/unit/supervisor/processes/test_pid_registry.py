@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,7 +44,13 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(
     assert process.poll() is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"web": 1}', '{"web": ["x", 1]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{", '{"web": 1}', '{"web": ["x", 1]}', "[" * 100_000, '{"web": [1e999, 1]}'),
+        *('{"web": [1, 1]}', '{"web": [-5, 1]}', '{"web": [99999999999999999999, 1]}', '{"web": [0, NaN]}'),
+    ],
+)
 async def test_a_file_that_cannot_be_read_names_nobody(tmp_path: Path, text: str) -> None:
     path = tmp_path / "children.json"
     path.write_text(text)
@@ -63,3 +71,28 @@ def test_a_disk_that_is_full_ends_nobody(tmp_path: Path, process: subprocess.Pop
     registry = PidRegistry(tmp_path / "nowhere" / "children.json")
     registry.put("web", process.pid)
     registry.remove("web")
+
+
+async def test_whatever_is_in_its_place_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "children.json"
+    os.mkfifo(path)
+    await PidRegistry(path).end_orphans()
+    assert not path.exists()
+    path.mkdir()
+    await PidRegistry(path).end_orphans()
+    assert (tmp_path / "children.json.unusable").is_dir()
+
+    def read_only(_path: Path, **_options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    await PidRegistry(path).end_orphans()
+
+
+def test_a_process_that_cannot_be_looked_at_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_pid: int) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(psutil, "Process", full)
+    PidRegistry(tmp_path / "children.json").put("web", 2)
+    assert not (tmp_path / "children.json").exists()

@@ -42,6 +42,18 @@ async def test_it_serves_on_a_socket_for_this_user_alone(settings: Settings) -> 
     assert child.pid is None
 
 
+async def test_whatever_is_in_place_of_its_socket_is_no_obstacle(settings: Settings) -> None:
+    settings.valkey_socket.mkdir()
+    child = Child(valkey.spec(settings), PidRegistry(settings.run_dir / "children.json"))
+    await child.start()
+    await child.stop()
+    assert settings.valkey_socket.with_name("valkey.sock.unusable").is_dir()
+    settings.valkey_socket.unlink(missing_ok=True)
+    settings.valkey_socket.touch()
+    await child.start()
+    await child.stop()
+
+
 def test_its_output_is_shown_when_asked_for(settings: Settings) -> None:
     assert valkey.spec(settings).quiet
     assert not valkey.spec(settings.model_copy(update={"debug": True})).quiet

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from pgnode.os_support import fault_points
+from pgnode.testing.faults import ArmedFaults
 from pgnode.xray.process.base import core_environment
+from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.executable import ExecutableCore
 from pgnode.xray.process.record import read_record, start_ticks
 from pgnode.xray.process.runner import ASSETS_VARIABLE, Child, Runner
+
+
+@pytest.fixture
+def armed(tmp_path: Path) -> Iterator[ArmedFaults]:
+    faults = ArmedFaults(tmp_path / "fault-points")
+    fault_points.use_folder(faults.folder)
+    yield faults
+    fault_points.use_folder(None)
 
 
 async def test_a_core_is_started_with_a_record(executable: ExecutableCore, run_dir: Path) -> None:
@@ -39,9 +53,9 @@ async def test_the_hash_may_be_the_callers(executable: ExecutableCore, run_dir: 
 
 async def test_a_start_that_fails_leaves_nothing(run_dir: Path) -> None:
     class Broken(ExecutableCore):
-        def _launch(
-            self, config: Path, fifo: Path, assets_dir: Path | None, _runner: Runner | None
-        ) -> tuple[int, Child]:
+        async def _launch(
+            self, _config_json: str, _fifo: Path, _assets_dir: Path | None, _runner: Runner | None
+        ) -> Child:
             raise RuntimeError("no")
 
     held = len(os.listdir("/proc/self/fd"))
@@ -49,6 +63,34 @@ async def test_a_start_that_fails_leaves_nothing(run_dir: Path) -> None:
         await Broken("/bin/true").spawn("{}", run_dir)
     assert os.listdir(run_dir) == []
     assert len(os.listdir("/proc/self/fd")) == held
+
+
+async def test_a_core_whose_record_cannot_be_written_is_ended(
+    executable: ExecutableCore, run_dir: Path, armed: ArmedFaults
+) -> None:
+    held = len(os.listdir("/proc/self/fd"))
+    for core, warm in ((executable, False), (EmbeddedCore(), False), (EmbeddedCore(), True)):
+        runner = core.warm_up() if warm else None
+        armed.arm("core.record", "raise EIO")
+        with pytest.raises(OSError, match="fault point"):
+            await core.spawn("{}", run_dir, runner=runner)
+        assert os.listdir(run_dir) == []
+        assert psutil.Process().children() == tracker()
+    del runner
+    assert len(os.listdir("/proc/self/fd")) <= held + 1, "multiprocess keeps a pipe of its own"
+
+
+def tracker() -> list[psutil.Process]:
+    """Return the helper of multiprocess, which is the only child that stays."""
+    return [child for child in psutil.Process().children() if "resource_tracker" in " ".join(child.cmdline())]
+
+
+async def test_a_folder_that_cannot_be_made_ends_the_runner_that_waits(run_dir: Path) -> None:
+    (run_dir / "file").touch()
+    runner = EmbeddedCore().warm_up()
+    with pytest.raises(NotADirectoryError):
+        await EmbeddedCore().spawn("{}", run_dir / "file" / "run", runner=runner)
+    assert runner.exit_code() == -signal.SIGKILL
 
 
 def test_the_environment_of_a_core(tmp_path: Path) -> None:

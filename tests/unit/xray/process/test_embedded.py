@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -64,4 +65,16 @@ async def test_a_process_that_died_before_it_had_its_config(run_dir: Path) -> No
     await eventually(lambda: runner.exit_code() is not None, "its end")
     with pytest.raises(StartFailedError, match="ended before it had its config"):
         await core.spawn("{}", run_dir, runner=runner)
+    assert os.listdir(run_dir) == []
+
+
+async def test_a_system_without_room_for_a_process(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(embedded, "Runner", full)
+    with pytest.raises(
+        StartFailedError, match="no process for the core can be started: Resource temporarily unavailable"
+    ):
+        await EmbeddedCore().spawn("{}", run_dir)
     assert os.listdir(run_dir) == []

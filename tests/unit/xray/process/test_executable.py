@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pgnode.errors import StartFailedError
@@ -34,6 +36,20 @@ async def test_what_is_no_xray(run_dir: Path) -> None:
         await missing.version(DEADLINE_SECONDS)
     with pytest.raises(StartFailedError, match="cannot be run: No such file"):
         await missing.spawn("{}", run_dir)
+    assert os.listdir(run_dir) == []
+
+
+async def test_one_that_cannot_be_watched_is_ended(
+    executable: ExecutableCore, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_descriptor(_pid: int) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    before = psutil.Process().children()
+    monkeypatch.setattr(os, "pidfd_open", no_descriptor)
+    with pytest.raises(OSError, match="Too many open files"):
+        await executable.spawn("{}", run_dir)
+    assert psutil.Process().children() == before
     assert os.listdir(run_dir) == []
 
 

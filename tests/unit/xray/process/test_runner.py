@@ -44,7 +44,43 @@ async def test_one_that_died_meanwhile_takes_no_config(tmp_path: Path) -> None:
     os.kill(runner.pid, signal.SIGKILL)
     await eventually(lambda: runner.exit_code() is not None, "its end")
     with pytest.raises(OSError, match="Broken pipe"):
-        runner.start_core(tmp_path / "config", tmp_path / "fifo")
+        await runner.start_core("{}", tmp_path / "fifo")
+    await runner.discard()
+    await runner.discard()
+
+
+async def test_one_that_does_not_take_its_config_is_ended(tmp_path: Path) -> None:
+    """More than the pipe holds, and nobody reads: no wait for it is without end."""
+    runner = Runner(None, take_seconds=0.05)
+    os.kill(runner.pid, signal.SIGSTOP)
+    with pytest.raises(OSError, match="Broken pipe"):
+        await runner.start_core("x" * 4 * 1024 * 1024, tmp_path / "fifo")
+    await runner.discard()
+    assert runner.exit_code() == -signal.SIGKILL
+
+
+async def test_one_that_is_a_core_by_now_is_ended_at_once(tmp_path: Path) -> None:
+    """It has closed what multiprocess waits for, whose own join would not come back."""
+    runner = Runner(None)
+    os.mkfifo(tmp_path / "fifo")
+    await runner.start_core('{"outbounds": [{"protocol": "freedom"}]}', tmp_path / "fifo")
+    mark = f"{tmp_path / 'fifo'}"
+    await eventually(
+        lambda: str(Path(f"/proc/{runner.pid}/fd/1").readlink()) == mark, "it is the core", errors=(OSError,)
+    )
+    await runner.kill()
+    assert runner.exit_code() == -signal.SIGKILL
+
+
+def test_one_that_cannot_be_watched_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptor(_pid: int) -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", no_descriptor)
+    with pytest.raises(OSError, match="too many"):
+        Runner(None)
+    for process in multiprocess.active_children():
+        process.join(30)
 
 
 def test_one_that_cannot_be_started_keeps_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

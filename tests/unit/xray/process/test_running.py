@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pgnode.os_support import fault_points
 from pgnode.os_support.pidfd import Pidfd
+from pgnode.testing.faults import ArmedFaults
 from pgnode.xray.process import running as module
 from pgnode.xray.process.executable import ExecutableCore
 from pgnode.xray.process.record import CoreRecord, read_record
@@ -72,6 +74,33 @@ async def test_the_record_says_what_it_runs_now(executable: ExecutableCore, run_
     assert record.config_hash == running.config_hash == "two"
     await running.terminate(GRACE_SECONDS)
     running.close()
+
+
+async def test_a_record_that_cannot_be_written_is_written_later(
+    executable: ExecutableCore, run_dir: Path, tmp_path: Path
+) -> None:
+    started = await executable.spawn("{}", run_dir, config_hash="one")
+    running = RunningCore(started.record, run_dir, Pidfd(started.pid), -1, None, record_seconds=0.01)
+    faults = ArmedFaults(tmp_path / "fault-points")
+    fault_points.use_folder(faults.folder)
+    try:
+        faults.arm("core.record_again", "raise ENOSPC")
+        await running.set_config_hash("two")
+        assert running.config_hash == "two"
+
+        def written() -> bool:
+            record = read_record(run_dir)
+            return record is not None and record.config_hash == "two"
+
+        await eventually(written, "it is written when that is possible")
+        # A core that has ended needs none.
+        faults.arm("core.record_again", "raise ENOSPC")
+        await running.set_config_hash("three")
+    finally:
+        fault_points.use_folder(None)
+    running.close()
+    await started.terminate(GRACE_SECONDS)
+    started.close()
 
 
 async def test_closing_ends_nothing_and_nobody_waits_any_more(executable: ExecutableCore, run_dir: Path) -> None:
