@@ -15,10 +15,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pgnode.os_support.files import write_atomically
+from pgnode.os_support.files import read_json, write_atomically
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.named_files import Reader, files_of
 from pgnode.xray.process.run_folder import FILES_NAME
+
+#: Bytes of the largest file of notes that is read.
+MAX_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class ReadFiles:
 
     def _recall(self, base: BaseConfig) -> None:
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
+            content = read_json(self._path, MAX_BYTES)
             self._stamps = {str(path): Stamp(**found) for path, found in content.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             self._note(base)

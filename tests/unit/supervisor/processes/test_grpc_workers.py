@@ -118,7 +118,7 @@ async def test_one_that_leaves_and_has_no_replacement(slot: GrpcSlot, monkeypatc
     monkeypatch.setenv("FAKE_WORKER", "leaving")
     await slot.start()
     monkeypatch.setenv("FAKE_WORKER", "broken")
-    assert "no other came up" in await slot.ended()
+    assert "its replacement did not come up" in await slot.ended()
     assert pids(slot) == []
     with pytest.raises(ChildFailedError):
         await slot.start()

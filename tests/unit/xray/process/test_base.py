@@ -13,6 +13,7 @@ import pytest
 
 from pgnode.os_support import fault_points
 from pgnode.testing.faults import ArmedFaults
+from pgnode.testing.processes import is_running
 from pgnode.xray.process.base import core_environment
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.executable import ExecutableCore
@@ -68,21 +69,22 @@ async def test_a_start_that_fails_leaves_nothing(run_dir: Path) -> None:
 async def test_a_core_whose_record_cannot_be_written_is_ended(
     executable: ExecutableCore, run_dir: Path, armed: ArmedFaults
 ) -> None:
-    held = len(os.listdir("/proc/self/fd"))
+    held, before = len(os.listdir("/proc/self/fd")), cores()
     for core, warm in ((executable, False), (EmbeddedCore(), False), (EmbeddedCore(), True)):
         runner = core.warm_up() if warm else None
         armed.arm("core.record", "raise EIO")
         with pytest.raises(OSError, match="fault point"):
             await core.spawn("{}", run_dir, runner=runner)
         assert os.listdir(run_dir) == []
-        assert psutil.Process().children() == tracker()
+        assert cores() == before
     del runner
     assert len(os.listdir("/proc/self/fd")) <= held + 1, "multiprocess keeps a pipe of its own"
 
 
-def tracker() -> list[psutil.Process]:
-    """Return the helper of multiprocess, which is the only child that stays."""
-    return [child for child in psutil.Process().children() if "resource_tracker" in " ".join(child.cmdline())]
+def cores() -> list[int]:
+    """Return the children of this process that are there, without the helper of multiprocess, which stays."""
+    pids = [child.pid for child in psutil.Process().children() if is_running(child.pid)]
+    return [pid for pid in pids if "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 async def test_a_folder_that_cannot_be_made_ends_the_runner_that_waits(run_dir: Path) -> None:
