@@ -257,6 +257,12 @@ class PortInUseError(OperatorError):
     exit_code = 4
 
 
+class PrefixInUseError(OperatorError):
+    """A REDIS_PREFIX is in use by another node."""
+
+    exit_code = 4
+
+
 class ChildFailedError(OperatorError):
     """A process that the node cannot do without keeps failing."""
 

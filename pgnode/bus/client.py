@@ -16,6 +16,7 @@ from pgnode.bus.commands import Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import WORKER_TTL_MS, Keys
 from pgnode.bus.loan_settler import LoanSettler
+from pgnode.bus.ownership import Owner, decode_owner
 from pgnode.bus.pending import ANSWER_SECONDS, PendingCommand, PendingCommands
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.reply_reader import BLOCK_MS, ReplyReader
@@ -36,11 +37,15 @@ class CommandClient:
         url: Address of Redis.
         keys: The node's keys.
         worker: Name of this worker, unique among all.
+        node: The node that this worker belongs to; commands are refused while another one has its prefix. None: not asked.
     """
 
-    def __init__(self, url: str, keys: Keys, worker: str) -> None:
+    def __init__(self, url: str, keys: Keys, worker: str, node: Owner | None = None) -> None:
         self._keys = keys
         self._worker = worker
+        self._node = node
+        #: The node that has the prefix instead.
+        self._other: Owner | None = None
         #: Ids are this and a number: unique also where two processes should have the same name.
         self._prefix = secrets.token_hex(6).encode()
         self._number = 0
@@ -115,6 +120,10 @@ class CommandClient:
         return b"%b%x" % (self._prefix, self._number)
 
     async def _ask(self, command_id: bytes, kind: Kind, body: bytes, budget_seconds: float) -> Reply:
+        if self._other is not None:
+            raise BusUnavailableError(
+                f"another node uses REDIS_PREFIX={self._keys.prefix} ({self._other.description}): give one of them another"
+            )
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
 
@@ -151,6 +160,10 @@ class CommandClient:
         while True:
             with contextlib.suppress(*BUS_ERRORS):
                 await self._redis.execute("SET", key, 1, "PX", WORKER_TTL_MS)
+                if self._node is not None:
+                    held = await self._redis.execute("GET", self._keys.owner)
+                    other = decode_owner(held) if isinstance(held, bytes) else self._node
+                    self._other = other if other.identity != self._node.identity else None
             await asyncio.sleep(ALIVE_SECONDS)
 
 

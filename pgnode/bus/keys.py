@@ -23,6 +23,9 @@ REPLIES_TTL_SECONDS = 120
 #: A worker that said nothing for so long has gone; what was on its way through it is owed again.
 WORKER_TTL_MS = 2000
 
+#: A supervisor that said nothing for so long has gone, and its prefix is anybody's.
+OWNER_TTL_MS = 15_000
+
 #: Entries kept per worker, each with the answers of one group; a worker reads them at once, so this is reached only by
 #: one that hangs.
 REPLIES_MAX = 5_000
@@ -87,6 +90,13 @@ CATALOGUE = (
         f"until it is fetched, at most {BLOB_TTL_SECONDS} s",
         "part of an answer on loan that is too large for the stream of replies",
     ),
+    KeySpec(
+        "owner",
+        "string",
+        "supervisor",
+        f"{OWNER_TTL_MS} ms",
+        "the node that this prefix belongs to, in an external Redis",
+    ),
     KeySpec("worker:<worker>", "string", "workers", f"{WORKER_TTL_MS} ms", "this worker is alive"),
 )
 
@@ -100,6 +110,7 @@ class Keys:
         self.snapshots_channel = f"{prefix}:snapshots"
         self.log = f"{prefix}:log"
         self.activity = f"{prefix}:activity"
+        self.owner = f"{prefix}:owner"
 
     def blob(self, command_id: str) -> str:
         """Return the key of a command's body that is too large for the stream."""

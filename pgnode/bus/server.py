@@ -6,8 +6,9 @@ again, to this supervisor or to the next one. One instance per node.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 from redis.asyncio.client import Pipeline
@@ -36,10 +37,17 @@ CLOCK_SECONDS = 10.0
 
 
 class CommandServer:
-    """Reads the command stream. Belongs to the supervisor's loop; :meth:`take` is called by one task only."""
+    """Reads the command stream. Belongs to the supervisor's loop; :meth:`take` is called by one task only.
 
-    def __init__(self, url: str, keys: Keys) -> None:
+    Args:
+        url: Address of Redis.
+        keys: The node's keys.
+        owned: Whether they are this node's; while they are not, nothing is taken.
+    """
+
+    def __init__(self, url: str, keys: Keys, owned: Callable[[], bool] = lambda: True) -> None:
         self._keys = keys
+        self._owned = owned
         self._reader = PipelinedRedis(url, timeout_seconds=BLOCK_MS / 1000 + 2)
         self._held: set[str] = set()
         self._duplicates = Duplicates()
@@ -75,6 +83,9 @@ class CommandServer:
         A malformed entry is logged, acknowledged and left out.
         """
         self._lost = False
+        if not self._owned():
+            await asyncio.sleep(BLOCK_MS / 1000)
+            return []
         await self._check_clock()
         while self._cursor is not None:
             if self._cursor == "0":

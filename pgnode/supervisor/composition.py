@@ -15,6 +15,7 @@ from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
+from pgnode.bus.ownership import PrefixOwnership, this_node
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.presence import workers_alive
 from pgnode.bus.server import CommandServer
@@ -69,6 +70,7 @@ class Bus:
     #: Takes commands.
     server: CommandServer
     publisher: SnapshotPublisher
+    ownership: PrefixOwnership
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +132,13 @@ def compose(settings: Settings, handover: Handover) -> Components:
     journal = Journal()
     snapshots = SnapshotWriter(keys)
     redis = connect(settings.bus_url)
+    ownership = PrefixOwnership(redis, keys, this_node(settings.state_dir))
     bus = Bus(
         redis=redis,
         answers=PipelinedRedis(settings.bus_url),
-        server=CommandServer(settings.bus_url, keys),
-        publisher=SnapshotPublisher(redis, snapshots),
+        server=CommandServer(settings.bus_url, keys, ownership.is_ours),
+        publisher=SnapshotPublisher(redis, snapshots, ownership.is_ours),
+        ownership=ownership,
     )
     store = StoreWriter(settings.store_path, sync_always=settings.store_sync == "always")
     committer = StateCommitter(journal, store, bus.server, redis, bus.answers)
@@ -242,6 +246,8 @@ def compose(settings: Settings, handover: Handover) -> Components:
         work[tasks.GRPC_WORKERS] = processes.grpc.keep
     if (embedded := processes.valkey) is not None:
         work[tasks.VALKEY] = lambda: restarter.keep(embedded)
+    else:
+        work[tasks.OWNERSHIP] = ownership.keep
     return Components(
         settings=settings,
         bus=bus,

@@ -101,6 +101,7 @@ class Supervisor:
             await processes.valkey.start()
         else:
             await wait_for_redis(parts.bus.redis, settings.redis_url or "")
+            await parts.bus.ownership.acquire()
         if not stored.origin:
             stored = await take_over(settings, parts.store, processes.pids)
         parts.maintenance.restore()
@@ -161,6 +162,8 @@ class Supervisor:
         await parts.committer.close()
         await parts.store.close()
         await parts.bus.server.close()
+        if processes.valkey is None:
+            await parts.bus.ownership.release()
         parts.bus.answers.drop()
         await parts.bus.redis.aclose()
         if processes.valkey is not None:

@@ -37,6 +37,7 @@ QUERIES = TaskSpec("queries", "answers what only reads, or settles loans; never 
 STATISTICS = TaskSpec("statistics", "reads the core's counters into the ledger, and stores them now and then")
 FIGURES = TaskSpec("figures", "publishes statistics when they are news")
 LOANS = TaskSpec("loans", "finds workers that died before they delivered statistics; these are owed again")
+OWNERSHIP = TaskSpec("ownership", "holds this node's prefix in an external Redis, and says when another node has it")
 SNAPSHOTS = TaskSpec("snapshots", "publishes again what a bus has lost that was restarted, emptied or replaced")
 HEALTH = TaskSpec("health", "reads the core's own figures, and so learns whether its API answers")
 SYSTEM = TaskSpec("system", "publishes the machine's load")
@@ -53,6 +54,7 @@ TASKS = (
     QUERIES,
     STATISTICS,
     FIGURES,
+    OWNERSHIP,
     SNAPSHOTS,
     LOANS,
     HEALTH,

@@ -12,6 +12,7 @@ from pgnode.bus.activity import ActivityTeller
 from pgnode.bus.client import CommandClient
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import LogReader
+from pgnode.bus.ownership import Owner, this_node
 from pgnode.settings import Settings
 from pgnode.worker.log_hub import LogHub
 from pgnode.worker.snapshot_follower import SnapshotFollower
@@ -33,7 +34,7 @@ class NodeClient:
     def __init__(self, settings: Settings) -> None:
         keys = Keys(settings.redis_prefix)
         self.follower = SnapshotFollower(settings.bus_url, keys)
-        self.commands = CommandClient(settings.bus_url, keys, worker_name())
+        self.commands = CommandClient(settings.bus_url, keys, worker_name(), _node(settings))
         self.activity = ActivityTeller(settings.bus_url, keys)
         self._logs = LogHub(LogReader(settings.bus_url, keys), replay_lines=settings.startup_log_tail_size)
         self.service = NodeService(
@@ -61,6 +62,11 @@ class NodeClient:
         await self.commands.close()
         await self.activity.close()
         await self._logs.close()
+
+
+def _node(settings: Settings) -> Owner | None:
+    """Name the node that this worker belongs to, where others may use its Redis."""
+    return this_node(settings.state_dir) if settings.redis_url is not None and settings.state_dir.is_dir() else None
 
 
 def worker_name() -> str:

@@ -28,6 +28,7 @@ from tests.e2e.conftest import FAST
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually
 from tests.support.processes import core_pid
+from tests.support.valkey import running_valkey
 
 #: Seconds that starting and ending may take on a machine that is busy.
 LONG = 60.0
@@ -213,3 +214,25 @@ async def test_a_certificate_that_cannot_be_served_is_told_at_once(short_dir: Pa
     assert f"pgnode: SSL_KEY_FILE={pairs[1][1]} is the key of another certificate" in node.output_text
     assert "Traceback" not in node.output_text
     assert "child is ready" not in node.output_text
+
+
+async def test_two_nodes_with_one_prefix_are_told_apart(short_dir: Path) -> None:
+    async with running_valkey() as valkey:
+        nodes = [
+            NodeProcess(env={**FAST, "REDIS_URL": valkey.url, "REDIS_PREFIX": "shared"}, state_dir=short_dir / name)
+            for name in ("one", "two")
+        ]
+        first, second = nodes
+        async with first:
+            core = await started(first)
+            await second.spawn()
+            assert await second.wait(LONG) == 4
+            assert "REDIS_PREFIX=shared is used by another node" in second.output_text
+            assert f"pid {first.pid}, STATE_DIR={first.state_dir}" in second.output_text
+            assert "Traceback" not in second.output_text
+            async with first.panel() as panel:
+                assert (await panel.info()).started
+            assert core_pid(first) == core
+        # Who ends lets go of it.
+        async with second:
+            await started(second)

@@ -7,7 +7,7 @@ previous revision until something changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from redis.asyncio import Redis
@@ -23,10 +23,17 @@ POLL_INTERVAL_SECONDS = 1.0
 
 
 class SnapshotPublisher:
-    """Belongs to the supervisor's loop; any of its tasks may publish."""
+    """Belongs to the supervisor's loop; any of its tasks may publish.
 
-    def __init__(self, redis: Redis, snapshots: SnapshotWriter) -> None:
+    Args:
+        redis: The bus.
+        snapshots: Writes them.
+        owned: Whether the keys are this node's; while they are not, nothing is written.
+    """
+
+    def __init__(self, redis: Redis, snapshots: SnapshotWriter, owned: Callable[[], bool] = lambda: True) -> None:
         self._redis = redis
+        self._owned = owned
         self._snapshots = snapshots
         #: Bodies that could not be written.
         self._unwritten: dict[str, bytes] = {}
@@ -48,6 +55,9 @@ class SnapshotPublisher:
                 continue
             put[name] = body
             self._snapshots.put(pipe, name, body)
+        if not self._owned():
+            self._unwritten |= put
+            return False
         try:
             await pipe.execute()
         except BUS_ERRORS as error:
