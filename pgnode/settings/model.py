@@ -195,6 +195,16 @@ class Settings(BaseSettings):
         description="Names of environment variables, separated by commas, that the core, GUNICORN_CONF and UPDATE_COMMAND may "
         "see besides the usual ones (paths, language, proxies, settings that are no secrets): for `env:NAME` in a config, say.",
     )
+    log_dir: Annotated[Path | None, OptionalText] = Field(
+        None,
+        description="Folder of the log files that a config names (`log.access`, `log.error`); relative paths are below it. "
+        "Unset: `logs` in STATE_DIR.",
+    )
+    log_paths: str = Field(
+        "",
+        description="Other folders and files, separated by commas, where a config's log files may be, too. A path elsewhere is "
+        "refused: a panel may not write into every file of the node's user.",
+    )
     apply_log_level: Literal["next", "now"] = Field(
         "next",
         description="When a config's log asks for more than the running core prints (a more talkative level, say): `next`, with "
@@ -209,6 +219,16 @@ class Settings(BaseSettings):
         """The environment variables that processes of the node may have besides the usual ones."""
         settings = {name.upper() for name in type(self).model_fields if name not in SECRET_FIELDS}
         return frozenset(settings | set(self.pass_environment.split(",")))
+
+    @property
+    def log_folder(self) -> Path:
+        """The folder of log files that a config names."""
+        return self.log_dir or self.state_dir / "logs"
+
+    @property
+    def allowed_log_paths(self) -> tuple[Path, ...]:
+        """Other folders and files where they may be."""
+        return tuple(Path(path.strip()) for path in self.log_paths.split(",") if path.strip())
 
     @property
     def gunicorn_ports(self) -> dict[str, int]:

@@ -21,7 +21,13 @@ HERE = Path(__file__).parent
 
 #: Settings of all nodes here: figures are read often, so that tests need not wait for them, and a stop ends the core at
 #: once, so that every test begins anew. A core that stands still for some seconds hangs only where a test is about that.
-FAST = {"STATS_UPDATE_INTERVAL_SECONDS": "0.5", "STOP_LINGER_SECONDS": "0", "CORE_CALL_TIMEOUT_SECONDS": "20"}
+FAST = {
+    "STATS_UPDATE_INTERVAL_SECONDS": "0.5",
+    "STOP_LINGER_SECONDS": "0",
+    "CORE_CALL_TIMEOUT_SECONDS": "20",
+    # Folders of single tests, where their configs' log files are.
+    "LOG_PATHS": tempfile.gettempdir(),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

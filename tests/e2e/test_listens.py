@@ -121,6 +121,7 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
     "fallback": (fallback_to_the_store, ["inbound 'Other': settings.fallbacks[0].dest", "own folder"]),
     "redirect": (redirect_to_the_core, ["outbound 'R': settings.redirect", "own folder"]),
     "no text": (lambda stage: stage.config | {"outbounds": [{"tag": "\ud800"}]}, ["outbounds[0].tag", "surrogate"]),
+    "a log file": (lambda stage: stage.config | {"log": {"access": "/etc/passwd"}}, ["log.access '/etc/passwd'"]),
     "no folder": (lambda stage: stage.with_inbound(listen="/none/in.sock"), ["'Other'", "there is no folder '/none'"]),
     "a file": (file_in_the_way, ["'Other'", "no socket"]),
     "port 0": (lambda stage: stage.with_inbound(port=0), ["'Other'", "port 0"]),

@@ -49,7 +49,9 @@ async def test_a_renewed_certificate_is_served_and_nobody_else_dropped(
         transfer.check()
         assert core_pid(node) == core
         assert served(port) == ssl.PEM_cert_to_DER_cert(certificate.read_text()) != before
-        assert any("way='hot change'" in line and "cert.pem changed" in line for line in node.output), node.output_text
+        assert any("strategy='hot change'" in line and "cert.pem changed" in line for line in node.output), (
+            node.output_text
+        )
 
 
 async def test_a_change_of_the_log_alone_drops_nobody(target: Target) -> None:

@@ -15,6 +15,7 @@ import structlog
 from pgnode.errors import StartFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
+from pgnode.supervisor.core.log_files import LogFiles
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.core.read_files import ReadFiles
 from pgnode.xray.client.api import CoreApi
@@ -347,7 +348,8 @@ class CoreController:
 
     def follow_logs(self, base: BaseConfig) -> None:
         """Write the log files that a config names; the node does that, so they may change while the core runs."""
-        self._pump.write_files(base.access_log_path, base.error_log_path)
+        files = LogFiles.of(self._settings)
+        self._pump.write_files(files.place(base.access_log_path), files.place(base.error_log_path))
         wanted = LogSection.of(base.document.get("log"))
         self._pump.select(wanted.wants)
         self.waiting_log = self.log_waits(base)

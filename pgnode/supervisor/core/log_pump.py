@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import put_lines
+from pgnode.supervisor.core.log_files import append_lines
 
 log = structlog.get_logger(__name__)
 
@@ -182,8 +183,6 @@ def _all(_line: bytes) -> bool:
 def _append(batches: dict[Path, list[bytes]]) -> None:
     for path, lines in batches.items():
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as handle:
-                handle.write(b"\n".join(lines) + b"\n")
+            append_lines(path, lines)
         except OSError as error:
             log.warning("log file not written", path=str(path), error=error.strerror)

@@ -16,6 +16,7 @@ from pgnode.os_support.clock import Clock
 from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.core.log_files import LogFiles
 from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.events import Outcome, StartRefused, StartRequested, UsersApplied
@@ -113,6 +114,9 @@ class Starts:
         del request.users[:]
         try:
             new = self._read(request)
+            fault = await asyncio.to_thread(LogFiles.of(self.settings).config_fault, new.base)
+            if fault is not None:
+                raise StartFailedError(fault)
         except NodeError as error:
             await self.lifecycle.request(StartRefused(error))
             raise

@@ -1,0 +1,86 @@
+"""Log files that a panel's config names: where they may be, and how they are written.
+
+A panel's key is no key to every file of the node's user. So these files are below LOG_DIR, or where the operator allows it
+(LOG_PATHS), never behind a link, and never anything but a plain file: a FIFO without a reader would hold up the log for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pgnode.settings import Settings
+from pgnode.wire.texts import shown
+from pgnode.xray.config.document import BaseConfig
+
+
+class LogFiles:
+    """Knows where log files may be.
+
+    Args:
+        folder: The folder of log files; relative paths are below it.
+        allowed: Other folders and files that an operator allows.
+    """
+
+    def __init__(self, folder: Path, allowed: Sequence[Path] = ()) -> None:
+        self._folder = folder
+        self._allowed = tuple(allowed)
+
+    def __repr__(self) -> str:
+        return f"LogFiles({self._folder}, {self._allowed})"
+
+    @classmethod
+    def of(cls, settings: Settings) -> LogFiles:
+        """Of a node with these settings."""
+        return cls(settings.log_folder, settings.allowed_log_paths)
+
+    def config_fault(self, base: BaseConfig) -> str | None:
+        """Say which log path of a config is not allowed, or None. Looks at files, so not to be called on the loop."""
+        for name, path in (("access", base.access_log_path), ("error", base.error_log_path)):
+            fault = self.fault(path) if path is not None else None
+            if fault is not None:
+                return f"log.{name} {fault}"
+        return None
+
+    def fault(self, path: str) -> str | None:
+        """Say why a path may not be written, or None."""
+        place = self._place(path)
+        # Links are followed in the folder only: the file itself must be none.
+        real = Path(os.path.realpath(place.parent)) / place.name
+        roots = [Path(os.path.realpath(root)) for root in (self._folder, *self._allowed)]
+        if not any(real == root or root in real.parents for root in roots):
+            return f"{shown(path)} is not below {self._folder}: choose a path there, or let the operator name it in LOG_PATHS"
+        with contextlib.suppress(OSError):
+            if not stat.S_ISREG(os.lstat(place).st_mode):
+                return f"{shown(path)} is no plain file"
+        return None
+
+    def place(self, path: str | None) -> str | None:
+        """Return where a log file is to be written; None where there is none, or where it may not be."""
+        return None if path is None or self.fault(path) is not None else str(self._place(path))
+
+    def _place(self, path: str) -> Path:
+        return Path(os.path.normpath(self._folder / path))
+
+
+def append_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Add lines to a log file, which is made where it is missing.
+
+    Args:
+        path: The file.
+        lines: The lines, without their ends.
+
+    Raises:
+        OSError: That cannot be; it may be a link, a device, a FIFO or a folder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    with open(descriptor, "ab") as handle:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        handle.write(b"\n".join(lines) + b"\n")
