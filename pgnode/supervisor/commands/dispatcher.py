@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 BUS_PAUSE_SECONDS = 0.1
 
 #: Seconds in which the next group gathers, at most, while one is being stored: nearly always that takes less.
-GATHER_SECONDS = 0.002
+GATHER_SECONDS = 0.02
 
 #: What a caller is told of an error that nobody expected.
 INTERNAL_TEXT = "internal error while doing this call: see the node's log"
