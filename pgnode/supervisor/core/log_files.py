@@ -16,6 +16,7 @@ from pathlib import Path
 from pgnode.settings import Settings
 from pgnode.wire.texts import shown
 from pgnode.xray.config.document import BaseConfig
+from pgnode.xray.config.strings import strings
 
 
 class LogFiles:
@@ -40,10 +41,13 @@ class LogFiles:
 
     def config_fault(self, base: BaseConfig) -> str | None:
         """Say which log path of a config is not allowed, or None. Looks at files, so not to be called on the loop."""
-        for name, path in (("access", base.access_log_path), ("error", base.error_log_path)):
-            fault = self.fault(path) if path is not None else None
+        paths = [("log.access", base.access_log_path), ("log.error", base.error_log_path)]
+        # The core itself writes the keys of connections there, where a config asks for it.
+        paths += [item for item in strings(base.document) if item[0].lower().endswith(".masterkeylog")]
+        for name, path in paths:
+            fault = self.fault(path) if path and path != "none" else None
             if fault is not None:
-                return f"log.{name} {fault}"
+                return f"{name} {fault}"
         return None
 
     def fault(self, path: str) -> str | None:

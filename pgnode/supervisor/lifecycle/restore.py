@@ -77,6 +77,10 @@ class Restore:
         except NodeError as error:
             log.error("the stored config cannot be used, waiting for a start", error=error.text)
             return None
+        except Exception:
+            # Whatever it is, it would be the same at every restart.
+            log.exception("the stored config cannot be read, waiting for a start")
+            return None
 
     async def carry_out(self, action: do.Action) -> Outcome | None:
         """Do one step of it."""

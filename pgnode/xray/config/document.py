@@ -32,6 +32,9 @@ __all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "re
 #: the placeholder can be removed through the API like any user.
 PLACEHOLDER_EMAIL: Final = "placeholder@pg-node"
 
+#: Levels of objects and lists in a config; what the core understands has some fifteen.
+_MAX_DEPTH: Final = 100
+
 #: A string or a comment; the core takes ``//``, ``/* */`` and ``#`` (xray-core ``infra/conf/json/reader.go``).
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"|//[^\n]*|#[^\n]*|/\*.*?\*/', re.DOTALL)
 
@@ -178,7 +181,23 @@ def _load(text: str) -> dict[str, Any]:
             ) from None
     if not isinstance(document, dict):
         raise StartFailedError(f"config must be a JSON object, not {json_type(document)}")
+    _refuse_depth(document)
     return document
+
+
+def _refuse_depth(document: dict[str, Any]) -> None:
+    """Refuse what is nested so deeply that whoever follows it down ends over it, be it today or at a restart."""
+    level: list[Any] = [document]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            item
+            for part in level
+            for item in (part.values() if isinstance(part, dict) else part)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return
+    raise StartFailedError("config is not valid JSON: nested too deeply")
 
 
 def _parse(text: str) -> Any:

@@ -46,22 +46,28 @@ def text_fault(source: str, document: dict[str, Any]) -> str | None:
 def own_socket_fault(
     document: dict[str, Any], folder: Path, resolve: Callable[[str], str] = os.path.realpath
 ) -> str | None:
-    """Say where a config names a path in the node's own folder of sockets, or None.
+    """Say where a config names a path in the node's own folder of sockets, or shows its files, or None.
 
     A fallback, a redirect or any other destination there would lead users to the store or to the core's own API.
 
     Args:
         document: The config.
-        folder: The folder.
+        folder: The folder; the one above it is the node's, too.
         resolve: Follows links in a path.
 
     Returns:
         A sentence that begins with the place.
     """
     real = resolve(str(folder))
+    state = str(Path(real).parent)
     for place, text in strings({key: value for key, value in document.items() if key not in _OWN}):
         if "/" not in text:
             continue
+        if place.lower().endswith("masquerade.dir"):
+            # Whatever is in it is shown to everybody: the node's key is not.
+            shown = resolve(text)
+            if _is_in(shown, state) or _is_in(state, shown) or shown == "/":
+                return f"{_named(document, place)} {short(text)} would show the node's own files to everybody"
         # "unix:/path", "/path,0666", "/path:1": whatever stands around it.
         path = text[text.index("/") :]
         for candidate in {path, re.split("[,:@]", path)[0]}:

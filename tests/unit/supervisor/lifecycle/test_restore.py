@@ -96,6 +96,13 @@ async def test_a_stored_config_that_cannot_be_used_waits_for_a_start(stage: Stag
     assert stage.told.state == "running"
 
 
+async def test_a_stored_config_that_cannot_even_be_read_ends_nothing(stage: Stage) -> None:
+    await stage.node.restore(StoredState(backend=b"\xff", active=True, core_run=7))
+    assert (stage.state, stage.core.running) == (State.IDLE, None)
+    await stage.start(config_of("a"))
+    assert stage.state is State.RUNNING
+
+
 async def test_rules_that_were_changed_belong_to_the_config_of_before(stage: Stage) -> None:
     rule = {"ruleTag": "b", "outboundTag": "BLOCK", "domain": ["b.example"]}
     state = stored(config_of("a", routing={"rules": []}))

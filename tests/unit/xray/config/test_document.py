@@ -85,3 +85,13 @@ def test_an_empty_shadowsocks_2022_inbound_gets_a_placeholder_with_a_new_key() -
         assert [client["email"] for client in inbound["settings"]["clients"]] == [PLACEHOLDER_EMAIL]
         keys.append(inbound["settings"]["clients"][0]["password"])
     assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(("levels", "taken"), [(90, True), (110, False), (900, False)])
+def test_a_config_may_be_nested_only_so_deep(levels: int, taken: bool) -> None:
+    text = json.dumps(config())[:-1] + ', "x": ' + "[" * levels + "]" * levels + "}"
+    if taken:
+        parse(text)
+        return
+    with pytest.raises(StartFailedError, match="nested too deeply"):
+        parse(text)

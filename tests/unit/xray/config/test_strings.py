@@ -79,6 +79,16 @@ def test_the_nodes_own_sockets_are_no_destination(folder: Path, text: str) -> No
         assert fault.startswith(("inbound 'in': ", "inbound 't': settings", "outbound 'f': settings.")), fault
 
 
+@pytest.mark.parametrize("shown", ["/", "{parent}", "{parent}/tls", "{folder}", "{above}"])
+def test_the_nodes_own_files_are_not_shown(folder: Path, shown: str) -> None:
+    path = shown.format(folder=folder, parent=folder.parent, above=folder.parent.parent)
+    stream = {"hysteriaSettings": {"masquerade": {"type": "file", "dir": path}}}
+    fault = own_socket_fault(config(inbounds=[vless(streamSettings=stream)]), folder)
+    assert (fault or "").startswith("inbound 'in': streamSettings.hysteriaSettings.masquerade.dir")
+    elsewhere = {"hysteriaSettings": {"masquerade": {"dir": f"{folder.parent}-site"}}}
+    assert own_socket_fault(config(inbounds=[vless(streamSettings=elsewhere)]), folder) is None
+
+
 def test_other_paths_are(folder: Path) -> None:
     others = [
         f"{folder}ning/x.sock",
