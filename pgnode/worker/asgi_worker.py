@@ -16,7 +16,13 @@ from pgnode.api.rest.context import attach_connection
 from pgnode.worker.delivery import TcpDelivery
 from pgnode.worker.gunicorn_compat import HttpConnection, HttpWorker
 
-_CODES = {400: "INVALID_ARGUMENT", 414: "INVALID_ARGUMENT", 431: "INVALID_ARGUMENT", 501: "UNIMPLEMENTED"}
+#: What is told of a request that cannot be read, by status. The texts are not the server's own, by which it could be recognized.
+_ERRORS = {
+    400: ("INVALID_ARGUMENT", "malformed request: not valid HTTP/1.1"),
+    414: ("INVALID_ARGUMENT", "malformed request: the request line is too long"),
+    431: ("INVALID_ARGUMENT", "malformed request: the headers are too large"),
+    501: ("UNIMPLEMENTED", "malformed request: unknown Transfer-Encoding, only chunked is supported"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +96,26 @@ class NodeConnection(HttpConnection):
         """Begin to watch the answer that is about to be written."""
         return TcpDelivery(self.transport, limit_seconds=self._limits.delivery_seconds)
 
+    def close_after_answer(self) -> None:
+        """Make the answer that is about to be written the connection's last one."""
+        self.last_answer = True
+
     def allow_slow_reader(self) -> None:
         """Keep the connection although its caller takes nothing of this answer for a long time."""
         self._slow_reader_allowed = True
 
-    def error_content(self, status: int, message: str) -> tuple[str, bytes]:
+    def error_content(self, status: int, _message: str) -> tuple[str, bytes]:
         """Make the body of an answer to what is no request, in the form of all errors.
 
         Args:
             status: The HTTP status.
-            message: What is wrong with it.
+            _message: What is wrong with it, in the server's words.
 
         Returns:
             Content type and body.
         """
-        error = {"error": f"malformed request: {message}", "code": _CODES.get(status, "INTERNAL")}
-        return "application/json", json.dumps(error).encode()
+        code, text = _ERRORS.get(status, ("INTERNAL", "internal error: see the node's log"))
+        return "application/json", json.dumps({"error": text, "code": code}).encode()
 
     def _expect_headers(self) -> None:
         self._header_timer = self.worker.loop.call_later(self._limits.headers_seconds, self._headers_too_late)

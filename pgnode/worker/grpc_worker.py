@@ -46,6 +46,9 @@ IDLE_MS = 300_000
 #: Milliseconds between the pings that find callers who have gone without closing, and that an answer may take.
 PING_MS, PING_ANSWER_MS = 60_000, 20_000
 
+#: Connections that may each fill the library's queue of calls as far as they can before it cancels calls of others.
+PENDING_CONNECTIONS = 8
+
 #: Milliseconds between pings of a caller that keeps an idle channel warm; more frequent ones count as an attack.
 CALLERS_PING_MS = 5_000
 
@@ -58,12 +61,16 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", all_calls(settings)),
+        # Above these the library cancels calls, whosever they are. One connection can fill the queue only as far as it may
+        # have streams, also with calls that it takes back at once, so this is room for several that do.
+        ("grpc.server.max_pending_requests", PENDING_CONNECTIONS * all_calls(settings)),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CONNECTIONS * all_calls(settings)),
         ("grpc.server_handshake_timeout_ms", int(settings.header_timeout_seconds * 1000)),
         ("grpc.max_connection_idle_ms", IDLE_MS),
         ("grpc.keepalive_time_ms", PING_MS),
         ("grpc.keepalive_timeout_ms", PING_ANSWER_MS),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", CALLERS_PING_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", CALLERS_PING_MS),
     ]
 
 
@@ -86,17 +93,14 @@ def address(settings: Settings) -> str:
 
 def make_handlers(client: NodeClient, settings: Settings) -> GrpcHandlers:
     """Make the handlers, with health, and with reflection where it is wanted."""
-    reflected = (
-        reflection.handlers((SERVICE, health.SERVICE, *reflection.SERVICES)) if settings.grpc_reflection else None
-    )
+    reflected = reflection.handlers((SERVICE, health.SERVICE, *reflection.SERVICES)) if settings.grpc_reflection else {}
     return GrpcHandlers(
         client.service,
         api_key=read_api_key(settings),
         body_timeout_seconds=settings.body_timeout_seconds,
         max_calls=settings.grpc_max_calls,
         max_streams=settings.grpc_max_streams,
-        public_handlers=health.handlers(client.follower.is_up_to_date),
-        extra_handlers=reflected,
+        extra_handlers={**health.handlers(client.follower.is_up_to_date), **reflected},
     )
 
 

@@ -14,6 +14,7 @@ import asyncio
 from importlib.util import find_spec
 from typing import Any
 
+from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
@@ -64,6 +65,8 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         super().__init__(worker)
         #: The headers of a request were read on it.
         self.was_asked = False
+        #: The answer under way is its last one.
+        self.last_answer = False
 
     # What subclasses fill in
 
@@ -180,6 +183,13 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         self.scope_built(scope)
         return scope
 
+    def _will_close(self, request: Any, response_requires_close: Any) -> Any:
+        return self.last_answer or super()._will_close(request, response_requires_close)
+
+    def _is_websocket_upgrade(self, _request: Any) -> bool:
+        # The node speaks HTTP alone, and an upgrade may be ignored (RFC 9110, section 7.8).
+        return False
+
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
         content_type, body = self.error_content(status, message)
         head = [
@@ -232,7 +242,7 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
 
 
 def use_connection_class(connection_class: type[HttpConnection]) -> None:
-    """Set what Gunicorn makes of a connection in this process, and the parser that connections use.
+    """Set what Gunicorn makes of a connection in this process, the parser that connections use, and no header ``Server``.
 
     Args:
         connection_class: The class of connections.
@@ -242,5 +252,7 @@ def use_connection_class(connection_class: type[HttpConnection]) -> None:
         from pgnode.worker.h1c_compat import RoomyParser  # noqa: PLC0415 - the parser may not be installed
 
         ASGIProtocol._h1c_protocol_class = RoomyParser
+    # Callers are not told what answers them.
+    protocol._CACHED_SERVER_HEADER = b""
     # Where the worker looks up the class of its connections.
     gasgi.ASGIProtocol = connection_class

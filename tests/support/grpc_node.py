@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Any, Literal
 
 import grpc
@@ -26,9 +26,11 @@ def key_metadata(key: str, form: Literal["x-api-key", "bearer"] = "x-api-key") -
 class GrpcNode:
     """One channel. ``async with`` closes it."""
 
-    def __init__(self, address: str, key: str, certificate: bytes | None = None) -> None:
+    def __init__(
+        self, address: str, key: str, certificate: bytes | None = None, *, options: Sequence[tuple[str, int]] = ()
+    ) -> None:
         # Each has a connection of its own, and says so at once when it cannot have one.
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1), *options]
         # The stubs want serializers; messages are bytes here.
         self.channel: Any = (
             aio.insecure_channel(address, options=options)
@@ -79,9 +81,10 @@ class GrpcNode:
         return self.channel.unary_stream("/service.NodeService/GetLogs")(b"", metadata=self.metadata)
 
     async def health(self, service: str = "") -> int:
-        """The status in the answer of the health service, asked for without a key."""
+        """The status in the answer of the health service."""
         method = self.channel.unary_unary("/grpc.health.v1.Health/Check")
-        answer = await method(health_pb2.HealthCheckRequest(service=service).SerializeToString(), timeout=30)
+        request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
+        answer = await method(request, metadata=self.metadata, timeout=30)
         return int(health_pb2.HealthCheckResponse.FromString(answer).status)
 
 

@@ -6,8 +6,9 @@ from typing import Any, NoReturn
 
 import grpc
 
+from pgnode.api.auth import WRONG_KEY
 from pgnode.api.grpc.grpc_compat import Context, RpcHandler, abort
-from pgnode.errors import NodeError
+from pgnode.errors import NodeError, UnauthenticatedError
 
 #: Trailing metadata that holds the error's code.
 CODE_KEY = "error-code"
@@ -35,5 +36,14 @@ def refusing_handler(error: NodeError) -> RpcHandler:
 
     async def answer(_messages: Any, context: Context) -> None:
         await refuse(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(answer)
+
+
+def no_key_handler() -> RpcHandler:
+    """Return a handler that refuses who has no key, and tells nothing by which a node could be recognized."""
+
+    async def answer(_messages: Any, context: Context) -> None:
+        await abort(context, UnauthenticatedError.grpc_status, WRONG_KEY)
 
     return grpc.stream_stream_rpc_method_handler(answer)

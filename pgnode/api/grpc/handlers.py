@@ -16,18 +16,18 @@ import grpc
 import structlog
 from grpc import aio
 
-from pgnode.api.auth import WRONG_KEY, KeyCheck
+from pgnode.api.auth import KeyCheck
 from pgnode.api.grpc.backpressure import LargeResponseLimiter
 from pgnode.api.grpc.delivery import deliver
-from pgnode.api.grpc.errors import refuse, refusing_handler
-from pgnode.api.grpc.grpc_compat import Context
+from pgnode.api.grpc.errors import no_key_handler, refuse, refusing_handler
+from pgnode.api.grpc.grpc_compat import Context, WriteError
 from pgnode.api.grpc.limits import ConcurrencyLimit
 from pgnode.api.grpc.log_viewers import LogViewers
 from pgnode.api.grpc.messages import MessageReader
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.service.node_service import NodeService
 from pgnode.api.service.tracked import TrackedHandler, TrackedResponse
-from pgnode.errors import InternalError, NodeError, UnauthenticatedError, UnsupportedError
+from pgnode.errors import InternalError, NodeError, UnsupportedError
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +50,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         body_timeout_seconds: Time for each message of a caller.
         max_calls: So many calls may run at once.
         max_streams: So many viewers of the log there may be.
-        public_handlers: Handlers by path that need no key.
-        extra_handlers: Further handlers by path that need the key.
+        extra_handlers: Further handlers by path.
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         body_timeout_seconds: float,
         max_calls: int,
         max_streams: int,
-        public_handlers: Mapping[str, RpcHandler] | None = None,
         extra_handlers: Mapping[str, RpcHandler] | None = None,
     ) -> None:
         self._service = service
@@ -71,12 +69,11 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         self._calls = ConcurrencyLimit(max_calls, "calls", "GRPC_MAX_CALLS")
         self._viewers = LogViewers(ConcurrencyLimit(max_streams, "log viewers", "GRPC_MAX_STREAMS"))
         self._large_responses = LargeResponseLimiter()
-        self._public = dict(public_handlers or {})
         self._handlers = {
             **{f"/{SERVICE}/{row.grpc_name}": self._handler(row) for row in METHODS},
             **(extra_handlers or {}),
         }
-        self._no_key = refusing_handler(UnauthenticatedError(WRONG_KEY))
+        self._no_key = no_key_handler()
 
     def __repr__(self) -> str:
         return f"GrpcHandlers({len(self._handlers)} methods, {self._calls}, {self._viewers})"
@@ -84,9 +81,6 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> RpcHandler:
         """Return the handler of a call, which may be one that refuses it."""
         path = handler_call_details.method
-        found = self._public.get(path)
-        if found is not None:
-            return found
         if not self._key_ok(_key_headers(handler_call_details.invocation_metadata)):
             return self._no_key
         self._service.called()
@@ -163,6 +157,9 @@ def _guarded(
             await refuse(context, error)
         except (aio.AbortError, asyncio.CancelledError):
             raise
+        except WriteError:
+            # The caller has gone: nobody is there to be told anything.
+            return b""
         except Exception as error:
             log.error("call failed", method=row.grpc_name, exc_info=error)
             await refuse(context, InternalError.of(error))

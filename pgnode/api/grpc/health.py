@@ -1,7 +1,6 @@
-"""``grpc.health.v1``: serving or not, for balancers and probes that have no key.
+"""``grpc.health.v1``: serving or not, for balancers and probes; with the key, as everything else.
 
-Nothing else is told, and nothing of a caller's message is read, so that nobody without a key can make the node hold
-anything: the answer is that of the worker, whatever service is asked for.
+Nothing of a caller's message is read: the answer is that of the worker, whatever service is asked for.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pgnode.errors import NodeError
 
 SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
-#: Callers that watch at once; they need no key, so they are few.
+#: Callers that watch at once.
 WATCHERS_MAX = 64
 
 #: Seconds between two checks of the state for those who watch.

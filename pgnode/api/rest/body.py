@@ -12,7 +12,7 @@ import types
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, NamedTuple
 
-from pgnode.api.rest.asgi import Event, Headers, Receive, Send
+from pgnode.api.rest.asgi import Event, Headers, Receive
 from pgnode.errors import InvalidRequestError, LengthRequiredError, TooLargeError
 
 #: Seconds for which the rest of a refused body is read and thrown away. A connection that is closed with unread bytes in it
@@ -183,17 +183,6 @@ def _resumed(coroutine: Coroutine[Any, Any, Event], pending: Any) -> Generator[A
         except StopIteration as done:
             event: Event = done.value
             return event
-
-
-def closing(send: Send) -> Send:
-    """Return ``send`` for an answer that ends its connection."""
-
-    async def send_and_close(event: Event) -> None:
-        if event["type"] == "http.response.start":
-            event["headers"] = [*event.get("headers", ()), (b"connection", b"close")]
-        await send(event)
-
-    return send_and_close
 
 
 async def drain(receive: Receive, seconds: float) -> None:

@@ -54,6 +54,9 @@ class ServerConnection(Protocol):
     def watch_delivery(self) -> Delivery:
         """Begin to watch the answer that is about to be written."""
 
+    def close_after_answer(self) -> None:
+        """Make the answer that is about to be written the connection's last one."""
+
     def allow_slow_reader(self) -> None:
         """Keep the connection although its caller takes nothing of this answer for a long time."""
 

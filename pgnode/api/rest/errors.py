@@ -98,7 +98,9 @@ def answerable(error: Exception, scope: Scope) -> NodeError:
     return InternalError.of(error)
 
 
-async def send_error(send: Send, error: NodeError, form: ErrorForm, more_headers: Headers | None = None) -> None:
+async def send_error(
+    send: Send, error: NodeError, form: ErrorForm, more_headers: Headers | None = None, *, head_only: bool = False
+) -> None:
     """Answer a request with ``error``.
 
     Args:
@@ -106,8 +108,9 @@ async def send_error(send: Send, error: NodeError, form: ErrorForm, more_headers
         error: What went wrong.
         form: The form of the body.
         more_headers: Sent beside those of every error.
+        head_only: The body is left out, as HEAD asks for.
     """
     body = form.encode(error)
     headers = [*error_headers(error, form), (b"content-length", b"%d" % len(body)), *(more_headers or ())]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})

@@ -23,7 +23,7 @@ from pgnode.api.rest.negotiation import JSON, PROTOBUF, JsonForm
 from pgnode.api.rest.response_chunks import set_body
 from pgnode.api.service.node_service import NodeService
 from pgnode.api.service.tracked import Answer, Handler, TrackedHandler, TrackedResponse
-from pgnode.errors import InvalidRequestError, MethodNotAllowedError, NodeError, NotFoundError
+from pgnode.errors import InvalidRequestError, NodeError
 
 Request = falcon.asgi.Request
 Response = falcon.asgi.Response
@@ -55,8 +55,8 @@ def falcon_app(service: NodeService, json_codec: JsonCodec | None = None) -> App
 
 
 def _resource(service: NodeService, codec: JsonCodec, rows: list[Method]) -> object:
-    """Make one path's resource, with a responder for each of its methods and 405 for OPTIONS, which Falcon would answer."""
-    responders: dict[str, Any] = {"on_options": staticmethod(_not_allowed([row.http_method for row in rows]))}
+    """Make one path's resource, with a responder for each of its methods."""
+    responders: dict[str, Any] = {}
     for row in rows:
         handler = getattr(service, row.handler)
         if row.streaming:
@@ -137,13 +137,6 @@ def _log_responder(service: NodeService) -> Responder:
     return respond
 
 
-def _not_allowed(allowed: list[str]) -> Responder:
-    async def respond(_req: Request, _resp: Response) -> None:
-        raise falcon.HTTPMethodNotAllowed(allowed)
-
-    return respond
-
-
 def _set_error(req: Request, resp: Response, error: NodeError) -> None:
     form = error_form(dict(req.scope["headers"]), True)
     resp.status = error.status
@@ -157,14 +150,5 @@ async def _on_exception(req: Request, resp: Response, error: Exception, _params:
 
 
 async def _on_http_error(req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:
-    """Answer what Falcon itself refuses: unknown paths and methods above all."""
-    resp.set_headers(error.headers or {})
-    if isinstance(error, falcon.HTTPMethodNotAllowed):
-        # Falcon counts its own answer to OPTIONS, which the node refuses.
-        allowed = ", ".join(name for name in (resp.get_header("allow") or "").split(", ") if name != "OPTIONS")
-        resp.set_header("allow", allowed)
-        _set_error(req, resp, MethodNotAllowedError(f"{req.method} is not allowed here, {allowed} is"))
-    elif isinstance(error, falcon.HTTPNotFound):
-        _set_error(req, resp, NotFoundError(f"no such endpoint: {req.path}"))
-    else:
-        _set_error(req, resp, InvalidRequestError(error.description or error.title or str(error)))
+    """Answer what Falcon itself refuses; unknown paths and methods do not come here."""
+    _set_error(req, resp, InvalidRequestError(error.description or error.title or str(error)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pgnode.api.rest.asgi import App, Headers, Receive, Scope, Send
+from pgnode.api.rest.asgi import App, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader
 from pgnode.api.rest.context import context_of
@@ -16,7 +16,6 @@ from pgnode.api.rest.negotiation import JSON
 from pgnode.api.rest.pipeline import RequestPipeline
 from pgnode.api.service.maintenance import MaintenanceService
 from pgnode.api.service.maintenance_calls import CALLS
-from pgnode.errors import MethodNotAllowedError, NotFoundError
 
 #: Larger than any request that makes sense.
 MAX_BODY_BYTES = 16 * 1024
@@ -66,31 +65,20 @@ class MaintenanceApp:
 
     def __init__(self, service: MaintenanceService) -> None:
         self._handlers = {}
-        self._allowed: dict[str, list[str]] = {}
         for call in CALLS:
             for path in {call.path, call.path.rstrip("/") + "/"}:
                 self._handlers[call.http_method, path] = getattr(service, call.handler)
-                self._allowed.setdefault(path, []).append(call.http_method)
 
     def __repr__(self) -> str:
         return f"MaintenanceApp({len(self._handlers)} routes)"
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        method, path = scope["method"], scope["path"]
-        more_headers: Headers = []
+        """Answer one request of a route that there is."""
+        handler = self._handlers[scope["method"], scope["path"]]
         try:
-            handler = self._handlers.get((method, path))
-            if handler is not None:
-                body = await handler(context_of(scope).body)
-            elif path in self._allowed:
-                allowed = ", ".join(self._allowed[path])
-                more_headers.append((b"allow", allowed.encode()))
-                raise MethodNotAllowedError(f"{method} is not allowed here, {allowed} is")
-            else:
-                raise NotFoundError(f"no such endpoint: {path}")
+            body = await handler(context_of(scope).body)
         except Exception as error:
-            await send_error(send, answerable(error, scope), DETAIL_FORM, more_headers)
+            await send_error(send, answerable(error, scope), DETAIL_FORM)
             return
         headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

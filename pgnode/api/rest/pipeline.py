@@ -8,19 +8,19 @@ so that the caller gets to read the answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pgnode.api.auth import WRONG_KEY
-from pgnode.api.rest.asgi import App, Receive, Scope, Send
+from pgnode.api.rest.asgi import App, Headers, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
-from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader, check_framing, closing, drain, receive_nothing
-from pgnode.api.rest.context import RequestContext, attach_context
+from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader, check_framing, drain, receive_nothing
+from pgnode.api.rest.context import RequestContext, attach_context, connection_of
 from pgnode.api.rest.delivery import TrackedRoute
 from pgnode.api.rest.errors import ErrorForm, FormChoice, answerable, error_form, send_error
 from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler, RoutePolicy, protobuf_headers, send_chunks
 from pgnode.api.rest.negotiation import PROTOBUF, JsonForm, is_json_body, prefers_json
 from pgnode.api.rest.response_chunks import CHUNK_BYTES
-from pgnode.errors import NodeError, UnauthenticatedError
+from pgnode.errors import MethodNotAllowedError, NodeError, NotFoundError, UnauthenticatedError
 
 _PROTOBUF = PROTOBUF.encode()
 
@@ -44,11 +44,20 @@ class Route(Protocol):
         """Whether the call carries a message."""
 
 
+class _Request(NamedTuple):
+    """A request that is refused."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    has_body: bool
+
+
 class RequestPipeline:
     """The ASGI callable. Serves one event loop; requests share nothing but its settings.
 
     Args:
-        app: Answers what the pipeline does not answer itself, unknown paths and methods among it.
+        app: Answers the requests of routes that there are, where the pipeline does not do so itself.
         routes: The methods that there are.
         auth: The first step.
         body: The second step.
@@ -91,7 +100,7 @@ class RequestPipeline:
                 needs_length=route.takes_body and route.http_method in ("PUT", "POST"),
             )
             self._policies[key] = policy
-            self._policies[route.http_method, route.path + "/"] = policy
+            self._policies[route.http_method, route.path.rstrip("/") + "/"] = policy
 
     def __repr__(self) -> str:
         return f"RequestPipeline({len(self._policies)} routes, {self._body})"
@@ -109,13 +118,13 @@ class RequestPipeline:
         coding = headers.get(b"transfer-encoding")
         has_body = coding is not None or (length is not None and length != b"0")
         if not self._admits(headers):
-            await self._refuse(
-                UnauthenticatedError(WRONG_KEY), self._error_form(headers, False), has_body, receive, send
-            )
+            error: NodeError = UnauthenticatedError(WRONG_KEY)
+            await self._refuse(_Request(scope, receive, send, has_body), error, self._error_form(headers, False))
             return
         policy = self._policies.get((scope["method"], scope["path"]))
         if policy is None:
-            await self._answer_unknown(has_body, scope, receive, send)
+            error, allow = self._unknown(scope["method"], scope["path"])
+            await self._refuse(_Request(scope, receive, send, has_body), error, self._error_form(headers, True), allow)
             return
 
         body = b""
@@ -129,8 +138,9 @@ class RequestPipeline:
                     json_body = is_json_body(content_type, json_only=self._json_only)
                 found = self._body.read_now(length, receive)
                 body = found if isinstance(found, bytes) else await self._body.read_rest(found)
-            except NodeError as error:
-                await self._refuse(error, self._error_form(headers, True), has_body, receive, send)
+            except NodeError as refused:
+                request = _Request(scope, receive, send, has_body)
+                await self._refuse(request, refused, self._error_form(headers, True))
                 return
 
         accept = headers.get(b"accept")
@@ -165,18 +175,23 @@ class RequestPipeline:
         else:
             await self._app(scope, receive_nothing, send)
 
-    async def _answer_unknown(self, has_body: bool, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application say that there is no such path, or no such method of it."""
-        if has_body:
-            await self._app(scope, receive_nothing, closing(send))
-            await drain(receive, self._drain_seconds)
-        else:
-            await self._app(scope, receive_nothing, send)
+    def _unknown(self, method: str, path: str) -> tuple[NodeError, Headers]:
+        """Return the error for a route that there is not, and its headers."""
+        allowed = ", ".join(known for known, known_path in self._policies if known_path == path)
+        if not allowed:
+            return NotFoundError(f"no such endpoint: {path}"), []
+        return MethodNotAllowedError(f"{method} is not allowed here, {allowed} is"), [(b"allow", allowed.encode())]
 
-    async def _refuse(self, error: NodeError, form: ErrorForm, has_body: bool, receive: Receive, send: Send) -> None:
+    async def _refuse(
+        self, request: _Request, error: NodeError, form: ErrorForm, headers: Headers | None = None
+    ) -> None:
         """Answer ``error`` in place of the application; a body that was not read ends the connection."""
-        if has_body:
-            await send_error(send, error, form, [(b"connection", b"close")])
-            await drain(receive, self._drain_seconds)
-        else:
-            await send_error(send, error, form)
+        scope, receive, send, has_body = request
+        head_only = scope["method"] == "HEAD"
+        if not has_body:
+            await send_error(send, error, form, headers, head_only=head_only)
+            return
+        if (connection := connection_of(scope)) is not None:
+            connection.close_after_answer()
+        await send_error(send, error, form, [*(headers or ()), (b"connection", b"close")], head_only=head_only)
+        await drain(receive, self._drain_seconds)

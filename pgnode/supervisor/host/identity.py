@@ -180,7 +180,8 @@ def _addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv
 
 def _make_certificate(settings: Settings) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pgnode")])
+    # Everybody who connects sees it, so it does not say what this is.
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     hostname = socket.gethostname()
     names: list[x509.GeneralName] = [x509.DNSName("localhost")]
     if hostname != "localhost" and hostname.isascii() and len(hostname) < 64:

@@ -8,13 +8,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 from grpc import aio
+from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2
 
 from pgnode.bus.heartbeat import BEAT, LEAVING
@@ -25,9 +26,12 @@ from pgnode.wire import service_pb2 as pb
 from pgnode.worker import grpc_worker
 from tests.support.certificates import make_certificate
 from tests.support.grpc_node import GrpcNode
-from tests.support.polling import eventually
+from tests.support.polling import eventually, pause
 from tests.support.stub_supervisor import StubSupervisor
 from tests.support.valkey import TestValkey, running_valkey
+
+#: The library, as it was built.
+LIBRARY = Path(cygrpc.__file__)
 
 KEY = "123e4567-e89b-42d3-a456-426614174000"
 SERVING = int(health_pb2.HealthCheckResponse.SERVING)
@@ -87,9 +91,9 @@ class Worker:
             while what not in self.beats:
                 self.beats += await asyncio.get_running_loop().sock_recv(self.near, 64)
 
-    def caller(self) -> GrpcNode:
+    def caller(self, options: Sequence[tuple[str, int]] = ()) -> GrpcNode:
         certificate = self._settings.cert_file.read_bytes()
-        return GrpcNode(grpc_worker.address(self._settings), KEY, certificate)
+        return GrpcNode(grpc_worker.address(self._settings), KEY, certificate, options=options)
 
     async def ended(self) -> None:
         async with asyncio.timeout(10):
@@ -192,3 +196,30 @@ def test_a_process_becomes_a_worker(arguments: list[str], number: int | None, mo
     serve.assert_called_once_with("settings", number)
     run.assert_called_once_with(serve.return_value)
     assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"
+
+
+def test_the_library_knows_every_option() -> None:
+    """It ignores names that it does not know, without a word."""
+    library = LIBRARY.read_bytes()
+    for name, _ in grpc_worker.server_options(load(api_key=KEY)):
+        # Some names are put together of this and a part that others share.
+        assert name.encode() in library, name
+
+
+async def test_a_caller_that_pings_often_keeps_its_log_open(supervisor: StubSupervisor, settings: Settings) -> None:
+    """A panel pings every ten seconds; here both the limit and the pings are fifty times as fast."""
+    name = "grpc.http2.min_ping_interval_without_data_ms"
+    options = dict(grpc_worker.server_options(settings))
+    assert options[name] == grpc_worker.CALLERS_PING_MS < 10_000
+    often = [(name, value // 50) if option == name else (option, value) for option, value in options.items()]
+    with mock.patch.object(grpc_worker, "server_options", return_value=often):
+        async with working(settings) as worker:
+            pings = [("grpc.keepalive_time_ms", 200), ("grpc.keepalive_permit_without_calls", 1)]
+            async with worker.caller(pings) as caller:
+                viewer = caller.logs()
+                await viewer.initial_metadata()
+                # Three pings too many end a connection; this is time for some twenty.
+                for _ in range(80):
+                    await pause()
+                    assert not viewer.done()
+                viewer.cancel()

@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
@@ -33,9 +34,11 @@ CONNECTION = {
     "_feed_callback_parser": "(self, data)",
     "_get_reason_phrase": "(self, status)",
     "_http1_buffered": "(self)",
+    "_is_websocket_upgrade": "(self, request)",
     "_on_headers_complete": "(self)",
     "_safe_write": "(self, data)",
     "_send_error_response": "(self, status, message, extra_headers=())",
+    "_will_close": "(self, request, response_requires_close)",
     "connection_lost": "(self, exc)",
     "connection_made": "(self, transport)",
     "pause_writing": "(self)",
@@ -47,6 +50,9 @@ CONNECTION_ATTRIBUTES = {"_awaiting_request", "_callback_parser", "_finishing_ca
 
 #: Where the connection's class keeps the parser's.
 CLASS_ATTRIBUTES = {"_h1c_protocol_class"}
+
+#: Of the module of the connection's class.
+MODULE_ATTRIBUTES = {"_CACHED_SERVER_HEADER"}
 
 WORKER = {
     "_serve": "(self)",
@@ -63,8 +69,8 @@ PARSERS = ["python", *(["fast"] if FAST_PARSER_INSTALLED else [])]
 
 #: What this project's classes add.
 OURS: dict[type, set[str]] = {
-    HttpConnection: {"_tail", "closed", "close", "error_content", "flows", "headers_read", "is_idle", "opened"}
-    | {"request_begun", "scope_built", "stalled", "was_asked"},
+    HttpConnection: {"_tail", "closed", "close", "error_content", "flows", "headers_read", "is_idle", "last_answer"}
+    | {"opened", "request_begun", "scope_built", "stalled", "was_asked"},
     HttpWorker: {"_main", "about_to_end", "connection_class", "connections"},
 }
 
@@ -74,7 +80,9 @@ def untouched() -> Any:
     """Gunicorn's module is left as it was found."""
     names = [name for name in vars(ASGIProtocol) if name.startswith("_h1c")]
     before = {name: vars(ASGIProtocol)[name] for name in names}
+    server_header = protocol._CACHED_SERVER_HEADER
     yield
+    protocol._CACHED_SERVER_HEADER = server_header
     gasgi.ASGIProtocol = ASGIProtocol
     for name, value in before.items():
         setattr(ASGIProtocol, name, value)
@@ -99,6 +107,7 @@ def test_attributes_are_there() -> None:
     worker = mock.Mock()
     assert vars(ASGIProtocol(worker)).keys() >= CONNECTION_ATTRIBUTES
     assert vars(ASGIProtocol).keys() >= CLASS_ATTRIBUTES
+    assert vars(protocol).keys() >= MODULE_ATTRIBUTES
     made = gasgi.ASGIWorker(
         1, 1, [], None, 15, mock.MagicMock(max_requests=0, worker_tmp_dir=None, umask=0), mock.Mock()
     )
@@ -111,7 +120,7 @@ def test_every_private_member_that_is_used_is_listed_here() -> None:
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
     used |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     private = {name for name in used if name.startswith("_") and not name.startswith("__")}
-    listed = {*CONNECTION, *CONNECTION_ATTRIBUTES, *CLASS_ATTRIBUTES, *WORKER}
+    listed = {*CONNECTION, *CONNECTION_ATTRIBUTES, *CLASS_ATTRIBUTES, *MODULE_ATTRIBUTES, *WORKER}
     assert private - {"_tail", "_main"} == {name for name in listed if name.startswith("_")}
 
 
@@ -284,6 +293,39 @@ async def test_the_beginning_of_a_request_is_told_until_its_headers_are_complete
         writer.write(b"TP/1.1\r\nHost: n\r\nContent-Length: 3\r\n\r\ntwo")
         assert await answer_of(reader) == (200, b"two")
         assert connection.calls[-2:] == ["headers_read", "scope_built /x"]
+
+
+async def test_nothing_is_said_of_the_server_and_no_upgrade_is_made() -> None:
+    upgrade = b"GET / HTTP/1.1\r\nHost: n\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    app = App()
+    async with serving(RecordingWorker, app) as (_, port), connected(port) as (reader, writer):
+        writer.write(upgrade + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        async with asyncio.timeout(10):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert head.startswith(b"http/1.1 200 ")
+        assert b"server:" not in head
+        assert b"unicorn" not in head
+        assert app.scopes[-1]["type"] == "http"
+
+
+async def test_the_last_answer_of_a_connection_ends_it() -> None:
+    async with serving(RecordingWorker, App()) as (worker, port), connected(port) as (reader, writer):
+        writer.write(request(b"one"))
+        assert await answer_of(reader) == (200, b"one")
+        worker.seen[0].last_answer = True
+        # What follows it in the same packet is not answered.
+        writer.write(request(b"two") * 3)
+        assert await answer_of(reader) == (200, b"two")
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+async def test_a_request_line_without_a_version_is_answered_at_once(parser: str) -> None:
+    async with serving(RecordingWorker, App(), http_parser=parser) as (_, port), connected(port) as (reader, writer):
+        writer.write(b"GET /info\r\n")
+        assert (await answer_of(reader))[0] == 400
 
 
 async def test_a_first_request_in_pieces() -> None:

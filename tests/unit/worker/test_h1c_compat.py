@@ -8,10 +8,12 @@ import pytest
 
 h1c = pytest.importorskip("gunicorn_h1c", reason="gunicorn_h1c is built at its installation, which takes a C compiler")
 
+from gunicorn.asgi.parser import InvalidRequestLine  # noqa: E402 - only where the parser is there
+
 from pgnode.worker.h1c_compat import FEED_BYTES, RoomyParser  # noqa: E402 - only where the parser is there
 
 #: What the parser, which is written in C, has.
-PARSER = {"feed", "is_complete", "remaining", "remaining_truncated", "reset"}
+PARSER = {"feed", "is_complete", "path", "remaining", "remaining_truncated", "reset"}
 
 
 @pytest.mark.parametrize("name", sorted(PARSER))
@@ -68,3 +70,19 @@ def test_what_waits_is_counted_and_forgotten() -> None:
     assert len(parser.remaining()) == 3 * FEED_BYTES
     parser.reset()
     assert (parser.waiting_bytes, parser.remaining()) == (0, b"")
+
+
+def test_the_request_line_is_looked_at_before_the_headers_are_there() -> None:
+    def fed(*pieces: bytes) -> None:
+        parser = RoomyParser(
+            on_headers_complete=lambda: False, on_body=lambda _: None, on_message_complete=lambda: None
+        )
+        for piece in pieces:
+            parser.feed(piece)
+
+    fed(b"GET /in", b"fo HTTP/1.1\r\n", b"Host: n\r\n", b"\r\n")
+    fed(b"GET /info HTTP/1.0\r\n")
+    fed(b"PUT /x HTTP/1.1\r\nContent-Length: 9\r\n\r\n", b"a\nb")
+    for pieces in ([b"GET /info\r\n"], [b"GET /in", b"fo", b"\r\n"]):
+        with pytest.raises(InvalidRequestLine):
+            fed(*pieces)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ import pytest_asyncio
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from structlog.testing import capture_logs
 
 from pgnode.api.grpc import health, reflection
+from pgnode.api.grpc.grpc_compat import WriteError
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.api.methods import METHODS, Method
 from pgnode.bus.commands import Kind
@@ -48,8 +51,10 @@ class Server:
             body_timeout_seconds=SILENT_SECONDS,
             max_calls=max_calls,
             max_streams=VIEWERS,
-            public_handlers=health.handlers(lambda: self.serving),
-            extra_handlers=reflection.handlers(services) if reflected else None,
+            extra_handlers={
+                **health.handlers(lambda: self.serving),
+                **(reflection.handlers(services) if reflected else {}),
+            },
         )
         self._server = aio.server(options=[("grpc.max_receive_message_length", LIMIT)])
         self._server.add_generic_rpc_handlers((self.handlers,))
@@ -147,8 +152,10 @@ async def test_without_the_key_nothing_is_told_and_nothing_is_read(
 ) -> None:
     call = caller.channel.stream_stream(f"/{SERVICE}/{name}")(metadata=metadata, timeout=10)
     # Nothing is sent at all: the answer does not wait for it.
-    with refused(StatusCode.UNAUTHENTICATED, "the API key is missing or wrong", "UNAUTHENTICATED"):
+    with refused(StatusCode.UNAUTHENTICATED, "the API key is missing or wrong"):
         await call.read()
+    assert list(await call.initial_metadata()) == []
+    assert list(await call.trailing_metadata()) == []
     assert server.node.commands.calls == []
 
 
@@ -213,6 +220,36 @@ async def test_an_unexpected_fault_is_told_without_its_insides(server: Server, c
     server.node.commands.error = ZeroDivisionError("secret")
     with refused(StatusCode.INTERNAL, "internal error (ZeroDivisionError): see the node's log", "INTERNAL"):
         await caller.call("SyncUsers", pb.Users())
+
+
+async def test_a_caller_that_leaves_before_its_answer_is_written_is_no_error() -> None:
+    class Context:
+        def __init__(self) -> None:
+            self.messages: list[Any] = [b"", aio.EOF]  # type: ignore[attr-defined]
+            self.writes = 0
+
+        def time_remaining(self) -> None:
+            return None
+
+        async def read(self) -> Any:
+            return self.messages.pop(0)
+
+        async def write(self, _answer: bytes) -> None:
+            self.writes += 1
+            raise WriteError("the caller has gone")
+
+    class Service:
+        def __getattr__(self, _name: str) -> Any:
+            return lambda *_: b"answer"
+
+    service: Any = Service()
+    handlers = GrpcHandlers(service, api_key=KEY, body_timeout_seconds=1, max_calls=CALLS, max_streams=VIEWERS)
+    details: Any = SimpleNamespace(method=f"/{SERVICE}/GetStats", invocation_metadata=key_metadata(KEY))
+    handler: Any = handlers.service(details)
+    context = Context()
+    with capture_logs() as logged:
+        await handler.stream_stream(None, context)
+    assert (context.writes, logged) == (1, [])
 
 
 async def test_a_long_text_is_shortened_and_arrives(server: Server, caller: GrpcNode) -> None:
@@ -329,10 +366,10 @@ async def test_viewers_are_told_when_the_worker_ends(server: Server, caller: Grp
             raise AssertionError("a line")
 
 
-async def test_health_needs_no_key_and_says_nothing_else(server: Server, caller: GrpcNode) -> None:
+async def test_health_tells_whether_the_worker_serves(server: Server, caller: GrpcNode) -> None:
     assert await caller.health() == health_pb2.HealthCheckResponse.SERVING
     assert await caller.health(SERVICE) == health_pb2.HealthCheckResponse.SERVING
-    watch = caller.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+    watch = caller.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", metadata=caller.metadata)
     async with asyncio.timeout(10):
         assert await watch.read() == b"\x08\x01"
         server.serving = False
@@ -343,11 +380,11 @@ async def test_health_needs_no_key_and_says_nothing_else(server: Server, caller:
 
 async def test_watchers_of_the_health_are_few(caller: GrpcNode) -> None:
     method = caller.channel.unary_stream("/grpc.health.v1.Health/Watch")
-    watchers = [method(b"") for _ in range(health.WATCHERS_MAX)]
+    watchers = [method(b"", metadata=caller.metadata) for _ in range(health.WATCHERS_MAX)]
     for watcher in watchers:
         await watcher.read()
     with refused(StatusCode.RESOURCE_EXHAUSTED, "too many health watchers"):
-        async for _ in method(b""):
+        async for _ in method(b"", metadata=caller.metadata):
             raise AssertionError("a state")
     for watcher in watchers:
         watcher.cancel()
