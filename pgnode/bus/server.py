@@ -32,6 +32,14 @@ EXPIRE_AGAIN_SECONDS = 20.0
 #: How long one read of commands blocks in Redis.
 BLOCK_MS = 2000
 
+#: Redis may deliver commands to a connection that has just died, since it does not know that yet: they are taken by nobody.
+#: For so many seconds after one was lost that is looked for whenever commands are taken; at other times now and then.
+STRAY_SECONDS = 15.0
+STRAY_CHECK_SECONDS = 1.0
+
+#: How long one look for commands blocks in Redis within STRAY_SECONDS.
+STRAY_BLOCK_MS = 100
+
 #: How long a measured difference between Redis's clock and ours is believed.
 CLOCK_SECONDS = 10.0
 
@@ -54,6 +62,7 @@ class CommandServer:
         #: Where to go on reading what was delivered and not answered; None when all of it was read.
         self._cursor: str | None = "0"
         self._lost = False
+        self._strays_until = self._strays_checked_at = float("-inf")
         self._clock_offset_ms = 0.0
         self._clock_checked_at = float("-inf")
         #: Replies stream -> monotonic time at which its lifetime was set.
@@ -70,6 +79,7 @@ class CommandServer:
         """Read again what was delivered but never answered, before new commands are taken."""
         self._cursor = "0"
         self._lost = True
+        self._strays_until = time.monotonic() + STRAY_SECONDS
         self._lifetimes.clear()
 
     @property
@@ -78,7 +88,7 @@ class CommandServer:
         return self._lost
 
     async def take(self) -> list[Command]:
-        """Take everything that waits, oldest first; an empty list after BLOCK_MS without any. Raises BUS_ERRORS.
+        """Take everything that waits, oldest first; an empty list after at most BLOCK_MS without any. Raises BUS_ERRORS.
 
         A malformed entry is logged, acknowledged and left out.
         """
@@ -87,6 +97,7 @@ class CommandServer:
             await asyncio.sleep(BLOCK_MS / 1000)
             return []
         await self._check_clock()
+        await self._find_strays()
         while self._cursor is not None:
             if self._cursor == "0":
                 await self._ensure_group()
@@ -147,7 +158,8 @@ class CommandServer:
 
     async def _read(self, start: str) -> list[Command]:
         try:
-            block = ("BLOCK", BLOCK_MS) if start == ">" else ()
+            block_ms = STRAY_BLOCK_MS if time.monotonic() < self._strays_until else BLOCK_MS
+            block = ("BLOCK", block_ms) if start == ">" else ()
             answer = await self._reader.execute(
                 *("XREADGROUP", "GROUP", GROUP, "supervisor", "COUNT", TAKE_MAX, *block),
                 *("STREAMS", self._keys.commands, start),
@@ -183,6 +195,23 @@ class CommandServer:
         commands = await self._not_done(commands)
         self._held.update(command.entry_id for command in commands)
         return [command for command in commands if self._duplicates.hold(command.id, command.entry_id)]
+
+    async def _find_strays(self) -> None:
+        """Go back to what was delivered where that is more than what was taken."""
+        now = time.monotonic()
+        soon = now - self._strays_checked_at < STRAY_CHECK_SECONDS and now >= self._strays_until
+        if self._cursor is not None or soon:
+            return
+        self._strays_checked_at = now
+        try:
+            delivered = int((await self._reader.execute("XPENDING", self._keys.commands, GROUP))[0])
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return
+        if delivered > len(self._held):
+            log.warning("commands went to a connection that had died, taken again", count=delivered - len(self._held))
+            self._cursor = "0"
 
     async def _not_done(self, commands: list[Command]) -> list[Command]:
         """Answer those that were done as before, and return the others."""

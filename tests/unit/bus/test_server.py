@@ -8,9 +8,11 @@ import pytest
 
 from pgnode.bus.commands import WORKER_FIELD, Command, Kind, Reply, encode_command
 from pgnode.bus.connection import connect
+from pgnode.bus.keys import GROUP
 from pgnode.bus.server import TAKE_MAX, CommandServer
 from pgnode.errors import DeadlineExceededError
 from tests.support.bus_ends import KEYS, answering, client_of, echo
+from tests.support.bus_proxy import bus_proxy
 from tests.support.polling import eventually
 from tests.support.valkey import TestValkey
 
@@ -105,4 +107,46 @@ async def test_more_than_is_taken_at_once_comes_again_whole_and_in_order(valkey:
     server = CommandServer(valkey.url, KEYS)
     assert [command.body for command in await all_of(count - 50)] == bodies[50:]
     await server.close()
+    await redis.aclose()
+
+
+@pytest.mark.parametrize("cut", ["at the delivery", "before it"])
+async def test_what_is_delivered_to_a_connection_that_has_just_died_is_taken_again(
+    valkey: TestValkey, cut: str
+) -> None:
+    """Redis keeps its end of each, so it goes on delivering there; callers wait for a minute."""
+    async with (
+        bus_proxy(valkey.url) as proxy,
+        answering(proxy.url, echo) as groups,
+        client_of(valkey.url) as client,
+    ):
+        for number in range(20):
+            body = b"body %d;" % number
+            asked_before = proxy.asked.count(b"XREADGROUP")
+            await eventually(lambda seen=asked_before: proxy.asked.count(b"XREADGROUP") > seen, "commands are awaited")
+            if cut == "before it":
+                proxy.cut_callers()
+            else:
+                proxy.cut_at = body
+            async with asyncio.timeout(30):
+                assert await client.call(Kind.SYNC_USER, body, 60) == body
+        taken = [command.body for group in groups for command in group]
+        assert taken == [b"body %d;" % number for number in range(20)]
+        assert proxy.cuts == (20 if cut == "at the delivery" else 0)
+
+
+async def test_strays_are_found_also_when_no_connection_was_lost(valkey: TestValkey) -> None:
+    redis = connect(valkey.url)
+    async with answering(valkey.url, echo), client_of(valkey.url) as client:
+        assert await client.call(Kind.SYNC_USER, b"first", 10) == b"first"
+        data = encode_command(Kind.SYNC_USER, 60.0, b"stray", blob=False)
+        pipe = redis.pipeline(transaction=True)
+        pipe.xadd(KEYS.commands, {WORKER_FIELD: b"w1", b"stray": data})
+        pipe.xreadgroup(GROUP, "supervisor", {KEYS.commands: ">"})
+        await pipe.execute()
+
+        async def answered() -> bool:
+            return int(await redis.xlen(KEYS.commands)) == 0
+
+        await eventually(answered, "the stray was taken and answered", 20)
     await redis.aclose()
