@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -13,6 +14,8 @@ from pgnode.bus.client import CommandClient
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import LogReader
 from pgnode.bus.ownership import Owner, this_node
+from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.open_files import OpenFilesWatch
 from pgnode.settings import Settings
 from pgnode.worker.log_hub import LogHub
 from pgnode.worker.snapshot_follower import SnapshotFollower
@@ -37,6 +40,7 @@ class NodeClient:
         self.commands = CommandClient(settings.bus_url, keys, worker_name(), _node(settings))
         self.activity = ActivityTeller(settings.bus_url, keys)
         self._logs = LogHub(LogReader(settings.bus_url, keys), replay_lines=settings.startup_log_tail_size)
+        self._watching: asyncio.Task[None] | None = None
         self.service = NodeService(
             self.follower.snapshots,
             self.commands,
@@ -53,11 +57,14 @@ class NodeClient:
 
     async def start(self) -> None:
         """Connect. Returns also when Redis is away: then calls are refused until it is back."""
+        self._watching = asyncio.create_task(OpenFilesWatch().run())
         self.commands.start()
         await self.follower.start()
 
     async def close(self) -> None:
         """Disconnect; callers who wait are told."""
+        if self._watching is not None:
+            await end_tasks([self._watching])
         await self.follower.close()
         await self.commands.close()
         await self.activity.close()

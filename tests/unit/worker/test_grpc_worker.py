@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 from grpc import aio
-from grpc._cython import cygrpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
 from grpc_health.v1 import health_pb2
 
 from pgnode.bus.heartbeat import BEAT, LEAVING

@@ -37,6 +37,9 @@ async def test_the_server_knows_whether_a_booked_answer_arrived(app: App, node: 
         def watch_delivery(self) -> Watch:
             return self
 
+        def close_after_answer(self) -> None:
+            raise AssertionError("no refusal")
+
         def allow_slow_reader(self) -> None:
             raise AssertionError("no log")
 

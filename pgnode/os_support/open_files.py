@@ -1,0 +1,68 @@
+"""Open files of this process: a word in the log when they run out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+#: Numbers of files below the limit at which it counts as reached: what is opened and closed again takes some.
+RESERVE = 8
+
+#: The share of the limit below which it counts as reached no more.
+RELAXED = 0.8
+
+#: Seconds between two checks.
+CHECK_SECONDS = 1.0
+
+
+class OpenFilesWatch:
+    """Says once that no more files can be opened, and so no more connections be taken; servers do not say it.
+
+    Args:
+        limit: How many there may be; the soft limit of this process where none is given.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if limit is None else limit
+        self._told = False
+
+    def __repr__(self) -> str:
+        return f"OpenFilesWatch({self._limit}{', reached' if self._told else ''})"
+
+    async def run(self, check_seconds: float = CHECK_SECONDS) -> None:
+        """Check until cancelled.
+
+        Args:
+            check_seconds: Seconds between two checks.
+        """
+        while True:
+            self.check()
+            await asyncio.sleep(check_seconds)
+
+    def check(self) -> None:
+        """Say it where it is so and was not said; a while below the limit it may be said again."""
+        number = _next_number()
+        if number is not None and number < self._limit - RESERVE:
+            self._told = self._told and number >= self._limit * RELAXED
+        elif not self._told:
+            self._told = True
+            log.warning(
+                "no more connections are taken: this process has as many open files as it may have. "
+                "Raise the limit (ulimit -Hn, LimitNOFILE in a unit of systemd)",
+                limit=self._limit,
+            )
+
+
+def _next_number() -> int | None:
+    """Return the number that the next file gets, the lowest that is free; None where there is none."""
+    try:
+        number = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    os.close(number)
+    return number
