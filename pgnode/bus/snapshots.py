@@ -58,7 +58,7 @@ class NodeStatus:
     #: The panel has been silent for longer than that.
     degraded: bool = False
     #: How often each strategy was used by a start since the supervisor began: "same core", "hot change",
-    #: "new core"; "hot change, failed" became a new core.
+    #: "new core"; "hot change, failed" became a new core; after "…, log waits" a part of the log comes with the next core.
     starts: dict[str, int] = field(default_factory=dict)
     #: What was asked for and waits for the next start of the core; "" for nothing.
     waiting: str = ""

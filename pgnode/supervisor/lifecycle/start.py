@@ -280,4 +280,6 @@ class StartJob:
             await self._starts.core.follow(new.base, lambda: self._starts.lifecycle.render(new))
         else:
             self._starts.core.follow_logs(new.base)
+        if self._starts.core.waiting_log:
+            self._starts.status.count_start(f"{self._strategy}, log waits")
         await self._table.try_failed_again(new.inbounds)

@@ -318,6 +318,7 @@ async def test_a_change_of_the_log_alone_drops_nobody(tmp_path: Path) -> None:
         assert (stage.told.core_run, stage.told.waiting) == (1, "")
         await stage.start(json.dumps({**document, "log": {"loglevel": "debug"}}))
         assert (stage.told.core_run, stage.told.waiting) == (core_run, waiting)
+        assert stage.told.starts.get("same core, log waits", 0) == (1 if waiting else 0)
 
 
 async def test_a_store_that_takes_nothing_is_told_before_anything_is_touched(stage: Stage) -> None:
