@@ -193,8 +193,8 @@ def run(settings: Settings) -> int:
     Raises:
         OperatorError: The node cannot run.
     """
-    streams.make_safe()
     dependencies.check()
+    streams.make_safe()
     # Children inherit both.
     allow_many_files()
     confine(os.environ, settings.child_variables)
