@@ -1,4 +1,4 @@
-"""The certificate that the API serves: judged here, and handed to the workers only when it can be used.
+"""The certificate that the API serves: checked here, and handed to the workers only when it can be used.
 
 Operators and their tools replace the files while the node runs, in two steps, with a wrong key, or with an empty file when the
 disk is full. Workers follow a copy that this process writes, which is always a pair that works.

@@ -40,9 +40,6 @@ from pgnode.xray.config.accounts import Account, credential_of, email_key
 
 log = structlog.get_logger(__name__)
 
-#: What the store says of a bulk change that was taken in.
-TAKEN_KIND = "users"
-
 #: Desired users, those that cannot be had, and who has which credential.
 Remembered = tuple[dict[str, bytes], dict[str, RejectedUser], CredentialIndex]
 
