@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gunicorn.asgi.parser import InvalidRequestLine
-from gunicorn_h1c import H1CProtocol
+from gunicorn_h1c import H1CProtocol, InvalidHTTPVersion
 
 #: How a request line ends; without a version a caller of HTTP/0.9 waits for its answer, and sends no headers.
 _VERSION = b" HTTP/"
@@ -37,7 +36,7 @@ class RoomyParser(H1CProtocol):  # type: ignore[misc]
             data: What came from the caller.
 
         Raises:
-            InvalidRequestLine: The request line names no version of HTTP.
+            InvalidHTTPVersion: The request line names no version of HTTP.
         """
         if len(data) <= FEED_BYTES and not self.is_complete:
             super().feed(data)
@@ -57,7 +56,7 @@ class RoomyParser(H1CProtocol):  # type: ignore[misc]
             return
         self._line = None
         if _VERSION not in line:
-            raise InvalidRequestLine("no version of HTTP")
+            raise InvalidHTTPVersion("no version of HTTP")
 
     @property
     def waiting_bytes(self) -> int:

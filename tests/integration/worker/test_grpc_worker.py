@@ -228,7 +228,7 @@ async def test_a_new_certificate_is_taken_without_a_restart_on_both_faces(stage:
         await held.call("GetBackendStats")
         _replace(cert_file, other.cert_file)
         # A certificate without its key is nothing to serve with.
-        await eventually(lambda: "not taken" in stage.output, "REST workers say that the pair does not fit")
+        await eventually(lambda: "not used" in stage.output, "REST workers say that the pair does not fit")
         assert served() == old
         _replace(key_file, other.cert_key_file)
         await eventually(lambda: asyncio.to_thread(lambda: set(served().values()) == {new}), "both serve the new one")

@@ -49,7 +49,10 @@ class Parts:
         self.store = self._notes("store")
         self.store.open = self._returns(StoredState(origin="new"))
         self.bus = SimpleNamespace(
-            server=self._notes("server"), redis=self._notes("redis"), answers=SimpleNamespace(drop=lambda: None)
+            server=self._notes("server"),
+            redis=self._notes("redis"),
+            answers=SimpleNamespace(drop=lambda: None),
+            ownership=self._notes("ownership"),
         )
         self.committer, self.node = self._notes("committer"), self._notes("node")
         self.maintenance = self._notes("maintenance")
@@ -181,5 +184,7 @@ async def test_an_external_redis_is_waited_for(parts: Parts, tmp_path: Path) -> 
     running = asyncio.create_task(supervisor(parts).run(WHO))
     await eventually(lambda: "redis.ping" in parts.calls, "it is asked")
     await eventually(lambda: "gunicorn.start" in parts.calls, "the start goes on")
+    assert "ownership.acquire" in parts.calls
     signal.raise_signal(signal.SIGTERM)
     assert await running == 0
+    assert "ownership.release" in parts.calls
