@@ -13,6 +13,10 @@ PANEL_VENV := .venv-panel
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
+# Unit tests wait now and then, so that more of them than there are cores get on faster.
+JOBS_UNIT ?= $(if $(filter 1,$(JOBS)),1,4)
+UNITS := $(BIN)/python -m pytest -n $(JOBS_UNIT) tests/unit
+
 .DEFAULT_GOAL := help
 .PHONY: help run install demo test unit slow coverage gates bench docs lock dev panel clean
 
@@ -40,10 +44,10 @@ gates: dev ## format, lint, docstrings, types, and who may import whom
 	$(BIN)/lint-imports --no-cache
 
 unit: dev ## the unit tests: under a minute
-	$(PYTEST) tests/unit
+	$(UNITS)
 
 coverage: dev ## the unit tests, and what they cover of each module
-	$(PYTEST) tests/unit --cov --cov-report=json:build/coverage.json --cov-report=
+	$(UNITS) --cov --cov-report=json:build/coverage.json --cov-report=
 	$(BIN)/python -m tests.coverage_gate build/coverage.json
 
 slow: dev panel ## all other tests, with real processes

@@ -27,10 +27,12 @@ class ActivityTeller:
     Args:
         url: Address of Redis.
         keys: The node's keys.
+        tell_seconds: Seconds between two times at which calls are told, at least.
     """
 
-    def __init__(self, url: str, keys: Keys) -> None:
+    def __init__(self, url: str, keys: Keys, *, tell_seconds: float = TELL_SECONDS) -> None:
         self._keys = keys
+        self._tell_seconds = tell_seconds
         self._client: Redis = connect(url, connections=1)
         self._next_at = 0.0
         self._telling: asyncio.Task[None] | None = None
@@ -43,7 +45,7 @@ class ActivityTeller:
         loop = asyncio.get_running_loop()
         now = loop.time()
         if now >= self._next_at and (self._telling is None or self._telling.done()):
-            self._next_at = now + TELL_SECONDS
+            self._next_at = now + self._tell_seconds
             self._telling = loop.create_task(self._tell())
 
     async def _tell(self) -> None:

@@ -17,9 +17,10 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import WORKER_TTL_MS, Keys
 from pgnode.bus.loan_settler import LoanSettler
 from pgnode.bus.ownership import Owner, decode_owner
-from pgnode.bus.pending import ANSWER_SECONDS, PendingCommand, PendingCommands
+from pgnode.bus.pending import PendingCommand, PendingCommands
 from pgnode.bus.pipelined_redis import PipelinedRedis
-from pgnode.bus.reply_reader import BLOCK_MS, ReplyReader
+from pgnode.bus.reply_reader import ReplyReader
+from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError, StoreUnavailableError
 from pgnode.os_support.aio import end_tasks
 
@@ -37,11 +38,16 @@ class CommandClient:
         url: Address of Redis.
         keys: The node's keys.
         worker: Name of this worker, unique among all.
-        node: The node that this worker belongs to; commands are refused while another one has its prefix. None: not asked.
+        node: The node that this worker belongs to; commands are refused while another one has its prefix. None: not
+            asked.
+        waits: How long to wait for what.
     """
 
-    def __init__(self, url: str, keys: Keys, worker: str, node: Owner | None = None) -> None:
+    def __init__(
+        self, url: str, keys: Keys, worker: str, node: Owner | None = None, *, waits: ClientWaits = CLIENT_WAITS
+    ) -> None:
         self._keys = keys
+        self._waits = waits
         self._worker = worker
         self._node = node
         #: The node that has the prefix instead.
@@ -50,10 +56,12 @@ class CommandClient:
         self._prefix = secrets.token_hex(6).encode()
         self._number = 0
         self._redis = PipelinedRedis(url)
-        self._blocking_redis = PipelinedRedis(url, timeout_seconds=BLOCK_MS / 1000 + 1.8)
+        self._blocking_redis = PipelinedRedis(url, timeout_seconds=waits.hanging_seconds)
         self._pending = PendingCommands()
-        self._sender = CommandSender(self._redis, keys, worker, self._pending)
-        self._reader = ReplyReader(self._blocking_redis, keys, worker, self._pending, self._sender.send_again)
+        self._sender = CommandSender(self._redis, keys, worker, self._pending, waits=waits)
+        self._reader = ReplyReader(
+            self._blocking_redis, keys, worker, self._pending, self._sender.send_again, waits=waits
+        )
         self._settler = LoanSettler(self.call)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -131,8 +139,9 @@ class CommandClient:
             if not future.done():
                 future.set_result(reply)
 
-        ends_at = loop.time() + budget_seconds + ANSWER_SECONDS
-        command = PendingCommand(command_id, kind, body, budget_seconds, ends_at, resolve)
+        answer_by = loop.time() + budget_seconds
+        ends_at = answer_by + self._waits.answer_seconds
+        command = PendingCommand(command_id, kind, body, budget_seconds, answer_by, ends_at, resolve)
         self._sender.add(command)
         try:
             reply = await future

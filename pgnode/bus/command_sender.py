@@ -14,6 +14,7 @@ from pgnode.bus.keys import BLOB_BYTES, BLOB_TTL_SECONDS, Keys
 from pgnode.bus.pending import PendingCommand, PendingCommands
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.redis_compat import Args
+from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
 from pgnode.errors import BusUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -23,12 +24,6 @@ GROUP_MAX = 512
 
 #: Bytes of commands in one entry, about.
 ENTRY_BYTES = 1024 * 1024
-
-#: Callers whose commands cannot be sent are told after this time.
-AWAY_SECONDS = 2.0
-
-#: Seconds before commands that could not be sent are tried again.
-RETRY_SECONDS = 0.1
 
 AWAY_TEXT = "the node's Redis cannot be reached, try again"
 
@@ -41,13 +36,23 @@ class CommandSender:
         keys: The node's keys.
         worker: Name of this worker.
         pending: What to send, and who waits for it.
+        waits: How long to wait for what.
     """
 
-    def __init__(self, redis: PipelinedRedis, keys: Keys, worker: str, pending: PendingCommands) -> None:
+    def __init__(
+        self,
+        redis: PipelinedRedis,
+        keys: Keys,
+        worker: str,
+        pending: PendingCommands,
+        *,
+        waits: ClientWaits = CLIENT_WAITS,
+    ) -> None:
         self._redis = redis
         self._keys = keys
         self._worker = worker.encode()
         self._pending = pending
+        self._waits = waits
         self._gathering = Gathering()
         self._patience: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -152,8 +157,8 @@ class CommandSender:
         if self._away_since is None:
             self._away_since = now
             log.warning("commands not sent", count=len(group), error=str(error))
-        if isinstance(error, TimeoutError) or now - self._away_since >= AWAY_SECONDS:
+        if isinstance(error, TimeoutError) or now - self._away_since >= self._waits.away_seconds:
             self._pending.fail(BusUnavailableError(AWAY_TEXT), group)
             return
-        await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.sleep(self._waits.retry_seconds)
         self.send_again([command for command in group if self._pending.expects(command.id)])

@@ -29,10 +29,20 @@ class LoanSettler:
 
     Args:
         call: Asks the supervisor.
+        pause_seconds: Between two attempts to tell it.
+        last_words_seconds: That a worker which ends gives to what it still has to tell.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(
+        self,
+        call: Call,
+        *,
+        pause_seconds: float = SETTLE_PAUSE_SECONDS,
+        last_words_seconds: float = LAST_WORDS_SECONDS,
+    ) -> None:
         self._call = call
+        self._pause_seconds = pause_seconds
+        self._last_words_seconds = last_words_seconds
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -42,7 +52,7 @@ class LoanSettler:
     async def close(self) -> None:
         """Wait a moment for what is still to be told; loans that are left are owed again once this worker counts as dead."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LAST_WORDS_SECONDS)
+            await asyncio.wait(self._tasks, timeout=self._last_words_seconds)
         self._closed = True
         await end_tasks(self._tasks)
 
@@ -76,6 +86,6 @@ class LoanSettler:
         await retry(
             lambda: self._call(Kind.SETTLE, body, SETTLE_SECONDS),
             (NodeError,),
-            pause_seconds=SETTLE_PAUSE_SECONDS,
+            pause_seconds=self._pause_seconds,
             on_error=lambda error: log.debug("loan not settled yet, trying again", error=str(error)),
         )

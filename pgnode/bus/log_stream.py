@@ -41,10 +41,17 @@ def put_lines(pipe: Pipeline, keys: Keys, lines: Sequence[bytes], keep: int) -> 
 
 
 class LogReader:
-    """One worker's reader of the stream; one at a time is enough for any number of viewers."""
+    """One worker's reader of the stream; one at a time is enough for any number of viewers.
 
-    def __init__(self, url: str, keys: Keys) -> None:
+    Args:
+        url: Address of Redis.
+        keys: The node's keys.
+        reconnect_seconds: Pause before a lost connection is tried again.
+    """
+
+    def __init__(self, url: str, keys: Keys, *, reconnect_seconds: float = RECONNECT_SECONDS) -> None:
         self._keys = keys
+        self._reconnect_seconds = reconnect_seconds
         self._client: Redis = connect(url, timeout_seconds=BLOCK_MS / 1000 + 2, connections=2)
 
     async def close(self) -> None:
@@ -80,7 +87,7 @@ class LogReader:
             try:
                 answer = await self._client.xread({self._keys.log: last}, count=READ_MAX, block=BLOCK_MS)
             except BUS_ERRORS:
-                await asyncio.sleep(RECONNECT_SECONDS)
+                await asyncio.sleep(self._reconnect_seconds)
                 continue
             for entry_id, fields in stream_entries(answer):
                 last = entry_id

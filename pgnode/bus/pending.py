@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pgnode.bus.commands import Kind, Reply
 from pgnode.errors import DeadlineExceededError, NodeError
 
-#: Seconds that the supervisor's answer may take on its way to the worker.
-ANSWER_SECONDS = 1.0
-
 
 @dataclass(slots=True, eq=False)
 class PendingCommand:
@@ -26,7 +23,9 @@ class PendingCommand:
     body: bytes
     #: Seconds that its caller waits in all.
     budget_seconds: float
-    #: When it is given up, on the clock that :class:`PendingCommands` is told of.
+    #: Until when the supervisor can answer, on the clock that :class:`PendingCommands` is told of.
+    answer_by: float
+    #: When it is given up, a moment later.
     ends_at: float
     #: Takes the answer.
     resolve: Callable[[Reply], None]
@@ -39,7 +38,7 @@ class PendingCommand:
 
     def budget_left(self, now: float) -> float:
         """Return the seconds in which the supervisor can answer; counted from when the entry is added."""
-        return max(0.0, self.ends_at - ANSWER_SECONDS - now)
+        return max(0.0, self.answer_by - now)
 
 
 class PendingCommands:

@@ -13,43 +13,32 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from pgnode.bus.command_sender import AWAY_SECONDS, AWAY_TEXT
+from pgnode.bus.command_sender import AWAY_TEXT
 from pgnode.bus.commands import Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
 from pgnode.bus.pending import PendingCommand, PendingCommands
 from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
 from pgnode.bus.stream_ids import entry_order
+from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
 from pgnode.errors import BusUnavailableError
 
 log = structlog.get_logger(__name__)
 
-#: Milliseconds for which one read of answers blocks in Redis. With the client's own limit on top, a Redis that hangs is
-#: noticed within three seconds.
-BLOCK_MS = 700
-
 #: Entries of answers read at once.
 READ_MAX = 512
-
-#: Seconds before a lost connection is tried again.
-RECONNECT_SECONDS = 0.1
-
-#: How often callers whose time is up are searched for: one search for all is cheaper than a timer for each.
-SWEEP_SECONDS = 0.5
-
-#: A command that has waited for so long is searched for in the stream, and again after each further such time.
-LOST_SECONDS = 1.0
 
 
 class ReplyReader:
     """Hands the answers over. Belongs to one event loop.
 
     Args:
-        redis: The connection to read on; its limit must be above BLOCK_MS.
+        redis: The connection to read on; its limit must be above what a read blocks.
         keys: The node's keys.
         worker: Name of this worker.
         pending: Who waits for answers.
         send_again: Takes commands that were lost.
+        waits: How long to wait for what.
     """
 
     def __init__(
@@ -59,12 +48,16 @@ class ReplyReader:
         worker: str,
         pending: PendingCommands,
         send_again: Callable[[Sequence[PendingCommand]], None],
+        *,
+        waits: ClientWaits = CLIENT_WAITS,
     ) -> None:
         self._redis = redis
         self._commands_key = keys.commands
         self._key = keys.replies(worker)
         self._pending = pending
         self._send_again = send_again
+        self._waits = waits
+        self._block_ms = round(waits.block_seconds * 1000)
         #: The last entry of answers that was read.
         self._last = "0-0"
         self._away_since: float | None = None
@@ -81,13 +74,13 @@ class ReplyReader:
             reconnecting = self._away_since is not None
             try:
                 await self._find_lost(loop.time(), everything=reconnecting)
-                await self._read(None if reconnecting else BLOCK_MS)
+                await self._read(None if reconnecting else self._block_ms)
             except BUS_ERRORS as error:
                 await self._not_reachable(error)
                 continue
             self._away_since = None
             now = loop.time()
-            if now - self._swept_at >= SWEEP_SECONDS:
+            if now - self._swept_at >= self._waits.sweep_seconds:
                 self._swept_at = now
                 self._pending.fail_overdue(now)
 
@@ -105,10 +98,10 @@ class ReplyReader:
 
     async def _find_lost(self, now: float, *, everything: bool) -> None:
         """Find commands that were lost among those that have waited for a while, or among all of them."""
-        if not everything and now - self._searched_at < LOST_SECONDS:
+        if not everything and now - self._searched_at < self._waits.lost_seconds:
             return
         self._searched_at = now
-        suspects = self._pending.sent_before(now if everything else now - LOST_SECONDS)
+        suspects = self._pending.sent_before(now if everything else now - self._waits.lost_seconds)
         if not suspects:
             return
         looks = [("XRANGE", self._commands_key, entry_id, entry_id, "COUNT", 1) for entry_id in suspects]
@@ -136,7 +129,7 @@ class ReplyReader:
         if self._away_since is None:
             self._away_since = now
             log.warning("replies not reachable", error=str(error))
-        if isinstance(error, TimeoutError) or now - self._away_since >= AWAY_SECONDS:
+        if isinstance(error, TimeoutError) or now - self._away_since >= self._waits.away_seconds:
             self._pending.fail(BusUnavailableError(AWAY_TEXT))
         self._redis.drop()
-        await asyncio.sleep(RECONNECT_SECONDS)
+        await asyncio.sleep(self._waits.retry_seconds)

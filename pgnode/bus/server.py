@@ -29,8 +29,8 @@ TAKE_MAX = 500
 #: How often the lifetime of a replies stream is set anew while it is used.
 EXPIRE_AGAIN_SECONDS = 20.0
 
-#: How long one read of commands blocks in Redis.
-BLOCK_MS = 2000
+#: Seconds for which one read of commands blocks in Redis.
+BLOCK_SECONDS = 2.0
 
 #: Redis may deliver commands to a connection that has just died, since it does not know that yet: they are taken by nobody.
 #: For so many seconds after one was lost that is looked for whenever commands are taken; at other times now and then.
@@ -51,12 +51,21 @@ class CommandServer:
         url: Address of Redis.
         keys: The node's keys.
         owned: Whether they are this node's; while they are not, nothing is taken.
+        block_seconds: Seconds for which one read of commands blocks in Redis.
     """
 
-    def __init__(self, url: str, keys: Keys, owned: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        url: str,
+        keys: Keys,
+        owned: Callable[[], bool] = lambda: True,
+        *,
+        block_seconds: float = BLOCK_SECONDS,
+    ) -> None:
         self._keys = keys
         self._owned = owned
-        self._reader = PipelinedRedis(url, timeout_seconds=BLOCK_MS / 1000 + 2)
+        self._block_ms = round(block_seconds * 1000)
+        self._reader = PipelinedRedis(url, timeout_seconds=block_seconds + 2)
         self._held: set[str] = set()
         self._duplicates = Duplicates()
         #: Where to go on reading what was delivered and not answered; None when all of it was read.
@@ -88,13 +97,13 @@ class CommandServer:
         return self._lost
 
     async def take(self) -> list[Command]:
-        """Take everything that waits, oldest first; an empty list after at most BLOCK_MS without any. Raises BUS_ERRORS.
+        """Take everything that waits, oldest first; an empty list after ``block_seconds`` at most without any. Raises BUS_ERRORS.
 
         A malformed entry is logged, acknowledged and left out.
         """
         self._lost = False
         if not self._owned():
-            await asyncio.sleep(BLOCK_MS / 1000)
+            await asyncio.sleep(self._block_ms / 1000)
             return []
         await self._check_clock()
         await self._find_strays()
@@ -158,7 +167,9 @@ class CommandServer:
 
     async def _read(self, start: str) -> list[Command]:
         try:
-            block_ms = STRAY_BLOCK_MS if time.monotonic() < self._strays_until else BLOCK_MS
+            block_ms = self._block_ms
+            if time.monotonic() < self._strays_until:
+                block_ms = min(block_ms, STRAY_BLOCK_MS)
             block = ("BLOCK", block_ms) if start == ">" else ()
             answer = await self._reader.execute(
                 *("XREADGROUP", "GROUP", GROUP, "supervisor", "COUNT", TAKE_MAX, *block),

@@ -2,7 +2,7 @@
 
 Pub/sub loses messages across a reconnect without an error, so an announcement only means "read it again". The reader subscribes
 first and then reads the keys, reads again on every announcement of a revision that it does not hold, and reads all of them
-once in POLL_SECONDS whatever was announced. A snapshot that is no longer there (Redis was emptied) stays as it was.
+once in a while (``poll_seconds``) whatever was announced. A snapshot that is no longer there (Redis was emptied) stays as it was.
 """
 
 from __future__ import annotations
@@ -36,14 +36,18 @@ class SnapshotReader:
         url: Address of Redis.
         keys: The node's keys.
         on_change: Called with each new revision, within the event loop.
+        poll_seconds: Seconds within which every key is read, whatever was announced.
     """
 
-    def __init__(self, url: str, keys: Keys, on_change: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self, url: str, keys: Keys, on_change: Callable[[Snapshot], None], *, poll_seconds: float = POLL_SECONDS
+    ) -> None:
         self._keys = keys
         self._on_change = on_change
+        self._poll_seconds = poll_seconds
         self._held: dict[str, Snapshot] = {}
         self._client: Redis = connect(url, connections=2)
-        self._listener: Redis = connect(url, timeout_seconds=POLL_SECONDS + 2, connections=1)
+        self._listener: Redis = connect(url, timeout_seconds=poll_seconds + 2, connections=1)
         self._task: asyncio.Task[None] | None = None
         #: One poll at a time: a slower, older answer must not win over a newer one.
         self._polling = asyncio.Lock()
@@ -148,11 +152,11 @@ class SnapshotReader:
         await pubsub.subscribe(self._keys.snapshots_channel)
         await self.poll()
         self._away = False
-        next_poll = loop.time() + POLL_SECONDS
+        next_poll = loop.time() + self._poll_seconds
         while True:
             message = await pubsub.get_message(timeout=max(0.01, next_poll - loop.time()))
             if message is not None:
                 await self.announced(message["data"])
             if loop.time() >= next_poll:
                 await self.poll()
-                next_poll = loop.time() + POLL_SECONDS
+                next_poll = loop.time() + self._poll_seconds

@@ -15,6 +15,7 @@ from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import EMPTY, IndexedBlock
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import ONLINE, POLLED, STATE, NodeStatus, Polled
+from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
 from pgnode.errors import NodeError
 
 #: Seconds that the supervisor has to answer an operator's command.
@@ -48,12 +49,24 @@ async def read_live_traffic(redis: Redis, keys: Keys) -> LiveTraffic | None:
     return LiveTraffic(NodeStatus.decode(state), found, age_seconds, IndexedBlock(online or EMPTY))
 
 
-async def ask_to_store_traffic(url: str, keys: Keys) -> bool:
-    """Have the supervisor of the node whose bus this is store what it counted; whether it answered."""
-    client = CommandClient(url, keys, f"operator-{secrets.token_hex(4)}")
+async def ask_to_store_traffic(
+    url: str, keys: Keys, *, ask_seconds: float = ASK_SECONDS, waits: ClientWaits = CLIENT_WAITS
+) -> bool:
+    """Have the supervisor of a node store what it counted.
+
+    Args:
+        url: Address of the node's Redis.
+        keys: The node's keys.
+        ask_seconds: Seconds that the supervisor has.
+        waits: How long to wait for what.
+
+    Returns:
+        Whether it answered.
+    """
+    client = CommandClient(url, keys, f"operator-{secrets.token_hex(4)}", waits=waits)
     client.start()
     try:
-        await client.call(Kind.STORE_TRAFFIC, b"", ASK_SECONDS)
+        await client.call(Kind.STORE_TRAFFIC, b"", ask_seconds)
     except NodeError:
         return False
     finally:

@@ -15,6 +15,7 @@ from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import STATE, NodeStatus
+from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
 from pgnode.errors import NodeError
 
 #: Seconds that the supervisor has to say whom the core does not have.
@@ -49,12 +50,24 @@ async def read_status(redis: Redis, keys: Keys) -> NodeStatus | None:
     return NodeStatus.decode(state) if state is not None else None
 
 
-async def ask_who_waits(url: str, keys: Keys) -> UserDrift | None:
-    """Ask the supervisor of the node on this bus whom the core does not have as desired; None where it does not answer."""
-    client = CommandClient(url, keys, f"operator-{secrets.token_hex(4)}")
+async def ask_who_waits(
+    url: str, keys: Keys, *, ask_seconds: float = ASK_SECONDS, waits: ClientWaits = CLIENT_WAITS
+) -> UserDrift | None:
+    """Ask the supervisor of a node whom its core does not have as desired.
+
+    Args:
+        url: Address of the node's Redis.
+        keys: The node's keys.
+        ask_seconds: Seconds that the supervisor has.
+        waits: How long to wait for what.
+
+    Returns:
+        What it answered; None where it does not answer.
+    """
+    client = CommandClient(url, keys, f"operator-{secrets.token_hex(4)}", waits=waits)
     client.start()
     try:
-        return UserDrift.decode(await client.call(Kind.WAITING_USERS, b"", ASK_SECONDS))
+        return UserDrift.decode(await client.call(Kind.WAITING_USERS, b"", ask_seconds))
     except NodeError:
         return None
     finally:

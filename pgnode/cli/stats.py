@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 
 from rich.console import Console, Group
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.traffic import LiveTraffic, ask_to_store_traffic, read_live_traffic
+from pgnode.bus.traffic import ASK_SECONDS, LiveTraffic, ask_to_store_traffic, read_live_traffic
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.traffic import Flow, ShownTraffic, traffic_of
 from pgnode.settings import Settings, load
@@ -125,13 +125,22 @@ def tables(stored: ShownTraffic, top: int) -> Group:
     return Group(*parts)
 
 
-def show_stats(*, json_wanted: bool, watch: bool, top: int) -> int:
+def show_stats(
+    *,
+    json_wanted: bool,
+    watch: bool,
+    top: int,
+    watch_seconds: float = WATCH_SECONDS,
+    ask_seconds: float = ASK_SECONDS,
+) -> int:
     """Print the report for the node with the settings of this environment.
 
     Args:
         json_wanted: Print JSON.
         watch: Again and again until Ctrl-C.
         top: Lines of a kind at most, 0 = all.
+        watch_seconds: Seconds between two looks.
+        ask_seconds: Seconds that the supervisor has to answer.
 
     Returns:
         The exit code.
@@ -139,43 +148,50 @@ def show_stats(*, json_wanted: bool, watch: bool, top: int) -> int:
     Raises:
         OperatorError: There is no store, or it cannot be read.
     """
+    settings = load()
+
+    def read() -> Awaitable[ShownTraffic]:
+        return _read(settings, ask_seconds)
+
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_report(load(), json_wanted=json_wanted, watch=watch, top=top))
+        asyncio.run(_report(read, json_wanted=json_wanted, watch_seconds=watch_seconds if watch else None, top=top))
     return 0
 
 
-async def _report(settings: Settings, *, json_wanted: bool, watch: bool, top: int) -> None:
+async def _report(
+    read: Callable[[], Awaitable[ShownTraffic]], *, json_wanted: bool, watch_seconds: float | None, top: int
+) -> None:
     console = Console(highlight=False, markup=False)
     if json_wanted:
         while True:
-            console.print(as_json(await _read(settings), one_line=watch), soft_wrap=True)
-            if not watch:
+            console.print(as_json(await read(), one_line=watch_seconds is not None), soft_wrap=True)
+            if watch_seconds is None:
                 return
-            await asyncio.sleep(WATCH_SECONDS)
-    if not watch:
-        console.print(tables(await _read(settings), top))
+            await asyncio.sleep(watch_seconds)
+    if watch_seconds is None:
+        console.print(tables(await read(), top))
         return
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:
-            live.update(tables(await _read(settings), top), refresh=True)
-            await asyncio.sleep(WATCH_SECONDS)
+            live.update(tables(await read(), top), refresh=True)
+            await asyncio.sleep(watch_seconds)
 
 
-async def _read(settings: Settings) -> ShownTraffic:
-    live = await _read_live(settings)
+async def _read(settings: Settings, ask_seconds: float) -> ShownTraffic:
+    live = await _read_live(settings, ask_seconds)
     state = await asyncio.to_thread(read_state, settings.store_path)
     if state is None:
         raise no_state(settings)
     return traffic_of(state, live, stored_at(settings.store_path))
 
 
-async def _read_live(settings: Settings) -> LiveTraffic | None:
+async def _read_live(settings: Settings, ask_seconds: float) -> LiveTraffic | None:
     """Read what a running node says; None where it does not answer."""
     keys = Keys(settings.redis_prefix)
     redis = connect(settings.bus_url, connections=1)
     try:
         live = await read_live_traffic(redis, keys)
-        stored = live is not None and await ask_to_store_traffic(settings.bus_url, keys)
+        stored = live is not None and await ask_to_store_traffic(settings.bus_url, keys, ask_seconds=ask_seconds)
         # An external Redis goes on without the node, and has what it published last.
         return live if stored or settings.redis_url is None else None
     except BUS_ERRORS:

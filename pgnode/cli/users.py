@@ -17,7 +17,7 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.bus.state import WITH_CORE
-from pgnode.bus.users import UserDrift, ask_who_waits, read_status
+from pgnode.bus.users import ASK_SECONDS, UserDrift, ask_who_waits, read_status
 from pgnode.cli.stored import no_state, not_running
 from pgnode.settings import Settings, load
 from pgnode.store.reader import read_state, stored_at
@@ -113,12 +113,13 @@ def _waits(key: str, waiting: UserDrift) -> str:
     return f"{what}: the core did not answer" if key in waiting.uncertain else what
 
 
-def show_users(*, failed_only: bool = False, waiting_only: bool = False) -> int:
+def show_users(*, failed_only: bool = False, waiting_only: bool = False, ask_seconds: float = ASK_SECONDS) -> int:
     """Print what :func:`lines` says of the node with the settings of this environment.
 
     Args:
         failed_only: Leave out who was not refused.
         waiting_only: Leave out whom the core has as desired.
+        ask_seconds: Seconds that the supervisor has to answer.
 
     Returns:
         The exit code.
@@ -126,13 +127,13 @@ def show_users(*, failed_only: bool = False, waiting_only: bool = False) -> int:
     Raises:
         OperatorError: There is no store, or it cannot be read.
     """
-    shown, waiting = asyncio.run(_read(load()))
+    shown, waiting = asyncio.run(_read(load(), ask_seconds))
     for line in lines(shown, waiting, failed_only=failed_only, waiting_only=waiting_only):
         click.echo(line)
     return 0
 
 
-async def _read(settings: Settings) -> tuple[ShownUsers, UserDrift | None]:
+async def _read(settings: Settings, ask_seconds: float) -> tuple[ShownUsers, UserDrift | None]:
     keys = Keys(settings.redis_prefix)
     redis = connect(settings.bus_url, connections=1)
     status: NodeStatus | None = None
@@ -140,7 +141,7 @@ async def _read(settings: Settings) -> tuple[ShownUsers, UserDrift | None]:
     try:
         status = await read_status(redis, keys)
         if status is not None:
-            waiting = await ask_who_waits(settings.bus_url, keys)
+            waiting = await ask_who_waits(settings.bus_url, keys, ask_seconds=ask_seconds)
         if waiting is None and settings.redis_url is not None:
             # An external Redis goes on without the node, and has its last state.
             status = None

@@ -12,19 +12,20 @@ _ResultT = TypeVar("_ResultT")
 CANCEL_AGAIN_SECONDS = 0.3
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]], *, again_seconds: float = CANCEL_AGAIN_SECONDS) -> None:
     """Cancel tasks until they have ended; their results and errors are left to whoever wants them.
 
     One cancellation may not do: it gets lost where a library's own timeout ends in the same turn of the loop.
 
     Args:
         tasks: Tasks of this event loop; those that have ended are left alone.
+        again_seconds: Pause before a task that goes on is cancelled again.
     """
     pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+        _, pending = await asyncio.wait(pending, timeout=again_seconds)
 
 
 async def retry(

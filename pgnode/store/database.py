@@ -19,7 +19,7 @@ from pgnode.os_support.fault_points import fault_point
 from pgnode.store.changes import StoreChanges
 from pgnode.store.counter_log import pack, unpack
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
-from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
+from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, Migrations
 from pgnode.store.state import StoredState
 from pgnode.store.statements import Statement, fold_statements, statements_of
 
@@ -54,11 +54,13 @@ class Database:
     Args:
         connection: To a file that was checked.
         path: The file.
+        fold_rows: Rows of the log of counters with which it goes into their table.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, fold_rows: int = FOLD_ROWS) -> None:
         self._db = connection
         self.path = path
+        self._fold_rows = fold_rows
         self._wal = -1
         #: Of the log of counters, as far as is known.
         self._log_bytes = 0
@@ -69,12 +71,23 @@ class Database:
         return f"Database({self.path})"
 
     @classmethod
-    def open(cls, path: Path, *, sync_always: bool = False) -> Database:
+    def open(
+        cls,
+        path: Path,
+        *,
+        sync_always: bool = False,
+        busy_seconds: float = BUSY_SECONDS,
+        fold_rows: int = FOLD_ROWS,
+        migrations: Migrations = MIGRATIONS,
+    ) -> Database:
         """Open the file for writing, make it if it is missing, and bring it to this version's schema.
 
         Args:
             path: The file; its folder exists.
             sync_always: Every commit waits until it is on the disk, whatever :meth:`sync` does.
+            busy_seconds: Seconds for which a lock of another process is waited for.
+            fold_rows: Rows of the log of counters with which it goes into their table.
+            migrations: The steps to this version's schema.
 
         Returns:
             The open file.
@@ -87,17 +100,17 @@ class Database:
                 raise StoreUnusableError(f"{path} is no regular file: move it away, or choose another STATE_DIR")
             if not path.exists():
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            connection = connect(path)
+            connection = connect(path, busy_seconds=busy_seconds)
             try:
-                check(connection, path)
+                check(connection, path, len(migrations))
                 connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 connection.execute(f"PRAGMA synchronous = {'FULL' if sync_always else 'NORMAL'}")
                 connection.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")
                 # Fails now rather than at the first commit.
                 connection.execute("BEGIN IMMEDIATE")
-                _migrate(connection)
+                _migrate(connection, migrations)
                 connection.execute("COMMIT")
-                database = cls(connection, path)
+                database = cls(connection, path, fold_rows=fold_rows)
                 database._look_at_log()
             except BaseException:
                 connection.close()
@@ -192,7 +205,7 @@ class Database:
 
     def fold_due(self) -> bool:
         """Return whether the log of counters is long enough to be folded."""
-        return self._log_bytes >= FOLD_BYTES or self._log_rows >= FOLD_ROWS
+        return self._log_bytes >= FOLD_BYTES or self._log_rows >= self._fold_rows
 
     def fold(self) -> None:
         """Put what the log of counters says into their table, in one transaction.
@@ -232,35 +245,37 @@ class Database:
             self._db.close()
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Return a connection that begins no transactions by itself. Raises sqlite3.Error."""
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
 
 
-def check(connection: sqlite3.Connection, path: Path) -> None:
+def check(connection: sqlite3.Connection, path: Path, version: int = VERSION) -> None:
     """Check that this is an undamaged file of a node, and not of a newer one.
 
     Args:
         connection: To the file.
         path: Its name, for the error.
+        version: The schema that this node knows.
 
     Raises:
         StoreUnusableError: It is not.
         sqlite3.Error: It cannot be read.
     """
-    check_version(connection, path)
+    check_version(connection, path, version)
     [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise sqlite3.DatabaseError(found)
 
 
-def check_version(connection: sqlite3.Connection, path: Path) -> int:
+def check_version(connection: sqlite3.Connection, path: Path, known: int = VERSION) -> int:
     """Read the schema's version.
 
     Args:
         connection: To the file.
         path: Its name, for the error.
+        known: The schema that this node knows.
 
     Returns:
         The version, 0 for an empty file.
@@ -274,9 +289,9 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
     [objects] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and (application or version or objects):
         raise StoreUnusableError(f"{path} is not a file of this node's: move it away, or choose another STATE_DIR")
-    if version > VERSION:
+    if version > known:
         raise StoreUnusableError(
-            f"{path} was written by a newer pgnode (schema {version}, this one knows {VERSION}): "
+            f"{path} was written by a newer pgnode (schema {version}, this one knows {known}): "
             "run that version, or choose another STATE_DIR"
         )
     return int(version)
@@ -340,13 +355,13 @@ def _read_log(connection: sqlite3.Connection) -> dict[str, LedgerRow | None]:
     return unpack(packed for (packed,) in connection.execute("SELECT packed FROM counter_log ORDER BY id"))
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _migrate(connection: sqlite3.Connection, migrations: Migrations) -> None:
     [version] = connection.execute("PRAGMA user_version").fetchone()
-    for number in range(version, VERSION):
-        for statement in MIGRATIONS[number]:
+    for statements in migrations[version:]:
+        for statement in statements:
             connection.execute(statement)
-    if version != VERSION:
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+    if version != len(migrations):
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
 
 
 #: SQLite's result codes (the low byte) and what they mean to operators.

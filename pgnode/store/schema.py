@@ -28,6 +28,9 @@ from typing import Final
 #: "PGND".
 APPLICATION_ID: Final = 0x50474E44
 
+#: Statements, by the schema version that they start from.
+Migrations = Sequence[Sequence[str]]
+
 _FIRST: Final = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     "CREATE TABLE users (key TEXT PRIMARY KEY, message BLOB NOT NULL) WITHOUT ROWID",
@@ -47,7 +50,7 @@ _FIRST: Final = (
 )
 
 #: Statements that lead from schema version n to n + 1, at place n; an empty file has version 0. Only ever added to.
-MIGRATIONS: Final[Sequence[Sequence[str]]] = (_FIRST,)
+MIGRATIONS: Final[Migrations] = (_FIRST,)
 
 #: The version that this node writes.
 VERSION: Final = len(MIGRATIONS)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from pgnode.store.changes import StoreChanges
-from pgnode.store.database import Database, StoreWriteError
+from pgnode.store.database import FOLD_ROWS, Database, StoreWriteError
 from pgnode.store.state import StoredState
 
 log = structlog.get_logger(__name__)
@@ -33,10 +33,21 @@ class StoreWriter:
     Args:
         path: The file.
         sync_always: A commit ends when it is on the disk.
+        sync_seconds: What was committed is put on the disk after this time, else.
+        fold_rows: Rows of the log of counters with which it goes into their table.
     """
 
-    def __init__(self, path: Path, *, sync_always: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sync_always: bool = False,
+        sync_seconds: float = SYNC_SECONDS,
+        fold_rows: int = FOLD_ROWS,
+    ) -> None:
         self._path = path
+        self._sync_seconds = sync_seconds
+        self._fold_rows = fold_rows
         self._sync_always = sync_always
         self._database: Database | None = None
         self._commits = _Thread("store")
@@ -60,7 +71,7 @@ class StoreWriter:
         """
 
         def opened() -> tuple[Database, StoredState]:
-            database = Database.open(self._path, sync_always=self._sync_always)
+            database = Database.open(self._path, sync_always=self._sync_always, fold_rows=self._fold_rows)
             try:
                 return database, database.load()
             except BaseException:
@@ -112,7 +123,7 @@ class StoreWriter:
         await self._commits.run(lambda: database.require_room(needed_bytes))
 
     async def _sync_soon(self) -> None:
-        await asyncio.sleep(SYNC_SECONDS)
+        await asyncio.sleep(self._sync_seconds)
         await self._sync()
 
     async def _sync(self) -> None:

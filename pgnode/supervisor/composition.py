@@ -141,7 +141,14 @@ def compose(settings: Settings, handover: Handover) -> Components:
         ownership=ownership,
     )
     store = StoreWriter(settings.store_path, sync_always=settings.store_sync == "always")
-    committer = StateCommitter(journal, store, bus.server, redis, bus.answers)
+    committer = StateCommitter(
+        journal,
+        store,
+        bus.server,
+        redis,
+        bus.answers,
+        tell=lambda pipe: node.tell(pipe),  # noqa: PLW0108 - the node is made below
+    )
     pump = LogPump(redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size)
     core = CoreController(settings, default_core(settings), pump)
 

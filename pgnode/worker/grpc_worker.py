@@ -104,13 +104,20 @@ def make_handlers(client: NodeClient, settings: Settings) -> GrpcHandlers:
     )
 
 
-async def serve(settings: Settings, channel_number: int | None, *, grace_seconds: float = GRACE_SECONDS) -> None:
+async def serve(
+    settings: Settings,
+    channel_number: int | None,
+    *,
+    grace_seconds: float = GRACE_SECONDS,
+    replacement_seconds: float = REPLACEMENT_SECONDS,
+) -> None:
     """Serve until told to end.
 
     Args:
         settings: The node's settings.
         channel_number: File number of the channel to the supervisor; None for a worker that was started by hand.
         grace_seconds: Seconds that calls under way get at the end.
+        replacement_seconds: Seconds that its replacement has to come.
 
     Raises:
         RuntimeError: The port cannot be used.
@@ -136,7 +143,7 @@ async def serve(settings: Settings, channel_number: int | None, *, grace_seconds
         if not channel.stop_requested.is_set():
             channel.leave()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REPLACEMENT_SECONDS):
+                async with asyncio.timeout(replacement_seconds):
                     await channel.stop_requested.wait()
         handlers.end_viewers()
         await server.stop(grace_seconds)

@@ -32,9 +32,11 @@ class SnapshotFollower:
     Args:
         url: Address of Redis.
         keys: The node's keys.
+        unheard_seconds: A Redis that has not been heard for so long cannot be reached.
     """
 
-    def __init__(self, url: str, keys: Keys) -> None:
+    def __init__(self, url: str, keys: Keys, *, unheard_seconds: float = UNHEARD_SECONDS) -> None:
+        self._unheard_seconds = unheard_seconds
         self.snapshots = LocalSnapshots()
         self._reader = SnapshotReader(url, keys, self.snapshots.take)
         self._refreshing: asyncio.Task[None] | None = None
@@ -73,4 +75,4 @@ class SnapshotFollower:
         polled_at = self._reader.polled_at
         if polled_at is None or self.snapshots.status is None:
             return False
-        return asyncio.get_running_loop().time() - polled_at < UNHEARD_SECONDS
+        return asyncio.get_running_loop().time() - polled_at < self._unheard_seconds

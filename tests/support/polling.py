@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-#: Pause between two looks.
+#: Pause between two looks, and the first one.
 POLL_SECONDS = 0.05
+FIRST_POLL_SECONDS = 0.005
 
 #: What has to happen soon gets this long: a machine with other things to do may stop any process for seconds.
 DEADLINE_SECONDS = 30.0
@@ -28,6 +29,7 @@ async def eventually(
     the time is up.
     """
     deadline = time.monotonic() + timeout_seconds
+    poll_seconds = FIRST_POLL_SECONDS
     while True:
         try:
             found = look()
@@ -39,7 +41,8 @@ async def eventually(
             last = error
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_seconds:g} s: {what}; last seen: {last!r}")
-        await pause()
+        await asyncio.sleep(poll_seconds)
+        poll_seconds = min(1.5 * poll_seconds, POLL_SECONDS)
 
 
 async def pause() -> None:

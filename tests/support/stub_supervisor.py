@@ -55,7 +55,7 @@ class StubSupervisor:
         self.handlers: dict[Kind, Handler] = {}
         self.status = RUNNING
         self._redis = connect(url)
-        self._server = CommandServer(url, self.keys)
+        self._server = CommandServer(url, self.keys, block_seconds=0.5)
         self._snapshots = SnapshotWriter(self.keys)
         self._task: asyncio.Task[None] | None = None
 

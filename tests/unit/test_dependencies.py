@@ -52,6 +52,7 @@ def test_pgnode_run_ends_before_anything_is_begun(name: str) -> None:
     with (
         mock.patch.object(metadata, "version", side_effect=version),
         mock.patch("pgnode.dependencies.find_spec", return_value=mock.sentinel.found),
+        mock.patch("pgnode.os_support.streams.make_safe"),  # the streams of this process are the test's
         mock.patch("pgnode.supervisor.host.identity.prepare_state_dir") as begun,
     ):
         with pytest.raises(DependencyError, match=f"{name} 99.1 is installed"):

@@ -67,7 +67,6 @@ def assemble_node(
     routing = CoreRouting(settings, core, journal, core_lock, running_base)
     routing_changes = RoutingChanges(settings, core, routing, journal, running_base)
     status = StatusBoard(life, core, redis, snapshots)
-    committer.tell_with_changes(status.tell)
     lifecycle = CoreLifecycle(
         settings,
         life,

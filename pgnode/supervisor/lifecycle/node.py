@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import structlog
+from redis.asyncio.client import Pipeline
 
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.errors import NodeError
@@ -173,6 +174,10 @@ class Node:
             else:
                 log.info("the core's API answers again")
         await self._lifecycle.note(ApiProbed(now.core_run, error))
+
+    def tell(self, pipe: Pipeline) -> None:
+        """Put into a transaction what is news to workers."""
+        self._status.tell(pipe)
 
     # --- commands -------------------------------------------------------------------------------------------------
 

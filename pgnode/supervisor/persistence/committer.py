@@ -64,17 +64,28 @@ class StateCommitter:
         server: Writes answers in their form on the bus.
         redis: Makes transactions.
         bus: Sends them.
+        tell: Called with the transaction of the answers to each change of the desired state.
+        retry_seconds: Pause before the store is tried again that did not take something.
     """
 
     def __init__(
-        self, journal: Journal, store: StoreWriter, server: CommandServer, redis: Redis, bus: PipelinedRedis
+        self,
+        journal: Journal,
+        store: StoreWriter,
+        server: CommandServer,
+        redis: Redis,
+        bus: PipelinedRedis,
+        *,
+        tell: Tell,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._journal = journal
         self._store = store
         self._server = server
         self._redis = redis
         self._bus = bus
-        self._tellers: list[Tell] = []
+        self._tell = tell
+        self._retry_seconds = retry_seconds
         self._scopes = {scope: _Scoped() for scope in Scope}
         self._retrying: asyncio.Task[None] | None = None
         #: Why the store did not take the last commit; "" when it did.
@@ -85,10 +96,6 @@ class StateCommitter:
     def __repr__(self) -> str:
         """Say whether the store takes what it is given."""
         return f"StateCommitter(generation {self.generation}{f', {self.error}' if self.error else ''})"
-
-    def tell_with_changes(self, tell: Tell) -> None:
-        """Call ``tell`` at each change of the desired state, with the transaction that answers it."""
-        self._tellers.append(tell)
 
     # --- the desired state --------------------------------------------------------------------------------------
 
@@ -112,7 +119,7 @@ class StateCommitter:
             async with scoped.order:
                 changed = bool(staged.changes)
                 error = await self._write(scoped, staged.changes)
-                return await self._answer(_with_error(staged.answers, error), self._tellers if changed else ())
+                return await self._answer(_with_error(staged.answers, error), tell=changed)
         finally:
             self._release(staged.answers)
 
@@ -199,10 +206,10 @@ class StateCommitter:
         await async_fault_point("commit.stored")
         return ""
 
-    async def _answer(self, answers: Answers, tellers: Sequence[Tell] = ()) -> bool:
+    async def _answer(self, answers: Answers, *, tell: bool = False) -> bool:
         pipe = self._redis.pipeline(transaction=True)
-        for tell in tellers:
-            tell(pipe)
+        if tell:
+            self._tell(pipe)
         self._server.answer(pipe, answers)
         try:
             await self._bus.transaction(pipe)
@@ -222,7 +229,7 @@ class StateCommitter:
     async def _retry(self) -> None:
         """Write what was kept until the store has it; nothing newer, which may be incomplete."""
         while any(scoped.kept for scoped in self._scopes.values()):
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._retry_seconds)
             for scoped in self._scopes.values():
                 async with scoped.order:
                     await self._write(scoped, StoreChanges())

@@ -29,11 +29,20 @@ class SnapshotPublisher:
         redis: The bus.
         snapshots: Writes them.
         owned: Whether the keys are this node's; while they are not, nothing is written.
+        poll_interval_seconds: Seconds between two checks whether Redis still has all of them.
     """
 
-    def __init__(self, redis: Redis, snapshots: SnapshotWriter, owned: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        snapshots: SnapshotWriter,
+        owned: Callable[[], bool] = lambda: True,
+        *,
+        poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
+    ) -> None:
         self._redis = redis
         self._owned = owned
+        self._poll_interval_seconds = poll_interval_seconds
         self._snapshots = snapshots
         #: Bodies that could not be written.
         self._unwritten: dict[str, bytes] = {}
@@ -69,7 +78,7 @@ class SnapshotPublisher:
     async def keep(self) -> None:
         """Write again whatever Redis loses; until cancelled."""
         while True:
-            await asyncio.sleep(POLL_INTERVAL_SECONDS)
+            await asyncio.sleep(self._poll_interval_seconds)
             try:
                 if missing := await self._snapshots.write_missing(self._redis):
                     log.info("snapshots were lost and are written again", names=missing)

@@ -20,14 +20,23 @@ from pgnode.xray.process.trial import EXIT_START_FAILED, STARTED, last_lines, ru
 from pgnode.xray.process.unbindable import unbindable
 
 #: A config that listens nowhere; the core prints its version when it has started.
-_SCRATCH_CONFIG: Final = '{"log":{"loglevel":"warning"},"outbounds":[{"protocol":"freedom"}]}'
+VERSION_CONFIG: Final = '{"log":{"loglevel":"warning"},"outbounds":[{"protocol":"freedom"}]}'
 
 
 class EmbeddedCore(Core):
-    """The core as a library in a Python process of its own."""
+    """The core as a library in a Python process of its own.
+
+    Args:
+        assets_dir: Folder of geo files.
+        version_config: A config with which it is asked for its version.
+    """
 
     kind = "embedded"
     _accepted = frozenset({EXIT_START_FAILED})
+
+    def __init__(self, assets_dir: Path | None = None, *, version_config: str = VERSION_CONFIG) -> None:
+        super().__init__(assets_dir)
+        self._version_config = version_config
 
     def __str__(self) -> str:
         return f"embedded (Xray-core {importlib.metadata.version('Xray-core')})"
@@ -70,7 +79,7 @@ class EmbeddedCore(Core):
 
     async def _ask_version(self, deadline_seconds: float) -> str:
         environment = core_environment(None)
-        _, output = await run_to_end(self._command(), _SCRATCH_CONFIG, deadline_seconds, environment, stop=STARTED)
+        _, output = await run_to_end(self._command(), self._version_config, deadline_seconds, environment, stop=STARTED)
         found = STARTED.search(output)
         if found is None:
             raise StartFailedError(f"the embedded core does not start: {last_lines(output) or 'no output'}")

@@ -20,7 +20,7 @@ from pgnode.xray.process.runner import Child
 log = structlog.get_logger(__name__)
 
 #: Seconds a process has between SIGKILL and its end. The kernel may need a moment to free its memory.
-_KILL_SECONDS: Final = 5.0
+KILL_SECONDS: Final = 5.0
 
 #: Seconds until a record that could not be written is tried again.
 RECORD_SECONDS: Final = 2.0
@@ -141,11 +141,12 @@ class RunningCore:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(self._child.exit_code() if self._child is not None else None)
 
-    async def terminate(self, grace_seconds: float) -> int | None:
+    async def terminate(self, grace_seconds: float, *, kill_seconds: float = KILL_SECONDS) -> int | None:
         """End the process, by SIGKILL when SIGTERM did not do it in time; then clear the core's folder.
 
         Args:
             grace_seconds: Seconds between SIGTERM and SIGKILL.
+            kill_seconds: Seconds between SIGKILL and the end.
 
         Returns:
             The exit code, as ``wait`` returns it.
@@ -153,15 +154,16 @@ class RunningCore:
         Raises:
             TimeoutError: The process is still there after SIGKILL.
         """
-        code = await self.end(grace_seconds)
+        code = await self.end(grace_seconds, kill_seconds=kill_seconds)
         run_folder.clear(self.run_dir, self.record)
         return code
 
-    async def end(self, grace_seconds: float) -> int | None:
+    async def end(self, grace_seconds: float, *, kill_seconds: float = KILL_SECONDS) -> int | None:
         """Do what ``terminate`` does, but leave the folder as it is.
 
         Args:
             grace_seconds: Seconds between SIGTERM and SIGKILL.
+            kill_seconds: Seconds between SIGKILL and the end.
 
         Returns:
             The exit code, as ``wait`` returns it.
@@ -175,9 +177,9 @@ class RunningCore:
             done, _ = await asyncio.wait({ended}, timeout=grace_seconds)
             if not done:
                 self.send_signal(signal.SIGKILL)
-                done, _ = await asyncio.wait({ended}, timeout=_KILL_SECONDS)
+                done, _ = await asyncio.wait({ended}, timeout=kill_seconds)
             if not done:
-                raise TimeoutError(f"core process {self.pid} did not end {_KILL_SECONDS:g} s after SIGKILL")
+                raise TimeoutError(f"core process {self.pid} did not end {kill_seconds:g} s after SIGKILL")
             return ended.result()
         finally:
             ended.cancel()

@@ -12,12 +12,20 @@ from pathlib import Path
 from grpc_tools import protoc
 
 
-def main() -> int:
-    """Compile every ``.proto`` of this folder; the compiler's exit status."""
+def main(out: Path | None = None) -> int:
+    """Compile every ``.proto`` of this folder.
+
+    Args:
+        out: Where the tree of what is made begins; the source tree when it is left out.
+
+    Returns:
+        The compiler's exit status.
+    """
     folder = Path(__file__).resolve().parent
     root = folder.parents[2]
+    out = out or root
     sources = [str(path.relative_to(root)) for path in sorted(folder.glob("*.proto"))]
-    arguments = ["protoc", f"-I{root}", f"--python_out={root}", f"--pyi_out={root}", *sources]
+    arguments = ["protoc", f"-I{root}", f"--python_out={out}", f"--pyi_out={out}", *sources]
     return int(protoc.main(arguments))
 
 

@@ -149,6 +149,16 @@ class Http2ClientConnection(Generic[Token]):
             f"<Http2ClientConnection {state}, {len(self._open)} open, {len(self._held)} held up, window {self._window}>"
         )
 
+    def take_finished(self) -> list[tuple[Token, Failure | None]]:
+        """Return the calls that ended since this was asked last, in their order, with what went wrong."""
+        finished, self.finished = self.finished, []
+        return finished
+
+    def take_refused(self) -> list[Token]:
+        """Return the calls that the peer has not begun, since this was asked last: they may be begun elsewhere."""
+        refused, self.refused = self.refused, []
+        return refused
+
     # --- sending
 
     @property

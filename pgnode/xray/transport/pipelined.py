@@ -225,12 +225,10 @@ class PipelinedGrpcClient:
 
     def _received(self, connection: _Connection) -> None:
         machine = connection.machine
-        finished, machine.finished = machine.finished, []
-        for call, failure in finished:
+        for call, failure in machine.take_finished():
             self._ended(call, failure)
         if machine.refused:
-            refused, machine.refused = machine.refused, []
-            for call in reversed(refused):
+            for call in reversed(machine.take_refused()):
                 self._again(call)
         if machine.draining and not machine.open_count:
             connection.close(NO_ERROR)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
-from pgnode.bus import activity
 from pgnode.bus.activity import ActivityTeller, read_activity
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
@@ -15,7 +12,7 @@ KEYS = Keys("test")
 
 
 async def test_many_calls_are_told_once(valkey: TestValkey) -> None:
-    redis, teller = connect(valkey.url), ActivityTeller(valkey.url, KEYS)
+    redis, teller = connect(valkey.url), ActivityTeller(valkey.url, KEYS, tell_seconds=3600)
     try:
         assert await read_activity(redis, KEYS) == 0
         for _ in range(100):
@@ -25,12 +22,21 @@ async def test_many_calls_are_told_once(valkey: TestValkey) -> None:
             return await read_activity(redis, KEYS) == 1
 
         await eventually(told, "the calls are told")
-        with mock.patch.object(activity, "TELL_SECONDS", 0):
-            teller._next_at = 0.0
-            teller.called()
+        teller.called()
+        assert await read_activity(redis, KEYS) == 1, "not twice within the pause"
+    finally:
+        await teller.close()
+        await redis.aclose()
+
+
+async def test_later_calls_are_told_too(valkey: TestValkey) -> None:
+    redis, teller = connect(valkey.url), ActivityTeller(valkey.url, KEYS, tell_seconds=0)
+    try:
+        teller.called()
 
         async def told_again() -> bool:
-            return await read_activity(redis, KEYS) == 2
+            teller.called()
+            return await read_activity(redis, KEYS) >= 2
 
         await eventually(told_again, "later calls are told, too")
         assert repr(teller) == "ActivityTeller(test:activity)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
@@ -41,17 +40,15 @@ async def test_errors_cross_the_bus_as_they_are(valkey: TestValkey) -> None:
 async def test_nobody_answers(valkey: TestValkey) -> None:
     async with client_of(valkey.url) as client:
         with pytest.raises(DeadlineExceededError):
-            await client.call(Kind.STOP, b"", 0.2)
+            await client.call(Kind.STOP, b"", 0.05)
 
 
-async def test_a_dead_store_is_told_within_three_seconds_and_comes_back(valkey: TestValkey) -> None:
+async def test_a_dead_store_is_told_and_comes_back(valkey: TestValkey) -> None:
     async with answering(valkey.url, echo), client_of(valkey.url) as client:
         assert await client.call(Kind.SYNC_USER, b"before", 5) == b"before"
         valkey.kill()
-        began = time.monotonic()
         with pytest.raises(BusUnavailableError):
             await client.call(Kind.SYNC_USER, b"away", 30)
-        assert time.monotonic() - began < 3
         await valkey.start()
 
         async def works() -> bool:
@@ -80,10 +77,8 @@ async def test_callers_waiting_when_the_store_dies_are_told(valkey: TestValkey) 
         await eventually(lambda: redis.xlen(KEYS.commands), "the command is on its way")
         await redis.aclose()
         valkey.kill()
-        began = time.monotonic()
         with pytest.raises(BusUnavailableError):
             await call
-        assert time.monotonic() - began < 3
 
 
 async def test_what_is_on_loan_is_settled_once(valkey: TestValkey) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from unittest import mock
 
 from pgnode.bus import loan_settler
 from pgnode.bus.commands import Kind, parse_settlement
@@ -33,12 +32,11 @@ class Supervisor:
 
 async def test_it_is_told_until_it_is_stored() -> None:
     supervisor = Supervisor(BusUnavailableError("away"), BusUnavailableError("still away"))
-    settler = LoanSettler(supervisor.call)
-    with mock.patch.object(loan_settler, "SETTLE_PAUSE_SECONDS", 0):
-        settler.settle("one", delivered=True)
-        assert repr(settler) == "LoanSettler(1 to tell)"
-        settler.settle("two", delivered=False)
-        await eventually(lambda: len(supervisor.told) == 2, "both are told")
+    settler = LoanSettler(supervisor.call, pause_seconds=0)
+    settler.settle("one", delivered=True)
+    assert repr(settler) == "LoanSettler(1 to tell)"
+    settler.settle("two", delivered=False)
+    await eventually(lambda: len(supervisor.told) == 2, "both are told")
     assert sorted(supervisor.told) == [("one", True), ("two", False)]
     await settler.close()
 
@@ -56,10 +54,9 @@ async def test_the_first_word_counts() -> None:
 async def test_a_worker_that_ends_gives_it_a_moment_and_no_more() -> None:
     supervisor = Supervisor()
     supervisor.holds.clear()
-    settler = LoanSettler(supervisor.call)
+    settler = LoanSettler(supervisor.call, last_words_seconds=0.01)
     settler.settle("one", delivered=True)
-    with mock.patch.object(loan_settler, "LAST_WORDS_SECONDS", 0.01):
-        await settler.close()
+    await settler.close()
     settler.settle("two", delivered=True)
     supervisor.holds.set()
     await next_turn()

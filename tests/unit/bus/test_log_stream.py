@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from unittest import mock
 
-from pgnode.bus import log_stream
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import LogReader, put_lines
@@ -38,18 +36,17 @@ async def test_log_lines_are_followed_from_the_tail_on(valkey: TestValkey) -> No
 
 
 async def test_what_is_followed_survives_a_store_that_goes_and_comes_back(valkey: TestValkey) -> None:
-    redis, reader = connect(valkey.url), LogReader(valkey.url, KEYS)
+    redis, reader = connect(valkey.url), LogReader(valkey.url, KEYS, reconnect_seconds=0.01)
     try:
         valkey.kill()
-        with mock.patch.object(log_stream, "RECONNECT_SECONDS", 0.01):
-            following = asyncio.ensure_future(anext(reader.follow("0-0")))
-            await next_turn()
-            await valkey.start()
-            pipe = redis.pipeline(transaction=False)
-            put_lines(pipe, KEYS, [b"line"], 100)
-            await pipe.execute()
-            async with asyncio.timeout(10):
-                _, lines = await following
+        following = asyncio.ensure_future(anext(reader.follow("0-0")))
+        await next_turn()
+        await valkey.start()
+        pipe = redis.pipeline(transaction=False)
+        put_lines(pipe, KEYS, [b"line"], 100)
+        await pipe.execute()
+        async with asyncio.timeout(10):
+            _, lines = await following
         assert lines == [b"line"]
         assert (await reader.tail(0))[1] == []
     finally:

@@ -11,7 +11,7 @@ from pgnode.bus.connection import connect
 from pgnode.bus.keys import GROUP
 from pgnode.bus.server import TAKE_MAX, CommandServer
 from pgnode.errors import DeadlineExceededError
-from tests.support.bus_ends import KEYS, answering, client_of, echo
+from tests.support.bus_ends import KEYS, answering, client_of, echo, time_is_up
 from tests.support.bus_proxy import bus_proxy
 from tests.support.polling import eventually
 from tests.support.valkey import TestValkey
@@ -20,7 +20,7 @@ from tests.support.valkey import TestValkey
 async def test_what_was_not_acknowledged_is_delivered_to_the_next_supervisor(valkey: TestValkey) -> None:
     async with client_of(valkey.url) as client:
         call = asyncio.create_task(client.call(Kind.SYNC_USER, b"again", 10))
-        first = CommandServer(valkey.url, KEYS)
+        first = CommandServer(valkey.url, KEYS, block_seconds=0.1)
         [command] = await eventually(first.take, "the command")
         assert await first.take() == [], "one supervisor does not take it twice"
         await first.close()
@@ -40,11 +40,14 @@ async def test_a_malformed_command_is_dropped_and_holds_up_nobody(valkey: TestVa
 
 async def test_expiry_is_counted_on_the_servers_clock(valkey: TestValkey) -> None:
     async with client_of(valkey.url) as client:
-        call = asyncio.create_task(client.call(Kind.SYNC_USER, b"", 0.3))
-        server = CommandServer(valkey.url, KEYS)
+        call = asyncio.create_task(client.call(Kind.SYNC_USER, b"", 20))
+        server = CommandServer(valkey.url, KEYS, block_seconds=0.1)
         [command] = await eventually(server.take, "the command")
         assert not server.expired(command)
-        await eventually(lambda: server.expired(command), "the command expires", 3)
+        # As if Redis had told the time so much later.
+        server._clock_offset_ms += 21_000
+        assert server.expired(command)
+        time_is_up(client)
         with pytest.raises(DeadlineExceededError):
             await call
         await server.close()
@@ -52,7 +55,7 @@ async def test_expiry_is_counted_on_the_servers_clock(valkey: TestValkey) -> Non
 
 async def test_what_was_not_answered_comes_again_in_order_and_before_anything_new(valkey: TestValkey) -> None:
     async with client_of(valkey.url) as one, client_of(valkey.url, "w2") as two:
-        server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+        server, redis = CommandServer(valkey.url, KEYS, block_seconds=0.1), connect(valkey.url)
         calls = []
         for number in range(4):
             calls.append(asyncio.create_task((one, two)[number % 2].call(Kind.SYNC_CHUNKED, b"%d" % number, 20)))
@@ -77,7 +80,7 @@ async def test_what_was_not_answered_comes_again_in_order_and_before_anything_ne
 
 
 async def test_more_than_is_taken_at_once_comes_again_whole_and_in_order(valkey: TestValkey) -> None:
-    server, redis = CommandServer(valkey.url, KEYS), connect(valkey.url)
+    server, redis = CommandServer(valkey.url, KEYS, block_seconds=0.1), connect(valkey.url)
     count = 2 * TAKE_MAX + 100
     pipe = redis.pipeline(transaction=False)
     for number in range(count):
@@ -104,7 +107,7 @@ async def test_more_than_is_taken_at_once_comes_again_whole_and_in_order(valkey:
     assert [command.body for command in again] == bodies[50:]
     # The next supervisor gets them, too.
     await server.close()
-    server = CommandServer(valkey.url, KEYS)
+    server = CommandServer(valkey.url, KEYS, block_seconds=0.1)
     assert [command.body for command in await all_of(count - 50)] == bodies[50:]
     await server.close()
     await redis.aclose()

@@ -45,7 +45,7 @@ async def test_snapshots_come_by_announcement_by_look_and_after_a_restart(valkey
         await pipe.execute()
 
     await put(snapshots.SYSTEM, b"early")
-    reader = SnapshotReader(valkey.url, KEYS, seen.append)
+    reader = SnapshotReader(valkey.url, KEYS, seen.append, poll_seconds=0.2)
     reader.start()
     try:
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
-from pgnode.bus import users
 from pgnode.bus.commands import Kind, Reply
 from pgnode.bus.connection import connect
 from pgnode.bus.users import UserDrift, ask_who_waits, read_status
+from tests.support.bus_ends import SHORT_WAITS
 from tests.support.stub_supervisor import RUNNING, StubSupervisor
 from tests.support.valkey import TestValkey
 
@@ -28,6 +26,5 @@ async def test_the_supervisor_is_asked(valkey: TestValkey) -> None:
     assert await read_status(redis, supervisor.keys) == RUNNING
     assert await ask_who_waits(valkey.url, supervisor.keys) == DRIFT
     await supervisor.close()
-    with mock.patch.object(users, "ASK_SECONDS", -0.9):
-        assert await ask_who_waits(valkey.url, supervisor.keys) is None
+    assert await ask_who_waits(valkey.url, supervisor.keys, ask_seconds=0, waits=SHORT_WAITS) is None
     await redis.aclose()

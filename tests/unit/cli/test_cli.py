@@ -7,7 +7,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,9 @@ from pgnode.bus.state import State
 from pgnode.bus.users import UserDrift
 from pgnode.cli import main
 from pgnode.cli import stats as stats_module
+from pgnode.cli.stats import show_stats
 from pgnode.cli.traffic import ShownTraffic
+from pgnode.cli.users import show_users
 from pgnode.demo import show
 from pgnode.errors import PortInUseError
 from pgnode.os_support.aio import end_tasks
@@ -134,21 +136,30 @@ async def test_a_running_node_is_asked(state_dir: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("external", [False, True])
-async def test_a_node_that_does_not_answer(state_dir: Path, monkeypatch: pytest.MonkeyPatch, *, external: bool) -> None:
-    monkeypatch.setattr("pgnode.bus.users.ASK_SECONDS", 0.1)
-    monkeypatch.setattr("pgnode.bus.traffic.ASK_SECONDS", 0.1)
-    monkeypatch.setattr("pgnode.bus.pending.ANSWER_SECONDS", 0.1)
+async def test_a_node_that_does_not_answer(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, external: bool
+) -> None:
+    async def shown(command: Callable[[], int]) -> str:
+        assert await asyncio.to_thread(command) == 0
+        return capsys.readouterr().out
+
+    async def users() -> str:
+        return await shown(lambda: show_users(ask_seconds=-0.9))
+
+    async def stats() -> str:
+        return await shown(lambda: show_stats(json_wanted=False, watch=False, top=1, ask_seconds=-0.9))
+
     async with running_valkey() as valkey, node(valkey, answers=False):
         if external:
             # It goes on without the node, and has what that said last.
             monkeypatch.setenv("REDIS_URL", valkey.url)
-            assert "the node is not running" in (await run("users")).output
-            assert "the node is not running" in (await run("stats")).output
+            assert "the node is not running" in await users()
+            assert "the node is not running" in await stats()
         else:
             (state_dir / "run").mkdir()
             (state_dir / "run" / "valkey.sock").symlink_to(valkey.socket)
-            assert "the supervisor does not answer: who is not applied is not known" in (await run("users")).output
-            assert "node running, core run 4" in (await run("stats")).output
+            assert "the supervisor does not answer: who is not applied is not known" in await users()
+            assert "node running, core run 4" in await stats()
 
 
 async def test_without_a_store_it_is_told(state_dir: Path) -> None:
@@ -166,27 +177,39 @@ async def test_a_store_that_cannot_be_read_is_told(state_dir: Path) -> None:
     assert f"pgnode: {state_dir}/state.db cannot be read: the file is damaged" in result.output
 
 
-@pytest.mark.parametrize("arguments", [("--json",), ()])
+@pytest.mark.parametrize("json_wanted", [True, False])
 async def test_watching_goes_on_until_it_is_interrupted(
-    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, json_wanted: bool
 ) -> None:
     shown = 0
     read = stats_module._read
 
-    async def counted(settings: Settings) -> ShownTraffic:
+    async def counted(settings: Settings, ask_seconds: float) -> ShownTraffic:
         nonlocal shown
         shown += 1
         if shown == 3:
             raise KeyboardInterrupt
-        return await read(settings)
+        return await read(settings, ask_seconds)
 
     monkeypatch.setattr(stats_module, "_read", counted)
-    monkeypatch.setattr(stats_module, "WATCH_SECONDS", 0.01)
-    result = await run("stats", "--watch", *arguments)
-    assert result.exit_code == 0
+    code = await asyncio.to_thread(lambda: show_stats(json_wanted=json_wanted, watch=True, top=20, watch_seconds=0.01))
+    assert code == 0
     assert shown == 3
-    if arguments:
-        assert len(result.output.splitlines()) == 2
+    if json_wanted:
+        assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("arguments", [("--json",), ()])
+async def test_watching_is_asked_for_by_an_option(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    asked = dict[str, object]()
+
+    def show(**options: object) -> int:
+        asked.update(options)
+        return 0
+
+    monkeypatch.setattr(stats_module, "show_stats", show)
+    assert (await run("stats", "--watch", "--top", "3", *arguments)).exit_code == 0
+    assert asked == {"json_wanted": bool(arguments), "watch": True, "top": 3}
 
 
 async def test_run_and_demo_end_with_their_codes(monkeypatch: pytest.MonkeyPatch) -> None:

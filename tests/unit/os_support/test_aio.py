@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from unittest import mock
 
 import pytest
 
-from pgnode.os_support import aio
 from pgnode.os_support.aio import end_tasks, retry
 from tests.support.polling import next_turn
 
@@ -30,8 +28,7 @@ async def test_tasks_that_swallow_a_cancellation_are_cancelled_again() -> None:
     done = asyncio.create_task(next_turn())
     tasks = [asyncio.create_task(stubborn()), asyncio.create_task(obedient()), done]
     await done
-    with mock.patch.object(aio, "CANCEL_AGAIN_SECONDS", 0.01):
-        await end_tasks(tasks)
+    await end_tasks(tasks, again_seconds=0.01)
     assert all(task.done() for task in tasks)
     assert not done.cancelled()
     await end_tasks([])

@@ -21,7 +21,7 @@ from pgnode.os_support import fault_points
 from pgnode.store import database as module
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import Database, StoreWriteError
-from pgnode.store.reader import read_state, stored_at
+from pgnode.store.reader import read_state
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import MIGRATIONS, VERSION
 from pgnode.store.state import StoredState
@@ -128,15 +128,14 @@ def test_the_file_is_for_this_user_alone(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_log_of_counters_is_folded_when_it_is_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FOLD_ROWS", 3)
+def test_the_log_of_counters_is_folded_when_it_is_long(path: Path) -> None:
     rows = [{f"user>>>{name}": LedgerRow(number, 0, 0, 1)} for number, name in enumerate("aba")]
-    database = Database.open(path)
+    database = Database.open(path, fold_rows=3)
     for row in rows[:2]:
         database.write(StoreChanges(counters=dict(row)))
         assert not database.fold_due()
     database.close()
-    database = Database.open(path)
+    database = Database.open(path, fold_rows=3)
     database.write(StoreChanges(counters=dict(rows[2])))
     assert database.fold_due(), "it is known how long it was"
     database.fold()
@@ -161,9 +160,9 @@ def test_many_rows_are_read_back(path: Path) -> None:
 # --- files that cannot be used ----------------------------------------------------------------------------------
 
 
-def refused(path: Path) -> str:
+def refused(path: Path, **options: float) -> str:
     with pytest.raises(StoreUnusableError) as caught:
-        Database.open(path).load()
+        Database.open(path, **options).load()  # type: ignore[arg-type]
     assert caught.value.exit_code == 2
     return str(caught.value)
 
@@ -235,29 +234,18 @@ def test_an_empty_file_is_a_new_store(path: Path) -> None:
     assert list(state.users) == ["user0"]
 
 
-def test_no_file_is_no_state(path: Path) -> None:
-    assert read_state(path) is None
-    assert stored_at(path) == 0.0
+def test_a_file_that_another_process_writes_is_refused_at_the_start(path: Path) -> None:
     some_users(path, 1)
-    assert stored_at(path) == path.stat().st_mtime
-
-
-def test_a_file_that_another_process_writes_is_refused_at_the_start(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    some_users(path, 1)
-    monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
     with locked(path):
-        text = refused(path)
+        text = refused(path, busy_seconds=0.05)
     assert "another process is writing to it" in text
     assert "end that process" in text
 
 
-def test_an_older_schema_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_schema_is_migrated(path: Path) -> None:
     some_users(path, 1)
-    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE more (id INTEGER PRIMARY KEY)",)))
-    monkeypatch.setattr(module, "VERSION", VERSION + 1)
-    database = Database.open(path)
+    migrations = (*MIGRATIONS, ("CREATE TABLE more (id INTEGER PRIMARY KEY)",))
+    database = Database.open(path, migrations=migrations)
     assert list(database.load().users) == ["user0"]
     assert database._db.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
     assert database._db.execute("SELECT count(*) FROM more").fetchone() == (0,)
@@ -302,9 +290,8 @@ def test_a_full_disk_takes_nothing_and_goes_on_with_room(path: Path) -> None:
     database.close()
 
 
-def test_a_lock_of_another_process_fails_the_commit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
-    database = Database.open(path)
+def test_a_lock_of_another_process_fails_the_commit(path: Path) -> None:
+    database = Database.open(path, busy_seconds=0.05)
     database.write(StoreChanges(counters={"a": LedgerRow(1, 1, 1, 1)}))
     with locked(path):
         with pytest.raises(StoreWriteError, match="another process is writing to it"):

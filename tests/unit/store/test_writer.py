@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from pgnode.errors import StoreUnusableError
-from pgnode.store import database as database_module
-from pgnode.store import writer as module
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import Database, StoreWriteError
 from pgnode.store.reader import read_state
@@ -71,8 +69,7 @@ async def test_the_disk_is_told_a_moment_after_commits(tmp_path: Path, monkeypat
             raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(Database, "sync", sync)
-    monkeypatch.setattr(module, "SYNC_SECONDS", 0.05)
-    writer = StoreWriter(tmp_path / "state.db")
+    writer = StoreWriter(tmp_path / "state.db", sync_seconds=0.05)
     await writer.open()
     for number in range(3):
         await writer.commit(StoreChanges(users={"a": b"%d" % number}))
@@ -85,7 +82,6 @@ async def test_the_disk_is_told_a_moment_after_commits(tmp_path: Path, monkeypat
 
 
 async def test_the_log_of_counters_is_folded_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "FOLD_ROWS", 2)
     folds: list[str] = []
     fold = Database.fold
 
@@ -96,7 +92,7 @@ async def test_the_log_of_counters_is_folded_beside(tmp_path: Path, monkeypatch:
         fold(self)
 
     monkeypatch.setattr(Database, "fold", counted)
-    writer = StoreWriter(tmp_path / "state.db")
+    writer = StoreWriter(tmp_path / "state.db", fold_rows=2)
     await writer.open()
     for number in range(4):
         await writer.commit(StoreChanges(counters={"a": LedgerRow(number, 0, 0, 0)}))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from pgnode.errors import ChildFailedError
-from pgnode.settings import load
+from pgnode.errors import ChildFailedError, StateDirBusyError
+from pgnode.os_support import streams
+from pgnode.settings import Settings, load
 from pgnode.store.state import StoredState
+from pgnode.supervisor import main
+from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.identity import Identity
 from pgnode.supervisor.main import EXIT_KILLED, Supervisor
 from pgnode.supervisor.tasks import CHANGES, LOGS, TaskSpec
@@ -46,6 +50,7 @@ class Parts:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.settings = load(state_dir=str(folder), node_host="127.0.0.1", service_protocol="grpc", api_port=port)
+        self.pump: Any = None
         self.store = self._notes("store")
         self.store.open = self._returns(StoredState(origin="new"))
         self.bus = SimpleNamespace(
@@ -188,3 +193,46 @@ async def test_an_external_redis_is_waited_for(parts: Parts, tmp_path: Path) -> 
     signal.raise_signal(signal.SIGTERM)
     assert await running == 0
     assert "ownership.release" in parts.calls
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process, which is left as it was: it is no node's."""
+    monkeypatch.setattr(streams, "make_safe", lambda: None)
+    for name in ("allow_many_files", "keep_large_blocks_apart", "confine", "hand_over"):
+        monkeypatch.setattr(main, name, lambda *_: None)
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)
+
+
+def test_a_node_is_run_with_its_settings_until_it_is_told_to_end(
+    parts: Parts, process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, lines = parts.settings, list[object]()
+    parts.pump = SimpleNamespace(node_line=lines.append)
+
+    async def told_to_end() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    parts.tasks[CHANGES] = told_to_end
+    logging: list[object] = []
+
+    def compose(given: Settings, _handover: object) -> Any:
+        assert given is settings
+        return parts
+
+    monkeypatch.setattr(main, "compose", compose)
+    monkeypatch.setattr(main, "set_up_logging", lambda *arguments: logging.extend(arguments))
+    assert main.run(settings) == 0
+    assert os.umask(0o022) == 0o077, "its files are for this user alone"
+    assert logging == [settings.debug, parts.pump.node_line]
+    assert settings.cert_file.exists()
+    assert "storing.store_now" in parts.calls, "it ended in order"
+
+
+def test_a_second_node_with_the_same_folder_is_refused(parts: Parts, process: None) -> None:
+    identity.prepare_state_dir(parts.settings)
+    with identity.lock_state_dir(parts.settings), pytest.raises(StateDirBusyError):
+        main.run(parts.settings)

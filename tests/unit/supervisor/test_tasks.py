@@ -9,7 +9,7 @@ import pytest
 from pgnode.errors import ChildFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.tasks import TASKS, TaskRunner, TaskSpec
-from pgnode.testing.clock import FakeClock
+from pgnode.testing.clock import HurryingClock
 
 SPEC = TaskSpec("counting", "counts")
 
@@ -20,7 +20,7 @@ def test_the_table_names_each_task_once() -> None:
 
 
 async def test_what_fails_or_ends_begins_again_after_a_pause() -> None:
-    clock = FakeClock()
+    clock = HurryingClock()
     runner = TaskRunner(clock)
     outcomes = iter([RuntimeError("unexpected"), OSError(28, "no space"), None, KeyError("key")])
     well = asyncio.Event()

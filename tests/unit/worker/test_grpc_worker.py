@@ -78,11 +78,11 @@ def handlers_of_signals() -> Iterator[None]:
 class Worker:
     """A worker that serves, and the supervisor's end of its channel."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **seconds: float) -> None:
         self._settings = settings
         self.near, far = socket.socketpair()
         self.near.setblocking(False)
-        self.task = asyncio.create_task(grpc_worker.serve(settings, far.detach(), grace_seconds=0.5))
+        self.task = asyncio.create_task(grpc_worker.serve(settings, far.detach(), **{"grace_seconds": 0.5, **seconds}))
         self.beats = b""
 
     async def heard(self, what: bytes) -> None:
@@ -101,8 +101,8 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def working(settings: Settings) -> AsyncIterator[Worker]:
-    worker = Worker(settings)
+async def working(settings: Settings, **seconds: float) -> AsyncIterator[Worker]:
+    worker = Worker(settings, **seconds)
     try:
         await worker.heard(BEAT)
         yield worker
@@ -143,11 +143,10 @@ async def test_a_signal_makes_it_ask_for_a_replacement_and_go_on(
 
 
 async def test_without_a_replacement_it_ends_all_the_same(supervisor: StubSupervisor, settings: Settings) -> None:
-    with mock.patch.object(grpc_worker, "REPLACEMENT_SECONDS", 0.05):
-        async with working(settings) as worker:
-            os.kill(os.getpid(), signal.SIGINT)
-            await worker.heard(LEAVING)
-            await worker.ended()
+    async with working(settings, replacement_seconds=0.05) as worker:
+        os.kill(os.getpid(), signal.SIGINT)
+        await worker.heard(LEAVING)
+        await worker.ended()
 
 
 async def test_it_is_not_serving_while_nothing_is_known(valkey: TestValkey, settings: Settings) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from pgnode.bus.snapshots import SYSTEM
 from pgnode.bus.state import State
-from pgnode.worker import snapshot_follower
 from pgnode.worker.snapshot_follower import SnapshotFollower
 from tests.support.polling import eventually, next_turn
 from tests.support.stub_supervisor import StubSupervisor
@@ -80,10 +79,12 @@ async def test_a_worker_starts_without_a_store_and_says_that_it_knows_nothing(
 
 
 async def test_a_store_that_is_not_heard_for_long_is_not_up_to_date(
-    supervisor: StubSupervisor, follower: SnapshotFollower
+    valkey: TestValkey, supervisor: StubSupervisor, follower: SnapshotFollower
 ) -> None:
     await supervisor.publish_all()
     await follower.refresh()
     assert follower.is_up_to_date()
-    with mock.patch.object(snapshot_follower, "UNHEARD_SECONDS", -1.0):
-        assert not follower.is_up_to_date()
+    impatient = SnapshotFollower(valkey.url, supervisor.keys, unheard_seconds=0)
+    await impatient.refresh()
+    assert not impatient.is_up_to_date()
+    await impatient.close()

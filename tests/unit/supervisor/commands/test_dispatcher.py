@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -232,3 +233,41 @@ async def test_after_a_fault_nobody_waits_for_ever() -> None:
         await commands.write()
     assert set(server.released) == {"1", "2"}
     assert server.lost == 2
+
+
+async def test_an_inspection_waits_behind_no_change() -> None:
+    """A change holds the core lock for as long as the test lasts."""
+    taken = [
+        Command("0-1", "look", Kind.LIST_RULES, "w", 1000, b""),
+        Command("0-2", "add", Kind.ADD_RULE, "w", 1000, b""),
+    ]
+    answered: list[str] = []
+    never = asyncio.Event()
+
+    async def take() -> list[Command]:
+        if not taken:
+            await never.wait()
+        return [taken.pop()]
+
+    async def answer(answers: Answers) -> bool:
+        answered.extend(command.id for command, _ in answers)
+        return True
+
+    async def handler(_command: Command) -> bytes:
+        return b""
+
+    async def change(_command: Command) -> bytes:
+        await never.wait()
+        return b""
+
+    server = SimpleNamespace(take=take, expired=lambda _command: False, looks_again=False)
+    committer = SimpleNamespace(answer=answer)
+    known = handlers(changes={Kind.ADD_RULE: change}, inspections={Kind.LIST_RULES: handler})
+    commands = CommandDispatcher(cast(Any, server), cast(Any, committer), asyncio.Lock(), known)
+    tasks = [asyncio.create_task(work()) for work in (commands.read, commands.write)]
+    try:
+        await eventually(lambda: answered, "the inspection is answered")
+        assert answered == ["look"]
+    finally:
+        for task in tasks:
+            task.cancel()

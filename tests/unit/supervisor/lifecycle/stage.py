@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +17,12 @@ from pgnode.store.changes import Journal, Scope
 from pgnode.store.state import StoredState
 from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.hot_change import HotChangePlan
+from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State
+from pgnode.testing.clock import ManualClock, run_ready
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.fake_core import FakeController, FakeRunningCore
-from pgnode.testing.manual_clock import ManualClock, run_ready
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.diff import Decision
@@ -63,7 +64,7 @@ class FakeRedis:
 class FakeCommitter:
     """Takes the journal as a store does."""
 
-    def __init__(self, journal: Journal, redis: FakeRedis) -> None:
+    def __init__(self, journal: Journal, redis: FakeRedis, tell: Callable[[Any], None]) -> None:
         self._journal = journal
         self._redis = redis
         self.meta: dict[str, Any] = {}
@@ -72,9 +73,6 @@ class FakeCommitter:
         self.commits = 0
         #: Why the store takes nothing.
         self.no_room: StoreUnavailableError | None = None
-        self._tell: Any = None
-
-    def tell_with_changes(self, tell: Any) -> None:
         self._tell = tell
 
     async def require_room(self, needed_bytes: int) -> None:
@@ -116,11 +114,11 @@ class Stage:
         self.clock = ManualClock()
         self.redis = FakeRedis()
         self.journal = Journal()
-        self.committer = FakeCommitter(self.journal, self.redis)
+        self.committer = FakeCommitter(self.journal, self.redis, self._tell)
         self.traffic = FakeTraffic()
         self.snapshots = SnapshotWriter(Keys("t:"))
         self.prepare_error: Exception | None = None
-        self.node = assemble_node(
+        self.node: Node = assemble_node(
             self.settings,
             core=self.core,
             redis=cast(Any, self.redis),
@@ -132,6 +130,9 @@ class Stage:
             prepare=self._prepare,
         )
         self.lifecycle, self.life = self.node._lifecycle, self.node._life
+
+    def _tell(self, pipe: Any) -> None:
+        self.node.tell(pipe)
 
     async def _prepare(self, _settings: Settings, _core: Core, new: RunSpec, decision: Decision) -> HotChangePlan:
         """Make a plan without a scratch core."""

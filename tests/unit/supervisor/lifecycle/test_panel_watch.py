@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.supervisor.lifecycle.panel_watch import POLL_INTERVAL_SECONDS, Finding, Silence, watch_panel
-from pgnode.testing.manual_clock import ManualClock
+from pgnode.testing.clock import ManualClock
 
 
 def test_silence_beyond_the_limit_is_told_once_and_so_is_the_return() -> None:

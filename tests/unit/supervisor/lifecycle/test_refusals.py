@@ -7,7 +7,7 @@ import itertools
 from structlog.testing import capture_logs
 
 from pgnode.supervisor.lifecycle.refusals import LONGEST_PAUSE_SECONDS, RefusalLog, RepeatedReason
-from pgnode.testing.manual_clock import ManualClock
+from pgnode.testing.clock import ManualClock
 
 
 def test_one_reason_every_ten_seconds_for_a_day() -> None:

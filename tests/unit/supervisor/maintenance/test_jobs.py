@@ -34,9 +34,11 @@ class Bus:
     def __init__(self, url: str, run_dir: Path) -> None:
         keys = Keys("pgnode")
         self._redis = connect(url)
-        self._server = CommandServer(url, keys)
+        self._server = CommandServer(url, keys, block_seconds=0.2)
         self._link = PipelinedRedis(url)
-        committer = StateCommitter(Journal(), cast(Any, None), self._server, self._redis, self._link)
+        committer = StateCommitter(
+            Journal(), cast(Any, None), self._server, self._redis, self._link, tell=lambda _pipe: None
+        )
         #: Who does which kind; may be changed until the first call.
         self.jobs: dict[Kind, Job] = {}
         self.maintenance = Maintenance(run_dir, self._server, committer, self.jobs)
@@ -164,7 +166,9 @@ def test_notes_that_tell_nothing(run_dir: Path, note: str) -> None:
     maintenance = Maintenance(
         run_dir,
         server,
-        StateCommitter(Journal(), cast(Any, None), server, redis, PipelinedRedis("unix:///nowhere")),
+        StateCommitter(
+            Journal(), cast(Any, None), server, redis, PipelinedRedis("unix:///nowhere"), tell=lambda _pipe: None
+        ),
         {},
     )
     maintenance.restore()

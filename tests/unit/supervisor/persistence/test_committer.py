@@ -22,7 +22,6 @@ from pgnode.store.reader import read_state
 from pgnode.store.rows import LedgerRow
 from pgnode.store.state import StoredState
 from pgnode.store.writer import StoreWriter
-from pgnode.supervisor.persistence import committer as module
 from pgnode.supervisor.persistence.committer import StateCommitter
 from tests.support.polling import eventually
 from tests.support.valkey import TestValkey, running_valkey
@@ -56,9 +55,18 @@ class Stage:
         self.writer = FragileWriter(path)
         self.redis = connect(valkey.url)
         self.bus = PipelinedRedis(valkey.url)
-        self.server = CommandServer(valkey.url, KEYS)
+        self.server = CommandServer(valkey.url, KEYS, block_seconds=0.2)
         self.client = CommandClient(valkey.url, KEYS, "worker")
-        self.committer = StateCommitter(self.journal, self.writer, self.server, self.redis, self.bus)
+        self.told: list[str] = []
+        self.committer = StateCommitter(
+            self.journal,
+            self.writer,
+            self.server,
+            self.redis,
+            self.bus,
+            tell=lambda _pipe: self.told.append("told"),
+            retry_seconds=0.02,
+        )
 
     @property
     def stored(self) -> StoredState:
@@ -82,8 +90,7 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.02)
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async with running_valkey() as valkey:
         made = Stage(valkey, tmp_path / "state.db")
         await made.writer.open()
@@ -101,17 +108,15 @@ def done(*commands: Command) -> Sequence[tuple[Command, Reply]]:
 async def test_an_answer_means_that_it_is_stored(stage: Stage) -> None:
     caller, command = await stage.ask()
     stage.journal.users["alice"] = b"1"
-    told: list[str] = []
-    stage.committer.tell_with_changes(lambda _pipe: told.append("told"))
     assert await stage.committer.commit(done(command))
     assert await caller == b""
     assert stage.stored.users == {"alice": b"1"}
-    assert (told, stage.committer.generation) == (["told"], 1)
+    assert (stage.told, stage.committer.generation) == (["told"], 1)
     # Nothing changed: nothing is written or told.
     caller, command = await stage.ask()
     assert await stage.committer.commit(done(command))
     assert await caller == b""
-    assert (told, stage.committer.generation, stage.writer.commits) == (["told"], 1, 1)
+    assert (stage.told, stage.committer.generation, stage.writer.commits) == (["told"], 1, 1)
 
 
 async def test_desired_state_and_traffic_are_stored_apart(stage: Stage) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from pgnode.bus.connection import connect
+from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshot_writer import SnapshotWriter
-from pgnode.bus.snapshots import STATS_USERS, SYSTEM
+from pgnode.bus.snapshots import POLLED, STATS_USERS, SYSTEM
+from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
+from tests.support.polling import eventually, next_turn
 from tests.support.valkey import running_valkey
 
 KEYS = Keys("publisher:")
@@ -53,5 +56,44 @@ async def test_a_newer_one_is_not_overtaken_by_what_could_not_be_written() -> No
             await pipe.execute()
             assert await publisher.publish({})
             assert await redis.hget(KEYS.snapshot(SYSTEM), "body") == b"new"
+        finally:
+            await redis.aclose()
+
+
+async def test_what_the_bus_has_lost_is_written_again() -> None:
+    async with running_valkey() as valkey:
+        redis = connect(valkey.url)
+        publisher = SnapshotPublisher(redis, SnapshotWriter(KEYS), poll_interval_seconds=0.01)
+        keeping = asyncio.create_task(publisher.keep())
+
+        async def stored() -> bool:
+            return await redis.hget(KEYS.snapshot(SYSTEM), "body") == b"kept"
+
+        try:
+            assert await publisher.publish({SYSTEM: b"kept"})
+            await redis.flushall()
+            await eventually(stored, "it is there again")
+            valkey.kill()
+            valkey.empty()
+            await next_turn()
+            await valkey.start()
+            await eventually(stored, "and again, after the bus was away", errors=BUS_ERRORS)
+            assert repr(publisher) == "SnapshotPublisher(0 unwritten)"
+        finally:
+            await end_tasks([keeping])
+            await redis.aclose()
+
+
+async def test_the_age_of_the_figures_is_written_although_it_looks_the_same() -> None:
+    async with running_valkey() as valkey:
+        redis = connect(valkey.url)
+        publisher = SnapshotPublisher(redis, SnapshotWriter(KEYS))
+        try:
+            revisions = []
+            for _ in range(2):
+                assert await publisher.publish({POLLED: b"as before", SYSTEM: b"as before"})
+                revisions.append([await redis.hget(KEYS.snapshot(name), "rev") for name in (POLLED, SYSTEM)])
+            assert revisions[0][0] != revisions[1][0]
+            assert revisions[0][1] == revisions[1][1]
         finally:
             await redis.aclose()

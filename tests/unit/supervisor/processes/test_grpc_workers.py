@@ -21,7 +21,7 @@ from pgnode.supervisor.processes.grpc_process import GrpcProcess
 from pgnode.supervisor.processes.grpc_workers import GrpcSlot, GrpcWorkers
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.restarts import Restarter
-from pgnode.testing.clock import FakeClock
+from pgnode.testing.clock import HurryingClock
 from tests.support.polling import eventually
 
 MODULE = "tests.support.fake_grpc_worker"
@@ -42,7 +42,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[GrpcWorkers]:
         node_host="127.0.0.1",
         service_port=free_port(),
     )
-    restarter = Restarter(FakeClock())
+    restarter = Restarter(HurryingClock())
     found = GrpcWorkers(
         settings, hand_over(settings), PidRegistry(tmp_path / "children.json"), restarter, module=MODULE
     )

@@ -11,7 +11,7 @@ from pgnode.errors import ChildFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.processes.restart_policy import RestartPolicy
 from pgnode.supervisor.processes.restarts import Restarter
-from pgnode.testing.clock import FakeClock
+from pgnode.testing.clock import HurryingClock
 
 
 class FakeProcess:
@@ -37,9 +37,9 @@ class FakeProcess:
         return "exit code 1"
 
 
-async def kept(process: FakeProcess) -> tuple[Restarter, FakeClock]:
+async def kept(process: FakeProcess) -> tuple[Restarter, HurryingClock]:
     """Keep a process until it stays up."""
-    clock = FakeClock()
+    clock = HurryingClock()
     restarter = Restarter(clock)
     task = asyncio.create_task(restarter.keep(process))
     waiting = asyncio.create_task(process.done.wait())
@@ -69,7 +69,7 @@ async def test_a_start_that_fails_is_tried_again_after_growing_pauses(error: Exc
 
 
 async def test_each_process_has_its_own_pauses() -> None:
-    clock = FakeClock()
+    clock = HurryingClock()
     restarter = Restarter(clock)
     processes = [FakeProcess(name, 1, iter(())) for name in ("a", "b", "c")]
     tasks = [asyncio.create_task(restarter.keep(process)) for process in processes]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from pgnode.bus.commands import Command, Kind
+from pgnode.bus.commands import Kind
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
 from pgnode.store.rows import TAKEN_ROUTING
 from pgnode.store.state import StoredState
-from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher
 from pgnode.supervisor.routing.changes import DONE_MAX
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
-from tests.unit.supervisor.commands.handlers import handlers
 from tests.unit.supervisor.routing.stage import REFUSED, SILENT, Stage
 from tests.unit.supervisor.routing.test_rule_table import BASE, A, B
 
@@ -66,44 +62,6 @@ async def test_replacing_keeps_balancers_fixed(stage: Stage) -> None:
     assert (stage.core.tags(), stage.core.overrides) == (["b"], {"bal": "DIRECT"})
     await stage.override("")
     assert stage.routing.table.overrides(BASE) == {}
-
-
-async def test_a_look_waits_behind_no_change() -> None:
-    """A change holds the turn for as long as the test lasts."""
-    taken = [
-        Command("0-1", "look", Kind.LIST_RULES, "w", 1000, b""),
-        Command("0-2", "add", Kind.ADD_RULE, "w", 1000, b""),
-    ]
-    answered: list[str] = []
-    never = asyncio.Event()
-
-    async def take() -> list[Command]:
-        if not taken:
-            await never.wait()
-        return [taken.pop()]
-
-    async def answer(answers: Answers) -> bool:
-        answered.extend(command.id for command, _ in answers)
-        return True
-
-    async def handler(_command: Command) -> bytes:
-        return b""
-
-    async def change(_command: Command) -> bytes:
-        await never.wait()
-        return b""
-
-    server = SimpleNamespace(take=take, expired=lambda _command: False, looks_again=False)
-    committer = SimpleNamespace(answer=answer)
-    known = handlers(changes={Kind.ADD_RULE: change}, inspections={Kind.LIST_RULES: handler})
-    commands = CommandDispatcher(cast(Any, server), cast(Any, committer), asyncio.Lock(), known)
-    tasks = [asyncio.create_task(work()) for work in (commands.read, commands.write)]
-    try:
-        await eventually(lambda: answered, "the look is answered")
-        assert answered == ["look"]
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,9 @@ async def test_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", await EmbeddedCore().version(DEADLINE_SECONDS))
 
 
-async def test_a_library_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_SCRATCH_CONFIG", "{")
+async def test_a_library_that_does_not_start() -> None:
     with pytest.raises(StartFailedError, match="the embedded core does not start"):
-        await EmbeddedCore().version(DEADLINE_SECONDS)
+        await EmbeddedCore(version_config="{").version(DEADLINE_SECONDS)
 
 
 async def test_its_judgment_of_a_config() -> None:

@@ -13,7 +13,6 @@ import pytest
 from pgnode.os_support import fault_points
 from pgnode.os_support.pidfd import Pidfd
 from pgnode.testing.faults import ArmedFaults
-from pgnode.xray.process import running as module
 from pgnode.xray.process.executable import ExecutableCore
 from pgnode.xray.process.record import CoreRecord, read_record
 from pgnode.xray.process.running import RunningCore
@@ -56,10 +55,9 @@ async def test_one_that_does_not_even_die(
     executable: ExecutableCore, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = await executable.spawn("{}", run_dir)
-    monkeypatch.setattr(module, "_KILL_SECONDS", 0.02)
     monkeypatch.setattr(running, "send_signal", lambda _number: None)
     with pytest.raises(TimeoutError, match="did not end"):
-        await running.terminate(0.02)
+        await running.terminate(0.02, kill_seconds=0.02)
     monkeypatch.undo()
     assert running.is_running()
     await running.terminate(GRACE_SECONDS)

@@ -1,0 +1,38 @@
+"""``pgnode run`` runs a supervisor with the settings of the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pgnode.cli.run import run_node
+from pgnode.errors import SettingsError
+from pgnode.settings import Settings
+from pgnode.supervisor import main as supervisor
+
+
+def test_the_supervisor_gets_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+
+    def run(settings: Settings) -> int:
+        seen.append(settings)
+        return 3
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("GRPC_ENABLE_FORK_SUPPORT", raising=False)
+    monkeypatch.setattr(supervisor, "run", run)
+    assert run_node() == 3
+    assert [settings.state_dir for settings in seen] == [tmp_path]
+    assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0", "set before anything of gRPC is imported"
+
+
+def test_wrong_settings_are_refused_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("SERVICE_PORT", "no port")
+    with pytest.raises(SettingsError, match="SERVICE_PORT"):
+        run_node()
+    assert list(tmp_path.iterdir()) == []
