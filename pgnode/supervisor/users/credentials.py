@@ -41,7 +41,11 @@ def numbers_of(accounts: Mapping[str, Account]) -> list[int]:
     """Return the number of each credential among some accounts, mostly each once."""
     found = []
     last_protocol = last_secret = ""
+    last = None
     for account in accounts.values():
+        if account is last:
+            continue
+        last = account
         protocol, secret, _ = account
         # Most users have the same in several inbounds.
         if secret != last_secret or protocol != last_protocol:

@@ -132,14 +132,16 @@ def plan_changes(
 class _Losers:
     """Users who lose a credential in the core by a plan in the making."""
 
-    __slots__ = ("_given", "_holders", "_inbounds", "_owner", "_plan", "_users", "found")
+    __slots__ = ("_given", "_inbounds", "_last", "_last_holders", "_owner", "_plan", "_users", "found")
 
     def __init__(self, users: UserTable, plan: Plan, inbounds: Inbounds) -> None:
         self._users = users
         self._plan = plan
         self._given = plan.given
         self._owner = users.owners.get
-        self._holders = users.credentials.holders
+        #: The credential that was given up last, mostly in several inbounds in a row, and who may have it.
+        self._last = ""
+        self._last_holders: list[str] = []
         self._inbounds = inbounds
         #: (tag, key, credential).
         self.found: list[tuple[str, str, str]] = []
@@ -154,7 +156,9 @@ class _Losers:
             if self._users.phase(owner) is not Phase.IN_STEP and owner not in self._plan.keys:
                 # It has to be brought in step in all inbounds.
                 self._plan.keys.append(owner)
-        for holder in self._holders(number_of(credential)):
+        if credential != self._last:
+            self._last, self._last_holders = credential, self._users.credentials.holders(number_of(credential))
+        for holder in self._last_holders:
             if holder not in (key, owner) and self._users.phase(holder) in (Phase.IN_STEP, Phase.UNKNOWN):
                 self._give_of(tag, holder, credential)
 

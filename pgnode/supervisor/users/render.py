@@ -33,7 +33,14 @@ class ClientJsonCache:
 
     def put(self, key: str, raw: bytes, email: str, accounts: Mapping[str, Account]) -> None:
         """Note the accounts of a user by tag, in place of what was known of the user."""
-        of_user = [client_json(email, accounts[tag]) if tag in accounts else None for tag in self._tags]
+        of_user: list[str | None] = []
+        last, text = None, ""
+        for tag in self._tags:
+            account = accounts.get(tag)
+            # Inbounds that are alike share one account, so they share its text.
+            if account is not None and account is not last:
+                last, text = account, client_json(email, account)
+            of_user.append(None if account is None else text)
         self._known[key] = (raw, tuple(of_user))
 
     def missing(self, desired: Mapping[str, bytes]) -> list[str]:

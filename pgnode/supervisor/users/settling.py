@@ -43,8 +43,11 @@ def settle_credentials(
         Who lost and who was revived.
     """
     index = table.credentials
-    settled = Settled(reject_losers(table, rejected), set())
     keys = dict.fromkeys(again)
+    if not (keys or index.contested or index.freed):
+        # As after nearly all changes: nobody shares anything.
+        return Settled({}, set())
+    settled = Settled(reject_losers(table, rejected), set())
     while keys or index.freed:
         while index.freed:
             keys.update(index.waiting.pop(index.freed.pop(), {}))

@@ -173,11 +173,14 @@ def accounts_of(user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec]) -> di
         raise UnusableAccountError("email is empty")
     accounts: dict[str, Account] = {}
     proxies = user.proxies
+    account, before = None, None
     for tag in user.inbounds:
         inbound = inbounds_by_tag.get(tag)
         if inbound is None or not inbound.managed:
             continue
-        account = account_for(proxies, inbound)
+        # Inbounds that are alike to a user share one account: reading the message is most of the work.
+        if before is None or not inbound.accounts_as_in(before):
+            account, before = account_for(proxies, inbound), inbound
         if account is not None:
             accounts[tag] = account
     return accounts

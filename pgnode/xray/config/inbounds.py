@@ -56,6 +56,15 @@ class InboundSpec:
             and not (protocol is not None and protocol.users is not None and not protocol.users.outlives_listener)
         )
 
+    def accounts_as_in(self, other: InboundSpec) -> bool:
+        """Whether a user has the same account in both: they agree in everything that an account is made from."""
+        return (
+            self.protocol == other.protocol
+            and self.flow == other.flow
+            and self.flow_allowed == other.flow_allowed
+            and self.method == other.method
+        )
+
     @property
     def is_shadowsocks_2022(self) -> bool:
         """The method is one of the 2022 family: users have keys, and no method of their own."""

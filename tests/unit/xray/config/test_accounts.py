@@ -256,3 +256,31 @@ def test_the_credential_of_a_listed_user_is_that_of_its_account(account: Account
     assert listed_credential(user) == ""
     user.account.type = "something.else"
     assert listed_credential(user) == ""
+
+
+def test_inbounds_that_are_alike_share_one_account_and_others_do_not() -> None:
+    """A user has in each inbound what it would have if that were its only one, whatever stands before it."""
+    specs = [
+        InboundSpec(tag="plain", protocol="vless", managed=True),
+        InboundSpec(tag="alike", protocol="vless", managed=True, transport="ws"),
+        InboundSpec(tag="unmanaged", protocol="trojan"),
+        InboundSpec(tag="flow allowed", protocol="vless", managed=True, flow_allowed=True),
+        InboundSpec(tag="flow", protocol="vless", managed=True, flow="xtls-rprx-vision"),
+        InboundSpec(tag="trojan", protocol="trojan", managed=True),
+        InboundSpec(tag="none", protocol="hysteria", managed=True),
+        InboundSpec(tag="none either", protocol="hysteria", managed=True),
+        InboundSpec(tag="shadowsocks", protocol="shadowsocks", managed=True),
+        InboundSpec(tag="128", protocol="shadowsocks", managed=True, method="2022-blake3-aes-128-gcm"),
+        InboundSpec(tag="256", protocol="shadowsocks", managed=True, method="2022-blake3-aes-256-gcm"),
+    ]
+    proxies = pb.Proxy(
+        vless=pb.Vless(id="00112233-4455-6677-8899-aabbccddeeff", flow="xtls-rprx-vision"),
+        trojan=pb.Trojan(password="p"),
+        shadowsocks=pb.Shadowsocks(password="p", method="aes-128-gcm"),
+    )
+    inbounds = {spec.tag: spec for spec in specs}
+    expected = {spec.tag: account_for(proxies, spec) for spec in specs if spec.managed}
+    found = accounts_of(pb.User(email="a", proxies=proxies, inbounds=list(inbounds)), inbounds)
+    assert found == {tag: account for tag, account in expected.items() if account is not None}
+    assert found["plain"] is found["alike"]
+    assert len({found[tag].secret for tag in ("shadowsocks", "128", "256")}) == 3

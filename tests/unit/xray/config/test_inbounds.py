@@ -143,3 +143,17 @@ def test_what_the_node_must_understand_is_refused(inbound: dict[str, Any], cause
 )
 def test_types_are_named_as_json_does(value: object, name: str) -> None:
     assert json_type(value) == name
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (InboundSpec(tag="b", protocol="vless", transport="ws", listen="::1"), True),
+        (InboundSpec(tag="a", protocol="trojan"), False),
+        (InboundSpec(tag="a", protocol="vless", flow="xtls-rprx-vision"), False),
+        (InboundSpec(tag="a", protocol="vless", flow_allowed=True), False),
+        (InboundSpec(tag="a", protocol="vless", method="aes-128-gcm"), False),
+    ],
+)
+def test_in_which_inbounds_a_user_has_the_same_account(other: InboundSpec, same: bool) -> None:
+    assert InboundSpec(tag="a", protocol="vless").accounts_as_in(other) is same
