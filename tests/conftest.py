@@ -22,7 +22,9 @@ from pgnode.testing.ports import PORTS, PORTS_VARIABLE
 from tests.support import isolated_python
 
 # How long an example takes says something about the machine, not about the code.
-settings.register_profile("pgnode", deadline=None)
+settings.register_profile("pgnode", deadline=None, max_examples=50)
+# For a change of what they test: pytest --hypothesis-profile=thorough …
+settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("pgnode")
 
 # As the node itself does: tracebacks with every local variable take seconds.

@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.errors import StoreUnusableError
@@ -83,7 +83,6 @@ def some_users(path: Path, count: int = 200) -> None:
 
 
 @given(st.lists(st.tuples(CHANGES, st.sampled_from(["go on", "fold", "open again", "killed"])), max_size=6))
-@settings(deadline=None, max_examples=60)
 def test_what_is_written_is_read_back(steps: list[tuple[StoreChanges, str]]) -> None:
     root = folder = Path(tempfile.mkdtemp(prefix="pgn"))
     path = folder / "state.db"

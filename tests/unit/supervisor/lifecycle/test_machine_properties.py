@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.errors import StartFailedError
@@ -175,7 +175,6 @@ def at_rest(life: Life, world: World) -> None:
             raise AssertionError(f"nothing is under way, and the node is {life.state}")
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_prefix_then_a_crash_and_a_restart_ends_right(data: st.DataObject) -> None:
     world = World(data)

@@ -206,5 +206,5 @@ class Books(RuleBasedStateMachine):
         assert sum(entry.lent for entry in entries) == on_loan
 
 
-Books.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Books.TestCase.settings = settings(stateful_step_count=40)
 TestBooks = Books.TestCase

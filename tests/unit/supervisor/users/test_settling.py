@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.bus.commands import Command, Kind
@@ -298,7 +298,6 @@ USERS = st.builds(
 SETS = st.lists(USERS, max_size=6, unique_by=lambda item: item.email)
 
 
-@settings(max_examples=300)
 @given(st.data())
 def test_the_core_has_what_the_answers_say(data: st.DataObject) -> None:
     async def run() -> None:
@@ -338,7 +337,6 @@ def test_the_core_has_what_the_answers_say(data: st.DataObject) -> None:
     asyncio.run(run())
 
 
-@settings(max_examples=200)
 @given(st.data())
 def test_calls_without_an_answer_and_changes_in_between_end_well_all_the_same(data: st.DataObject) -> None:
     async def run() -> None:

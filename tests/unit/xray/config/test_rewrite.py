@@ -190,7 +190,7 @@ configs = st.builds(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(document=configs)
 def test_rewriting_is_idempotent_and_keeps_the_rest(document: dict[str, Any]) -> None:
     try:
