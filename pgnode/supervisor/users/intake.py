@@ -180,6 +180,9 @@ class UserIntake:
         refused, again = [], []
         for verdict in self._verdicts:
             key = verdict.key
+            if verdict.again and verdict.refusal is not None and table.get(key) == verdict.raw:
+                # Desired again since it was read: what it waited for was given up meanwhile.
+                continue
             if verdict.refusal is not None:
                 refused.append((key, verdict.refusal))
                 if verdict.raw is not None:
