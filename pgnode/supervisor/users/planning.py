@@ -46,20 +46,32 @@ class Plan:
     keys: list[str]
     #: Credential that is given up -> key of the user who does, "" for several.
     given: dict[str, str]
-    #: Credential that somebody gets -> key.
+    #: Credential that somebody gets -> key, the last one of several.
     gained: dict[str, str]
+    #: Credentials that several get, each in another inbound.
+    shared: set[str] = field(default_factory=set)
 
     @property
     def moves(self) -> bool:
         """Whether a credential goes from one user to another, or may: all removals come before all additions."""
         given = self.given
-        return any(given.get(credential, key) != key for credential, key in self.gained.items())
+        return any(given.get(credential, key) != key for credential, key in self.gained.items()) or not (
+            self.shared.isdisjoint(given)
+        )
+
+    def gain(self, credential: str, key: str) -> None:
+        """Note that a user gets a credential."""
+        if self.gained.setdefault(credential, key) != key:
+            self.shared.add(credential)
+            self.gained[credential] = key
 
     def join(self, other: Plan) -> None:
         """Take over users and credentials of another plan, whose changes were taken over already."""
         known = set(self.keys)
         self.keys += [key for key in other.keys if key not in known]
-        self.gained |= other.gained
+        self.shared |= other.shared
+        for credential, key in other.gained.items():
+            self.gain(credential, key)
         for credential, key in other.given.items():
             if self.given.setdefault(credential, key) != key:
                 self.given[credential] = ""
@@ -94,7 +106,7 @@ def plan_changes(
     plans: dict[str, InboundPlan] = {}
     plan = Plan([], list(keys), {}, {})
     # Grows while it is gone through.
-    todo, gained = plan.keys, plan.gained
+    todo = plan.keys
     losers = _Losers(users, plan, inbounds)
     for key in todo:
         raw, applied, phase, perhaps = users.record(key)
@@ -117,7 +129,7 @@ def plan_changes(
             if given:
                 losers.give(tag, given, key)
             if new is not None and (credential := credential_of(new)) and (credential != given or unknown):
-                gained[credential] = key
+                plan.gain(credential, key)
         if unknown:
             for message in (*perhaps, raw):
                 for tag, account in decode(message, inbounds)[1].items():
@@ -190,7 +202,7 @@ class _Losers:
                 continue
             done.add((tag, key))
             plans[tag].changes.append(Change(key, found[0], *found))
-            self._plan.gained[credential] = key
+            self._plan.gain(credential, key)
             if key not in known:
                 known.add(key)
                 self._plan.keys.append(key)

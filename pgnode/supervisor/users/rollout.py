@@ -277,7 +277,7 @@ class Rollout:
                 if found is not None:
                     additions.changes.append(Change(key, None, *found))
                     if credential := credential_of(found[1]):
-                        plan.gained[credential] = key
+                        plan.gain(credential, key)
         if unknown:
             part = plan_changes(self._table, unknown, {tag: inbound}, own=True)
             added = {change.key for change in additions.changes}

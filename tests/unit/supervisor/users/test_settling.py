@@ -285,6 +285,28 @@ async def test_a_full_set_that_came_before_takes_nothing_from_a_later_change() -
     assert staged.core.inbounds["vless"].numbers["bob"] == 5
 
 
+async def test_who_moves_to_another_inbound_takes_nothing_from_who_gets_its_id_there() -> None:
+    """Whatever the order in which the two are looked at: each order of the group is tried."""
+    for order in itertools.permutations([user("alice", 1, ["other"]), user("carol", 1, ["vless"])]):
+        staged = await stage(user("alice", 1, ["vless"]), rollout_users=1000)
+        assert await staged.group(*order) == ["", ""]
+        staged.check()
+
+
+async def test_who_is_back_while_a_set_is_read_is_not_put_aside_by_it() -> None:
+    staged = await stage(
+        user("alice", 1), user("bob", 1), user("carol", 3), user("dave", 4), user("eve", 5), rollout_users=1
+    )
+    assert "alice" in staged.failed()
+    staged.core.inbounds["vless"].silent_about = {"alice"}
+    many = [user("carol", 3), user("dave", 4), user("eve", 5), user("alice", 1), user("bob", 1, ())]
+    await staged.bulk(Kind.SYNC_USERS, many, between=[user("bob", 1, ())])
+    staged.core.inbounds["vless"].silent_about = set()
+    await staged.users.apply(staged.users.table.all_known(), INBOUNDS)
+    assert staged.failed() == {}
+    staged.check()
+
+
 # --- whatever comes ---------------------------------------------------------------------------------------------------
 
 USERS = st.builds(
