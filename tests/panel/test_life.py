@@ -56,6 +56,8 @@ async def test_a_viewer_while_nothing_is_logged(stage: Stage, beside: PanelClien
 
 
 async def test_stop_and_start_again(stage: Stage, beside: PanelClient) -> None:
+    # A start without a stop: stops and starts of other tests do not count, of which a third one would make a new core.
+    assert (await stage.panel.start(stage.config, stage.users)).started
     async with stage.core.hold("Trojan") as held:
         await stage.panel.call("stop")
         assert not (await beside.info()).started

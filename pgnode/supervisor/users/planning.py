@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pgnode.supervisor.users.credentials import number_of
 from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, account_in, decode
-from pgnode.supervisor.users.table import Phase, UserTable
+from pgnode.supervisor.users.table import Phase, Place, UserTable
 from pgnode.xray.config.accounts import Account, credential_of
 
 
@@ -44,37 +44,25 @@ class Plan:
     inbounds: list[InboundPlan]
     #: The users: those it was made for, and those who have to be put again with them.
     keys: list[str]
-    #: Credential that is given up -> key of the user who does, "" for several.
-    given: dict[str, str]
-    #: Credential that somebody gets -> key, the last one of several.
-    gained: dict[str, str]
-    #: Credentials that several get, each in another inbound.
-    shared: set[str] = field(default_factory=set)
+    #: Credential that is given up, in its inbound -> key of the user who does, "" for several.
+    given: dict[Place, str]
+    #: Credential that somebody gets, in its inbound -> key.
+    gained: dict[Place, str]
 
     @property
     def moves(self) -> bool:
         """Whether a credential goes from one user to another, or may: all removals come before all additions."""
         given = self.given
-        return any(given.get(credential, key) != key for credential, key in self.gained.items()) or not (
-            self.shared.isdisjoint(given)
-        )
-
-    def gain(self, credential: str, key: str) -> None:
-        """Note that a user gets a credential."""
-        if self.gained.setdefault(credential, key) != key:
-            self.shared.add(credential)
-            self.gained[credential] = key
+        return any(given.get(place, key) != key for place, key in self.gained.items())
 
     def join(self, other: Plan) -> None:
         """Take over users and credentials of another plan, whose changes were taken over already."""
         known = set(self.keys)
         self.keys += [key for key in other.keys if key not in known]
-        self.shared |= other.shared
-        for credential, key in other.gained.items():
-            self.gain(credential, key)
-        for credential, key in other.given.items():
-            if self.given.setdefault(credential, key) != key:
-                self.given[credential] = ""
+        self.gained |= other.gained
+        for place, key in other.given.items():
+            if self.given.setdefault(place, key) != key:
+                self.given[place] = ""
 
     def hinders(self, later: Plan) -> bool:
         """Whether this has to come to its end before ``later`` is begun: in the core they would get in each other's way."""
@@ -129,7 +117,7 @@ def plan_changes(
             if given:
                 losers.give(tag, given, key)
             if new is not None and (credential := credential_of(new)) and (credential != given or unknown):
-                plan.gain(credential, key)
+                plan.gained[tag, credential] = key
         if unknown:
             for message in (*perhaps, raw):
                 for tag, account in decode(message, inbounds)[1].items():
@@ -160,9 +148,10 @@ class _Losers:
 
     def give(self, tag: str, credential: str, key: str) -> None:
         """Note that a user gives up a credential in an inbound, and who loses it thereby."""
-        if self._given.setdefault(credential, key) != key:
-            self._given[credential] = ""
-        owner = self._owner(credential)
+        place = tag, credential
+        if self._given.setdefault(place, key) != key:
+            self._given[place] = ""
+        owner = self._owner(place)
         if owner is not None and owner != key:
             self.found.append((tag, owner, credential))
             if self._users.phase(owner) is not Phase.IN_STEP and owner not in self._plan.keys:
@@ -202,7 +191,7 @@ class _Losers:
                 continue
             done.add((tag, key))
             plans[tag].changes.append(Change(key, found[0], *found))
-            self._plan.gain(credential, key)
+            self._plan.gained[tag, credential] = key
             if key not in known:
                 known.add(key)
                 self._plan.keys.append(key)

@@ -277,7 +277,7 @@ class Rollout:
                 if found is not None:
                     additions.changes.append(Change(key, None, *found))
                     if credential := credential_of(found[1]):
-                        plan.gain(credential, key)
+                        plan.gained[tag, credential] = key
         if unknown:
             part = plan_changes(self._table, unknown, {tag: inbound}, own=True)
             added = {change.key for change in additions.changes}
@@ -339,8 +339,7 @@ class Rollout:
                 entries[key] = entry
         keys = list(entries)[: users_in_swap(swap.inbound)]
         pending = set(table.in_phase(Phase.PENDING))
-        gained = {entries[key].credential: key for key in keys if key in pending}
-        gained.pop("", None)
+        gained = {(tag, entries[key].credential): key for key in keys if key in pending and entries[key].credential}
         table.owners.note(gained)
         left = await self._core.swap(tag, [entries[key].message for key in keys], lambda: self._had(tag))
         self._swap_times.note(tag)

@@ -163,8 +163,8 @@ class UserSync:
         return {
             key
             for key in keys
-            for account in decode(self.table.applied(key), inbounds)[1].values()
-            if owners.get(credential_of(account)) not in (None, key)
+            for tag, account in decode(self.table.applied(key), inbounds)[1].items()
+            if owners.get((tag, credential_of(account))) not in (None, key)
         }
 
     async def _take_in(self, change: UserChange, inbounds: Inbounds) -> None:

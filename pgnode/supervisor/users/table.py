@@ -17,6 +17,9 @@ from typing import Final, NamedTuple
 from pgnode.store.changes import Journal
 from pgnode.supervisor.users.credentials import CredentialIndex
 
+#: An inbound's tag and a credential in it: in each inbound the core keeps its users apart.
+Place = tuple[str, str]
+
 #: Credentials of which it stays known who got them last; up to twice as many now and then. Some 100 bytes each.
 OWNERS_KEPT = 10_000
 
@@ -66,7 +69,7 @@ class CredentialOwners:
     """
 
     def __init__(self) -> None:
-        #: Hash of the credential -> key, the oldest first.
+        #: Hash of the credential and its inbound -> key, the oldest first.
         self._got: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -77,15 +80,15 @@ class CredentialOwners:
         """Say how many there are."""
         return f"CredentialOwners({len(self._got)} credentials)"
 
-    def get(self, credential: str) -> str | None:
-        """Return who got this credential last, None where nobody did for long."""
-        return self._got.get(hash(credential)) if self._got else None
+    def get(self, place: Place) -> str | None:
+        """Return who got a credential in an inbound last, None where nobody did for long."""
+        return self._got.get(hash(place)) if self._got else None
 
-    def note(self, gained: Mapping[str, str]) -> None:
-        """Note who is about to get which credential: credential -> key."""
+    def note(self, gained: Mapping[Place, str]) -> None:
+        """Note who is about to get which credential in which inbound: key by place."""
         got = self._got
-        for credential, key in gained.items():
-            number = hash(credential)
+        for place, key in gained.items():
+            number = hash(place)
             # The last ones to be noted are the last ones to be forgotten.
             got.pop(number, None)
             got[number] = key

@@ -165,7 +165,12 @@ def test_an_owner_of_whom_little_is_known_is_brought_in_step_with_the_other_one(
 
 
 def test_plans_are_joined() -> None:
-    one = Plan([], ["alice"], {"1": "alice", "2": "alice"}, {"3": "alice"})
-    one.join(Plan([], ["alice", "bob"], {"1": "bob"}, {"2": "bob"}))
-    assert one == Plan([], ["alice", "bob"], {"1": "", "2": "alice"}, {"3": "alice", "2": "bob"})
+    one = Plan([], ["alice"], {("a", "1"): "alice", ("a", "2"): "alice"}, {("a", "3"): "alice"})
+    one.join(Plan([], ["alice", "bob"], {("a", "1"): "bob", ("b", "2"): "bob"}, {("a", "2"): "bob"}))
+    assert one == Plan(
+        [],
+        ["alice", "bob"],
+        {("a", "1"): "", ("a", "2"): "alice", ("b", "2"): "bob"},
+        {("a", "3"): "alice", ("a", "2"): "bob"},
+    )
     assert one.moves

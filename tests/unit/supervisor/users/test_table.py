@@ -166,15 +166,16 @@ def test_counts_and_phases_agree_with_a_plain_model(steps: list[tuple[str, str, 
 
 def test_the_last_owner_of_a_credential_is_known_and_old_ones_are_forgotten() -> None:
     owners = CredentialOwners()
-    assert owners.get("one") is None
-    owners.note({"one": "alice", "two": "bob"})
-    owners.note({"one": "carol"})
-    assert (owners.get("one"), owners.get("two"), owners.get("three")) == ("carol", "bob", None)
-    owners.note({f"number {number}": "dave" for number in range(3)})
+    assert owners.get(("a", "one")) is None
+    owners.note({("a", "one"): "alice", ("a", "two"): "bob"})
+    owners.note({("a", "one"): "carol", ("b", "one"): "eve"})
+    assert (owners.get(("a", "one")), owners.get(("a", "two")), owners.get(("a", "three"))) == ("carol", "bob", None)
+    owners.note({("a", f"number {number}"): "dave" for number in range(3)})
     owners.trim(3)
-    assert len(owners) == 5
+    assert owners.get(("b", "one")) == "eve", "each inbound by itself"
+    assert len(owners) == 6
     owners.trim(2)
     assert len(owners) == 2
-    assert owners.get("one") is None
+    assert owners.get(("a", "one")) is None
     owners.clear()
     assert len(owners) == 0
