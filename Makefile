@@ -9,13 +9,11 @@ BIN := $(VENV)/bin
 # The panel's own client, which tests drive a node with, needs a newer Python than the node and an environment of its own.
 PANEL_VENV := .venv-panel
 
-# How many tests run at the same time.
+# How many tests run at the same time. Unit tests keep a core busy each; tests of whole nodes wait for much of their time.
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(JOBS)
-
-# Unit tests wait now and then, so that more of them than there are cores get on faster.
-JOBS_UNIT ?= $(if $(filter 1,$(JOBS)),1,4)
-UNITS := $(BIN)/python -m pytest -n $(JOBS_UNIT) tests/unit
+JOBS_SLOW ?= $(if $(filter 1,$(JOBS)),1,3)
+UNITS := $(BIN)/python -m pytest -n $(JOBS) tests/unit
+SLOW := $(BIN)/python -m pytest -n $(JOBS_SLOW) --ignore=tests/unit
 
 .DEFAULT_GOAL := help
 .PHONY: help run install demo test unit slow coverage gates bench docs lock dev panel clean
@@ -51,7 +49,7 @@ coverage: dev ## the unit tests, and what they cover of each module
 	$(BIN)/python -m tests.coverage_gate build/coverage.json
 
 slow: dev panel ## all other tests, with real processes
-	$(PYTEST) --ignore=tests/unit
+	$(SLOW)
 
 bench: dev ## measure, and print a table
 	@$(BIN)/python -m bench
