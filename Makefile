@@ -9,11 +9,10 @@ BIN := $(VENV)/bin
 # The panel's own client, which tests drive a node with, needs a newer Python than the node and an environment of its own.
 PANEL_VENV := .venv-panel
 
-# How many tests run at the same time. Unit tests keep a core busy each; tests of whole nodes wait for much of their time.
+# How many tests run at the same time.
 JOBS ?= 2
-JOBS_SLOW ?= $(if $(filter 1,$(JOBS)),1,3)
-UNITS := $(BIN)/python -m pytest -n $(JOBS) tests/unit
-SLOW := $(BIN)/python -m pytest -n $(JOBS_SLOW) --ignore=tests/unit
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+UNITS := $(PYTEST) tests/unit
 
 .DEFAULT_GOAL := help
 .PHONY: help run install demo test unit slow coverage gates bench docs lock dev panel clean
@@ -49,7 +48,7 @@ coverage: dev ## the unit tests, and what they cover of each module
 	$(BIN)/python -m tests.coverage_gate build/coverage.json
 
 slow: dev panel ## all other tests, with real processes
-	$(SLOW)
+	$(PYTEST) --ignore=tests/unit
 
 bench: dev ## measure, and print a table
 	@$(BIN)/python -m bench

@@ -18,12 +18,15 @@ _SAMPLE_PORTS = range(20_400, 20_600)
 
 _random = random.SystemRandom()
 
+#: Ports that this process was given: nobody may have begun to listen there yet.
+_given: set[int] = set()
+
 
 def free_port() -> int:
     """Find a port that is free now, for TCP and UDP, on all addresses of the machine.
 
     Returns:
-        The port. Nobody holds it, so that somebody else may take it.
+        The port; no other call in this process gets it. Nobody holds it, so that another process may take it.
 
     Raises:
         OSError: None was found.
@@ -31,7 +34,7 @@ def free_port() -> int:
     first, _, last = os.environ.get(PORTS_VARIABLE, f"{PORTS.start}-{PORTS.stop - 1}").partition("-")
     for _ in range(200):
         port = _random.randint(int(first), int(last))
-        if port in _SAMPLE_PORTS:
+        if port in _SAMPLE_PORTS or port in _given:
             continue
         with (
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
@@ -42,5 +45,6 @@ def free_port() -> int:
                 udp.bind(("", port))
             except OSError:
                 continue
+        _given.add(port)
         return port
     raise OSError(f"no free port found between {first} and {last}")
