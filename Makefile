@@ -1,5 +1,8 @@
 # pgnode: the commands of the README. Needs Python 3.11 or newer, make and PyPI; everything else comes with it.
 
+# Each process that starts would compile the node anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 # The newest Python of those that are tested; name another with `make run PYTHON=…`.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \

@@ -5,6 +5,7 @@ Every name without an underscore is a setting of Gunicorn's. An operator's own f
 
 from __future__ import annotations
 
+import gc as _gc
 import os as _os
 import signal as _signal
 import ssl as _ssl
@@ -34,6 +35,8 @@ _die_with_parent(_signal.SIGKILL)
 _host = f"[{_settings.node_host}]" if ":" in _settings.node_host else _settings.node_host
 bind = [f"{_host}:{_port}" for _port in _settings.gunicorn_ports.values()]
 wsgi_app = "pgnode.worker.app:application"
+# The master imports the application once, and its workers share the memory. It connects to nothing before the lifespan.
+preload_app = True
 _limits = _replace(
     _ConnectionLimits(),
     headers_seconds=_settings.header_timeout_seconds,
@@ -93,6 +96,12 @@ def on_starting(server: _Any) -> None:
     """Say once that requests are parsed by Gunicorn's own parser, where nobody asked for that."""
     if http_parser == "python" and _settings.http_parser == "auto":
         server.log.warning("gunicorn_h1c is not installed: Gunicorn's own HTTP parser is used, which is slower")
+
+
+def when_ready(_server: _Any) -> None:
+    """Keep the garbage collector away from what the workers share, since it writes into each object that it looks at."""
+    _gc.collect()
+    _gc.freeze()
 
 
 def post_fork(_server: _Any, _worker: _Any) -> None:
