@@ -1,7 +1,8 @@
 """Ending with the parent: the kernel sends a process a signal when its parent has gone, also after ``kill -9``.
 
-``python -m pgnode.os_support.pdeath PARENT COMMAND…`` sets that up for a program that cannot do it itself, and becomes the
-program, unless the process PARENT has gone by then; :func:`command` makes such a command line.
+``python -m pgnode.os_support.pdeath PARENT POINTS COMMAND…`` sets that up for a program that cannot do it itself, and becomes
+the program, unless the process PARENT has gone by then; :func:`command` makes such a command line. POINTS let the program be
+ended before its parent when memory runs out (:mod:`pgnode.os_support.oom_score`).
 Linux only (prctl(2), PR_SET_PDEATHSIG). The setting is the process's own: a child made by fork does not inherit it.
 """
 
@@ -12,6 +13,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+
+from pgnode.os_support import oom_score
 
 _PR_SET_PDEATHSIG = 1
 
@@ -34,26 +37,28 @@ def die_with_parent(number: signal.Signals = signal.SIGKILL, parent: int | None 
         os.kill(os.getpid(), number)
 
 
-def command(program: Sequence[str]) -> list[str]:
+def command(program: Sequence[str], oom_points: int = oom_score.EXPENDABLE_POINTS) -> list[str]:
     """Make the command line that runs a program as a child of this process, and not a moment longer than this process.
 
     Args:
         program: The program and its arguments.
+        oom_points: By how much sooner than this process it is ended when memory runs out.
 
     Returns:
         The command line; this process must be the one that starts it.
     """
-    return [sys.executable, "-m", "pgnode.os_support.pdeath", str(os.getpid()), *program]
+    return [sys.executable, "-m", "pgnode.os_support.pdeath", str(os.getpid()), str(oom_points), *program]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Become a program that ends with its parent.
 
     Args:
-        arguments: The parent's pid, the program, and its arguments.
+        arguments: The parent's pid, the points, the program, and its arguments.
     """
-    parent, *program = arguments
+    parent, points, *program = arguments
     die_with_parent(parent=int(parent))
+    oom_score.raise_own(int(points))
     os.execvp(program[0], program)  # noqa: S606 - the supervisor's own command line
 
 

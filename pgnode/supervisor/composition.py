@@ -118,12 +118,13 @@ class Components:
     tasks: Mapping[TaskSpec, Work]
 
 
-def compose(settings: Settings, handover: Handover) -> Components:
+def compose(settings: Settings, handover: Handover, core_oom_score_adj: int | None = None) -> Components:
     """Put a supervisor together. Nothing is started, and no file is touched.
 
     Args:
         settings: The node's settings.
         handover: How workers get them.
+        core_oom_score_adj: What the core gets as ``oom_score_adj``; None: what this process has.
 
     Returns:
         Its parts.
@@ -150,7 +151,7 @@ def compose(settings: Settings, handover: Handover) -> Components:
         tell=lambda pipe: node.tell(pipe),  # noqa: PLW0108 - the node is made below
     )
     pump = LogPump(redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size)
-    core = CoreController(settings, default_core(settings), pump)
+    core = CoreController(settings, default_core(settings), pump, oom_score_adj=core_oom_score_adj)
 
     figures = TrafficFigures(journal)
     storing = TrafficStoring(figures, committer.commit_traffic)

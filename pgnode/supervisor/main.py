@@ -21,6 +21,7 @@ from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.environment import confine
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
+from pgnode.os_support.oom_score import give_way_to_the_core
 from pgnode.settings import Settings
 from pgnode.settings.handover import hand_over
 from pgnode.supervisor.composition import Components, compose
@@ -198,6 +199,7 @@ def run(settings: Settings) -> int:
     # Children inherit both.
     allow_many_files()
     confine(os.environ, settings.child_variables)
+    core_oom_score_adj = give_way_to_the_core(os.environ)
     # Whatever this process and its children make in the state folder is for this user alone.
     os.umask(0o077)
     keep_large_blocks_apart()
@@ -207,7 +209,7 @@ def run(settings: Settings) -> int:
         handover = hand_over(settings)
 
         async def supervise() -> int:
-            parts = compose(settings, handover)
+            parts = compose(settings, handover, core_oom_score_adj)
             set_up_logging(settings.debug, parts.pump.node_line)
             return await Supervisor(parts).run(who)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from pgnode.errors import StartFailedError
+from pgnode.os_support import oom_score
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
 from pgnode.supervisor.core.log_files import LogFiles
@@ -56,6 +57,7 @@ class CoreController:
         core: What the next start runs.
         pump: Reads what the core prints.
         fallback_parents: Where a folder for a core is made when the one in STATE_DIR takes no files.
+        oom_score_adj: What a core gets as ``oom_score_adj``; None: what this process has.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class CoreController:
         pump: LogPump,
         *,
         fallback_parents: Sequence[Path] = run_folder.FALLBACK_PARENTS,
+        oom_score_adj: int | None = None,
     ) -> None:
+        self._oom_score_adj = oom_score_adj
         self._fallback_parents = fallback_parents
         self._settings = settings
         self._core = core
@@ -225,6 +229,7 @@ class CoreController:
             self._log_section = LogSection.of(base.document.get("log"))
             self.follow_logs(base)
             running = await self._spawn(base, config_json)
+            self._protect(running)
             await self.files.save()
         finally:
             await self.discard_runner()
@@ -273,6 +278,15 @@ class CoreController:
                 f"no core can be started: {folder} takes no files ({first.strerror or first}), and no other folder does "
                 f"({error.strerror or error}); make room on that disk, or let this user write it"
             ) from error
+
+    def _protect(self, running: RunningCore) -> None:
+        """Let the core be the last process of the node that is ended when memory runs out: it inherited our own score."""
+        if self._oom_score_adj is None:
+            return
+        try:
+            oom_score.write_score(running.pid, self._oom_score_adj)
+        except OSError as error:
+            log.info("the core's oom_score_adj cannot be set", pid=running.pid, error=error.strerror)
 
     async def _wait_ready(self, running: RunningCore, api: CoreApi) -> None:
         """Wait until the core answers or has ended, whichever comes first."""

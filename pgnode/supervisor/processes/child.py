@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import structlog
 
 from pgnode.errors import ChildFailedError
-from pgnode.os_support import pdeath
+from pgnode.os_support import oom_score, pdeath
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.log_text import printable
 from pgnode.supervisor.processes.pid_registry import PidRegistry
@@ -67,6 +67,8 @@ class ChildSpec:
     quiet: bool = False
     #: Descriptors that the process inherits.
     pass_fds: Sequence[int] = ()
+    #: By how much sooner than the supervisor it is ended when memory runs out.
+    oom_points: int = oom_score.EXPENDABLE_POINTS
 
 
 class Child:
@@ -188,7 +190,7 @@ class Child:
     async def _spawn(self) -> asyncio.subprocess.Process:
         """Make the process. Raises OSError."""
         return await asyncio.create_subprocess_exec(
-            *pdeath.command(self._spec.command),
+            *pdeath.command(self._spec.command, self._spec.oom_points),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

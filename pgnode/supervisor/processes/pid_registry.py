@@ -1,4 +1,8 @@
-"""Which processes a supervisor has started, in a file: a later one ends what the earlier one left behind."""
+"""Which processes a supervisor has started, in a file: a later one ends what the earlier one left behind.
+
+The file may be a copy: of a node that runs beside this one, of one on another host or in another container, or of a backup. So
+it says where its pids mean something, and elsewhere it names nobody.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +16,21 @@ import psutil
 import structlog
 
 from pgnode.os_support.files import read_json, set_aside, write_atomically
+from pgnode.xray.process.record import boot_id, start_ticks
 
 log = structlog.get_logger(__name__)
 
 #: Bytes of the largest file that is read.
 MAX_BYTES = 1024 * 1024
 
-#: Seconds by which two readings of a process's start time may differ.
-SAME_START_SECONDS = 1.0
-
 #: Seconds that killed orphans have to disappear.
 GONE_SECONDS = 5.0
 
 
 class PidRegistry:
-    """The pids of running children with their start times. A pid alone may have been given to somebody else since.
+    """The pids of running children with their start times, in clock ticks since boot, which nobody can set.
+
+    A pid alone may have been given to somebody else since.
 
     Args:
         path: The file; it need not exist.
@@ -34,7 +38,7 @@ class PidRegistry:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._started: dict[str, tuple[int, float]] = {}
+        self._started: dict[str, tuple[int, int]] = {}
 
     def __repr__(self) -> str:
         return f"PidRegistry({sorted(self._started)})"
@@ -42,13 +46,13 @@ class PidRegistry:
     def put(self, name: str, pid: int) -> None:
         """Note a child that was started; nothing depends on that being possible."""
         try:
-            self._started[name] = (pid, psutil.Process(pid).create_time())
-        except psutil.NoSuchProcess:
-            return
-        except (psutil.Error, OSError) as error:
+            ticks = start_ticks(pid)
+        except (OSError, ValueError) as error:
             log.warning("pid not noted", child=name, pid=pid, error=str(error))
             return
-        self._write()
+        if ticks:
+            self._started[name] = (pid, ticks)
+            self._write()
 
     def remove(self, name: str) -> None:
         """Take note that a child has ended."""
@@ -76,17 +80,20 @@ class PidRegistry:
         """Return the processes of the file that still run, and their descendants."""
         try:
             found = read_json(self._path, MAX_BYTES)
-            noted = [(str(name), int(pid), float(at)) for name, (pid, at) in found.items()]
-        except (OSError, ValueError, TypeError, AttributeError, OverflowError):
+            noted = [(str(name), int(pid), int(ticks)) for name, (pid, ticks) in found["children"].items()]
+            if noted and found["place"] != place_of(self._path.parent):
+                log.info("noted pids are of another boot, host, container or folder, left alone", path=str(self._path))
+                return []
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError):
             return []
         orphans: list[psutil.Process] = []
-        for name, pid, started_at in noted:
+        for name, pid, ticks in noted:
             # Whatever the file says, it is no reason to end the machine's first process, or this one.
             if pid <= 1 or pid == os.getpid():
                 continue
-            with contextlib.suppress(psutil.Error, OverflowError):
+            with contextlib.suppress(psutil.Error, OSError, ValueError, OverflowError):
                 process = psutil.Process(pid)
-                if abs(process.create_time() - started_at) < SAME_START_SECONDS:
+                if start_ticks(pid) == ticks:
                     log.warning("ending an orphan of an earlier run", child=name, pid=pid)
                     orphans += [process, *process.children(recursive=True)]
         return orphans
@@ -94,7 +101,24 @@ class PidRegistry:
     def _write(self) -> None:
         try:
             # After a crash of the machine it means nothing, so it is not flushed to the disk.
-            write_atomically(self._path, json.dumps(self._started), durable=False)
+            content = json.dumps({"place": place_of(self._path.parent), "children": self._started})
+            write_atomically(self._path, content, durable=False)
         except OSError as error:
             # The kernel ends the children when the supervisor dies; the file is for those that it did not.
             log.warning("pids not written", path=str(self._path), error=error.strerror)
+
+
+def place_of(folder: Path) -> str:
+    """Say where pids that are noted in a folder mean something.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        This boot of this machine, the pid namespace (a container has its own), and the very folder: a copy is another one.
+
+    Raises:
+        OSError: The folder, or what the kernel says, cannot be read.
+    """
+    found = folder.stat()
+    return f"{boot_id()} {Path('/proc/self/ns/pid').readlink()} {found.st_dev}:{found.st_ino}"

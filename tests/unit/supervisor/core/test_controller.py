@@ -15,7 +15,7 @@ import pytest
 
 from pgnode.bus.keys import Keys
 from pgnode.errors import StartFailedError
-from pgnode.os_support import fault_points
+from pgnode.os_support import fault_points, oom_score
 from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
@@ -28,6 +28,9 @@ from pgnode.xray.config.document import BaseConfig, parse_config, render
 from pgnode.xray.process import run_folder
 from pgnode.xray.process.embedded import EmbeddedCore
 from tests.support.polling import eventually
+
+#: Any that the test's own process has not.
+OOM_SCORE_ADJ = 321
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def controller_for(settings: Settings, core: Any = None, **options: Any) -> Core
 
 @pytest.fixture
 async def controller(settings: Settings) -> AsyncIterator[CoreController]:
-    made = controller_for(settings)
+    made = controller_for(settings, oom_score_adj=OOM_SCORE_ADJ)
     yield made
     await made.stop()
 
@@ -83,6 +86,7 @@ async def test_a_core_is_started_adopted_and_stopped(controller: CoreController,
     assert await controller.api.users.inbound_users("SS", 5.0) == [], "the placeholder is removed again"
     assert controller.initial_stats.NumGoroutine > 0
     assert controller.matches(running)
+    assert oom_score.read_score(running.pid) == OOM_SCORE_ADJ
     assert settings.generated_config_path is not None
     assert settings.generated_config_path.read_text() == config
     assert await controller.version()

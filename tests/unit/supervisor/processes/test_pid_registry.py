@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from pgnode.supervisor.processes.pid_registry import PidRegistry
+from pgnode.supervisor.processes import pid_registry
+from pgnode.supervisor.processes.pid_registry import PidRegistry, place_of
 from pgnode.testing.processes import is_running
+from pgnode.xray.process.record import start_ticks
 
 
 @pytest.fixture
@@ -38,22 +40,45 @@ async def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(
     tmp_path: Path, process: subprocess.Popen[bytes]
 ) -> None:
     path = tmp_path / "children.json"
-    started_at = psutil.Process(process.pid).create_time()
-    path.write_text(json.dumps({"web": [process.pid, started_at - 60], "gone": [2**22 + 1, 1.0]}))
+    noted = {"web": [process.pid, start_ticks(process.pid) - 1], "gone": [2**22 + 1, 1]}
+    path.write_text(json.dumps({"place": place_of(tmp_path), "children": noted}))
     await PidRegistry(path).end_orphans()
     assert process.poll() is None
+
+
+@pytest.mark.parametrize("copied", ["folder", "boot", "container"])
+async def test_a_copied_file_names_nobody(tmp_path: Path, process: subprocess.Popen[bytes], copied: str) -> None:
+    """The processes that it names are those of the node from which it was copied, or anybody's."""
+    path = tmp_path / "children.json"
+    PidRegistry(path).put("web", process.pid)
+    if copied == "folder":
+        path = tmp_path / "copy" / "children.json"
+        path.parent.mkdir()
+        shutil.copy2(tmp_path / "children.json", path)
+    else:
+        boot, namespace, _folder = place_of(tmp_path).split()
+        path.write_text(path.read_text().replace(boot if copied == "boot" else namespace, "another"))
+    await PidRegistry(path).end_orphans()
+    assert process.poll() is None
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "[]", "{", '{"web": 1}', '{"web": ["x", 1]}', "[" * 100_000, '{"web": [1e999, 1]}'),
-        *('{"web": [1, 1]}', '{"web": [-5, 1]}', '{"web": [99999999999999999999, 1]}', '{"web": [0, NaN]}'),
+        *("", "[]", "{", '{"web": 1}', "[" * 100_000, '{"children": {}}', '{"children": 1, "place": HERE}'),
+        *(
+            f'{{"place": HERE, "children": {children}}}'
+            for children in (
+                *('{"web": 1}', '{"web": ["x", 1]}', '{"web": [1e999, 1]}', '{"web": [1, 1]}', '{"web": [-5, 1]}'),
+                *('{"web": [99999999999999999999, 1]}', '{"web": [0, NaN]}'),
+            )
+        ),
     ],
 )
 async def test_a_file_that_cannot_be_read_names_nobody(tmp_path: Path, text: str) -> None:
     path = tmp_path / "children.json"
-    path.write_text(text)
+    path.write_text(text.replace("HERE", json.dumps(place_of(tmp_path))))
     await PidRegistry(path).end_orphans()
     assert not path.exists()
 
@@ -64,7 +89,7 @@ def test_children_that_have_ended_are_not_noted(tmp_path: Path, process: subproc
     registry.put("web", process.pid)
     registry.remove("web")
     registry.remove("web")
-    assert (tmp_path / "children.json").read_text() == "{}"
+    assert json.loads((tmp_path / "children.json").read_text())["children"] == {}
 
 
 def test_a_disk_that_is_full_ends_nobody(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
@@ -90,9 +115,9 @@ async def test_whatever_is_in_its_place_is_no_obstacle(tmp_path: Path, monkeypat
 
 
 def test_a_process_that_cannot_be_looked_at_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_pid: int) -> None:
+    def full(_pid: int) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(psutil, "Process", full)
+    monkeypatch.setattr(pid_registry, "start_ticks", full)
     PidRegistry(tmp_path / "children.json").put("web", 2)
     assert not (tmp_path / "children.json").exists()
