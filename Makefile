@@ -16,9 +16,11 @@ PANEL_VENV := .venv-panel
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 UNITS := $(PYTEST) tests/unit
+# Tests with a row in the table of faults.
+FAULTS := tests/faults tests/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help run install demo test unit slow coverage gates bench docs lock dev panel clean
+.PHONY: help run install demo test unit slow faults coverage gates bench docs lock dev panel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -52,6 +54,9 @@ coverage: dev ## the unit tests, and what they cover of each module
 
 slow: dev panel ## all other tests, with real processes
 	$(PYTEST) --ignore=tests/unit
+
+faults: dev ## try every fault three times, print the table of docs/faults.md and write it there
+	$(PYTEST) -m fault $(FAULTS) --fault-rounds 3 --fault-page docs/faults.md
 
 bench: dev ## measure, and print a table
 	@$(BIN)/python -m bench

@@ -37,6 +37,9 @@ structlog.configure(
 
 HERE = Path(__file__).parent
 
+#: Tests of faults fill the rows of one table.
+pytest_plugins = ["tests.faults.plugin"]
+
 #: Said to the workers: whether they have networks of their own.
 ISOLATED = "PGNODE_TESTS_ISOLATED"
 

@@ -20,6 +20,7 @@ from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.proto import handler_command_pb2, trojan_pb2, vless_pb2
+from tests.faults.trial import Trial
 from tests.support.polling import eventually
 from tests.support.stored import StoredUsers, stored_users
 
@@ -95,6 +96,10 @@ class Record:
             found.update(call.wanted)
         return found
 
+    def answered(self) -> int:
+        """Users whose change was answered with success, a change each; those of the start at the beginning, too."""
+        return len(self.initial) + sum(len(call.wanted) for call in self.calls if call.done)
+
     def allowed(self) -> dict[str, set[State]]:
         """E-mail -> states that it may have now."""
         by_email: dict[str, list[tuple[State, float, float, bool]]] = {
@@ -167,8 +172,11 @@ async def differences(node: NodeProcess, record: Record, tags: Sequence[str]) ->
     return faults
 
 
-async def check(node: NodeProcess, record: Record, tags: Sequence[str]) -> None:
-    """The node comes to rest in a state that fits all that was answered. AssertionError with what does not fit."""
+async def check(node: NodeProcess, record: Record, tags: Sequence[str], trial: Trial) -> None:
+    """The node comes to rest in a state that fits all that was answered. AssertionError with what does not fit.
+
+    The trial gets the number of faults, and that of the changes that were answered.
+    """
     faults: list[str] = []
 
     async def fits() -> bool:
@@ -186,3 +194,5 @@ async def check(node: NodeProcess, record: Record, tags: Sequence[str]) -> None:
         )
     except AssertionError:
         raise AssertionError(f"{len(faults)} faults:\n" + "\n".join(faults[:10])) from None
+    finally:
+        trial.changes(len(faults), record.answered())

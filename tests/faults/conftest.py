@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import signal
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from pgnode.testing.panel import PanelClient
 from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
 from tests.faults.checker import Record, check, state_of
+from tests.faults.held import HeldConnections, Holders, holders
+from tests.faults.plugin import call_failed
+from tests.faults.trial import Trial
+from tests.support.processes import kill
 from tests.support.valkey import running_valkey
 
 HERE = Path(__file__).parent
@@ -29,9 +34,13 @@ ALTERED = "VLESS gRPC"
 #: Swapped, where that is cheaper.
 SWAPPED = "VLESS"
 TAGS = [SWAPPED, ALTERED, "Trojan"]
+#: Connections that are held: transports that outlive their listeners.
+HELD = [SWAPPED, "Trojan"]
 
 #: A core that stands still for some seconds does not hang.
 PATIENT = {"CORE_CALL_TIMEOUT_SECONDS": "20"}
+#: What connections moved is compared with what was counted, after each fault.
+READ_OFTEN = {"STATS_UPDATE_INTERVAL_SECONDS": "0.5"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,16 +70,44 @@ class Stage:
     config: dict[str, Any]
     record: Record
     faults: ArmedFaults
+    trial: Trial
+    holders: Holders
+    held: HeldConnections | None = None
 
     async def begin(self, users: Sequence[pb.User], config: dict[str, Any] | None = None) -> None:
-        """Start with these users; the record begins here."""
+        """Start with these users, and one who holds connections from now on; the record begins here."""
         if config is not None:
             self.config = config
+        user = self.holders.next_user()
+        users = [*users, user]
         await self.panel.start(self.config, users, timeout_seconds=60)
         self.record.initial = {user.email: state_of(user) for user in users}
+        self.held = self.holders.connections(self.node, user, self.trial)
+        await self.held.begin()
 
     async def check(self) -> None:
-        await check(self.node, self.record, [item["tag"] for item in self.config["inbounds"]])
+        """All is well: core, store and answers agree, and the connections held still move."""
+        await check(self.node, self.record, [item["tag"] for item in self.config["inbounds"]], self.trial)
+        if self.held is not None:
+            await self.held.go_on()
+        self.trial.well()
+
+    def struck(self, pid: int) -> None:
+        """Kill a process; all has to be well again after that."""
+        kill(pid)
+        self.trial.struck()
+
+    async def struck_down(self) -> None:
+        """The supervisor is killed, or was a moment ago; another one follows."""
+        self.node.send_signal(signal.SIGKILL)
+        self.trial.struck()
+        await self.node.wait()
+        await self.node.start()
+
+    async def end(self) -> None:
+        """What the connections moved was counted, once."""
+        if self.held is not None:
+            await self.held.end()
 
     @contextlib.asynccontextmanager
     async def callers(self, count: int, emails: Callable[[int], str]) -> AsyncIterator[Load]:
@@ -119,7 +156,7 @@ class Load:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(env=PATIENT | {"WEB_CONCURRENCY": "4", **node_faults.environment}) as running:
+    async with NodeProcess(env=PATIENT | READ_OFTEN | {"WEB_CONCURRENCY": "4", **node_faults.environment}) as running:
         yield running
 
 
@@ -144,19 +181,62 @@ def config() -> dict[str, Any]:
     return three_inbounds()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def stage(node: NodeProcess, config: dict[str, Any], node_faults: ArmedFaults) -> AsyncIterator[Stage]:
-    async with node.panel() as panel:
-        yield Stage(node, panel, config, Record(panel), node_faults)
-    node_faults.let_all_go()
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def module_holders(request: pytest.FixtureRequest, config: dict[str, Any]) -> AsyncIterator[Holders]:
+    """A user for every test of the module."""
+    count = sum(item.path == request.path for item in request.session.items)
+    async with holders(config, HELD, count) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def staged(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    """The stage, whose connections end with what was counted of them when the test went through."""
+    try:
+        yield stage
+        if not call_failed(request.node):
+            await stage.end()
+    finally:
+        stage.faults.let_all_go()
+        if stage.held is not None:
+            await stage.held.close()
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the tests of a module have in common."""
+
+    node: NodeProcess
+    config: dict[str, Any]
+    faults: ArmedFaults
+    holders: Holders
+
+
+@pytest.fixture(scope="module")
+def shared(node: NodeProcess, config: dict[str, Any], node_faults: ArmedFaults, module_holders: Holders) -> Shared:
+    return Shared(node, config, node_faults, module_holders)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def lasting_stage(tmp_path: Path) -> AsyncIterator[tuple[Stage, str]]:
+async def stage(request: pytest.FixtureRequest, shared: Shared, trial: Trial) -> AsyncIterator[Stage]:
+    async with shared.node.panel() as panel:
+        new = Stage(shared.node, panel, shared.config, Record(panel), shared.faults, trial, shared.holders)
+        async with staged(new, request) as made:
+            yield made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def lasting_stage(
+    request: pytest.FixtureRequest, tmp_path: Path, trial: Trial
+) -> AsyncIterator[tuple[Stage, str]]:
     """A node of its own whose bus outlives its supervisor, so that what was not answered comes again; and the bus's URL."""
     faults = ArmedFaults(tmp_path / "fault-points")
-    async with running_valkey() as bus:
-        env = PATIENT | {"WEB_CONCURRENCY": "4", "REDIS_URL": bus.url, **faults.environment}
-        async with NodeProcess(env=env) as node, node.panel() as panel:
-            yield Stage(node, panel, three_inbounds(), Record(panel), faults), bus.url
-            faults.let_all_go()
+    config = three_inbounds()
+    async with running_valkey() as bus, holders(config, HELD, 1) as made:
+        env = PATIENT | READ_OFTEN | {"WEB_CONCURRENCY": "4", "REDIS_URL": bus.url, **faults.environment}
+        async with (
+            NodeProcess(env=env) as node,
+            node.panel() as panel,
+            staged(Stage(node, panel, config, Record(panel), faults, trial, made), request) as stage,
+        ):
+            yield stage, bus.url

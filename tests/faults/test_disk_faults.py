@@ -19,6 +19,9 @@ from pgnode.testing.processes import command_line, is_running, tree
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
+from tests.faults.held import holders
+from tests.faults.table import COUNTS
+from tests.faults.trial import Trial
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, gunicorn_master_pid, kill, worker_pids
 from tests.support.stored import stored_users
@@ -101,28 +104,32 @@ def core_anywhere(node: NodeProcess) -> int:
     return next((p.pid for p in tree(node.pid) if "multiprocess.spawn" in command_line(p) and is_running(p.pid)), 0)
 
 
+@pytest.mark.fault(
+    "no {what} left on the disk of the state folder, and Gunicorn, a worker, the core, the supervisor killed"
+)
 @pytest.mark.parametrize("what", ["bytes", "inodes"])
-async def test_a_disk_without_room(node: NodeProcess, disk: SmallDisk, what: str) -> None:
+async def test_a_disk_without_room(node: NodeProcess, disk: SmallDisk, what: str, trial: Trial) -> None:
     config = make_config([make_inbound(TAG, "vless")])
     user = make_user("user1@demo", [TAG])
-    async with node.panel() as panel, Target() as target:
-        await panel.start(config, make_users(5, [TAG]))
+    async with node.panel() as panel, Target() as target, holders(config, [TAG], 1) as made:
+        holder = made.next_user()
+        held = made.connections(node, holder, trial)
+        users = [*make_users(5, [TAG]), holder]
+        await panel.start(config, users)
         core = core_anywhere(node)
-        async with (
-            ClientCore([link(config["inbounds"][0], user, name=TAG)], target) as client,
-            client.hold(TAG) as held,
-        ):
+        async with held:
+            trial.struck()
             disk.fill() if what == "bytes" else disk.take_inodes()
 
             # A start with another config is refused, and ends nothing.
             if what == "bytes":
                 other = make_config([make_inbound(TAG, "vless"), make_inbound("other", "trojan")])
                 with pytest.raises(PanelError, match=r"not stored: no room on the disk .*make room") as caught:
-                    await panel.start(other, make_users(5, [TAG]))
+                    await panel.start(other, users)
                 assert caught.value.status == 503
                 assert core_anywhere(node) == core
             await panel.backend_stats()
-            await held.wait_rounds(2)
+            await held.go_on()
 
             # Whatever is killed comes back.
             master, worker = gunicorn_master_pid(node), worker_pids(node)[0]
@@ -133,7 +140,7 @@ async def test_a_disk_without_room(node: NodeProcess, disk: SmallDisk, what: str
                 return gunicorn_master_pid(node) not in (0, master) and (await panel.info()).started
 
             await eventually(serves, "Gunicorn is back", 60, errors=NOT_YET)
-            await held.wait_rounds(2)
+            await held.go_on()
 
         kill(core)
 
@@ -151,6 +158,7 @@ async def test_a_disk_without_room(node: NodeProcess, disk: SmallDisk, what: str
             return "after@demo" in stored_users(node).desired
 
         await eventually(stored, "there is room again, and everything goes on", 60, errors=NOT_YET)
+        trial.well()
     last = core_anywhere(node)
 
     # The next supervisor finds the core wherever it is, and takes it over.
@@ -159,15 +167,25 @@ async def test_a_disk_without_room(node: NodeProcess, disk: SmallDisk, what: str
     assert is_running(last)
     await node.start()
     assert psutil.pid_exists(last)
+    kept = stored_users(node).desired
+    lost = [user.email for user in [*users, make_user("after@demo", [TAG])] if user.email not in kept]
+    trial.changes(len(lost), len(users) + 1)
+    assert lost == []
     async with Target() as target, ClientCore([link(config["inbounds"][0], user, name=TAG)], target) as client:
         await client.move(TAG, 1000, 1000)
     assert is_running(last)
 
 
-async def test_sigterm_ends_everything_on_a_full_disk(node: NodeProcess, disk: SmallDisk) -> None:
+@pytest.mark.fault(
+    "node told to end while its disk is full",
+    unmeasured=dict.fromkeys(COUNTS, "the node ends with everything it has, and does so as told"),
+)
+async def test_sigterm_ends_everything_on_a_full_disk(node: NodeProcess, disk: SmallDisk, trial: Trial) -> None:
     async with node.panel() as panel:
         await panel.start(make_config([make_inbound(TAG, "vless")]), make_users(5, [TAG]))
     processes = tree(node.pid)
     disk.fill()
+    trial.struck()
     assert await node.stop() == 0
+    trial.well()
     assert not [process.pid for process in processes if process.is_running() and is_running(process.pid)]

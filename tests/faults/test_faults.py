@@ -20,13 +20,19 @@ from pgnode.xray.client.api import CoreApi
 from pgnode.xray.proto import core_pb2, proxyman_pb2
 from tests.faults.checker import in_core, in_store
 from tests.faults.conftest import ALTERED, SWAPPED, TAGS, Stage
+from tests.faults.table import SECONDS
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill, valkey_pid, worker_pids
 from tests.support.stored import stored_state
 
 pytestmark = pytest.mark.timeout(400)
 
+KILLED = "the core itself was killed"
+HALF_CHANGED = "a core that has half of a change is replaced"
+NOTHING_BREAKS = {SECONDS: "nothing is out of order at any time"}
 
+
+@pytest.mark.fault("20 of 10,000 users are such as the core refuses", unmeasured=NOTHING_BREAKS)
 async def test_bad_users_among_ten_thousand(stage: Stage) -> None:
     await stage.begin(make_users(100, TAGS))
     users = make_users(10_000, TAGS, key="new")
@@ -57,10 +63,11 @@ async def killed_at(stage: Stage, point: str, pid: int, *, skip: int = 0) -> Non
     """Kill the process when the supervisor comes to the point, which then goes on."""
     stage.faults.arm(point, "wait", skip=skip)
     await stage.faults.reached(point, 60)
-    kill(pid)
+    stage.struck(pid)
     stage.faults.let_go(point)
 
 
+@pytest.mark.fault("core killed while 4,000 users are changed one by one", core_ends=KILLED)
 async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
     users = make_users(4_000, [ALTERED])
     await stage.begin(users)
@@ -74,6 +81,7 @@ async def test_core_killed_in_the_middle_of_an_alter_run(stage: Stage) -> None:
     await stage.check()
 
 
+@pytest.mark.fault("core killed between the end of an inbound of 15,000 users and its successor", core_ends=KILLED)
 async def test_core_killed_in_the_middle_of_a_swap(stage: Stage) -> None:
     """Between the end of the old inbound and the beginning of the new one."""
     users = make_users(15_000, [SWAPPED])
@@ -98,6 +106,7 @@ async def commands_taken(store: Redis, count: int) -> None:
     await eventually(taken, f"{count} commands were taken", 60)
 
 
+@pytest.mark.fault("supervisor killed in the middle of a full set of 10,000 users, after a later change was answered")
 async def test_supervisor_killed_in_the_middle_of_a_long_change(lasting_stage: tuple[Stage, str]) -> None:
     """What was accepted after a full set, while it was applied, is still there when the set comes again."""
     stage, bus = lasting_stage
@@ -124,14 +133,15 @@ async def test_supervisor_killed_in_the_middle_of_a_long_change(lasting_stage: t
         assert await changed
         assert not full.done()
         kill(stage.node.pid)
-    await stage.node.wait()
-    await stage.node.start()
+        stage.trial.struck()
+    await stage.struck_down()
     await stage.check()
     stored = (await in_store(stage.node)).desired
     assert {user.email: stored[user.email] for user in after} == {user.email: user for user in after}
     assert len(stored) == 10_001
 
 
+@pytest.mark.fault("supervisor killed while it takes in a full set of 40,000 users, after a later change was answered")
 async def test_supervisor_killed_while_a_set_is_looked_at(lasting_stage: tuple[Stage, str]) -> None:
     """Changes that were asked for after the set, and answered while nothing of it was done, are there when it has come again."""
     stage, bus = lasting_stage
@@ -161,8 +171,7 @@ async def test_supervisor_killed_while_a_set_is_looked_at(lasting_stage: tuple[S
         kill(stage.node.pid)
     assert overtaken == len(after), "the set is looked at, and nothing of it desired"
     assert not full.result()
-    await stage.node.wait()
-    await stage.node.start()
+    await stage.struck_down()
 
     async def taken() -> bool:
         return len((await in_store(stage.node)).desired) > len(users) // 2
@@ -173,6 +182,7 @@ async def test_supervisor_killed_while_a_set_is_looked_at(lasting_stage: tuple[S
     assert (await in_store(stage.node)).desired == {email: user for email, user in wanted.items() if user.inbounds}
 
 
+@pytest.mark.fault("core killed in the middle of a hot change", core_ends=KILLED)
 async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -> None:
     users = make_users(2_000, TAGS)
     await stage.begin(users)
@@ -188,6 +198,7 @@ async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -
     assert any("the core could not be changed, starting a new one" in line for line in stage.node.output)
 
 
+@pytest.mark.fault("supervisor killed in the middle of a hot change", core_ends=HALF_CHANGED)
 async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: Stage) -> None:
     """The core that is neither the old config nor the new one is not taken over."""
     await stage.begin(make_users(2_000, TAGS))
@@ -197,8 +208,7 @@ async def test_supervisor_killed_in_the_middle_of_a_base_config_change(stage: St
     core = core_pid(stage.node)
     stage.faults.arm("hot_change.half_done", "kill")
     assert not await stage.record.start(other, make_users(1_500, TAGS))
-    await stage.node.wait()
-    await stage.node.start()
+    await stage.struck_down()
     await stage.check()
     assert core_pid(stage.node) not in (0, core)
     # What the core listens on is what is stored, whichever of the two that is.
@@ -229,6 +239,7 @@ async def under_load(stage: Stage) -> AsyncIterator[None]:
     await stage.check()
 
 
+@pytest.mark.fault("Valkey killed while 4,000 users are changed, and right after an answer")
 async def test_valkey_killed_before_and_after_the_store_step(stage: Stage) -> None:
     """The core has half of a change when the store dies; then the store dies right after its answer."""
     users = make_users(4_000, [ALTERED])
@@ -240,36 +251,39 @@ async def test_valkey_killed_before_and_after_the_store_step(stage: Stage) -> No
     await stage.check()
     assert await stage.record.several(changed[:2_000])
     assert await stage.record.one(make_user("after@demo", TAGS))
-    kill(valkey_pid(stage.node))
+    stage.struck(valkey_pid(stage.node))
     await stage.check()
 
 
+@pytest.mark.fault("Valkey killed under 30 callers who change users")
 async def test_valkey_killed(stage: Stage) -> None:
     async with under_load(stage):
-        kill(valkey_pid(stage.node))
+        stage.struck(valkey_pid(stage.node))
 
 
+@pytest.mark.fault("REST worker killed under 30 callers who change users")
 async def test_worker_killed_while_its_callers_wait(stage: Stage) -> None:
     async with under_load(stage):
-        kill(worker_pids(stage.node)[0])
+        stage.struck(worker_pids(stage.node)[0])
 
 
+@pytest.mark.fault("core killed under 30 callers who change users", core_ends=KILLED)
 async def test_core_killed(stage: Stage) -> None:
     async with under_load(stage):
-        kill(core_pid(stage.node))
+        stage.struck(core_pid(stage.node))
 
 
-@pytest.mark.parametrize("with_its_store", [False, True])
-async def test_supervisor_killed_in_the_middle_of_a_group(stage: Stage, with_its_store: bool) -> None:
+@pytest.mark.fault("{what} killed under 30 callers who change users")
+@pytest.mark.parametrize(("what", "with_its_store"), [("supervisor", False), ("supervisor and Valkey", True)])
+async def test_supervisor_killed_in_the_middle_of_a_group(stage: Stage, what: str, with_its_store: bool) -> None:
     """With its store gone at the same moment nobody is left to write again what was answered and not stored."""
     async with under_load(stage):
         if with_its_store:
-            kill(valkey_pid(stage.node))
-        kill(stage.node.pid)
-        await stage.node.wait()
-        await stage.node.start()
+            stage.struck(valkey_pid(stage.node))
+        await stage.struck_down()
 
 
+@pytest.mark.fault("50 callers change one user at once", unmeasured=NOTHING_BREAKS)
 async def test_fifty_callers_change_the_same_user(stage: Stage) -> None:
     await stage.begin(make_users(5, TAGS))
     async with stage.callers(50, lambda _number: "user0@demo") as load:
@@ -281,6 +295,7 @@ async def test_fifty_callers_change_the_same_user(stage: Stage) -> None:
     assert "user0@demo" not in (await in_core(stage.node, TAGS))[SWAPPED]
 
 
+@pytest.mark.fault("a full set races 1,000 single changes", unmeasured=NOTHING_BREAKS)
 async def test_a_full_set_races_a_thousand_single_changes(stage: Stage) -> None:
     """From four workers: what was accepted after the set survives it, what was before does not."""
     assert len(worker_pids(stage.node)) == 4

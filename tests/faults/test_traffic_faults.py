@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import dataclasses
+import itertools
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
 from tests.faults.conftest import PATIENT
+from tests.faults.table import CHANGES, DROPPED, SECONDS
 from tests.faults.traffic_checker import (
     Books,
     SlowCaller,
@@ -35,6 +37,7 @@ from tests.faults.traffic_checker import (
     totals,
     traffic,
 )
+from tests.faults.trial import Trial
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill, valkey_pid, worker_pids
 
@@ -51,6 +54,7 @@ DAY_SECONDS = 24 * 3600
 CORES_KILLED = 3
 #: A reading is not begun on the dot, and what it finds is from its beginning.
 READING_SECONDS = 0.15
+NOTHING_BREAKS = {SECONDS: "nothing is out of order at any time"}
 TAKE = pb.StatRequest(type=pb.UsersStat, reset=True)
 
 
@@ -64,16 +68,27 @@ class Stage:
     books: Books
     #: How many seconds the node's clock is ahead; no file, no seconds.
     clock: Path
-    fills: int = 0
+    trial: Trial
+    fills: Iterator[int]
+    #: Bytes that were lost in this test.
+    lost: list[int]
 
     async def check(self, *, loss_bytes: int = 0) -> int:
-        return await check(self.node, self.books, self.panel, loss_bytes=loss_bytes)
+        lost = await check(self.node, self.books, self.panel, loss_bytes=loss_bytes)
+        self.books.written_off()
+        self.trial.well()
+        self.lost[0] += lost
+        return lost
+
+    def struck(self, pid: int) -> None:
+        """Kill a process; all has to be well again after that."""
+        kill(pid)
+        self.trial.struck()
 
     async def owe_much(self) -> int:
         """The node owes so much that its answer is large, real traffic among it. Returns the bytes of all of it."""
         if sum(line.total != line.reported for line in (await stored(self.node)).values()) < MANY:
-            self.fills += 1
-            await fill(self.node, self.books, MANY, f"fill{self.fills}-", lambda number: 1_000_000 + number)
+            await fill(self.node, self.books, MANY, f"fill{next(self.fills)}-", lambda number: 1_000_000 + number)
             # What was written last is the books' only copy: a supervisor that ends in good order would not know of it.
             kill(self.node.pid)
             await self.node.wait()
@@ -114,12 +129,20 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stag
         ClientCore(links, target) as client,
     ):
         await panel.start(config, users, timeout_seconds=60)
-        yield Stage(node, client, panel, Books(), clock)
+        yield Stage(node, client, panel, Books(), clock, Trial(""), itertools.count(), [0])
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def billed(shared: Stage) -> Stage:
-    return shared
+async def billed(shared: Stage, trial: Trial) -> AsyncIterator[Stage]:
+    """The stage with the figures of this test: transfers that broke are connections dropped."""
+    books = shared.books
+    transfers, broken, carried = books.transfers, len(books.broken), books.carried
+    trial.note(CHANGES, "no users are changed here")
+    stage = dataclasses.replace(shared, trial=trial, lost=[0])
+    yield stage
+    dropped = len(books.broken) - broken
+    trial.count(DROPPED, dropped, dropped + books.transfers - transfers)
+    trial.bytes(stage.lost[0], books.carried - carried)
 
 
 @pytest.fixture
@@ -137,6 +160,7 @@ async def stuck(billed: Stage, caller: SlowCaller) -> None:
     await eventually(lambda: loans(billed.node), "the answer is on loan")
 
 
+@pytest.mark.fault("a caller closes after half of the answer with the traffic it is given")
 async def test_caller_that_closes_after_half_the_answer(billed: Stage, node: NodeProcess) -> None:
     owed = await billed.owe_much()
     async with SlowCaller(node) as caller:
@@ -145,6 +169,7 @@ async def test_caller_that_closes_after_half_the_answer(billed: Stage, node: Nod
         assert status == 200
         async with asyncio.timeout(30):
             half = await caller.read(int(headers["content-length"]) // 2)
+    billed.trial.struck()
     assert len(half) > 250_000
 
     async def owed_again() -> bool:
@@ -152,13 +177,16 @@ async def test_caller_that_closes_after_half_the_answer(billed: Stage, node: Nod
         return await loans(node) == 0 and sum(line.total - line.reported for line in lines) == owed
 
     await eventually(owed_again, "what did not arrive is owed again")
+    billed.trial.well()
 
 
+@pytest.mark.fault("a caller never reads its answer, and asks again on another connection")
 async def test_caller_that_never_reads_and_asks_again_at_once(billed: Stage, node: NodeProcess) -> None:
     """The second request waits until the first answer is cut off, and then holds all of it."""
     owed = await billed.owe_much()
     async with SlowCaller(node) as caller:
         await stuck(billed, caller)
+        billed.trial.struck()
         response = await all_that_is_owed(billed)
         with pytest.raises(NoAnswerError):
             await caller.connection.read_body(200, {"content-length": str(len(response.body))}, 30)
@@ -179,6 +207,7 @@ async def all_that_is_owed(billed: Stage) -> Response:
             return response
 
 
+@pytest.mark.fault("REST worker killed while it sends an answer with traffic")
 async def test_worker_killed_while_it_sends(billed: Stage, node: NodeProcess) -> None:
     """The same request on a new connection gets the same numbers, once."""
     owed = await billed.owe_much()
@@ -190,7 +219,7 @@ async def test_worker_killed_while_it_sends(billed: Stage, node: NodeProcess) ->
             for connection in psutil.Process(pid).net_connections("tcp")
             if connection.raddr and connection.raddr.port == caller.connection.source_port
         ]
-        kill(pid)
+        billed.struck(pid)
         await eventually(lambda: not is_running(pid), "the worker has gone")
         async with node.panel(timeout_seconds=30) as panel:
             first = await panel.stats(pb.UsersStat, reset=True)
@@ -203,6 +232,7 @@ async def test_worker_killed_while_it_sends(billed: Stage, node: NodeProcess) ->
     await billed.check()
 
 
+@pytest.mark.fault("two callers take the traffic at once", unmeasured=NOTHING_BREAKS)
 async def test_two_callers_at_once(billed: Stage, node: NodeProcess) -> None:
     async with node.panel(timeout_seconds=30) as one, node.panel(timeout_seconds=30) as other:
         for _ in range(6):
@@ -214,6 +244,7 @@ async def test_two_callers_at_once(billed: Stage, node: NodeProcess) -> None:
     await billed.check()
 
 
+@pytest.mark.fault("a caller leaves before the answer with traffic, and asks again", unmeasured=NOTHING_BREAKS)
 async def test_caller_that_gives_up_at_once_and_asks_again(billed: Stage, node: NodeProcess) -> None:
     """Small answers, that may be on their way by then: what the kernel of the caller refused did not arrive."""
     for email in EMAILS * 2:
@@ -224,22 +255,27 @@ async def test_caller_that_gives_up_at_once_and_asks_again(billed: Stage, node: 
     await billed.check()
 
 
+@pytest.mark.fault(
+    "node restarted in good order after traffic", core_ends="the node was told to end, and its core with it"
+)
 async def test_node_restarted(billed: Stage, node: NodeProcess) -> None:
     """What was moved a moment before has not been read from the core by then."""
     async with traffic(node, billed.books, billed.client, billed.panel) as load:
         await load.progress(20)
+    billed.trial.struck()
     await node.stop()
     await node.start()
     await eventually(billed.panel.backend_stats, "the core is back", 90, errors=(PanelError, NoAnswerError))
     assert await billed.check() == 0
 
 
+@pytest.mark.fault("supervisor killed under traffic")
 async def test_supervisor_killed_under_traffic(billed: Stage, node: NodeProcess) -> None:
     """The core goes on, and what moves while nobody reads its counters is counted afterwards."""
     core, broken = core_pid(node), list(billed.books.broken)
     async with traffic(node, billed.books, billed.client, billed.panel) as load:
         await load.progress(20)
-        kill(node.pid)
+        billed.struck(node.pid)
         await node.wait()
         await node.start()
         await load.progress(20)
@@ -248,15 +284,17 @@ async def test_supervisor_killed_under_traffic(billed: Stage, node: NodeProcess)
     assert await billed.check() == 0
 
 
+@pytest.mark.fault("Valkey killed twice under traffic")
 async def test_valkey_killed_under_traffic(billed: Stage, node: NodeProcess) -> None:
     async with traffic(node, billed.books, billed.client, billed.panel) as load:
         for _ in range(2):
             await load.progress(20)
-            kill(valkey_pid(node))
+            billed.struck(valkey_pid(node))
         await load.progress(20)
     assert await billed.check() == 0
 
 
+@pytest.mark.fault("Valkey killed while the supervisor stands still, under traffic")
 async def test_valkey_emptied_under_traffic(billed: Stage, node: NodeProcess) -> None:
     """It dies while the supervisor cannot restart it, and takes all that was on the bus with it: it has no files."""
     async with traffic(node, billed.books, billed.client, billed.panel) as load:
@@ -265,7 +303,7 @@ async def test_valkey_emptied_under_traffic(billed: Stage, node: NodeProcess) ->
         # Stopped, so that it does not start the bus again before that has gone.
         node.send_signal(signal.SIGSTOP)
         try:
-            os.kill(valkey, signal.SIGKILL)
+            billed.struck(valkey)
             await eventually(lambda: not is_running(valkey), "the bus has gone")
             assert not (node.state_dir / "store").exists()
         finally:
@@ -274,11 +312,13 @@ async def test_valkey_emptied_under_traffic(billed: Stage, node: NodeProcess) ->
     assert await billed.check() == 0
 
 
+@pytest.mark.fault("the node's clock set a day forward and back under traffic")
 async def test_clock_set_a_day_forward_and_back(billed: Stage, node: NodeProcess) -> None:
     """The node's own clock alone: the store and the callers keep theirs, as if they were on other hosts."""
     broken = list(billed.books.broken)
     async with traffic(node, billed.books, billed.client, billed.panel) as load:
         for ahead in (DAY_SECONDS, -DAY_SECONDS, 0):
+            billed.trial.struck()
             await asyncio.to_thread(billed.clock.write_text, str(ahead), encoding="ascii")
 
             async def is_set(ahead: int = ahead) -> bool:
@@ -287,11 +327,13 @@ async def test_clock_set_a_day_forward_and_back(billed: Stage, node: NodeProcess
             await eventually(is_set, "the supervisor goes by the new time")
             await load.progress(20)
             assert list(await billed.panel.stats(pb.Inbounds)), "reads go on"
+            billed.trial.well()
         assert load.refused == 0
     assert billed.books.broken == broken
     assert await billed.check() == 0
 
 
+@pytest.mark.fault("core killed three times under traffic", core_ends="the core itself was killed")
 async def test_core_killed_under_traffic(billed: Stage, node: NodeProcess) -> None:
     """What moved since the last reading is lost, and no more than that. Nobody asks, which would make readings more frequent."""
     allowed, broken = 0, len(billed.books.broken)
@@ -306,7 +348,7 @@ async def test_core_killed_under_traffic(billed: Stage, node: NodeProcess) -> No
 
             await eventually(read_since, "some of it was read")
             pid, last_reading = core_pid(node), await read_at(node)
-            kill(pid)
+            billed.struck(pid)
             dead = {0, pid}
 
             def another(dead: set[int] = dead) -> bool:
@@ -316,8 +358,8 @@ async def test_core_killed_under_traffic(billed: Stage, node: NodeProcess) -> No
             # Counted now, since what was under way when the core died may have arrived all the same.
             allowed += billed.books.moved_since(last_reading - READING_SECONDS)
         await load.go_on(INTERVAL_SECONDS)
-    lost = await billed.check(loss_bytes=allowed)
     moved = sum(billed.books.moved.values()) - before
+    lost = await billed.check(loss_bytes=allowed)
     assert allowed < moved
     print(
         f"{CORES_KILLED} cores killed: {lost:,} of {moved:,} bytes lost; {allowed:,} moved since the last reading before each; "

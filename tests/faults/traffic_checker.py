@@ -51,6 +51,9 @@ class Books:
     broken: list[str] = field(default_factory=list)
     #: (monotonic seconds, bytes moved so far) at the end of each transfer.
     history: deque[tuple[float, int]] = field(default_factory=deque)
+    #: Transfers that went through, and their bytes, since the beginning.
+    transfers: int = 0
+    carried: int = 0
 
     def took(self, stats: Iterable[pb.Stat]) -> None:
         """These were in an answer that arrived."""
@@ -70,6 +73,13 @@ class Books:
             raise
         self.uncertain -= sizes
         self.moved += sizes
+        self.history.append((time.monotonic(), sum(self.moved.values())))
+        self.transfers += 1
+        self.carried += sizes.total()
+
+    def written_off(self) -> None:
+        """All is at rest: what was given is what moved from now on, and what a core took with it is no part of it."""
+        self.moved, self.uncertain = Counter(self.given), Counter()
         self.history.append((time.monotonic(), sum(self.moved.values())))
 
     def moved_since(self, moment: float) -> int:
