@@ -62,6 +62,8 @@ class NodeStatus:
     starts: dict[str, int] = field(default_factory=dict)
     #: What was asked for and waits for the next start of the core; "" for nothing.
     waiting: str = ""
+    #: Cores that were replaced since they hung, since the supervisor began.
+    core_hangs: int = 0
 
     def encode(self) -> bytes:
         """Return the snapshot's body."""

@@ -31,6 +31,7 @@ from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.host.certificate import CertificateWatch
 from pgnode.supervisor.host.system_stats import SystemSampler
 from pgnode.supervisor.lifecycle.assembly import assemble_node
+from pgnode.supervisor.lifecycle.hang_watch import HangWatch
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.lifecycle.panel_watch import watch_panel
 from pgnode.supervisor.loops import CounterLoop, FiguresLoop, HealthLoop, SystemLoop
@@ -250,6 +251,10 @@ def compose(settings: Settings, handover: Handover, core_oom_score_adj: int | No
         tasks.CERTIFICATE: certificate.run,
         tasks.GUNICORN: lambda: restarter.keep(processes.gunicorn),
     }
+    if settings.core_hang_seconds:
+        work[tasks.HANGS] = HangWatch(
+            core, node, limit_seconds=settings.core_hang_seconds, call_seconds=settings.core_call_timeout_seconds
+        ).run
     if settings.grpc_worker_count:
         work[tasks.GRPC_WORKERS] = processes.grpc.keep
     if (embedded := processes.valkey) is not None:

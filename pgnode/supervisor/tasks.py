@@ -40,6 +40,7 @@ LOANS = TaskSpec("loans", "finds workers that died before they delivered statist
 OWNERSHIP = TaskSpec("ownership", "holds this node's prefix in an external Redis, and says when another node has it")
 SNAPSHOTS = TaskSpec("snapshots", "publishes again what a bus has lost that was restarted, emptied or replaced")
 HEALTH = TaskSpec("health", "reads the core's own figures, and so learns whether its API answers")
+HANGS = TaskSpec("hangs", "ends a core that gives no sign of life for CORE_HANG_SECONDS; another one takes its place")
 SYSTEM = TaskSpec("system", "publishes the machine's load")
 PANEL = TaskSpec("panel", "watches whether the panel still calls, where its start named a time for that")
 LOGS = TaskSpec("logs", "passes the core's and the node's lines to the log stream")
@@ -58,6 +59,7 @@ TASKS = (
     SNAPSHOTS,
     LOANS,
     HEALTH,
+    HANGS,
     SYSTEM,
     PANEL,
     LOGS,

@@ -289,6 +289,12 @@ class FakeController(CoreController):
         if error is not None:
             raise error
 
+    async def kill(self) -> None:
+        """Kill the fake core."""
+        self.done.append("kill")
+        if self._running is not None:
+            self._running.die(-9)
+
     def follow_logs(self, base: BaseConfig) -> None:
         """Note it."""
         self.done.append("follow logs")

@@ -322,12 +322,20 @@ class CoreController:
         self._pump.watch(running.log_fd)
         self._api = CoreApi(str(running.socket_path))
         try:
-            self._initial_stats = await self._api.wait_ready(self._settings.core_call_timeout_seconds)
+            self._initial_stats = await self._api.wait_ready(self._adoption_seconds)
         except CoreApiError as error:
             log.warning("the core of an earlier run does not answer, ending it", pid=running.pid, error=str(error))
             await self.stop()
             return None
         return running
+
+    @property
+    def _adoption_seconds(self) -> float:
+        """Seconds that a core has to answer whoever takes it over: one that stands still for less does not hang."""
+        settings = self._settings
+        return max(
+            settings.core_call_timeout_seconds, settings.core_hang_seconds or settings.core_start_timeout_seconds
+        )
 
     async def _find(self) -> RunningCore | None:
         """Look for a core in STATE_DIR and in the fallbacks; what is there beside the first one is ended."""
@@ -361,6 +369,11 @@ class CoreController:
         """End the process of a core in an unknown state. Whoever waits for its end then starts another one."""
         if self._running is not None:
             await self._running.terminate(STOP_SECONDS)
+
+    async def kill(self) -> None:
+        """Kill the process of a core that hangs; nothing is waited for that it might still do."""
+        if self._running is not None:
+            await self._running.terminate(0.0)
 
     # --- what depends on the running config -------------------------------------------------------------------------
 

@@ -119,6 +119,14 @@ class ReapCore(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class KillCore(Action):
+    """Kill the core, which hangs, and say so in the log; what follows is what follows the death of any core."""
+
+    #: For so many seconds it gave no sign of life.
+    silent_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class LearnVersion(Action):
     """Ask the core that the next start would run for its version."""
 

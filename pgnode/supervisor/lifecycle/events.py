@@ -106,6 +106,14 @@ class CoreDied(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class CoreHung(Request):
+    """The core of that run gave no sign of life for so many seconds."""
+
+    core_run: int
+    silent_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RetryDue(Request):
     """The pause of RetryLater is over."""
 

@@ -57,6 +57,8 @@ class Life:
     timer: bool = False
     #: A start failed while the core lingered: it is as desired as it was before the stop, though callers see none.
     held: bool = False
+    #: Cores that were killed since they hung.
+    hangs: int = 0
     #: Never changed in place.
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     #: What is under way.

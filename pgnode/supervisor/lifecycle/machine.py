@@ -18,6 +18,7 @@ from pgnode.supervisor.lifecycle.actions import (
     EndCore,
     FindCore,
     ForgetState,
+    KillCore,
     LingerFor,
     MakeChange,
     Publish,
@@ -28,6 +29,7 @@ from pgnode.supervisor.lifecycle.actions import (
 from pgnode.supervisor.lifecycle.events import (
     ApiProbed,
     CoreDied,
+    CoreHung,
     Event,
     ExchangeRequested,
     KeepAliveExpired,
@@ -115,6 +117,11 @@ def _request(life: Life, request: Request) -> Transition:
             return _reset(life)
         case CoreDied(core_run, exit_code, at):
             return _core_died(life, exit_code, at) if core_run == life.core_run else (life, ())
+        case CoreHung(core_run, silent_seconds):
+            if core_run != life.core_run or life.core is None:
+                return life, ()
+            # Its end is noticed as any other core's is.
+            return replace(life, hangs=life.hangs + 1), (KillCore(silent_seconds),)
         case RetryDue():
             return _retry(life)
         case LingerEnded():

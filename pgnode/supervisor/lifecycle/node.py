@@ -21,6 +21,7 @@ from pgnode.supervisor.lifecycle.core_exchange import Change, CoreExchange
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.events import (
     ApiProbed,
+    CoreHung,
     KeepAliveExpired,
     PanelNoticed,
     ResetRequested,
@@ -174,6 +175,10 @@ class Node:
             else:
                 log.info("the core's API answers again")
         await self._lifecycle.note(ApiProbed(now.core_run, error))
+
+    async def core_hangs(self, silent_seconds: float) -> None:
+        """End the core, which gave no sign of life for so long; another one takes its place. The caller holds the core lock."""
+        await self._lifecycle.request(CoreHung(self._life.now.core_run, silent_seconds))
 
     def tell(self, pipe: Pipeline) -> None:
         """Put into a transaction what is news to workers."""

@@ -72,6 +72,7 @@ class StatusBoard:
             degraded=now.panel_away,
             starts=dict(self._starts),
             waiting=self._core.waiting_log,
+            core_hangs=now.hangs,
         )
 
     def base_info(self) -> pb.BaseInfoResponse:

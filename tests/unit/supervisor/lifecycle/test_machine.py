@@ -107,6 +107,25 @@ def test_a_lingering_core_that_dies_is_not_brought_back() -> None:
     assert (script.state.state, script.state.core, script.state.timer) == (State.IDLE, None, False)
 
 
+@pytest.mark.parametrize("life", [RUNNING, LINGERING], ids=["running", "lingering"])
+def test_a_core_that_hangs_is_killed_and_what_follows_is_its_death(life: Life) -> None:
+    with script_of(life) as script:
+        script >> on.CoreHung(1, 60.0) << do.KillCore(60.0)
+        assert (script.state.hangs, script.state.state) == (1, life.state)
+        script >> on.CoreDied(1, -9, AT) << ReapCore()
+        script.skip_to(Publish, done)
+        # Noticed once more while it ended.
+        script >> on.CoreHung(1, 62.0)
+    assert script.state.state is (State.RECOVERING if life is RUNNING else State.IDLE)
+
+
+@pytest.mark.parametrize("life", [replace(RUNNING, core_run=2), IDLE, RECOVERING], ids=["another", "none", "dead"])
+def test_a_hang_that_is_over_has_no_consequence(life: Life) -> None:
+    with script_of(life) as script:
+        script >> on.CoreHung(1, 60.0)
+    assert script.state == life
+
+
 def test_a_lingering_core_is_taken_over_by_a_start() -> None:
     with script_of(LINGERING) as script:
         (

@@ -235,6 +235,7 @@ def requests(life: Life) -> Iterator[Event]:
         on.LingerEnded(),
         on.CoreDied(life.core_run, 255, at),
         on.CoreDied(life.core_run, 23, at),
+        on.CoreHung(life.core_run, 60.0),
     )
     yield from (on.ApiProbed(life.core_run, "deadline"), on.ApiProbed(life.core_run, ""), on.PanelNoticed(True))
 
