@@ -168,8 +168,8 @@ class Settings(BaseSettings):
     )
     core_hang_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
         60.0,
-        description="Seconds after which a core that answers neither its API nor a connection to one of its inbounds is replaced, "
-        "with its config and its users; 0 = never. A core that stands still for a shorter time is left alone.",
+        description="Seconds after which a core that answers neither its API nor a connection to one of its inbounds is "
+        "replaced, with its config and its users; 0 = never. A core that stands still for a shorter time is left alone.",
     )
     write_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
         30.0, description="Seconds within which a change of users, or a start, is answered."

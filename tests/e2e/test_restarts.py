@@ -196,8 +196,10 @@ async def test_valkey_hangs(stage: Stage) -> None:
 
 
 async def test_core_hangs(stage: Stage) -> None:
-    async with stage.node.panel() as panel:
-        with stopped(core_pid(stage.node)):
+    """A core that stands still, and goes on sooner than CORE_HANG_SECONDS: calls say so, and no connection is lost."""
+    core = core_pid(stage.node)
+    async with stage.node.panel() as panel, stage.client.hold("VLESS") as transfer:
+        with stopped(core):
 
             async def probe_says_so() -> bool:
                 answer = await panel.request("GET", "/stats/backend")
@@ -212,7 +214,10 @@ async def test_core_hangs(stage: Stage) -> None:
             assert (await panel.info()).core_version
             await panel.system_stats()
             assert time.monotonic() - begun < SOON_SECONDS
-    await stage.works_again("hang@e2e")
+        await transfer.wait_rounds(3)
+        await stage.works_again("hang@e2e")
+    transfer.check()
+    assert core_pid(stage.node) == core
 
 
 async def test_supervisor_killed_and_the_core_taken_over(stage: Stage) -> None:

@@ -283,7 +283,9 @@ class CoreLifecycle:
                 # Only the node has these counters now, so they are stored.
                 await self._traffic.store_now()
             case do.KillCore(silent_seconds):
-                log.error("the core hangs, ending it", run=self._life.now.core_run, silent_seconds=round(silent_seconds, 1))
+                log.error(
+                    "the core hangs, ending it", run=self._life.now.core_run, silent_seconds=round(silent_seconds, 1)
+                )
                 await self._core.kill()
             case do.WarmUp():
                 self._core.warm_up()

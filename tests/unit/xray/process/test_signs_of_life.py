@@ -55,7 +55,7 @@ class Server:
         assert self.process.stdout.readline() == "ready\n"
 
     def ask(self, kind: str, seconds: float = PATIENCE) -> bool | None:
-        listener = Listener("unix", self.path) if kind == "unix" else Listener(kind, "0.0.0.0", self.port)  # noqa: S104
+        listener = Listener("unix", self.path) if kind == "unix" else Listener(kind, "0.0.0.0", self.port)
         return takes_connections(self.process.pid, [listener], seconds=seconds)
 
     def stop(self) -> None:
