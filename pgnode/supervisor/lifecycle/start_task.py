@@ -74,12 +74,18 @@ class StartTask:
     touched: bool = False
     #: The core did not answer for some users, who are tried again later.
     unanswered: NodeError | None = None
+    #: The core that lingered has to be replaced, for it does not answer.
+    replacing: bool = False
     #: Why the new core did not come up.
     failure: NodeError | None = None
 
     def resume(self, life: Life, outcome: Outcome) -> Transition:
         """Go on."""
         match self.awaiting, outcome:
+            case CheckConfig(), Done() if self.replacing:
+                return self._ask(life, RenderConfig(self.new))
+            case CheckConfig(), Failed(error=error) if self.replacing:
+                return self._not_begun(life, error)
             case CheckConfig(), Done() if self.decision.strategy is StartStrategy.HOT_CHANGE:
                 return self._ask(life, PrepareHotChange(self.new, self.decision))
             case ((CheckConfig() | PrepareHotChange()), Done()):
@@ -111,7 +117,7 @@ class StartTask:
             case TakeInUsers(), Done():
                 return self._ask(life, ChangeCore(self.new))
             case ((TakeInUsers() | ApplyUsers() | ChangeCore()), Failed(error=error)):
-                return self._replace(life, error, self.fallback)
+                return self._replace(life, error)
             case ApplyUsers(), UsersApplied(unanswered=unanswered):
                 return replace(self, unanswered=unanswered)._kept(life)
             case ChangeCore(), Done():
@@ -122,9 +128,9 @@ class StartTask:
                 # It may have hung since the stop, and nobody has been told yet that it runs.
                 return self._ask(life, ProbeCore())
             case FollowConfig(), _ if self.unanswered is not None:
-                return self._replace(life, self.unanswered, None)
+                return self._replace(life, self.unanswered)
             case ProbeCore(), Failed(error=error):
-                return self._replace(life, error, None)
+                return self._replace(life, error)
             case ProbeCore(), Done():
                 life = life.move(Trigger.CORE_READY)
                 return finish(life, life.record, Answer())
@@ -135,12 +141,22 @@ class StartTask:
         changed = self.decision.strategy is StartStrategy.HOT_CHANGE
         return self._ask(replace(life, core=self.new).desire(self.new), FollowConfig(self.new, changed))
 
-    def _replace(self, life: Life, error: NodeError, fallback: RunSpec | None) -> Transition:
-        """Go on to a new core: the one that runs is not what was asked for, nor what it was."""
+    def _replace(self, life: Life, error: NodeError) -> Transition:
+        """Go on to a new core: the one that runs is not what was asked for, nor what it was.
+
+        One that lingered and does not answer may serve users all the same. Nobody has checked yet whether the config would come
+        up, since it was the running one; so that is tried before the core is ended.
+        """
+        counted = CountFailedChange(error)
+        if self.before is State.LINGERING and self.decision.strategy is StartStrategy.SAME:
+            decision = Decision(StartStrategy.NEW_CORE, f"the core that lingered does not answer: {error.text}")
+            check = CheckConfig(self.new, by_core=True)
+            task = replace(self, awaiting=check, decision=decision, unanswered=None, replacing=True)
+            return ask(forgive(replace(life, core=self.fallback)), task, counted)
         if life.state is State.RUNNING:
             life = life.move(Trigger.START_REQUESTED)
-        task = replace(self, awaiting=RenderConfig(self.new), fallback=fallback, touched=True)
-        return ask(forgive(life), task, CountFailedChange(error))
+        task = replace(self, awaiting=RenderConfig(self.new), touched=True)
+        return ask(forgive(life), task, counted)
 
     # --- a new core -----------------------------------------------------------------------------------------------
 
@@ -188,6 +204,7 @@ class StartTask:
     def _go_back(self, life: Life, error: NodeError, *before: ReturnUsers) -> Transition:
         """Bring back what ran, or nothing: the new core is not there."""
         if self.fallback is not None:
+            life = life.desire(self.fallback)
             return ask(life, replace(self, awaiting=StartCore(self.fallback), failure=error), *before)
         life = life.move(Trigger.START_FAILED).desire(None)
         return finish(life, *before, life.record, DiscardRunner(), Answer(error))

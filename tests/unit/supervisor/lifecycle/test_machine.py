@@ -13,6 +13,7 @@ from pgnode.supervisor.lifecycle.actions import (
     Action,
     Answer,
     CancelTimer,
+    CheckConfig,
     Commit,
     DiscardRunner,
     EndCore,
@@ -44,6 +45,7 @@ from tests.unit.supervisor.lifecycle.scripts import (
     A,
     B,
     Equal,
+    Script,
     applied,
     count,
     died,
@@ -155,17 +157,56 @@ def test_parts_of_a_lingering_core_are_changed() -> None:
     assert (script.state.state, script.state.core) == (State.RUNNING, B)
 
 
-@pytest.mark.parametrize("where", ["users", "probe"])
-def test_a_lingering_core_that_does_not_answer_is_replaced(where: str) -> None:
-    with starting(LINGERING, SAME, do.ApplyUsers) as script:
+def silent_start(where: str) -> Script:
+    """A start that finds out that the core which lingers does not answer, up to its replacement."""
+    script = starting(LINGERING, SAME, do.ApplyUsers)
+    if where == "apply":
+        script >> failed("deadline")
+    else:
         script >> applied("deadline" if where == "users" else "") << do.FollowConfig(B, changed=False) >> done
-        if where == "probe":
-            script << do.ProbeCore() >> failed("deadline")
-        script << do.CountFailedChange(Equal("deadline")) << do.RenderConfig(B)
-        script >> done << EndCore() >> done << do.StartCore(B, rendered=True)
-        script >> failed("exit code 255") << ReturnUsers() << Record(None, 1) << DiscardRunner()
-        script << told("exit code 255")
-    assert (script.state.state, script.state.desired, script.state.core) == (State.IDLE, None, None)
+    if where == "probe":
+        script << do.ProbeCore() >> failed("deadline")
+    return script << do.CountFailedChange(Equal("deadline")) << CheckConfig(B, by_core=True)
+
+
+WHERE = pytest.mark.parametrize("where", ["apply", "users", "probe"])
+
+
+@WHERE
+def test_a_lingering_core_that_does_not_answer_is_replaced(where: str) -> None:
+    with silent_start(where) as script:
+        script >> done << do.RenderConfig(B) >> done << EndCore() >> done << do.StartCore(B, rendered=True) >> done
+        script << do.CompleteCore(B) >> done << Record(B, 2) << DiscardRunner() << Answer(None)
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, B, B)
+
+
+@WHERE
+def test_a_lingering_core_that_does_not_answer_is_kept_where_another_would_not_come_up(where: str) -> None:
+    with silent_start(where) as script:
+        script >> failed("no certificate") << ReturnUsers() << Record(A, 1) << DiscardRunner() << told("no certificate")
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, A, A)
+
+
+@WHERE
+def test_a_lingering_core_whose_replacement_does_not_come_up_is_brought_back(where: str) -> None:
+    with silent_start(where) as script:
+        script >> done << do.RenderConfig(B) >> done << EndCore() >> done << do.StartCore(B, rendered=True)
+        script >> failed("exit code 255") << ReturnUsers() << do.StartCore(A)
+        script >> failed("exit code 255") << RetryLater(0.0, "exit code 255") << Record(A, 1) << DiscardRunner()
+        script << told("exit code 255; and the previous config did not come up either: exit code 255")
+        assert (script.state.state, script.state.desired) == (State.RECOVERING, A)
+        script >> on.RetryDue() << do.StartCore(A) >> done << do.CompleteCore(A) >> done << Record(A, 2)
+        script << Commit() << Publish()
+    assert (script.state.state, script.state.core) == (State.RUNNING, A)
+
+
+def test_a_lingering_core_comes_back_where_neither_it_nor_another_came_up_at_first() -> None:
+    with starting(LINGERING, NEW) as script:
+        script >> failed("exit code 255")
+        script << ReturnUsers() << do.StartCore(A) >> failed("no room")
+        script << RetryLater(0.0, "no room") << Record(A, 1) << DiscardRunner()
+        script << told("exit code 255; and the previous config did not come up either: no room")
+        script >> on.RetryDue() << do.StartCore(A)
 
 
 # --- a core that dies ------------------------------------------------------------------------------------------------
