@@ -100,7 +100,7 @@ def patched_constants(tree: ast.Module) -> Iterator[tuple[int, str]]:
     ours = _imported_of_ours(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
-            patch = ast.unparse(node.func).rpartition(".")[2]
+            patch = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             arguments = [argument.value if isinstance(argument, ast.Constant) else argument for argument in node.args]
             match patch, arguments:
                 case (("setattr" | "patch" | "delattr"), [str(path), *_]) if path.startswith("pgnode."):

@@ -8,6 +8,7 @@ import resource
 import signal
 import sqlite3
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -67,17 +68,26 @@ class Stage:
         assert core_pid(self.node) == core
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=["embedded", "external"])
-async def stage(short_dir: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
-    faults = ArmedFaults(short_dir / "faults")
-    env = {**FAST, **faults.environment}
-    async with running_valkey() as valkey:
-        if request.param == "external":
-            env["REDIS_URL"] = valkey.url
-        async with NodeProcess(state_dir=short_dir / "state", env=env) as node:
-            made = Stage(node, faults, valkey if request.param == "external" else None)
-            await made.begin()
-            yield made
+@pytest_asyncio.fixture(loop_scope="session", scope="module", params=["embedded", "external"])
+async def shared_stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    """A node with each kind of bus."""
+    with tempfile.TemporaryDirectory(prefix="pgn") as folder:
+        faults = ArmedFaults(Path(folder, "faults"))
+        env = {**FAST, **faults.environment}
+        async with running_valkey() as valkey:
+            if request.param == "external":
+                env["REDIS_URL"] = valkey.url
+            async with NodeProcess(state_dir=Path(folder, "state"), env=env) as node:
+                yield Stage(node, faults, valkey if request.param == "external" else None)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stage(shared_stage: Stage) -> Stage:
+    """It runs, with ten users."""
+    if shared_stage.node.returncode is not None:
+        await shared_stage.node.start()
+    await shared_stage.begin()
+    return shared_stage
 
 
 @pytest.mark.parametrize("email", ["user3@demo", "new@demo"])
@@ -138,7 +148,7 @@ async def test_a_loan_that_was_stored_and_not_answered_is_owed_again(stage: Stag
 
 
 # The embedded bus ends with its supervisor, and brings nothing again.
-@pytest.mark.parametrize("stage", ["external"], indirect=True)
+@pytest.mark.parametrize("shared_stage", ["external"], indirect=True)
 async def test_a_routing_change_that_was_stored_and_not_answered_is_done_once(stage: Stage) -> None:
     assert stage.valkey is not None
     rule = '{"ruleTag": "mine", "outboundTag": "BLOCK", "domain": ["mine.example"]}'
