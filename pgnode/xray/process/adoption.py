@@ -1,6 +1,6 @@
 """Take over a core that an earlier supervisor left running, or end it.
 
-A core whose record is true is taken over. A core whose supervisor died before it wrote the record is known by its output,
+A core whose record is true is taken over, or the copy of it where that is damaged. A core whose supervisor died before it wrote the record is known by its output,
 which goes to the folder's FIFO, and is ended.
 """
 
@@ -12,10 +12,15 @@ import os
 from pathlib import Path
 from typing import Final
 
+import structlog
+
+from pgnode.os_support.files import set_aside
 from pgnode.os_support.pidfd import Pidfd
 from pgnode.xray.process import run_folder
-from pgnode.xray.process.record import CoreRecord, boot_id, read_record, start_ticks
+from pgnode.xray.process.record import COPY_NAME, RECORD_NAME, CoreRecord, boot_id, read_records, start_ticks, write_record
 from pgnode.xray.process.running import RunningCore
+
+log = structlog.get_logger(__name__)
 
 #: Seconds a core without a true record has to end by itself.
 _ORPHAN_GRACE_SECONDS: Final = 1.0
@@ -31,13 +36,27 @@ async def adopt(run_dir: Path) -> RunningCore | None:
         The core; or None, and then the folder is clear: cores without a true record were ended, and record, socket and
         FIFO are gone.
     """
-    record = await asyncio.to_thread(read_record, run_dir)
-    running = await asyncio.to_thread(_take_over, record, run_dir) if record is not None else None
-    if running is not None:
-        return running
+    records = await asyncio.to_thread(read_records, run_dir)
+    for record in records:
+        running = await asyncio.to_thread(_take_over, record, run_dir)
+        if running is not None:
+            await asyncio.to_thread(_mend, run_dir, record)
+            return running
     await _end_orphans(run_dir)
     await asyncio.to_thread(run_folder.clear, run_dir)
     return None
+
+
+def _mend(run_dir: Path, record: CoreRecord) -> None:
+    """Write a true record over whatever else is in its place, or in that of its copy."""
+    for name in (RECORD_NAME, COPY_NAME):
+        if read_records(run_dir, name) == [record]:
+            continue
+        with contextlib.suppress(OSError):
+            if (run_dir / name).is_dir():
+                set_aside(run_dir / name)
+            log.warning("the record of the core was damaged, written anew", file=str(run_dir / name))
+            write_record(run_dir, record)
 
 
 def _take_over(record: CoreRecord, run_dir: Path) -> RunningCore | None:

@@ -1,11 +1,12 @@
 """The record beside a running core: which process it is, told so that a later supervisor can be sure of it.
 
 A pid alone is not enough: the kernel gives it to another process once this one has ended. The start time of the process and
-the id of the boot make it unique.
+the id of the boot make it unique. There are two copies, for a damaged record would cost users' connections.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from pgnode.os_support.files import overwrite, read_json, write_atomically
 
 #: The record's file in the core's folder.
 RECORD_NAME: Final = "core.json"
+
+#: Its copy, for when that is damaged.
+COPY_NAME: Final = "core.copy.json"
 
 _MAX_BYTES: Final = 1024 * 1024
 #: Each record is filled up to so many bytes, so that another one has room in its place.
@@ -36,10 +40,24 @@ class CoreRecord:
     #: The ``log`` of its config, as JSON; "" in records of earlier versions.
     log: str = ""
 
+    def is_of(self, other: CoreRecord) -> bool:
+        """Whether this is a record of the same process."""
+        return (self.pid, self.start_ticks, self.boot_id) == (other.pid, other.start_ticks, other.boot_id)
+
 
 def write_record(run_dir: Path, record: CoreRecord) -> None:
-    """Put the record in place as a whole. Raises OSError when it cannot be written."""
-    path, content = run_dir / RECORD_NAME, json.dumps(asdict(record)).encode().ljust(_PADDED_BYTES)
+    """Put the record in place as a whole. Raises OSError when it cannot be written; its copy is none then that says something else."""
+    content = json.dumps(asdict(record)).encode().ljust(_PADDED_BYTES)
+    with contextlib.suppress(OSError):
+        try:
+            _write(run_dir / COPY_NAME, content)
+        except OSError:
+            # One that says what was before is worse than none.
+            (run_dir / COPY_NAME).unlink()
+    _write(run_dir / RECORD_NAME, content)
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
         # A core ends with the machine, so its record need not outlive a crash of it.
         write_atomically(path, content, durable=False)
@@ -48,10 +66,20 @@ def write_record(run_dir: Path, record: CoreRecord) -> None:
         overwrite(path, content)
 
 
+def read_records(run_dir: Path, *names: str) -> list[CoreRecord]:
+    """Read the record and its copy, in this order; what is missing, or has not the right shape, is left out."""
+    found = (_read(run_dir / name) for name in names or (RECORD_NAME, COPY_NAME))
+    return list(dict.fromkeys(record for record in found if record is not None))
+
+
 def read_record(run_dir: Path) -> CoreRecord | None:
-    """Read the record; None when there is none, or when it has not the right shape."""
+    """Read the record, or its copy where it has not the right shape; None when there is neither."""
+    return next(iter(read_records(run_dir)), None)
+
+
+def _read(path: Path) -> CoreRecord | None:
     try:
-        record = CoreRecord(**read_json(run_dir / RECORD_NAME, _MAX_BYTES))
+        record = CoreRecord(**read_json(path, _MAX_BYTES))
     except (OSError, ValueError, TypeError):
         return None
     numbers = isinstance(record.pid, int) and isinstance(record.start_ticks, int) and record.pid > 1

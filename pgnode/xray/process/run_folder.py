@@ -2,7 +2,7 @@
 
 * ``core.sock`` is the core's API; the config says so.
 * ``core.log.fifo`` takes the core's output. The core holds it open for reading and writing, so nobody has to read.
-* ``core.json`` is the record (:mod:`pgnode.xray.process.record`).
+* ``core.json`` is the record, ``core.copy.json`` its copy (:mod:`pgnode.xray.process.record`).
 * ``core.files.json`` says which content of files that the config names the core has read.
 
 Where the folder takes no files (a full disk, one that became read-only, no inode left) a core is started in a fallback: a
@@ -19,13 +19,21 @@ from pathlib import Path
 from typing import Final
 
 from pgnode.os_support.files import set_aside
-from pgnode.xray.process.record import RECORD_NAME, CoreRecord, read_record
+from pgnode.xray.process.record import COPY_NAME, RECORD_NAME, CoreRecord, read_records
 
 SOCKET_NAME: Final = "core.sock"
 FIFO_NAME: Final = "core.log.fifo"
 FILES_NAME: Final = "core.files.json"
 #: The core locks its socket by a file beside it, and leaves that behind; earlier versions wrote the config to a file.
-_LEFTOVERS: Final = (RECORD_NAME, SOCKET_NAME, f"{SOCKET_NAME}.lock", FIFO_NAME, FILES_NAME, "core.config.json")
+_LEFTOVERS: Final = (
+    RECORD_NAME,
+    COPY_NAME,
+    SOCKET_NAME,
+    f"{SOCKET_NAME}.lock",
+    FIFO_NAME,
+    FILES_NAME,
+    "core.config.json",
+)
 
 #: Where fallbacks are made, best first. Named without looking at the environment: the next supervisor may have another one.
 FALLBACK_PARENTS: Final = (
@@ -86,7 +94,7 @@ def clear(run_dir: Path, record: CoreRecord | None = None) -> None:
 
     What cannot be removed now (the disk became read-only) stays: the next core's :func:`prepare` has to get by with it.
     """
-    if record is not None and read_record(run_dir) not in (record, None):
+    if record is not None and not all(found.is_of(record) for found in read_records(run_dir)[:1]):
         return
     for name in _LEFTOVERS:
         with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ from pgnode.xray.process.adoption import adopt
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.executable import ExecutableCore
-from pgnode.xray.process.record import RECORD_NAME
+from pgnode.xray.process.record import COPY_NAME, RECORD_NAME
 from pgnode.xray.process.run_folder import FIFO_NAME
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part, handles_sigterm
 from tests.support.polling import eventually
@@ -172,7 +172,7 @@ async def test_start_and_end(core: Core, run_dir: Path) -> None:
         process = psutil.Process(running.pid)
         assert os.getsid(running.pid) == running.pid, "a terminal's Ctrl-C must not reach it"
         assert process.cwd() == "/"
-        assert _names(run_dir) == [RECORD_NAME, FIFO_NAME, "core.sock", "core.sock.lock"], "the config does not stay"
+        assert _names(run_dir) == [COPY_NAME, RECORD_NAME, FIFO_NAME, "core.sock", "core.sock.lock"], "the config does not stay"
         assert all((run_dir / name).stat().st_mode & 0o077 == 0 for name in _names(run_dir))
         await eventually(lambda: handles_sigterm(running.pid), "the core's signal handler")
         assert await running.terminate(DEADLINE_SECONDS) == 0
@@ -387,11 +387,11 @@ async def test_a_false_record_is_cleared_and_its_core_ended(run_dir: Path, lie: 
         supervisor.wait(DEADLINE_SECONDS)
         assert supervisor.stdout is not None
         supervisor.stdout.close()
-        record = run_dir / RECORD_NAME
-        if lie is None:
-            record.unlink()
-        else:
-            record.write_text(json.dumps(json.loads(record.read_text()) | lie))
+        for record in (run_dir / RECORD_NAME, run_dir / COPY_NAME):
+            if lie is None:
+                record.unlink()
+            else:
+                record.write_text(json.dumps(json.loads(record.read_text()) | lie))
         assert await adopt(run_dir) is None
         assert _names(run_dir) == []
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

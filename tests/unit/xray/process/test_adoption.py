@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from pgnode.xray.process.adoption import adopt
 from pgnode.xray.process.executable import ExecutableCore
-from pgnode.xray.process.record import RECORD_NAME
+from pgnode.xray.process.record import COPY_NAME, RECORD_NAME, read_records
 from pgnode.xray.process.running import RunningCore
 from tests.unit.xray.process.conftest import serving
 
@@ -38,14 +38,52 @@ async def test_it_is_taken_over(left: RunningCore, run_dir: Path) -> None:
 
 @pytest.mark.parametrize("lie", [{"start_ticks": 1}, {"boot_id": "another"}, {"pid": 2**22 + 1}, {"pid": 2**70}, None])
 async def test_a_false_record_ends_it(left: RunningCore, run_dir: Path, lie: dict[str, Any] | None) -> None:
-    record = run_dir / RECORD_NAME
-    if lie is None:
-        record.unlink()
-    else:
-        record.write_text(json.dumps(json.loads(record.read_text()) | lie))
+    for record in (run_dir / RECORD_NAME, run_dir / COPY_NAME):
+        if lie is None:
+            record.unlink()
+        else:
+            record.write_text(json.dumps(json.loads(record.read_text()) | lie))
     assert await adopt(run_dir) is None
     assert os.listdir(run_dir) == []
     assert not left.is_running()
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:30])
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(1000))
+
+
+def _of_another_boot(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"boot_id": "another"}))
+
+
+def _of_another_process(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": os.getppid()}))
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "file").touch()
+
+
+@pytest.mark.parametrize("name", [RECORD_NAME, COPY_NAME])
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, _truncated, _garbage, _of_another_boot, _of_another_process, _folder], ids=lambda do: do.__name__
+)
+async def test_one_whole_record_is_enough(
+    left: RunningCore, run_dir: Path, damage: Callable[[Path], None], name: str
+) -> None:
+    damage(run_dir / name)
+    adopted = await adopt(run_dir)
+    assert adopted is not None
+    assert (adopted.pid, adopted.config_hash) == (left.pid, "of-before")
+    for mended in (RECORD_NAME, COPY_NAME):
+        assert read_records(run_dir, mended) == [left.record]
+    adopted.close()
 
 
 async def test_a_record_that_names_a_stranger_harms_nobody(

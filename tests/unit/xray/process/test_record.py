@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import pytest
 
 from pgnode.xray.process import record as module
 from pgnode.xray.process.record import (
+    COPY_NAME,
     RECORD_NAME,
     CoreRecord,
     boot_id,
     boot_time,
     read_record,
+    read_records,
     start_ticks,
     write_record,
 )
@@ -29,7 +31,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_record(tmp_path) is None
     write_record(tmp_path, RECORD)
     assert read_record(tmp_path) == RECORD
-    assert os.listdir(tmp_path) == [RECORD_NAME]
+    assert sorted(os.listdir(tmp_path)) == [COPY_NAME, RECORD_NAME]
     assert (tmp_path / RECORD_NAME).stat().st_mode & 0o077 == 0
 
 
@@ -54,6 +56,35 @@ def test_a_record_of_the_wrong_shape_is_none(tmp_path: Path, lie: dict[str, Any]
 def test_what_is_no_record_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD_NAME).write_text(text)
     assert read_record(tmp_path) is None
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", None])
+def test_a_copy_is_read_where_the_record_is_damaged(tmp_path: Path, damage: str | None) -> None:
+    write_record(tmp_path, RECORD)
+    if damage is None:
+        (tmp_path / RECORD_NAME).unlink()
+    else:
+        (tmp_path / RECORD_NAME).write_text(damage)
+    assert read_record(tmp_path) == RECORD
+    assert read_records(tmp_path) == [RECORD]
+    other = replace(RECORD, pid=77)
+    (tmp_path / RECORD_NAME).write_text(json.dumps(asdict(other)))
+    assert read_records(tmp_path) == [other, RECORD]
+    assert not other.is_of(RECORD)
+    assert replace(RECORD, config_hash="another").is_of(RECORD)
+
+
+def test_a_copy_that_cannot_be_written_does_not_say_what_was_before(tmp_path: Path) -> None:
+    write_record(tmp_path, RECORD)
+    (tmp_path / f"{COPY_NAME}.new").mkdir()
+    (tmp_path / COPY_NAME).write_text(json.dumps(asdict(RECORD)))  # too short to be written over
+    changed = replace(RECORD, config_hash="a hash that is longer than the one before")
+    write_record(tmp_path, changed)
+    assert read_records(tmp_path) == [changed]
+    assert not (tmp_path / COPY_NAME).exists()
+    (tmp_path / COPY_NAME).mkdir()
+    write_record(tmp_path, RECORD)
+    assert read_records(tmp_path) == [RECORD]
 
 
 def test_this_process_is_known_again() -> None:
