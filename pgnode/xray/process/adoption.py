@@ -1,7 +1,7 @@
 """Take over a core that an earlier supervisor left running, or end it.
 
-A core whose record is true is taken over, or the copy of it where that is damaged. A core whose supervisor died before it wrote the record is known by its output,
-which goes to the folder's FIFO, and is ended.
+A core whose record is true is taken over, or the copy of the record where that is damaged. A core whose supervisor died before it
+wrote the record is known by its output, which goes to the folder's FIFO, and is ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ import structlog
 from pgnode.os_support.files import set_aside
 from pgnode.os_support.pidfd import Pidfd
 from pgnode.xray.process import run_folder
-from pgnode.xray.process.record import COPY_NAME, RECORD_NAME, CoreRecord, boot_id, read_records, start_ticks, write_record
+from pgnode.xray.process.record import (
+    COPY_NAME,
+    RECORD_NAME,
+    CoreRecord,
+    boot_id,
+    read_records,
+    start_ticks,
+    write_record,
+)
 from pgnode.xray.process.running import RunningCore
 
 log = structlog.get_logger(__name__)

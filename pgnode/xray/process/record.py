@@ -46,7 +46,7 @@ class CoreRecord:
 
 
 def write_record(run_dir: Path, record: CoreRecord) -> None:
-    """Put the record in place as a whole. Raises OSError when it cannot be written; its copy is none then that says something else."""
+    """Put the record in place as a whole, and a copy of it where that is possible. Raises OSError when it cannot be written."""
     content = json.dumps(asdict(record)).encode().ljust(_PADDED_BYTES)
     with contextlib.suppress(OSError):
         try:

@@ -172,7 +172,9 @@ async def test_start_and_end(core: Core, run_dir: Path) -> None:
         process = psutil.Process(running.pid)
         assert os.getsid(running.pid) == running.pid, "a terminal's Ctrl-C must not reach it"
         assert process.cwd() == "/"
-        assert _names(run_dir) == [COPY_NAME, RECORD_NAME, FIFO_NAME, "core.sock", "core.sock.lock"], "the config does not stay"
+        assert _names(run_dir) == [COPY_NAME, RECORD_NAME, FIFO_NAME, "core.sock", "core.sock.lock"], (
+            "the config does not stay"
+        )
         assert all((run_dir / name).stat().st_mode & 0o077 == 0 for name in _names(run_dir))
         await eventually(lambda: handles_sigterm(running.pid), "the core's signal handler")
         assert await running.terminate(DEADLINE_SECONDS) == 0

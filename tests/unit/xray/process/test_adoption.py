@@ -72,7 +72,9 @@ def _folder(path: Path) -> None:
 
 @pytest.mark.parametrize("name", [RECORD_NAME, COPY_NAME])
 @pytest.mark.parametrize(
-    "damage", [Path.unlink, _truncated, _garbage, _of_another_boot, _of_another_process, _folder], ids=lambda do: do.__name__
+    "damage",
+    [Path.unlink, _truncated, _garbage, _of_another_boot, _of_another_process, _folder],
+    ids=lambda do: do.__name__,
 )
 async def test_one_whole_record_is_enough(
     left: RunningCore, run_dir: Path, damage: Callable[[Path], None], name: str
