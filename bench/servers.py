@@ -19,6 +19,7 @@ from typing import Any
 from bench.bare_app import ANSWERS_VARIABLE, write_answers
 from bench.load import REPOSITORY
 from bench.registry import Bench
+from pgnode.supervisor.processes.gunicorn import CONFIGURATION
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.ports import free_port
@@ -61,7 +62,7 @@ async def bare_app(beside: NodeProcess, answers: Mapping[str, bytes]) -> AsyncIt
                 "-m",
                 "gunicorn",
                 "-c",
-                "python:pgnode.worker.gunicorn_conf",
+                f"file:{CONFIGURATION}",
                 "bench.bare_app:application",
             ),
             env=beside.environment()

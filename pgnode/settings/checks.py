@@ -14,6 +14,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from pgnode.settings.gunicorn_file import check_gunicorn_file
+
 
 def check_uuid(value: str) -> str:
     """Return the UUID in ``value`` in its usual notation; refuse it where it is not a UUID."""
@@ -59,13 +61,6 @@ def check_command(value: str) -> str:
     return value
 
 
-def check_existing_file(value: Path) -> Path:
-    """Return ``value``; refuse it where it is not a file."""
-    if not value.is_file():
-        raise ValueError("allowed is the path of an existing file")
-    return value
-
-
 def check_existing_folder(value: Path) -> Path:
     """Return ``value``; refuse it where it is not a folder."""
     if not value.is_dir():
@@ -106,6 +101,6 @@ WebUrl = Annotated[str, AfterValidator(check_web_url)]
 Command = Annotated[str, AfterValidator(check_command)]
 KeyPrefix = Annotated[str, AfterValidator(check_key_prefix)]
 Names = Annotated[str, AfterValidator(check_names)]
-ExistingFile = Annotated[Path, AfterValidator(check_existing_file)]
+GunicornFile = Annotated[Path, AfterValidator(check_gunicorn_file)]
 ExistingFolder = Annotated[Path, AfterValidator(check_existing_folder)]
 Executable = Annotated[Path, AfterValidator(check_executable)]

@@ -15,8 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pgnode.settings.checks import (
     Command,
     Executable,
-    ExistingFile,
     ExistingFolder,
+    GunicornFile,
     KeyPrefix,
     ListenAddress,
     Names,
@@ -101,8 +101,10 @@ class Settings(BaseSettings):
         "pgnode", description="Prefix of every key in Redis; give each node its own where several share one Redis."
     )
     web_concurrency: Annotated[int, Field(ge=1, le=256)] = Field(2, description="Number of REST workers.")
-    gunicorn_conf: Annotated[ExistingFile | None, OptionalText] = Field(
-        None, description="A Gunicorn configuration file (Python) that is applied over the node's own."
+    gunicorn_conf: Annotated[GunicornFile | None, OptionalText] = Field(
+        None,
+        description="A Gunicorn configuration file (Python) that is laid over the node's own; read again at a SIGHUP to "
+        "Gunicorn's master. What is the node's own (`bind`, `worker_class`, `certfile` …) may not stand in it.",
     )
     http_parser: Literal["auto", "fast", "python"] = Field(
         "auto",
@@ -189,6 +191,10 @@ class Settings(BaseSettings):
         "none",
         description="What to do when the panel has not called for the time that it named at the start (keep_alive): "
         "only say so, or stop.",
+    )
+    stall_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        120,
+        description="Time in which a caller has to take something of an answer that waits for it; it is closed then.",
     )
     delivery_timeout_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
         30.0,

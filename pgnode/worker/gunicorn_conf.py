@@ -1,4 +1,4 @@
-"""Gunicorn's configuration, as Python that Gunicorn reads: ``gunicorn -c python:pgnode.worker.gunicorn_conf``.
+"""Gunicorn's configuration, as Python that Gunicorn runs: ``gunicorn -c file:….py``, at the start and at each reload.
 
 Every name without an underscore is a setting of Gunicorn's. An operator's own file (GUNICORN_CONF) is laid over it at the end.
 """
@@ -9,6 +9,7 @@ import gc as _gc
 import os as _os
 import signal as _signal
 import ssl as _ssl
+import sys as _sys
 from dataclasses import replace as _replace
 from pathlib import Path as _Path
 from typing import Any as _Any
@@ -22,6 +23,7 @@ from pgnode.worker.asgi_worker import ConnectionLimits as _ConnectionLimits
 from pgnode.worker.asgi_worker import worker_with as _worker_with
 from pgnode.worker.certificate import live_context as _live_context
 from pgnode.worker.certificate import served_files as _served_files
+from pgnode.worker.operator_file import operator_file as _operator_file
 
 # Before Gunicorn makes its log: it keeps the stream that is there.
 _streams.make_safe()
@@ -40,6 +42,7 @@ preload_app = True
 _limits = _replace(
     _ConnectionLimits(),
     headers_seconds=_settings.header_timeout_seconds,
+    stall_seconds=_settings.stall_timeout_seconds,
     delivery_seconds=_settings.delivery_timeout_seconds,
 )
 worker_class = _worker_with(_limits)
@@ -114,5 +117,9 @@ def post_fork(_server: _Any, _worker: _Any) -> None:
     _die_with_parent(_signal.SIGKILL, _os.getppid())
 
 
+def _tell(sentence: str) -> None:
+    print(f"pgnode: {sentence}", file=_sys.stderr, flush=True)  # noqa: T201 - Gunicorn has no log yet
+
+
 if _settings.gunicorn_conf is not None:
-    exec(compile(_settings.gunicorn_conf.read_text(encoding="utf-8"), str(_settings.gunicorn_conf), "exec"))  # noqa: S102
+    globals().update(_operator_file.run(_settings.gunicorn_conf, dict(globals()), _tell))

@@ -7,11 +7,16 @@ import contextlib
 import os
 import ssl
 import sys
+from pathlib import Path
 
+import pgnode
 from pgnode.os_support.aio import retry
 from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.child import ChildSpec
+
+#: Named as a file, which Gunicorn runs again at each reload; a module is run once.
+CONFIGURATION = Path(pgnode.__file__).parent / "worker" / "gunicorn_conf.py"
 
 #: Seconds between two attempts to reach it.
 POLL_SECONDS = 0.05
@@ -27,7 +32,7 @@ def spec(settings: Settings, handover: Handover) -> ChildSpec:
     """Return how Gunicorn is run."""
     return ChildSpec(
         name="gunicorn",
-        command=[sys.executable, "-m", "gunicorn", "-c", "python:pgnode.worker.gunicorn_conf"],
+        command=[sys.executable, "-m", "gunicorn", "-c", f"file:{CONFIGURATION}"],
         environment={**os.environ, **handover.environment},
         ready=lambda: ready(settings),
         pass_fds=handover.pass_fds,

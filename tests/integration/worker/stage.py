@@ -19,6 +19,7 @@ from pgnode.bus.connection import connect
 from pgnode.settings import Settings, load
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.processes import valkey
+from pgnode.supervisor.processes.gunicorn import CONFIGURATION
 from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
 from pgnode.testing.ports import free_port
 from pgnode.testing.processes import is_running
@@ -179,7 +180,7 @@ class Stage:
                 "-m",
                 "gunicorn",
                 "-c",
-                "python:pgnode.worker.gunicorn_conf",
+                f"file:{CONFIGURATION}",
                 "pgnode.worker.app:application",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

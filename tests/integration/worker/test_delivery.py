@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -32,17 +31,9 @@ ALL_USERS = pb.StatRequest(type=pb.UsersStat).SerializeToString()
 SMALL = pb.StatResponse(stats=[pb.Stat(name="alice", value=5)]).SerializeToString()
 
 
-@pytest.fixture(scope="module")
-def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An operator's own Gunicorn file; it is laid over the node's."""
-    path: Path = tmp_path_factory.mktemp("conf") / "overlay.py"
-    path.write_text(f"worker_class = _worker_with(_replace(_limits, stall_seconds={STALL_SECONDS}))", encoding="ascii")
-    return path
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def whole_stage(overlay: Path) -> AsyncIterator[Stage]:
-    env = {"DELIVERY_TIMEOUT_SECONDS": str(DELIVERY_TIMEOUT_SECONDS), "GUNICORN_CONF": str(overlay)}
+async def whole_stage() -> AsyncIterator[Stage]:
+    env = {"DELIVERY_TIMEOUT_SECONDS": str(DELIVERY_TIMEOUT_SECONDS), "STALL_TIMEOUT_SECONDS": str(STALL_SECONDS)}
     async with Stage(env=env) as stage:
         yield stage
 

@@ -148,14 +148,22 @@ async def test_nothing_outlives_a_killed_master() -> None:
 
 
 async def test_an_operators_file_is_laid_over_the_nodes_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """It is read again at a reload; one with a mistake changes nothing and is told."""
     conf = tmp_path_factory.mktemp("operator") / "gunicorn.conf.py"
     conf.write_text("workers = 1\nproc_name = 'operators'\n")
     async with Stage(workers=2, env={"GUNICORN_CONF": str(conf)}) as stage:
-        assert len(stage.worker_pids()) == 1
+        first = stage.worker_pids()
+        assert len(first) == 1
         async with stage.panel() as panel:
             await panel.sync_user(pb.User(email="alice", inbounds=["VLESS"]))
         assert len(stage.supervisor.of_kind(Kind.SYNC_USER)) == 1
         master = stage.master_pid
+        conf.write_text("workers = 3\n")
         stage.signal_master(signal.SIGHUP)
+        await eventually(lambda: len(set(stage.worker_pids()) - set(first)) == 3, "there are as many as it says now")
+        conf.write_text("workers = 'three'\n")
+        stage.signal_master(signal.SIGHUP)
+        await eventually(lambda: "what it said before stays in force" in stage.output, "the mistake is told")
         await eventually(stage.answers, "it answers after a reload", errors=NOT_YET)
+        assert stage.master_pid == master
         assert is_running(master)

@@ -37,7 +37,6 @@ def test_good_values_come_back_as_they_are_used(check: Callable[[str], str], val
         (checks.check_web_url, "https://a b", "https:// or http://"),
         (checks.check_command, "'", "No closing quotation"),
         (checks.check_command, "  ", "unset it"),
-        (checks.check_existing_file, Path("/"), "existing file"),
         (checks.check_existing_folder, Path("/etc/passwd"), "existing folder"),
         (checks.check_executable, Path("/etc/passwd"), "executable file"),
         (checks.check_key_prefix, "", "without blanks"),
@@ -52,5 +51,5 @@ def test_bad_values_are_answered_with_what_is_allowed(check: Callable[[Any], Any
 def test_paths_that_exist_are_kept(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.touch(mode=0o755)
-    assert checks.check_existing_file(program) == checks.check_executable(program) == program
+    assert checks.check_executable(program) == program
     assert checks.check_existing_folder(tmp_path) == tmp_path

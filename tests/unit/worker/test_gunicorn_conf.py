@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import ssl
 import sys
@@ -14,6 +15,7 @@ import pytest
 from gunicorn.config import Config
 
 from pgnode.errors import DependencyError
+from pgnode.os_support import streams
 from pgnode.worker.asgi_worker import NodeWorker
 from pgnode.worker.gunicorn_compat import choose_parser
 from tests.support.certificates import make_certificate
@@ -31,6 +33,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pyt
         "NODE_HOST": "127.0.0.1",
         "HEADER_TIMEOUT_SECONDS": 7,
         "DELIVERY_TIMEOUT_SECONDS": 9,
+        "STALL_TIMEOUT_SECONDS": 8,
     }.items():
         monkeypatch.setenv(name, str(value))
     # What it does to the process that reads it is the master's alone.
@@ -48,6 +51,12 @@ def read() -> Any:
     return importlib.import_module(NAME)
 
 
+def read_again() -> Any:
+    """Read it as Gunicorn does at a reload."""
+    sys.modules.pop(NAME, None)
+    return read()
+
+
 def settings_of(module: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if not name.startswith("_") and name != "annotations"}
 
@@ -61,6 +70,7 @@ def test_gunicorn_takes_every_setting(environment: pytest.MonkeyPatch) -> None:
     assert config.worker_class_str == "NodeWorker"
     assert config.worker_class.limits.headers_seconds == 7
     assert config.worker_class.limits.delivery_seconds == 9
+    assert config.worker_class.limits.stall_seconds == 8
     assert config.is_ssl
     assert (config.keepalive, config.asgi_loop) == (75, "uvloop")
     assert config.http_parser == choose_parser("auto")
@@ -82,14 +92,30 @@ def test_addresses_of_ip_version_6_are_bracketed(environment: pytest.MonkeyPatch
     assert read().bind[0] == "[::1]:62050"
 
 
-def test_an_operators_file_is_laid_over_it(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_operators_file_is_laid_over_it(
+    environment: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One that cannot be used any more at a reload changes nothing, and is told."""
     overlay = tmp_path / "mine.py"
-    overlay.write_text("workers = 7\nworker_class = _worker_with(_replace(_limits, stall_seconds=3))\n")
+    overlay.write_text("workers = workers + 5\nthreads = 3\n")
     environment.setenv("GUNICORN_CONF", str(overlay))
     module = read()
-    assert module.workers == 7
-    assert module.worker_class.limits.stall_seconds == 3
-    assert module.worker_class.limits.headers_seconds == 7
+    assert (module.workers, module.threads) == (7, 3)
+    overlay.write_text("workers = 9\n")
+    assert read_again().workers == 9
+    overlay.write_text("workers = nine\n")
+    assert read_again().workers == 9
+    streams.drain()
+    assert f"pgnode: GUNICORN_CONF={overlay}: it failed with NameError" in capfd.readouterr().err
+
+
+def test_what_is_shared_is_left_alone_by_the_garbage_collector(environment: pytest.MonkeyPatch) -> None:
+    module = read()
+    try:
+        module.when_ready(None)
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 async def test_tls_from_version_1_2_on_and_nothing_negotiated(environment: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,8 @@ def test_it_gets_the_settings_of_the_supervisor(settings: Settings) -> None:
     assert spec.name == "gunicorn"
     assert spec.environment[VARIABLE] == "7"
     assert spec.pass_fds == (7,)
-    assert "python:pgnode.worker.gunicorn_conf" in spec.command
+    assert f"file:{gunicorn.CONFIGURATION}" in spec.command
+    assert gunicorn.CONFIGURATION.is_file()
 
 
 async def test_it_is_ready_when_a_handshake_succeeds(settings: Settings) -> None:
