@@ -61,9 +61,10 @@ class HeldSockets:
         return bool(found) and all(item.inode in own for item in found)
 
     def serves_path(self, path: str) -> bool:
-        """Whether this process listens on the unix socket of that path ("@name": an abstract one)."""
+        """Whether this process listens on the unix socket of that path, be it by another name ("@name": an abstract one)."""
         own = self._inodes()
-        return any(name == path and inode in own for name, inode in self._unix())
+        wanted = _real(path)
+        return any(inode in own and _real(name) == wanted for name, inode in self._unix())
 
     def _inodes(self) -> set[int]:
         found: set[int] = set()
@@ -98,6 +99,10 @@ class HeldSockets:
         except OSError:
             return
         yield from content.decode(errors="surrogateescape").splitlines()[1:]
+
+
+def _real(name: str) -> str:
+    return os.path.realpath(name) if name.startswith("/") else name
 
 
 def address_of(text: str) -> str:

@@ -112,6 +112,41 @@ def two_on_one_port(stage: Stage) -> Config:
     return stage.with_inbound(port=stage.config["inbounds"][0]["port"])
 
 
+def with_two(stage: Stage, one: Config, other: Config) -> Config:
+    config = stage.with_inbound(**one)
+    config["inbounds"].append(make_inbound("Third", "vless") | other)
+    return config
+
+
+def two_at_all_addresses(stage: Stage) -> Config:
+    """Go takes either for all addresses, and the two would share connections at random."""
+    port = free_port()
+    return with_two(stage, {"listen": "0.0.0.0", "port": port}, {"listen": "::", "port": port})
+
+
+def two_by_links(stage: Stage) -> Config:
+    (stage.folder / "here").unlink(missing_ok=True)
+    (stage.folder / "here").symlink_to(stage.folder)
+    return with_two(stage, {"listen": f"{stage.folder}/t.sock"}, {"listen": f"{stage.folder}/here/t.sock,0666"})
+
+
+def metrics_everywhere(stage: Stage) -> Config:
+    return stage.config | {"metrics": {"tag": "m", "listen": f":{stage.config['inbounds'][0]['port']}"}}
+
+
+def certificate_that_is_a_fifo(stage: Stage) -> Config:
+    """The core would wait for its writer."""
+    path = stage.folder / "fifo.pem"
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    certificates = [{"certificateFile": str(path), "keyFile": str(path)}]
+    return stage.with_inbound(streamSettings={"security": "tls", "tlsSettings": {"certificates": certificates}})
+
+
+def port_of_the_environment(stage: Stage) -> Config:
+    return with_two(stage, {"port": "env:LISTEN_PORT_OF_TEST"}, {"port": int(ENVIRONMENT["LISTEN_PORT_OF_TEST"])})
+
+
 SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
     "hysteria without TLS": (hysteria_without_tls, ["inbound 'Other'", "TLS"]),
     "a new core": (all_else_changed, ["inbound 'Other'", "TLS"]),
@@ -126,6 +161,26 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
     "a file": (file_in_the_way, ["'Other'", "no socket"]),
     "port 0": (lambda stage: stage.with_inbound(port=0), ["'Other'", "port 0"]),
     "port 70000": (lambda stage: stage.with_inbound(port=70000), ["'Other'", "port 70000"]),
+    "all addresses": (two_at_all_addresses, ["'Other'", "'Third'", "on all addresses"]),
+    "two by links": (two_by_links, ["'Other'", "'Third'", "t.sock"]),
+    "mode": (lambda stage: stage.with_inbound(listen=f"{stage.folder}/m,rw"), ["'Other'", "file's mode"]),
+    "a folder": (lambda stage: stage.with_inbound(listen=f"{stage.folder}/"), ["'Other'", "is a folder"]),
+    "metrics everywhere": (metrics_everywhere, ["'VLESS'", "that of metrics"]),
+    "metrics by name": (
+        lambda stage: stage.config | {"metrics": {"listen": "no.example:1"}},
+        ["metrics", "no IP address"],
+    ),
+    "a FIFO": (certificate_that_is_a_fifo, ["'Other'", "certificateFile", "no regular file"]),
+    "the environment's port": (port_of_the_environment, ["'Other'", "'Third'"]),
+    "the environment's address": (
+        lambda stage: stage.with_inbound(listen="env:LISTEN_PORT_OF_TEST"),
+        ["'Other'", "which is no IP address"],
+    ),
+    "a device": (
+        lambda stage: stage.with_inbound(protocol="tun", settings={"name": "x" * 40}),
+        ["'Other'", "at most 15 bytes"],
+    ),
+    "a tag": (lambda stage: stage.with_inbound(tag="a\nb"), ["inbound #2: tag 'a\\nb'", "control character"]),
     "no tag": (lambda stage: stage.with_inbound(port="5-1", tag=""), ["inbound #2", "'5-1'"]),
 }
 

@@ -84,7 +84,7 @@ class CoreController:
         self._log_section = LogSection()
         #: What of the log that is asked for only a new core can do; "" for nothing.
         self.waiting_log = ""
-        self.files = ReadFiles(settings.run_dir, settings.assets_dir)
+        self.files = ReadFiles(settings.run_dir, settings.assets_dir, lambda: self._core.cert_dir)
 
     def __repr__(self) -> str:
         return f"CoreController({self._running!r})"

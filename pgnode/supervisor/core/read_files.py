@@ -1,7 +1,7 @@
 """Files that the running core read when it started, and whether they are still the same.
 
 A certificate that was renewed is to be served after the next start, though the config that names it is the same. A file counts
-as changed when its size or its time changed, and then its content, too. What is known lies beside the core's record, for a
+as changed when its size, times or inode changed, and then its content, too. What is known lies beside the core's record, for a
 supervisor that takes the core over.
 """
 
@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +25,9 @@ from pgnode.xray.process.run_folder import FILES_NAME
 #: Bytes of the largest file of notes that is read.
 MAX_BYTES = 4 * 1024 * 1024
 
+#: Larger files are not read: they count as changed when anything about them does.
+DIGEST_BYTES_MAX = 1024 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -31,17 +36,25 @@ class Stamp:
     size: int = 0
     mtime_ns: int = 0
     digest: str = ""
+    #: A link may lead to another file of the same size and time.
+    inode: int = 0
+    ctime_ns: int = 0
 
 
 def stamp(path: Path, known: Stamp | None = None) -> Stamp:
-    """Look at a file. Its content is read only where size or time are not those of ``known``."""
+    """Look at a file; links are followed. Its content is read only where it is not the file of ``known``, untouched."""
     try:
-        found = path.stat()
-        if known is not None and (known.size, known.mtime_ns) == (found.st_size, found.st_mtime_ns):
-            return known
-        with path.open("rb") as file:
-            return Stamp(found.st_size, found.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest())
-    except OSError:
+        # Non-blocking, for a FIFO.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                return Stamp()
+            seen = (found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
+            if known is not None and (known.size, known.mtime_ns, known.inode, known.ctime_ns) == seen:
+                return known
+            digest = hashlib.file_digest(file, "sha256").hexdigest() if found.st_size <= DIGEST_BYTES_MAX else str(seen)
+            return Stamp(found.st_size, found.st_mtime_ns, digest, found.st_ino, found.st_ctime_ns)
+    except (OSError, ValueError):
         return Stamp()
 
 
@@ -51,11 +64,15 @@ class ReadFiles:
     Args:
         run_dir: The core's folder.
         assets_dir: The folder of geo files.
+        cert_dir: Says where the core looks for certificates with a relative path.
     """
 
-    def __init__(self, run_dir: Path, assets_dir: Path | None) -> None:
+    def __init__(
+        self, run_dir: Path, assets_dir: Path | None, cert_dir: Callable[[], Path | None] = lambda: None
+    ) -> None:
         self._path = run_dir / FILES_NAME
         self._assets_dir = assets_dir
+        self._cert_dir = cert_dir
         self._stamps: dict[str, Stamp] = {}
 
     def __repr__(self) -> str:
@@ -78,7 +95,7 @@ class ReadFiles:
         return await asyncio.to_thread(self._changed, base)
 
     def _note(self, base: BaseConfig) -> None:
-        paths = [str(path) for path in files_of(base.document, self._assets_dir)]
+        paths = [str(path) for path in files_of(base.document, self._assets_dir, self._cert_dir())]
         self._stamps = {path: stamp(Path(path), self._stamps.get(path)) for path in paths}
 
     def _save(self) -> None:
@@ -95,7 +112,7 @@ class ReadFiles:
 
     def _changed(self, base: BaseConfig) -> dict[Path, set[Reader]]:
         found: dict[Path, set[Reader]] = {}
-        for path, readers in files_of(base.document, self._assets_dir).items():
+        for path, readers in files_of(base.document, self._assets_dir, self._cert_dir()).items():
             known = self._stamps.get(str(path))
             # Whoever reads a file that is new to the core is new, too.
             if known is not None and stamp(path, known).digest != known.digest:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pgnode.settings import Settings
@@ -28,12 +30,25 @@ class RunSpec:
         return f"RunSpec({self.base.base_hash[:8]})"
 
     @classmethod
-    def read(cls, message: pb.Backend, settings: Settings) -> RunSpec:
-        """Read a ``Backend`` message whose users were taken out. Raises StartFailedError."""
+    def read(cls, message: pb.Backend, settings: Settings, environment: Mapping[str, str] = os.environ) -> RunSpec:
+        """Read a ``Backend`` message whose users were taken out.
+
+        Args:
+            message: The message.
+            settings: Paths.
+            environment: What the core inherits.
+
+        Returns:
+            What has to run.
+
+        Raises:
+            StartFailedError: It cannot be read.
+        """
         base = parse_config(
             message.config,
             exclude_inbounds=frozenset(message.exclude_inbounds),
             api_socket=str(settings.core_socket),
             assets_dir=settings.assets_dir,
+            environment=environment,
         )
         return cls(message.SerializeToString(), base, message.keep_alive)

@@ -215,7 +215,8 @@ class StartJob:
         there, running = self._starts.life.now.core, self._starts.core.running
         held = {claim.listener for claim in there.base.claims} if there is not None and running is not None else set()
         own = HeldSockets(running.pid) if running is not None else None
-        fault = await asyncio.to_thread(config_fault, new.base, self._starts.settings.run_dir)
+        cert_dir = self._starts.core.core.cert_dir
+        fault = await asyncio.to_thread(config_fault, new.base, self._starts.settings.run_dir, cert_dir=cert_dir)
         if fault is not None:
             raise StartFailedError(fault)
         await self._starts.require_room(len(new.message) + USER_BYTES * len(self._users))

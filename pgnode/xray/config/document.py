@@ -15,12 +15,13 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from pgnode.errors import StartFailedError
 from pgnode.xray.config import geo_refs as geo
 from pgnode.xray.config import rewrite
-from pgnode.xray.config.inbounds import InboundSpec, json_type, read_inbound
+from pgnode.xray.config.inbounds import InboundSpec, json_type, read_inbound, short
 from pgnode.xray.config.listeners import Claim, claims_of
 from pgnode.xray.config.numbering import Numbers, number_parts
 from pgnode.xray.config.strings import text_fault
@@ -75,12 +76,17 @@ class BaseConfig:
 
 
 def parse_config(
-    text: str, *, exclude_inbounds: Collection[str], api_socket: str, assets_dir: Path | None
+    text: str,
+    *,
+    exclude_inbounds: Collection[str],
+    api_socket: str,
+    assets_dir: Path | None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> BaseConfig:
     """Read a panel's config and rewrite it for this node.
 
     ``exclude_inbounds``: tags whose clients stay the panel's. ``api_socket``: path of the unix socket for the core's API.
-    ``assets_dir``: folder with geo files (XRAY_ASSETS_PATH).
+    ``assets_dir``: folder with geo files (XRAY_ASSETS_PATH). ``environment``: the core's, for ports and addresses from there.
     Raises StartFailedError; its text begins with the cause (callers see 128 characters).
     """
     document = _load(text)
@@ -96,7 +102,7 @@ def parse_config(
         raise StartFailedError("config has no inbounds")
     places = numbers.of(document)["inbounds"]
     specs = tuple(
-        read_inbound(inbound, number, exclude_inbounds, warnings)
+        read_inbound(inbound, number, exclude_inbounds, warnings, environment)
         for inbound, number in zip(inbounds, places, strict=True)
     )
     _refuse_duplicate_tags(specs)
@@ -225,7 +231,7 @@ def _refuse_duplicate_tags(specs: Sequence[InboundSpec]) -> None:
     seen: set[str] = set()
     for spec in specs:
         if spec.tag and spec.tag in seen:
-            raise StartFailedError(f"config has two inbounds with the tag {spec.tag!r}: tags must differ")
+            raise StartFailedError(f"config has two inbounds with the tag {short(spec.tag)}: tags must differ")
         seen.add(spec.tag)
 
 

@@ -1,47 +1,86 @@
-"""Faults of a config that the core takes without a word, or ends over without one. Pure.
+"""Faults of a config that the core takes without a word, or ends over without one. Pure, but for files that it names.
 
 They are looked for when a start asks for the config, and not in one that runs already: what runs, goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from pgnode.wire.texts import control_character
+from pgnode.xray.config.certificates import certificate_fault
 from pgnode.xray.config.document import BaseConfig
-from pgnode.xray.config.inbounds import port_fault
-from pgnode.xray.config.listeners import conflict, metrics_fault
+from pgnode.xray.config.inbounds import listen_fault, port_fault, short
+from pgnode.xray.config.listeners import conflict, device_fault, metrics_fault, plain_address, unix_fault
+from pgnode.xray.config.names import name_fault
 from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, Sockets
 from pgnode.xray.config.strings import own_socket_fault
 
 
-def config_fault(base: BaseConfig, own_folder: Path) -> str | None:
-    """Return what is wrong with a config, or None. Follows links in paths that it names.
+def config_fault(
+    base: BaseConfig,
+    own_folder: Path,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    cert_dir: Path | None = None,
+) -> str | None:
+    """Return what is wrong with a config, or None. Follows links in paths that it names, and reads its certificates.
 
     Args:
         base: The config.
         own_folder: The folder of the node's sockets.
+        environment: What the core inherits.
+        cert_dir: The folder where the core looks for certificates with a relative path.
 
     Returns:
         A sentence that begins with the name of the part.
     """
-    return next(_faults(base, own_folder), None)
+    return next(_faults(base, own_folder, environment, cert_dir), None)
 
 
-def _faults(base: BaseConfig, own_folder: Path) -> Iterator[str]:
+def _faults(base: BaseConfig, own_folder: Path, environment: Mapping[str, str], cert_dir: Path | None) -> Iterator[str]:
     document = base.document
-    fault = own_socket_fault(document, own_folder)
+    numbers = base.numbers.of(document)
+    for field, path in (("access", base.access_log_path), ("error", base.error_log_path)):
+        if path is not None and (found := control_character(path)) is not None:
+            yield f"log.{field} {short(path)} holds the control character {found!r}"
+    fault = name_fault(document, numbers) or own_socket_fault(document, own_folder)
     if fault is not None:
         yield fault
+    yield from _certificate_faults(document, numbers, cert_dir)
     for inbound, spec in zip(document["inbounds"], base.inbounds, strict=True):
+        if spec.device is not None and (fault := device_fault(spec.device)) is not None:
+            yield f"{spec.title}: {fault}"
+        listen = inbound.get("listen")
+        fault = listen_fault(listen, environment) if isinstance(listen, str) else None
+        if fault is None and spec.is_unix:
+            fault = unix_fault(spec.listen)
+        if fault is not None:
+            yield f"{spec.title}: {fault}"
+        if spec.listen != listen and listen and plain_address(spec.listen) is None and not spec.is_unix:
+            yield f"{spec.title}: listen {short(listen)} is {short(spec.listen)} there, which is no IP address and no path"
         protocol = INBOUND_PROTOCOLS.get(spec.protocol)
         if protocol is None or protocol.sockets is Sockets.NONE or spec.is_unix:
             # What the core does not know is told by it.
             continue
-        fault = port_fault(inbound.get("port"))
+        fault = port_fault(inbound.get("port"), environment)
         if fault is not None:
             yield f"{spec.title}: {fault}"
     metrics = document.get("metrics")
     fault = metrics_fault(metrics) or conflict(base.inbounds, metrics)
     if fault is not None:
         yield fault
+
+
+def _certificate_faults(
+    document: dict[str, Any], numbers: Mapping[str, Sequence[int]], cert_dir: Path | None
+) -> Iterator[str]:
+    for section, label in (("inbounds", "inbound"), ("outbounds", "outbound")):
+        for item, number in zip(document.get(section) or (), numbers.get(section, ()), strict=False):
+            fault = certificate_fault(item, cert_dir)
+            if fault is not None:
+                tag = item.get("tag")
+                yield f"{label} {short(tag) if tag else f'#{number}'}: {fault}"

@@ -80,7 +80,7 @@ def missing_geo_files(document: dict[str, Any], assets_dir: Path | None) -> str 
         if not any((folder / file_name).is_file() for folder in folders):
             searched = ", ".join(str(folder) for folder in folders)
             return (
-                f"geo file {file_name!r} is missing ({shown(reference)} needs it); looked in {searched}; "
+                f"geo file {shown(file_name)} is missing ({shown(reference)} needs it); looked in {searched}; "
                 "set XRAY_ASSETS_PATH to the folder that holds it"
             )
     return None

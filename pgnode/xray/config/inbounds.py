@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from pgnode.errors import StartFailedError
@@ -12,6 +13,11 @@ from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, TRANSPORTS, InboundP
 
 _SS_2022_PREFIX: Final = "2022-blake3-"
 _PORT_PART = re.compile(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?\Z")
+
+#: A value that the core reads in its environment: "env:NAME".
+_FROM_ENVIRONMENT: Final = "env:"
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class InboundSpec:
     method: str = ""
     #: Place among the inbounds as the panel counts them, from 1; 0 where that is not known.
     number: int = field(default=0, compare=False)
+    #: The name of the network device that it sets up, "" for the core's own choice; None where it sets up none.
+    device: str | None = None
 
     @property
     def title(self) -> str:
@@ -83,18 +91,35 @@ class InboundSpec:
         return self.listen.startswith(("/", "@"))
 
 
-def read_inbound(inbound: dict[str, Any], number: int, exclude: Collection[str], warnings: list[str]) -> InboundSpec:
-    """Read what the node needs from one inbound of the config; ``number`` is its place in the panel's list, from 1.
+def read_inbound(
+    inbound: dict[str, Any],
+    number: int,
+    exclude: Collection[str],
+    warnings: list[str],
+    environment: Mapping[str, str] = _NOTHING,
+) -> InboundSpec:
+    """Read what the node needs from one inbound of the config.
 
-    Raises StartFailedError for a value of a type that the node itself must understand. Everything else is left for the
-    core to check.
+    Args:
+        inbound: The inbound.
+        number: Its place in the panel's list, from 1.
+        exclude: Tags whose users stay the panel's.
+        warnings: What will not work is added here.
+        environment: The core's environment, where it looks for "env:NAME".
+
+    Returns:
+        What there is to know.
+
+    Raises:
+        StartFailedError: A value has not the type that the node itself must understand. Everything else is left for the core
+            to check.
     """
     tag = _text(inbound, "tag", f"inbound #{number}")
     where = f"inbound {short(tag)}" if tag else f"inbound #{number}"
     protocol = _text(inbound, "protocol", where).lower()
     settings = _section(inbound, "settings", where)
     stream = _section(inbound, "streamSettings", where)
-    listen = _text(inbound, "listen", where)
+    listen = from_environment(_text(inbound, "listen", where), environment)
 
     # "method" is the core's newer name of the same field.
     transport = (_text(stream, "network", where) or _text(stream, "method", where) or "raw").lower()
@@ -115,32 +140,47 @@ def read_inbound(inbound: dict[str, Any], number: int, exclude: Collection[str],
 
     flow_allowed = detail_key == "flow" and _is_bare_tls(stream, transport)
     if flow and not flow_allowed:
-        warnings.append(f"{where}: flow {flow!r} works only over TLS or REALITY on raw TCP")
+        warnings.append(f"{where}: flow {short(flow)} works only over TLS or REALITY on raw TCP")
     is_unix = listen.startswith(("/", "@"))
     return InboundSpec(
         tag=tag,
         number=number,
         protocol=protocol,
         listen=listen,
-        ports=() if is_unix else read_ports(inbound.get("port")),
+        ports=() if is_unix else read_ports(inbound.get("port"), environment),
         transport=transport,
         kinds=frozenset() if is_unix else _socket_kinds(traits.sockets, settings, stream, transport),
         managed=managed,
         flow=flow,
         flow_allowed=flow_allowed,
         method=method,
+        device=_text(settings, "name", where) if protocol == "tun" else None,
     )
 
 
-def read_ports(value: object) -> tuple[tuple[int, int], ...]:
-    """Read the ranges of a config's ``port``: 443, "443", "1000-2000,3000". What is no port is left out: the core checks it."""
+def from_environment(text: str, environment: Mapping[str, str]) -> str:
+    """Return what the core takes a value for: "env:NAME" stands for that variable where it is set."""
+    name = text.strip()
+    return environment.get(name.removeprefix(_FROM_ENVIRONMENT), text) if name.startswith(_FROM_ENVIRONMENT) else text
+
+
+def read_ports(value: object, environment: Mapping[str, str] = _NOTHING) -> tuple[tuple[int, int], ...]:
+    """Read the ranges of a config's ``port``: 443, "443", "1000-2000,3000", "env:NAME".
+
+    Args:
+        value: What the config says.
+        environment: The core's environment.
+
+    Returns:
+        The ranges; what is no port is left out: the core checks it.
+    """
     if isinstance(value, bool):
         return ()
     if isinstance(value, int):
         return ((value, value),) if 0 < value < 65536 else ()
     ranges: list[tuple[int, int]] = []
     for part in value.split(",") if isinstance(value, str) else ():
-        match = _PORT_PART.match(part)
+        match = _PORT_PART.match(from_environment(part, environment))
         if match is None:
             continue
         first = int(match[1])
@@ -150,10 +190,17 @@ def read_ports(value: object) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
-def port_fault(value: object) -> str | None:
-    """Say what is wrong with a config's ``port``, or None.
+def port_fault(value: object, environment: Mapping[str, str] | None = None) -> str | None:
+    """Say what is wrong with a config's ``port``.
 
     The core takes 0, 70000 and 20-10 without a word, and listens nowhere.
+
+    Args:
+        value: What the config says.
+        environment: The core's environment; None where it is not known, and "env:NAME" may be anything.
+
+    Returns:
+        The fault, or None.
     """
     if value is None:
         return "port is missing"
@@ -161,10 +208,34 @@ def port_fault(value: object) -> str | None:
         return None if read_ports(value) else f"port {short(value)} is not valid: ports are 1 to 65535"
     if not isinstance(value, str):
         return f'port {short(value)} is not valid: it must be a number, or ports and ranges such as "443,1000-2000"'
-    wrong = next(
-        (part for part in value.split(",") if not part.strip().startswith("env:") and not read_ports(part)), None
-    )
-    return None if wrong is None else f"port {short(value)} is not valid: ports are 1 to 65535, ranges go upwards"
+    for part in value.split(","):
+        if part.strip().startswith(_FROM_ENVIRONMENT):
+            fault = _variable_fault(part.strip(), environment) if environment is not None else None
+            if fault is not None:
+                return f"port {short(value)} is not valid: {fault}"
+        elif not read_ports(part):
+            return f"port {short(value)} is not valid: ports are 1 to 65535, ranges go upwards"
+    return None
+
+
+def listen_fault(listen: str, environment: Mapping[str, str]) -> str | None:
+    """Say what is wrong with the name of the variable that a ``listen`` is taken from, or None."""
+    name = listen.strip().removeprefix(_FROM_ENVIRONMENT)
+    if listen.strip().startswith(_FROM_ENVIRONMENT) and name not in environment:
+        return f"listen {short(listen)}: {_not_set(name)}"
+    return None
+
+
+def _variable_fault(text: str, environment: Mapping[str, str]) -> str | None:
+    name = text.removeprefix(_FROM_ENVIRONMENT)
+    if name not in environment:
+        return _not_set(name)
+    found = environment[name]
+    return None if read_ports(found) and "," not in found else f"it is {short(found)} there, and ports are 1 to 65535"
+
+
+def _not_set(name: str) -> str:
+    return f"the core has no variable {short(name)}; set it for the node, and name it in PASS_ENVIRONMENT"
 
 
 def _is_bare_tls(stream: dict[str, Any], transport: str) -> bool:

@@ -1,17 +1,20 @@
 """What a config binds: one socket for each inbound and port, and that of the metrics. Pure.
 
 The core binds with SO_REUSEPORT, so two inbounds on one address and port share connections at random, without a word. What is
-legal: one port at different addresses, and TCP beside UDP.
+legal: one port at different addresses, and TCP beside UDP. "0.0.0.0" and "::" are one address: Go takes either for all of them.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Iterable, Iterator
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pgnode.os_support.held_sockets import overlap
 from pgnode.xray.config.inbounds import InboundSpec, short
 
 #: Claims that are looked at; a range such as 1-65535 is left to the core beyond that (one try takes about 10 µs).
@@ -19,10 +22,20 @@ MAX_CLAIMS: Final = 8192
 
 _LARGEST_PORT: Final = 65535
 
+#: All addresses of the machine, as the core binds them.
+_ALL_ADDRESSES: Final = "::"
+_WILDCARDS: Final = frozenset({"0.0.0.0", _ALL_ADDRESSES})
+
+#: What the core calls its network device where a config does not say.
+_TUN_NAME: Final = "xray0"
+#: Bytes of the name of a network device, at most.
+_DEVICE_NAME_BYTES: Final = 15
+_FILE_MODE: Final = re.compile(r"[0-7]{1,4}")
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One socket of an inbound. ``kind`` is "tcp", "udp" or "unix"; ``port`` is 0 for "unix", else 1 to 65535."""
+    """One socket of an inbound, or its device. ``kind`` is "tcp", "udp", "unix" or "tun"; a port is there for the first two."""
 
     kind: str
     address: str
@@ -31,6 +44,8 @@ class Listener:
     def __str__(self) -> str:
         if self.kind == "unix":
             return f"unix socket {short(self.address)[1:-1]}"
+        if self.kind == "tun":
+            return f"network device {short(self.address)}"
         return f"port {self.port} on {self.address} ({self.kind})"
 
 
@@ -44,6 +59,9 @@ class Claim:
 
 def listeners(inbound: InboundSpec) -> Iterator[Listener]:
     """Yield the sockets that ``inbound`` opens, ranges expanded; none for one whose address only the core understands."""
+    if inbound.device is not None:
+        yield Listener("tun", inbound.device or _TUN_NAME)
+        return
     if inbound.is_unix:
         # A file's mode may follow the path: "/run/x.sock,0666".
         yield Listener("unix", inbound.listen.partition(",")[0] if inbound.listen.startswith("/") else inbound.listen)
@@ -58,7 +76,7 @@ def listeners(inbound: InboundSpec) -> Iterator[Listener]:
 
 
 def plain_address(listen: str) -> str | None:
-    """Write the address of a ``listen`` as the kernel has it, "" as all of IPv4; None where it is no address."""
+    """Write the address of a ``listen`` as the kernel has it, "" as 0.0.0.0; None where it is no address."""
     named = {"": "0.0.0.0", "localhost": "127.0.0.1"}.get(listen, listen).strip("[]")
     try:
         address = ipaddress.ip_address(named)
@@ -84,20 +102,68 @@ def claims_of(inbounds: Iterable[InboundSpec], metrics: object = None) -> list[C
     return found + list(itertools.islice(every, MAX_CLAIMS))
 
 
-def conflict(inbounds: Iterable[InboundSpec], metrics: object = None) -> str | None:
-    """Say which two parts of a config claim one socket, or None. Ranges of ports are compared as they are."""
+def unix_fault(listen: str) -> str | None:
+    """Say why the core cannot listen at this path or abstract name, or None. The core ends over it without a word."""
+    shown = f"listen {short(listen)}"
+    if not listen.startswith("/"):
+        return None if listen.strip("@") else f"{shown} has no name behind the @"
+    path, comma, mode = listen.partition(",")
+    if comma and _FILE_MODE.fullmatch(mode) is None:
+        return f"{shown}: behind the comma stands the file's mode, such as 0666, and {short(mode)} is none"
+    return f"{shown} is a folder: give the path of a file in it" if path.endswith("/") else None
+
+
+def device_fault(name: str) -> str | None:
+    """Say why no network device can have this name, or None."""
+    if len(name.encode(errors="replace")) > _DEVICE_NAME_BYTES:
+        return f"the name {short(name)} is too long: a network device has at most {_DEVICE_NAME_BYTES} bytes"
+    wrong = name in {".", ".."} or any(c in "/:" or c.isspace() for c in name)
+    return f"the name {short(name)} is none that a network device can have" if wrong else None
+
+
+def conflict(
+    inbounds: Iterable[InboundSpec], metrics: object = None, resolve: Callable[[str], str] = os.path.realpath
+) -> str | None:
+    """Say which two parts of a config claim one socket. Ranges of ports are compared as they are.
+
+    Args:
+        inbounds: The config's inbounds.
+        metrics: Its ``metrics`` section.
+        resolve: Follows links in a path.
+
+    Returns:
+        A sentence, or None.
+    """
+    found = list(inbounds)
+    return _beside_metrics(found, metrics_listener(metrics)) or _between(found, resolve)
+
+
+def _beside_metrics(inbounds: Iterable[InboundSpec], metrics: Listener | None) -> str | None:
+    """Say which inbound is in the way of the metrics: these share no port, not even one at another of their addresses."""
+    if metrics is None:
+        return None
+    for inbound in inbounds:
+        address = plain_address(inbound.listen)
+        if "tcp" not in inbound.kinds or address is None or not overlap(_place(address), _place(metrics.address)):
+            continue
+        if any(first <= metrics.port <= last for first, last in inbound.ports):
+            return (
+                f"{inbound.title}: {Listener('tcp', address, metrics.port)} is that of metrics, too: change one of them"
+            )
+    return None
+
+
+def _between(inbounds: Iterable[InboundSpec], resolve: Callable[[str], str]) -> str | None:
     ranges: dict[tuple[str, str], list[tuple[int, int, int, str]]] = {}
-    at_metrics = metrics_listener(metrics)
-    if at_metrics is not None:
-        ranges["tcp", at_metrics.address] = [(at_metrics.port, at_metrics.port, -1, "metrics")]
     for number, inbound in enumerate(inbounds):
-        if inbound.is_unix:
+        if inbound.is_unix or inbound.device is not None:
             [listener] = listeners(inbound)
-            ranges.setdefault(("unix", listener.address), []).append((0, 0, number, inbound.title))
+            name = resolve(listener.address) if listener.address.startswith("/") else listener.address
+            ranges.setdefault((listener.kind, name), []).append((0, 0, number, inbound.title))
             continue
         address = plain_address(inbound.listen)
         for kind in inbound.kinds if address is not None else ():
-            at = ranges.setdefault((kind, address or ""), [])
+            at = ranges.setdefault((kind, _place(address or "")), [])
             at.extend((first, last, number, inbound.title) for first, last in inbound.ports)
     for (kind, address), claimed in ranges.items():
         if not claimed:
@@ -107,10 +173,19 @@ def conflict(inbounds: Iterable[InboundSpec], metrics: object = None) -> str | N
         for item in claimed[1:]:
             if item[0] <= widest[1] and item[2] != widest[2]:
                 one, other = sorted((widest, item), key=lambda claim: claim[2])
-                listener = Listener(kind, address, item[0])
-                return f"{other[3]}: {listener} is that of {one[3]}, too: change one of them"
+                where = (
+                    f"port {item[0]} on all addresses ({kind})"
+                    if address == _ALL_ADDRESSES
+                    else str(Listener(kind, address, item[0]))
+                )
+                return f"{other[3]}: {where} is that of {one[3]}, too: change one of them"
             widest = max(widest, item, key=lambda claim: claim[1])
     return None
+
+
+def _place(address: str) -> str:
+    """Return where the core binds for an address."""
+    return _ALL_ADDRESSES if address in _WILDCARDS else address
 
 
 def metrics_listener(metrics: object) -> Listener | None:
@@ -134,6 +209,6 @@ def metrics_fault(metrics: Any) -> str | None:
     if not isinstance(listen, str):
         return "metrics: listen must be a string such as 127.0.0.1:11111"
     port = listen.rpartition(":")[2]
-    if ":" not in listen or "/" in listen or not port or (port.isdigit() and not 0 < int(port) <= _LARGEST_PORT):
-        return f"metrics: listen {short(listen)} is no address with a port, such as 127.0.0.1:11111"
+    if metrics_listener(metrics) is None or "/" in listen or not port.isdigit():
+        return f"metrics: listen {short(listen)} is no IP address with a port, such as 127.0.0.1:11111"
     return None

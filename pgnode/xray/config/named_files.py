@@ -22,12 +22,15 @@ REST: Final = "the rest of the config"
 Reader = tuple[str, bool]
 
 
-def files_of(document: dict[str, Any], assets_dir: Path | None) -> dict[Path, set[Reader]]:
+def files_of(
+    document: dict[str, Any], assets_dir: Path | None, cert_dir: Path | None = None
+) -> dict[Path, set[Reader]]:
     """List the files that a config names.
 
     Args:
         document: The config.
         assets_dir: The folder of geo files that the core is told to use; the system's come after it.
+        cert_dir: The folder where the core looks for certificates whose path is none of its own; None leaves them out.
 
     Returns:
         By path its readers: (name, whether that is the tag of an inbound). Geo files are there with every path they may have.
@@ -35,11 +38,18 @@ def files_of(document: dict[str, Any], assets_dir: Path | None) -> dict[Path, se
     found: dict[Path, set[Reader]] = {}
     folders = ([assets_dir] if assets_dir is not None else []) + list(SYSTEM_ASSET_DIRS)
     for part, reader in _parts(document):
-        paths = [Path(text) for text in _certificates(part) if text.startswith("/")]
+        paths = [path for text in _certificates(part) if (path := certificate_path(text, cert_dir)) is not None]
         paths += [folder / name for name in geo_file_names(part) for folder in folders]
         for path in paths:
             found.setdefault(path, set()).add(reader)
     return found
+
+
+def certificate_path(text: str, cert_dir: Path | None) -> Path | None:
+    """Return the file that the core reads for the path of a certificate or key; None where that is not known."""
+    if text.startswith("/"):
+        return Path(text)
+    return cert_dir / text if cert_dir is not None and text else None
 
 
 def _parts(document: dict[str, Any]) -> Iterator[tuple[Any, Reader]]:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import stat
-from collections.abc import Collection, Iterable
+import struct
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +32,11 @@ _UNIX_CONNECT_SECONDS: Final = 0.5
 
 #: Length of ``sockaddr_un.sun_path`` on Linux; "@@name" fills it with zeros (xray-core ``transport/internet``).
 _UNIX_PATH_BYTES: Final = 108
+
+#: To set up a network device (Linux ``if_tun.h``).
+_TUN_FILE: Final = Path("/dev/net/tun")
+_TUNSETIFF: Final = 0x400454CA
+_IFF_TUN_NO_PI: Final = 0x1001
 
 
 def check_claims(
@@ -52,7 +59,7 @@ def check_claims(
         listener = claim.listener
         if listener in skip:
             continue
-        fault = _try_unix(listener.address, own) if listener.kind == "unix" else _try_port(listener, own)
+        fault = _TRIES[listener.kind](listener, own)
         if fault is not None:
             raise StartFailedError(f"{claim.owner}: {listener} {fault}")
 
@@ -94,6 +101,8 @@ def _try_port(listener: Listener, own: HeldSockets | None) -> str | None:
         return None if own is not None and _is_own(listener, own) else "is in use"
     if error.errno == errno.EADDRNOTAVAIL:
         return "cannot be opened: this machine has no such address"
+    if error.errno == errno.EAFNOSUPPORT:
+        return "cannot be opened: this machine has no IPv6"
     if error.errno in {errno.EACCES, errno.EPERM}:
         return "cannot be opened: ports this low need CAP_NET_BIND_SERVICE or root"
     if error.errno in {errno.EMFILE, errno.ENFILE}:
@@ -104,14 +113,26 @@ def _try_port(listener: Listener, own: HeldSockets | None) -> str | None:
 
 def _is_own(listener: Listener, own: HeldSockets) -> bool:
     """Whether only the running core is in the way. Who bound a TCP port and does not listen is seen by nobody, but binding."""
-    if not own.alone_at(listener.kind, listener.address, listener.port):
+    # The core takes all addresses of either family for "0.0.0.0".
+    address = "::" if listener.address == "0.0.0.0" else listener.address
+    if not own.alone_at(listener.kind, address, listener.port):
         return False
     error = _bind_error(listener, shared=True)
     return error is None or error.errno != errno.EADDRINUSE
 
 
 def _bind_error(listener: Listener, *, shared: bool) -> OSError | None:
-    is_ipv6 = ":" in listener.address
+    if listener.address != "0.0.0.0":
+        return _bind_error_at(listener.address, listener, shared=shared)
+    # Go takes that for all addresses, of IPv6 as well, on a machine that knows IPv6.
+    error = _bind_error_at("::", listener, shared=shared)
+    if error is not None and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
+        return _bind_error_at(listener.address, listener, shared=shared)
+    return error
+
+
+def _bind_error_at(address: str, listener: Listener, *, shared: bool) -> OSError | None:
+    is_ipv6 = ":" in address
     family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
     kind = socket.SOCK_STREAM if listener.kind == "tcp" else socket.SOCK_DGRAM
     try:
@@ -123,15 +144,34 @@ def _bind_error(listener: Listener, *, shared: bool) -> OSError | None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if is_ipv6:
                 # Go takes IPv4 as well on "::".
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if listener.address == "::" else 1)
-            probe.bind((listener.address, listener.port))
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address == "::" else 1)
+            probe.bind((address, listener.port))
     except OSError as error:
         return error
     return None
 
 
-def _try_unix(address: str, own: HeldSockets | None) -> str | None:
+def _try_device(listener: Listener, _own: HeldSockets | None, file: Path = _TUN_FILE) -> str | None:
+    """Set a network device up and let it go. One of that name which the running core has is not tried: its config names it."""
+    request = struct.pack("16sH22x", listener.address.encode(errors="replace"), _IFF_TUN_NO_PI)
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            fcntl.ioctl(descriptor, _TUNSETIFF, request)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in {errno.EACCES, errno.EPERM}:
+            return "cannot be set up: that needs CAP_NET_ADMIN or root"
+        if error.errno in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
+            return f"cannot be set up: this machine has no {file}"
+        return "is in use" if error.errno == errno.EBUSY else f"cannot be set up: {error.strerror}"
+    return None
+
+
+def _try_unix(listener: Listener, own: HeldSockets | None) -> str | None:
     """Return what is wrong with the path or the name, or None."""
+    address = listener.address
     if len(_unix_bytes(address)) >= _UNIX_PATH_BYTES or "\0" in address:
         return f"cannot be opened: a path has at most {_UNIX_PATH_BYTES - 1} bytes, and no NUL"
     if own is not None and own.serves_path(address):
@@ -180,3 +220,11 @@ def _unix_name(address: str) -> str | bytes:
 
 def _unix_bytes(address: str) -> bytes:
     return os.fsencode(address)
+
+
+_TRIES: Final[dict[str, Callable[[Listener, HeldSockets | None], str | None]]] = {
+    "tcp": _try_port,
+    "udp": _try_port,
+    "unix": _try_unix,
+    "tun": _try_device,
+}

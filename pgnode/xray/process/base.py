@@ -12,6 +12,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Final
 
 from pgnode.os_support import pdeath
 from pgnode.os_support.fault_points import async_fault_point
@@ -20,6 +21,9 @@ from pgnode.xray.process.record import CoreRecord, boot_id, start_ticks, write_r
 from pgnode.xray.process.runner import ASSETS_VARIABLE, Child, Runner
 from pgnode.xray.process.running import RunningCore
 from pgnode.xray.process.trial import STARTED, require_accepted, run_to_end
+
+#: Name the folder where the core looks for certificates with a relative path; the first one that is set counts.
+CERTIFICATE_VARIABLES: Final = ("xray.location.cert", "XRAY_LOCATION_CERT")
 
 
 class Core(ABC):
@@ -107,6 +111,13 @@ class Core(ABC):
 
     async def _begin(self, child: Child, config_json: str, fifo: Path) -> None:  # noqa: B027 - some kinds do nothing here
         """Let the process that ``_launch`` made become the core. Raises StartFailedError."""
+
+    @property
+    def cert_dir(self) -> Path:
+        """The folder where the core looks for certificates with a relative path (xray-core ``common/platform``)."""
+        command, environment = self.short_lived()
+        named = next((environment[name] for name in CERTIFICATE_VARIABLES if name in environment), None)
+        return Path(named) if named is not None else Path(os.path.realpath(command[0])).parent
 
     def warm_up(self, assets_dir: Path | None = None) -> Runner | None:
         """Start a process that is ready sooner to run the core with a config that is yet to come, for :meth:`spawn`.

@@ -36,7 +36,11 @@ class Part:
         tag = value.get("tag") or value.get("ruleTag")
         title = f"{label} {short(tag)}" if isinstance(tag, str) and tag else f"{label} #{self.number or self.index + 1}"
         protocol = value.get("protocol")
-        return f"{title} ({protocol})" if isinstance(protocol, str) and len(protocol) < 20 else title
+        return (
+            f"{title} ({protocol})"
+            if isinstance(protocol, str) and len(protocol) < 20 and protocol.isprintable()
+            else title
+        )
 
 
 def parts_of(document: dict[str, Any], numbers: Mapping[str, Sequence[int]] | None = None) -> list[Part]:

@@ -233,6 +233,10 @@ class OddCore:
     def __str__(self) -> str:
         return "odd core"
 
+    @property
+    def cert_dir(self) -> Path:
+        return Path("/")
+
     def warm_up(self, _assets: Path | None) -> None:
         return None
 

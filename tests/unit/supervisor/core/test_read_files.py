@@ -68,6 +68,37 @@ async def test_a_folder_that_cannot_be_written_is_no_obstacle(base: BaseConfig) 
 def test_an_unchanged_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("x")
-    known = Stamp(1, path.stat().st_mtime_ns, "not its digest")
+    found = path.stat()
+    known = Stamp(1, found.st_mtime_ns, "not its digest", found.st_ino, found.st_ctime_ns)
     assert stamp(path, known) is known
     assert stamp(tmp_path, None) == Stamp()
+
+
+def test_a_link_to_another_file_of_the_same_size_and_time_is_another_file(tmp_path: Path) -> None:
+    link = tmp_path / "live"
+    for name in ("cert1", "cert2"):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, ns=(5, 5))
+    link.symlink_to("cert1")
+    known = stamp(link)
+    link.unlink()
+    link.symlink_to("cert2")
+    assert stamp(link, known).digest != known.digest
+    # Known without inode and times, by an earlier version: it is read again.
+    assert stamp(link, Stamp(5, 5, known.digest)).digest != known.digest
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert [stamp(path) for path in (tmp_path / "fifo", Path("/dev/zero"), Path("/a\0b"))] == [Stamp()] * 3
+
+
+async def test_a_relative_certificate_is_looked_for_where_the_core_does(tmp_path: Path) -> None:
+    stream = {"security": "tls", "tlsSettings": {"certificates": [{"certificateFile": "c.pem"}]}}
+    text = json.dumps(make_config([make_inbound("a", "vless", stream=stream)]))
+    base = parse_config(text, exclude_inbounds=(), api_socket="/x.sock", assets_dir=None)
+    files = ReadFiles(tmp_path, None, lambda: tmp_path)
+    (tmp_path / "c.pem").write_text("one")
+    await files.note(base)
+    (tmp_path / "c.pem").write_text("two")
+    assert await files.changed(base) == {tmp_path / "c.pem": {("a", True)}}

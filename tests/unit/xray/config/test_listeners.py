@@ -24,6 +24,10 @@ def spec(port: int, kinds: frozenset[str] = TCP, listen: str = "127.0.0.1", tag:
     return InboundSpec(tag=tag, protocol="vless", listen=listen, ports=((port, port),), kinds=kinds)
 
 
+def tun(tag: str, device: str = "") -> InboundSpec:
+    return InboundSpec(tag=tag, protocol="tun", kinds=frozenset(), device=device)
+
+
 def test_listeners_of_inbounds() -> None:
     both = InboundSpec("a", "shadowsocks", "", ((1, 2), (9, 9)), kinds=TCP | UDP)
     assert [str(listener) for listener in listeners(both)] == [
@@ -70,7 +74,32 @@ def test_claims_name_their_part_and_are_not_too_many() -> None:
         ([spec(1, tag="a"), spec(1, UDP, tag="b")], None, None),
         ([spec(1, tag="a"), spec(1, listen="127.0.0.2", tag="b")], None, None),
         ([spec(1, tag="a"), spec(1, listen="0.0.0.0", tag="b")], None, None),
-        ([spec(1, listen="", tag="a"), spec(1, listen="0.0.0.0", tag="b")], None, "inbound 'b': port 1 on 0.0.0.0"),
+        (
+            [spec(1, listen="", tag="a"), spec(1, listen="0.0.0.0", tag="b")],
+            None,
+            "inbound 'b': port 1 on all addresses",
+        ),
+        (
+            [spec(1, listen="::", tag="a"), spec(1, listen="0.0.0.0", tag="b")],
+            None,
+            "'b': port 1 on all addresses (tcp)",
+        ),
+        ([spec(1, listen="::", tag="a"), spec(1, listen="::1", tag="b")], None, None),
+        (
+            [spec(0, listen="/a/b", tag="a"), spec(0, listen="/link/b", tag="b")],
+            None,
+            "'b': unix socket /a/b is that of",
+        ),
+        ([tun("a"), tun("b")], None, "inbound 'b': network device 'xray0' is that of inbound 'a'"),
+        ([tun("a"), tun("b", "other")], None, None),
+        (
+            [spec(1, listen="", tag="a")],
+            {"listen": "127.0.0.1:1"},
+            "inbound 'a': port 1 on 0.0.0.0 (tcp) is that of metrics",
+        ),
+        ([spec(1, tag="a")], {"listen": ":1"}, "inbound 'a': port 1 on 127.0.0.1 (tcp) is that of metrics"),
+        ([spec(1, listen="127.0.0.2", tag="a")], {"listen": "127.0.0.1:1"}, None),
+        ([spec(2, tag="a")], {"listen": ":1"}, None),
         ([spec(1, TCP | UDP, tag="a"), spec(1, UDP, tag="b")], None, "inbound 'b': port 1 on 127.0.0.1 (udp)"),
         ([InboundSpec("a", "vless", "", ((1, 9),)), spec(5, listen="", tag="b")], None, "inbound 'b': port 5 on"),
         ([spec(5, listen="", tag="b"), InboundSpec("a", "vless", "", ((1, 9),))], None, "inbound 'a': port 5 on"),
@@ -93,7 +122,7 @@ def test_claims_name_their_part_and_are_not_too_many() -> None:
     ],
 )
 def test_two_parts_at_one_socket(inbounds: list[InboundSpec], metrics: object, said: str | None) -> None:
-    found = conflict(inbounds, metrics)
+    found = conflict(inbounds, metrics, lambda path: path.replace("/link/", "/a/"))
     assert (found is None) == (said is None)
     assert said is None or (found or "").find(said) >= 0, found
 
@@ -105,8 +134,8 @@ def test_two_parts_at_one_socket(inbounds: list[InboundSpec], metrics: object, s
         ("[::1]:80", Listener("tcp", "::1", 80), False),
         (":80", Listener("tcp", "::", 80), False),
         ("localhost:80", Listener("tcp", "127.0.0.1", 80), False),
-        ("node.example:80", None, False),
-        ("127.0.0.1:http", None, False),
+        ("node.example:80", None, True),
+        ("127.0.0.1:http", None, True),
         ("", None, False),
         (None, None, False),
         ("127.0.0.1", None, True),

@@ -27,4 +27,5 @@ def test_certificates_and_geo_files_with_their_readers() -> None:
     assert found[Path("/assets/my.dat")] == found[Path("/usr/share/xray/geoip.dat")] == {(RULES, False)}
     assert found[Path("/assets/geosite.dat")] == {(RULES, False), (REST, False)}
     assert Path("/not.pem") not in found
+    assert files_of(document, None, Path("/certs"))[Path("/certs/relative.pem")] == {("a", True), ("b", True)}
     assert files_of({"routing": 5, "inbounds": 5}, None) == {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
 import shutil
 import socket
@@ -171,3 +174,65 @@ def test_only_sockets_that_nobody_serves_are_removed(folder: Path) -> None:
         paths["link"].symlink_to(paths["stale"])
         assert remove_stale_sockets(claims) == [str(paths["stale"])]
         assert sorted(os.listdir(folder)) == ["file", "link", "served"]
+
+
+def test_all_addresses_are_those_of_ipv6_too() -> None:
+    """Go takes "0.0.0.0" for all of them, and so is in the way of whoever has the port at "::1"."""
+    try:
+        held = holder(socket.SOCK_STREAM, "::1", socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 loopback: a socket cannot be bound there")
+    with held:
+        port = held.getsockname()[1]
+        with pytest.raises(StartFailedError, match=rf"port {port} on 0\.0\.0\.0 \(tcp\) is in use"):
+            check_claims(claims_of([spec(port, listen="0.0.0.0")]))
+        check_claims(claims_of([spec(port, listen="0.0.0.0")]), own=HeldSockets(os.getpid()))
+
+
+def test_a_socket_is_known_by_another_path(folder: Path) -> None:
+    (folder / "link").symlink_to(folder)
+    with socket.socket(socket.AF_UNIX) as held:
+        held.bind(str(folder / "x.sock"))
+        held.listen()
+        claims = claims_of([spec(0, listen=str(folder / "link" / "x.sock"))])
+        with pytest.raises(StartFailedError, match="is in use"):
+            check_claims(claims)
+        check_claims(claims, own=HeldSockets(os.getpid()))
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EPERM, "needs CAP_NET_ADMIN"), (errno.ENOENT, "has no /dev/net/tun")]
+)
+def test_a_network_device_that_cannot_be_had(number: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    device = InboundSpec(tag="in", protocol="tun", kinds=frozenset(), device="none-of-test")
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(
+        StartFailedError, match=rf"inbound 'in': network device 'none-of-test' cannot be set up: .*{said}"
+    ):
+        check_claims(claims_of([device]))
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EBUSY, "is in use"), (errno.EINVAL, "Invalid argument"), (0, None)]
+)
+def test_a_network_device_is_set_up_for_a_moment(
+    number: int, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    def answer(_descriptor: int, _request: int, name: bytes) -> int:
+        asked.append(name)
+        if number:
+            raise OSError(number, os.strerror(number))
+        return 0
+
+    null = os.open
+    monkeypatch.setattr(os, "open", lambda _path, flags: null(os.devnull, flags))
+    monkeypatch.setattr(fcntl, "ioctl", answer)
+    device = InboundSpec(tag="in", protocol="tun", kinds=frozenset(), device="")
+    with pytest.raises(StartFailedError, match=said) if said else contextlib.nullcontext():
+        check_claims(claims_of([device]))
+    assert asked[0].startswith(b"xray0\0")

@@ -95,6 +95,14 @@ async def test_a_folder_that_cannot_be_made_ends_the_runner_that_waits(run_dir: 
     assert runner.exit_code() == -signal.SIGKILL
 
 
+def test_where_a_core_looks_for_relative_certificates(
+    executable: ExecutableCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert executable.cert_dir == executable.path.resolve().parent
+    monkeypatch.setenv("XRAY_LOCATION_CERT", "/certs")
+    assert executable.cert_dir == Path("/certs")
+
+
 def test_the_environment_of_a_core(tmp_path: Path) -> None:
     assert core_environment(None) == dict(os.environ)
     assert core_environment(tmp_path) == dict(os.environ) | {ASSETS_VARIABLE: str(tmp_path)}
