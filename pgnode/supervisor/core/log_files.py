@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pgnode.settings import Settings
-from pgnode.wire.texts import shown
+from pgnode.wire.texts import control_character, shown
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.strings import strings
 
@@ -52,6 +52,9 @@ class LogFiles:
 
     def fault(self, path: str) -> str | None:
         """Say why a path may not be written, or None."""
+        found = control_character(path)
+        if found is not None:
+            return f"{shown(path)} holds the control character {found!r}"
         place = self._place(path)
         # Links are followed in the folder only: the file itself must be none.
         real = Path(os.path.realpath(place.parent)) / place.name

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pgnode.wire.texts import control_character
 from pgnode.xray.config.certificates import certificate_fault
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.inbounds import listen_fault, port_fault, short
@@ -44,9 +43,6 @@ def config_fault(
 def _faults(base: BaseConfig, own_folder: Path, environment: Mapping[str, str], cert_dir: Path | None) -> Iterator[str]:
     document = base.document
     numbers = base.numbers.of(document)
-    for field, path in (("access", base.access_log_path), ("error", base.error_log_path)):
-        if path is not None and (found := control_character(path)) is not None:
-            yield f"log.{field} {short(path)} holds the control character {found!r}"
     fault = name_fault(document, numbers) or own_socket_fault(document, own_folder)
     if fault is not None:
         yield fault

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pgnode.os_support.held_sockets import overlap
 from pgnode.xray.config.inbounds import InboundSpec, short
 
 #: Claims that are looked at; a range such as 1-65535 is left to the core beyond that (one try takes about 10 µs).
@@ -144,7 +143,7 @@ def _beside_metrics(inbounds: Iterable[InboundSpec], metrics: Listener | None) -
         return None
     for inbound in inbounds:
         address = plain_address(inbound.listen)
-        if "tcp" not in inbound.kinds or address is None or not overlap(_place(address), _place(metrics.address)):
+        if "tcp" not in inbound.kinds or address is None or not _overlap(address, metrics.address):
             continue
         if any(first <= metrics.port <= last for first, last in inbound.ports):
             return (
@@ -181,6 +180,11 @@ def _between(inbounds: Iterable[InboundSpec], resolve: Callable[[str], str]) -> 
                 return f"{other[3]}: {where} is that of {one[3]}, too: change one of them"
             widest = max(widest, item, key=lambda claim: claim[1])
     return None
+
+
+def _overlap(one: str, other: str) -> bool:
+    places = {_place(one), _place(other)}
+    return len(places) == 1 or _ALL_ADDRESSES in places
 
 
 def _place(address: str) -> str:

@@ -88,7 +88,11 @@ def test_a_fifo_with_a_reader_is_no_plain_file_either(tmp_path: Path) -> None:
 
 def test_the_path_of_a_config_is_named(tmp_path: Path) -> None:
     files = LogFiles.of(Settings(state_dir=tmp_path, log_paths=f"{tmp_path}/a, /var/log/x"))
-    for log, fault in (({"access": "a.log"}, None), ({"error": "/etc/passwd"}, "log.error '/etc/passwd' is not below")):
+    for log, fault in (
+        ({"access": "a.log"}, None),
+        ({"error": "/etc/passwd"}, "log.error '/etc/passwd' is not below"),
+        ({"access": "a\nb"}, "log.access 'a\\nb' holds the control character"),
+    ):
         text = json.dumps({**make_config([make_inbound("a", "vless")]), "log": log})
         base = parse_config(text, exclude_inbounds=(), api_socket="/x.sock", assets_dir=None)
         assert (files.config_fault(base) or "").startswith(fault or "")
