@@ -60,7 +60,9 @@ class Settings(BaseSettings):
         1, description="Number of gRPC workers; 0 serves no gRPC, as SERVICE_PROTOCOL=rest does."
     )
     grpc_max_calls: Annotated[int, Field(ge=8, le=100_000)] = Field(
-        1000, description="Most calls that one gRPC worker runs at once; further ones get RESOURCE_EXHAUSTED."
+        1000,
+        description="Most calls that one gRPC worker runs at once; further ones get RESOURCE_EXHAUSTED. One connection may have "
+        "100 open, viewers of the log included.",
     )
     grpc_max_streams: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1000, description="Most log viewers of one gRPC worker; further ones get RESOURCE_EXHAUSTED."

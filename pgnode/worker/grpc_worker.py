@@ -46,8 +46,12 @@ IDLE_MS = 300_000
 #: Milliseconds between the pings that find callers who have gone without closing, and that an answer may take.
 PING_MS, PING_ANSWER_MS = 60_000, 20_000
 
-#: Connections that may each fill the library's queue of calls as far as they can before it cancels calls of others.
-PENDING_CONNECTIONS = 8
+#: Calls that one connection may have open; its caller waits with further ones. Enough for a panel, which is one connection
+#: with its viewers of logs, and so few that calls of others do not wait long behind those of one.
+CONNECTION_CALLS = 100
+
+#: The library cancels calls, whosever they are, where so many times of what is served at once wait.
+PENDING_FACTOR = 8
 
 #: Milliseconds between pings of a caller that keeps an idle channel warm; more frequent ones count as an attack.
 CALLERS_PING_MS = 5_000
@@ -60,11 +64,10 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         # Told before the message is taken: its length comes first.
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_concurrent_streams", all_calls(settings)),
-        # Above these the library cancels calls, whosever they are. One connection can fill the queue only as far as it may
-        # have streams, also with calls that it takes back at once, so this is room for several that do.
-        ("grpc.server.max_pending_requests", PENDING_CONNECTIONS * all_calls(settings)),
-        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CONNECTIONS * all_calls(settings)),
+        ("grpc.max_concurrent_streams", CONNECTION_CALLS),
+        # Calls that are taken back at once wait in that queue, too, for a moment.
+        ("grpc.server.max_pending_requests", PENDING_FACTOR * all_calls(settings)),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_FACTOR * all_calls(settings)),
         ("grpc.server_handshake_timeout_ms", int(settings.header_timeout_seconds * 1000)),
         ("grpc.max_connection_idle_ms", IDLE_MS),
         ("grpc.keepalive_time_ms", PING_MS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -40,10 +41,15 @@ def refusing_handler(error: NodeError) -> RpcHandler:
     return grpc.stream_stream_rpc_method_handler(answer)
 
 
-def no_key_handler() -> RpcHandler:
-    """Return a handler that refuses who has no key, and tells nothing by which a node could be recognized."""
+def no_key_handler(told: Callable[[str], None]) -> RpcHandler:
+    """Return a handler that refuses who has no key, and tells nothing by which a node could be recognized.
+
+    Args:
+        told: Takes the caller of each such call, as the library names it.
+    """
 
     async def answer(_messages: Any, context: Context) -> None:
+        told(context.peer())
         await abort(context, UnauthenticatedError.grpc_status, WRONG_KEY)
 
     return grpc.stream_stream_rpc_method_handler(answer)

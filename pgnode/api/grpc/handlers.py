@@ -18,6 +18,7 @@ from grpc import aio
 
 from pgnode.api.auth import KeyCheck
 from pgnode.api.grpc.backpressure import LargeResponseLimiter
+from pgnode.api.grpc.conduct import Conduct
 from pgnode.api.grpc.delivery import deliver
 from pgnode.api.grpc.errors import no_key_handler, refuse, refusing_handler
 from pgnode.api.grpc.grpc_compat import Context, WriteError
@@ -28,6 +29,7 @@ from pgnode.api.methods import METHODS, Method
 from pgnode.api.service.node_service import NodeService
 from pgnode.api.service.tracked import TrackedHandler, TrackedResponse
 from pgnode.errors import InternalError, NodeError, UnsupportedError
+from pgnode.os_support.clock import Clock
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         body_timeout_seconds: Time for each message of a caller.
         max_calls: So many calls may run at once.
         max_streams: So many viewers of the log there may be.
+        conduct: Takes note of callers without the key, and of those who take their calls back; made where none is given.
         extra_handlers: Further handlers by path.
     """
 
@@ -61,11 +64,13 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         body_timeout_seconds: float,
         max_calls: int,
         max_streams: int,
+        conduct: Conduct | None = None,
         extra_handlers: Mapping[str, RpcHandler] | None = None,
     ) -> None:
         self._service = service
         self._key_ok = KeyCheck(api_key)
         self._messages = MessageReader(body_timeout_seconds)
+        self._conduct = conduct or Conduct(Clock())
         self._calls = ConcurrencyLimit(max_calls, "calls", "GRPC_MAX_CALLS")
         self._viewers = LogViewers(ConcurrencyLimit(max_streams, "log viewers", "GRPC_MAX_STREAMS"))
         self._large_responses = LargeResponseLimiter()
@@ -73,7 +78,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
             **{f"/{SERVICE}/{row.grpc_name}": self._handler(row) for row in METHODS},
             **(extra_handlers or {}),
         }
-        self._no_key = no_key_handler()
+        self._no_key = no_key_handler(self._conduct.came_without_key)
 
     def __repr__(self) -> str:
         return f"GrpcHandlers({len(self._handlers)} methods, {self._calls}, {self._viewers})"
@@ -93,14 +98,14 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
     def _handler(self, row: Method) -> RpcHandler:
         if row.streaming:
-            return grpc.stream_stream_rpc_method_handler(_guarded(row, self._respond_with_log))
+            return grpc.stream_stream_rpc_method_handler(self._guarded(row, self._respond_with_log))
         if row.client_streaming:
             respond = self._to_stream(getattr(self._service, row.stream_handler))
         elif row.tracked:
             respond = self._to_message_tracked(row, getattr(self._service, row.handler))
         else:
             respond = self._to_message(row, getattr(self._service, row.handler))
-        answer = _guarded(row, respond, nullcontext() if row.grpc_name in PROBES else self._calls)
+        answer = self._guarded(row, respond, nullcontext() if row.grpc_name in PROBES else self._calls)
         if row.tracked:
             # One message and a status, which is the same on the wire.
             return grpc.stream_stream_rpc_method_handler(answer)
@@ -142,29 +147,31 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
                 await self._viewers.pass_on(entries, context)
         return b""
 
+    def _guarded(
+        self, row: Method, respond: Respond, limit: AbstractContextManager[None] | None = None
+    ) -> Callable[[Any, Context], Awaitable[bytes]]:
+        """Return ``respond`` within a limit, with every error made the call's status."""
+        allowed: AbstractContextManager[None] = limit if limit is not None else nullcontext()
 
-def _guarded(
-    row: Method, respond: Respond, limit: AbstractContextManager[None] | None = None
-) -> Callable[[Any, Context], Awaitable[bytes]]:
-    """Return ``respond`` within a limit, with every error made the call's status."""
-    allowed: AbstractContextManager[None] = limit if limit is not None else nullcontext()
+        async def answer(_messages: Any, context: Context) -> bytes:
+            try:
+                with allowed:
+                    return await respond(context)
+            except NodeError as error:
+                await refuse(context, error)
+            except aio.AbortError:
+                raise
+            except asyncio.CancelledError:
+                self._conduct.took_back(context.peer())
+                raise
+            except WriteError:
+                # The caller has gone: nobody is there to be told anything.
+                return b""
+            except Exception as error:
+                log.error("call failed", method=row.grpc_name, exc_info=error)
+                await refuse(context, InternalError.of(error))
 
-    async def answer(_messages: Any, context: Context) -> bytes:
-        try:
-            with allowed:
-                return await respond(context)
-        except NodeError as error:
-            await refuse(context, error)
-        except (aio.AbortError, asyncio.CancelledError):
-            raise
-        except WriteError:
-            # The caller has gone: nobody is there to be told anything.
-            return b""
-        except Exception as error:
-            log.error("call failed", method=row.grpc_name, exc_info=error)
-            await refuse(context, InternalError.of(error))
-
-    return answer
+        return answer
 
 
 def _key_headers(metadata: Any) -> dict[bytes, bytes]:

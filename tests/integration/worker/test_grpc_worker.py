@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,53 +21,18 @@ from pgnode.bus.commands import Kind
 from pgnode.settings import load
 from pgnode.supervisor.host import identity
 from pgnode.wire import service_pb2 as pb
+from tests.integration.worker.grpc_process import SERVING, GrpcWorker
 from tests.integration.worker.stage import HEADER_TIMEOUT_SECONDS, MIB, Stage
 from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually, next_turn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SERVING = int(health_pb2.HealthCheckResponse.SERVING)
 NOT_SERVING = int(health_pb2.HealthCheckResponse.NOT_SERVING)
 
 VIEWERS = 300
 SILENT_CONNECTIONS = 4_000
 IDLE_CONNECTIONS = 300
-
-
-class GrpcWorker:
-    """``python -m pgnode.worker.grpc_worker``, started by hand."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._output = stage.folder / "grpc.log"
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        with self._output.open("wb") as output:
-            self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "pgnode.worker.grpc_worker"),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self._stage.environment,
-                cwd=self._stage.folder,
-            )
-
-        async def up() -> bool:
-            async with self.caller() as caller:
-                return (await caller.health()) == SERVING
-
-        await eventually(up, "the worker serves", errors=(aio.AioRpcError,))
-
-    async def stop(self) -> None:
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
-            await self.process.wait()
-
-    def caller(self) -> GrpcNode:
-        certificate = self._stage.settings.cert_file.read_bytes()
-        return GrpcNode(f"127.0.0.1:{self._stage.grpc_port}", self._stage.api_key, certificate)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

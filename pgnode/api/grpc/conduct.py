@@ -1,0 +1,177 @@
+"""Callers over gRPC whose calls cost more than they can be worth, and the end of their connections.
+
+A worker has one queue of calls for all connections, and each call costs it some hundred microseconds whatever becomes of it.
+The library limits how many a connection may have open, and not how many it may open and take back, or how often it may come
+without the key. So both are counted here. What counts is what callers do, not what is done to them: an answer that is an error
+is no strike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+import structlog
+
+from pgnode.os_support.clock import Clock
+from pgnode.os_support.connections import Peer, end_connections, plain_host
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two lines in the log about the same kind of misconduct.
+SAY_SECONDS: Final = 60.0
+
+#: So many addresses and connections are remembered, those of the latest strikes.
+REMEMBERED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ConductLimits:
+    """What is borne of callers."""
+
+    #: Calls without the key from one address, at once and for each second; with more, each costs the connection it came over.
+    strangers_calls: float = 50.0
+    strangers_calls_per_second: float = 1.0
+    #: Calls that one connection takes back before they are answered, at once and for each second. All calls that it may have
+    #: open can run into their deadline some times.
+    taken_back: float = 500.0
+    taken_back_per_second: float = 50.0
+    #: What further connections of an address may take back that has done so too often.
+    taken_back_again: float = 20.0
+
+
+class Strikes:
+    """Counts strikes by key; they fade. Pure.
+
+    Args:
+        per_second: So many fade in a second.
+        remembered: So many keys are known at most; the one that was struck the longest ago is forgotten first.
+    """
+
+    def __init__(self, per_second: float, remembered: int = REMEMBERED) -> None:
+        self._per_second = per_second
+        self._remembered = remembered
+        self._counts: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Strikes({len(self._counts)} keys)"
+
+    def add(self, key: str, now: float) -> float:
+        """Count one more.
+
+        Args:
+            key: Who is struck.
+            now: Monotonic seconds.
+
+        Returns:
+            How many there are by now that have not faded.
+        """
+        count, at = self._counts.pop(key, (0.0, now))
+        count = max(0.0, count - (now - at) * self._per_second) + 1.0
+        self._counts[key] = count, now
+        if len(self._counts) > self._remembered:
+            self._counts.popitem(last=False)
+        return count
+
+
+class Conduct:
+    """Counts what callers do, and ends connections of those who do too much of it.
+
+    Args:
+        clock: Tells when it is.
+        limits: What is borne.
+        end: Ends the connections of callers, in a thread.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        limits: ConductLimits | None = None,
+        end: Callable[[AbstractSet[Peer]], int] = end_connections,
+    ) -> None:
+        self._clock = clock
+        self._limits = limits or ConductLimits()
+        self._end = end
+        self._strangers = Strikes(self._limits.strangers_calls_per_second)
+        self._connections = Strikes(self._limits.taken_back_per_second)
+        self._hosts = Strikes(self._limits.taken_back_per_second)
+        self._to_end: set[Peer] = set()
+        self._ending: asyncio.Task[None] | None = None
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def __repr__(self) -> str:
+        return f"Conduct({self._strangers}, {self._connections})"
+
+    def came_without_key(self, peer: str) -> None:
+        """Take note of a call without the key.
+
+        Args:
+            peer: The caller, as the library names it.
+        """
+        found = peer_of(peer)
+        if found is None:
+            return
+        if self._strangers.add(found.host, self._clock.now()) > self._limits.strangers_calls:
+            self._misconduct(found, "its caller comes again and again without the key")
+
+    def took_back(self, peer: str) -> None:
+        """Take note of a call that its caller took back.
+
+        Args:
+            peer: The caller, as the library names it.
+        """
+        found = peer_of(peer)
+        if found is None:
+            return
+        now = self._clock.now()
+        by_connection = self._connections.add(peer, now)
+        again = self._hosts.add(found.host, now) > self._limits.taken_back
+        if by_connection > (self._limits.taken_back_again if again else self._limits.taken_back):
+            self._misconduct(found, "its caller opens calls and takes them back")
+
+    def _misconduct(self, peer: Peer, why: str) -> None:
+        if peer in self._to_end:
+            return
+        self._say(peer, why)
+        self._to_end.add(peer)
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end_all())
+
+    async def _end_all(self) -> None:
+        try:
+            while self._to_end:
+                peers, self._to_end = self._to_end, set()
+                await asyncio.to_thread(self._end, peers)
+        finally:
+            self._ending = None
+
+    def _say(self, peer: Peer, why: str) -> None:
+        """Say the first of a kind at once, and then how many there were, once a minute."""
+        now = self._clock.now()
+        said_at, unsaid = self._said.get(why, (now - SAY_SECONDS, 0))
+        if now - said_at < SAY_SECONDS:
+            self._said[why] = said_at, unsaid + 1
+            return
+        self._said[why] = now, 0
+        log.warning("gRPC connection ended", cause=why, caller=peer.host, more_before=unsaid)
+
+
+def peer_of(name: str) -> Peer | None:
+    """Read how the library names a caller: ``ipv4:192.0.2.1:4711``, ``ipv6:%5B2001:db8::1%5D:4711``.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The address; None for a caller without one.
+    """
+    family, _, rest = unquote(name).partition(":")
+    host, _, port = rest.rpartition(":")
+    if family not in ("ipv4", "ipv6") or not port.isdecimal():
+        return None
+    return Peer(plain_host(host.strip("[]")), int(port))

@@ -1,0 +1,129 @@
+"""What is borne of callers over gRPC, and what ends their connections."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+import pytest
+from structlog.testing import capture_logs
+
+from pgnode.api.grpc.conduct import SAY_SECONDS, Conduct, ConductLimits, Strikes, peer_of
+from pgnode.os_support.connections import Peer
+from pgnode.testing.clock import ManualClock
+from tests.support.polling import eventually, next_turn
+
+LIMITS = ConductLimits(
+    strangers_calls=3,
+    strangers_calls_per_second=1,
+    taken_back=10,
+    taken_back_per_second=2,
+    taken_back_again=2,
+)
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.ended: list[Peer] = []
+        self.conduct = Conduct(self.clock, LIMITS, self._end)
+
+    def _end(self, peers: AbstractSet[Peer]) -> int:
+        self.ended += sorted(peers)
+        return len(peers)
+
+
+def peer(port: int, host: str = "192.0.2.1") -> str:
+    return f"ipv4:{host}:{port}"
+
+
+async def test_a_stranger_who_comes_again_and_again_loses_each_connection() -> None:
+    stage = Stage()
+    for port in range(3):
+        stage.conduct.came_without_key(peer(port))
+    await next_turn()
+    assert stage.ended == []
+    stage.conduct.came_without_key(peer(7))
+    stage.conduct.came_without_key(peer(8, "192.0.2.2"))
+    await eventually(lambda: stage.ended == [("192.0.2.1", 7)], "the one above the limit, and nobody else")
+    stage.conduct.came_without_key(peer(9))
+    await eventually(lambda: stage.ended[1:] == [("192.0.2.1", 9)], "and the next one")
+
+
+async def test_strangers_who_come_now_and_then_are_refused_and_no_more() -> None:
+    stage = Stage()
+    for _ in range(100):
+        stage.conduct.came_without_key(peer(1))
+        stage.clock.seconds += 1.0
+    assert stage.ended == []
+
+
+async def test_who_takes_calls_back_as_fast_as_it_can_is_ended_and_borne_less_the_next_time() -> None:
+    stage = Stage()
+    for _ in range(10):
+        stage.conduct.took_back(peer(1))
+    assert stage.ended == []
+    stage.conduct.took_back(peer(1))
+    await eventually(lambda: stage.ended == [("192.0.2.1", 1)], "it is ended")
+    for _ in range(2):
+        stage.conduct.took_back(peer(2))
+    assert len(stage.ended) == 1, "a call or two may be taken back by anybody"
+    stage.conduct.took_back(peer(2))
+    await eventually(lambda: stage.ended[1:] == [("192.0.2.1", 2)], "its next connection is ended sooner")
+    stage.clock.seconds += 60.0
+    for _ in range(10):
+        stage.conduct.took_back(peer(3))
+    assert len(stage.ended) == 2, "it is forgiven"
+
+
+async def test_many_at_once_are_ended_together_and_said_in_one_line() -> None:
+    stage = Stage()
+    with capture_logs() as logged:
+        for port in range(50):
+            stage.conduct.came_without_key(peer(port))
+        await eventually(lambda: len(stage.ended) == 47, "all above the limit are ended")
+        assert [(line["event"], line["caller"]) for line in logged] == [("gRPC connection ended", "192.0.2.1")]
+        stage.clock.seconds += SAY_SECONDS
+        for port in range(50, 120):
+            stage.conduct.came_without_key(peer(port))
+        await eventually(lambda: len(stage.ended) > 50, "and others later")
+    assert [line["more_before"] for line in logged] == [0, 46]
+
+
+async def test_a_connection_that_is_being_ended_is_ended_once() -> None:
+    stage = Stage()
+    for _ in range(30):
+        stage.conduct.took_back(peer(1))
+    await eventually(lambda: stage.ended == [("192.0.2.1", 1)], "once")
+
+
+async def test_callers_without_an_address_are_left_alone() -> None:
+    stage = Stage()
+    for _ in range(30):
+        stage.conduct.took_back("unix:")
+        stage.conduct.came_without_key("unix:/run/x")
+    assert stage.ended == []
+    assert "0 keys" in repr(stage.conduct)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("ipv4:192.0.2.1:4711", Peer("192.0.2.1", 4711)),
+        ("ipv6:%5B2001:db8::1%5D:4711", Peer("2001:db8::1", 4711)),
+        ("ipv6:[::1]:5", Peer("::1", 5)),
+        ("ipv6:%5Bfe80::1%25eth0%5D:5", Peer("fe80::1", 5)),
+        ("unix:/run/x", None),
+        ("", None),
+    ],
+)
+def test_how_the_library_names_callers(name: str, found: Peer | None) -> None:
+    assert peer_of(name) == found
+
+
+def test_strikes_fade_and_only_the_latest_are_remembered() -> None:
+    strikes = Strikes(per_second=1.0, remembered=2)
+    assert [strikes.add("a", now) for now in (0.0, 0.0, 0.5, 100.0)] == [1.0, 2.0, 2.5, 1.0]
+    strikes.add("b", 100.0)
+    strikes.add("c", 100.0)
+    assert strikes.add("a", 100.0) == 1.0, "it was forgotten"
+    assert repr(strikes) == "Strikes(2 keys)"
