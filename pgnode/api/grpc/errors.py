@@ -46,6 +46,9 @@ def no_key_handler(told: Callable[[str], None]) -> RpcHandler:
 
     Args:
         told: Takes the caller of each such call, as the library names it.
+
+    Returns:
+        The handler.
     """
 
     async def answer(_messages: Any, context: Context) -> None:
