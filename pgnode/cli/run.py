@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import click
+
 
 def run_node() -> int:
     """Run the node until it is told to end.
@@ -16,7 +18,10 @@ def run_node() -> int:
     """
     # The gRPC library's hooks around fork are of no use here (every process of ours is spawned) and print about it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    from pgnode.settings import load  # noqa: PLC0415 - after that
+    from pgnode.settings import load, unknown_settings  # noqa: PLC0415 - after that
     from pgnode.supervisor.main import run  # noqa: PLC0415
 
-    return run(load())
+    settings = load()
+    for sentence in unknown_settings():
+        click.echo(f"pgnode: {sentence}", err=True)
+    return run(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from pgnode.errors import SettingsError
 from pgnode.os_support.files import read_regular
 from pgnode.settings.checks import check_uuid
+from pgnode.settings.env_file import names_in_env_file
 from pgnode.settings.model import SECRET_FIELDS, Settings
+from pgnode.settings.unknown import sentences_about_unknown
 
 #: Longest path of a unix socket that every Linux accepts (sun_path holds 108 bytes with the final NUL).
 MAX_SOCKET_PATH_BYTES = 107
@@ -26,10 +28,11 @@ def load(**overrides: Any) -> Settings:
     ``overrides``, by field name, win over both. STATE_DIR becomes an absolute path. Raise SettingsError where a value is not
     allowed; its text names the variable, the value and what is allowed.
     """
+    in_file = names_in_env_file() - {name.upper() for name in (*os.environ, *overrides)}
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
-        raise SettingsError("\n".join(_sentence(dict(item)) for item in error.errors())) from None
+        raise SettingsError("\n".join(_sentence(dict(item), in_file) for item in error.errors())) from None
     settings = _certificate_files(settings)
     _check_protocols(settings)
     _check_ports(settings)
@@ -92,15 +95,45 @@ def _certificate_files(settings: Settings) -> Settings:
     return settings
 
 
-def _sentence(item: Mapping[str, Any]) -> str:
-    """Say what is wrong with one value; ``item`` is one of pydantic's errors."""
+def unknown_settings() -> list[str]:
+    """Find variables that look like settings and are none.
+
+    Returns:
+        A sentence for each.
+
+    Raises:
+        SettingsError: The ``.env`` file cannot be read.
+    """
+    known = [name.upper() for name in Settings.model_fields]
+    return list(sentences_about_unknown(names_in_env_file(), os.environ, known))
+
+
+def _sentence(item: Mapping[str, Any], in_file: Set[str]) -> str:
+    """Say what is wrong with one value; ``item`` is one of pydantic's errors, ``in_file`` are names that .env gives."""
     field = str(item["loc"][0]) if item["loc"] else "?"
-    value = item.get("input")
-    shown = shorten(str(value)) if field in SECRET_FIELDS else str(value)
+    value = str(item.get("input"))
+    if field == "redis_url":
+        value = shown_url(value)
+    elif field in SECRET_FIELDS:
+        value = shorten(value)
+    where = " in .env" if field.upper() in in_file else ""
     reason = str(item["msg"]).removeprefix("Value error, ")
-    return f"{field.upper()}={shown} is not allowed: {reason[:1].lower()}{reason[1:]}"
+    return f"{field.upper()}={value}{where} is not allowed: {reason[:1].lower()}{reason[1:]}"
 
 
 def shorten(secret: str) -> str:
     """Return a secret as it may be printed: its first four characters."""
     return f"{secret[:4]}…" if len(secret) > 4 else "…"
+
+
+def shown_url(url: str) -> str:
+    """Return an address as it may be printed: without its password."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return shorten(url)
+    # The last one: a password may have an "@", too.
+    user, at, place = rest.rpartition("@")
+    if not at:
+        return url
+    name, colon, _ = user.partition(":")
+    return f"{scheme}://{name}{':…' if colon else ''}@{place}"

@@ -26,6 +26,7 @@ from pgnode.settings.checks import (
     UuidText,
     WebUrl,
 )
+from pgnode.settings.env_file import ENV_FILE
 
 #: Values that are shown shortened wherever settings are printed.
 SECRET_FIELDS = frozenset({"api_key", "redis_url"})
@@ -43,7 +44,7 @@ class Settings(BaseSettings):
     :func:`pgnode.settings.load` also checks them against each other.
     """
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_file=ENV_FILE, env_file_encoding="utf-8", extra="ignore", frozen=True)
 
     node_host: ListenAddress = Field("0.0.0.0", description="Address the API listens on, IPv4 or IPv6.")
     service_port: Port = Field(62050, description="Port of the REST API; of gRPC when SERVICE_PROTOCOL is `grpc`.")
@@ -224,7 +225,9 @@ class Settings(BaseSettings):
         "the next core, or `now`, by a new core, which ends all connections. Fewer lines are had at once either way.",
     )
     debug: bool = Field(
-        False, description="Log more of the node itself, and leave the core's log level as the panel set it."
+        False,
+        description="Log more of the node itself: details of what it does, and what Gunicorn and Valkey print. What the core "
+        "logs is the panel's decision either way.",
     )
 
     @property

@@ -1,15 +1,18 @@
-"""An external Redis (REDIS_URL): waiting for it at the start."""
+"""An external Redis (REDIS_URL): waiting for it at the start, and a look at how it is set up."""
 
 from __future__ import annotations
 
 import asyncio
 
+import structlog
 from redis.asyncio import Redis
 
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.errors import ChildFailedError
 from pgnode.os_support.aio import retry
-from pgnode.settings import shorten
+from pgnode.settings import shown_url
+
+log = structlog.get_logger(__name__)
 
 #: Seconds within which it must answer at the start.
 START_SECONDS = 10.0
@@ -40,6 +43,27 @@ async def wait_for_redis(redis: Redis, url: str, *, start_seconds: float = START
             await retry(redis.ping, BUS_ERRORS, pause_seconds=POLL_SECONDS, on_error=note)
     except TimeoutError:
         raise ChildFailedError(
-            f"Redis at REDIS_URL={shorten(url)} does not answer ({reason}): start it, correct REDIS_URL, "
+            f"Redis at REDIS_URL={shown_url(url)} does not answer ({reason}): start it, correct REDIS_URL, "
             "or unset it for a Valkey of the node's own"
         ) from None
+    await warn_of_eviction(redis)
+
+
+async def warn_of_eviction(redis: Redis) -> None:
+    """Say so where it may throw away whatever it likes when its memory is full: commands that wait are among that.
+
+    Args:
+        redis: The connection.
+    """
+    try:
+        memory = await redis.info("memory")
+    except BUS_ERRORS:
+        # Also where the account may not ask.
+        return
+    policy = str(memory.get("maxmemory_policy", ""))
+    if policy.startswith("allkeys") and int(memory.get("maxmemory", 0)):
+        log.warning(
+            "Redis may evict what is not read yet; calls are slow then, or fail",
+            policy=policy,
+            do="set maxmemory-policy to noeviction or volatile-ttl",
+        )

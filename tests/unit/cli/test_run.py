@@ -29,6 +29,17 @@ def test_the_supervisor_gets_the_settings(tmp_path: Path, monkeypatch: pytest.Mo
     assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0", "set before anything of gRPC is imported"
 
 
+def test_a_slip_in_a_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(supervisor, "run", lambda _settings: 0)
+    (tmp_path / ".env").write_text("SERVICE_PROT=1\n")
+    assert run_node() == 0
+    assert capsys.readouterr().err == "pgnode: SERVICE_PROT in .env means nothing here: did you mean SERVICE_PORT?\n"
+
+
 def test_wrong_settings_are_refused_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STATE_DIR", str(tmp_path))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgnode.errors import SettingsError
-from pgnode.settings import load, read_api_key
+from pgnode.settings import load, read_api_key, shown_url, unknown_settings
 
 
 def test_defaults_are_those_of_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +122,39 @@ def test_the_key_is_the_setting_or_in_its_file(monkeypatch: pytest.MonkeyPatch, 
     assert read_api_key(load()) == key
     monkeypatch.setenv("API_KEY", str(uuid.UUID(int=1)))
     assert read_api_key(load()) == str(uuid.UUID(int=1))
+
+
+def test_a_value_of_the_file_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("SERVICE_PORT=none\nAPI_PORT=none\n")
+    monkeypatch.setenv("API_PORT", "neither")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    service, api = str(caught.value).splitlines()
+    assert service.startswith("SERVICE_PORT=none in .env is not allowed: ")
+    assert api.startswith("API_PORT=neither is not allowed: ")
+
+
+def test_names_that_are_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("MINE=1\n")
+    monkeypatch.setenv("WEB_CONCURENCY", "3")
+    assert unknown_settings() == [
+        "MINE in .env means nothing here",
+        "WEB_CONCURENCY in the environment means nothing here: did you mean WEB_CONCURRENCY?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        ("redis://:pass@host", "redis://:…@host"),
+        ("rediss://me:p@ss@host:1", "rediss://me:…@host:1"),
+        ("redis://me@host", "redis://me@host"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        ("secretsecret", "secr…"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
