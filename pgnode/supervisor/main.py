@@ -121,6 +121,7 @@ class Supervisor:
         # In this order on a terminal, where both are one.
         await asyncio.to_thread(streams.drain)
         banner(settings, who, core=str(parts.core.core), version=parts.core.known_version, users=len(stored.users))
+        identity.note_key_shown(settings)
         return tasks
 
     def _took_over(self) -> bool:

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from pgnode import __version__
 from pgnode.settings import Settings
-from pgnode.supervisor.host.identity import Identity
+from pgnode.supervisor.host.identity import Identity, machine_addresses
 
 #: Columns for the names in front of the values.
 NAME_WIDTH = 14
@@ -17,7 +17,7 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
 
     Args:
         settings: Addresses and files.
-        who: The key and certificate.
+        who: The key and certificate; what is new of them is shown whole, with the other fields of a panel's form.
         core: What runs as the core.
         version: The core's version.
         users: Number of users in the store.
@@ -33,12 +33,12 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
         rows.append(("gRPC" if rest else "API", f"{shown_host}:{port}  (listening on {settings.node_host}, gRPC, TLS)"))
     rows.append(("Maintenance", f"https://{shown_host}:{settings.api_port}  (JSON, with the same key)"))
     if who.key_is_new:
-        rows.append(("API key", f"{who.api_key}  (made now and shown once; kept in {settings.key_file})"))
+        rows.append(("API key", f"{who.api_key}  (new, and shown once; kept in {settings.key_file})"))
     elif settings.api_key is not None:
         rows.append(("API key", "as API_KEY says"))
     else:
         rows.append(("API key", f"kept in {settings.key_file}"))
-    made = "  (self-signed, made now)" if who.cert_is_new else ""
+    made = "  (self-signed, new)" if who.cert_is_new else ""
     rows.append(("Certificate", f"{settings.cert_file}{made}"))
     rows.append(("Core", f"Xray {version}, {core}; {_users(users)}"))
     store = "embedded Valkey" if settings.redis_url is None else "Redis at REDIS_URL"
@@ -56,7 +56,6 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
             f"https://{shown_host}:{address}",
         )
     )
-    rows.append(("", "or add the node to a panel with this address, port, key and certificate"))
     rows.append(("", "or see it work without a panel: pgnode demo. Ctrl-C ends the node"))
     # Lines are left whole and without a frame, so that what is copied from them works.
     console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -64,7 +63,42 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     for name, value in rows:
         console.print(f"{name:<{NAME_WIDTH}}", style="bold", end="")
         console.print(value)
+    if who.key_is_new or who.cert_is_new:
+        console.rule("what a panel asks for", align="left")
+        for name, value in _for_the_panel(settings, who):
+            console.print(f"{name:<{NAME_WIDTH}}", style="bold", end="")
+            console.print(value)
     console.rule()
+
+
+def _for_the_panel(settings: Settings, who: Identity) -> list[tuple[str, str]]:
+    """Return the fields of a panel's form, and what goes into each."""
+    addresses = machine_addresses(settings)
+    ports = [f"{port} (REST)" for name, port in settings.gunicorn_ports.items() if name == "SERVICE_PORT"]
+    if settings.grpc_worker_count:
+        ports.append(f"{settings.grpc_listen[1]} (gRPC)")
+    first, *others = addresses or [settings.local_host]
+    note = f"  (this machine has {', '.join(others)}, too)" if others else ""
+    rows = [
+        ("Address", f"{first}{note}" if addresses else f"{first}  (only from this machine)"),
+        ("Port", " or ".join(ports)),
+        ("API port", str(settings.api_port)),
+        ("API key", who.api_key if who.key_is_new else f"as before, kept in {settings.key_file}"),
+    ]
+    if settings.api_key is not None:
+        rows[-1] = ("API key", "as API_KEY says")
+    if who.cert_is_new:
+        rows.append(("Certificate", "all lines of this:"))
+        rows.append(("", f"\n{settings.cert_file.read_text(encoding='ascii').strip()}"))
+    else:
+        rows.append(("Certificate", f"the content of {settings.cert_file}"))
+    rows.append(
+        (
+            "",
+            "Behind NAT the address is the public one; the certificate lacks it then: set SSL_CERT_FILE and SSL_KEY_FILE",
+        )
+    )
+    return rows
 
 
 def _count(number: int, what: str) -> str:

@@ -42,7 +42,7 @@ _WHAT_TO_DO = "let this user write STATE_DIR and make room there, or choose anot
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The node's key and certificate, and which of them were made just now."""
+    """The node's key and certificate, which nobody has seen yet where they are new."""
 
     api_key: str
     key_is_new: bool
@@ -131,7 +131,22 @@ def ensure_identity(settings: Settings) -> Identity:
     cert_is_new = not all(path.exists() for path in files)
     if cert_is_new:
         _make_certificate(settings)
-    return Identity(api_key, key_is_new, cert_is_new)
+    return Identity(api_key, key_is_new, cert_is_new or key_is_new)
+
+
+def note_key_shown(settings: Settings) -> None:
+    """Note that the operator has seen the key: it is not shown again."""
+    with contextlib.suppress(OSError):
+        _unseen(settings).unlink()
+
+
+def machine_addresses(settings: Settings) -> list[str]:
+    """Return the addresses at which the API can be reached from elsewhere, those of IPv4 first."""
+    return [str(address) for address in _addresses(settings) if not address.is_loopback]
+
+
+def _unseen(settings: Settings) -> Path:
+    return settings.key_file.with_name(f"{settings.key_file.name}.unseen")
 
 
 def _api_key(settings: Settings) -> tuple[str, bool]:
@@ -140,10 +155,13 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
     path = settings.key_file
     if not path.exists():
         key = str(uuid.uuid4())
+        # Before the key: one that nobody saw is shown at the next start, when this one fails.
+        with contextlib.suppress(OSError):
+            write_atomically(_unseen(settings), "")
         _write(path, key + "\n")
         return key, True
     try:
-        return str(uuid.UUID(read_regular(path, _KEY_BYTES).decode().strip())), False
+        return str(uuid.UUID(read_regular(path, _KEY_BYTES).decode().strip())), _unseen(settings).exists()
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be read: {error.strerror}; let this user read it, or move it away and the node makes a new key, or "

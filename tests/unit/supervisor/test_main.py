@@ -59,6 +59,7 @@ class Parts:
             answers=SimpleNamespace(drop=lambda: None),
             ownership=self._notes("ownership"),
         )
+        self.bus.redis.info = self._returns({})
         self.committer, self.node = self._notes("committer"), self._notes("node")
         self.maintenance = self._notes("maintenance")
         self.maintenance.restore = lambda: None
@@ -81,8 +82,8 @@ class Parts:
         return Notes(name, self.calls)
 
     @staticmethod
-    def _returns(value: object) -> Callable[[], Awaitable[object]]:
-        async def call() -> object:
+    def _returns(value: object) -> Callable[..., Awaitable[object]]:
+        async def call(*_arguments: object) -> object:
             return value
 
         return call

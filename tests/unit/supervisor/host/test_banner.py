@@ -11,6 +11,7 @@ from pgnode.settings import load
 from pgnode.supervisor.host.banner import banner
 from pgnode.supervisor.host.identity import Identity
 
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 KEY = "5f0c4c4e-3a0e-4d3a-9f43-0d2c6a0f6a11"
 
 
@@ -18,6 +19,8 @@ def shown(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, *, new: bool = False, users: int = 0, **options: Any
 ) -> str:
     settings = load(state_dir=str(tmp_path), **options)
+    settings.cert_file.parent.mkdir(exist_ok=True)
+    settings.cert_file.write_text(PEM)
     banner(settings, Identity(KEY, new, new), core="embedded", version="26.10.10", users=users)
     return capsys.readouterr().out
 
@@ -25,11 +28,35 @@ def shown(
 def test_a_new_key_is_shown_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     first = shown(capsys, tmp_path, new=True, service_protocol="rest")
     assert KEY in first
-    assert "self-signed, made now" in first
+    assert "self-signed, new" in first
     again = shown(capsys, tmp_path, service_protocol="rest", users=1)
     assert KEY not in again
     assert "kept in" in again
     assert "1 user in the store" in again
+
+
+def test_what_a_panel_asks_for_can_be_copied(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = shown(capsys, tmp_path, new=True, node_host="203.0.113.7")
+    form = text.partition("what a panel asks for")[2]
+    lines = form.splitlines()
+    assert "Address       203.0.113.7" in lines
+    assert "Port          62050 (REST) or 62052 (gRPC)" in lines
+    assert "API port      62051" in lines
+    assert f"API key       {KEY}" in lines
+    assert PEM.splitlines() == lines[lines.index(PEM.splitlines()[0]) :][:3]
+    assert "what a panel asks for" not in shown(capsys, tmp_path)
+
+
+def test_what_is_the_operators_own_is_not_repeated(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    settings = load(state_dir=str(tmp_path), node_host="127.0.0.1", api_key=KEY, service_protocol="grpc")
+    settings.cert_file.parent.mkdir(exist_ok=True)
+    settings.cert_file.write_text(PEM)
+    banner(settings, Identity(KEY, key_is_new=False, cert_is_new=True), core="embedded", version="26.10.10", users=0)
+    form = capsys.readouterr().out.partition("what a panel asks for")[2]
+    assert "Address       127.0.0.1  (only from this machine)" in form
+    assert "Port          62050 (gRPC)" in form
+    assert "API key       as API_KEY says" in form
+    assert KEY not in form
 
 
 def test_a_key_of_the_settings_is_not_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

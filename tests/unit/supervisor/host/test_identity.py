@@ -6,20 +6,29 @@ import errno
 import fcntl
 import os
 import shutil
+import socket
 import ssl
 import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
 from pgnode.settings import Settings, load
-from pgnode.supervisor.host.identity import ensure_identity, lock_state_dir, prepare_state_dir
+from pgnode.supervisor.host.identity import (
+    ensure_identity,
+    lock_state_dir,
+    machine_addresses,
+    note_key_shown,
+    prepare_state_dir,
+)
 
 
 @pytest.fixture
@@ -37,9 +46,31 @@ def test_key_and_certificate_are_made_once(settings: Settings) -> None:
     assert first.cert_is_new
     assert str(uuid.UUID(first.api_key)) == first.api_key
     second = ensure_identity(settings)
-    assert not second.key_is_new
-    assert not second.cert_is_new
-    assert second.api_key == first.api_key
+    assert second == first, "nobody has seen them yet"
+    note_key_shown(settings)
+    note_key_shown(settings)
+    third = ensure_identity(settings)
+    assert not third.key_is_new
+    assert not third.cert_is_new
+    assert third.api_key == first.api_key
+
+
+def test_addresses_for_a_panel(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def address(family: socket.AddressFamily, text: str) -> SimpleNamespace:
+        return SimpleNamespace(family=family, address=text)
+
+    found = {
+        "lo": [address(socket.AF_INET, "127.0.0.1")],
+        "eth0": [
+            address(socket.AF_INET6, "fe80::1%eth0"),
+            address(socket.AF_INET6, "2001:db8::1"),
+            address(socket.AF_INET, "203.0.113.7"),
+        ],
+    }
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: found)
+    assert machine_addresses(settings) == ["203.0.113.7", "2001:db8::1"]
+    assert machine_addresses(settings.model_copy(update={"node_host": "192.0.2.1"})) == ["192.0.2.1"]
+    assert machine_addresses(settings.model_copy(update={"node_host": "127.0.0.1"})) == []
 
 
 def test_files_are_private(settings: Settings) -> None:
