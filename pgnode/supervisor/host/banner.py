@@ -66,7 +66,8 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     if who.key_is_new or who.cert_is_new:
         console.rule("what a panel asks for", align="left")
         for name, value in _for_the_panel(settings, who):
-            console.print(f"{name:<{NAME_WIDTH}}", style="bold", end="")
+            # A certificate begins at the margin.
+            console.print(f"{name:<{NAME_WIDTH}}" if name or not value.startswith("-") else "", style="bold", end="")
             console.print(value)
     console.rule()
 
@@ -89,7 +90,7 @@ def _for_the_panel(settings: Settings, who: Identity) -> list[tuple[str, str]]:
         rows[-1] = ("API key", "as API_KEY says")
     if who.cert_is_new:
         rows.append(("Certificate", "all lines of this:"))
-        rows.append(("", f"\n{settings.cert_file.read_text(encoding='ascii').strip()}"))
+        rows.append(("", settings.cert_file.read_text(encoding="ascii").strip()))
     else:
         rows.append(("Certificate", f"the content of {settings.cert_file}"))
     rows.append(
