@@ -62,6 +62,8 @@ class NodeStatus:
     starts: dict[str, int] = field(default_factory=dict)
     #: What was asked for and waits for the next start of the core; "" for nothing.
     waiting: str = ""
+    #: Why it is not known what has to run, "" where it is; a core that was found goes on meanwhile.
+    unknown: str = ""
     #: Cores that were replaced since they hung, since the supervisor began.
     core_hangs: int = 0
 

@@ -325,6 +325,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
         return StoredState(
             origin=str(meta.get("origin") or ""),
             backend=meta.get("backend"),
+            known="active" in meta,
             active=bool(meta.get("active")),
             core_run=int(meta.get("core_run") or 0),
             users=dict(select("SELECT key, message FROM users")),

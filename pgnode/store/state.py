@@ -15,6 +15,8 @@ class StoredState:
     origin: str = ""
     #: The ``Backend`` message of the last start, without users; None when there was none, or the node was stopped since.
     backend: bytes | None = None
+    #: The store was told of a start or a stop.
+    known: bool = False
     #: Whether that backend shall run.
     active: bool = False
     #: Number of the last core run.

@@ -206,6 +206,8 @@ class FakeController(CoreController):
         self.stop_error: Exception | None = None
         #: A core of an earlier supervisor.
         self.left_behind: FakeRunningCore | None = None
+        #: What is kept beside the core.
+        self.kept_beside = b""
         self.version_text = "26.10.10"
         #: What was done, by name.
         self.done: list[str] = []
@@ -288,6 +290,14 @@ class FakeController(CoreController):
         error, self.stop_error = self.stop_error, None
         if error is not None:
             raise error
+
+    async def keep(self, encode: Callable[[], bytes]) -> None:
+        """Keep it."""
+        self.kept_beside = encode()
+
+    async def kept(self) -> bytes:
+        """Return it."""
+        return self.kept_beside
 
     async def kill(self) -> None:
         """Kill the fake core."""

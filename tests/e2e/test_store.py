@@ -29,6 +29,7 @@ from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
+from tests.support.node_state import node_status
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, run_to_end
 from tests.support.stored import stored_state, stored_users
@@ -271,6 +272,44 @@ async def refused(path: Path) -> str:
 async def test_a_damaged_file(state_db: Path) -> None:
     await asyncio.to_thread(state_db.write_bytes, os.urandom(50_000))
     assert "the file is damaged" in await refused(state_db)
+
+
+async def test_a_store_that_is_damaged_and_then_lost_costs_no_connection(target: Target) -> None:
+    """Whoever is connected stays so: the next supervisors leave the core alone, and the next start of the panel takes it over."""
+    config, user = make_config([make_inbound(TAG, "vless")]), make_user("holder@e2e", [TAG])
+    gone = make_user("gone@e2e", [TAG])
+    async with (
+        NodeProcess(env=FAST) as node,
+        ClientCore([link(config["inbounds"][0], user, name=TAG)], target) as client,
+    ):
+        async with node.panel() as panel:
+            await panel.start(config, [user, gone])
+        core = core_pid(node)
+        async with client.hold(TAG) as transfer:
+            os.kill(node.pid, signal.SIGKILL)
+            await node.wait()
+            state_db = node.run_dir.parent / "state.db"
+            for path in state_db.parent.glob("state.db-*"):
+                path.unlink()
+            await asyncio.to_thread(state_db.write_bytes, os.urandom(50_000))
+            # As if that was not enough.
+            await asyncio.to_thread((node.run_dir / "core.json").write_bytes, b'{"pid": 1')
+            assert "the file is damaged" in await refused(state_db)
+            await transfer.wait_rounds(2)
+            state_db.unlink()
+            await node.start()
+            await eventually(lambda: "it is not known what has to run" in node.output_text, "the core was found")
+            async with node.panel() as panel:
+                answer = await panel.request("GET", "/stats/backend")
+                assert (answer.status, answer.body) == (503, b"backend not initialized")
+                assert (await node_status(node)).unknown
+                await panel.start(config, [user])
+                assert not (await panel.traffic("holder@e2e")).uplink_bytes > transfer.sent_bytes
+            await transfer.wait_rounds(2)
+            await client.move(TAG, 1_000, 1_000)
+        transfer.check()
+        assert core_pid(node) == core
+        assert set(await inbound_users(node.run_dir / "core.sock", TAG)) == {"holder@e2e"}
 
 
 async def test_a_newer_file(state_db: Path) -> None:

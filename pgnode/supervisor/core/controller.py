@@ -15,6 +15,7 @@ import structlog
 from pgnode.errors import StartFailedError
 from pgnode.os_support import oom_score
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.files import read_regular, write_atomically
 from pgnode.settings import Settings
 from pgnode.supervisor.core.log_files import LogFiles
 from pgnode.supervisor.core.log_pump import LogPump
@@ -40,6 +41,9 @@ log = structlog.get_logger(__name__)
 
 #: Seconds a core has to end by itself before it is killed.
 STOP_SECONDS = 3.0
+
+#: Bytes of the largest file about what a core runs that is read.
+SPEC_MAX_BYTES = 256 * 1024 * 1024
 
 #: Seconds spent on finding the entry of a config that the core refuses; a panel waits 10 s for its start.
 DIAGNOSIS_SECONDS = 5.0
@@ -336,6 +340,34 @@ class CoreController:
         return max(
             settings.core_call_timeout_seconds, settings.core_hang_seconds or settings.core_start_timeout_seconds
         )
+
+    async def keep(self, encode: Callable[[], bytes]) -> None:
+        """Write beside the core what it runs, for a supervisor that takes it over; best effort.
+
+        Args:
+            encode: Makes the content, in another thread.
+        """
+        if self._running is None:
+            return
+        path = self._running.run_dir / run_folder.SPEC_NAME
+
+        def write() -> None:
+            write_atomically(path, encode(), durable=False)
+
+        try:
+            await asyncio.to_thread(write)
+        except OSError as error:
+            log.warning("what the core runs is not kept beside it", path=str(path), error=error.strerror)
+
+    async def kept(self) -> bytes:
+        """Read what :meth:`keep` wrote beside the core; empty where that is not possible."""
+        if self._running is None:
+            return b""
+        path = self._running.run_dir / run_folder.SPEC_NAME
+        try:
+            return await asyncio.to_thread(read_regular, path, SPEC_MAX_BYTES)
+        except OSError:
+            return b""
 
     async def _find(self) -> RunningCore | None:
         """Look for a core in STATE_DIR and in the fallbacks; what is there beside the first one is ended."""

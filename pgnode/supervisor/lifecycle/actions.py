@@ -119,6 +119,13 @@ class ReapCore(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class WatchCore(Action):
+    """Watch a core that was found and goes on as it is; which users it has is not known."""
+
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
 class KillCore(Action):
     """Kill the core, which hangs, and say so in the log; what follows is what follows the death of any core."""
 

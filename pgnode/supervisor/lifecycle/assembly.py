@@ -105,6 +105,7 @@ def assemble_node(
             users=users,
             routing=routing,
             routing_changes=routing_changes,
+            traffic=traffic,
             core_lock=core_lock,
         ),
         status=status,

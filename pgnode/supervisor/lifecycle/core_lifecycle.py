@@ -30,6 +30,7 @@ from pgnode.supervisor.lifecycle.events import (
     Request,
     RetryDue,
 )
+from pgnode.supervisor.lifecycle.kept_spec import encode
 from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State, TransitionError
@@ -221,11 +222,12 @@ class CoreLifecycle:
 
         try:
             running = await self._core.start(self._routing.table.effective(spec.base), make_config)
-            self._users.table.core_has_all()
+            self._users.core_is_new()
         except Exception:
             # Whatever went wrong: the machine relies on there being no core now. Otherwise there could be two.
             await self._core.stop()
             raise
+        await self._core.keep(lambda: encode(spec))
         run = self._life.now.core_run + 1
         log.info("core started", pid=running.pid, run=run, users=len(self._users.table))
 

@@ -37,6 +37,8 @@ class Found(enum.Enum):
     MATCHING = enum.auto()
     #: A core with another config, or another core.
     OTHER = enum.auto()
+    #: A core, and nobody knows what has to run.
+    UNASKED = enum.auto()
 
 
 # --- requests, one after the other -----------------------------------------------------------------------------------
@@ -179,6 +181,10 @@ class CoreFound(Outcome):
     """FindCore is done."""
 
     found: Found
+    #: What the core runs, where that is not what is desired, or not known to be.
+    spec: RunSpec | None = None
+    #: Why it is not known what has to run; "" where it is.
+    unknown: str = ""
 
 
 @dataclass(frozen=True, slots=True)

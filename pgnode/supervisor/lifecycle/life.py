@@ -57,6 +57,9 @@ class Life:
     timer: bool = False
     #: A start failed while the core lingered: it is as desired as it was before the stop, though callers see none.
     held: bool = False
+    #: Why it is not known what has to run; "" where it is. A core that was found then goes on as if it lingered, and is not
+    #: brought back, since nobody knows its users.
+    unknown: str = ""
     #: Cores that were killed since they hung.
     hangs: int = 0
     #: Never changed in place.
@@ -70,7 +73,13 @@ class Life:
 
     def desire(self, spec: RunSpec | None) -> Life:
         """Decide what has to run."""
-        return replace(self, desired=spec, decisions=self.decisions + 1, held=False)
+        return replace(self, desired=spec, decisions=self.decisions + 1, held=False, unknown="")
+
+    def hold(self, spec: RunSpec) -> Life:
+        """Let a core go on of which nobody knows whether it has to run; a start takes it over. Begins between two states."""
+        return replace(
+            self.move(Trigger.CORE_READY).move(Trigger.STOP_REQUESTED), desired=None, core=spec, held=True, timer=False
+        )
 
     def take_back_stop(self) -> Life:
         """Make what lingers what has to run."""
@@ -113,7 +122,7 @@ def cancel_timer(life: Life) -> Transition:
 
 def core_gone(life: Life) -> Life:
     """Note that there is no core."""
-    return replace(life, core=None)
+    return replace(life, core=None, held=False)
 
 
 def core_started(life: Life, started: StartCore) -> tuple[Life, CompleteCore]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pgnode.errors import UnavailableError
 from pgnode.supervisor.lifecycle.actions import (
     Action,
     Answer,
@@ -175,6 +176,9 @@ def _to_stopping(life: Life) -> Life:
 
 def _exchange(life: Life) -> Transition:
     interrupted = life.task is not None
+    if life.unknown and life.core is not None and not interrupted:
+        text = f"the core cannot be exchanged, for its config is not known ({life.unknown}): start the node first"
+        return life, (Answer(UnavailableError(text)),)
     life, cancelled = cancel_timer(life)  # of a core that lingers, or is to be brought back
     if life.held and not interrupted:
         life = life.take_back_stop()
@@ -200,7 +204,7 @@ def _reset(life: Life) -> Transition:
 def _core_died(life: Life, exit_code: int | None, at: Moment) -> Transition:
     if life.core is None:
         return life, ()
-    if life.held and life.task is None:
+    if life.held and not life.unknown and life.task is None:
         life = life.take_back_stop()
     if life.state is State.LINGERING:
         life, cancelled = cancel_timer(core_gone(life).move(Trigger.CORE_DIED))
@@ -221,6 +225,6 @@ def _retry(life: Life) -> Transition:
 
 
 def _linger_ended(life: Life) -> Transition:
-    if life.state is not State.LINGERING:
+    if life.state is not State.LINGERING or life.held:
         return life, ()
     return ask(replace(life.move(Trigger.LINGER_ENDED), timer=False), StopTask(EndCore(), _QUIETLY))

@@ -13,9 +13,11 @@ from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.events import CoreFound, Found, Outcome, SupervisorStarted
+from pgnode.supervisor.lifecycle.kept_spec import decode
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.routing.changes import RoutingChanges
 from pgnode.supervisor.routing.core_routing import CoreRouting
+from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.wire import service_pb2 as pb
 
@@ -32,6 +34,7 @@ class Restore:
         users: Take over what was stored of them.
         routing: Takes over what was stored of it.
         routing_changes: Take over which of them were done.
+        traffic: Reads a core whose books were lost.
         core_lock: Held meanwhile.
     """
 
@@ -44,6 +47,7 @@ class Restore:
         users: UserSync,
         routing: CoreRouting,
         routing_changes: RoutingChanges,
+        traffic: TrafficCollector,
         core_lock: asyncio.Lock,
     ) -> None:
         self._settings = settings
@@ -52,7 +56,12 @@ class Restore:
         self._users = users
         self._routing = routing
         self._routing_changes = routing_changes
+        self._traffic = traffic
         self._core_lock = core_lock
+        #: Why it is not known what has to run; "" where it is.
+        self._unknown = ""
+        self._stored_message = b""
+        self._books_lost = False
 
     def __repr__(self) -> str:
         return f"Restore({self._core!r})"
@@ -62,6 +71,9 @@ class Restore:
         self._users.restore(stored)
         self._routing.restore(stored)
         self._routing_changes.restore(stored)
+        self._stored_message = stored.backend or b""
+        self._books_lost = not stored.known
+        self._unknown = "" if stored.known else "the store is new, or another one"
         desired = self._read(stored)
         if desired is not None:
             # Another version of the node may make another base config of the same start.
@@ -75,35 +87,68 @@ class Restore:
         try:
             return RunSpec.read(pb.Backend.FromString(stored.backend), self._settings)
         except NodeError as error:
+            self._unknown = f"the stored config cannot be used: {error.text}"
             log.error("the stored config cannot be used, waiting for a start", error=error.text)
-            return None
         except Exception:
             # Whatever it is, it would be the same at every restart.
+            self._unknown = "the stored config cannot be read"
             log.exception("the stored config cannot be read, waiting for a start")
-            return None
+        return None
 
     async def carry_out(self, action: do.Action) -> Outcome | None:
         """Do one step of it."""
         match action:
             case do.FindCore():
-                return CoreFound(action, await self._find(action.desired))
+                return await self._find(action)
+            case do.WatchCore(spec):
+                self._lifecycle.watch_core()
+                self._users.core_found()
+                if spec.known:
+                    self._core.follow_logs(spec.base)
+                    await self._core.files.recall(spec.base)
             case do.TakeOverCore(spec):
                 self._lifecycle.watch_core()
+                self._routing.table.keep_for(spec.base)
                 self._core.follow_logs(spec.base)
                 await self._core.files.recall(spec.base)
                 await self._users.reconcile_all(spec.inbounds)
                 await self._routing.reconcile(spec.base, listing_is_enough=False)
         return None
 
-    async def _find(self, desired: RunSpec | None) -> Found:
+    def _is_asked_for(self, kept: RunSpec, desired: RunSpec | None) -> bool:
+        """Whether what the core runs was made of the stored start."""
+        if desired is not None:
+            return kept.asks_the_same(desired)
+        return bool(self._stored_message) and kept.message == self._stored_message
+
+    async def _find(self, action: do.FindCore) -> CoreFound:
+        desired, unknown = action.desired, self._unknown
         running = await self._core.adopt()
         if running is None:
-            return Found.NOTHING
-        if desired is None:
-            log.info("ending the core of an earlier run: nothing has to run", pid=running.pid)
-        elif running.config_hash == desired.base.base_hash and self._core.matches(running):
+            # A new store without a core is a new node.
+            return CoreFound(action, Found.NOTHING, unknown=unknown if self._stored_message else "")
+        ours = self._core.matches(running)
+        if desired is not None and ours and running.config_hash == desired.base.base_hash:
             log.info("taking over the running core of an earlier run", pid=running.pid)
-            return Found.MATCHING
-        else:
-            log.info("ending the core of an earlier run: it has another config, or is another core", pid=running.pid)
-        return Found.OTHER
+            return CoreFound(action, Found.MATCHING)
+        kept = decode(await self._core.kept(), running.config_hash, str(self._settings.core_socket))
+        if ours and kept is not None and self._is_asked_for(kept, desired):
+            log.warning(
+                "taking over the running core of an earlier run as it is; this version makes another config of the same start, "
+                "which comes with the next core that is needed anyway",
+                pid=running.pid,
+            )
+            return CoreFound(action, Found.MATCHING, desired.as_runs(kept) if desired is not None else kept)
+        if unknown:
+            log.error(
+                "the core of an earlier run goes on, and it is not known what has to run: start the node to put that right",
+                pid=running.pid,
+                reason=unknown,
+            )
+            if self._books_lost:
+                await self._traffic.write_off(self._core.api, self._core.run_id)
+            spec = kept or RunSpec.unknown(self._stored_message, running.config_hash)
+            return CoreFound(action, Found.UNASKED, spec, unknown)
+        why = "nothing has to run" if desired is None else "it has another config, or is another core"
+        log.info(f"ending the core of an earlier run: {why}", pid=running.pid)
+        return CoreFound(action, Found.OTHER)

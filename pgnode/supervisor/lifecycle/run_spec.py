@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pgnode.settings import Settings
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.config.document import BaseConfig, InboundSpec, parse_config
+from pgnode.xray.config.document import BaseConfig, InboundSpec, parse_config, unknown_config
 
 
 @dataclass(slots=True)
@@ -20,6 +20,8 @@ class RunSpec:
     base: BaseConfig
     #: Seconds without a call from the panel after which the node counts as degraded; 0 = never.
     keep_alive_seconds: int = 0
+    #: Not so where a core is there and nobody knows more of its config than the hash.
+    known: bool = True
     #: The inbounds whose users the node owns, by tag.
     inbounds: dict[str, InboundSpec] = field(init=False)
 
@@ -52,3 +54,19 @@ class RunSpec:
             environment=environment,
         )
         return cls(message.SerializeToString(), base, message.keep_alive)
+
+    @classmethod
+    def unknown(cls, message: bytes, base_hash: str) -> RunSpec:
+        """Stand in for a config of which only the hash is known, and the message that may have led to it."""
+        return cls(message, unknown_config(base_hash), known=False)
+
+    def asks_the_same(self, other: RunSpec) -> bool:
+        """Whether a panel asked for the same config in both; two versions of the node may make something else of it."""
+        if self.message == other.message:
+            return True
+        mine, theirs = pb.Backend.FromString(self.message), pb.Backend.FromString(other.message)
+        return (mine.config, sorted(mine.exclude_inbounds)) == (theirs.config, sorted(theirs.exclude_inbounds))
+
+    def as_runs(self, there: RunSpec) -> RunSpec:
+        """Return this start with the base config that a core has already."""
+        return RunSpec(self.message, there.base, self.keep_alive_seconds)

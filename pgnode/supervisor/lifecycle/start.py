@@ -21,6 +21,7 @@ from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.events import Outcome, StartRefused, StartRequested, UsersApplied
 from pgnode.supervisor.lifecycle.hot_change import HotChange, HotChangePlan, Prepare, prepare_hot_change
+from pgnode.supervisor.lifecycle.kept_spec import encode
 from pgnode.supervisor.lifecycle.new_core_requests import NewCoreRequests
 from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.refusals import RefusalLog
@@ -123,7 +124,15 @@ class Starts:
         for warning in new.base.warnings:
             log.warning("config", warning=warning)
         job = StartJob(self, users)
-        await self.lifecycle.request(StartRequested(new, await self._diff(new)), job)
+        there = self._there()
+        if there is not None and there.known and there.asks_the_same(new):
+            # Another version of the node may have made another config of it, which is no reason for another core.
+            kept = new.as_runs(there)
+            diff = await self._diff(kept)
+            new = new if diff is None or diff.strategy is StartStrategy.NEW_CORE else kept
+        else:
+            diff = await self._diff(new)
+        await self.lifecycle.request(StartRequested(new, diff), job)
         job.report()
 
     def _read(self, request: pb.Backend) -> RunSpec:
@@ -133,11 +142,19 @@ class Starts:
             raise InvalidRequestError("config is empty: send a whole Xray config as JSON")
         return RunSpec.read(request, self.settings)
 
+    def _there(self) -> RunSpec | None:
+        """Return what the core runs that is there; None where there is none."""
+        return self.life.now.core if self.core.running is not None else None
+
     async def _diff(self, new: RunSpec) -> Decision | None:
         """Find out how the core that is there could be brought to ``new``; None where there is none."""
-        there = self.life.now.core
-        if there is None or self.core.running is None:
+        there = self._there()
+        if there is None:
             return None
+        if not there.known:
+            if there.base.base_hash == new.base.base_hash:
+                return Decision(StartStrategy.SAME, "the base config is that of the core which was found")
+            return Decision(StartStrategy.NEW_CORE, "the config of the core that was found is not known")
         running = self.routing.table.effective(there.base)
         able = Capabilities.of(self.core.known_version)
         decision = with_changed_files(
@@ -171,6 +188,9 @@ class StartJob:
         #: JSON of the users for a new core, made while they are taken in.
         self._clients: ClientJsonCache | None = None
         self._refusals: list[Refusal] = []
+        there = starts.life.now.core
+        #: The start that led to the core which is there.
+        self._kept_message = there.message if there is not None and there.known else b""
 
     def __repr__(self) -> str:
         return f"StartJob({self._strategy}, {len(self._users)} users)"
@@ -191,6 +211,9 @@ class StartJob:
             case do.ReturnUsers() if self._previous is not None:
                 self._table.return_to(self._previous)
             case do.ApplyUsers(spec):
+                if self._table.core_unknown:
+                    await self._table.learn_core(spec.inbounds)
+                    await self._starts.routing.reconcile(spec.base, listing_is_enough=False)
                 applied = await self._table.apply(self._table.table.all_known(), spec.inbounds)
                 self._refusals += applied.refused.values()
                 return UsersApplied(action, applied.error)
@@ -255,6 +278,8 @@ class StartJob:
         await change.carry_out(table)
         await self._starts.routing.reconcile(new.base, listing_is_enough=False)
         untouched = {tag: spec for tag, spec in new.inbounds.items() if tag not in plan.diff.add_inbounds}
+        if sync.core_unknown:
+            await sync.learn_core(untouched)
         before = {key: table.applied(key) for key in change.refused}
         applied = await sync.apply(table.all_known(), untouched)
         error, refusals = applied.error, list(applied.refused.values())
@@ -275,6 +300,8 @@ class StartJob:
         await change.finished()
 
     async def _follow(self, new: RunSpec, *, changed: bool) -> None:
+        if changed or new.message != self._kept_message:
+            await self._starts.core.keep(lambda: encode(new))
         if changed:
             await self._starts.core.files.note(new.base)
             await self._starts.core.files.save()

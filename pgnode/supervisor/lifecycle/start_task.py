@@ -196,6 +196,8 @@ class StartTask:
         """Go back after a failure, with the old core still there."""
         if not self.touched and self.before is State.RUNNING:
             return finish(life.move(Trigger.CORE_READY), ReturnUsers(), DiscardRunner(), Answer(error))
+        if not self.touched and self.before is State.LINGERING and life.core is not None and life.unknown:
+            return finish(life.hold(life.core), ReturnUsers(), DiscardRunner(), Answer(error))
         if not self.touched and self.before is State.LINGERING and life.core is not None:
             life = life.desire(life.core).move(Trigger.CORE_READY)
             return finish(life, ReturnUsers(), life.record, DiscardRunner(), Answer(error))
@@ -216,6 +218,9 @@ def take_in(life: Life, task: StartTask) -> Transition:
     new_core = task.decision.strategy is StartStrategy.NEW_CORE
     # A config that did not stay up is nothing to come back to; one that was stopped is, until its core has ended.
     fallback = life.core if before is State.LINGERING else life.desired if before is not State.FAILED else None
+    if life.unknown:
+        # Nobody knows its users, and perhaps not even its config.
+        fallback = None
     life, cancelled = cancel_timer(replace(life, held=False))
     if new_core or before is State.LINGERING:
         life = life.move(Trigger.START_REQUESTED)
@@ -237,5 +242,5 @@ def start_failed(life: Life, error: NodeError, *before: Action) -> Transition:
     """
     if life.state is State.LINGERING and life.core is not None:
         life, cancelled = cancel_timer(replace(life, held=True))
-        before = (*cancelled, life.record, *before)
+        before = (*cancelled, *([] if life.unknown else [life.record]), *before)
     return finish(life, *before, Answer(error))

@@ -73,6 +73,7 @@ class StatusBoard:
             starts=dict(self._starts),
             waiting=self._core.waiting_log,
             core_hangs=now.hangs,
+            unknown=now.unknown,
         )
 
     def base_info(self) -> pb.BaseInfoResponse:

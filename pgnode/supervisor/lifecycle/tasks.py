@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pgnode.errors import NodeError, StartFailedError
 from pgnode.supervisor.lifecycle.actions import (
@@ -20,6 +21,7 @@ from pgnode.supervisor.lifecycle.actions import (
     StartCore,
     TakeOverCore,
     UndoChange,
+    WatchCore,
 )
 from pgnode.supervisor.lifecycle.events import CoreFound, Done, Failed, Found, Outcome
 from pgnode.supervisor.lifecycle.life import (
@@ -33,6 +35,9 @@ from pgnode.supervisor.lifecycle.life import (
     unexpected,
 )
 from pgnode.supervisor.lifecycle.states import State, Trigger
+
+if TYPE_CHECKING:
+    from pgnode.supervisor.lifecycle.run_spec import RunSpec
 
 
 def ended(life: Life) -> Life:
@@ -111,11 +116,11 @@ class RestoreTask:
     def resume(self, life: Life, outcome: Outcome) -> Transition:
         """Go on."""
         match self.awaiting, outcome:
-            case FindCore(), CoreFound(found=found):
-                return self._found(life, found)
+            case FindCore(), CoreFound():
+                return self._found(replace(life, unknown=outcome.unknown), outcome.found, outcome.spec)
             case FindCore(), Failed():
                 # Whatever was left, it cannot be taken over.
-                return self._found(life, Found.OTHER)
+                return self._found(life, Found.OTHER, None)
             case TakeOverCore(), Done():
                 return self._up(life)
             case TakeOverCore(), Failed():
@@ -133,7 +138,12 @@ class RestoreTask:
         raise unexpected(life, outcome)
 
     @staticmethod
-    def _found(life: Life, found: Found) -> Transition:
+    def _found(life: Life, found: Found, spec: RunSpec | None) -> Transition:
+        if found is Found.UNASKED and spec is not None:
+            # Whatever the store lost, users lose nothing by it.
+            return finish(life.move(Trigger.START_REQUESTED).hold(spec), WatchCore(spec), Publish())
+        if spec is not None:
+            life = replace(life, desired=spec, unknown="")
         desired = life.desired
         if desired is None:
             # What was stopped must not run for longer because of a crash.

@@ -95,6 +95,17 @@ class TrafficCollector:
         """Store everything that was counted."""
         await self._storing.store_now()
 
+    async def write_off(self, api: CoreApi | None, run: str) -> None:
+        """Read every counter of a core that was found without its books, and take it for reported, for most of it was.
+
+        Args:
+            api: The core; None where none runs.
+            run: Tells its process from every other.
+        """
+        await self.last_poll(api, run)
+        self._figures.touch(self._figures.ledger.write_off())
+        await self._storing.store_now()
+
     async def last_poll(self, api: CoreApi | None, run: str) -> None:
         """Read every counter of a core that is about to end, and store that.
 

@@ -167,6 +167,15 @@ class Ledger:
             self._unstored.update(name for name, _ in lent)
         return lent
 
+    def write_off(self) -> list[str]:
+        """Count everything as reported that is owed and not on loan; return the names of what was owed."""
+        owed = [name for name, entry in self._entries.items() if entry.free]
+        for name in owed:
+            entry = self._entries[name]
+            entry.reported = entry.total - entry.lent
+        self._unstored.update(owed)
+        return owed
+
     # --- forgetting ---------------------------------------------------------------------------------------------
 
     def forget(self, names: Iterable[str], wanted: Callable[[str], bool]) -> list[str]:

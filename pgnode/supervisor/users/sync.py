@@ -68,6 +68,8 @@ class UserSync:
         self.rejected = RejectedUsers(journal)
         self.superseded = Superseded(journal)
         self._applier = UserApplier(core, self.table, self.rejected, limits, policy)
+        #: Nobody knows which users the core has.
+        self._core_unknown = False
         #: The last bulk change whose users are the desired ones: delivered again, it is applied, but not taken in again,
         #: for others may have changed users since.
         self._taken = ""
@@ -278,10 +280,22 @@ class UserSync:
         if keys := learned.keys | settled.keys:
             await self.apply(keys, inbounds)
 
-    async def reconcile_all(self, inbounds: Inbounds) -> None:
-        """Bring a core in step that was taken over: strangers are removed, and users brought in who differ.
+    @property
+    def core_unknown(self) -> bool:
+        """Whether a core was found of which nobody knows the users."""
+        return self._core_unknown
 
-        Everybody else is left alone: whoever is removed and added again is turned away in between.
+    def core_found(self) -> None:
+        """Note that a core was found that goes on as it is: which users it has is learned when it is known who is desired."""
+        self._core_unknown = True
+
+    def core_is_new(self) -> None:
+        """Note that a core was started with all desired users."""
+        self._core_unknown = False
+        self.table.core_has_all()
+
+    async def learn_core(self, inbounds: Inbounds) -> None:
+        """Find out whom the core has as desired; whoever should not be there is removed.
 
         Args:
             inbounds: The inbounds, by tag.
@@ -294,7 +308,21 @@ class UserSync:
         await self._learn(inbounds)
         fine = await self._core.compare(self.table, inbounds)
         self.table.core_has_nothing_certain(but=fine)
+        self._core_unknown = False
         log.info("compared with the core that was taken over", as_desired=len(fine), others=len(self.table) - len(fine))
+
+    async def reconcile_all(self, inbounds: Inbounds) -> None:
+        """Bring a core in step that was taken over: strangers are removed, and users brought in who differ.
+
+        Everybody else is left alone: whoever is removed and added again is turned away in between.
+
+        Args:
+            inbounds: The inbounds, by tag.
+
+        Raises:
+            NodeError: The core does not answer.
+        """
+        await self.learn_core(inbounds)
         applied = await self.apply(self.table.all_known(), inbounds)
         if applied.error is not None:
             raise applied.error

@@ -135,6 +135,48 @@ def parse_config(
     )
 
 
+def kept_config(
+    document: dict[str, Any],
+    *,
+    base_hash: str,
+    managed: Collection[str],
+    api_socket: str,
+    access_log_path: str | None,
+    error_log_path: str | None,
+    observed_outbound_exclusions: Collection[str],
+) -> BaseConfig:
+    """Make a base config again of its parts, as an earlier node kept them: this one might rewrite the panel's config differently.
+
+    ``managed``: tags of the inbounds whose users the node owns. The other arguments are fields of the config.
+    Raises StartFailedError, or whatever else comes of a document that no node wrote.
+    """
+    document = {**document, "api": {**document["api"], "listen": api_socket}}
+    inbounds = rewrite.objects(document, "inbounds")
+    unmanaged = {tag for inbound in inbounds if (tag := inbound.get("tag") or "") not in managed}
+    numbers = number_parts(document)
+    places = numbers.of(document)["inbounds"]
+    specs = tuple(
+        read_inbound(inbound, number, unmanaged, []) for inbound, number in zip(inbounds, places, strict=True)
+    )
+    return BaseConfig(
+        document=document,
+        inbounds=specs,
+        base_hash=base_hash,
+        access_log_path=access_log_path,
+        error_log_path=error_log_path,
+        observed_outbound_exclusions=frozenset(observed_outbound_exclusions),
+        warnings=(),
+        numbers=numbers,
+        _pieces=_cut(document, inbounds, specs),
+        _managed=tuple(spec for spec in specs if spec.managed),
+    )
+
+
+def unknown_config(base_hash: str) -> BaseConfig:
+    """Stand in for the config of a core of which only the hash is known."""
+    return BaseConfig({}, (), base_hash, None, None, frozenset(), (), Numbers({}), ("{}",), ())
+
+
 def with_rules(base: BaseConfig, rules: Sequence[dict[str, Any]]) -> BaseConfig:
     """Make the same base config, ``base_hash`` included, whose core starts with these routing rules."""
     document = {**base.document, "routing": {**base.document["routing"], "rules": list(rules)}}

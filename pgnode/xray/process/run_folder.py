@@ -3,6 +3,7 @@
 * ``core.sock`` is the core's API; the config says so.
 * ``core.log.fifo`` takes the core's output. The core holds it open for reading and writing, so nobody has to read.
 * ``core.json`` is the record, ``core.copy.json`` its copy (:mod:`pgnode.xray.process.record`).
+* ``core.spec.json`` says what the core runs (:mod:`pgnode.supervisor.lifecycle.kept_spec`).
 * ``core.files.json`` says which content of files that the config names the core has read.
 
 Where the folder takes no files (a full disk, one that became read-only, no inode left) a core is started in a fallback: a
@@ -24,6 +25,7 @@ from pgnode.xray.process.record import COPY_NAME, RECORD_NAME, CoreRecord, read_
 SOCKET_NAME: Final = "core.sock"
 FIFO_NAME: Final = "core.log.fifo"
 FILES_NAME: Final = "core.files.json"
+SPEC_NAME: Final = "core.spec.json"
 #: The core locks its socket by a file beside it, and leaves that behind; earlier versions wrote the config to a file.
 _LEFTOVERS: Final = (
     RECORD_NAME,
@@ -32,6 +34,7 @@ _LEFTOVERS: Final = (
     f"{SOCKET_NAME}.lock",
     FIFO_NAME,
     FILES_NAME,
+    SPEC_NAME,
     "core.config.json",
 )
 

@@ -54,6 +54,7 @@ def expected(written: list[StoreChanges]) -> StoredState:
     state = StoredState()
     for changes in written:
         state.backend = changes.meta.get("backend", state.backend)  # type: ignore[assignment]
+        state.known |= "active" in changes.meta
         state.active = bool(changes.meta.get("active", state.active))
         state.core_run = int(changes.meta.get("core_run", state.core_run) or 0)
         state.run = changes.run or state.run

@@ -92,16 +92,26 @@ async def test_a_core_is_started_adopted_and_stopped(controller: CoreController,
     assert await controller.version()
     assert controller.known_version
 
+    await controller.keep(lambda: b"what it runs")
+
     # A supervisor that is killed leaves it, and the next one finds it.
     other = controller_for(settings)
     adopted = await other.adopt()
     assert adopted is not None
     assert other.run_id == controller.run_id != ""
+    assert await other.kept() == b"what it runs"
+    (settings.run_dir / run_folder.SPEC_NAME).unlink()
+    assert await other.kept() == b""
+    (settings.run_dir / f"{run_folder.SPEC_NAME}.new").mkdir()
+    await other.keep(lambda: b"cannot be written, which ends nothing")
+    (settings.run_dir / f"{run_folder.SPEC_NAME}.new").rmdir()
     await other.give_up_process()
     await asyncio.wait_for(running.wait(), 10)
     await other.stop()
     await other.give_up_process()
     assert (other.run_id, other.api) == ("", None)
+    await other.keep(lambda: b"no core")
+    assert await other.kept() == b""
 
 
 async def test_a_folder_that_takes_no_files_has_a_fallback(settings: Settings, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from pgnode.store.changes import Journal, Scope
 from pgnode.store.state import StoredState
 from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.hot_change import HotChangePlan
+from pgnode.supervisor.lifecycle.kept_spec import encode
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State
@@ -100,6 +102,9 @@ class FakeTraffic:
 
     async def last_poll(self, _api: object, _run: str) -> None:
         self.done.append("last poll")
+
+    async def write_off(self, _api: object, _run: str) -> None:
+        self.done.append("write off")
 
     async def store_now(self) -> None:
         self.done.append("store")
@@ -235,11 +240,20 @@ def stored(config: str, *users: pb.User, core_run: int = 7) -> StoredState:
     """What an earlier supervisor stored."""
     message = pb.Backend(config=config).SerializeToString()
     rows = {one.email: one.SerializeToString() for one in users}
-    return StoredState(backend=message, active=True, core_run=core_run, users=rows)
+    return StoredState(backend=message, known=True, active=True, core_run=core_run, users=rows)
 
 
-def left_behind(stage: Stage, config: str, core: str = "fake core") -> FakeRunningCore:
-    """A core that an earlier supervisor started with this config."""
+def left_behind(
+    stage: Stage, config: str, core: str = "fake core", *, version: str = "", kept: bool = False, asked: str = ""
+) -> FakeRunningCore:
+    """A core that an earlier supervisor started with this config.
+
+    ``version``: of the node, where that makes another base config. ``kept``: what it runs is kept beside it. ``asked``: The
+    config that a panel had sent for it, where this version takes it for another one.
+    """
     spec = RunSpec.read(pb.Backend(config=config), stage.settings)
-    stage.core.left_behind = FakeRunningCore(900, spec.base.base_hash, core)
+    base = replace(spec.base, base_hash=f"{spec.base.base_hash}{version}")
+    message = pb.Backend(config=asked).SerializeToString() if asked else spec.message
+    stage.core.kept_beside = encode(RunSpec(message, base)) if kept else b""
+    stage.core.left_behind = FakeRunningCore(900, base.base_hash, core)
     return stage.core.left_behind

@@ -166,7 +166,7 @@ def at_rest(life: Life, world: World) -> None:
         case State.LINGERING:
             assert life.desired is None
             assert world.cores == [life.core]
-            assert life.timer
+            assert life.timer != life.held
         case State.RECOVERING | State.FAILED:
             assert life.desired is not None
             assert (life.core, world.cores) == (None, [])
@@ -243,7 +243,10 @@ def requests(life: Life) -> Iterator[Event]:
 def outcomes(question: do.Question) -> Iterator[Event]:
     match question:
         case do.FindCore():
-            yield from (on.CoreFound(question, found) for found in Found)
+            yield from (on.CoreFound(question, found) for found in Found if found is not Found.UNASKED)
+            yield on.CoreFound(question, Found.UNASKED, SPECS[0], "the store is new")
+            yield on.CoreFound(question, Found.MATCHING, SPECS[1])
+            yield on.CoreFound(question, Found.NOTHING, None, "the stored config cannot be read")
         case do.ApplyUsers():
             yield from (on.UsersApplied(question), on.UsersApplied(question, StartFailedError("x")))
         case _:
@@ -255,7 +258,7 @@ def outcomes(question: do.Question) -> Iterator[Event]:
 def key(life: Life) -> str:
     """What tells lives apart that may behave differently."""
     specs = ["" if spec is None else spec.base.base_hash[:4] for spec in (life.desired, life.core)]
-    return f"{life.state} {specs} {bool(life.api_error)} {life.timer} {life.task!r}"
+    return f"{life.state} {specs} {bool(life.api_error)} {life.timer} {life.held} {life.unknown} {life.task!r}"
 
 
 def test_the_table_is_what_the_machine_does() -> None:

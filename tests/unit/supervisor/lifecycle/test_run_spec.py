@@ -21,6 +21,22 @@ def test_a_start_is_read(tmp_path: Path) -> None:
     assert spec.base.base_hash[:8] in repr(spec)
 
 
+def test_the_same_start_is_known_again(tmp_path: Path) -> None:
+    settings, config = Settings(state_dir=tmp_path), config_of("a", "b")
+    spec = RunSpec.read(pb.Backend(config=config, exclude_inbounds=["b", "a"]), settings)
+    later = RunSpec.read(pb.Backend(config=config, exclude_inbounds=["a", "b"], keep_alive=9), settings)
+    assert spec.asks_the_same(spec)
+    assert spec.asks_the_same(later)
+    assert not spec.asks_the_same(RunSpec.read(pb.Backend(config=config), settings))
+    assert later.as_runs(spec) == RunSpec(later.message, spec.base, 9)
+
+
+def test_of_a_core_that_was_found_perhaps_only_the_hash_is_known() -> None:
+    spec = RunSpec.unknown(b"\xff", "abc")
+    assert (spec.message, spec.base.base_hash, spec.known, spec.inbounds) == (b"\xff", "abc", False, {})
+    assert spec.base.claims == []
+
+
 def test_what_is_no_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartFailedError):
         RunSpec.read(pb.Backend(config="{"), Settings(state_dir=tmp_path))

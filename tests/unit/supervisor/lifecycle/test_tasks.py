@@ -7,6 +7,7 @@ import pytest
 from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle import events as on
 from pgnode.supervisor.lifecycle.actions import (
+    Action,
     Answer,
     CancelTimer,
     Commit,
@@ -17,7 +18,7 @@ from pgnode.supervisor.lifecycle.actions import (
     Record,
     RetryLater,
 )
-from pgnode.supervisor.lifecycle.events import Found
+from pgnode.supervisor.lifecycle.events import Event, Found
 from pgnode.supervisor.lifecycle.life import Life
 from pgnode.supervisor.lifecycle.states import State
 from tests.unit.supervisor.lifecycle.scripts import (
@@ -25,9 +26,13 @@ from tests.unit.supervisor.lifecycle.scripts import (
     FAILED,
     IDLE,
     LINGERING,
+    NEW,
     RECOVERING,
     RUNNING,
+    SAME,
     A,
+    B,
+    Equal,
     Script,
     done,
     failed,
@@ -176,6 +181,60 @@ def test_a_core_that_must_not_run_is_ended(what: Found) -> None:
     with script_of(IDLE) as script:
         script >> on.SupervisorStarted(None, 7) << do.FindCore(None) >> found(what) << EndCore() >> done << Publish()
     assert (script.state.state, script.state.core) == (State.IDLE, None)
+
+
+def unasked(action: Action) -> Event:
+    assert isinstance(action, do.FindCore)
+    return on.CoreFound(action, Found.UNASKED, A, "the store is new")
+
+
+def test_a_core_of_which_the_store_knows_nothing_goes_on() -> None:
+    with script_of(IDLE) as script:
+        script >> on.SupervisorStarted(None, 0) << do.FindCore(None) >> unasked << do.WatchCore(A) << Publish()
+        life = script.state
+        assert (life.state, life.desired, life.core, life.held) == (State.LINGERING, None, A, True)
+        script >> on.LingerEnded() >> on.StartRefused(Equal("no JSON")) << told("no JSON")
+        assert (script.state.held, script.state.unknown) == (True, "the store is new")
+        script >> on.StartRequested(B, SAME) << do.CountStart(SAME) << do.TakeInUsers(B, everyone=False)
+        script >> done << do.ApplyUsers(B) >> done << do.FollowConfig(B, changed=False)
+        script >> done << do.ProbeCore() >> done << Record(B, 0) << Answer()
+    assert (script.state.state, script.state.core, script.state.unknown) == (State.RUNNING, B, "")
+
+
+def test_a_core_of_which_the_store_knows_nothing_is_not_brought_back() -> None:
+    with script_of(IDLE) as script:
+        script >> on.SupervisorStarted(None, 0) << do.FindCore(None) >> unasked << do.WatchCore(A) << Publish()
+        script >> on.ExchangeRequested()
+        script << told(
+            "the core cannot be exchanged, for its config is not known (the store is new): start the node first"
+        )
+        script >> on.CoreDied(0, None, AT) << ReapCore() << Commit() << Publish()
+    assert (script.state.state, script.state.core, script.state.held) == (State.IDLE, None, False)
+
+
+def test_a_start_that_fails_before_anything_is_touched_leaves_it_unasked() -> None:
+    with script_of(IDLE) as script:
+        script >> on.SupervisorStarted(None, 0) << do.FindCore(None) >> unasked << do.WatchCore(A) << Publish()
+        script >> on.StartRequested(B, NEW)
+        script.skip_to(do.RenderConfig, done)
+        script >> failed("a fault") << do.ReturnUsers() << do.DiscardRunner() << told("a fault")
+        assert (script.state.state, script.state.core, script.state.held) == (State.LINGERING, A, True)
+        script >> on.StartRequested(B, NEW)
+        script.skip_to(do.StartCore, done)
+        # Nobody knows the users of the one before.
+        script >> failed("a fault") << do.ReturnUsers() << Record(None, 0) << do.DiscardRunner() << told("a fault")
+    assert script.state.state is State.IDLE
+
+
+def test_a_core_is_taken_over_with_the_config_that_it_has() -> None:
+    def as_it_is(action: Action) -> Event:
+        assert isinstance(action, do.FindCore)
+        return on.CoreFound(action, Found.MATCHING, B)
+
+    with script_of(IDLE) as script:
+        script >> on.SupervisorStarted(A, 7) << do.FindCore(A) >> as_it_is << Publish() << do.TakeOverCore(B)
+        script >> done << Record(B, 7) << Commit() << Publish()
+    assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, B, B)
 
 
 def test_a_new_supervisor_whose_core_does_not_come_up() -> None:

@@ -153,7 +153,7 @@ async def test_what_is_not_stored_is_told_and_kept_in_order(stage: Stage) -> Non
     assert stage.stored.users == {}
     stage.writer.room = True
     await eventually(lambda: stage.stored.users == {"alice": b"2", "bob": b"1"}, "stored without being asked again")
-    assert stage.committer.error == ""
+    await eventually(lambda: stage.committer.error == "", "the committer knows by now")
     fourth, command = await stage.ask()
     assert await stage.committer.commit(done(command))
     assert await fourth == b""

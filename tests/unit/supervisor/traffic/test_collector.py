@@ -173,6 +173,16 @@ async def test_what_a_core_counted_is_stored_before_it_ends_whatever_it_answers(
     assert polls.commits == 2
 
 
+async def test_what_a_core_counted_whose_books_were_lost_is_owed_to_nobody() -> None:
+    polls = Polls()
+    polls.core.move("alice", 1000, 1000)
+    await polls.traffic.write_off(cast(CoreApi, polls.core), "run")
+    assert polls.booked == polls.core.moved_by_users == 2000
+    ledger = polls.figures.ledger
+    assert not any(entry.owed for name in ledger.names() if (entry := ledger.get(name)) is not None)
+    await polls.traffic.write_off(None, "")
+
+
 async def test_snapshots_say_who_is_online_and_what_moved() -> None:
     polls = Polls()
     await polls.begin()

@@ -37,6 +37,17 @@ def test_a_new_core_starts_from_zero_also_when_it_counts_more() -> None:
     assert total(ledger) == 250
 
 
+def test_what_is_written_off_is_owed_to_nobody() -> None:
+    ledger = Ledger()
+    ledger.read("1", [(UP, 100), (DOWN, 5)])
+    ledger.lend("loan", [UP])
+    assert ledger.write_off() == [DOWN]
+    ledger.settle("loan", delivered=False)
+    ledger.read("1", [(UP, 100), (DOWN, 7)])
+    assert ledger.lend("next", [UP, DOWN]) == [(UP, 100), (DOWN, 2)]
+    assert stored_by(ledger)[DOWN].reported == 5
+
+
 def test_reading_again_changes_nothing() -> None:
     ledger = Ledger()
     assert ledger.read("1", [(UP, 7)]) == [UP]

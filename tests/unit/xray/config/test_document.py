@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pgnode.errors import StartFailedError
-from pgnode.xray.config.document import PLACEHOLDER_EMAIL, render
+from pgnode.xray.config.document import PLACEHOLDER_EMAIL, kept_config, render, unknown_config
 from tests.unit.xray.config.configs import USER_ID, config, parse, sample, vless
 
 
@@ -64,6 +64,22 @@ def test_what_changes_the_hash() -> None:
     assert parse(config(), exclude=("in",)).base_hash != base
     assert parse(config(inbounds=[vless(port=20001)])).base_hash != base
     assert parse(config(unknown=1)).base_hash != base
+
+
+def test_a_config_is_made_again_of_its_parts() -> None:
+    base = parse(sample("wide"), exclude=("Static clients",))
+    kept = kept_config(
+        base.document,
+        base_hash="of an earlier version",
+        managed=list(base.managed_inbounds),
+        api_socket="/moved/core.sock",
+        access_log_path=base.access_log_path,
+        error_log_path=base.error_log_path,
+        observed_outbound_exclusions=list(base.observed_outbound_exclusions),
+    )
+    assert (kept.base_hash, kept.managed_inbounds) == ("of an earlier version", base.managed_inbounds)
+    assert kept.document == {**base.document, "api": {**base.document["api"], "listen": "/moved/core.sock"}}
+    assert unknown_config("hash").base_hash == "hash"
 
 
 def test_render_puts_in_what_it_is_given() -> None:
