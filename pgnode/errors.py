@@ -267,3 +267,9 @@ class ChildFailedError(OperatorError):
     """A process that the node cannot do without keeps failing."""
 
     exit_code = 5
+
+
+class TaskFailedError(OperatorError):
+    """A part of the supervisor fails again and again, also after restarts in place."""
+
+    exit_code = 6

@@ -12,15 +12,25 @@ from pgnode.bus.snapshots import Snapshot, encode_announcement
 
 
 class SnapshotWriter:
-    """Numbers the revisions and keeps the current ones. They begin at the clock's milliseconds, so they rise across restarts."""
+    """Numbers the revisions and keeps the current ones. They begin at the clock's milliseconds, so they rise across restarts.
 
-    def __init__(self, keys: Keys) -> None:
+    Args:
+        keys: The node's keys.
+        above: The last revision of the supervisor before, where that is known: clocks are set back now and then.
+    """
+
+    def __init__(self, keys: Keys, above: int = 0) -> None:
         self._keys = keys
-        self._rev = int(time.time() * 1000)
+        self._rev = max(int(time.time() * 1000), above)
         self._current: dict[str, Snapshot] = {}
 
     def __repr__(self) -> str:
         return f"SnapshotWriter({', '.join(f'{s.name}@{s.rev}' for s in self._current.values())})"
+
+    @property
+    def last_revision(self) -> int:
+        """The number of the last revision."""
+        return self._rev
 
     def get(self, name: str) -> Snapshot | None:
         """Return the current revision of ``name``; None before the first."""

@@ -45,6 +45,18 @@ class Pidfd:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, number)
 
+    def reap(self) -> int | None:
+        """Take the exit code of a child that has ended; never waits.
+
+        Returns:
+            The code, negative for a signal; None when it has not ended, is no child of this process, or was reaped before.
+        """
+        with contextlib.suppress(ChildProcessError):
+            found = os.waitid(os.P_PIDFD, self._descriptor, os.WEXITED | os.WNOHANG)
+            if found is not None:
+                return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        return None
+
     async def wait(self) -> None:
         """Return when the process has ended. One caller at a time."""
         loop = asyncio.get_running_loop()

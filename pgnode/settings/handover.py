@@ -21,6 +21,12 @@ from pgnode.settings.model import Settings
 #: Tells a worker the number of the descriptor.
 VARIABLE: Final = "PGNODE_SETTINGS_FD"
 
+#: Tells Gunicorn the numbers of the sockets that it listens on, with commas between them.
+SOCKETS_VARIABLE: Final = "PGNODE_SOCKET_FDS"
+
+#: Tells Gunicorn's workers the number of the descriptor to which they write a byte when they are there.
+READY_VARIABLE: Final = "PGNODE_READY_FD"
+
 
 @dataclass(frozen=True, slots=True)
 class Handover:

@@ -34,6 +34,23 @@ def read_state(path: Path) -> StoredState | None:
         raise StoreUnusableError(f"{path} cannot be read: {cause_of(error)}") from None
 
 
+def check_readable(path: Path) -> None:
+    """Check whether this version can use a store.
+
+    Args:
+        path: The file ``state.db``; it need not be there.
+
+    Raises:
+        StoreUnusableError: It cannot: it is damaged, or of a newer version.
+    """
+    if path.exists():
+        try:
+            with contextlib.closing(connect(path, read_only=True)) as connection:
+                check_version(connection, path)
+        except (sqlite3.Error, ValueError) as error:
+            raise StoreUnusableError(f"{path} cannot be read: {cause_of(error)}") from None
+
+
 def stored_at(path: Path) -> float:
     """Return when the store was written last, Unix seconds; 0 where there is none."""
     found = 0.0

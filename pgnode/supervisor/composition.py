@@ -45,9 +45,12 @@ from pgnode.supervisor.maintenance.self_update import SelfUpdate
 from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from pgnode.supervisor.processes import gunicorn, valkey
+from pgnode.supervisor.processes.api_processes import ApiProcesses
 from pgnode.supervisor.processes.child import Child
 from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
+from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
 from pgnode.supervisor.processes.pid_registry import PidRegistry
+from pgnode.supervisor.processes.ports import ListeningSockets
 from pgnode.supervisor.processes.restarts import Restarter
 from pgnode.supervisor.tasks import TaskSpec, Work
 from pgnode.supervisor.traffic.collector import TrafficCollector
@@ -93,8 +96,7 @@ class Processes:
     restarter: Restarter
     #: None with an external Redis.
     valkey: Child | None
-    gunicorn: Child
-    grpc: GrpcWorkers
+    api: ApiProcesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +119,31 @@ class Components:
     certificate: CertificateWatch
     #: What each task does.
     tasks: Mapping[TaskSpec, Work]
+    #: What the supervisor before left.
+    inheritance: Inheritance
+    snapshots: SnapshotWriter
 
 
-def compose(settings: Settings, handover: Handover, core_oom_score_adj: int | None = None) -> Components:
+def compose(
+    settings: Settings,
+    handover: Handover,
+    core_oom_score_adj: int | None = None,
+    inheritance: Inheritance = NOTHING,
+) -> Components:
     """Put a supervisor together. Nothing is started, and no file is touched.
 
     Args:
         settings: The node's settings.
         handover: How workers get them.
         core_oom_score_adj: What the core gets as ``oom_score_adj``; None: what this process has.
+        inheritance: What the supervisor before left, where this is a restart in place.
 
     Returns:
         Its parts.
     """
     keys = Keys(settings.redis_prefix)
     journal = Journal()
-    snapshots = SnapshotWriter(keys)
+    snapshots = SnapshotWriter(keys, inheritance.revision)
     redis = connect(settings.bus_url)
     ownership = PrefixOwnership(redis, keys, this_node(settings.state_dir))
     bus = Bus(
@@ -151,7 +162,13 @@ def compose(settings: Settings, handover: Handover, core_oom_score_adj: int | No
         bus.answers,
         tell=lambda pipe: node.tell(pipe),  # noqa: PLW0108 - the node is made below
     )
-    pump = LogPump(redis, keys, keep_lines=settings.log_buffer_size, tail_lines=settings.startup_log_tail_size)
+    pump = LogPump(
+        redis,
+        keys,
+        keep_lines=settings.log_buffer_size,
+        tail_lines=settings.startup_log_tail_size,
+        rest=inheritance.core_rest.encode("latin-1"),
+    )
     core = CoreController(settings, default_core(settings), pump, oom_score_adj=core_oom_score_adj)
 
     figures = TrafficFigures(journal)
@@ -215,12 +232,14 @@ def compose(settings: Settings, handover: Handover, core_oom_score_adj: int | No
     certificate = CertificateWatch(settings)
     pids = PidRegistry(settings.run_dir / "children.json")
     restarter = Restarter()
+    sockets = ListeningSockets(settings, inheritance)
+    rest = Child(gunicorn.spec(settings, handover, lambda: sockets.descriptors), pids)
+    grpc = GrpcWorkers(settings, handover, pids, restarter, inheritance=inheritance)
     processes = Processes(
         pids=pids,
         restarter=restarter,
         valkey=Child(valkey.spec(settings), pids) if settings.redis_url is None else None,
-        gunicorn=Child(gunicorn.spec(settings, handover), pids),
-        grpc=GrpcWorkers(settings, handover, pids, restarter),
+        api=ApiProcesses(sockets, rest, grpc, inheritance),
     )
     figures_loop = FiguresLoop(collector, figures.news, bus.publisher, bus.server.now_ms)
     system_loop = SystemLoop(bus.publisher, SystemSampler())
@@ -249,14 +268,14 @@ def compose(settings: Settings, handover: Handover, core_oom_score_adj: int | No
         ),
         tasks.LOGS: pump.run,
         tasks.CERTIFICATE: certificate.run,
-        tasks.GUNICORN: lambda: restarter.keep(processes.gunicorn),
+        tasks.GUNICORN: lambda: restarter.keep(rest),
     }
     if settings.core_hang_seconds:
         work[tasks.HANGS] = HangWatch(
             core, node, limit_seconds=settings.core_hang_seconds, call_seconds=settings.core_call_timeout_seconds
         ).run
     if settings.grpc_worker_count:
-        work[tasks.GRPC_WORKERS] = processes.grpc.keep
+        work[tasks.GRPC_WORKERS] = grpc.keep
     if (embedded := processes.valkey) is not None:
         work[tasks.VALKEY] = lambda: restarter.keep(embedded)
     else:
@@ -277,6 +296,8 @@ def compose(settings: Settings, handover: Handover, core_oom_score_adj: int | No
         system_loop=system_loop,
         certificate=certificate,
         tasks=work,
+        inheritance=inheritance,
+        snapshots=snapshots,
     )
 
 

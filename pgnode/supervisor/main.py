@@ -10,18 +10,22 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
 import uvloop
 
-from pgnode import dependencies
+from pgnode import __version__, dependencies
+from pgnode.errors import OperatorError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.environment import confine
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
-from pgnode.os_support.oom_score import give_way_to_the_core
+from pgnode.os_support.oom_score import FIRST_VARIABLE, give_way_to_the_core
 from pgnode.settings import Settings
 from pgnode.settings.handover import hand_over
 from pgnode.supervisor.composition import Components, compose
@@ -31,8 +35,19 @@ from pgnode.supervisor.host.logging import set_up_logging
 from pgnode.supervisor.maintenance.initial_core import select_initial_core
 from pgnode.supervisor.persistence.import_v05 import take_over
 from pgnode.supervisor.processes.external_redis import wait_for_redis
-from pgnode.supervisor.processes.ports import check_gunicorn_ports
-from pgnode.supervisor.tasks import CHANGES, TaskRunner
+from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
+from pgnode.supervisor.processes.inheritance import take as inheritance_of
+from pgnode.supervisor.processes.restart_budget import spend
+from pgnode.supervisor.processes.restart_in_place import (
+    RestartStatus,
+    become_next,
+    refusal,
+    release_signals,
+    trial_command,
+)
+from pgnode.supervisor.processes.strays import find_strays, reap
+from pgnode.supervisor.tasks import CHANGES, GRPC_WORKERS, GUNICORN, TaskRunner
+from pgnode.xray.process import run_folder
 from pgnode.xray.process.multiprocess_compat import stop_resource_tracker
 
 log = structlog.get_logger(__name__)
@@ -43,18 +58,31 @@ SHUTDOWN_SECONDS = 9.0
 #: Exit code of a supervisor that did not end in order.
 EXIT_KILLED = 130
 
+#: Exit code of a supervisor that could not become the next one.
+EXIT_NOT_RESTARTED = 6
+
+#: Seconds that a start or a stop which is under way may delay a restart in place.
+AT_REST_SECONDS = 30.0
+
 
 class Supervisor:
     """Starts, watches and ends a node.
 
     Args:
         parts: What the node consists of.
+        environment: The environment of the start, with which it is restarted in place.
     """
 
-    def __init__(self, parts: Components) -> None:
+    def __init__(self, parts: Components, environment: Mapping[str, str] | None = None) -> None:
         self._parts = parts
+        self._environment = environment if environment is not None else os.environ
         self._runner = TaskRunner()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self._restart_asked = asyncio.Event()
+        self._reaping: asyncio.Task[None] | None = None
+        self._status = RestartStatus(os.getpid(), parts.inheritance.restarts, __version__)
+        #: What is left to the supervisor that this one has to become; None where it just ends.
+        self.left: Inheritance | None = None
 
     async def run(self, who: identity.Identity) -> int:
         """Start, watch, end.
@@ -73,33 +101,56 @@ class Supervisor:
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         # A terminal that is closed ends nobody's connections.
         loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP has no effect")
+        loop.add_signal_handler(signal.SIGUSR2, self._restart_asked.set)
+        release_signals()
         signalled = asyncio.create_task(self._signals.get())
         started = asyncio.create_task(self._start(who))
-        failed = False
+        keep_core, failures = False, None
         try:
             await asyncio.wait({signalled, started}, return_when=asyncio.FIRST_COMPLETED)
+            if self._parts.inheritance is not NOTHING:
+                # A core is there that has to end as well, so it has to be found.
+                await asyncio.wait({started}, timeout=SHUTDOWN_SECONDS)
             if started.done():
                 # A core that was taken over has users' connections; one of this start has not.
-                failed = started.exception() is None or self._took_over()
-                await self._main_loop(signalled, started.result())
-                failed = False
+                keep_core = started.exception() is None or self._took_over()
+                restart = await self._main_loop(signalled, started.result())
+                keep_core, failures = restart, self._parts.inheritance.failures if restart else None
+        except OperatorError as error:
+            if not isinstance(error, TaskFailedError) or (failures := self._spend(error)) is None:
+                raise
+        except Exception as error:
+            if not keep_core or (failures := self._spend(error)) is None:
+                raise
         finally:
             started.cancel()
             signalled.cancel()
             # A supervisor that fails leaves the core and its connections running: the next one takes the core over.
-            code = await self._end(keep_core=failed)
+            if failures is None:
+                code = await self._end(keep_core=keep_core)
+            else:
+                code = await self._leave(failures)
         return code
+
+    def _spend(self, error: Exception) -> tuple[float, ...] | None:
+        """Return when there were restarts because of errors, with one for this error; None where it is not allowed."""
+        failures = spend(self._parts.inheritance.failures, time.monotonic())
+        if failures is None:
+            log.error("the supervisor fails again and again, ending; the core goes on", error=repr(error))
+        else:
+            log.error("the supervisor cannot go on, restarting it in place", error=repr(error), exc_info=error)
+        return failures
 
     async def _start(self, who: identity.Identity) -> list[asyncio.Task[None]]:
         """Bring everything up; return the tasks that do the node's work from now on."""
         parts, settings, processes = self._parts, self._parts.settings, self._parts.processes
         await asyncio.to_thread(parts.certificate.first)
         stored = await parts.store.open()
-        await processes.pids.end_orphans()
-        await asyncio.to_thread(check_gunicorn_ports, settings)
-        processes.grpc.reserve_port()
+        await self._find_children()
+        await processes.api.open()
         if processes.valkey is not None:
-            await processes.valkey.start()
+            if not await processes.valkey.take_over_or_end(parts.inheritance.process(processes.valkey.name)):
+                await processes.valkey.start()
         else:
             await wait_for_redis(parts.bus.redis, settings.redis_url or "")
             await parts.bus.ownership.acquire()
@@ -113,30 +164,119 @@ class Supervisor:
         restored = asyncio.create_task(parts.node.restore(stored))
         await parts.system_loop.publish()
         await parts.figures_loop.publish_first()
-        await asyncio.gather(processes.gunicorn.start(), processes.grpc.start())
-        tasks = self._runner.start({spec: work for spec, work in parts.tasks.items() if spec is not CHANGES})
+        await processes.api.start()
+        later = {CHANGES, GUNICORN, GRPC_WORKERS}
+        tasks = self._runner.start({spec: work for spec, work in parts.tasks.items() if spec not in later})
         # Changes wait until the stored state is restored.
         await restored
         tasks += self._runner.start({CHANGES: parts.tasks[CHANGES]})
+        trouble = await processes.api.renew() if processes.api.taken_over else ""
+        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in later - {CHANGES}})
         # In this order on a terminal, where both are one.
         await asyncio.to_thread(streams.drain)
-        banner(settings, who, core=str(parts.core.core), version=parts.core.known_version, users=len(stored.users))
-        identity.note_key_shown(settings)
+        if parts.inheritance is NOTHING:
+            banner(settings, who, core=str(parts.core.core), version=parts.core.known_version, users=len(stored.users))
+            identity.note_key_shown(settings)
+        else:
+            log.info("restarted in place", restarts=parts.inheritance.restarts, version=__version__)
+        self._status = replace(self._status, trouble=trouble)
+        await asyncio.to_thread(self._status.write, settings.run_dir)
         return tasks
+
+    async def _find_children(self) -> None:
+        """End what another supervisor left behind, and watch what this process left itself."""
+        parts = self._parts
+        await parts.processes.pids.end_orphans(parts.inheritance.pids)
+        if parts.inheritance is not NOTHING:
+            strays = await asyncio.to_thread(find_strays, parts.inheritance.pids, self._is_core)
+            self._reaping = asyncio.create_task(reap(strays))
+
+    def _is_core(self, pid: int) -> bool:
+        return run_folder.is_core(pid, self._parts.settings.run_dir)
 
     def _took_over(self) -> bool:
         """Whether the core was there before this supervisor."""
         running = self._parts.core.running
         return running is not None and running.adopted
 
-    async def _main_loop(self, signalled: asyncio.Task[signal.Signals], tasks: list[asyncio.Task[None]]) -> None:
-        """Wait for what ends the node: a signal, or an error in a task that only an operator can mend."""
-        done, _ = await asyncio.wait({signalled, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    async def _main_loop(self, signalled: asyncio.Task[signal.Signals], tasks: list[asyncio.Task[None]]) -> bool:
+        """Wait for what ends this supervisor: a signal, or an error in a task that no new attempt would mend.
+
+        Returns:
+            Whether it has to be restarted in place.
+        """
+        asked = asyncio.create_task(self._restart())
+        try:
+            done, _ = await asyncio.wait({signalled, asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_tasks([asked])
         if signalled in done:
             log.info("ending", signal=signalled.result().name)
         await end_tasks(tasks)
         for task in done & set(tasks):
             task.result()
+        return asked in done and signalled not in done
+
+    async def _restart(self) -> None:
+        """Return when a restart is asked for and may be done: the version that is installed now can start, and no core is."""
+        settings = self._parts.settings
+        while True:
+            await self._restart_asked.wait()
+            log.info("a restart in place is asked for, trying the installed version")
+            reason = await refusal(trial_command(settings.state_dir), self._environment)
+            if not reason and await self._core_at_rest():
+                return
+            reason = reason or "a start or a stop is under way that takes long; try again"
+            self._restart_asked.clear()
+            log.error("restart refused, this version goes on", reason=reason)
+            self._status = replace(self._status, refused=self._status.refused + 1, reason=reason)
+            await asyncio.to_thread(self._status.write, settings.run_dir)
+
+    async def _core_at_rest(self) -> bool:
+        """Wait until nobody starts, stops or changes the core, and let nobody begin; return whether that came."""
+        try:
+            async with asyncio.timeout(AT_REST_SECONDS):
+                await self._parts.node.core_lock.acquire()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _leave(self, failures: tuple[float, ...]) -> int:
+        """Put everything into the hands of the next supervisor. Return the exit code, for where there is none."""
+        parts, processes, before = self._parts, self._parts.processes, self._parts.inheritance
+        closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.wait({closing}, timeout=SHUTDOWN_SECONDS)
+            if closing.done() and (error := closing.exception()) is not None:
+                log.error("not everything was closed", error=repr(error))
+        finally:
+            await end_tasks([closing, *([self._reaping] if self._reaping is not None else [])])
+        sockets, children = processes.api.hand_over()
+        if processes.valkey is not None and (valkey := processes.valkey.hand_over()) is not None:
+            children.append(valkey)
+        self.left = Inheritance(
+            sockets=sockets,
+            processes=tuple(children),
+            restarts=before.restarts + 1,
+            failures=failures,
+            core_rest=parts.pump.rest.decode("latin-1"),
+            revision=parts.snapshots.last_revision,
+        )
+        stop_resource_tracker()
+        return EXIT_NOT_RESTARTED
+
+    async def _close(self) -> None:
+        """Store everything and let go of the bus; the core, the prefix and the workers stay as they are."""
+        parts = self._parts
+        await parts.maintenance.close()
+        await parts.traffic.storing.store_now()
+        parts.pump.unwatch()
+        await parts.pump.pass_on()
+        await parts.committer.close()
+        await parts.store.close()
+        await parts.bus.server.close()
+        parts.bus.answers.drop()
+        await parts.bus.redis.aclose()
 
     async def _end(self, *, keep_core: bool) -> int:
         """End everything in order; a second signal ends it at once. Return the exit code."""
@@ -156,7 +296,7 @@ class Supervisor:
 
     async def _end_in_order(self, *, keep_core: bool) -> None:
         parts, processes = self._parts, self._parts.processes
-        await asyncio.gather(processes.gunicorn.stop(), processes.grpc.stop())
+        await processes.api.stop()
         await parts.maintenance.close()
         if not keep_core:
             await parts.node.shut_down()
@@ -174,10 +314,9 @@ class Supervisor:
     def _kill_all(self, *, keep_core: bool) -> None:
         """Kill what is left, without waiting."""
         processes, running = self._parts.processes, self._parts.core.running
-        for child in (processes.gunicorn, processes.valkey):
-            if child is not None:
-                child.kill_group()
-        processes.grpc.kill_all()
+        processes.api.kill_all()
+        if processes.valkey is not None:
+            processes.valkey.kill_group()
         if running is not None and not keep_core:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(running.pid, signal.SIGKILL)
@@ -195,24 +334,35 @@ def run(settings: Settings) -> int:
     Raises:
         OperatorError: The node cannot run.
     """
+    inheritance = inheritance_of(os.environ) or NOTHING
+    environment = dict(os.environ)
     dependencies.check()
     streams.make_safe()
     # Children inherit both.
     allow_many_files()
     confine(os.environ, settings.child_variables)
     core_oom_score_adj = give_way_to_the_core(os.environ)
+    environment.update({name: value for name, value in os.environ.items() if name == FIRST_VARIABLE})
     # Whatever this process and its children make in the state folder is for this user alone.
     os.umask(0o077)
     keep_large_blocks_apart()
     identity.prepare_state_dir(settings)
-    with identity.lock_state_dir(settings):
+    with identity.lock_state_dir(settings, inheritance.lock) as lock:
         who = identity.ensure_identity(settings)
         handover = hand_over(settings)
+        left: Inheritance | None = None
 
         async def supervise() -> int:
-            parts = compose(settings, handover, core_oom_score_adj)
+            nonlocal left
+            parts = compose(settings, handover, core_oom_score_adj, inheritance)
             set_up_logging(settings.debug, parts.pump.node_line)
-            return await Supervisor(parts).run(who)
+            supervisor = Supervisor(parts, environment)
+            code = await supervisor.run(who)
+            left = supervisor.left
+            return code
 
         result: Any = uvloop.run(supervise())
+        if left is not None:
+            streams.drain()
+            become_next(replace(left, lock=lock.fileno()), environment)
         return int(result)

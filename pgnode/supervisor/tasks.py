@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from pgnode.errors import OperatorError
+from pgnode.errors import OperatorError, TaskFailedError
 from pgnode.os_support.clock import Clock
 from pgnode.supervisor.processes.restart_policy import GiveUp, RestartPolicy
 
 log = structlog.get_logger(__name__)
+
+#: Failures of a vital task within a minute with which it is no use to begin it once more.
+FAILURES_MAX = 4
 
 #: The work of a task; it goes on until it is cancelled.
 Work = Callable[[], Awaitable[None]]
@@ -29,16 +32,22 @@ class TaskSpec:
     name: str
     #: What it is for, in half a sentence.
     duty: str
+    #: The node is no use without it: when it fails again and again, the supervisor is restarted in place.
+    vital: bool = False
 
 
-COMMANDS = TaskSpec("commands", "takes commands from the bus and sorts them; never does any")
-CHANGES = TaskSpec("changes", "does starts, stops and user changes in order, in groups")
-QUERIES = TaskSpec("queries", "answers what only reads, or settles loans; never waits behind a change")
-STATISTICS = TaskSpec("statistics", "reads the core's counters into the ledger, and stores them now and then")
-FIGURES = TaskSpec("figures", "publishes statistics when they are news")
+COMMANDS = TaskSpec("commands", "takes commands from the bus and sorts them; never does any", vital=True)
+CHANGES = TaskSpec("changes", "does starts, stops and user changes in order, in groups", vital=True)
+QUERIES = TaskSpec("queries", "answers what only reads, or settles loans; never waits behind a change", vital=True)
+STATISTICS = TaskSpec(
+    "statistics", "reads the core's counters into the ledger, and stores them now and then", vital=True
+)
+FIGURES = TaskSpec("figures", "publishes statistics when they are news", vital=True)
 LOANS = TaskSpec("loans", "finds workers that died before they delivered statistics; these are owed again")
 OWNERSHIP = TaskSpec("ownership", "holds this node's prefix in an external Redis, and says when another node has it")
-SNAPSHOTS = TaskSpec("snapshots", "publishes again what a bus has lost that was restarted, emptied or replaced")
+SNAPSHOTS = TaskSpec(
+    "snapshots", "publishes again what a bus has lost that was restarted, emptied or replaced", vital=True
+)
 HEALTH = TaskSpec("health", "reads the core's own figures, and so learns whether its API answers")
 HANGS = TaskSpec("hangs", "ends a core that gives no sign of life for CORE_HANG_SECONDS; another one takes its place")
 SYSTEM = TaskSpec("system", "publishes the machine's load")
@@ -105,8 +114,9 @@ class TaskRunner:
 
         Raises:
             OperatorError: It cannot go on before an operator has done something.
+            TaskFailedError: It is vital, and fails again and again.
         """
-        policy = RestartPolicy(max_deaths=None)
+        policy = RestartPolicy(max_deaths=FAILURES_MAX if spec.vital else None)
         while True:
             try:
                 await work()
@@ -117,6 +127,7 @@ class TaskRunner:
                 log.exception("task failed", task=spec.name)
             self.failures[spec.name] += 1
             decision = policy.died(self._clock.now(), None, self._clock.chance())
-            pause = policy.max_pause_seconds if isinstance(decision, GiveUp) else decision.delay_seconds
+            if isinstance(decision, GiveUp):
+                raise TaskFailedError(f"the task {spec.name} fails again and again: see the node's log")
             # Never at once: work that fails without waiting would keep the event loop busy.
-            await self._clock.sleep(max(policy.first_pause_seconds, pause))
+            await self._clock.sleep(max(policy.first_pause_seconds, decision.delay_seconds))

@@ -5,6 +5,7 @@ Every name without an underscore is a setting of Gunicorn's. An operator's own f
 
 from __future__ import annotations
 
+import contextlib as _contextlib
 import gc as _gc
 import os as _os
 import signal as _signal
@@ -17,6 +18,8 @@ from typing import Any as _Any
 from pgnode.os_support import streams as _streams
 from pgnode.os_support.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
 from pgnode.os_support.pdeath import die_with_parent as _die_with_parent
+from pgnode.settings.handover import READY_VARIABLE as _READY_VARIABLE
+from pgnode.settings.handover import SOCKETS_VARIABLE as _SOCKETS_VARIABLE
 from pgnode.settings.handover import load_handed_over as _load_handed_over
 from pgnode.worker import gunicorn_compat as _gunicorn_compat
 from pgnode.worker.asgi_worker import ConnectionLimits as _ConnectionLimits
@@ -35,7 +38,13 @@ _keep_large_blocks_apart()
 _die_with_parent(_signal.SIGKILL)
 
 _host = f"[{_settings.node_host}]" if ":" in _settings.node_host else _settings.node_host
-bind = [f"{_host}:{_port}" for _port in _settings.gunicorn_ports.values()]
+_sockets = _os.environ.get(_SOCKETS_VARIABLE)
+# The supervisor holds the sockets; a master that was started by hand makes its own.
+bind = (
+    [f"fd://{_number}" for _number in _sockets.split(",")]
+    if _sockets
+    else [f"{_host}:{_port}" for _port in _settings.gunicorn_ports.values()]
+)
 wsgi_app = "pgnode.worker.app:application"
 # The master imports the application once, and its workers share the memory. It connects to nothing before the lifespan.
 preload_app = True
@@ -117,9 +126,36 @@ def post_fork(_server: _Any, _worker: _Any) -> None:
     _die_with_parent(_signal.SIGKILL, _os.getppid())
 
 
+def post_worker_init(_worker: _Any) -> None:
+    """Tell the supervisor that a worker of this master is there; those after the first tell nobody.
+
+    Args:
+        _worker: The worker, which has loaded the application.
+    """
+    number = _os.environ.get(_READY_VARIABLE)
+    if number is not None:
+        with _contextlib.suppress(OSError):
+            _os.write(int(number), b".")
+
+
+_say_ready = post_worker_init
+
+
 def _tell(sentence: str) -> None:
     print(f"pgnode: {sentence}", file=_sys.stderr, flush=True)  # noqa: T201 - Gunicorn has no log yet
 
 
 if _settings.gunicorn_conf is not None:
     globals().update(_operator_file.run(_settings.gunicorn_conf, dict(globals()), _tell))
+
+    if post_worker_init is not _say_ready:
+        _theirs = post_worker_init
+
+        def post_worker_init(_worker: _Any) -> None:
+            """Do what the operator wants, and what the supervisor waits for.
+
+            Args:
+                _worker: The worker.
+            """
+            _theirs(_worker)
+            _say_ready(_worker)

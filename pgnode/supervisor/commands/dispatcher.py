@@ -97,6 +97,7 @@ class CommandDispatcher:
         away = False
         while True:
             commands: list[Command] = []
+            await async_fault_point("commands.take")
             try:
                 commands = await self._server.take()
                 away = False

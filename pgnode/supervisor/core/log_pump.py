@@ -48,10 +48,18 @@ class LogPump:
         keep_lines: Lines that the stream keeps for viewers who come later.
         tail_lines: Lines kept for the error of a failed start.
         retry_seconds: Seconds until lines that were not taken are sent again.
+        rest: The beginning of the first line of the first core that is watched: the supervisor before has read it.
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, *, keep_lines: int, tail_lines: int, retry_seconds: float = RETRY_SECONDS
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        keep_lines: int,
+        tail_lines: int,
+        retry_seconds: float = RETRY_SECONDS,
+        rest: bytes = b"",
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -63,6 +71,7 @@ class LogPump:
         self._wake = asyncio.Event()
         self._fd: int | None = None
         self._partial = b""
+        self._first_rest = rest
         self._access_path: Path | None = None
         self._error_path: Path | None = None
         self._file_lines: dict[Path, list[bytes]] = {}
@@ -83,7 +92,7 @@ class LogPump:
         """Read the core's output from this (non-blocking) descriptor from now on."""
         self.unwatch()
         self._fd = fd
-        self._partial = b""
+        self._partial, self._first_rest = self._first_rest, b""
         asyncio.get_running_loop().add_reader(fd, self._readable)
 
     def unwatch(self) -> None:
@@ -92,6 +101,11 @@ class LogPump:
             self._drain()
             asyncio.get_running_loop().remove_reader(self._fd)
             self._fd = None
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a line of which the end has not come yet."""
+        return self._partial
 
     def node_line(self, line: str) -> None:
         """Pass on a line of the node's own log."""
@@ -102,22 +116,26 @@ class LogPump:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._file_lines:
-                batches, self._file_lines = self._file_lines, {}
-                await asyncio.to_thread(_append, batches)
-            while self._waiting:
-                lines = [self._waiting.popleft() for _ in range(min(SEND_MAX, len(self._waiting)))]
-                if self.dropped:
-                    lines.insert(0, f"[{self.dropped} log lines dropped: the bus did not take them]".encode())
-                    self.dropped = 0
-                pipe = self._redis.pipeline(transaction=False)
-                put_lines(pipe, self._keys, lines, self._keep_lines)
-                try:
-                    await pipe.execute()
-                except BUS_ERRORS:
-                    self._waiting.extendleft(reversed(lines))
-                    self._trim()
-                    await asyncio.sleep(self._retry_seconds)
+            await self.pass_on()
+
+    async def pass_on(self) -> None:
+        """Pass on what waits; returns when nothing does."""
+        if self._file_lines:
+            batches, self._file_lines = self._file_lines, {}
+            await asyncio.to_thread(_append, batches)
+        while self._waiting:
+            lines = [self._waiting.popleft() for _ in range(min(SEND_MAX, len(self._waiting)))]
+            if self.dropped:
+                lines.insert(0, f"[{self.dropped} log lines dropped: the bus did not take them]".encode())
+                self.dropped = 0
+            pipe = self._redis.pipeline(transaction=False)
+            put_lines(pipe, self._keys, lines, self._keep_lines)
+            try:
+                await pipe.execute()
+            except BUS_ERRORS:
+                self._waiting.extendleft(reversed(lines))
+                self._trim()
+                await asyncio.sleep(self._retry_seconds)
 
     def _readable(self) -> None:
         """One read per call of the loop, so that a chatty core does not hold up anything else."""

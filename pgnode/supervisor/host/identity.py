@@ -63,11 +63,12 @@ def prepare_state_dir(settings: Settings) -> None:
         ) from None
 
 
-def lock_state_dir(settings: Settings) -> IO[str]:
+def lock_state_dir(settings: Settings, held: int = -1) -> IO[str]:
     """Hold the state folder for this process.
 
     Args:
         settings: The folder.
+        held: A descriptor with which this process holds it since before a restart in place; -1 for none.
 
     Returns:
         A file; the folder is held for as long as it is open.
@@ -86,6 +87,10 @@ def lock_state_dir(settings: Settings) -> IO[str]:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise SettingsError(f"{path} is no regular file: remove it, then start the node again")
+    if held >= 0 and _is_same_file(held, descriptor):
+        # The lock goes with what was opened, and would be lost for a moment if it were taken anew.
+        os.close(descriptor)
+        descriptor = held
     handle = open(descriptor, "r+", encoding="ascii", errors="replace")  # noqa: SIM115
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,6 +108,13 @@ def lock_state_dir(settings: Settings) -> IO[str]:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return handle
+
+
+def _is_same_file(one: int, other: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(one), os.fstat(other))
+    except OSError:
+        return False
 
 
 def ensure_identity(settings: Settings) -> Identity:

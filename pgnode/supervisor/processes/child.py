@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,6 +22,9 @@ from pgnode.errors import ChildFailedError
 from pgnode.os_support import oom_score, pdeath
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.log_text import printable
+from pgnode.supervisor.processes.inheritance import InheritedProcess, close_all
+from pgnode.supervisor.processes.output_reader import OutputReader
+from pgnode.supervisor.processes.own_process import OwnProcess
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 
 log = structlog.get_logger(__name__)
@@ -40,15 +44,24 @@ OUTPUT_SECONDS = 1.0
 #: Last lines of a child's output that go into the error when it does not come up.
 TAIL_LINES = 15
 
-#: A line of output that is longer is left out.
-LINE_MAX_BYTES = 1024 * 1024
-
 #: Characters of a line that are printed at most.
 LINE_MAX_CHARACTERS = 8_000
 
 
 def _nothing() -> None:
     """Prepare nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What a process inherits beside the rest."""
+
+    environment: Mapping[str, str]
+    descriptors: Sequence[int]
+
+
+def _nothing_attached() -> Attached:
+    return Attached({}, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,8 @@ class ChildSpec:
     pass_fds: Sequence[int] = ()
     #: By how much sooner than the supervisor it is ended when memory runs out.
     oom_points: int = oom_score.EXPENDABLE_POINTS
+    #: Called before each start: what is known only then.
+    attach: Callable[[], Attached] = _nothing_attached
 
 
 class Child:
@@ -95,8 +110,8 @@ class Child:
         self._pids = pids
         self._ready_seconds = ready_seconds
         self._stop_seconds = stop_seconds
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._process: OwnProcess | None = None
+        self._reader: OutputReader | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     def __repr__(self) -> str:
@@ -106,6 +121,11 @@ class Child:
     def name(self) -> str:
         """Its name in the log."""
         return self._spec.name
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What it runs."""
+        return tuple(self._spec.command)
 
     @property
     def pid(self) -> int | None:
@@ -127,14 +147,88 @@ class Child:
         self._tail.clear()
         try:
             await asyncio.to_thread(self._spec.prepare)
-            process = await self._spawn()
+            process, output = self._spawn()
         except OSError as error:
             raise ChildFailedError(f"{self.name} cannot be started: {error}") from None
         self._process = process
-        self._reader = asyncio.create_task(self._read(process))
+        self._reader = OutputReader(output, self._take_line)
         self._pids.put(self.name, process.pid)
         await self._wait_ready(process, self._reader)
         log.info("child is ready", child=self.name, pid=process.pid)
+
+    # --- a restart in place -------------------------------------------------------------------------------------
+
+    def hand_over(self, channel: int = -1) -> InheritedProcess | None:
+        """Leave the process to the next supervisor; from now on this object does nothing with it.
+
+        Args:
+            channel: Descriptor of the channel to it; -1 for none.
+
+        Returns:
+            What is left; None when it does not run.
+        """
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None or self._reader is None:
+            return None
+        output, rest = self._reader.release()
+        return InheritedProcess(self.name, process.pid, self.command, output, rest.decode("latin-1"), channel)
+
+    def take_over(self, left: InheritedProcess) -> bool:
+        """Take over a process that the supervisor before left.
+
+        Args:
+            left: What it left.
+
+        Returns:
+            Whether it runs.
+        """
+        try:
+            process = OwnProcess(left.pid)
+        except OSError:
+            close_all([left.output])
+            return False
+        if process.has_ended():
+            process.give_up()
+            close_all([left.output])
+            return False
+        self._process = process
+        self._reader = OutputReader(left.output, self._take_line, left.rest.encode("latin-1"))
+        self._pids.put(self.name, process.pid)
+        log.info("child is taken over", child=self.name, pid=process.pid)
+        return True
+
+    async def take_over_or_end(self, left: InheritedProcess | None) -> bool:
+        """Take over a process that the supervisor before left, if it is what this one would run; else end it.
+
+        Args:
+            left: What it left; None for nothing.
+
+        Returns:
+            Whether it was taken over.
+        """
+        if left is None or not self.take_over(left):
+            return False
+        if left.command != self.command:
+            log.info("child has other settings now, starting it anew", child=self.name)
+            await self.stop()
+        return self.pid is not None
+
+    async def renew(self) -> None:
+        """Start another process beside the one that runs, and end that one in order when the other is ready.
+
+        Raises:
+            ChildFailedError: The other did not come up. The one that runs goes on.
+        """
+        old = self._process
+        try:
+            await self.start()
+        except ChildFailedError:
+            self._process = old
+            raise
+        if old is not None:
+            await self._end(old)
+            if self.pid is not None:
+                self._pids.put(self.name, self.pid)
 
     async def ended(self) -> str:
         """Wait for its end.
@@ -167,18 +261,20 @@ class Child:
 
     async def stop(self) -> None:
         """End it: SIGTERM, and its whole process group by SIGKILL if it does not obey."""
-        process = self._process
-        if process is None:
-            return
+        if self._process is not None:
+            await self._end(self._process)
+
+    async def _end(self, process: OwnProcess) -> None:
         if process.returncode is None:
-            self.signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
             try:
                 async with asyncio.timeout(self._stop_seconds):
                     await process.wait()
             except TimeoutError:
                 log.warning("child does not end, killing it", child=self.name)
         # What it started itself (Gunicorn's workers) is in its process group and must not stay either.
-        self.kill_group()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
         try:
             async with asyncio.timeout(KILL_SECONDS):
                 await process.wait()
@@ -187,20 +283,36 @@ class Child:
             return
         self._pids.remove(self.name)
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        """Make the process. Raises OSError."""
-        return await asyncio.create_subprocess_exec(
-            *pdeath.command(self._spec.command, self._spec.oom_points),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=dict(self._spec.environment),
-            start_new_session=True,
-            pass_fds=self._spec.pass_fds,
-            limit=LINE_MAX_BYTES,
-        )
+    def _spawn(self) -> tuple[OwnProcess, int]:
+        """Make the process; return it with a descriptor to read its output from. Raises OSError.
 
-    async def _wait_ready(self, process: asyncio.subprocess.Process, reader: asyncio.Task[None]) -> None:
+        By the main thread, whose end is what the process ends with. It becomes the program at once, so nothing waits for it.
+        """
+        attached = self._spec.attach()
+        reader, writer = os.pipe()
+        try:
+            process = subprocess.Popen(
+                pdeath.command(self._spec.command, self._spec.oom_points),
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                env={**self._spec.environment, **attached.environment},
+                start_new_session=True,
+                pass_fds=(*self._spec.pass_fds, *attached.descriptors),
+            )
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        try:
+            return OwnProcess.of(process), reader
+        except OSError:
+            process.kill()
+            os.close(reader)
+            raise
+
+    async def _wait_ready(self, process: OwnProcess, reader: OutputReader) -> None:
         """Return when it is ready. Raises ChildFailedError, and then the process has ended."""
         ended = asyncio.create_task(process.wait())
         ready = asyncio.ensure_future(self._spec.ready())
@@ -209,28 +321,21 @@ class Child:
             if ready.done() and ready.exception() is None:
                 return
             if ended.done():
-                await asyncio.wait({reader}, timeout=OUTPUT_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(OUTPUT_SECONDS):
+                        await reader.ended.wait()
                 reason = f"{self.name} ended with exit code {ended.result()} while starting"
             elif ready.done():
                 reason = f"{self.name} cannot be reached: {ready.exception()}"
             else:
                 reason = f"{self.name} was not ready within {self._ready_seconds:g} s"
-            await self.stop()
+            await self._end(process)
             raise ChildFailedError("\n".join([reason, *self._tail]))
         finally:
             await end_tasks([ended, ready])
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        """Take the output as it comes, to its end."""
-        assert process.stdout is not None
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:
-                continue  # a line over the limit
-            if not line:
-                return
-            text = printable(line.decode(errors="replace").rstrip(), LINE_MAX_CHARACTERS)
-            self._tail.append(text)
-            if not self._spec.quiet:
-                sys.stderr.write(text + "\n")
+    def _take_line(self, line: bytes) -> None:
+        text = printable(line.decode(errors="replace").rstrip(), LINE_MAX_CHARACTERS)
+        self._tail.append(text)
+        if not self._spec.quiet:
+            sys.stderr.write(text + "\n")

@@ -14,6 +14,7 @@ from pgnode.bus.heartbeat import BEAT_SECONDS, LEAVING
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.child import Child, ChildSpec
+from pgnode.supervisor.processes.inheritance import InheritedProcess
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,7 @@ class GrpcProcess:
         pids: Where its pid is noted while it runs.
         module: The module to run, with the number of the channel's descriptor as its argument.
         beat_seconds: Seconds between two heartbeats.
+        left: The process, where the supervisor before left it; :meth:`take_over` takes it over.
     """
 
     def __init__(
@@ -48,8 +50,14 @@ class GrpcProcess:
         *,
         module: str = WORKER_MODULE,
         beat_seconds: float = BEAT_SECONDS,
+        left: InheritedProcess | None = None,
     ) -> None:
-        self._near, self._far = socket.socketpair()
+        self._left = left
+        if left is None:
+            self._near, self._far = socket.socketpair()
+        else:
+            self._near, self._far = socket.socket(fileno=left.channel), socket.socket()
+            self._far.close()
         self._near.setblocking(False)
         self._beat_seconds = beat_seconds
         self._beaten = asyncio.Event()
@@ -93,6 +101,30 @@ class GrpcProcess:
             raise
         finally:
             self._far.close()
+
+    def take_over(self) -> bool:
+        """Take over the process that the supervisor before left, in place of :meth:`start`.
+
+        Returns:
+            Whether there is such a process.
+        """
+        assert self._left is not None, "nothing was left"
+        if not self._child.take_over(self._left):
+            self._near.close()
+            return False
+        asyncio.get_running_loop().add_reader(self._near, self._read)
+        return True
+
+    def hand_over(self) -> InheritedProcess | None:
+        """Leave it to the next supervisor; None when it does not run."""
+        if self._near.fileno() < 0:
+            return None
+        asyncio.get_running_loop().remove_reader(self._near)
+        left = self._child.hand_over(self._near.fileno())
+        if left is not None:
+            # Kept open, for the next supervisor.
+            self._near.detach()
+        return left
 
     async def ended_or_leaving(self) -> str | None:
         """Wait until it has ended, or asks for a replacement. One that hangs is killed.

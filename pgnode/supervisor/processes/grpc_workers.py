@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 
 import structlog
@@ -18,11 +18,20 @@ from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.grpc_process import WORKER_MODULE, GrpcProcess
+from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance, InheritedProcess
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.ports import reserve_port
 from pgnode.supervisor.processes.restarts import Restarter
 
 log = structlog.get_logger(__name__)
+
+#: Names of workers in the log; a number follows.
+_PREFIX = "grpc-"
+
+
+def _number(name: str) -> int:
+    number = name.removeprefix(_PREFIX)
+    return int(number) if number.isdecimal() else 0
 
 
 class GrpcSlot:
@@ -56,6 +65,36 @@ class GrpcSlot:
         """
         self._process = self._made()
         await self._process.start()
+
+    def take_over(self, process: GrpcProcess) -> bool:
+        """Fill the slot with a process that the supervisor before left; returns whether there is one."""
+        if process.take_over():
+            self._process = process
+        return self.is_filled
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether a process runs in it."""
+        return self._process is not None and self._process.pid is not None
+
+    def hand_over(self) -> list[InheritedProcess]:
+        """Leave its process to the next supervisor; those that were replaced are ended."""
+        kept = self._process.hand_over() if self._process is not None else None
+        for process in self.processes:
+            if process is not self._process or kept is None:
+                process.request_stop()
+        return [kept] if kept is not None else []
+
+    async def renew(self) -> None:
+        """Replace the process that was taken over; start one where there is none.
+
+        Raises:
+            ChildFailedError: None came up. The one that was there goes on.
+        """
+        if self._process is None:
+            await self.start()
+        elif not await self._replaced(self._process):
+            raise ChildFailedError(f"{self.name} was not replaced; the one before goes on")
 
     async def ended(self) -> str:
         """Wait until the slot has to be filled again; a process that leaves is replaced meanwhile.
@@ -112,6 +151,7 @@ class GrpcWorkers:
         pids: Where pids are noted.
         restarter: Brings workers back.
         module: The module that a worker runs.
+        inheritance: What the supervisor before left.
     """
 
     def __init__(
@@ -122,28 +162,50 @@ class GrpcWorkers:
         restarter: Restarter,
         *,
         module: str = WORKER_MODULE,
+        inheritance: Inheritance = NOTHING,
     ) -> None:
         self._settings = settings
         self._restarter = restarter
         self._reserved: socket.socket | None = None
-        numbers = count(1)
+        self._left = [one for one in inheritance.processes if one.channel >= 0]
+        numbers = count(1 + max((_number(one.name) for one in self._left), default=0))
 
-        def make() -> GrpcProcess:
-            return GrpcProcess(f"grpc-{next(numbers)}", handover, pids, module=module)
+        def make(left: InheritedProcess | None = None) -> GrpcProcess:
+            name = f"{_PREFIX}{next(numbers)}" if left is None else left.name
+            return GrpcProcess(name, handover, pids, module=module, left=left)
 
+        self._make = make
+        self._inheritance = inheritance
         self._slots = [GrpcSlot(number + 1, make) for number in range(settings.grpc_worker_count)]
 
     def __repr__(self) -> str:
         return f"GrpcWorkers({self._slots})"
 
-    def reserve_port(self) -> None:
+    def reserve_port(self, *, inherited: bool = False) -> None:
         """Hold the port for this node's workers alone.
+
+        Args:
+            inherited: Whether the socket of the supervisor before is used.
 
         Raises:
             PortInUseError: Somebody else has it.
         """
         if self._slots:
-            self._reserved = reserve_port(self._settings.node_host, *self._settings.grpc_listen)
+            self._reserved = (
+                socket.socket(fileno=self._inheritance.sockets[self._port_name])
+                if inherited
+                else reserve_port(self._settings.node_host, *self._settings.grpc_listen)
+            )
+
+    @property
+    def _port_name(self) -> str:
+        """What the socket that holds the port is called when it is handed over."""
+        return f"gRPC {self._settings.node_host} {self._settings.grpc_listen[1]}"
+
+    @property
+    def port_names(self) -> list[str]:
+        """What is handed over of the port."""
+        return [self._port_name] if self._slots else []
 
     async def start(self) -> None:
         """Start all and wait until they take calls.
@@ -151,7 +213,34 @@ class GrpcWorkers:
         Raises:
             ChildFailedError: One did not come up.
         """
-        await asyncio.gather(*(slot.start() for slot in self._slots))
+        await asyncio.gather(*(slot.start() for slot in self._slots if not slot.is_filled))
+
+    async def take_over(self) -> None:
+        """Take over the workers that the supervisor before left; those for which there is no slot are ended."""
+        left = [self._make(one) for one in self._left]
+        for slot in self._slots:
+            while left and not slot.take_over(left.pop(0)):
+                pass
+        for process in left:
+            if process.take_over():
+                await process.stop()
+
+    def hand_over_port(self) -> Mapping[str, int]:
+        """Leave the port to the next supervisor."""
+        reserved, self._reserved = self._reserved, None
+        return {} if reserved is None else {self._port_name: reserved.detach()}
+
+    def hand_over(self) -> list[InheritedProcess]:
+        """Leave the workers to the next supervisor."""
+        return [one for slot in self._slots for one in slot.hand_over()]
+
+    async def renew(self) -> None:
+        """Replace the workers that were taken over, each by one that takes calls before the other ends.
+
+        Raises:
+            ChildFailedError: One was not replaced; it goes on.
+        """
+        await asyncio.gather(*(slot.renew() for slot in self._slots))
 
     async def keep(self) -> None:
         """Keep every slot filled, until cancelled."""

@@ -7,13 +7,14 @@ import contextlib
 import os
 import ssl
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pgnode
 from pgnode.os_support.aio import retry
 from pgnode.settings import Settings
-from pgnode.settings.handover import Handover
-from pgnode.supervisor.processes.child import ChildSpec
+from pgnode.settings.handover import READY_VARIABLE, SOCKETS_VARIABLE, Handover
+from pgnode.supervisor.processes.child import Attached, ChildSpec
 
 #: Named as a file, which Gunicorn runs again at each reload; a module is run once.
 CONFIGURATION = Path(pgnode.__file__).parent / "worker" / "gunicorn_conf.py"
@@ -28,14 +29,75 @@ HANDSHAKE_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
 
 
-def spec(settings: Settings, handover: Handover) -> ChildSpec:
-    """Return how Gunicorn is run."""
+class WorkerSignal:
+    """A pipe through which a new Gunicorn's first worker says that it is there: the one before may still answer on its ports."""
+
+    def __init__(self) -> None:
+        self._ends: list[int] = []
+
+    def __repr__(self) -> str:
+        return f"WorkerSignal({self._ends})"
+
+    def open(self) -> int:
+        """Make the pipe for one start; returns the end for the worker."""
+        self.close()
+        self._ends = list(os.pipe())
+        return self._ends[1]
+
+    async def wait(self) -> None:
+        """Wait for the signal; at once where no pipe was made. Cancelled when it does not come."""
+        if not self._ends:
+            return
+        loop, (reader, writer) = asyncio.get_running_loop(), self._ends
+        os.close(writer)
+        self._ends = [reader]
+        heard = asyncio.Event()
+        loop.add_reader(reader, heard.set)
+        try:
+            await heard.wait()
+        finally:
+            loop.remove_reader(reader)
+        if not os.read(reader, 1):
+            # Nobody is left who could say it.
+            await asyncio.Event().wait()
+
+    def close(self) -> None:
+        """Close what is open of it."""
+        for number in self._ends:
+            os.close(number)
+        self._ends = []
+
+
+def spec(settings: Settings, handover: Handover, sockets: Callable[[], Sequence[int]] = tuple) -> ChildSpec:
+    """Return how Gunicorn is run.
+
+    Args:
+        settings: The node's settings.
+        handover: How workers get them.
+        sockets: The sockets that it listens on; without any it makes its own.
+
+    Returns:
+        What to run.
+    """
+    signal = WorkerSignal()
+
+    def attach() -> Attached:
+        numbers, writer = list(sockets()), signal.open()
+        variables = {SOCKETS_VARIABLE: ",".join(map(str, numbers))} if numbers else {}
+        return Attached({**variables, READY_VARIABLE: str(writer)}, (*numbers, writer))
+
+    async def is_ready() -> None:
+        await signal.wait()
+        signal.close()
+        await ready(settings)
+
     return ChildSpec(
         name="gunicorn",
         command=[sys.executable, "-m", "gunicorn", "-c", f"file:{CONFIGURATION}"],
         environment={**os.environ, **handover.environment},
-        ready=lambda: ready(settings),
+        ready=is_ready,
         pass_fds=handover.pass_fds,
+        attach=attach,
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import psutil
@@ -59,9 +60,13 @@ class PidRegistry:
         if self._started.pop(name, None) is not None:
             self._write()
 
-    async def end_orphans(self) -> None:
-        """End what an earlier supervisor left behind, with all that it started, and wait until it is gone."""
-        orphans = await asyncio.to_thread(self._find_orphans)
+    async def end_orphans(self, spare: Collection[int] = ()) -> None:
+        """End what an earlier supervisor left behind, with all that it started, and wait until it is gone.
+
+        Args:
+            spare: Pids that were left on purpose.
+        """
+        orphans = await asyncio.to_thread(self._find_orphans, spare)
         for process in orphans:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -76,7 +81,7 @@ class PidRegistry:
         except OSError as error:
             log.warning("pids not removed", path=str(self._path), error=error.strerror)
 
-    def _find_orphans(self) -> list[psutil.Process]:
+    def _find_orphans(self, spare: Collection[int]) -> list[psutil.Process]:
         """Return the processes of the file that still run, and their descendants."""
         try:
             found = read_json(self._path, MAX_BYTES)
@@ -89,7 +94,7 @@ class PidRegistry:
         orphans: list[psutil.Process] = []
         for name, pid, ticks in noted:
             # Whatever the file says, it is no reason to end the machine's first process, or this one.
-            if pid <= 1 or pid == os.getpid():
+            if pid <= 1 or pid == os.getpid() or pid in spare:
                 continue
             with contextlib.suppress(psutil.Error, OSError, ValueError, OverflowError):
                 process = psutil.Process(pid)

@@ -1,29 +1,80 @@
-"""The API's ports: whether they are free, and holding one for the gRPC workers, which share it."""
+"""The API's ports: the sockets that Gunicorn listens on, and holding a port for the gRPC workers, which share it."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pgnode.errors import PortInUseError
 from pgnode.settings import Settings
+from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
+
+#: Connections that may wait to be accepted.
+BACKLOG: Final = 4096
 
 
-def check_gunicorn_ports(settings: Settings) -> None:
-    """Check that Gunicorn can have its ports.
+class ListeningSockets:
+    """The sockets of the REST API, held by the supervisor: callers wait, and are not refused, while Gunicorn is replaced.
 
     Args:
-        settings: Its address and ports.
-
-    Raises:
-        PortInUseError: Somebody else listens on one of them; the text names the setting.
+        settings: The address and the ports.
+        inheritance: What the supervisor before left.
     """
-    for setting, port in settings.gunicorn_ports.items():
-        with _socket(settings.node_host) as probe:
+
+    def __init__(self, settings: Settings, inheritance: Inheritance = NOTHING) -> None:
+        self._settings = settings
+        self._inherited = inheritance.sockets
+        self._sockets: dict[str, socket.socket] = {}
+
+    def __repr__(self) -> str:
+        return f"ListeningSockets({sorted(self._sockets)})"
+
+    @property
+    def names(self) -> Mapping[str, tuple[str, int]]:
+        """What each socket is called when it is handed over, with the setting that names its port, and the port."""
+        host = self._settings.node_host
+        return {f"{name} {host} {port}": (name, port) for name, port in self._settings.gunicorn_ports.items()}
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """What Gunicorn inherits."""
+        return [found.fileno() for found in self._sockets.values()]
+
+    def open(self, *, inherited: bool = False) -> None:
+        """Listen on each port.
+
+        Args:
+            inherited: Whether the sockets of the supervisor before are used.
+
+        Raises:
+            PortInUseError: Somebody else listens on one of them; the text names the setting.
+        """
+        for key, (name, port) in self.names.items():
+            if inherited:
+                self._sockets[key] = socket.socket(fileno=self._inherited[key])
+                continue
+            listener = _socket(self._settings.node_host)
             try:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((settings.node_host, port))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((self._settings.node_host, port))
+                listener.listen(BACKLOG)
             except OSError as error:
-                raise _in_use(settings.node_host, setting, port, error) from None
+                listener.close()
+                raise _in_use(self._settings.node_host, name, port, error) from None
+            self._sockets[key] = listener
+
+    def hand_over(self) -> Mapping[str, int]:
+        """Leave the sockets to the next supervisor; they stay open."""
+        left = {key: found.detach() for key, found in self._sockets.items()}
+        self._sockets.clear()
+        return left
+
+    def close(self) -> None:
+        """Give the ports back; they are free when Gunicorn has ended as well."""
+        for found in self._sockets.values():
+            found.close()
+        self._sockets.clear()
 
 
 def reserve_port(host: str, setting: str, port: int) -> socket.socket:

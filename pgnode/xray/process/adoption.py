@@ -84,6 +84,7 @@ def _take_over(record: CoreRecord, run_dir: Path) -> RunningCore | None:
             return RunningCore(record, run_dir, process, run_folder.open_fifo(run_dir, record.pid), None)
     except OSError:
         pass
+    process.reap()
     process.close()
     return None
 

@@ -126,6 +126,11 @@ def writes_to_fifo(pid: int, run_dir: Path) -> bool:
         return False
 
 
+def is_core(pid: int, run_dir: Path, parents: Sequence[Path] = FALLBACK_PARENTS) -> bool:
+    """Whether a process is a core of this node, be its folder ``run_dir`` or a fallback."""
+    return any(writes_to_fifo(pid, folder) for folder in (run_dir, *fallbacks(run_dir, parents)))
+
+
 # --- fallbacks ----------------------------------------------------------------------------------------------------------
 
 

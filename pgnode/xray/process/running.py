@@ -68,7 +68,7 @@ class RunningCore:
 
     @property
     def adopted(self) -> bool:
-        """Whether an earlier supervisor started it; its exit code cannot be known then."""
+        """Whether an earlier supervisor started it; its exit code is known only where that one was this process."""
         return self._child is None
 
     @property
@@ -123,7 +123,7 @@ class RunningCore:
         """Wait for the end of the process.
 
         Returns:
-            The exit code, negative for a signal; None when the process is not our child.
+            The exit code, negative for a signal; None when the process is no child of this one.
 
         Raises:
             ValueError: It was closed.
@@ -139,7 +139,8 @@ class RunningCore:
     def _on_end(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._process.fileno())
         if self._ended is not None and not self._ended.done():
-            self._ended.set_result(self._child.exit_code() if self._child is not None else None)
+            # One that was taken over is a child still where the supervisor was restarted in place, and wants to be reaped.
+            self._ended.set_result(self._child.exit_code() if self._child is not None else self._process.reap())
 
     async def terminate(self, grace_seconds: float, *, kill_seconds: float = KILL_SECONDS) -> int | None:
         """End the process, by SIGKILL when SIGTERM did not do it in time; then clear the core's folder.

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -133,10 +134,10 @@ async def test_errors_of_the_system_are_told_as_its_own(children: Children, monk
     with pytest.raises(ChildFailedError, match=r"cannot be started: .*No space left"):
         await children.make(WAITS, prepare=no_room).start()
 
-    async def no_memory(*_: Any, **__: Any) -> None:
+    def no_memory(*_: Any, **__: Any) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", no_memory)
+    monkeypatch.setattr(subprocess, "Popen", no_memory)
     with pytest.raises(ChildFailedError, match=r"cannot be started: .*Cannot allocate memory"):
         await children.make(WAITS).start()
 

@@ -1,0 +1,60 @@
+"""Try whether this version can start, without starting anything: ``python -m pgnode.supervisor.dry_start STATE_DIR``.
+
+Run by a supervisor before it becomes the version that is installed now. Everything is imported, the settings are read and
+checked, the parts are put together, and the store is looked at. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pgnode import __version__, dependencies
+from pgnode.errors import OperatorError, SettingsError
+from pgnode.settings import load
+from pgnode.settings.handover import Handover
+from pgnode.store.reader import check_readable
+from pgnode.supervisor.composition import compose
+
+
+def check(state_dir: Path) -> None:
+    """Check all that can be known before the start.
+
+    Args:
+        state_dir: The folder of the node that runs.
+
+    Raises:
+        OperatorError: This version cannot go on with it; the text says why.
+    """
+    dependencies.check()
+    settings = load()
+    if settings.state_dir != state_dir:
+        raise SettingsError(
+            f"STATE_DIR={settings.state_dir} is not the folder of the node that runs ({state_dir}): a restart in place cannot "
+            "change it; stop the node, and start it"
+        )
+    check_readable(settings.store_path)
+    compose(settings, Handover(-1))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the check.
+
+    Args:
+        arguments: The folder of the node that runs.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        check(Path(arguments[0]))
+    except OperatorError as error:
+        sys.stdout.write(f"{' '.join(str(error).split())}\n")
+        return error.exit_code
+    sys.stdout.write(f"{__version__}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,109 @@
+"""The processes that serve the API: Gunicorn and the gRPC workers, with their sockets.
+
+They are started with the node. At a restart in place they go on, so no call fails meanwhile; the new supervisor takes them over,
+and then replaces them, since they still are of the version before. Where their ports are others now they are ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from pgnode.errors import ChildFailedError
+from pgnode.supervisor.processes.child import Child
+from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
+from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance, InheritedProcess, close_all
+from pgnode.supervisor.processes.ports import ListeningSockets
+
+log = structlog.get_logger(__name__)
+
+
+class ApiProcesses:
+    """Belongs to the supervisor's loop.
+
+    Args:
+        sockets: What Gunicorn listens on.
+        gunicorn: Its master.
+        grpc: The gRPC workers.
+        inheritance: What the supervisor before left.
+    """
+
+    def __init__(
+        self, sockets: ListeningSockets, gunicorn: Child, grpc: GrpcWorkers, inheritance: Inheritance = NOTHING
+    ) -> None:
+        self._sockets = sockets
+        self._gunicorn = gunicorn
+        self._grpc = grpc
+        self._inheritance = inheritance
+        #: Whether the processes of the supervisor before serve.
+        self.taken_over = False
+
+    def __repr__(self) -> str:
+        return f"ApiProcesses({self._gunicorn!r}, {self._grpc!r})"
+
+    async def open(self) -> None:
+        """Take the ports, with the processes that serve there where the supervisor before left them.
+
+        Raises:
+            PortInUseError: Somebody else has a port.
+        """
+        left = self._inheritance
+        same_ports = set(left.sockets) == {*self._sockets.names, *self._grpc.port_names}
+        gunicorn = left.process(self._gunicorn.name)
+        taken = gunicorn is not None and self._gunicorn.take_over(gunicorn)
+        await self._grpc.take_over()
+        if left.sockets and not same_ports:
+            log.info("the API has other ports now: its processes are started anew")
+            await self._end_processes()
+            close_all(left.sockets.values())
+        self.taken_over = taken and same_ports
+        self._sockets.open(inherited=same_ports)
+        self._grpc.reserve_port(inherited=same_ports)
+
+    async def start(self) -> None:
+        """Start all that does not run and wait until it takes calls.
+
+        Raises:
+            ChildFailedError: One did not come up.
+        """
+        starts = (
+            [self._grpc.start()] if self._gunicorn.pid is not None else [self._gunicorn.start(), self._grpc.start()]
+        )
+        await asyncio.gather(*starts)
+
+    async def renew(self) -> str:
+        """Replace what was taken over by processes of this version, each when its successor takes calls.
+
+        Returns:
+            What did not go well; "" for nothing. A process that is not replaced goes on.
+        """
+        outcomes = await asyncio.gather(self._gunicorn.renew(), self._grpc.renew(), return_exceptions=True)
+        troubles = []
+        for outcome in outcomes:
+            if isinstance(outcome, ChildFailedError):
+                log.error("a process of the version before goes on", error=str(outcome))
+                troubles.append(str(outcome))
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return "; ".join(troubles)
+
+    def hand_over(self) -> tuple[Mapping[str, int], list[InheritedProcess]]:
+        """Leave sockets and processes to the next supervisor, as far as they run."""
+        gunicorn = self._gunicorn.hand_over()
+        processes = [*([gunicorn] if gunicorn is not None else []), *self._grpc.hand_over()]
+        return {**self._sockets.hand_over(), **self._grpc.hand_over_port()}, processes
+
+    async def stop(self) -> None:
+        """End all in order, and give the ports back."""
+        self._sockets.close()
+        await self._end_processes()
+
+    async def _end_processes(self) -> None:
+        await asyncio.gather(self._gunicorn.stop(), self._grpc.stop())
+
+    def kill_all(self) -> None:
+        """End all by SIGKILL, without waiting."""
+        self._gunicorn.kill_group()
+        self._grpc.kill_all()

@@ -1,0 +1,158 @@
+"""A supervisor becomes another one: the same process, the same pid, perhaps a newer version. Its core and its workers go on.
+
+Before anything is touched the new version is tried in a process of its own: :mod:`pgnode.supervisor.dry_start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from pgnode.os_support.files import overwrite, read_json, write_atomically
+from pgnode.supervisor.processes.inheritance import Inheritance, leave
+
+log = structlog.get_logger(__name__)
+
+#: What tries whether the new version can start.
+TRIAL_MODULE: Final = "pgnode.supervisor.dry_start"
+
+#: Seconds that it may take.
+TRIAL_SECONDS: Final = 60.0
+
+#: Bytes of its output that are told: the end, where the reason is.
+REASON_BYTES: Final = 500
+
+#: Signals that wait while there is nobody to handle them.
+HELD_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+
+#: The file that tells ``pgnode restart`` what became of it, and the most that is read of it.
+STATUS_NAME: Final = "restart.json"
+_STATUS_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RestartStatus:
+    """What a supervisor says of restarts in place."""
+
+    pid: int
+    #: How often this process was restarted in place.
+    restarts: int
+    #: The version that runs.
+    version: str
+    #: How many were refused, and why the last one was.
+    refused: int = 0
+    reason: str = ""
+    #: What did not go well at the last one; "" for nothing.
+    trouble: str = ""
+
+    def write(self, run_dir: Path) -> None:
+        """Say it; where that is not possible, nothing but the operator's command suffers."""
+        path, content = run_dir / STATUS_NAME, json.dumps(asdict(self)).encode().ljust(2048)
+        try:
+            try:
+                write_atomically(path, content, durable=False)
+            except OSError:
+                # A full disk still lets a file be changed that is there.
+                overwrite(path, content)
+        except OSError as error:
+            log.warning("restart status not written", path=str(path), error=error.strerror)
+
+    @classmethod
+    def read(cls, run_dir: Path) -> RestartStatus | None:
+        """Read what a supervisor said; None where none did."""
+        try:
+            return cls(**read_json(run_dir / STATUS_NAME, _STATUS_BYTES))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def trial_command(state_dir: Path, arguments: Sequence[str] = ()) -> list[str]:
+    """Return the command that tries whether the version that is installed now can start.
+
+    Args:
+        state_dir: The folder that it has to work with.
+        arguments: How this process was started.
+
+    Returns:
+        The words of the command line.
+    """
+    # Started as a module, a program finds modules in its working directory; as a script it does not.
+    flags = [] if "-m" in (arguments or sys.orig_argv) else ["-P"]
+    return [sys.executable, *flags, "-m", TRIAL_MODULE, str(state_dir)]
+
+
+async def refusal(
+    command: Sequence[str], environment: Mapping[str, str], *, limit_seconds: float = TRIAL_SECONDS
+) -> str:
+    """Try whether the version that is installed now can start.
+
+    Args:
+        command: See :func:`trial_command`.
+        environment: The environment of the start.
+        limit_seconds: Seconds that it may take.
+
+    Returns:
+        Why it cannot; "" when it can.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=dict(environment),
+        )
+    except OSError as error:
+        return f"the new version cannot be tried: {error.strerror or error} ({command[0]})"
+    try:
+        async with asyncio.timeout(limit_seconds):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        return f"the new version did not come up within {limit_seconds:g} s"
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    if process.returncode == 0:
+        return ""
+    said = output[-REASON_BYTES:].decode(errors="replace").strip()
+    return said.rpartition("\n")[2] or f"the new version ended with exit code {process.returncode}"
+
+
+def hold_signals() -> None:
+    """Let signals wait from here on, also over the exec: nobody would handle them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+
+
+def release_signals() -> None:
+    """Take the signals that waited; whoever handles them is there."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
+
+
+def become_next(inheritance: Inheritance, environment: Mapping[str, str]) -> None:
+    """Become the supervisor that is installed now, as this one was started. Does not return.
+
+    Args:
+        inheritance: What is left to it.
+        environment: The environment of the start.
+
+    Raises:
+        OSError: That is not possible.
+    """
+    hold_signals()
+    try:
+        variables = leave(inheritance)
+        os.execve(sys.executable, sys.orig_argv, {**environment, **variables})  # noqa: S606 - as it was started
+    except OSError:
+        release_signals()
+        raise
