@@ -245,6 +245,12 @@ class StoreUnusableError(OperatorError):
     exit_code = 2
 
 
+class NotRunningError(OperatorError):
+    """A command needs a node that runs, and there is none."""
+
+    exit_code = 3
+
+
 class StateDirBusyError(OperatorError):
     """Another node holds the state folder."""
 

@@ -38,6 +38,7 @@ class Kind(enum.StrEnum):
     GEOFILES = "geofiles"  # {"region": one of pgnode.wire.maintenance.REGIONS}
     HARD_RESET = "hard_reset"
     UPDATE = "update"
+    NEW_CORE = "new_core"
     # Routing and latency.
     ADD_RULE = "add_rule"  # [AddRoutingRuleRequest -> Empty]
     REMOVE_RULE = "remove_rule"  # [RemoveRoutingRuleRequest -> Empty]
@@ -55,7 +56,7 @@ class Kind(enum.StrEnum):
 QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE, Kind.STORE_TRAFFIC})
 
 #: Commands that take minutes, one at a time and beside everything else.
-MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE})
+MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE, Kind.NEW_CORE})
 
 #: Inspections: commands that only ask about the core. Each is done on its own, and none waits for another.
 INSPECTION_KINDS = frozenset({Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY, Kind.WAITING_USERS})

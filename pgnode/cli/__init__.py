@@ -26,6 +26,15 @@ def _run() -> None:
     _carry_out(run_node)
 
 
+@main.command("restart")
+@click.option("--core", "new_core", is_flag=True, help="Start a new core as well; this ends users' connections.")
+def _restart(new_core: bool) -> None:
+    """Restart the running node in place, with the version and settings that are there now; nobody is disconnected."""
+    from pgnode.cli.restart import restart_node  # noqa: PLC0415
+
+    _carry_out(lambda: restart_node(new_core=new_core))
+
+
 @main.command("users")
 @click.option("--failed", is_flag=True, help="Only those that were refused.")
 @click.option("--waiting", is_flag=True, help="Only those that the core does not have as desired yet, or still has.")

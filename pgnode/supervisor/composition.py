@@ -41,6 +41,7 @@ from pgnode.supervisor.maintenance.downloads import Downloads
 from pgnode.supervisor.maintenance.geofiles import GeoFiles
 from pgnode.supervisor.maintenance.hard_reset import HardReset
 from pgnode.supervisor.maintenance.jobs import Job, Maintenance
+from pgnode.supervisor.maintenance.new_core import NewCore
 from pgnode.supervisor.maintenance.self_update import SelfUpdate
 from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
@@ -208,6 +209,7 @@ def compose(
         Kind.GEOFILES: GeoFiles(settings, node, core, downloads).run,
         Kind.HARD_RESET: HardReset(node).run,
         Kind.UPDATE: SelfUpdate(settings).run,
+        Kind.NEW_CORE: NewCore(node).run,
     }
     maintenance = Maintenance(settings.run_dir, bus.server, committer, jobs)
 

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
 from pgnode.os_support.files import read_regular, write_atomically
 from pgnode.settings import Settings
+from pgnode.supervisor.host.node_lock import LOCK_NAME
 
 #: Days for which certificates of the node's own are valid; the panel pins them, so renewal is the operator's decision.
 CERT_DAYS = 3650
@@ -77,7 +78,7 @@ def lock_state_dir(settings: Settings, held: int = -1) -> IO[str]:
         StateDirBusyError: Another node holds it; the text names its pid.
         SettingsError: There is no lock to be had.
     """
-    path = settings.run_dir / "node.lock"
+    path = settings.run_dir / LOCK_NAME
     try:
         # Not inherited by children (Python's default), so that nothing that outlives us keeps the lock. Non-blocking for
         # whatever may be in its place, such as a FIFO.

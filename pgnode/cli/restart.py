@@ -1,0 +1,106 @@
+"""``pgnode restart``: the running node becomes the version that is installed now, in place, and gets a new core where asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import time
+
+import click
+
+from pgnode.bus.client import CommandClient
+from pgnode.bus.commands import Kind
+from pgnode.bus.keys import Keys
+from pgnode.errors import NodeError, NotRunningError, OperatorError
+from pgnode.settings import Settings, load
+from pgnode.supervisor.host.node_lock import may_be_signalled, running_pid
+from pgnode.supervisor.processes.restart_in_place import RestartStatus
+
+#: Seconds that a restart may take: the trial of the installed version, a start that is under way, new workers.
+WAIT_SECONDS = 180.0
+
+#: Seconds that a new core may take.
+CORE_SECONDS = 120.0
+
+#: Seconds between two looks.
+POLL_SECONDS = 0.1
+
+#: The node runs, and something is not well.
+EXIT_NOT_WELL = 4
+
+
+def restart_node(*, new_core: bool, wait_seconds: float = WAIT_SECONDS) -> int:
+    """Restart the node of this environment in place, and wait until it is ready.
+
+    Args:
+        new_core: Whether it gets a new core as well, which drops its users' connections.
+        wait_seconds: Seconds that it may take.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OperatorError: It does not run, or goes on as it was; the text says why.
+    """
+    settings = load()
+    pid = running_pid(settings)
+    if pid is None:
+        raise NotRunningError(
+            f"no node runs with STATE_DIR={settings.state_dir}: start it with `pgnode run`, or as a service"
+        )
+    if not may_be_signalled(pid, signal.SIGUSR2):
+        raise OperatorError(
+            f"the node that runs (pid {pid}) cannot be restarted in place: it is still starting, or of a version that does not "
+            "know how; try again, or end it and start it"
+        )
+    before = _status(settings, pid)
+    try:
+        os.kill(pid, signal.SIGUSR2)
+    except PermissionError:
+        raise OperatorError(f"the node that runs (pid {pid}) is another user's: be that user, or root") from None
+    now = _wait(settings, before, time.monotonic() + wait_seconds)
+    click.echo(f"pgnode {now.version} runs now, restarted in place (pid {pid})")
+    if now.trouble:
+        click.echo(f"a part of the version before goes on: {now.trouble}", err=True)
+        return EXIT_NOT_WELL
+    if new_core:
+        click.echo(asyncio.run(_new_core(settings)))
+    return 0
+
+
+def _status(settings: Settings, pid: int) -> RestartStatus:
+    found = RestartStatus.read(settings.run_dir)
+    return found if found is not None and found.pid == pid else RestartStatus(pid, -1, "")
+
+
+def _wait(settings: Settings, before: RestartStatus, deadline: float) -> RestartStatus:
+    """Wait for the outcome. Raises OperatorError."""
+    while True:
+        now = _status(settings, before.pid)
+        if now.restarts > max(before.restarts, 0):
+            return now
+        if now.restarts == before.restarts and now.refused > before.refused:
+            raise OperatorError(f"the node was not restarted and goes on as it is: {now.reason}")
+        if running_pid(settings) != before.pid:
+            raise OperatorError(
+                f"the node (pid {before.pid}) ended while it was restarted: see its log. Its core goes on, and is taken over by "
+                "the next start"
+            )
+        if time.monotonic() > deadline:
+            raise OperatorError("the node did not say in time that it was restarted: see its log")
+        time.sleep(POLL_SECONDS)
+
+
+async def _new_core(settings: Settings) -> str:
+    """Have the node start a new core. Raises OperatorError."""
+    client = CommandClient(settings.bus_url, Keys(settings.redis_prefix), f"operator-{secrets.token_hex(4)}")
+    client.start()
+    try:
+        return str(json.loads(await client.call(Kind.NEW_CORE, b"{}", CORE_SECONDS))["detail"])
+    except NodeError as error:
+        raise OperatorError(f"no new core was started: {error.text}") from None
+    finally:
+        await client.close()

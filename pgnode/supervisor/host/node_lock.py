@@ -1,0 +1,73 @@
+"""The lock on the state folder as others see it: which process holds it, and what it can be told."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from pgnode.errors import OperatorError
+from pgnode.os_support.files import read_regular
+from pgnode.settings import Settings
+
+#: The file of the lock, in the folder of sockets and records; it holds the pid.
+LOCK_NAME = "node.lock"
+
+_LOCK_BYTES = 64
+
+
+def running_pid(settings: Settings, proc: Path = Path("/proc")) -> int | None:
+    """Find the node that runs with this state folder. The lock is not touched: a node that starts would find it held.
+
+    Args:
+        settings: The folder.
+        proc: Where the system shows its processes.
+
+    Returns:
+        The supervisor's pid; None where no node runs.
+
+    Raises:
+        OperatorError: It cannot be told, since the process is another user's.
+    """
+    path = settings.run_dir / LOCK_NAME
+    try:
+        pid = int(read_regular(path, _LOCK_BYTES).split()[0])
+        lock = path.stat()
+    except (OSError, ValueError, IndexError):
+        return None
+    folder = proc / str(pid) / "fd"
+    try:
+        for entry in folder.iterdir():
+            try:
+                if os.path.samestat(entry.stat(), lock):
+                    return pid
+            except OSError:
+                continue
+    except PermissionError:
+        raise OperatorError(
+            f"whether the node with STATE_DIR={settings.state_dir} runs cannot be told: process {pid} is another user's; be that "
+            "user, or root"
+        ) from None
+    except OSError:
+        pass
+    return None
+
+
+def may_be_signalled(pid: int, number: signal.Signals, proc: Path = Path("/proc")) -> bool:
+    """Whether a process handles a signal, or lets it wait; any other one would be ended by it.
+
+    Args:
+        pid: The process.
+        number: The signal.
+        proc: Where the system shows its processes.
+
+    Returns:
+        Whether it does.
+    """
+    try:
+        lines = (proc / str(pid) / "status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return False
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    masks = int(fields.get("SigCgt", "0"), 16) | int(fields.get("SigBlk", "0"), 16)
+    return bool(masks >> (number - 1) & 1)
