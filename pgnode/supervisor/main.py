@@ -71,10 +71,18 @@ class Supervisor:
     Args:
         parts: What the node consists of.
         environment: The environment of the start, with which it is restarted in place.
+        at_rest_seconds: Seconds that a start or a stop which is under way may delay that.
     """
 
-    def __init__(self, parts: Components, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        parts: Components,
+        environment: Mapping[str, str] | None = None,
+        *,
+        at_rest_seconds: float = AT_REST_SECONDS,
+    ) -> None:
         self._parts = parts
+        self._at_rest_seconds = at_rest_seconds
         self._environment = environment if environment is not None else os.environ
         self._runner = TaskRunner()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
@@ -235,7 +243,7 @@ class Supervisor:
     async def _core_at_rest(self) -> bool:
         """Wait until nobody starts, stops or changes the core, and let nobody begin; return whether that came."""
         try:
-            async with asyncio.timeout(AT_REST_SECONDS):
+            async with asyncio.timeout(self._at_rest_seconds):
                 await self._parts.node.core_lock.acquire()
         except TimeoutError:
             return False

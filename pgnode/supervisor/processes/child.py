@@ -170,6 +170,7 @@ class Child:
         process, self._process = self._process, None
         if process is None or process.returncode is not None or self._reader is None:
             return None
+        process.let_go()
         output, rest = self._reader.release()
         return InheritedProcess(self.name, process.pid, self.command, output, rest.decode("latin-1"), channel)
 
@@ -306,11 +307,15 @@ class Child:
         finally:
             os.close(writer)
         try:
-            return OwnProcess.of(process), reader
+            watched = OwnProcess(process.pid)
         except OSError:
             process.kill()
+            process.wait()
             os.close(reader)
             raise
+        # From here on another object waits for its end.
+        process.returncode = 0
+        return watched, reader
 
     async def _wait_ready(self, process: OwnProcess, reader: OutputReader) -> None:
         """Return when it is ready. Raises ChildFailedError, and then the process has ended."""

@@ -152,6 +152,7 @@ class GrpcProcess:
 
     def request_stop(self) -> None:
         """Tell it to end now, without waiting for a replacement."""
+        self._far.close()
         if self._near.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._near)
             self._near.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-from collections.abc import Callable
 
 from pgnode.os_support.pidfd import Pidfd
 
@@ -18,26 +16,19 @@ class OwnProcess:
 
     Args:
         pid: The process; a child of this one, which nobody else waits for.
-        reap: Returns its exit code when it has ended (negative: killed by that signal), None before; never waits.
 
     Raises:
         OSError: There is no such process, or no descriptor is left.
     """
 
-    def __init__(self, pid: int, reap: Callable[[], int | None] | None = None) -> None:
+    def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._pidfd = Pidfd(pid)
-        self._reap = reap if reap is not None else self._pidfd.reap
         self._ended: asyncio.Future[int] | None = None
 
     def __repr__(self) -> str:
         return f"OwnProcess({self.pid}, {'running' if self.returncode is None else self.returncode})"
-
-    @classmethod
-    def of(cls, process: subprocess.Popen[bytes]) -> OwnProcess:
-        """Make it of a process that was just started."""
-        return cls(process.pid, process.poll)
 
     async def wait(self) -> int:
         """Wait for its end.
@@ -63,12 +54,19 @@ class OwnProcess:
 
     def give_up(self) -> None:
         """Reap it if it has ended, and know it no more; nobody may wait for it."""
-        self._reap()
+        self._pidfd.reap()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Leave it to somebody else, who reaps it; nobody may wait for it here."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.get_loop().remove_reader(self._pidfd.fileno())
+            self._ended.cancel()
         self._pidfd.close()
 
     def _on_end(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._pidfd.fileno())
-        code = self._reap()
+        code = self._pidfd.reap()
         self.returncode = UNKNOWN_CODE if code is None else code
         self._pidfd.close()
         if self._ended is not None and not self._ended.done():

@@ -123,6 +123,7 @@ async def refusal(
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            await process.wait()
     if process.returncode == 0:
         return ""
     said = output[-REASON_BYTES:].decode(errors="replace").strip()

@@ -50,3 +50,10 @@ async def test_what_redis_lost_is_written_again_and_nothing_else() -> None:
             assert await writer.write_missing(redis) == [SYSTEM, STATS_USERS]
         finally:
             await redis.aclose()
+
+
+def test_revisions_rise_also_where_the_clock_was_set_back() -> None:
+    far = 10**15
+    writer = SnapshotWriter(Keys("test"), above=far)
+    writer.put(Redis().pipeline(), SYSTEM, b"small")
+    assert writer.last_revision == far + 1

@@ -51,3 +51,20 @@ def test_there_is_no_such_process(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     with pytest.raises(ProcessLookupError):
         Pidfd(process.pid)
+
+
+async def test_a_child_is_reaped_once(process: subprocess.Popen[bytes]) -> None:
+    with Pidfd(process.pid) as found:
+        assert found.reap() is None, "it runs"
+        found.send(signal.SIGTERM)
+        await found.wait()
+        assert found.reap() == -signal.SIGTERM
+        assert found.reap() is None
+
+
+async def test_the_code_of_a_child_that_ends_by_itself() -> None:
+    child = await asyncio.to_thread(subprocess.Popen, [sys.executable, "-S", "-c", "raise SystemExit(7)"])
+    with Pidfd(child.pid) as found:
+        await found.wait()
+        assert found.reap() == 7
+    await asyncio.to_thread(child.wait)

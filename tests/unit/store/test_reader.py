@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from pgnode.errors import StoreUnusableError
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import Database
-from pgnode.store.reader import read_state, stored_at
+from pgnode.store.reader import check_readable, read_state, stored_at
 from pgnode.store.schema import VERSION
 
 
@@ -79,3 +80,18 @@ def test_a_newer_nodes_file_is_refused(path: Path) -> None:
     connection.close()
     with pytest.raises(StoreUnusableError, match="was written by a newer pgnode"):
         read_state(path)
+
+
+@pytest.mark.parametrize("read", [read_state, check_readable])
+def test_whether_a_version_can_use_it_is_checked_as_when_it_is_read(path: Path, read: Callable[[Path], object]) -> None:
+    read(path)
+    write(path, alice=b"1")
+    read(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    with pytest.raises(StoreUnusableError, match="was written by a newer pgnode"):
+        read(path)
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(StoreUnusableError, match="cannot be read"):
+        read(path)

@@ -6,25 +6,31 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from pgnode.errors import ChildFailedError, StateDirBusyError
+from pgnode.errors import ChildFailedError, StateDirBusyError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.settings import Settings, load
 from pgnode.store.state import StoredState
 from pgnode.supervisor import main
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.identity import Identity
-from pgnode.supervisor.main import EXIT_KILLED, Supervisor
+from pgnode.supervisor.main import EXIT_KILLED, EXIT_NOT_RESTARTED, Supervisor
+from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance, InheritedProcess
+from pgnode.supervisor.processes.restart_in_place import RestartStatus
 from pgnode.supervisor.tasks import CHANGES, LOGS, TaskSpec
 from tests.support.polling import eventually
 
 WHO = Identity("key", key_is_new=False, cert_is_new=False)
+#: A child that is left to the next supervisor.
+LEFT = InheritedProcess("gunicorn", 1234, ("gunicorn",), output=8)
 
 
 class Notes:
@@ -50,7 +56,8 @@ class Parts:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.settings = load(state_dir=str(folder), node_host="127.0.0.1", service_protocol="grpc", api_port=port)
-        self.pump: Any = None
+        self.pump: Any = self._notes("pump")
+        self.pump.unwatch, self.pump.rest = lambda: None, b"half"
         self.store = self._notes("store")
         self.store.open = self._returns(StoredState(origin="new"))
         self.bus = SimpleNamespace(
@@ -68,15 +75,23 @@ class Parts:
         self.system_loop, self.figures_loop = self._notes("system"), self._notes("figures_loop")
         self.core = SimpleNamespace(core="fake core", known_version="1.0", running=None, version=self._returns("1.0"))
         self.cores = SimpleNamespace(selected=lambda: None)
-        self.processes = SimpleNamespace(**{name: self._notes(name) for name in ("pids", "valkey", "gunicorn", "grpc")})
-        self.processes.grpc.reserve_port = lambda: None
-        for child in (self.processes.valkey, self.processes.gunicorn):
-            child.kill_group = lambda: self.calls.append("killed")
-        self.processes.grpc.kill_all = lambda: self.calls.append("killed")
+        self.processes = SimpleNamespace(**{name: self._notes(name) for name in ("pids", "valkey", "api")})
+        self.processes.api.taken_over = False
+        self.processes.api.hand_over = lambda: ({"SERVICE_PORT": 7}, [LEFT])
+        self.processes.valkey.name = "valkey"
+        self.processes.valkey.take_over_or_end = self._takes_over
+        self.processes.valkey.hand_over = lambda: None
+        self.processes.valkey.kill_group = lambda: self.calls.append("killed")
+        self.processes.api.kill_all = lambda: self.calls.append("killed")
+        self.inheritance = NOTHING
+        self.snapshots = SimpleNamespace(last_revision=5)
         self.tasks: dict[TaskSpec, Callable[[], Awaitable[object]]] = {
             LOGS: asyncio.Event().wait,
             CHANGES: asyncio.Event().wait,
         }
+
+    async def _takes_over(self, left: InheritedProcess | None) -> bool:
+        return left is not None
 
     def _notes(self, name: str) -> Any:
         return Notes(name, self.calls)
@@ -102,15 +117,14 @@ async def test_a_node_is_started_and_ended_in_order(parts: Parts, capsys: pytest
     running = asyncio.create_task(supervisor(parts).run(WHO))
     await eventually(lambda: "is ready" in capsys.readouterr().out, "the banner is shown")
     started = list(parts.calls)
-    order = ["pids.end_orphans", "valkey.start", "figures.restore", "payouts.restore", "gunicorn.start"]
+    order = ["pids.end_orphans", "valkey.start", "figures.restore", "payouts.restore", "api.start"]
     assert [call for call in started if call in order] == order
     assert "node.restore" in started
     signal.raise_signal(signal.SIGTERM)
     assert await running == 0
     ended = [call for call in parts.calls[len(started) :] if call != "killed"]
-    assert set(ended[:2]) == {"gunicorn.stop", "grpc.stop"}
-    assert ended[2:] == [
-        *("maintenance.close", "node.shut_down", "storing.store_now", "committer.close", "store.close"),
+    assert ended == [
+        *("api.stop", "maintenance.close", "node.shut_down", "storing.store_now", "committer.close", "store.close"),
         *("server.close", "redis.aclose", "valkey.stop"),
     ]
 
@@ -119,7 +133,7 @@ async def test_a_start_that_fails_ends_what_was_started(parts: Parts) -> None:
     async def fails() -> None:
         raise ChildFailedError("gunicorn has no luck")
 
-    parts.processes.gunicorn.start = fails
+    parts.processes.api.start = fails
     with pytest.raises(ChildFailedError, match="no luck"):
         await supervisor(parts).run(WHO)
     assert "node.shut_down" in parts.calls
@@ -133,7 +147,7 @@ async def test_a_signal_while_starting_ends_it(parts: Parts) -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    parts.processes.gunicorn.start = slow
+    parts.processes.api.start = slow
     running = asyncio.create_task(supervisor(parts).run(WHO))
     await begun.wait()
     signal.raise_signal(signal.SIGINT)
@@ -156,7 +170,7 @@ async def test_a_start_that_fails_leaves_a_core_that_was_taken_over_running(part
     async def fails() -> None:
         raise ChildFailedError("gunicorn cannot be started: No space left on device")
 
-    parts.processes.gunicorn.start = fails
+    parts.processes.api.start = fails
     parts.core.running = SimpleNamespace(pid=0, adopted=True)
     with pytest.raises(ChildFailedError, match="No space"):
         await supervisor(parts).run(WHO)
@@ -180,7 +194,7 @@ async def test_a_second_signal_ends_it_at_once(parts: Parts, capsys: pytest.Capt
     await ending.wait()
     signal.raise_signal(signal.SIGTERM)
     assert await running == EXIT_KILLED
-    assert parts.calls.count("killed") == 3
+    assert parts.calls.count("killed") == 2
     assert await core.wait() == -signal.SIGKILL
 
 
@@ -189,7 +203,7 @@ async def test_an_external_redis_is_waited_for(parts: Parts, tmp_path: Path) -> 
     parts.processes.valkey = None
     running = asyncio.create_task(supervisor(parts).run(WHO))
     await eventually(lambda: "redis.ping" in parts.calls, "it is asked")
-    await eventually(lambda: "gunicorn.start" in parts.calls, "the start goes on")
+    await eventually(lambda: "api.start" in parts.calls, "the start goes on")
     assert "ownership.acquire" in parts.calls
     signal.raise_signal(signal.SIGTERM)
     assert await running == 0
@@ -211,7 +225,7 @@ def test_a_node_is_run_with_its_settings_until_it_is_told_to_end(
     parts: Parts, process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, lines = parts.settings, list[object]()
-    parts.pump = SimpleNamespace(node_line=lines.append)
+    parts.pump.node_line = lines.append
 
     async def told_to_end() -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -237,3 +251,170 @@ def test_a_second_node_with_the_same_folder_is_refused(parts: Parts, process: No
     identity.prepare_state_dir(parts.settings)
     with identity.lock_state_dir(parts.settings), pytest.raises(StateDirBusyError):
         main.run(parts.settings)
+
+
+async def ready(parts: Parts, who: Supervisor) -> asyncio.Task[int]:
+    """The supervisor's run, once it is ready."""
+    running = asyncio.create_task(who.run(WHO))
+    await eventually(lambda: RestartStatus.read(parts.settings.run_dir) is not None, "it is ready")
+    return running
+
+
+@pytest.fixture
+def restartable(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Parts:
+    """Parts of which the core can be held still, and a version that can start."""
+    identity.prepare_state_dir(parts.settings)
+    parts.node.core_lock = asyncio.Lock()
+    monkeypatch.setattr(main, "refusal", parts._returns(""))
+    return parts
+
+
+async def test_a_restart_leaves_everything_to_the_next_supervisor(restartable: Parts) -> None:
+    parts = restartable
+    parts.processes.valkey.hand_over = lambda: replace(LEFT, name="valkey")
+    who = supervisor(parts)
+    running = await ready(parts, who)
+    parts.calls.clear()
+    signal.raise_signal(signal.SIGUSR2)
+    assert await running == EXIT_NOT_RESTARTED
+    assert who.left == Inheritance(
+        sockets={"SERVICE_PORT": 7},
+        processes=(LEFT, replace(LEFT, name="valkey")),
+        restarts=1,
+        core_rest="half",
+        revision=5,
+    )
+    assert parts.calls == [
+        *("maintenance.close", "storing.store_now", "pump.pass_on", "committer.close", "store.close", "server.close"),
+        "redis.aclose",
+    ]
+
+
+async def test_what_cannot_be_closed_is_left_as_it_is(restartable: Parts) -> None:
+    async def fails() -> None:
+        raise OSError(28, "No space left on device")
+
+    restartable.store.close = fails
+    who = supervisor(restartable)
+    running = await ready(restartable, who)
+    signal.raise_signal(signal.SIGUSR2)
+    assert await running == EXIT_NOT_RESTARTED
+    assert who.left is not None
+
+
+async def test_the_next_supervisor_takes_everything_over(
+    restartable: Parts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = restartable
+    parts.inheritance = Inheritance(restarts=4, processes=(replace(LEFT, name="valkey"),))
+    parts.processes.api.taken_over = True
+    parts.processes.api.renew = parts._returns("gunicorn was not ready")
+    running = await ready(parts, supervisor(parts))
+    status = RestartStatus.read(parts.settings.run_dir)
+    assert status is not None
+    assert (status.restarts, status.trouble) == (4, "gunicorn was not ready")
+    assert "valkey.start" not in parts.calls
+    assert "restarted in place" in capsys.readouterr().out
+    signal.raise_signal(signal.SIGTERM)
+    assert await running == 0
+
+
+async def test_an_end_that_was_asked_for_meanwhile_finds_the_core_first(restartable: Parts) -> None:
+    restartable.inheritance = Inheritance(restarts=1)
+
+    async def asked() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    restartable.processes.api.open = asked
+    assert await supervisor(restartable).run(WHO) == 0
+    assert restartable.calls.index("node.restore") < restartable.calls.index("node.shut_down")
+
+
+async def test_a_version_that_cannot_start_is_refused(restartable: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "refusal", restartable._returns("No module named x"))
+    running = await ready(restartable, supervisor(restartable))
+    signal.raise_signal(signal.SIGUSR2)
+
+    def refused() -> bool:
+        status = RestartStatus.read(restartable.settings.run_dir)
+        return status is not None and (status.refused, status.reason) == (1, "No module named x")
+
+    await eventually(refused, "the reason is told")
+    assert not running.done()
+    signal.raise_signal(signal.SIGTERM)
+    assert await running == 0
+
+
+async def test_a_start_under_way_is_not_cut_short(restartable: Parts) -> None:
+    who = Supervisor(cast(Any, restartable), at_rest_seconds=0.05)
+    running = await ready(restartable, who)
+    async with restartable.node.core_lock:
+        signal.raise_signal(signal.SIGUSR2)
+
+        def refused() -> bool:
+            status = RestartStatus.read(restartable.settings.run_dir)
+            return status is not None and "takes long" in status.reason
+
+        await eventually(refused, "the reason is told")
+    signal.raise_signal(signal.SIGUSR2)
+    assert await running == EXIT_NOT_RESTARTED
+
+
+def fails_with(error: Exception) -> Callable[[], Awaitable[None]]:
+    async def fails() -> None:
+        raise error
+
+    return fails
+
+
+async def test_a_task_that_cannot_go_on_restarts_the_supervisor(restartable: Parts) -> None:
+    restartable.tasks[LOGS] = fails_with(TaskFailedError("for ever"))
+    who = supervisor(restartable)
+    assert await who.run(WHO) == EXIT_NOT_RESTARTED
+    assert who.left is not None
+    assert len(who.left.failures) == 1
+    assert "node.shut_down" not in restartable.calls
+
+
+async def test_so_does_what_nobody_expected(restartable: Parts) -> None:
+    restartable.inheritance = Inheritance(restarts=1, failures=(time.monotonic(),))
+    who = supervisor(restartable)
+
+    async def restore(_stored: object) -> None:
+        raise RuntimeError("unexpected")
+
+    restartable.node.restore = restore
+    restartable.core.running = SimpleNamespace(pid=-1, adopted=True)
+    assert await who.run(WHO) == EXIT_NOT_RESTARTED
+    assert who.left is not None
+    assert len(who.left.failures) == 2
+
+
+@pytest.mark.parametrize("error", [TaskFailedError("for ever"), RuntimeError("unexpected")])
+async def test_what_repeats_ends_the_supervisor_and_leaves_the_core(restartable: Parts, error: Exception) -> None:
+    now = time.monotonic()
+    restartable.inheritance = Inheritance(restarts=3, failures=(now, now, now))
+    restartable.processes.api.start = fails_with(error)
+    restartable.core.running = SimpleNamespace(pid=-1, adopted=True)
+    who = supervisor(restartable)
+    with pytest.raises(type(error), match=str(error)):
+        await who.run(WHO)
+    assert who.left is None
+    assert "node.shut_down" not in restartable.calls
+
+
+def test_it_becomes_the_next_one(restartable: Parts, process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[Inheritance] = []
+    monkeypatch.setattr(main, "compose", lambda *_: restartable)
+    monkeypatch.setattr(main, "set_up_logging", lambda *_: None)
+    monkeypatch.setattr(main, "become_next", lambda left, _environment: became.append(left))
+
+    async def asked() -> None:
+        signal.raise_signal(signal.SIGUSR2)
+        await asyncio.Event().wait()
+
+    restartable.tasks[CHANGES] = asked
+    assert main.run(restartable.settings) == EXIT_NOT_RESTARTED
+    [left] = became
+    assert left.lock >= 0
+    assert left.restarts == 1

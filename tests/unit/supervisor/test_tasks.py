@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from pgnode.errors import ChildFailedError
+from pgnode.errors import ChildFailedError, TaskFailedError
 from pgnode.os_support.aio import end_tasks
-from pgnode.supervisor.tasks import TASKS, TaskRunner, TaskSpec
+from pgnode.supervisor.tasks import CHANGES, FAILURES_MAX, LOGS, TASKS, TaskRunner, TaskSpec
 from pgnode.testing.clock import HurryingClock
 
 SPEC = TaskSpec("counting", "counts")
@@ -52,3 +53,20 @@ async def test_what_only_an_operator_can_mend_ends_the_task() -> None:
     (task,) = TaskRunner().start({SPEC: work})
     with pytest.raises(ChildFailedError, match="no such thing"):
         await task
+
+
+async def test_a_vital_task_that_fails_again_and_again_is_no_use() -> None:
+    async def work() -> None:
+        raise RuntimeError("for ever")
+
+    clock = HurryingClock()
+    runner = TaskRunner(clock)
+    (task,) = runner.start({replace(SPEC, vital=True): work})
+    with pytest.raises(TaskFailedError, match="the task counting fails again and again"):
+        await task
+    assert runner.failures == {"counting": FAILURES_MAX + 1}
+
+
+def test_the_node_is_no_use_without_some_of_them() -> None:
+    assert CHANGES.vital
+    assert not LOGS.vital

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import ssl
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from gunicorn.config import Config
 
 from pgnode.errors import DependencyError
 from pgnode.os_support import streams
+from pgnode.settings.handover import READY_VARIABLE, SOCKETS_VARIABLE
 from pgnode.worker.asgi_worker import NodeWorker
 from pgnode.worker.gunicorn_compat import choose_parser
 from tests.support.certificates import make_certificate
@@ -146,3 +148,31 @@ def test_a_version_that_is_not_known_is_refused(environment: pytest.MonkeyPatch)
         pytest.raises(DependencyError, match="gunicorn 99"),
     ):
         read()
+
+
+def test_it_listens_on_what_the_supervisor_holds(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv(SOCKETS_VARIABLE, "8,9")
+    config = Config()
+    config.set("bind", read().bind)
+    assert config.address == [8, 9]
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_worker_tells_the_supervisor_that_it_is_there(
+    environment: pytest.MonkeyPatch, tmp_path: Path, theirs: bool
+) -> None:
+    called = tmp_path / "called"
+    if theirs:
+        conf = tmp_path / "conf.py"
+        conf.write_text(f"def post_worker_init(worker):\n    open({str(called)!r}, 'w').close()\n")
+        environment.setenv("GUNICORN_CONF", str(conf))
+    module = read()
+    module.post_worker_init(None)
+    reader, writer = os.pipe()
+    environment.setenv(READY_VARIABLE, str(writer))
+    module.post_worker_init(None)
+    assert os.read(reader, 10) == b"."
+    os.close(reader)
+    module.post_worker_init(None)
+    os.close(writer)
+    assert called.exists() is theirs

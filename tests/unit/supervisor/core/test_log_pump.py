@@ -166,3 +166,22 @@ async def test_only_lines_that_are_asked_for_are_passed_on(
         return [line for line in await lines(server) if line] == [b"wanted 1", b"wanted 2"]
 
     await eventually(passed, "they are in the stream")
+
+
+async def test_the_beginning_of_a_line_is_left_to_the_next_supervisor(redis: Redis, pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    first = LogPump(redis, KEYS, keep_lines=10, tail_lines=3)
+    first.watch(reader)
+    os.write(writer, b"whole\nhalf a ")
+    await eventually(lambda: list(first.tail) == ["whole"], "the first line")
+    first.unwatch()
+    assert first.rest == b"half a "
+    await first.pass_on()
+    second = LogPump(redis, KEYS, keep_lines=10, tail_lines=3, rest=first.rest)
+    second.watch(reader)
+    os.write(writer, b"line\n")
+    await eventually(lambda: list(second.tail) == ["half a line"], "the whole line")
+    second.unwatch()
+    second.watch(reader)
+    assert second.rest == b"", "it was the first core's"
+    second.unwatch()

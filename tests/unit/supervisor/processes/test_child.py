@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from pgnode.errors import ChildFailedError
-from pgnode.supervisor.processes.child import Child, ChildSpec
+from pgnode.supervisor.processes.child import Attached, Child, ChildSpec
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.testing.processes import is_running
 from tests.support.polling import eventually
@@ -155,3 +156,84 @@ async def test_a_line_that_is_too_long_is_left_out(children: Children) -> None:
     child = children.make("print('x' * 3_000_000); print('end'); raise SystemExit(1)", ready=never, quiet=True)
     with pytest.raises(ChildFailedError, match=r"end$"):
         await child.start()
+
+
+async def test_it_goes_on_under_the_next_supervisor(children: Children) -> None:
+    first = children.make(WAITS)
+    await first.start()
+    await eventually(lambda: first.last_lines == ["up"], "its output is there")
+    left = first.hand_over(channel=5)
+    assert left is not None
+    assert (left.name, left.channel, left.command) == ("small", 5, first.command)
+    assert first.pid is None
+    assert first.hand_over() is None
+    second = children.make(WAITS)
+    assert await second.take_over_or_end(left)
+    assert second.pid == left.pid
+    second.signal(signal.SIGKILL)
+    assert await second.ended() == "exit code -9"
+
+
+async def test_one_that_would_run_something_else_is_ended(children: Children) -> None:
+    first = children.make(WAITS)
+    await first.start()
+    left = first.hand_over()
+    assert left is not None
+    second = children.make(WAITS.replace("up", "down"))
+    assert not await second.take_over_or_end(left)
+    assert second.pid is None
+    assert not is_running(left.pid)
+    assert not await second.take_over_or_end(None)
+
+
+async def test_one_that_has_ended_meanwhile_is_not_taken_over(children: Children) -> None:
+    first = children.make(WAITS)
+    await first.start()
+    left = first.hand_over()
+    assert left is not None
+    os.kill(left.pid, signal.SIGKILL)
+    await eventually(lambda: not is_running(left.pid), "it has ended")
+    assert not children.make(WAITS).take_over(left), "it is reaped"
+    assert not children.make(WAITS).take_over(replace(left, output=-1)), "it is not there"
+
+
+async def test_it_is_renewed(children: Children) -> None:
+    child = children.make(WAITS)
+    await child.start()
+    before = child.pid
+    assert before is not None
+    await child.renew()
+    assert child.pid not in (None, before)
+    assert not is_running(before)
+    assert str(child.pid) in (children.folder / "children.json").read_text()
+
+
+async def test_one_whose_successor_does_not_come_up_goes_on(children: Children) -> None:
+    flag = children.folder / "fails"
+    child = children.make(f"import os\nif os.path.exists({str(flag)!r}): raise SystemExit(3)\n{WAITS}")
+    await child.start()
+    before = child.pid
+    flag.touch()
+    (children.folder / "up").unlink()
+    with pytest.raises(ChildFailedError, match="exit code 3"):
+        await child.renew()
+    assert child.pid == before
+
+
+async def test_what_is_attached_is_inherited(children: Children) -> None:
+    reader, writer = os.pipe()
+    code = f"import os; os.write(int(os.environ['END']), b'here'); {WAITS}"
+    child = children.make(code, attach=lambda: Attached({"END": str(writer)}, (writer,)))
+    await child.start()
+    os.close(writer)
+    assert os.read(reader, 10) == b"here"
+    os.close(reader)
+
+
+async def test_one_that_cannot_be_watched_is_ended(children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_pid: int) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("pgnode.supervisor.processes.child.OwnProcess", full)
+    with pytest.raises(ChildFailedError, match="Too many open files"):
+        await children.make(WAITS).start()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -13,20 +15,23 @@ from pgnode.errors import ChildFailedError
 from pgnode.settings import load
 from pgnode.settings.handover import hand_over
 from pgnode.supervisor.processes.grpc_process import GrpcProcess
+from pgnode.supervisor.processes.inheritance import InheritedProcess
 from pgnode.supervisor.processes.pid_registry import PidRegistry
+from pgnode.testing.processes import is_running
+from tests.support.polling import eventually
 
 MODULE = "tests.support.fake_grpc_worker"
 
 
 @pytest_asyncio.fixture
-async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[str], GrpcProcess]]:
+async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., GrpcProcess]]:
     made: list[GrpcProcess] = []
     pids = PidRegistry(tmp_path / "children.json")
     handover = hand_over(load(state_dir=str(tmp_path)))
 
-    def make_process(behaviour: str) -> GrpcProcess:
+    def make_process(behaviour: str, left: InheritedProcess | None = None) -> GrpcProcess:
         monkeypatch.setenv("FAKE_WORKER", behaviour)
-        made.append(GrpcProcess(f"grpc-{len(made)}", handover, pids, module=MODULE, beat_seconds=0.1))
+        made.append(GrpcProcess(f"grpc-{len(made)}", handover, pids, module=MODULE, beat_seconds=0.1, left=left))
         return made[-1]
 
     yield make_process
@@ -77,3 +82,34 @@ async def test_it_is_killed_without_waiting(make: Callable[[str], GrpcProcess]) 
     await process.start()
     process.kill_group()
     assert await process.ended_or_leaving() == "exit code -9"
+
+
+async def test_it_goes_on_under_the_next_supervisor(make: Callable[..., GrpcProcess]) -> None:
+    first = make("well")
+    await first.start()
+    left = first.hand_over()
+    assert left is not None
+    assert left.channel >= 0
+    assert first.hand_over() is None
+    second = make("well", left)
+    assert second.take_over()
+    assert second.pid == left.pid
+    ended = asyncio.create_task(second.ended_or_leaving())
+    done, _ = await asyncio.wait({ended}, timeout=0.3)
+    assert not done, "its beats are heard"
+    second.request_stop()
+    assert await ended == "exit code 0"
+
+
+async def test_one_that_has_ended_is_not_taken_over(make: Callable[..., GrpcProcess]) -> None:
+    first = make("well")
+    await first.start()
+    left = first.hand_over()
+    assert left is not None
+    os.kill(left.pid, signal.SIGKILL)
+    await eventually(lambda: not is_running(left.pid), "it has ended")
+    assert not make("well", left).take_over()
+
+
+async def test_one_that_never_was_leaves_nothing(make: Callable[..., GrpcProcess]) -> None:
+    assert make("well").hand_over() is None

@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,11 @@ from pgnode.settings import load
 from pgnode.settings.handover import Handover, hand_over
 from pgnode.supervisor.processes.grpc_process import GrpcProcess
 from pgnode.supervisor.processes.grpc_workers import GrpcSlot, GrpcWorkers
+from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.restarts import Restarter
 from pgnode.testing.clock import HurryingClock
+from pgnode.testing.processes import is_running
 from tests.support.polling import eventually
 
 MODULE = "tests.support.fake_grpc_worker"
@@ -34,20 +36,32 @@ def free_port() -> int:
 
 
 @pytest_asyncio.fixture
-async def workers(tmp_path: Path) -> AsyncIterator[GrpcWorkers]:
-    settings = load(
-        state_dir=str(tmp_path),
-        service_protocol="grpc",
-        grpc_workers=2,
-        node_host="127.0.0.1",
-        service_port=free_port(),
-    )
-    restarter = Restarter(HurryingClock())
-    found = GrpcWorkers(
-        settings, hand_over(settings), PidRegistry(tmp_path / "children.json"), restarter, module=MODULE
-    )
-    yield found
-    await found.stop()
+async def make(tmp_path: Path) -> AsyncIterator[Callable[..., GrpcWorkers]]:
+    made: list[GrpcWorkers] = []
+    port = free_port()
+
+    def make_workers(inheritance: Inheritance = NOTHING, grpc_workers: int = 2) -> GrpcWorkers:
+        settings = load(
+            state_dir=str(tmp_path),
+            service_protocol="grpc",
+            grpc_workers=grpc_workers,
+            node_host="127.0.0.1",
+            service_port=port,
+        )
+        registry, restarter = PidRegistry(tmp_path / "children.json"), Restarter(HurryingClock())
+        made.append(
+            GrpcWorkers(settings, hand_over(settings), registry, restarter, module=MODULE, inheritance=inheritance)
+        )
+        return made[-1]
+
+    yield make_workers
+    for found in made:
+        await found.stop()
+
+
+@pytest.fixture
+def workers(make: Callable[..., GrpcWorkers]) -> GrpcWorkers:
+    return make()
 
 
 def pids(workers: GrpcWorkers | GrpcSlot) -> list[int]:
@@ -130,3 +144,53 @@ async def test_a_system_without_descriptors_is_told_as_its_own_error() -> None:
 
     with pytest.raises(ChildFailedError, match="gRPC worker 1 cannot be started: Too many open files"):
         await GrpcSlot(1, full).start()
+
+
+async def test_they_go_on_under_the_next_supervisor_and_are_renewed(
+    workers: GrpcWorkers, make: Callable[..., GrpcWorkers]
+) -> None:
+    workers.reserve_port()
+    await workers.start()
+    before = pids(workers)
+    inheritance = Inheritance(processes=tuple(workers.hand_over()), sockets=workers.hand_over_port())
+    assert list(inheritance.sockets) == workers.port_names
+    assert workers.hand_over_port() == {}
+    following = make(inheritance)
+    await following.take_over()
+    following.reserve_port(inherited=True)
+    assert pids(following) == before
+    await following.start()
+    assert pids(following) == before, "none was missing"
+    await following.renew()
+    assert not set(before) & {slot._process.pid for slot in following._slots if slot._process is not None}
+    assert "grpc-4" in repr(following)
+    await eventually(lambda: not any(map(is_running, before)), "those before have ended")
+
+
+async def test_those_for_which_there_is_no_slot_are_ended(
+    workers: GrpcWorkers, make: Callable[..., GrpcWorkers]
+) -> None:
+    await workers.start()
+    before = pids(workers)
+    fewer = make(Inheritance(processes=tuple(workers.hand_over())), grpc_workers=1)
+    await fewer.take_over()
+    assert pids(fewer) == before[:1]
+    assert not is_running(before[1])
+
+
+async def test_a_slot_whose_worker_has_ended_is_filled(
+    workers: GrpcWorkers, make: Callable[..., GrpcWorkers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await workers.start()
+    before = pids(workers)
+    left = workers.hand_over()
+    os.kill(before[0], signal.SIGKILL)
+    await eventually(lambda: not is_running(before[0]), "it has ended")
+    following = make(Inheritance(processes=tuple(left)))
+    await following.take_over()
+    assert pids(following) == before[1:]
+    await following.renew()
+    assert len(pids(following)) >= 2
+    monkeypatch.setenv("FAKE_WORKER", "broken")
+    with pytest.raises(ChildFailedError, match="was not replaced; the one before goes on"):
+        await following.renew()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from pathlib import Path
 
 import pytest
 
+from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings, load
-from pgnode.settings.handover import VARIABLE, Handover
+from pgnode.settings.handover import READY_VARIABLE, SOCKETS_VARIABLE, VARIABLE, Handover
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.processes import gunicorn
 from tests.unit.supervisor.processes.test_ports import free_port
@@ -45,3 +47,37 @@ async def test_it_is_ready_when_a_handshake_succeeds(settings: Settings) -> None
     async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", port, ssl=context):
         async with asyncio.timeout(10):
             await ready
+
+
+def test_it_listens_on_the_sockets_of_the_supervisor(settings: Settings) -> None:
+    spec = gunicorn.spec(settings, Handover(7), lambda: [8, 9])
+    attached = spec.attach()
+    assert attached.environment[SOCKETS_VARIABLE] == "8,9"
+    writer = int(attached.environment[READY_VARIABLE])
+    assert list(attached.descriptors) == [8, 9, writer]
+    os.close(writer)
+
+
+async def test_a_new_worker_says_so_itself() -> None:
+    signal = gunicorn.WorkerSignal()
+    await signal.wait()
+    worker = os.dup(signal.open())
+    assert "WorkerSignal" in repr(signal)
+    waiting = asyncio.create_task(signal.wait())
+    done, _ = await asyncio.wait({waiting}, timeout=0.05)
+    assert not done
+    os.write(worker, b".")
+    async with asyncio.timeout(10):
+        await waiting
+    os.close(worker)
+    signal.close()
+
+
+async def test_where_nobody_is_left_to_say_it_the_end_of_the_process_tells() -> None:
+    signal = gunicorn.WorkerSignal()
+    signal.open()
+    waiting = asyncio.create_task(signal.wait())
+    done, _ = await asyncio.wait({waiting}, timeout=0.1)
+    assert not done
+    await end_tasks([waiting])
+    signal.close()

@@ -31,6 +31,10 @@ async def test_orphans_are_ended(tmp_path: Path, process: subprocess.Popen[bytes
     earlier = PidRegistry(path)
     earlier.put("web", process.pid)
     assert "web" in repr(earlier)
+    copy = path.read_text()
+    await PidRegistry(path).end_orphans({process.pid})
+    assert is_running(process.pid), "it was left on purpose"
+    path.write_text(copy)
     await PidRegistry(path).end_orphans()
     assert not is_running(process.pid)
     assert not path.exists()

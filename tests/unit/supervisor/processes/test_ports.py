@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from pgnode.errors import PortInUseError
 from pgnode.settings import load
-from pgnode.supervisor.processes.ports import check_gunicorn_ports, reserve_port
+from pgnode.supervisor.processes.inheritance import Inheritance
+from pgnode.supervisor.processes.ports import ListeningSockets, reserve_port
 
 
 @pytest.fixture
@@ -29,14 +31,38 @@ def free_port() -> int:
 
 def test_a_port_in_use_is_named(tmp_path: Path, taken: int) -> None:
     settings = load(state_dir=str(tmp_path), node_host="127.0.0.1", service_port=free_port(), api_port=taken)
-    with pytest.raises(PortInUseError, match=rf"port {taken} on 127\.0\.0\.1 cannot be used: .* set API_PORT"):
-        check_gunicorn_ports(settings)
+    with (
+        contextlib.closing(ListeningSockets(settings)) as sockets,
+        pytest.raises(PortInUseError, match=rf"port {taken} on 127\.0\.0\.1 cannot be used: .* set API_PORT"),
+    ):
+        sockets.open()
 
 
-def test_free_ports_stay_free(tmp_path: Path) -> None:
+def test_callers_wait_where_nobody_accepts_yet(tmp_path: Path) -> None:
     settings = load(state_dir=str(tmp_path), node_host="127.0.0.1", service_port=free_port(), api_port=free_port())
-    check_gunicorn_ports(settings)
-    check_gunicorn_ports(settings)
+    with contextlib.closing(ListeningSockets(settings)) as sockets:
+        sockets.open()
+        assert len(sockets.descriptors) == 2
+        with socket.create_connection(("127.0.0.1", settings.service_port)):
+            pass
+    assert sockets.descriptors == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", settings.service_port))
+
+
+def test_sockets_are_left_to_the_next_supervisor(tmp_path: Path) -> None:
+    settings = load(state_dir=str(tmp_path), node_host="127.0.0.1", service_port=free_port(), api_port=free_port())
+    first = ListeningSockets(settings)
+    first.open()
+    left = first.hand_over()
+    assert set(left) == set(first.names)
+    assert str(settings.service_port) in repr(first.names)
+    with contextlib.closing(ListeningSockets(settings, Inheritance(sockets=left))) as second:
+        second.open(inherited=True)
+        assert sorted(second.descriptors) == sorted(left.values())
+        assert "SERVICE_PORT" in repr(second)
+        with socket.create_connection(("127.0.0.1", settings.service_port)):
+            pass
 
 
 def test_a_reserved_port_is_for_those_who_share_it() -> None:

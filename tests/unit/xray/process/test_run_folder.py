@@ -61,6 +61,8 @@ def test_who_writes_to_the_fifo(tmp_path: Path) -> None:
         assert run_folder.writes_to_fifo(process.pid, tmp_path)
         assert not run_folder.writes_to_fifo(os.getpid(), tmp_path)
         assert not run_folder.writes_to_fifo(2**22 + 1, tmp_path)
+        assert run_folder.is_core(process.pid, tmp_path)
+        assert not run_folder.is_core(os.getpid(), tmp_path)
 
         # Its name may be removed: the process is known all the same, and its output is found.
         (tmp_path / run_folder.FIFO_NAME).unlink()

@@ -1,0 +1,165 @@
+"""``pgnode restart``, beside something that answers a signal like a supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pgnode.bus.commands import Kind
+from pgnode.cli import main, restart
+from pgnode.cli.restart import EXIT_NOT_WELL, restart_node
+from pgnode.errors import NodeError, NotRunningError, OperatorError, UnavailableError
+from pgnode.settings import Settings, load
+from pgnode.supervisor.host import identity
+from pgnode.supervisor.processes.restart_in_place import RestartStatus
+
+#: What the supervisor, which is this process, says before.
+BEFORE = RestartStatus(os.getpid(), 2, "1.0")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    found = load()
+    identity.prepare_state_dir(found)
+    return found
+
+
+@pytest.fixture
+def answer(settings: Settings) -> Iterator[Callable[[RestartStatus | None], None]]:
+    """A node runs, and says this when it gets the signal."""
+    said: list[RestartStatus | None] = []
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if said and (status := said[0]) is not None:
+            # Written whole at some later moment.
+            threading.Timer(0.01, status.write, [settings.run_dir]).start()
+
+    before = signal.signal(signal.SIGUSR2, handle)
+    BEFORE.write(settings.run_dir)
+    with identity.lock_state_dir(settings):
+        yield said.append
+    signal.signal(signal.SIGUSR2, before)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["restart", *arguments])
+
+
+def test_it_waits_for_the_next_supervisor(answer: Callable[[RestartStatus], None]) -> None:
+    answer(replace(BEFORE, restarts=3, version="1.1"))
+    result = run()
+    assert (result.exit_code, result.output) == (0, f"pgnode 1.1 runs now, restarted in place (pid {os.getpid()})\n")
+
+
+def test_a_refusal_is_told(answer: Callable[[RestartStatus], None]) -> None:
+    answer(replace(BEFORE, refused=1, reason="No module named x"))
+    result = run()
+    assert result.exit_code == 1
+    assert "was not restarted and goes on as it is: No module named x" in result.output
+
+
+def test_what_is_not_well_is_told(answer: Callable[[RestartStatus], None]) -> None:
+    answer(replace(BEFORE, restarts=3, trouble="gunicorn was not ready"))
+    result = run()
+    assert result.exit_code == EXIT_NOT_WELL
+    assert "a part of the version before goes on: gunicorn was not ready" in result.output
+
+
+def test_without_a_status_before_any_outcome_counts(
+    answer: Callable[[RestartStatus], None], settings: Settings
+) -> None:
+    RestartStatus(1, 9, "0.9").write(settings.run_dir)
+    answer(replace(BEFORE, restarts=1))
+    assert run().exit_code == 0
+
+
+def test_no_outcome_in_time_is_told(answer: Callable[[RestartStatus | None], None]) -> None:
+    answer(None)
+    with pytest.raises(OperatorError, match="did not say in time"):
+        restart_node(new_core=False, wait_seconds=0.0)
+
+
+def test_a_node_that_ends_meanwhile_is_told(
+    answer: Callable[[RestartStatus | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([os.getpid(), None])
+    monkeypatch.setattr(restart, "running_pid", lambda _settings: next(found))
+    answer(None)
+    with pytest.raises(OperatorError, match="ended while it was restarted"):
+        restart_node(new_core=False)
+
+
+def test_without_a_node_there_is_nothing_to_restart(settings: Settings) -> None:
+    result = run()
+    assert result.exit_code == NotRunningError.exit_code
+    assert "no node runs with STATE_DIR=" in result.output
+
+
+def test_a_node_that_the_signal_would_end_gets_none(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "may_be_signalled", lambda *_: False)
+    with identity.lock_state_dir(settings), pytest.raises(OperatorError, match="cannot be restarted in place"):
+        restart_node(new_core=False)
+
+
+def test_another_users_node_is_told(
+    answer: Callable[[RestartStatus | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_pid: int, _number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", denied)
+    with pytest.raises(OperatorError, match="another user's"):
+        restart_node(new_core=False)
+
+
+class Client:
+    """A client of the bus, of which the supervisor answers."""
+
+    outcome: bytes | NodeError = b""
+
+    def __init__(self, *_: object) -> None:
+        self.started = self.closed = False
+
+    def start(self) -> None:
+        self.started = True
+
+    async def call(self, kind: Kind, _body: bytes, _seconds: float) -> bytes:
+        assert kind is Kind.NEW_CORE
+        if isinstance(self.outcome, NodeError):
+            raise self.outcome
+        return self.outcome
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "said"),
+    [
+        (json.dumps({"detail": "a new core runs"}).encode(), 0, "a new core runs"),
+        (UnavailableError("it refuses the config"), 1, "no new core was started: it refuses the config"),
+    ],
+)
+def test_a_new_core_comes_after_that(
+    answer: Callable[[RestartStatus], None],
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: bytes | NodeError,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(restart, "CommandClient", type("Client", (Client,), {"outcome": outcome}))
+    answer(replace(BEFORE, restarts=3))
+    result = run("--core")
+    assert result.exit_code == code
+    assert said in result.output

@@ -1,0 +1,91 @@
+"""Trying the installed version, becoming it, and telling what became of that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from pgnode.supervisor.processes import restart_in_place
+from pgnode.supervisor.processes.inheritance import VARIABLE, Inheritance
+from pgnode.supervisor.processes.restart_in_place import (
+    HELD_SIGNALS,
+    STATUS_NAME,
+    TRIAL_MODULE,
+    RestartStatus,
+    become_next,
+    refusal,
+    trial_command,
+)
+
+
+async def says(code: str, **options: float) -> str:
+    return await refusal([sys.executable, "-S", "-c", code], dict(os.environ), **options)
+
+
+async def test_a_version_that_can_start_is_not_refused() -> None:
+    assert await says("print('9.9.9')") == ""
+
+
+async def test_the_reason_is_the_last_line() -> None:
+    assert (
+        await says("print('first'); print('API_PORT=x is not allowed'); raise SystemExit(2)")
+        == "API_PORT=x is not allowed"
+    )
+    assert "No module named" in await says("import no_such_module")
+    assert await says("raise SystemExit(3)") == "the new version ended with exit code 3"
+
+
+async def test_one_that_hangs_is_ended() -> None:
+    assert "did not come up within 0.3 s" in await says("import time; time.sleep(600)", limit_seconds=0.3)
+
+
+async def test_an_interpreter_that_has_gone_is_told(tmp_path: Path) -> None:
+    assert "cannot be tried: No such file" in await refusal([str(tmp_path / "python")], {})
+
+
+def test_it_is_tried_as_it_was_started() -> None:
+    assert trial_command(Path("/s"), ["python", "-m", "pgnode", "run"]) == [
+        sys.executable, "-m", TRIAL_MODULE, "/s",
+    ]  # fmt: skip
+    assert trial_command(Path("/s"), ["python", "/bin/pgnode", "run"])[1] == "-P"
+
+
+def test_the_status_is_kept_also_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RestartStatus.read(tmp_path) is None
+    RestartStatus(1, 0, "1.0").write(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(restart_in_place, "write_atomically", full)
+    status = RestartStatus(1, 2, "1.1", refused=1, reason="no", trouble="some")
+    status.write(tmp_path)
+    assert RestartStatus.read(tmp_path) == status
+    monkeypatch.setattr(restart_in_place, "overwrite", full)
+    RestartStatus(1, 3, "1.1").write(tmp_path)
+    assert RestartStatus.read(tmp_path) == status
+    (tmp_path / STATUS_NAME).write_text('{"pid": 1, "news": 2}')
+    assert RestartStatus.read(tmp_path) is None
+
+
+def test_the_next_program_is_what_this_one_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, Sequence[str], Mapping[str, str]]] = []
+
+    def execute(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) >= set(HELD_SIGNALS)
+        seen.append((program, arguments, environment))
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "execve", execute)
+    with pytest.raises(FileNotFoundError):
+        become_next(Inheritance(restarts=1), {"HOME": "/"})
+    [(program, arguments, environment)] = seen
+    assert (program, arguments) == (sys.executable, sys.orig_argv)
+    assert set(environment) == {"HOME", VARIABLE}
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(HELD_SIGNALS), "they are taken again"
+    os.close(int(environment[VARIABLE]))

@@ -1,0 +1,56 @@
+"""Whether the installed version can start is tried without touching anything."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from pgnode import __version__
+from pgnode.supervisor.dry_start import main
+
+
+@pytest.fixture(autouse=True)
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    monkeypatch.setenv("STATE_DIR", str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_one_that_can_says_its_version(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(state_dir)]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+    assert os.listdir(state_dir) == []
+
+
+def test_a_wrong_setting_is_told_in_one_line(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("API_PORT", "many")
+    monkeypatch.setenv("WEB_CONCURRENCY", "none")
+    assert main([str(state_dir)]) == 2
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "API_PORT=many" in said
+
+
+def test_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "other")]) == 2
+    assert "a restart in place cannot change it" in capsys.readouterr().out
+
+
+def test_a_store_of_a_newer_version_is_refused(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = state_dir / "state.db"
+    store.write_bytes(b"no store" * 1000)
+    assert main([str(state_dir)]) == 2
+    assert "state.db cannot be read" in capsys.readouterr().out
+    store.unlink()
+    with sqlite3.connect(store) as connection:
+        connection.execute("CREATE TABLE of_somebody (x)")
+    connection.close()
+    assert main([str(state_dir)]) == 2
+    assert "not a file of this node's" in capsys.readouterr().out
