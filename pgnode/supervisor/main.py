@@ -210,6 +210,10 @@ class Supervisor:
     async def _main_loop(self, signalled: asyncio.Task[signal.Signals], tasks: list[asyncio.Task[None]]) -> bool:
         """Wait for what ends this supervisor: a signal, or an error in a task that no new attempt would mend.
 
+        Args:
+            signalled: Done with the signal that ends the node.
+            tasks: What does the node's work.
+
         Returns:
             Whether it has to be restarted in place.
         """
