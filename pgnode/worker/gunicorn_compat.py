@@ -16,6 +16,7 @@ from typing import Any
 
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.config import Config
 from gunicorn.workers import gasgi
 
 from pgnode import dependencies
@@ -53,6 +54,27 @@ def choose_parser(wanted: str, *, fast_installed: bool = FAST_PARSER_INSTALLED) 
             "Install one and run `make install` again, or set HTTP_PARSER=auto"
         )
     return "python" if wanted == "python" or not fast_installed else "fast"
+
+
+def known_settings() -> frozenset[str]:
+    """Return the names of all settings that Gunicorn has."""
+    return frozenset(Config().settings)
+
+
+def check_setting(name: str, value: Any) -> None:
+    """Refuse a value that Gunicorn does not take for one of its settings.
+
+    Args:
+        name: The setting.
+        value: What it is to be.
+
+    Raises:
+        ValueError: Gunicorn's reason.
+    """
+    try:
+        Config().set(name, value)
+    except Exception as error:
+        raise ValueError(str(error)) from None
 
 
 class HttpConnection(ASGIProtocol):  # type: ignore[misc]

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gunicorn.config import Config
-
 from pgnode.errors import SettingsError
 from pgnode.settings.gunicorn_file import OWNED, check_gunicorn_file
+from pgnode.worker.gunicorn_compat import check_setting, known_settings
 
 
 class OperatorFile:
@@ -58,14 +57,14 @@ def _run(path: Path, names: Mapping[str, Any]) -> dict[str, Any]:
         exec(compile(path.read_bytes(), str(path), "exec"), found)  # noqa: S102 - it is the operator's own file
     except (Exception, SystemExit) as error:
         raise ValueError(f"it failed with {type(error).__name__}: {error}") from None
-    known = Config()
-    new = {name: value for name, value in found.items() if name in known.settings and value is not ours.get(name)}
+    known = known_settings()
+    new = {name: value for name, value in found.items() if name in known and value is not ours.get(name)}
     for name, value in new.items():
         if name in OWNED:
             raise ValueError(f"it sets {name}, which is the node's own: {OWNED[name]}")
         try:
-            known.set(name, value)
-        except Exception as error:
+            check_setting(name, value)
+        except ValueError as error:
             raise ValueError(f"it sets {name} to {value!r:.100}, which Gunicorn does not take: {error}") from None
     return new
 

@@ -471,3 +471,10 @@ def test_a_process_that_becomes_a_worker_uses_our_classes() -> None:
 def test_a_connection_has_to_say_what_an_error_looks_like() -> None:
     with pytest.raises(NotImplementedError):
         HttpConnection(mock.Mock()).error_content(400, "")
+
+
+def test_what_gunicorn_takes_for_its_settings() -> None:
+    assert {"bind", "workers", "worker_class", "post_fork"} <= gunicorn_compat.known_settings()
+    gunicorn_compat.check_setting("workers", 3)
+    with pytest.raises(ValueError, match="many"):
+        gunicorn_compat.check_setting("workers", "many")
