@@ -181,7 +181,13 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         super().resume_writing()
 
     def _feed_callback_parser(self, data: bytes) -> Any:
-        goes_on = super()._feed_callback_parser(data)
+        try:
+            goes_on = super()._feed_callback_parser(data)
+        except ValueError:
+            # Gunicorn's own parser, of a length with more digits than Python makes a number of.
+            self._send_error_response(400, "a number that is too long")
+            self._close_transport()
+            return False
         # The first bytes of a further request come by themselves, or in the same packet as the one before: then Gunicorn
         # feeds them here once more. Nearly always the headers are complete by now.
         if goes_on and not self._request_ready.is_set():

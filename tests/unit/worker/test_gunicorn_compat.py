@@ -404,6 +404,18 @@ async def test_what_is_no_request_is_answered_in_our_form(data: bytes, status: i
 
 
 @pytest.mark.parametrize("parser", PARSERS)
+async def test_a_length_that_is_too_long_for_a_number_is_answered(parser: str) -> None:
+    async with (
+        serving(RecordingWorker, App(), http_parser=parser) as (_, port),
+        connected(port) as (reader, writer),
+    ):
+        writer.write(b"PUT /x HTTP/1.1\r\nHost: n\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")
+        async with asyncio.timeout(30):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+            assert await reader.read() == b"400!"
+
+
+@pytest.mark.parametrize("parser", PARSERS)
 async def test_a_large_request_that_comes_too_early_is_answered_and_counted(parser: str) -> None:
     app = App()
     large = bytes(200_000)
