@@ -40,6 +40,22 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, connec
     return client
 
 
+async def ping_anew(url: str) -> None:
+    """Ask Redis for a sign of life, over a connection that is made for it.
+
+    Args:
+        url: Address of Redis.
+
+    Raises:
+        BUS_ERRORS: There is none.
+    """
+    client = connect(url, connections=1)
+    try:
+        await client.ping()
+    finally:
+        await client.aclose()
+
+
 def stream_entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
     """Return the entries in redis-py's answer to an XREAD or XREADGROUP of one stream, as (entry id, fields).
 

@@ -66,6 +66,8 @@ class CommandServer:
         self._owned = owned
         self._block_ms = round(block_seconds * 1000)
         self._reader = PipelinedRedis(url, timeout_seconds=block_seconds + 2)
+        #: When commands were looked for last, in seconds on the monotonic clock.
+        self.looked_at = time.monotonic()
         self._held: set[str] = set()
         self._duplicates = Duplicates()
         #: Where to go on reading what was delivered and not answered; None when all of it was read.
@@ -102,6 +104,7 @@ class CommandServer:
         A malformed entry is logged, acknowledged and left out.
         """
         self._lost = False
+        self.looked_at = time.monotonic()
         if not self._owned():
             await asyncio.sleep(self._block_ms / 1000)
             return []

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Command, Kind, Reply
-from pgnode.bus.connection import connect
+from pgnode.bus.connection import connect, ping_anew
 from pgnode.bus.keys import Keys
 from pgnode.bus.ownership import PrefixOwnership, this_node
 from pgnode.bus.pipelined_redis import PipelinedRedis
@@ -25,6 +25,7 @@ from pgnode.settings.handover import Handover
 from pgnode.store.changes import Journal
 from pgnode.store.writer import StoreWriter
 from pgnode.supervisor import tasks
+from pgnode.supervisor.bus_watch import BusWatch
 from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
@@ -264,6 +265,7 @@ def compose(
         tasks.SNAPSHOTS: bus.publisher.keep,
         tasks.LOANS: payouts.watch_loans,
         tasks.HEALTH: health_loop.run,
+        tasks.BUS: BusWatch(redis.ping, lambda: ping_anew(settings.bus_url), lambda: bus.server.looked_at).run,
         tasks.SYSTEM: system_loop.run,
         tasks.PANEL: lambda: watch_panel(
             lambda: node.keep_alive_seconds, lambda: read_activity(redis, keys), node.panel_noticed

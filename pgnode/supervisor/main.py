@@ -19,6 +19,7 @@ import structlog
 import uvloop
 
 from pgnode import __version__, dependencies
+from pgnode.bus.state import State
 from pgnode.errors import OperatorError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.os_support.aio import end_tasks
@@ -62,7 +63,10 @@ EXIT_KILLED = 130
 EXIT_NOT_RESTARTED = 6
 
 #: Seconds that a start or a stop which is under way may delay a restart in place.
-AT_REST_SECONDS = 30.0
+AT_REST_SECONDS = 35.0
+
+#: Seconds between two looks whether a core still lingers.
+LINGER_POLL_SECONDS = 0.2
 
 
 class Supervisor:
@@ -118,7 +122,7 @@ class Supervisor:
             await asyncio.wait({signalled, started}, return_when=asyncio.FIRST_COMPLETED)
             if self._parts.inheritance is not NOTHING:
                 # A core is there that has to end as well, so it has to be found.
-                await asyncio.wait({started}, timeout=SHUTDOWN_SECONDS)
+                await asyncio.wait({started}, timeout=AT_REST_SECONDS)
             if started.done():
                 # A core that was taken over has users' connections; one of this start has not.
                 keep_core = started.exception() is None or self._took_over()
@@ -164,7 +168,7 @@ class Supervisor:
             await parts.bus.ownership.acquire()
         if not stored.origin:
             stored = await take_over(settings, parts.store, processes.pids)
-        parts.maintenance.restore()
+        parts.maintenance.restore("" if parts.inheritance is NOTHING else __version__)
         await select_initial_core(parts.core, parts.cores, settings.assets_dir)
         log.info("state loaded", users=len(stored.users), active=stored.active)
         await parts.traffic.figures.restore(stored)
@@ -238,7 +242,9 @@ class Supervisor:
             reason = await refusal(trial_command(settings.state_dir), self._environment)
             if not reason and await self._core_at_rest():
                 return
-            reason = reason or "a start or a stop is under way that takes long; try again"
+            reason = (
+                reason or "a start or a stop is under way that takes long, or a core lingers after a stop; try again"
+            )
             self._restart_asked.clear()
             log.error("restart refused, this version goes on", reason=reason)
             self._status = replace(self._status, refused=self._status.refused + 1, reason=reason)
@@ -246,9 +252,15 @@ class Supervisor:
 
     async def _core_at_rest(self) -> bool:
         """Wait until nobody starts, stops or changes the core, and let nobody begin; return whether that came."""
+        node = self._parts.node
         try:
             async with asyncio.timeout(self._at_rest_seconds):
-                await self._parts.node.core_lock.acquire()
+                await node.core_lock.acquire()
+                # After a stop users stay for a while; the next supervisor would end such a core at once.
+                while node.state is State.LINGERING:
+                    node.core_lock.release()
+                    await asyncio.sleep(LINGER_POLL_SECONDS)
+                    await node.core_lock.acquire()
         except TimeoutError:
             return False
         return True

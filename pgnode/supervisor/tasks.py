@@ -50,6 +50,7 @@ SNAPSHOTS = TaskSpec(
 )
 HEALTH = TaskSpec("health", "reads the core's own figures, and so learns whether its API answers")
 HANGS = TaskSpec("hangs", "ends a core that gives no sign of life for CORE_HANG_SECONDS; another one takes its place")
+BUS = TaskSpec("bus", "finds out that the bus answers others, but not this supervisor, which then restarts in place")
 SYSTEM = TaskSpec("system", "publishes the machine's load")
 PANEL = TaskSpec("panel", "watches whether the panel still calls, where its start named a time for that")
 LOGS = TaskSpec("logs", "passes the core's and the node's lines to the log stream")
@@ -69,6 +70,7 @@ TASKS = (
     LOANS,
     HEALTH,
     HANGS,
+    BUS,
     SYSTEM,
     PANEL,
     LOGS,

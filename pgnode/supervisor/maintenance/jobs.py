@@ -79,8 +79,12 @@ class Maintenance:
     def __repr__(self) -> str:
         return f"Maintenance({self._running.name if self._running is not None else 'idle'})"
 
-    def restore(self) -> None:
-        """Read which job an earlier supervisor did not finish. File I/O, once and small."""
+    def restore(self, became: str = "") -> None:
+        """Read which job an earlier supervisor did not finish. File I/O, once and small.
+
+        Args:
+            became: The version that this process became by a restart in place; "" where it was started by itself.
+        """
         try:
             note = read_json(self._note, NOTE_BYTES)
             command_id, name = str(note["id"]), str(note["job"])
@@ -93,6 +97,12 @@ class Maintenance:
         if age_seconds > NOTE_SECONDS:
             with contextlib.suppress(OSError):
                 self._note.unlink(missing_ok=True)
+            return
+        if became and name == Kind.UPDATE:
+            # What such a command is for; it goes on by itself, to its end.
+            log.info("the node was restarted in place during an update", version=became)
+            detail = f"the node was restarted in place, pgnode {became} runs now; UPDATE_COMMAND goes on to its end"
+            self._remember(command_id, Reply(body=json.dumps({"detail": detail}).encode()))
             return
         log.warning("maintenance job interrupted", job=name)
         self._remember(

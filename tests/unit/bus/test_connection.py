@@ -7,7 +7,7 @@ import time
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from pgnode.bus.connection import BUS_ERRORS, connect, stream_entries
+from pgnode.bus.connection import BUS_ERRORS, connect, ping_anew, stream_entries
 from tests.support.valkey import TestValkey
 
 
@@ -34,8 +34,11 @@ async def test_a_command_is_not_repeated_and_does_not_wait_without_end(valkey: T
             await redis.blpop(["nothing"], timeout=5)
         assert time.monotonic() - began < 4
         assert await redis.ping()
+        await ping_anew(valkey.url)
         valkey.kill()
         with pytest.raises(RedisConnectionError):
             await redis.ping()
+        with pytest.raises(BUS_ERRORS):
+            await ping_anew(valkey.url)
     finally:
         await redis.aclose()

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import pytest
 
+from pgnode.bus.state import State
 from pgnode.errors import ChildFailedError, StateDirBusyError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.settings import Settings, load
@@ -69,7 +70,7 @@ class Parts:
         self.bus.redis.info = self._returns({})
         self.committer, self.node = self._notes("committer"), self._notes("node")
         self.maintenance = self._notes("maintenance")
-        self.maintenance.restore = lambda: None
+        self.maintenance.restore = lambda _became: None
         self.certificate = SimpleNamespace(first=lambda: None)
         self.traffic = SimpleNamespace(**{name: self._notes(name) for name in ("figures", "payouts", "storing")})
         self.system_loop, self.figures_loop = self._notes("system"), self._notes("figures_loop")
@@ -265,6 +266,7 @@ def restartable(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Parts:
     """Parts of which the core can be held still, and a version that can start."""
     identity.prepare_state_dir(parts.settings)
     parts.node.core_lock = asyncio.Lock()
+    parts.node.state = State.RUNNING
     monkeypatch.setattr(main, "refusal", parts._returns(""))
     return parts
 
@@ -358,6 +360,24 @@ async def test_a_start_under_way_is_not_cut_short(restartable: Parts) -> None:
         await eventually(refused, "the reason is told")
     signal.raise_signal(signal.SIGUSR2)
     assert await running == EXIT_NOT_RESTARTED
+
+
+async def test_a_core_that_lingers_is_waited_for(restartable: Parts) -> None:
+    looks: list[State] = []
+
+    class Lingering(Notes):
+        core_lock = asyncio.Lock()
+
+        @property
+        def state(self) -> State:
+            looks.append(State.IDLE if len(looks) == 2 else State.LINGERING)
+            return looks[-1]
+
+    restartable.node = Lingering("node", restartable.calls)
+    running = await ready(restartable, supervisor(restartable))
+    signal.raise_signal(signal.SIGUSR2)
+    assert await running == EXIT_NOT_RESTARTED
+    assert looks == [State.LINGERING, State.LINGERING, State.IDLE]
 
 
 def fails_with(error: Exception) -> Callable[[], Awaitable[None]]:

@@ -155,6 +155,27 @@ async def test_a_job_that_was_interrupted_is_answered_and_not_run_again(url: str
             assert begun == ["first", "second"]
 
 
+async def test_an_update_that_restarts_the_node_in_place_is_answered_by_the_next_supervisor(
+    url: str, run_dir: Path
+) -> None:
+    begun = asyncio.Event()
+
+    async def restarts(_request: dict[str, str]) -> str:
+        begun.set()
+        await asyncio.Event().wait()
+        return ""
+
+    async with Bus(url, run_dir) as caller:
+        caller.jobs |= {Kind.UPDATE: restarts}
+        call = asyncio.ensure_future(caller.client.call(Kind.UPDATE, b"{}", 20))
+        await begun.wait()
+        await caller.end_supervisor()
+        next_one = Bus(url, run_dir)
+        next_one.maintenance.restore("9.9.9")
+        async with next_one:
+            assert b"pgnode 9.9.9 runs now" in await call
+
+
 @pytest.mark.parametrize("note", ["", "[]", "[" * 60_000, '{"id": "x"}', '{"id": "x", "job": "old"}'])
 def test_notes_that_tell_nothing(run_dir: Path, note: str) -> None:
     path = run_dir / "maintenance.json"
