@@ -217,14 +217,16 @@ class CommandServer:
         if self._cursor is not None or soon:
             return
         self._strays_checked_at = now
+        # Counted before Redis counts: what is answered meanwhile was not delivered to nobody.
+        taken = len(self._held)
         try:
             delivered = int((await self._reader.execute("XPENDING", self._keys.commands, GROUP))[0])
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
             return
-        if delivered > len(self._held):
-            log.warning("commands went to a connection that had died, taken again", count=delivered - len(self._held))
+        if delivered > taken:
+            log.warning("commands went to a connection that had died, taken again", count=delivered - taken)
             self._cursor = "0"
 
     async def _not_done(self, commands: list[Command]) -> list[Command]:

@@ -441,8 +441,14 @@ class PanelClient:
             if not kept or method == "POST":
                 raise
             connection = await self.connect()  # a kept connection that had died: once again, on a new one
-            response = await connection.exchange(head, blocks, limit)
-        if not connection.ended:
+            try:
+                response = await connection.exchange(head, blocks, limit)
+            except NoAnswerError:
+                await connection.close()
+                raise
+        if connection.ended:
+            await connection.close()
+        else:
             self._idle.append(connection)
         return response
 

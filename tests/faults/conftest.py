@@ -132,12 +132,14 @@ class Load:
         self.answered = 0
         self._progress = asyncio.Event()
 
-    async def run(self, number: int) -> None:
+    async def run(self, number: int, record: Record | None = None) -> None:
+        """Change the user of this number; ``record`` is another one to call through."""
+        record = record or self._record
         turn = 0
         while not self.end.is_set():
             turn += 1
             tags = TAGS if turn % 5 else []
-            if await self._record.one(make_user(self._emails(number), tags, key=f"{number} {turn}")):
+            if await record.one(make_user(self._emails(number), tags, key=f"{number} {turn}")):
                 self.answered += 1
                 self._progress.set()
             else:

@@ -72,6 +72,13 @@ def fault_round(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
+def at_length(request: pytest.FixtureRequest) -> bool:
+    """Whether faults that last go on for as long as the table says, since there is to be one; otherwise for some seconds."""
+    option = request.config.getoption
+    return bool(option("fault_rounds") > 1 or option("fault_table") or option("fault_page"))
+
+
+@pytest.fixture
 def trial(request: pytest.FixtureRequest, fault_round: int) -> Iterator[Trial]:
     """The figures of this try; every column needs one, or a reason why it has none."""
     mark = request.node.get_closest_marker("fault")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
 from pgnode.bus.commands import WORKER_FIELD, Command, Kind, Reply, encode_command
 from pgnode.bus.connection import connect
@@ -153,3 +154,30 @@ async def test_strays_are_found_also_when_no_connection_was_lost(valkey: TestVal
 
         await eventually(answered, "the stray was taken and answered", 20)
     await redis.aclose()
+
+
+async def test_what_is_answered_while_strays_are_counted_is_none(
+    valkey: TestValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with client_of(valkey.url) as client:
+        call = asyncio.create_task(client.call(Kind.SYNC_USER, b"once", 20))
+        server = CommandServer(valkey.url, KEYS, block_seconds=0.1)
+        taken = await eventually(server.take, "the command")
+        # Looked for at every turn.
+        server.lost_connection()
+        assert await server.take() == []
+        execute = server._reader.execute
+
+        async def answered_meanwhile(*words: str) -> object:
+            found = await execute(*words)
+            if words[0] == "XPENDING":
+                server.release(taken)
+            return found
+
+        monkeypatch.setattr(server._reader, "execute", answered_meanwhile)
+        with structlog.testing.capture_logs() as logs:
+            assert await server.take() == []
+        assert logs == []
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await server.close()
