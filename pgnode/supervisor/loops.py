@@ -32,9 +32,11 @@ HEALTH_SECONDS = 2.0
 #: Seconds between two samples of the machine's load.
 SYSTEM_SECONDS = 2.0
 
-#: Pause between two publications of statistics: at least so many seconds, and so many times what the last one took.
+#: Pause between two publications of statistics: at least so many seconds, and so many times what the last one took; but not for
+#: longer than the last value, since it may have waited for a bus that hung.
 FIGURES_PAUSE_SECONDS = 0.05
 FIGURES_PAUSE_RATIO = 5
+FIGURES_PAUSE_MAX_SECONDS = 2.0
 
 #: Seconds after which workers start without the first figures.
 FIRST_FIGURES_SECONDS = 5.0
@@ -210,7 +212,7 @@ class FiguresLoop:
             self._news.clear()
             begun = loop.time()
             await self._publish()
-            await asyncio.sleep(max(FIGURES_PAUSE_SECONDS, FIGURES_PAUSE_RATIO * (loop.time() - begun)))
+            await asyncio.sleep(figures_pause(loop.time() - begun))
 
     async def _publish(self) -> bool:
         bodies = await self._traffic.blocks()
@@ -250,6 +252,15 @@ class SystemLoop:
         while True:
             await asyncio.sleep(self._interval_seconds)
             await self.publish()
+
+
+def figures_pause(took_seconds: float) -> float:
+    """Return the seconds until statistics are published again.
+
+    Args:
+        took_seconds: How long the last time took.
+    """
+    return min(max(FIGURES_PAUSE_SECONDS, FIGURES_PAUSE_RATIO * took_seconds), FIGURES_PAUSE_MAX_SECONDS)
 
 
 async def wait_for_turn(seconds: float, wake: asyncio.Event) -> None:

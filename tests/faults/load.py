@@ -11,6 +11,7 @@ from grpc import StatusCode, aio
 
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelError
+from pgnode.testing.processes import command_line, tree
 from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 from tests.faults.checker import Record
@@ -19,6 +20,14 @@ from tests.support.grpc_node import GrpcNode
 from tests.support.polling import pause
 
 CALLERS = 30
+
+#: By itself a channel waits for ever longer before it connects again.
+GRPC_OPTIONS = (("grpc.max_reconnect_backoff_ms", 500),)
+
+
+def grpc_pids(node: NodeProcess) -> list[int]:
+    """The gRPC workers."""
+    return [p.pid for p in tree(node.pid) if "pgnode.worker.grpc_worker" in command_line(p)]
 
 
 def caller_email(number: int) -> str:
@@ -63,7 +72,7 @@ async def grpc_callers(stage: Stage, count: int) -> AsyncIterator[Load]:
         for number in range(count):
             address = f"{node.host}:{node.grpc_port}"
             caller = GrpcCaller(
-                await channels.enter_async_context(GrpcNode(address, node.api_key, certificate, options=_RECONNECT))
+                await channels.enter_async_context(GrpcNode(address, node.api_key, certificate, options=GRPC_OPTIONS))
             )
             record = Record(cast(Any, caller), stage.record.initial, stage.record.calls, stage.record.unexpected)
             tasks.append(asyncio.create_task(load.run(number, record)))
@@ -72,10 +81,6 @@ async def grpc_callers(stage: Stage, count: int) -> AsyncIterator[Load]:
         finally:
             load.end.set()
             await asyncio.gather(*tasks)
-
-
-#: By itself a channel waits for ever longer before it connects again.
-_RECONNECT = (("grpc.max_reconnect_backoff_ms", 500),)
 
 
 class Newcomers:

@@ -20,7 +20,7 @@ from pgnode.testing.panel import NoAnswerError, PanelError
 from pgnode.testing.processes import command_line, is_running, tree
 from pgnode.testing.users import make_user, make_users
 from tests.faults.conftest import PATIENT, READ_OFTEN, TAGS, Load, Stage
-from tests.faults.load import grpc_callers, newcomers, under_load
+from tests.faults.load import grpc_callers, grpc_pids, newcomers, under_load
 from tests.faults.test_disk_faults import may_mount
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, gunicorn_master_pid, valkey_pid, worker_pids
@@ -31,9 +31,9 @@ NOT_YET = (NoAnswerError, OSError, PanelError)
 KILLED = "the core itself was killed"
 WORKERS = 3
 #: How long workers are killed, in the suite and for the table.
-STORM_SECONDS, WHOLE_STORM_SECONDS = 4.0, 30.0
+STORM_SECONDS, WHOLE_STORM_SECONDS = 2.0, 30.0
 #: Signals in one storm, and turns of commands to the bus.
-SIGNALS, WHOLE_SIGNALS = 8, 30
+SIGNALS, WHOLE_SIGNALS = 6, 30
 TURNS, WHOLE_TURNS = 3, 20
 
 
@@ -42,11 +42,6 @@ async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
     env = {"WEB_CONCURRENCY": str(WORKERS), "GRPC_WORKERS": "2", **node_faults.environment}
     async with NodeProcess(env=PATIENT | READ_OFTEN | env) as running:
         yield running
-
-
-def grpc_pids(node: NodeProcess) -> list[int]:
-    """The gRPC workers."""
-    return [p.pid for p in tree(node.pid) if "pgnode.worker.grpc_worker" in command_line(p)]
 
 
 def helper_pid(node: NodeProcess) -> int:
@@ -87,7 +82,7 @@ async def test_workers_killed_in_a_loop(stage: Stage, at_length: bool) -> None:
                 killed += 1
             # Callers are served all the while.
             await load.progress(3)
-    assert killed >= 3
+    assert killed > 1
     await eventually(lambda: len(worker_pids(stage.node)) == WORKERS, "all workers are back")
 
 

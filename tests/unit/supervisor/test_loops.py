@@ -18,6 +18,7 @@ from pgnode.supervisor.loops import (
     FiguresLoop,
     HealthLoop,
     SystemLoop,
+    figures_pause,
     wait_for_turn,
 )
 from pgnode.wire import service_pb2 as pb
@@ -178,6 +179,11 @@ async def test_figures_are_published_when_they_are_news(publisher: Any) -> None:
     await eventually(lambda: publisher.count == 2, "they are published again")
     await end_tasks([task])
     assert repr(loop) == "FiguresLoop()"
+
+
+@pytest.mark.parametrize(("took_seconds", "pause_seconds"), [(0.001, 0.05), (0.1, 0.5), (20.0, 2.0)])
+def test_a_bus_that_hung_holds_up_no_figures_for_long(took_seconds: float, pause_seconds: float) -> None:
+    assert figures_pause(took_seconds) == pause_seconds
 
 
 async def test_the_first_figures_are_tried_for_a_while(publisher: Any) -> None:
