@@ -91,6 +91,10 @@ class Newcomers:
         self.answered = 0
         self.failed: list[str] = []
 
+    def went_on(self, answered: int) -> bool:
+        """Whether more calls than these were answered, or one has failed."""
+        return self.answered > answered or bool(self.failed)
+
     async def _call_on(self, end: asyncio.Event) -> None:
         while not end.is_set():
             try:

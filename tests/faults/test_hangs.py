@@ -50,7 +50,7 @@ REPLACED = ("a REST worker", "a gRPC worker")
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
     env = {"WEB_CONCURRENCY": "2", "GRPC_WORKERS": "2", "WRITE_TIMEOUT_SECONDS": str(WRITE_SECONDS)}
-    async with NodeProcess(env=PATIENT | READ_OFTEN | env | node_faults.environment) as running:
+    async with NodeProcess(env=PATIENT | READ_OFTEN | env | {**node_faults.environment}) as running:
         yield running
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from tests.faults.conftest import PATIENT, READ_OFTEN, TAGS, Load, Stage
 from tests.faults.load import grpc_callers, grpc_pids, newcomers, under_load
 from tests.faults.test_disk_faults import may_mount
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, gunicorn_master_pid, valkey_pid, worker_pids
+from tests.support.processes import core_pid, gunicorn_master_pid, kill, valkey_pid, worker_pids
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -78,10 +79,12 @@ async def test_workers_killed_in_a_loop(stage: Stage, at_length: bool) -> None:
         end = loop.time() + seconds
         while loop.time() < end:
             for pid in worker_pids(stage.node)[:1]:
-                stage.struck(pid)
+                kill(pid)
                 killed += 1
             # Callers are served all the while.
             await load.progress(3)
+        # From the last of them.
+        stage.trial.struck()
     assert killed > 1
     await eventually(lambda: len(worker_pids(stage.node)) == WORKERS, "all workers are back")
 
@@ -171,20 +174,29 @@ async def test_valkey_killed_with_a_read_only_folder(stage: Stage, read_only_run
         await asyncio.to_thread(read_only_run.undo)
 
 
-async def no_call_fails(stage: Stage, load: Load, numbers: list[signal.Signals], pid: int) -> None:
+async def no_call_fails(
+    stage: Stage, load: Load, numbers: list[signal.Signals], pid: int, *, makes_workers: bool = False
+) -> None:
     """Send signals to a process while callers on kept and on new connections call; none of their calls fails."""
-    first = len(stage.record.calls)
-    async with newcomers(stage.node, 4) as strangers:
+    node, first = stage.node, len(stage.record.calls)
+    async with newcomers(node, 4) as strangers:
         for number in numbers:
+            before, answered = set(worker_pids(node)), strangers.answered
             os.kill(pid, number)
-            stage.trial.struck()
-            answered = strangers.answered
+            if makes_workers:
+                # The next one comes while these come up.
+                await eventually(functools.partial(has_new_worker, node, before), "the signal is obeyed")
             await load.progress(2)
-            await eventually(lambda answered=answered: strangers.answered > answered or strangers.failed, "it serves")
+            await eventually(functools.partial(strangers.went_on, answered), "strangers are served")
+        stage.trial.struck()
         await load.progress(30)
     failed = [call for call in stage.record.calls[first:] if not call.done]
     assert not strangers.failed, f"{len(strangers.failed)} of {strangers.answered}, first {strangers.failed[0]}"
     assert not failed, f"{len(failed)} of {len(stage.record.calls) - first} changes failed"
+
+
+def has_new_worker(node: NodeProcess, before: set[int]) -> bool:
+    return bool(set(worker_pids(node)) - before)
 
 
 def signals(at_length: bool, *kinds: signal.Signals) -> list[signal.Signals]:
@@ -196,7 +208,7 @@ def signals(at_length: bool, *kinds: signal.Signals) -> list[signal.Signals]:
 async def test_hup_storm(stage: Stage, at_length: bool) -> None:
     async with under_load(stage) as load:
         master = gunicorn_master_pid(stage.node)
-        await no_call_fails(stage, load, signals(at_length, signal.SIGHUP), master)
+        await no_call_fails(stage, load, signals(at_length, signal.SIGHUP), master, makes_workers=True)
         assert gunicorn_master_pid(stage.node) == master
     await eventually(lambda: len(worker_pids(stage.node)) == WORKERS, "as many workers as ever")
 
@@ -241,9 +253,9 @@ async def test_storm_of_commands_to_the_bus(stage: Stage, at_length: bool) -> No
         redis = connect(f"unix://{stage.node.run_dir / 'valkey.sock'}", connections=1)
         try:
             for words in kinds * turns:
-                stage.trial.struck()
                 await told(redis, *words)
                 await load.progress(3)
+            stage.trial.struck()
         finally:
             await redis.aclose()
 
@@ -252,7 +264,7 @@ async def told(redis: Redis, *words: str) -> None:
     """Have the bus carry out a command, also where it has cut our connection a moment ago."""
 
     async def carried_out() -> bool:
-        await redis.execute_command(*words)
+        await redis.execute_command(*words)  # type: ignore[no-untyped-call]
         return True
 
     await eventually(carried_out, " ".join(words), errors=BUS_ERRORS)
