@@ -25,7 +25,7 @@ from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, render, with_api_socket
 from pgnode.xray.config.log_section import LogSection
-from pgnode.xray.config.ports import remove_stale_sockets
+from pgnode.xray.config.ports import check_claims_in_thread, remove_stale_sockets
 from pgnode.xray.process import run_folder
 from pgnode.xray.process.adoption import adopt
 from pgnode.xray.process.base import Core
@@ -226,6 +226,8 @@ class CoreController:
         try:
             self.warm_up()
             config_json = await make_config()
+            # The core of this user's that runs elsewhere would share its ports with this one, without a word.
+            await check_claims_in_thread(base.claims)
             for path in await asyncio.to_thread(remove_stale_sockets, base.claims):
                 log.info("removed a socket that nobody served", path=path)
             await self.files.note(base)

@@ -7,7 +7,7 @@ import json
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -224,6 +224,26 @@ async def test_a_stale_socket_is_no_obstacle(controller: CoreController, setting
 
     running = await controller.start(base, make)
     assert HeldSockets(running.pid).serves_path(str(path))
+
+
+async def test_a_port_that_another_core_has_is_not_shared(controller: CoreController, settings: Settings) -> None:
+    """The core would bind beside it without an error, and each of the two would get some of the connections."""
+    base = base_for(settings)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", base.claims[0].listener.port))
+        other.listen()
+        with pytest.raises(StartFailedError, match=r"^inbound 'VLESS': port .* is in use$"):
+            await controller.start(base, rendered_of(base))
+        assert controller.running is None
+    assert (await controller.start(base, rendered_of(base))).is_running()
+
+
+def rendered_of(base: BaseConfig) -> Callable[[], Awaitable[str]]:
+    async def make() -> str:
+        return render(base, {})
+
+    return make
 
 
 async def test_a_runner_that_is_not_needed_is_ended(controller: CoreController) -> None:
