@@ -255,10 +255,13 @@ class SystemLoop:
 
 
 def figures_pause(took_seconds: float) -> float:
-    """Return the seconds until statistics are published again.
+    """Choose the pause until statistics are published again.
 
     Args:
         took_seconds: How long the last time took.
+
+    Returns:
+        Seconds.
     """
     return min(max(FIGURES_PAUSE_SECONDS, FIGURES_PAUSE_RATIO * took_seconds), FIGURES_PAUSE_MAX_SECONDS)
 
