@@ -31,7 +31,7 @@ class StoreChanges:
 
     # --- desired state ---
     #: ``backend`` (the ``Backend`` message of the start without its users), ``active`` (whether it shall run), ``core_run``,
-    #: ``origin``.
+    #: ``origin``, ``restoring`` (how often it was tried in vain to bring the backend back).
     meta: dict[str, MetaValue | None] = field(default_factory=dict)
     #: E-mail in lower case -> ``User`` message.
     users: dict[str, bytes | None] = field(default_factory=dict)

@@ -327,6 +327,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
             backend=meta.get("backend"),
             known="active" in meta,
             active=bool(meta.get("active")),
+            restoring=int(meta.get("restoring") or 0),
             core_run=int(meta.get("core_run") or 0),
             users=dict(select("SELECT key, message FROM users")),
             rejected={

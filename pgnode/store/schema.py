@@ -5,6 +5,7 @@ table            what a row is
 ===============  =====================================================================================================
 ``meta``         ``backend``: ``Backend`` message of the start, without its users; ``active``: whether it shall run;
                  ``core_run``: number of the last core run; ``run``: the core run that the counters are of;
+                 ``restoring``: how often a supervisor began to bring the backend back, and ended before it had;
                  ``origin``: the version whose state was taken over at the first start, "new" where there was none
 ``users``        a desired user: e-mail in lower case, ``User`` message
 ``rejected``     a user that was asked for and cannot be applied, with the cause and since when

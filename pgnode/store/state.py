@@ -19,6 +19,8 @@ class StoredState:
     known: bool = False
     #: Whether that backend shall run.
     active: bool = False
+    #: How often a supervisor began to bring that backend back, and did not come to the end of it.
+    restoring: int = 0
     #: Number of the last core run.
     core_run: int = 0
     users: dict[str, bytes] = field(default_factory=dict)

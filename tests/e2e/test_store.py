@@ -274,12 +274,15 @@ async def test_a_damaged_file(state_db: Path) -> None:
     assert "the file is damaged" in await refused(state_db)
 
 
-async def test_a_store_that_is_damaged_and_then_lost_costs_no_connection(target: Target) -> None:
+async def test_a_store_that_is_damaged_or_lost_or_ends_the_node_costs_no_connection(
+    target: Target, tmp_path: Path
+) -> None:
     """Whoever is connected stays so: the next supervisors leave the core alone, and the next start of the panel takes it over."""
     config, user = make_config([make_inbound(TAG, "vless")]), make_user("holder@e2e", [TAG])
     gone = make_user("gone@e2e", [TAG])
+    faults = ArmedFaults(tmp_path)
     async with (
-        NodeProcess(env=FAST) as node,
+        NodeProcess(env={**FAST, **faults.environment}) as node,
         ClientCore([link(config["inbounds"][0], user, name=TAG)], target) as client,
     ):
         async with node.panel() as panel:
@@ -307,6 +310,19 @@ async def test_a_store_that_is_damaged_and_then_lost_costs_no_connection(target:
                 assert not (await panel.traffic("holder@e2e")).uplink_bytes > transfer.sent_bytes
             await transfer.wait_rounds(2)
             await client.move(TAG, 1_000, 1_000)
+            os.kill(node.pid, signal.SIGKILL)
+            await node.wait()
+            for _ in range(2):
+                faults.arm("restore.begun", "kill")
+                await node.spawn()
+                await node.wait()
+            await node.start()
+            assert "the stored config is set aside" in node.output_text
+            async with node.panel() as panel:
+                assert "ended the node twice" in (await node_status(node)).unknown
+                await panel.start(config, [user])
+            assert (await node_status(node)).unknown == ""
+            await transfer.wait_rounds(2)
         transfer.check()
         assert core_pid(node) == core
         assert set(await inbound_users(node.run_dir / "core.sock", TAG)) == {"holder@e2e"}

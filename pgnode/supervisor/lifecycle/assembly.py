@@ -106,6 +106,8 @@ def assemble_node(
             routing=routing,
             routing_changes=routing_changes,
             traffic=traffic,
+            journal=journal,
+            commit=committer.commit,
             core_lock=core_lock,
         ),
         status=status,

@@ -263,6 +263,7 @@ class CoreLifecycle:
                     backend=desired.message if desired is not None else None,
                     active=int(desired is not None),
                     core_run=core_run,
+                    restoring=None,
                 )
             case do.Commit():
                 await self._commit()

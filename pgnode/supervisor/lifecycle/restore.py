@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from pgnode.errors import NodeError
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.settings import Settings
+from pgnode.store.changes import Journal
 from pgnode.store.state import StoredState
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle import actions as do
@@ -23,6 +26,9 @@ from pgnode.wire import service_pb2 as pb
 
 log = structlog.get_logger(__name__)
 
+#: How often a stored config may end the node while it is brought back.
+MAX_ATTEMPTS = 2
+
 
 class Restore:
     """Done once, before anything is changed (:class:`~pgnode.supervisor.lifecycle.core_lifecycle.Hands`).
@@ -35,6 +41,8 @@ class Restore:
         routing: Takes over what was stored of it.
         routing_changes: Take over which of them were done.
         traffic: Reads a core whose books were lost.
+        journal: Where attempts are counted.
+        commit: Writes the journal to the store.
         core_lock: Held meanwhile.
     """
 
@@ -48,6 +56,8 @@ class Restore:
         routing: CoreRouting,
         routing_changes: RoutingChanges,
         traffic: TrafficCollector,
+        journal: Journal,
+        commit: Callable[[], Awaitable[object]],
         core_lock: asyncio.Lock,
     ) -> None:
         self._settings = settings
@@ -57,17 +67,40 @@ class Restore:
         self._routing = routing
         self._routing_changes = routing_changes
         self._traffic = traffic
+        self._journal = journal
+        self._commit = commit
         self._core_lock = core_lock
         #: Why it is not known what has to run; "" where it is.
         self._unknown = ""
         self._stored_message = b""
         self._books_lost = False
+        self._set_aside = False
 
     def __repr__(self) -> str:
         return f"Restore({self._core!r})"
 
     async def restore(self, stored: StoredState) -> None:
-        """Take over what was stored, and bring its core up, or take that over as well."""
+        """Take over what was stored, and bring its core up, or take that over as well.
+
+        Attempts are counted in the store before they are made: a config over which the supervisor ended twice is left alone until
+        a start brings another one.
+        """
+        self._set_aside = stored.restoring >= MAX_ATTEMPTS
+        if not self._set_aside and stored.active:
+            self._journal.meta["restoring"] = stored.restoring + 1
+            await self._commit()
+        await async_fault_point("restore.begun")
+        try:
+            await self._restore(stored)
+        except asyncio.CancelledError:
+            # The supervisor was told to end, which is no fault of the config.
+            self._journal.meta["restoring"] = stored.restoring or None
+            raise
+        if not self._set_aside and stored.active:
+            self._journal.meta["restoring"] = None
+            await self._commit()
+
+    async def _restore(self, stored: StoredState) -> None:
         self._users.restore(stored)
         self._routing.restore(stored)
         self._routing_changes.restore(stored)
@@ -83,6 +116,12 @@ class Restore:
 
     def _read(self, stored: StoredState) -> RunSpec | None:
         if stored.backend is None or not stored.active:
+            return None
+        if self._set_aside:
+            self._unknown = "the stored config ended the node twice"
+            log.error(
+                "the stored config is set aside, waiting for a start: the node ended twice while it was brought back"
+            )
             return None
         try:
             return RunSpec.read(pb.Backend.FromString(stored.backend), self._settings)
@@ -119,7 +158,7 @@ class Restore:
         """Whether what the core runs was made of the stored start."""
         if desired is not None:
             return kept.asks_the_same(desired)
-        return bool(self._stored_message) and kept.message == self._stored_message
+        return not self._set_aside and bool(self._stored_message) and kept.message == self._stored_message
 
     async def _find(self, action: do.FindCore) -> CoreFound:
         desired, unknown = action.desired, self._unknown

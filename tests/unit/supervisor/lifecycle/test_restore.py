@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
 from pgnode.errors import StartFailedError, UnavailableError
+from pgnode.os_support.aio import end_tasks
 from pgnode.store.state import StoredState
 from pgnode.supervisor.lifecycle.kept_spec import decode
 from pgnode.supervisor.lifecycle.states import State
@@ -96,7 +99,7 @@ async def test_what_cannot_be_looked_for_is_not_taken_over(
 async def test_a_stored_config_that_cannot_be_used_waits_for_a_start(stage: Stage, config: str) -> None:
     await stage.node.restore(StoredState(backend=pb.Backend(config="{").SerializeToString(), active=True))
     assert stage.told.state == "idle"
-    assert stage.committer.meta == {}, "the store keeps it"
+    assert "backend" not in stage.committer.meta, "the store keeps it"
     await stage.start(config)
     assert stage.told.state == "running"
 
@@ -130,7 +133,7 @@ async def started_again(stage: Stage, config: str, *users: pb.User) -> None:
     assert core is not None
     assert (stage.told.state, stage.told.core_ready) == ("lingering", False)
     assert stage.told.unknown
-    assert stage.committer.meta == {}, "what has to run is for the panel to say"
+    assert "active" not in stage.committer.meta, "what has to run is for the panel to say"
     await stage.pause(10_000)
     assert stage.core.running is core, "no time ends it"
     await stage.start(config, *users)
@@ -227,6 +230,79 @@ async def test_a_start_that_cannot_even_be_read_leaves_it_alone(stage: Stage, co
     with pytest.raises(StartFailedError):
         await stage.start("{")
     assert (stage.state, stage.core.running, stage.committer.meta) == (State.LINGERING, core, {})
+
+
+# --- a config over which the node ends ---------------------------------------------------------------------------------------
+
+
+class Ended(BaseException):
+    """The supervisor is gone, as if it was killed."""
+
+
+async def test_a_config_that_ends_the_node_twice_is_set_aside(
+    tmp_path: Path, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt is in the store before it is made; what runs goes on all the while, and a start ends it."""
+    state = stored(config, user("alice", "a"))
+    for attempt in (1, 2):
+        stage = Stage(tmp_path)
+        left_behind(stage, config, kept=True)
+
+        async def end() -> None:
+            raise Ended
+
+        monkeypatch.setattr(stage.core, "adopt", end)
+        with pytest.raises(Ended):
+            await stage.node.restore(state)
+        assert stage.committer.meta["restoring"] == attempt
+        state.restoring = attempt
+    for _ in range(2):
+        stage = Stage(tmp_path)
+        core = left_behind(stage, config, kept=True)
+        await stage.node.restore(state)
+        assert (stage.told.state, stage.told.unknown) == ("lingering", "the stored config ended the node twice")
+        assert stage.committer.meta == {}, "also for the supervisor after this one"
+        assert core.is_running()
+    await stage.start(config, user("alice", "a"))
+    assert (stage.state, stage.core.running, stage.told.unknown) == (State.RUNNING, core, "")
+    assert stage.committer.meta["restoring"] is None
+
+
+async def test_a_config_that_was_set_aside_is_told_without_a_core_as_well(stage: Stage, config: str) -> None:
+    state = stored(config)
+    state.restoring = 2
+    await stage.node.restore(state)
+    assert (stage.told.state, stage.told.unknown) == ("idle", "the stored config ended the node twice")
+    await stage.start(config)
+    assert (stage.told.state, stage.told.unknown) == ("running", "")
+
+
+@pytest.mark.parametrize("comes_up", [True, False])
+async def test_an_attempt_that_comes_to_its_end_does_not_count(stage: Stage, config: str, comes_up: bool) -> None:
+    state = stored(config)
+    state.restoring = 1
+    stage.core.start_errors = [] if comes_up else [StartFailedError("no room")]
+    await stage.node.restore(state)
+    assert stage.state is (State.RUNNING if comes_up else State.RECOVERING)
+    assert stage.committer.meta["restoring"] is None
+
+
+async def test_a_supervisor_that_is_told_to_end_does_not_count(
+    stage: Stage, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def never() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stage.core, "adopt", never)
+    restoring = asyncio.create_task(stage.node.restore(stored(config)))
+    await begun.wait()
+    assert stage.committer.meta["restoring"] == 1
+    await end_tasks([restoring])
+    await stage.committer.commit()
+    assert stage.committer.meta["restoring"] is None
 
 
 # --- another version of the node -------------------------------------------------------------------------------------------
