@@ -24,6 +24,7 @@ from pgnode.errors import OperatorError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.environment import confine
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.os_support.oom_score import FIRST_VARIABLE, give_way_to_the_core
@@ -158,6 +159,7 @@ class Supervisor:
         parts, settings, processes = self._parts, self._parts.settings, self._parts.processes
         await asyncio.to_thread(parts.certificate.first)
         stored = await parts.store.open()
+        await async_fault_point("supervisor.store_opened")
         await self._find_children()
         await processes.api.open()
         if processes.valkey is not None:
@@ -166,10 +168,12 @@ class Supervisor:
         else:
             await wait_for_redis(parts.bus.redis, settings.redis_url or "")
             await parts.bus.ownership.acquire()
+        await async_fault_point("supervisor.bus_ready")
         if not stored.origin:
             stored = await take_over(settings, parts.store, processes.pids)
         parts.maintenance.restore("" if parts.inheritance is NOTHING else __version__)
         await select_initial_core(parts.core, parts.cores, settings.assets_dir)
+        await async_fault_point("supervisor.core_selected")
         log.info("state loaded", users=len(stored.users), active=stored.active)
         await parts.traffic.figures.restore(stored)
         await parts.traffic.payouts.restore(stored)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pgnode
+from pgnode.supervisor.lifecycle.actions import STEP_POINTS
 
 #: Pause between two looks for a file.
 POLL_SECONDS = 0.005
@@ -21,7 +22,8 @@ _POINT = re.compile(r"\b(?:async_)?fault_point\(\s*\"([^\"]+)\"")
 def known_points() -> frozenset[str]:
     """Return the names of all fault points in the code."""
     sources = Path(pgnode.__file__).parent.rglob("*.py")
-    return frozenset(name for source in sources for name in _POINT.findall(source.read_text(encoding="utf-8")))
+    named = {name for source in sources for name in _POINT.findall(source.read_text(encoding="utf-8"))}
+    return frozenset(named | set(STEP_POINTS.values()))
 
 
 class ArmedFaults:

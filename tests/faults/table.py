@@ -34,9 +34,11 @@ _BEGIN, _END = "<!-- generated: faults -->\n", "<!-- end -->"
 
 @dataclass
 class Measured:
-    """What one try of a fault came to. Goes from the processes that run tests to the one that prints as a mapping."""
+    """What one test of a fault came to. Goes from the processes that run tests to the one that prints as a mapping."""
 
     fault: str
+    #: How often the fault happened in it.
+    times: int = 1
     #: Column -> (how many are wrong, of how many).
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: The longest time until all was well, seconds.
@@ -46,12 +48,18 @@ class Measured:
 
     def as_mapping(self) -> dict[str, Any]:
         counts = {column: list(pair) for column, pair in self.counts.items()}
-        return {"fault": self.fault, "counts": counts, "seconds": self.seconds, "notes": dict(self.notes)}
+        return {
+            "fault": self.fault,
+            "times": self.times,
+            "counts": counts,
+            "seconds": self.seconds,
+            "notes": dict(self.notes),
+        }
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any]) -> Measured:
         counts = {column: (int(wrong), int(of)) for column, (wrong, of) in raw["counts"].items()}
-        return cls(raw["fault"], counts, raw["seconds"], dict(raw["notes"]))
+        return cls(raw["fault"], raw["times"], counts, raw["seconds"], dict(raw["notes"]))
 
     def missing(self) -> list[str]:
         """Columns that have neither a figure nor a reason why there is none."""
@@ -70,7 +78,7 @@ class Row:
 
 def row_of(tries: Sequence[Measured]) -> Row:
     """The tries of one fault, put together."""
-    cells = [str(len(tries))]
+    cells = [str(sum(one.times for one in tries))]
     for column in COUNTS:
         pairs = [one.counts[column] for one in tries if column in one.counts]
         wrong, of = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)

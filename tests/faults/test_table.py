@@ -16,7 +16,7 @@ PAGE = "# Faults\n\n<!-- generated: faults -->\n<!-- end -->\nend\n"
 
 
 def measured(fault: str = "a | b", *, dropped: int = 0, seconds: float = 1.0) -> Measured:
-    return Measured(fault, {DROPPED: (dropped, 2), CHANGES: (0, 1_500)}, seconds, {BYTES: "nobody counts here"})
+    return Measured(fault, 1, {DROPPED: (dropped, 2), CHANGES: (0, 1_500)}, seconds, {BYTES: "nobody counts here"})
 
 
 def test_the_tries_of_a_fault_are_put_together() -> None:

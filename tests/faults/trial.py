@@ -40,6 +40,10 @@ class Trial:
         if self._struck is None:
             self._struck = time.monotonic()
 
+    def tried(self, times: int) -> None:
+        """The fault happened so often."""
+        self.measured.times = times
+
     def well(self) -> None:
         """All is well now: of several faults in one try the one counts that took longest."""
         if self._struck is not None:

@@ -7,8 +7,9 @@ small things to do at once; they have no outcome.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pgnode.errors import NodeError
@@ -256,3 +257,19 @@ class UndoChange(Question):
 @dataclass(frozen=True, slots=True)
 class ForgetState(Question):
     """Forget users and routing; the traffic ledger stays."""
+
+
+# --- moments for tests -------------------------------------------------------------------------------------------------
+
+
+def step_point(kind: type[Action]) -> str:
+    """Name the fault point right before a step is carried out, such as ``step.start_core``."""
+    return "step." + re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def _kinds(of: type[Action]) -> list[type[Action]]:
+    return [kind for direct in of.__subclasses__() for kind in (direct, *_kinds(direct))]
+
+
+#: The fault point of each step.
+STEP_POINTS: Final = {kind: step_point(kind) for kind in _kinds(Action) if kind is not Question}

@@ -170,6 +170,7 @@ class CoreLifecycle:
 
     async def _ask(self, question: do.Question, hands: Hands) -> Outcome:
         try:
+            await async_fault_point(do.STEP_POINTS[type(question)])
             outcome = await self._answer(question, hands)
         except NodeError as error:
             return Failed(question, error, self._moment())
@@ -180,6 +181,7 @@ class CoreLifecycle:
 
     async def _do(self, action: do.Action, hands: Hands) -> None:
         try:
+            await async_fault_point(do.STEP_POINTS[type(action)])
             await self._carry_out(action, hands)
         except NodeError as error:
             log.warning("a step in the life of the core failed", step=type(action).__name__, error=error.text)

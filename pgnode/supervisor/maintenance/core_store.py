@@ -22,6 +22,7 @@ from typing import Final
 import structlog
 
 from pgnode.errors import UpdateFailedError
+from pgnode.os_support.fault_points import fault_point
 from pgnode.os_support.files import read_json, write_atomically
 from pgnode.supervisor.maintenance.releases import MEMBER
 
@@ -159,6 +160,7 @@ class CoreStore:
         path = self.path_of(version)
         digest = _sha256(path)
         write_atomically(path.with_name("sha256"), digest + "\n")
+        fault_point("core_select.half_done")
         before = self._read()
         kept = [version, *(v for v in (before.kept if before is not None else []) if v != version)][:KEPT]
         selection = CoreSelection(version, digest, kept, self._setting)

@@ -19,6 +19,7 @@ from pgnode.errors import (
     StartFailedError,
     UpdateFailedError,
 )
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.settings import Settings
 from pgnode.supervisor.maintenance.core_store import CoreStore
 from pgnode.supervisor.maintenance.downloads import Downloads, progress_logger
@@ -85,8 +86,11 @@ class CoreUpdate:
             ) from None
         finally:
             await asyncio.to_thread(self._store.drop_staging)
+        await async_fault_point("core_update.prepared")
         ran = await self._exchange(new, version)
+        await async_fault_point("core_update.exchanged")
         await asyncio.to_thread(self._store.select, version)
+        await async_fault_point("core_update.selected")
         return f"core {version} runs in place of {before}" if ran else f"core {version} is what the next start will run"
 
     async def _prepare(self, version: str) -> Core:

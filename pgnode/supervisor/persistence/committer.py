@@ -118,7 +118,11 @@ class StateCommitter:
         try:
             async with scoped.order:
                 changed = bool(staged.changes)
+                if changed:
+                    await async_fault_point("commit.desired")
                 error = await self._write(scoped, staged.changes)
+                if changed:
+                    await async_fault_point("commit.desired_stored")
                 return await self._answer(_with_error(staged.answers, error), tell=changed)
         finally:
             self._release(staged.answers)

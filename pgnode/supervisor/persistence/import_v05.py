@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.errors import ChildFailedError, StoreUnusableError
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.settings import Settings
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import StoreWriteError
@@ -57,16 +58,19 @@ async def take_over(settings: Settings, store: StoreWriter, pids: PidRegistry) -
         found = changes is not None
         changes = changes or StoreChanges()
         changes.meta["origin"] = "0.5" if found else "new"
+        await async_fault_point("import.read")
         await store.commit(changes)
     except (ChildFailedError, ValueError, StoreWriteError, *BUS_ERRORS) as error:
         raise StoreUnusableError(
             f"the state of an earlier version in {where} cannot be taken over: {error}; move it away to begin without, "
             "and the next start by the panel brings the users back"
         ) from None
+    await async_fault_point("import.stored")
     if found:
         if settings.redis_url is None:
             folder.rename(folder.with_name("store.0.5"))
         log.info("state of an earlier version taken over", source=where)
+    await async_fault_point("import.done")
     return await store.load()
 
 
