@@ -208,6 +208,8 @@ class FakeController(CoreController):
         self.left_behind: FakeRunningCore | None = None
         #: What is kept beside the core.
         self.kept_beside = b""
+        #: Its API, where it is not an empty one.
+        self.left_behind_api: FakeCoreApi | None = None
         self.version_text = "26.10.10"
         #: What was done, by name.
         self.done: list[str] = []
@@ -278,7 +280,7 @@ class FakeController(CoreController):
         """Take over what was left behind."""
         self.done.append("adopt")
         if self.left_behind is not None:
-            self._running, self._api = self.left_behind, FakeCoreApi()
+            self._running, self._api = self.left_behind, self.left_behind_api or FakeCoreApi()
         return self.left_behind
 
     async def stop(self) -> None:

@@ -19,7 +19,7 @@ from pgnode.testing.configs import make_inbound
 from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.ports import free_port
-from pgnode.testing.processes import is_running
+from pgnode.testing.processes import command_line, tree
 from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 from tests.faults.conftest import PATIENT, READ_OFTEN, TAGS, Stage
@@ -169,7 +169,10 @@ async def test_new_core_after_the_old_one_ended(stage: Stage) -> None:
     await killed_at_each(stage, AFTER_THE_OLD_CORE_ENDED, act)
 
 
-@pytest.mark.fault("supervisor killed before it asks the core that lingered for a sign of life")
+@pytest.mark.fault(
+    "supervisor killed in a start right after a stop",
+    core_ends="the stop was answered and the start was not, so nothing had to run",
+)
 async def test_start_right_after_a_stop(stage: Stage) -> None:
     await stage.begin(make_users(20, TAGS))
 
@@ -180,7 +183,6 @@ async def test_start_right_after_a_stop(stage: Stage) -> None:
     stage.faults.arm("step.probe_core", "kill")
     assert not await act(0)
     await stage.struck_down()
-    # Nothing has to run, since the stop was answered and the start was not; a start that comes again brings the core.
     assert await stage.record.start(stage.config, users_of(1))
     await stage.check()
 
@@ -232,7 +234,7 @@ async def test_core_killed_before_its_record(stage: Stage) -> None:
     stage.faults.arm("core.record", "wait")
     stage.struck(first)
     await stage.faults.reached("core.record")
-    [young] = [p for p in of_node(stage.node) if "embedded" in p]
+    [young] = [p.pid for p in tree(stage.node.pid) if "multiprocess.spawn" in command_line(p)]
     kill(young)
     stage.faults.let_go("core.record")
     await eventually(lambda: core_pid(stage.node) not in (0, first), "another core", 60)

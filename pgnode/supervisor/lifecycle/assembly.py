@@ -14,6 +14,7 @@ from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.core_exchange import CoreExchange
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.hot_change import Prepare, prepare_hot_change
+from pgnode.supervisor.lifecycle.interrupted_change import InterruptedChange
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.restore import Restore
@@ -109,6 +110,7 @@ def assemble_node(
             journal=journal,
             commit=committer.commit,
             core_lock=core_lock,
+            interrupted=InterruptedChange(settings, core, prepare),
         ),
         status=status,
         users=users,

@@ -2,7 +2,7 @@
 
 Each inbound that is added has its users from the first moment. If anything fails, the core has neither the old config nor the
 new one, and the caller starts a new core. Until the change is complete the core's record says so, for a supervisor that comes
-after a crash.
+after a crash (:mod:`pgnode.supervisor.lifecycle.interrupted_change`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.events import CoreFound, Found, Outcome, SupervisorStarted
+from pgnode.supervisor.lifecycle.interrupted_change import InterruptedChange
 from pgnode.supervisor.lifecycle.kept_spec import decode
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.routing.changes import RoutingChanges
@@ -44,6 +45,7 @@ class Restore:
         journal: Where attempts are counted.
         commit: Writes the journal to the store.
         core_lock: Held meanwhile.
+        interrupted: Finishes a hot change that the earlier supervisor did not finish.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class Restore:
         journal: Journal,
         commit: Callable[[], Awaitable[object]],
         core_lock: asyncio.Lock,
+        interrupted: InterruptedChange,
     ) -> None:
+        self._interrupted = interrupted
         self._settings = settings
         self._lifecycle = lifecycle
         self._core = core
@@ -169,6 +173,9 @@ class Restore:
         ours = self._core.matches(running)
         if desired is not None and ours and running.config_hash == desired.base.base_hash:
             log.info("taking over the running core of an earlier run", pid=running.pid)
+            return CoreFound(action, Found.MATCHING)
+        if desired is not None and ours and await self._interrupted.finish(desired, self._users.table):
+            log.info("taking over the running core of an earlier run, and its change", pid=running.pid)
             return CoreFound(action, Found.MATCHING)
         kept = decode(await self._core.kept(), running.config_hash, str(self._settings.core_socket))
         if ours and kept is not None and self._is_asked_for(kept, desired):

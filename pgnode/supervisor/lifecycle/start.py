@@ -21,6 +21,7 @@ from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.events import Outcome, StartRefused, StartRequested, UsersApplied
 from pgnode.supervisor.lifecycle.hot_change import HotChange, HotChangePlan, Prepare, prepare_hot_change
+from pgnode.supervisor.lifecycle.interrupted_change import note_change
 from pgnode.supervisor.lifecycle.kept_spec import encode
 from pgnode.supervisor.lifecycle.new_core_requests import NewCoreRequests
 from pgnode.supervisor.lifecycle.node_life import NodeLife
@@ -275,6 +276,8 @@ class StartJob:
         plan, sync, table = self._plan, self._table, self._table.table
         assert plan is not None, "a hot change is prepared first"
         change = HotChange(self._starts.core, plan, new, self._starts.settings.core_call_timeout_seconds)
+        if (old := self._starts.life.now.core) is not None:
+            await asyncio.to_thread(note_change, self._starts.settings.run_dir, old, new)
         await change.carry_out(table)
         await self._starts.routing.reconcile(new.base, listing_is_enough=False)
         untouched = {tag: spec for tag, spec in new.inbounds.items() if tag not in plan.diff.add_inbounds}

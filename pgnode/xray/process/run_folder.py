@@ -4,6 +4,7 @@
 * ``core.log.fifo`` takes the core's output. The core holds it open for reading and writing, so nobody has to read.
 * ``core.json`` is the record, ``core.copy.json`` its copy (:mod:`pgnode.xray.process.record`).
 * ``core.spec.json`` says what the core runs (:mod:`pgnode.supervisor.lifecycle.kept_spec`).
+* ``core.change.json`` says between which configs the core may be, once it was changed while it ran.
 * ``core.files.json`` says which content of files that the config names the core has read.
 
 Where the folder takes no files (a full disk, one that became read-only, no inode left) a core is started in a fallback: a
@@ -26,6 +27,7 @@ SOCKET_NAME: Final = "core.sock"
 FIFO_NAME: Final = "core.log.fifo"
 FILES_NAME: Final = "core.files.json"
 SPEC_NAME: Final = "core.spec.json"
+CHANGE_NAME: Final = "core.change.json"
 #: The core locks its socket by a file beside it, and leaves that behind; earlier versions wrote the config to a file.
 _LEFTOVERS: Final = (
     RECORD_NAME,
@@ -35,6 +37,7 @@ _LEFTOVERS: Final = (
     FIFO_NAME,
     FILES_NAME,
     SPEC_NAME,
+    CHANGE_NAME,
     "core.config.json",
 )
 
