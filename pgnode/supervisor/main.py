@@ -35,7 +35,7 @@ from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.banner import banner
 from pgnode.supervisor.host.logging import set_up_logging
 from pgnode.supervisor.maintenance.initial_core import select_initial_core
-from pgnode.supervisor.persistence.import_v05 import take_over
+from pgnode.supervisor.persistence.import_v05 import IMPORTED, set_old_folder_aside, take_over
 from pgnode.supervisor.processes.external_redis import wait_for_redis
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
 from pgnode.supervisor.processes.inheritance import take as inheritance_of
@@ -171,6 +171,8 @@ class Supervisor:
         await async_fault_point("supervisor.bus_ready")
         if not stored.origin:
             stored = await take_over(settings, parts.store, processes.pids)
+        elif stored.origin == IMPORTED:
+            await asyncio.to_thread(set_old_folder_aside, settings)
         parts.maintenance.restore("" if parts.inheritance is NOTHING else __version__)
         await select_initial_core(parts.core, parts.cores, settings.assets_dir)
         await async_fault_point("supervisor.core_selected")

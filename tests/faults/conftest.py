@@ -242,3 +242,11 @@ async def lasting_stage(
             staged(Stage(node, panel, config, Record(panel), faults, trial, made), request) as stage,
         ):
             yield stage, bus.url
+
+
+@pytest.fixture
+def chosen(whole: bool) -> Callable[[Sequence[tuple[str, int]]], Sequence[tuple[str, int]]]:
+    """Picks the steps that are tried in this round: they are many, and a supervisor takes seconds to come up."""
+    from tests.faults.steps import steps_chosen
+
+    return lambda steps: steps_chosen(steps, whole=whole)

@@ -79,6 +79,12 @@ def at_length(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
+def whole(request: pytest.FixtureRequest, fault_round: int) -> bool:
+    """Whether a test that tries many steps tries all of them: in the first of several rounds."""
+    return bool(request.config.getoption("fault_rounds") > 1 and fault_round == 0)
+
+
+@pytest.fixture
 def trial(request: pytest.FixtureRequest, fault_round: int) -> Iterator[Trial]:
     """The figures of this try; every column needs one, or a reason why it has none."""
     mark = request.node.get_closest_marker("fault")

@@ -16,8 +16,8 @@ from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient
 from pgnode.testing.users import make_users
 from tests.faults.conftest import PATIENT, READ_OFTEN, TAGS, Stage
+from tests.faults.steps import UPDATE, Chosen, killed_at_each
 from tests.faults.table import DROPPED
-from tests.faults.test_kills_in_steps import UPDATE, Chosen, chosen, killed_at_each
 from tests.faults.trial import Trial
 from tests.support import earlier_state as earlier
 from tests.support import xray_command
@@ -25,8 +25,6 @@ from tests.support.certificates import make_certificate
 from tests.support.processes import core_pid
 from tests.support.release_server import ReleaseServer, good_release
 from tests.support.stored import stored_state
-
-__all__ = ["chosen"]
 
 pytestmark = pytest.mark.timeout(400)
 

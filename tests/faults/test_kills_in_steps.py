@@ -7,7 +7,7 @@ Each test goes through the steps of one thing, with the same connections held al
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -23,13 +23,11 @@ from pgnode.testing.processes import command_line, tree
 from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 from tests.faults.conftest import PATIENT, READ_OFTEN, TAGS, Stage
+from tests.faults.steps import UPDATE, Chosen, Step, killed_at_each
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill
 
 pytestmark = pytest.mark.timeout(400)
-
-#: A fault point, and how many passes go first.
-Step = tuple[str, int]
 
 STORED = ("commit.desired", 0), ("commit.desired_stored", 0)
 SAME_CORE = (("step.take_in_users", 0), ("step.apply_users", 0), ("step.record", 0), *STORED)
@@ -89,17 +87,6 @@ async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
         yield running
 
 
-async def killed_at_each(stage: Stage, steps: Sequence[Step], act: Callable[[int], Awaitable[bool]]) -> None:
-    """Do something again and again, and kill the supervisor at each step of it; all is well each time."""
-    for number, (point, skip) in enumerate(steps):
-        stage.faults.arm(point, "kill", skip=skip)
-        assert not await act(number), point
-        assert stage.faults.reached_by(point) == stage.node.pid, point
-        await stage.struck_down()
-        await stage.check()
-    stage.trial.tried(len(steps))
-
-
 def users_of(number: int) -> list[pb.User]:
     """Others in each turn, some of whom stay."""
     return make_users(20 + number % 3, TAGS, key=str(number // 2))
@@ -121,17 +108,17 @@ def with_another_base(config: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 @pytest.mark.fault("supervisor killed in each step of a start that changes users only")
-async def test_start_with_the_same_core(stage: Stage) -> None:
+async def test_start_with_the_same_core(stage: Stage, chosen: Chosen) -> None:
     await stage.begin(make_users(20, TAGS))
 
     async def act(number: int) -> bool:
         return await stage.record.start(stage.config, users_of(number))
 
-    await killed_at_each(stage, SAME_CORE, act)
+    await killed_at_each(stage, chosen(SAME_CORE), act)
 
 
 @pytest.mark.fault("supervisor killed in each step of a hot change")
-async def test_hot_change(stage: Stage) -> None:
+async def test_hot_change(stage: Stage, chosen: Chosen) -> None:
     await stage.begin(make_users(20, TAGS))
     config = stage.config
 
@@ -139,19 +126,19 @@ async def test_hot_change(stage: Stage) -> None:
         return await stage.record.start(with_other_entries(config, number), users_of(number))
 
     core = core_pid(stage.node)
-    await killed_at_each(stage, HOT_CHANGE, act)
+    await killed_at_each(stage, chosen(HOT_CHANGE), act)
     assert core_pid(stage.node) == core
 
 
 @pytest.mark.fault("supervisor killed in each step of a start that needs a new core, while the old one runs")
-async def test_new_core_before_the_old_one_ends(stage: Stage) -> None:
+async def test_new_core_before_the_old_one_ends(stage: Stage, chosen: Chosen) -> None:
     await stage.begin(make_users(20, TAGS))
     config, core = stage.config, core_pid(stage.node)
 
     async def act(number: int) -> bool:
         return await stage.record.start(with_another_base(config, number), users_of(number))
 
-    await killed_at_each(stage, BEFORE_THE_OLD_CORE_ENDS, act)
+    await killed_at_each(stage, chosen(BEFORE_THE_OLD_CORE_ENDS), act)
     assert core_pid(stage.node) == core
 
 
@@ -159,14 +146,14 @@ async def test_new_core_before_the_old_one_ends(stage: Stage) -> None:
     "supervisor killed in each step of a start that needs a new core, after the old one ended",
     core_ends="the start was checked and needs a new core",
 )
-async def test_new_core_after_the_old_one_ended(stage: Stage) -> None:
+async def test_new_core_after_the_old_one_ended(stage: Stage, chosen: Chosen) -> None:
     await stage.begin(make_users(20, TAGS))
     config = stage.config
 
     async def act(number: int) -> bool:
         return await stage.record.start(with_another_base(config, number), users_of(number))
 
-    await killed_at_each(stage, AFTER_THE_OLD_CORE_ENDED, act)
+    await killed_at_each(stage, chosen(AFTER_THE_OLD_CORE_ENDED), act)
 
 
 @pytest.mark.fault(
@@ -205,11 +192,11 @@ async def killed_while_it_comes_up(stage: Stage, steps: Sequence[Step], before: 
 
 
 @pytest.mark.fault("supervisor killed in each step of taking over a core")
-async def test_restore(stage: Stage) -> None:
+async def test_restore(stage: Stage, chosen: Chosen) -> None:
     await stage.begin(make_users(20, TAGS))
     core = core_pid(stage.node)
     assert await stage.record.several(make_users(10, TAGS, key="after the start"))
-    await killed_while_it_comes_up(stage, RESTORE, lambda: None)
+    await killed_while_it_comes_up(stage, chosen(RESTORE), lambda: None)
     assert core_pid(stage.node) == core
 
 
@@ -217,14 +204,14 @@ async def test_restore(stage: Stage) -> None:
     "supervisor and core killed, and each further supervisor in a step of bringing the core back",
     core_ends="the core itself was killed",
 )
-async def test_restore_without_a_core(stage: Stage) -> None:
+async def test_restore_without_a_core(stage: Stage, chosen: Chosen) -> None:
     await stage.begin(make_users(20, TAGS))
 
     def core_killed() -> None:
         if pid := core_pid(stage.node):
             kill(pid)
 
-    await killed_while_it_comes_up(stage, RESTORE_WITHOUT_A_CORE, core_killed)
+    await killed_while_it_comes_up(stage, chosen(RESTORE_WITHOUT_A_CORE), core_killed)
 
 
 @pytest.mark.fault("core killed between its start and its record", core_ends="the core itself was killed")
@@ -243,17 +230,10 @@ async def test_core_killed_before_its_record(stage: Stage) -> None:
 
 def test_every_step_of_the_machine_is_tried() -> None:
     """Put a new one into the list of what it belongs to, or say why not."""
-    tried = {
-        point
-        for steps in (
-            SAME_CORE,
-            HOT_CHANGE,
-            BEFORE_THE_OLD_CORE_ENDS,
-            AFTER_THE_OLD_CORE_ENDED,
-            RESTORE,
-            RESTORE_WITHOUT_A_CORE,
-        )
-        for point, _ in steps
-    } | {"step.probe_core"}
+    listed = (
+        *(SAME_CORE, HOT_CHANGE, BEFORE_THE_OLD_CORE_ENDS, AFTER_THE_OLD_CORE_ENDED),
+        *(RESTORE, RESTORE_WITHOUT_A_CORE, UPDATE),
+    )
+    tried = {point for steps in listed for point, _ in steps} | {"step.probe_core", "step.undo_change"}
     untried = {kind for kind, point in STEP_POINTS.items() if issubclass(kind, actions.Question) and point not in tried}
     assert untried == set(ELSEWHERE)

@@ -28,6 +28,9 @@ from pgnode.supervisor.processes.pid_registry import PidRegistry
 
 log = structlog.get_logger(__name__)
 
+#: The origin of a store whose state came from an earlier version.
+IMPORTED = "0.5"
+
 #: Fields of a hash asked for at once.
 _SLICE = 5_000
 
@@ -57,7 +60,7 @@ async def take_over(settings: Settings, store: StoreWriter, pids: PidRegistry) -
         changes = await (_from_folder(settings, pids) if settings.redis_url is None else _from_redis(settings))
         found = changes is not None
         changes = changes or StoreChanges()
-        changes.meta["origin"] = "0.5" if found else "new"
+        changes.meta["origin"] = IMPORTED if found else "new"
         await async_fault_point("import.read")
         await store.commit(changes)
     except (ChildFailedError, ValueError, StoreWriteError, *BUS_ERRORS) as error:
@@ -67,11 +70,18 @@ async def take_over(settings: Settings, store: StoreWriter, pids: PidRegistry) -
         ) from None
     await async_fault_point("import.stored")
     if found:
-        if settings.redis_url is None:
-            folder.rename(folder.with_name("store.0.5"))
+        set_old_folder_aside(settings)
         log.info("state of an earlier version taken over", source=where)
     await async_fault_point("import.done")
     return await store.load()
+
+
+def set_old_folder_aside(settings: Settings) -> None:
+    """Rename the folder whose state the store has; also where the supervisor that stored it did not live to do so."""
+    folder = old_folder(settings)
+    aside = folder.with_name("store.0.5")
+    if settings.redis_url is None and folder.is_dir() and not aside.exists():
+        folder.rename(aside)
 
 
 async def _from_redis(settings: Settings) -> StoreChanges | None:
