@@ -267,9 +267,9 @@ def step_point(kind: type[Action]) -> str:
     return "step." + re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
-def _kinds(of: type[Action]) -> list[type[Action]]:
-    return [kind for direct in of.__subclasses__() for kind in (direct, *_kinds(direct))]
-
-
 #: The fault point of each step.
-STEP_POINTS: Final = {kind: step_point(kind) for kind in _kinds(Action) if kind is not Question}
+STEP_POINTS: Final = {
+    kind: step_point(kind)
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Action) and kind not in (Action, Question)
+}

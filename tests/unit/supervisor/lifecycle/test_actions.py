@@ -8,6 +8,7 @@ import pytest
 
 from pgnode.supervisor.lifecycle import actions
 from pgnode.supervisor.lifecycle.actions import Action, Question
+from pgnode.testing.faults import known_points
 
 KINDS = [kind for kind in vars(actions).values() if isinstance(kind, type) and issubclass(kind, Action)]
 
@@ -23,3 +24,10 @@ def test_equal_actions_are_equal() -> None:
     assert actions.LingerFor(1.0) == actions.LingerFor(1.0) != actions.LingerFor(2.0)
     assert issubclass(actions.EndCore, Question)
     assert not issubclass(actions.Publish, Question)
+
+
+def test_each_step_has_a_fault_point_of_its_own() -> None:
+    assert actions.STEP_POINTS.keys() == set(KINDS) - {Action, Question}
+    assert actions.STEP_POINTS[actions.TakeOverCore] == "step.take_over_core"
+    assert len(set(actions.STEP_POINTS.values())) == len(actions.STEP_POINTS)
+    assert set(actions.STEP_POINTS.values()) <= known_points()

@@ -13,7 +13,7 @@ from pgnode.errors import StoreUnusableError
 from pgnode.settings import Settings
 from pgnode.store.state import StoredState
 from pgnode.store.writer import StoreWriter
-from pgnode.supervisor.persistence.import_v05 import take_over
+from pgnode.supervisor.persistence.import_v05 import set_old_folder_aside, take_over
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.wire import service_pb2 as pb
 from tests.support import earlier_state as earlier
@@ -71,6 +71,17 @@ async def test_from_the_files_of_the_embedded_valkey(state_dir: Path) -> None:
     again = StoreWriter(settings.store_path)
     check(await again.open())
     await again.close()
+
+
+def test_a_folder_that_an_earlier_supervisor_did_not_live_to_rename(state_dir: Path) -> None:
+    settings = Settings(state_dir=state_dir)
+    set_old_folder_aside(settings)
+    earlier.unpack(state_dir)
+    set_old_folder_aside(settings)
+    assert [path.name for path in state_dir.glob("store*")] == ["store.0.5"]
+    (state_dir / "store").mkdir()
+    set_old_folder_aside(settings)
+    assert (state_dir / "store").is_dir(), "there is one by that name"
 
 
 async def test_from_an_external_redis_which_keeps_it(state_dir: Path) -> None:
