@@ -20,6 +20,7 @@ from pgnode.os_support.files import read_json, write_atomically
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.hot_change import CHANGING, HotChange, Prepare
+from pgnode.supervisor.lifecycle.kept_spec import encode
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb
@@ -105,6 +106,7 @@ class InterruptedChange:
             plan = await self._prepare(self._settings, self._core.core, desired, decision)
             change = HotChange(self._core, plan, desired, self._settings.core_call_timeout_seconds)
             await change.carry_out(users)
+            await self._core.keep(lambda: encode(desired))
             await change.finished()
         except NodeError as error:
             log.warning("the change of the core cannot be finished, starting a new one", error=error.text)
