@@ -10,6 +10,7 @@ import signal
 import time
 
 import click
+import psutil
 
 from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Kind
@@ -56,12 +57,12 @@ def restart_node(*, new_core: bool, wait_seconds: float = WAIT_SECONDS) -> int:
             f"the node that runs (pid {pid}) cannot be restarted in place: it is still starting, or of a version that does not "
             "know how; try again, or end it and start it"
         )
-    before = _status(settings, pid)
+    before, process = _status(settings, pid), psutil.Process(pid)
     try:
         os.kill(pid, signal.SIGUSR2)
     except PermissionError:
         raise OperatorError(f"the node that runs (pid {pid}) is another user's: be that user, or root") from None
-    now = _wait(settings, before, time.monotonic() + wait_seconds)
+    now = _wait(settings, before, process, time.monotonic() + wait_seconds)
     click.echo(f"pgnode {now.version} runs now, restarted in place (pid {pid})")
     if now.trouble:
         click.echo(f"a part of the version before goes on: {now.trouble}", err=True)
@@ -76,7 +77,7 @@ def _status(settings: Settings, pid: int) -> RestartStatus:
     return found if found is not None and found.pid == pid else RestartStatus(pid, -1, "")
 
 
-def _wait(settings: Settings, before: RestartStatus, deadline: float) -> RestartStatus:
+def _wait(settings: Settings, before: RestartStatus, process: psutil.Process, deadline: float) -> RestartStatus:
     """Wait for the outcome. Raises OperatorError."""
     while True:
         now = _status(settings, before.pid)
@@ -84,7 +85,7 @@ def _wait(settings: Settings, before: RestartStatus, deadline: float) -> Restart
             return now
         if now.restarts == before.restarts and now.refused > before.refused:
             raise OperatorError(f"the node was not restarted and goes on as it is: {now.reason}")
-        if running_pid(settings) != before.pid:
+        if not (process.is_running() and process.status() != psutil.STATUS_ZOMBIE):
             raise OperatorError(
                 f"the node (pid {before.pid}) ended while it was restarted: see its log. Its core goes on, and is taken over by "
                 "the next start"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 from pgnode.errors import OperatorError
@@ -14,6 +16,10 @@ from pgnode.settings import Settings
 LOCK_NAME = "node.lock"
 
 _LOCK_BYTES = 64
+
+#: How often a process is looked at before it counts as holding nothing, and seconds between two looks.
+_LOOKS = 4
+_LOOK_SECONDS = 0.05
 
 
 def running_pid(settings: Settings, proc: Path = Path("/proc")) -> int | None:
@@ -36,21 +42,30 @@ def running_pid(settings: Settings, proc: Path = Path("/proc")) -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     folder = proc / str(pid) / "fd"
-    try:
-        for entry in folder.iterdir():
-            try:
-                if os.path.samestat(entry.stat(), lock):
-                    return pid
-            except OSError:
-                continue
-    except PermissionError:
-        raise OperatorError(
-            f"whether the node with STATE_DIR={settings.state_dir} runs cannot be told: process {pid} is another user's; be that "
-            "user, or root"
-        ) from None
-    except OSError:
-        pass
+    for look in range(_LOOKS):
+        try:
+            if _holds(folder, lock):
+                return pid
+        except PermissionError:
+            raise OperatorError(
+                f"whether the node with STATE_DIR={settings.state_dir} runs cannot be told: process {pid} is another user's; be "
+                "that user, or root"
+            ) from None
+        except OSError:
+            return None
+        if look < _LOOKS - 1:
+            # A process that becomes another program shows nothing for a moment.
+            time.sleep(_LOOK_SECONDS)
     return None
+
+
+def _holds(folder: Path, lock: os.stat_result) -> bool:
+    """Whether one of the descriptors in a folder is the lock. Raises OSError."""
+    for entry in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if os.path.samestat(entry.stat(), lock):
+                return True
+    return False
 
 
 def may_be_signalled(pid: int, number: signal.Signals, proc: Path = Path("/proc")) -> bool:

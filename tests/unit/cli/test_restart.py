@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 
@@ -93,8 +94,7 @@ def test_no_outcome_in_time_is_told(answer: Callable[[RestartStatus | None], Non
 def test_a_node_that_ends_meanwhile_is_told(
     answer: Callable[[RestartStatus | None], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = iter([os.getpid(), None])
-    monkeypatch.setattr(restart, "running_pid", lambda _settings: next(found))
+    monkeypatch.setattr(psutil.Process, "status", lambda _self: psutil.STATUS_ZOMBIE)
     answer(None)
     with pytest.raises(OperatorError, match="ended while it was restarted"):
         restart_node(new_core=False)
