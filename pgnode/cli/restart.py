@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -57,9 +58,12 @@ def restart_node(*, new_core: bool, wait_seconds: float = WAIT_SECONDS) -> int:
             f"the node that runs (pid {pid}) cannot be restarted in place: it is still starting, or of a version that does not "
             "know how; try again, or end it and start it"
         )
-    before, process = _status(settings, pid), psutil.Process(pid)
+    before = _status(settings, pid)
     try:
+        process = psutil.Process(pid)
         os.kill(pid, signal.SIGUSR2)
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        raise NotRunningError(f"the node (pid {pid}) has just ended: start it") from None
     except PermissionError:
         raise OperatorError(f"the node that runs (pid {pid}) is another user's: be that user, or root") from None
     now = _wait(settings, before, process, time.monotonic() + wait_seconds)
@@ -85,7 +89,7 @@ def _wait(settings: Settings, before: RestartStatus, process: psutil.Process, de
             return now
         if now.restarts == before.restarts and now.refused > before.refused:
             raise OperatorError(f"the node was not restarted and goes on as it is: {now.reason}")
-        if not (process.is_running() and process.status() != psutil.STATUS_ZOMBIE):
+        if not _goes_on(process):
             raise OperatorError(
                 f"the node (pid {before.pid}) ended while it was restarted: see its log. Its core goes on, and is taken over by "
                 "the next start"
@@ -93,6 +97,12 @@ def _wait(settings: Settings, before: RestartStatus, process: psutil.Process, de
         if time.monotonic() > deadline:
             raise OperatorError("the node did not say in time that it was restarted: see its log")
         time.sleep(POLL_SECONDS)
+
+
+def _goes_on(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 async def _new_core(settings: Settings) -> str:

@@ -94,9 +94,27 @@ def test_no_outcome_in_time_is_told(answer: Callable[[RestartStatus | None], Non
 def test_a_node_that_ends_meanwhile_is_told(
     answer: Callable[[RestartStatus | None], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(psutil.Process, "status", lambda _self: psutil.STATUS_ZOMBIE)
     answer(None)
+    monkeypatch.setattr(psutil.Process, "status", lambda _self: psutil.STATUS_ZOMBIE)
     with pytest.raises(OperatorError, match="ended while it was restarted"):
+        restart_node(new_core=False)
+
+    def gone(_self: psutil.Process) -> bool:
+        raise psutil.NoSuchProcess(1)
+
+    monkeypatch.setattr(psutil.Process, "is_running", gone)
+    with pytest.raises(OperatorError, match="ended while it was restarted"):
+        restart_node(new_core=False)
+
+
+def test_a_node_that_has_just_ended_is_told(
+    answer: Callable[[RestartStatus | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_pid: int, _number: int) -> None:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", gone)
+    with pytest.raises(NotRunningError, match="has just ended"):
         restart_node(new_core=False)
 
 
