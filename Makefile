@@ -18,9 +18,10 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 UNITS := $(PYTEST) tests/unit
 # Tests with a row in the table of faults.
 FAULTS := tests/faults tests/e2e
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run install demo test unit slow faults coverage gates bench docs lock dev panel clean
+.PHONY: help run install demo test unit slow faults fuzz coverage gates bench docs lock dev panel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -57,6 +58,10 @@ slow: dev panel ## all other tests, with real processes
 
 faults: dev ## try every fault three times, print the table of docs/faults.md and write it there
 	$(PYTEST) -m fault $(FAULTS) --fault-rounds 3 --fault-page docs/faults.md
+
+# FUZZ_DOORS="gate json" names doors, FUZZ_SEED makes the same inputs again, FUZZ_ONLY (7 or 3-7) only some of them.
+fuzz: dev ## send odd inputs to each door of a node, for FUZZ_SECONDS (60) each
+	@$(BIN)/python -m tests.fuzz $(FUZZ_DOORS) --seconds $(FUZZ_SECONDS) $(FUZZ_SEED:%=--seed %) $(FUZZ_ONLY:%=--only %)
 
 bench: dev ## measure, and print a table
 	@$(BIN)/python -m bench

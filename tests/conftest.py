@@ -44,10 +44,10 @@ pytest_plugins = ["tests.faults.plugin"]
 ISOLATED = "PGNODE_TESTS_ISOLATED"
 
 #: Folders, those with the longest modules first.
-SLOW_FIRST = ("faults", "e2e", "panel", "integration", "bench")
+SLOW_FIRST = ("faults", "e2e", "panel", "integration", "bench", "fuzz")
 
 #: Modules that start cores on the ports of the samples.
-SAMPLE_PORTS = {"test_config_core", "test_core", "test_diagnose", "test_scratch"}
+SAMPLE_PORTS = {"test_config_core", "test_core", "test_corpus", "test_diagnose", "test_scratch"}
 
 
 def pytest_cmdline_main(config: pytest.Config) -> None:

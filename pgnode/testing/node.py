@@ -15,7 +15,7 @@ import sys
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pgnode.settings import Settings
@@ -44,16 +44,25 @@ class NodeProcess:
     """One node. ``async with NodeProcess() as node:`` starts it, waits until it answers, and ends it.
 
     ``env`` is laid over the settings a private node gets. ``state_dir``, when given, is the caller's and stays; the node
-    makes it if it is missing, and works in the folder above it. :meth:`start` and :meth:`stop` may also be used by hand,
-    more than once, to restart a node.
+    makes it if it is missing, and works in the folder above it. ``api_key`` is one of its own unless it is given. ``on_line``
+    is called with each line that it prints. :meth:`start` and :meth:`stop` may also be used by hand, more than once, to
+    restart a node.
     """
 
-    def __init__(self, *, env: Mapping[str, str] | None = None, state_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        env: Mapping[str, str] | None = None,
+        state_dir: Path | None = None,
+        api_key: str | None = None,
+        on_line: Callable[[str], object] | None = None,
+    ) -> None:
         self._own_dir = Path(tempfile.mkdtemp(prefix="pgn")) if state_dir is None else None
         self.state_dir = state_dir or Path(self._own_dir or "", "state")
         self.host = "127.0.0.1"
         self.port, self.api_port, self.grpc_port = free_port(), free_port(), free_port()
-        self.api_key = str(uuid.uuid4())
+        self.api_key = api_key or str(uuid.uuid4())
+        self._on_line = on_line
         self._env = dict(env or {})
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -220,3 +229,5 @@ class NodeProcess:
             self.output.append(line.decode("utf-8", "replace").rstrip())
             if WORKERS_READY in self.output[-1]:
                 self._workers_ready = True
+            if self._on_line is not None:
+                self._on_line(self.output[-1])

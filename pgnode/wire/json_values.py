@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 from pgnode.errors import InvalidRequestError
+from pgnode.wire.texts import path_shown
 
 #: Longest part of a caller's own text that an error repeats.
 _SHOWN_CHARACTERS = 40
@@ -140,4 +141,4 @@ def shown(text: str) -> str:
 
 def refuse(path: str, text: str) -> NoReturn:
     """Raise InvalidRequestError for the value at ``path``."""
-    raise InvalidRequestError(f"{path}: {text}")
+    raise InvalidRequestError(f"{path_shown(path)}: {text}")

@@ -10,6 +10,9 @@ EMAIL_CHARACTERS_MAX: Final = 256
 #: Characters of a caller's text that an error or a log line shows. It may be a secret in the wrong place.
 SHOWN_CHARACTERS: Final = 40
 
+#: Characters of a path that an error shows.
+PATH_CHARACTERS_MAX: Final = 100
+
 #: What stands between the parts of the names of the core's counters.
 COUNTER_SEPARATOR: Final = ">>>"
 
@@ -30,6 +33,11 @@ def shown(text: str, characters: int = SHOWN_CHARACTERS) -> str:
 def name_shown(name: str) -> str:
     """Return the name of a user as errors show it: as it is where a user can have it, else as :func:`shown` does."""
     return name if len(name) <= EMAIL_CHARACTERS_MAX and control_character(name) is None else shown(name)
+
+
+def path_shown(path: str) -> str:
+    """Return what a caller asked for as errors show it: as it is where it can be a path, else as :func:`shown` does."""
+    return path if len(path) <= PATH_CHARACTERS_MAX and path.isprintable() else shown(path, PATH_CHARACTERS_MAX)
 
 
 def control_character(text: str) -> str | None:

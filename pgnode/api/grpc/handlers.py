@@ -30,6 +30,7 @@ from pgnode.api.service.node_service import NodeService
 from pgnode.api.service.tracked import TrackedHandler, TrackedResponse
 from pgnode.errors import InternalError, NodeError, UnsupportedError
 from pgnode.os_support.clock import Clock
+from pgnode.wire.texts import path_shown
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +91,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
             return self._no_key
         self._service.called()
         found = self._handlers.get(path)
-        return found if found is not None else refusing_handler(UnsupportedError(f"no such method: {path}"))
+        return found if found is not None else refusing_handler(UnsupportedError(f"no such method: {path_shown(path)}"))
 
     def end_viewers(self) -> None:
         """End the log of all viewers: this worker ends."""

@@ -21,6 +21,7 @@ from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler, RoutePolicy, 
 from pgnode.api.rest.negotiation import PROTOBUF, JsonForm, is_json_body, prefers_json
 from pgnode.api.rest.response_chunks import CHUNK_BYTES
 from pgnode.errors import MethodNotAllowedError, NodeError, NotFoundError, UnauthenticatedError
+from pgnode.wire.texts import path_shown
 
 _PROTOBUF = PROTOBUF.encode()
 
@@ -179,7 +180,7 @@ class RequestPipeline:
         """Return the error for a route that there is not, and its headers."""
         allowed = ", ".join(known for known, known_path in self._policies if known_path == path)
         if not allowed:
-            return NotFoundError(f"no such endpoint: {path}"), []
+            return NotFoundError(f"no such endpoint: {path_shown(path)}"), []
         return MethodNotAllowedError(f"{method} is not allowed here, {allowed} is"), [(b"allow", allowed.encode())]
 
     async def _refuse(

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from pgnode.errors import InvalidRequestError
 from pgnode.wire import service_pb2 as pb
-from pgnode.wire.json_values import GivenTwice, NoNumber, kind_of, reader_of, shown
+from pgnode.wire.json_values import GivenTwice, NoNumber, kind_of, reader_of, refuse, shown
 
 
 def field(message: Any, name: str) -> FieldDescriptor:
@@ -84,6 +84,14 @@ def test_a_message_is_no_single_value() -> None:
 )
 def test_what_a_value_is(value: Any, name: str) -> None:
     assert kind_of(value) == name
+
+
+@pytest.mark.parametrize("path", ["a\nb", "\x1b[2J", "\u2028", "x" * 70_000])
+def test_a_path_is_shown_on_one_line_and_short(path: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        refuse(path, "no")
+    assert caught.value.text.isprintable()
+    assert len(caught.value.text) < 200
 
 
 def test_a_long_text_is_cut_and_a_broken_one_made_whole() -> None:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.wire.texts import EMAIL_CHARACTERS_MAX, SHOWN_CHARACTERS, control_character, email_fault, name_shown, shown
+from pgnode.wire.texts import (
+    EMAIL_CHARACTERS_MAX,
+    PATH_CHARACTERS_MAX,
+    SHOWN_CHARACTERS,
+    control_character,
+    email_fault,
+    name_shown,
+    path_shown,
+    shown,
+)
 
 
 @given(st.text(max_size=500))
@@ -15,6 +24,13 @@ def test_what_is_shown_is_short_and_on_one_line(text: str) -> None:
     # Each character may need an escape of ten.
     assert len(shown(text)) <= 10 * SHOWN_CHARACTERS + 3
     assert name_shown(text) == text or name_shown(text) == shown(text)
+
+
+@given(st.text(max_size=500))
+def test_a_path_is_shown_short_and_on_one_line(path: str) -> None:
+    assert path_shown(path).isprintable()
+    assert len(path_shown(path)) <= 10 * PATH_CHARACTERS_MAX + 3
+    assert path_shown("/nowhere") == "/nowhere"
 
 
 @pytest.mark.parametrize(
