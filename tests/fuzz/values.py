@@ -158,12 +158,24 @@ def places(value: Json) -> list[tuple[Json, Any]]:
     return found
 
 
+def place(rng: Random, root: Json) -> tuple[Json, Any]:
+    """Return a place by a walk down, which ends anywhere: a long list of lines is no more likely than a short part beside it."""
+    container, key = root, ""
+    while True:
+        below = container[key]
+        keys: Sequence[Any] = (
+            list(below) if isinstance(below, dict) else range(len(below)) if isinstance(below, list) else ()
+        )
+        if not keys or rng.random() < 0.2:
+            return container, key
+        container, key = below, rng.choice(keys)
+
+
 def mutate(rng: Random, value: Json, changes: int) -> Json:
     """Return ``value`` with so many changes: other values and types, parts that are missing, twice or elsewhere."""
     root = {"": copy.deepcopy(value)}
     for _ in range(changes):
-        where = places(root)
-        container, key = rng.choice(where)
+        container, key = place(rng, root)
         match rng.randrange(9):
             case 0 | 1:
                 container[key] = anything(rng)
@@ -176,7 +188,7 @@ def mutate(rng: Random, value: Json, changes: int) -> Json:
             case 5 if isinstance(container, list):
                 container.append(copy.deepcopy(container[key]))
             case 6:
-                other, name = rng.choice(where)
+                other, name = place(rng, root)
                 container[key] = copy.deepcopy(other[name]) if other is not root else text(rng)
             case 7 if isinstance(container[key], dict):
                 container[key][text(rng)[:40]] = anything(rng)

@@ -166,7 +166,7 @@ def compile_rule(rule: Mapping[str, Any], *, strict: bool = False, where: str = 
     # Of the two spellings the core lets this one win.
     domain = "domains" if rule.get("domains") is not None else "domain"
     message = router_pb2.RoutingRule(
-        rule_tag=reader.text("ruleTag"),
+        rule_tag=reader.name("ruleTag"),
         domain=[domain_rule(entry, reader.at(domain)) for entry in reader.texts(domain)],
         ip=[address_rule(entry, reader.at("ip")) for entry in reader.texts("ip")],
         port_list=reader.ports("port"),

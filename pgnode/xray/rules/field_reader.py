@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgnode.errors import InvalidRequestError
-from pgnode.wire.texts import shown
+from pgnode.wire.texts import control_character, shown
 from pgnode.xray.config.inbounds import json_type
 from pgnode.xray.proto import net_pb2
 
@@ -43,6 +43,13 @@ class FieldReader:
         if not isinstance(value, str):
             raise self._wrong(name, "a string", value)
         return self._checked(value, name)
+
+    def name(self, name: str) -> str:
+        """Read a string that logs and callers are shown; "" when it is not there."""
+        value = self.text(name)
+        if self._strict and (found := control_character(value)) is not None:
+            raise InvalidRequestError(f"{self.at(name)} has the control character {found!r}")
+        return value
 
     def _checked(self, value: str, name: str) -> str:
         # JSON can escape half a surrogate pair; UTF-8 cannot carry it.

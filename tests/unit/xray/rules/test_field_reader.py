@@ -92,6 +92,13 @@ def test_what_can_never_match_is_refused_where_that_is_asked_for(read: Read, val
         read(reader(value, strict=True))
 
 
+def test_a_name_has_no_control_characters_where_that_is_asked_for() -> None:
+    assert reader("a\nb").name("x") == "a\nb"
+    assert reader("a b", strict=True).name("x") == "a b"
+    with pytest.raises(InvalidRequestError, match=r"x has the control character '\\n'"):
+        reader("a\nb", strict=True).name("x")
+
+
 def test_ports() -> None:
     assert ports(80) == [(80, 80)]
     assert ports("80, 1000-2000") == [(80, 80), (1000, 2000)]
