@@ -42,9 +42,6 @@ _JOBS: dict[str, tuple[type[errors.NodeError], ...]] = {
     "/node/update": (errors.ConflictError, errors.UnsupportedError),
 }
 
-#: A caller may give a call less time than anybody needs.
-_CALLERS_DEADLINE = "the caller's deadline has passed"
-
 _LOG_FAULT = re.compile(r"traceback|exception|core dumped|panic|never awaited|a task failed", re.IGNORECASE)
 
 
@@ -227,8 +224,6 @@ def fault_of_rpc(method: str | None, answer: RpcAnswer) -> str:
         }
         known -= {(error.grpc_status, error.code) for error in FAULTS}
         known.add(("UNIMPLEMENTED", "UNIMPLEMENTED"))
-        if answer.text.startswith(_CALLERS_DEADLINE):
-            known.add(("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"))
         return (
             ""
             if (name, answer.code) in known

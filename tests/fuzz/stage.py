@@ -211,7 +211,12 @@ def faults_of(case: Case, outcome: Outcome) -> list[str]:
         answers = judge.rpc_answers(outcome.data)
         if case.method is not None and not answers:
             return [f"the call has no status: {outcome.data[:200]!r}"]
-        return [fault for answer in answers if (fault := judge.fault_of_rpc(case.method, answer))]
+        # A caller may give a call less time than anybody needs.
+        hurried = any(b"grpc-timeout" in part for part in case.parts)
+        judged = [
+            answer for answer in answers if not (hurried and answer.status == judge.STATUSES.index("DEADLINE_EXCEEDED"))
+        ]
+        return [fault for answer in judged if (fault := judge.fault_of_rpc(case.method, answer))]
     try:
         found = judge.answers(outcome.data)
     except judge.Malformed as error:
