@@ -95,7 +95,6 @@ def parse_config(
         raise StartFailedError(fault)
     warnings: list[str] = []
     rewrite.canonical_keys(document)
-    rewrite.check_names(document)
     numbers = number_parts(document)
     rewrite.set_api(document, api_socket)
     inbounds = rewrite.objects(document, "inbounds")

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from pgnode.errors import StartFailedError
-from pgnode.wire.texts import control_character
 from pgnode.xray.config import geo_refs as geo
 from pgnode.xray.config.inbounds import json_type
 from pgnode.xray.config.protocols import OUTBOUND_PROTOCOLS
@@ -93,27 +92,6 @@ def canonical_keys(document: dict[str, Any]) -> None:
     _fold(document.get("log"), _LOG_KEYS)
     _fold(document.get("api"), ("tag",))
     _fold(document.get("metrics"), ("tag", "listen"))
-
-
-def check_names(document: dict[str, Any]) -> None:
-    """Refuse control characters in the names of a config's parts, which stand in logs and in the names of counters.
-
-    Raises:
-        StartFailedError: A tag has one; the text begins with its place.
-    """
-    named = [
-        (f"{kind}[{n}]", part, "tag")
-        for kind in ("inbounds", "outbounds")
-        for n, part in enumerate(objects(document, kind))
-    ]
-    named += [
-        (f"routing.rules[{n}]", rule, "ruleTag") for n, rule in enumerate(_rules(section(document, "routing") or {}))
-    ]
-    for place, part, key in named:
-        name = part.get(key)
-        found = control_character(name) if isinstance(name, str) else None
-        if found is not None:
-            raise StartFailedError(f"config: {place}.{key} has the control character {found!r}")
 
 
 def _fold(part: object, names: Iterable[str]) -> None:

@@ -123,21 +123,6 @@ def test_a_selector_that_is_an_outbound_itself_stays_and_is_warned_about() -> No
     assert any("'DNS'" in warning for warning in base.warnings)
 
 
-@pytest.mark.parametrize(
-    ("change", "place"),
-    [
-        ({"inbounds": [{"tag": "a\0b", "protocol": "vless", "port": 1080}]}, "config: inbounds[0].tag"),
-        ({"outbounds": [{"TAG": "a\nb", "protocol": "freedom"}]}, "config: outbounds[0].tag"),
-        ({"routing": {"rules": [{"ruletag": "a\x1b[31m"}]}}, "config: routing.rules[0].ruleTag"),
-    ],
-)
-def test_names_with_control_characters_are_refused(change: dict[str, Any], place: str) -> None:
-    with pytest.raises(StartFailedError) as caught:
-        parse(config(**change))
-    assert caught.value.text.startswith(f"{place} has the control character '")
-    assert caught.value.text.isprintable()
-
-
 def test_keys_in_another_case_are_the_same_keys() -> None:
     base = parse({"INBOUNDS": [{"TAG": "a", "Protocol": "vless", "settings": {"Clients": [{"id": USER_ID}]}}]})
     assert base.document["inbounds"][0]["settings"] == {"clients": []}
