@@ -87,9 +87,14 @@ def strings(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif isinstance(value, dict):
             for key in value:
                 yield f"a key in {place or 'it'}", key
-            stack.extend((f"{place}.{short(key)[1:-1]}".lstrip("."), item) for key, item in reversed(value.items()))
+            stack.extend((f"{place}.{_key(key)}".lstrip("."), item) for key, item in reversed(value.items()))
         elif isinstance(value, list):
             stack.extend((f"{place}[{index}]", item) for index, item in reversed(list(enumerate(value))))
+
+
+def _key(key: str) -> str:
+    """Return a key as a place has it."""
+    return short(key)[1:-1] if key else "''"
 
 
 def _named(document: dict[str, Any], place: str) -> str:
@@ -97,7 +102,9 @@ def _named(document: dict[str, Any], place: str) -> str:
     found = _ENTRY.match(place)
     if found is None:
         return f"config: {place}"
-    entry = document[found[1]][int(found[2])]
+    entries = document.get(found[1])
+    # A key may look like a place, too.
+    entry = entries[int(found[2])] if isinstance(entries, list) and int(found[2]) < len(entries) else None
     tag = entry.get("tag") if isinstance(entry, dict) else None
     if not isinstance(tag, str) or not tag or _NO_TEXT.search(tag) is not None:
         return f"config: {place}"

@@ -27,6 +27,8 @@ from tests.unit.xray.config.configs import config, parse, vless
         ({"routing": {"rules": [{"ruleTag": "\udc00"}]}}, "config: routing.rules[0].ruleTag holds half"),
         ({"dns": {"\ud800": 1}}, "config: a key in dns holds half"),
         ({"\ud800": 1}, "config: a key in it holds half"),
+        ({"": {"outbounds": [{"tag": "\ud800"}]}}, "config: ''.outbounds[0].tag holds half"),
+        ({"outbounds[7].tag": "\ud800"}, "config: outbounds[7].tag holds half"),
     ],
 )
 def test_what_is_no_text_is_refused_by_its_place(change: dict[str, Any], place: str) -> None:
