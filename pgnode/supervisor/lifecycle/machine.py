@@ -58,10 +58,12 @@ from pgnode.supervisor.lifecycle.life import (
     forgive,
     recover,
 )
+from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.start_task import StartTask, choose_strategy, start_failed, take_in
 from pgnode.supervisor.lifecycle.states import WITH_CORE, State, TransitionError, Trigger
 from pgnode.supervisor.lifecycle.tasks import ExchangeTask, RecoverTask, ResetTask, RestoreTask, ShutdownTask, StopTask
 from pgnode.xray.config.diff import Decision, StartStrategy
+from pgnode.xray.config.log_section import LogSection
 
 _QUIETLY: tuple[Action, ...] = (Commit(), Publish())
 
@@ -144,9 +146,18 @@ def _start(life: Life, request: StartRequested) -> Transition:
     check = CheckConfig(new, by_core=life.state is not State.IDLE)
     # After an interruption the state of the core is unknown, so it cannot just go on.
     task = StartTask(new, decision, check, touched=interrupted)
-    if decision.strategy is StartStrategy.SAME:
+    if decision.strategy is StartStrategy.SAME and not _has_other_log_options(life.core, new):
         return take_in(life, task)
     return ask(life, task, *([WarmUp()] if decision.strategy is StartStrategy.NEW_CORE else []))
+
+
+def _has_other_log_options(running: RunSpec | None, new: RunSpec) -> bool:
+    """Whether a core has to say what it thinks of a log that no core was started with: the next one will be."""
+    return running is not None and _log_options(running) != _log_options(new)
+
+
+def _log_options(spec: RunSpec) -> str:
+    return LogSection.of(spec.base.document.get("log")).rest
 
 
 def _stop(life: Life, linger_seconds: float, told: tuple[Action, ...]) -> Transition:

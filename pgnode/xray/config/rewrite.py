@@ -89,7 +89,7 @@ def canonical_keys(document: dict[str, Any]) -> None:
         _fold(routing, ("rules", "balancers", "domainStrategy"))
         for rule in _rules(routing):
             _fold(rule, _RULE_KEYS)
-    _fold(document.get("log"), _LOG_KEYS)
+    _fold(document.get("log"), (*_LOG_KEYS, "loglevel"))
     _fold(document.get("api"), ("tag",))
     _fold(document.get("metrics"), ("tag", "listen"))
 
@@ -184,6 +184,9 @@ def take_log_paths(document: dict[str, Any]) -> tuple[str | None, str | None]:
             paths.append(value)
         else:
             paths.append(None)
+    level = log.get("loglevel")
+    if level is not None and not isinstance(level, str):
+        raise StartFailedError(f"config: log.loglevel must be a string, not {json_type(level)}")
     return paths[0], paths[1]
 
 

@@ -15,6 +15,7 @@ from typing import Final
 from pgnode.errors import StartFailedError
 from pgnode.xray.process import embedded_main
 from pgnode.xray.process.base import Core, core_environment
+from pgnode.xray.process.rehearsal import log_without_files
 from pgnode.xray.process.runner import Child, Runner
 from pgnode.xray.process.trial import EXIT_START_FAILED, STARTED, last_lines, run_to_end
 from pgnode.xray.process.unbindable import unbindable
@@ -66,7 +67,7 @@ class EmbeddedCore(Core):
             raise StartFailedError("the config is no JSON object")
         harmless = unbindable(document)
         # The core must not open the files that a config's log part may name.
-        harmless["log"] = {"loglevel": "warning", "access": "none"}
+        harmless["log"] = log_without_files(document.get("log"))
         code, output = await run_to_end(
             self._command(), json.dumps(harmless), deadline_seconds, core_environment(self.assets_dir), stop=STARTED
         )

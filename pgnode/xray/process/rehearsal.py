@@ -34,7 +34,7 @@ def rehearsal(document: dict[str, Any]) -> dict[str, Any]:
     # 127.0.0.0/8 is this machine's as a whole; the first parts of it are used by others.
     address = f"127.{secrets.randbelow(100) + 128}.{secrets.randbelow(250) + 2}"
     result = dict(document)
-    result["log"] = _log(document.get("log"))
+    result["log"] = log_without_files(document.get("log"))
     result["inbounds"] = [
         _inbound(inbound, f"@pgnode-{name}-{number}", f"{address}.{number % 250 + 2}")
         for number, inbound in enumerate(document.get("inbounds") or ())
@@ -52,8 +52,8 @@ def rehearsal(document: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _log(log: object) -> dict[str, Any]:
-    # Its own files, and the line that says it has started.
+def log_without_files(log: object) -> dict[str, Any]:
+    """Return a config's log with no files, and with the line that says that the core has started."""
     kept = log if isinstance(log, dict) else {}
     return {**kept, "access": "none", "error": "", "loglevel": "warning"}
 

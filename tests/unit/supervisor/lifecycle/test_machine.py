@@ -31,6 +31,7 @@ from pgnode.supervisor.lifecycle.events import Event
 from pgnode.supervisor.lifecycle.life import Life
 from pgnode.supervisor.lifecycle.machine import transition
 from pgnode.supervisor.lifecycle.states import State, TransitionError
+from pgnode.testing.run_specs import make_run_spec
 from pgnode.xray.config.diff import Decision, StartStrategy
 from tests.unit.supervisor.lifecycle.scripts import (
     AT,
@@ -149,6 +150,15 @@ def test_a_lingering_core_is_taken_over_by_a_start() -> None:
         # Its time was over while the start was under way.
         script >> on.LingerEnded()
     assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, B, B)
+
+
+@pytest.mark.parametrize("life", [RUNNING, LINGERING])
+def test_log_options_that_no_core_was_started_with_are_checked_by_one(life: Life) -> None:
+    masked = make_run_spec("a", log={"maskAddress": "half"})
+    with script_of(life) as script:
+        script >> on.StartRequested(masked, SAME) << CheckConfig(masked, by_core=True)
+        script >> failed("log is refused by the core") << DiscardRunner() << Answer(Equal("log is refused by the core"))
+    assert script.state.core == life.core
 
 
 def test_parts_of_a_lingering_core_are_changed() -> None:

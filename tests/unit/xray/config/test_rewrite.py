@@ -68,6 +68,13 @@ def test_log_files_are_taken_out_and_none_stays() -> None:
     assert "log" not in parse(config()).document
 
 
+@pytest.mark.parametrize("level", [{}, [], 5, True])
+def test_a_log_level_is_a_string(level: object) -> None:
+    with pytest.raises(StartFailedError, match=r"config: log\.loglevel must be a string, not"):
+        parse(config(log={"LogLevel": level}))
+    parse(config(log={"loglevel": None}))
+
+
 def test_private_networks_and_the_domain_guard() -> None:
     rules = [
         {"source": "geoip:private,1.2.3.4", "outboundTag": "DIRECT"},
