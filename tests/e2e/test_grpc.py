@@ -22,7 +22,7 @@ from pgnode.testing.panel import PanelClient
 from pgnode.testing.processes import is_running, tree
 from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
-from tests.e2e.conftest import FAST
+from tests.e2e.conftest import WITH_GRPC
 from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually
 from tests.support.processes import kill, listens, of_state_dir, worker_pids
@@ -58,7 +58,7 @@ async def answers(node: NodeProcess, times: int = 1) -> bool:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node() -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(env=FAST | {"GRPC_WORKERS": str(WORKERS)}) as running:
+    async with NodeProcess(env=WITH_GRPC | {"GRPC_WORKERS": str(WORKERS)}) as running:
         yield running
 
 
@@ -147,7 +147,7 @@ async def test_a_worker_told_to_end_is_replaced_before_it_goes(whole: NodeProces
 
 
 async def test_a_second_node_does_not_share_the_port(whole: NodeProcess, short_dir: Path) -> None:
-    second = NodeProcess(env=FAST | {"GRPC_PORT": str(whole.grpc_port)}, state_dir=short_dir / "state")
+    second = NodeProcess(env=WITH_GRPC | {"GRPC_PORT": str(whole.grpc_port)}, state_dir=short_dir / "state")
     await second.spawn()
     try:
         assert await second.wait(60) == 4
@@ -160,7 +160,7 @@ async def test_a_second_node_does_not_share_the_port(whole: NodeProcess, short_d
 
 
 async def test_workers_end_with_a_killed_supervisor(short_dir: Path) -> None:
-    other = NodeProcess(env=FAST, state_dir=short_dir / "state")
+    other = NodeProcess(env=WITH_GRPC, state_dir=short_dir / "state")
     await other.start()
     pids = grpc_pids(other)
     assert len(pids) == 1
@@ -177,7 +177,7 @@ async def test_workers_end_with_a_killed_supervisor(short_dir: Path) -> None:
 
 
 async def test_grpc_alone_is_served_on_the_service_port(short_dir: Path) -> None:
-    other = NodeProcess(env=FAST | {"SERVICE_PROTOCOL": "grpc"}, state_dir=short_dir / "state")
+    other = NodeProcess(env=WITH_GRPC | {"SERVICE_PROTOCOL": "grpc"}, state_dir=short_dir / "state")
     await other.spawn()
     try:
         await eventually(lambda: "Try next" in other.output_text, "it is up", 90)
@@ -193,7 +193,7 @@ async def test_grpc_alone_is_served_on_the_service_port(short_dir: Path) -> None
 
 async def test_rest_alone_needs_no_grpc(short_dir: Path) -> None:
     with socket.socket() as taken:
-        other = NodeProcess(env=FAST | {"SERVICE_PROTOCOL": "rest"}, state_dir=short_dir / "state")
+        other = NodeProcess(env=WITH_GRPC | {"SERVICE_PROTOCOL": "rest"}, state_dir=short_dir / "state")
         taken.bind(("127.0.0.1", other.grpc_port))
         taken.listen()
         await other.start()

@@ -21,7 +21,7 @@ from pgnode.testing.processes import running, tree
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
-from tests.e2e.conftest import FAST
+from tests.e2e.conftest import WITH_GRPC
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, listens, of_state_dir, sockets_in
 
@@ -38,7 +38,7 @@ def state_dir(short_dir: Path) -> Path:
 @pytest_asyncio.fixture(loop_scope="session")
 async def fresh(state_dir: Path) -> AsyncIterator[NodeProcess]:
     """A node on a folder that does not exist yet, with no key given; not started."""
-    node = NodeProcess(env={**FAST, "API_KEY": ""}, state_dir=state_dir)
+    node = NodeProcess(env={**WITH_GRPC, "API_KEY": ""}, state_dir=state_dir)
     try:
         yield node
     finally:
@@ -120,7 +120,7 @@ async def run_to_its_end(node: NodeProcess) -> int:
 
 
 async def test_a_second_node_on_the_same_folder_says_who_holds_it(node: NodeProcess) -> None:
-    second = NodeProcess(env=FAST, state_dir=node.state_dir)
+    second = NodeProcess(env=WITH_GRPC, state_dir=node.state_dir)
     assert await run_to_its_end(second) == 3
     assert str(node.pid) in second.output_text
     assert str(node.state_dir) in second.output_text

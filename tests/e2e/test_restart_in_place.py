@@ -26,7 +26,7 @@ from pgnode.testing.processes import command_line, tree
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
-from tests.e2e.conftest import FAST
+from tests.e2e.conftest import WITH_GRPC
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, gunicorn_master_pid, of_state_dir, run_to_end, valkey_pid
@@ -63,7 +63,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, target: Target) -> Asy
     config = make_config([item for item in plain_inbounds() if item["tag"] in TAGS])
     user = make_user("user7@demo", TAGS)
     links = [link(item, user, name=item["tag"]) for item in config["inbounds"]]
-    async with NodeProcess(env={**FAST, **faults.environment}) as idle:
+    async with NodeProcess(env={**WITH_GRPC, **faults.environment}) as idle:
         # A node that works in a folder with a package of its name runs that one.
         await idle.stop()
         code = idle.state_dir.parent / "pgnode"

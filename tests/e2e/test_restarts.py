@@ -20,7 +20,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, TransferError, link
 from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
-from tests.e2e.conftest import FAST
+from tests.e2e.conftest import WITH_GRPC
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, gunicorn_master_pid, kill, valkey_pid, worker_pids
@@ -36,7 +36,7 @@ SOON_SECONDS = 20.0
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node() -> AsyncIterator[NodeProcess]:
     """A node that tells a core that hangs from a slow one within a bearable time."""
-    async with NodeProcess(env={**FAST, "CORE_CALL_TIMEOUT_SECONDS": "6"}) as running:
+    async with NodeProcess(env={**WITH_GRPC, "CORE_CALL_TIMEOUT_SECONDS": "6"}) as running:
         yield running
 
 

@@ -24,7 +24,7 @@ from pgnode.testing.panel import NoAnswerError
 from pgnode.testing.ports import free_port
 from pgnode.testing.processes import tree
 from pgnode.testing.users import make_user
-from tests.e2e.conftest import FAST
+from tests.e2e.conftest import WITH_GRPC
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually
 from tests.support.processes import core_pid
@@ -37,7 +37,7 @@ LONG = 60.0
 @pytest_asyncio.fixture(loop_scope="session")
 async def node(short_dir: Path) -> AsyncIterator[NodeProcess]:
     """A node that was not started."""
-    found = NodeProcess(env={**FAST, "DEBUG": "true"}, state_dir=short_dir / "state")
+    found = NodeProcess(env={**WITH_GRPC, "DEBUG": "true"}, state_dir=short_dir / "state")
     yield found
     await found.stop()
 
@@ -163,7 +163,7 @@ async def test_no_child_knows_the_key_or_what_else_the_operator_keeps(short_dir:
     canary = str(uuid.uuid4())
     variables = {"CLOUD_TOKEN": canary, "NOTIFY_SOCKET": f"/run/{canary}", "WANTED_BY_THE_CORE": "8443"}
     node = NodeProcess(
-        env={**FAST, **variables, "PASS_ENVIRONMENT": "WANTED_BY_THE_CORE, OTHER"}, state_dir=short_dir / "state"
+        env={**WITH_GRPC, **variables, "PASS_ENVIRONMENT": "WANTED_BY_THE_CORE, OTHER"}, state_dir=short_dir / "state"
     )
     async with node:
         core = await started(node)
@@ -181,7 +181,7 @@ async def test_no_child_knows_the_key_or_what_else_the_operator_keeps(short_dir:
 
 async def test_what_is_edited_meanwhile_changes_no_worker(short_dir: Path) -> None:
     """A worker that is replaced has the settings of the others, whatever ``.env`` says by then."""
-    node = NodeProcess(env={**FAST, "WEB_CONCURRENCY": "1"}, state_dir=short_dir / "state")
+    node = NodeProcess(env={**WITH_GRPC, "WEB_CONCURRENCY": "1"}, state_dir=short_dir / "state")
     async with node:
         (short_dir / ".env").write_text(f"API_KEY={uuid.uuid4()}\nMAX_BODY_MIB=1\nHTTP_PARSER=nonsense\n")
         for worker in [p for p in tree(node.pid) if "gunicorn" in " ".join(p.cmdline()) and p.ppid() != node.pid]:
@@ -219,7 +219,7 @@ async def test_a_certificate_that_cannot_be_served_is_told_at_once(short_dir: Pa
 async def test_two_nodes_with_one_prefix_are_told_apart(short_dir: Path) -> None:
     async with running_valkey() as valkey:
         nodes = [
-            NodeProcess(env={**FAST, "REDIS_URL": valkey.url, "REDIS_PREFIX": "shared"}, state_dir=short_dir / name)
+            NodeProcess(env={**WITH_GRPC, "REDIS_URL": valkey.url, "REDIS_PREFIX": "shared"}, state_dir=short_dir / name)
             for name in ("one", "two")
         ]
         first, second = nodes
