@@ -219,7 +219,9 @@ async def test_a_certificate_that_cannot_be_served_is_told_at_once(short_dir: Pa
 async def test_two_nodes_with_one_prefix_are_told_apart(short_dir: Path) -> None:
     async with running_valkey() as valkey:
         nodes = [
-            NodeProcess(env={**WITH_GRPC, "REDIS_URL": valkey.url, "REDIS_PREFIX": "shared"}, state_dir=short_dir / name)
+            NodeProcess(
+                env={**WITH_GRPC, "REDIS_URL": valkey.url, "REDIS_PREFIX": "shared"}, state_dir=short_dir / name
+            )
             for name in ("one", "two")
         ]
         first, second = nodes
