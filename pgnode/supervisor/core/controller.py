@@ -6,7 +6,9 @@ The users in the running core are not known here (:mod:`pgnode.supervisor.users.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -328,17 +330,19 @@ class CoreController:
         self._pump.watch(running.log_fd)
         self._api = CoreApi(str(running.socket_path))
         try:
-            self._initial_stats = await self._api.wait_ready(self._adoption_seconds)
+            self._initial_stats = await self._api.wait_ready(await self._adoption_seconds(running.socket_path))
         except CoreApiError as error:
             log.warning("the core of an earlier run does not answer, ending it", pid=running.pid, error=str(error))
             await self.stop()
             return None
         return running
 
-    @property
-    def _adoption_seconds(self) -> float:
-        """Seconds that a core has to answer whoever takes it over: one that stands still for less does not hang."""
+    async def _adoption_seconds(self, path: Path) -> float:
+        """Return how long a core has to answer whoever takes it over: one that stands still for less does not hang."""
         settings = self._settings
+        if not await asyncio.to_thread(_is_there, path):
+            # Its folder was replaced, or it is only coming up: standing still is not what ails it.
+            return settings.core_call_timeout_seconds
         return max(
             settings.core_call_timeout_seconds, settings.core_hang_seconds or settings.core_start_timeout_seconds
         )
@@ -444,6 +448,12 @@ class CoreController:
             await asyncio.to_thread(_write_private, path / "config.json" if path.is_dir() else path, config_json)
         except OSError as error:
             log.warning("GENERATED_CONFIG_PATH not written", path=str(path), error=error.strerror)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether anybody listens on a unix socket; who stands still does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        return probe.connect_ex(str(path)) in (0, errno.EAGAIN)
 
 
 def _parsed(text: str) -> object:

@@ -17,7 +17,7 @@ from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.events import CoreFound, Found, Outcome, SupervisorStarted
 from pgnode.supervisor.lifecycle.interrupted_change import InterruptedChange
-from pgnode.supervisor.lifecycle.kept_spec import decode
+from pgnode.supervisor.lifecycle.kept_spec import decode, encode
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.routing.changes import RoutingChanges
 from pgnode.supervisor.routing.core_routing import CoreRouting
@@ -151,6 +151,8 @@ class Restore:
                     await self._core.files.recall(spec.base)
             case do.TakeOverCore(spec):
                 self._lifecycle.watch_core()
+                # One that an earlier version started has nothing beside it.
+                await self._core.keep(lambda: encode(spec))
                 self._routing.table.keep_for(spec.base)
                 self._core.follow_logs(spec.base)
                 await self._core.files.recall(spec.base)

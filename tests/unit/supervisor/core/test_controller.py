@@ -186,6 +186,21 @@ async def test_a_second_core_in_a_fallback_is_ended(settings: Settings, folder: 
     await controller.stop()
 
 
+async def test_a_core_whose_api_is_not_to_be_found_is_ended_soon(settings: Settings, folder: Path) -> None:
+    """Where its folder was replaced, say; one that stands still has CORE_HANG_SECONDS."""
+    hasty = settings.model_copy(update={"core_call_timeout_seconds": 0.5, "core_hang_seconds": 3600.0})
+    controller, base = controller_for(hasty), base_for(hasty)
+
+    async def make() -> str:
+        return render(base, {})
+
+    running = await controller.start(base, make)
+    (hasty.run_dir / run_folder.SOCKET_NAME).unlink()
+    assert await controller_for(hasty).adopt() is None
+    assert not running.is_running()
+    await controller.stop()
+
+
 async def test_there_may_be_no_core_to_adopt(controller: CoreController) -> None:
     assert await controller.adopt() is None
 

@@ -41,6 +41,7 @@ async def test_a_core_that_matches_is_taken_over_and_compared(stage: Stage, conf
     await stage.node.restore(stored(config, user("alice", "a")))
     assert (stage.told.state, stage.told.core_run, stage.core.running) == ("running", 7, core)
     assert stage.users_in_core == {"a": {"alice"}}
+    assert decode(stage.core.kept_beside, core.config_hash, "/core.sock") is not None, "for the next version"
     await stage.die(None)
     await stage.pause(0.0)
     assert (stage.told.state, stage.told.core_run) == ("running", 8)

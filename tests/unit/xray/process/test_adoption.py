@@ -14,6 +14,7 @@ import pytest
 from pgnode.xray.process.adoption import adopt
 from pgnode.xray.process.executable import ExecutableCore
 from pgnode.xray.process.record import COPY_NAME, RECORD_NAME, read_records
+from pgnode.xray.process.run_folder import FIFO_NAME
 from pgnode.xray.process.running import RunningCore
 from tests.unit.xray.process.conftest import serving
 
@@ -94,10 +95,28 @@ async def test_a_record_that_names_a_stranger_harms_nobody(
 ) -> None:
     elsewhere = tmp_path / "run"
     elsewhere.mkdir()
-    (elsewhere / RECORD_NAME).write_text((run_dir / RECORD_NAME).read_text())
+    for name in (RECORD_NAME, COPY_NAME):
+        (elsewhere / name).write_text((run_dir / name).read_text())
+    os.mkfifo(elsewhere / FIFO_NAME)
     assert await adopt(elsewhere) is None
     assert os.listdir(elsewhere) == []
     assert left.is_running(), "its output does not go to that folder"
+
+
+async def test_a_folder_that_was_restored_in_place_still_knows_its_core(
+    left: RunningCore, run_dir: Path, tmp_path: Path
+) -> None:
+    """The old core writes to a FIFO that has no name any more; a backup holds the records, and no socket."""
+    records = {name: (run_dir / name).read_text() for name in (RECORD_NAME, COPY_NAME)}
+    for name in os.listdir(run_dir):
+        (run_dir / name).unlink()
+    os.mkfifo(run_dir / FIFO_NAME)
+    for name, text in records.items():
+        (run_dir / name).write_text(text)
+    adopted = await adopt(run_dir)
+    assert adopted is not None
+    assert adopted.pid == left.pid
+    adopted.close()
 
 
 async def test_an_empty_folder(run_dir: Path) -> None:
