@@ -23,6 +23,7 @@ from pgnode.bus.state import State
 from pgnode.errors import OperatorError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.collector import spare_what_is_loaded
 from pgnode.os_support.environment import confine
 from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.limits import allow_many_files
@@ -376,6 +377,7 @@ def run(settings: Settings) -> int:
     # Whatever this process and its children make in the state folder is for this user alone.
     os.umask(0o077)
     keep_large_blocks_apart()
+    spare_what_is_loaded()
     identity.prepare_state_dir(settings)
     with identity.lock_state_dir(settings, inheritance.lock) as lock:
         who = identity.ensure_identity(settings)
