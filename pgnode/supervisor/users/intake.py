@@ -118,7 +118,9 @@ class UserIntake:
             key = email_key(email)
             first = spelled.setdefault(key, email)
             if first == email:
-                verdict = validate(user, table, rejected, self._inbounds, self._check, clients=self._clients)
+                verdict = validate(
+                    user, table, rejected, self._inbounds, self._check, clients=self._clients, named=(email, key)
+                )
             else:
                 text = f"differs only in case from {shown(first)}, which the core takes for the same user"
                 verdict = Verdict(key, email, None, Refusal(email, text), stands=True)

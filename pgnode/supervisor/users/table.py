@@ -246,11 +246,13 @@ class UserTable:
         before = self._desired.get(key)
         if before == raw:
             return False
-        if self._credentials.used:
-            if before is not None:
-                self._credentials.give_up(before)
-            if raw is not None:
-                self._credentials.claim(key, self._credentials.numbers(raw) if numbers is None else numbers)
+        index = self._credentials
+        if index.inbounds:
+            if before is not None and index.waiting:
+                index.give_up(before)
+            # None of them where all users were entered in a new index.
+            if raw is not None and (numbers is None or numbers):
+                index.claim(key, index.numbers(raw) if numbers is None else numbers)
         found = self._open.get(key)
         if found is None:
             self._open[key] = _NEW[Phase.CHANGED] if before is None else _Open(Phase.CHANGED, before)

@@ -50,6 +50,7 @@ def validate(
     *,
     clients: ClientJsonCache | None = None,
     decoded: dict[bytes, tuple[str, dict[str, Account]]] | None = None,
+    named: tuple[str, str] | None = None,
 ) -> Verdict:
     """Find out whether a user can be had. The table and the list stay as they are.
 
@@ -61,18 +62,19 @@ def validate(
         check: Whether one that is known is checked again.
         clients: Gets the JSON of the user's clients, where it was checked.
         decoded: Gets the user's accounts, where it was checked.
+        named: The user's e-mail and key, where they were read already.
 
     Returns:
         What is to become of it, for :func:`accept`.
     """
-    email = user.email
-    key = email_key(email)
+    email, key = named if named is not None else (user.email, email_key(user.email))
     raw = user.SerializeToString(deterministic=True) if user.inbounds else None
     verdict = Verdict(key, email, raw)
     if raw is not None and check is Check.CHANGED and table.get(key) == raw:
         return verdict
     known = rejected.get(key)
-    verdict.again = known is not None and known.user == raw
+    if known is not None:
+        verdict.again = known.user == raw
     if known is not None and verdict.again and (check is Check.CHANGED or (check is Check.ALL and known.by_core)):
         verdict.refusal, verdict.stands = Refusal(known.email, known.cause), True
     elif raw is not None or not email:
