@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import copy
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -20,6 +19,7 @@ from pgnode.xray.client.api import CoreApi
 from pgnode.xray.proto import core_pb2, proxyman_pb2
 from tests.faults.checker import in_core, in_store
 from tests.faults.conftest import ALTERED, SWAPPED, TAGS, Stage
+from tests.faults.load import under_load
 from tests.faults.table import SECONDS
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill, valkey_pid, worker_pids
@@ -226,17 +226,6 @@ def ports_of(inbound: core_pb2.InboundHandlerConfig) -> int:
     receiver = proxyman_pb2.ReceiverConfig.FromString(inbound.receiver_settings.value)
     (only,) = receiver.port_list.range
     return only.From
-
-
-@contextlib.asynccontextmanager
-async def under_load(stage: Stage) -> AsyncIterator[None]:
-    """30 callers are answered before what happens in the context, and after it."""
-    await stage.begin(make_users(30, TAGS))
-    async with stage.callers(30, lambda number: f"user{number}@demo") as load:
-        await load.progress(100)
-        yield
-        await load.progress(60)
-    await stage.check()
 
 
 @pytest.mark.fault("Valkey killed while 4,000 users are changed, and right after an answer")
