@@ -37,8 +37,8 @@ from tests.support.valkey import running_valkey
 
 pytestmark = pytest.mark.timeout(400)
 
-#: What is enough here.
-FEW = {"WEB_CONCURRENCY": "2", "GRPC_WORKERS": "1"}
+#: What is enough where nodes are started again and again.
+FEW = {"WEB_CONCURRENCY": "1", "GRPC_WORKERS": "0"}
 DAY_SECONDS = 24 * 3600
 
 
@@ -78,11 +78,11 @@ async def clock_stage(
     """A node of its own, whose clock can be set, on a bus with another one."""
     faults, clock = ArmedFaults(tmp_path / "fault-points"), tmp_path / "seconds-ahead"
     config = three_inbounds()
-    env = {"PYTHONPATH": str(Path(__file__).parent / "clock"), "CLOCK_FILE": str(clock)}
+    env = {"PYTHONPATH": str(Path(__file__).parent / "clock"), "CLOCK_FILE": str(clock), "WEB_CONCURRENCY": "2"}
     async with (
         running_valkey() as bus,
         holders(config, HELD, 1) as made,
-        NodeProcess(env=PATIENT | READ_OFTEN | FEW | env | {"REDIS_URL": bus.url}) as node,
+        NodeProcess(env=PATIENT | READ_OFTEN | env | {"REDIS_URL": bus.url}) as node,
         node.panel() as panel,
         staged(Stage(node, panel, config, Record(panel), faults, trial, made), request) as stage,
     ):
@@ -128,7 +128,7 @@ async def test_a_copied_state_folder(stage: Stage, bystander: int) -> None:
     node, folder = stage.node, Path(tempfile.mkdtemp(prefix="pgn"))
     async with under_load(stage):
         before = processes(node)
-        copied = NodeProcess(env={"WEB_CONCURRENCY": "1", "GRPC_WORKERS": "0"}, state_dir=folder / "state")
+        copied = NodeProcess(env=FEW, state_dir=folder / "state")
         try:
             await asyncio.to_thread(copy_folder, node.state_dir, copied.state_dir)
             await asyncio.to_thread(name_in_records, copied.run_dir, bystander)
@@ -164,7 +164,8 @@ async def test_a_restored_state_folder(stage: Stage) -> None:
         assert stage.held is not None
         for transfer in stage.held.transfers:
             await transfer.wait_rounds(2)
-        await node.stop()
+        kill(node.pid)
+        await node.wait()
         await asyncio.to_thread(shutil.rmtree, node.state_dir)
         aside.rename(node.state_dir)
         await node.start()
