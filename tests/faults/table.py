@@ -21,7 +21,7 @@ ROOT = HERE.parent.parent
 PAGE = ROOT / "docs" / "faults.md"
 
 #: Modules elsewhere whose tests have rows, too.
-OTHER_MODULES: tuple[str, ...] = ()
+OTHER_MODULES = ("tests.e2e.test_core_back", "tests.e2e.test_taken_over")
 
 DROPPED, CHANGES, BYTES, SECONDS = "connections dropped", "answered changes lost", "bytes lost or twice", "seconds"
 #: What is counted, as the page calls it; seconds are measured.
