@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pgnode.settings import bus_password
 from pgnode.settings.checks import (
     Command,
     Executable,
@@ -311,8 +312,11 @@ class Settings(BaseSettings):
 
     @property
     def bus_url(self) -> str:
-        """The address of Redis that workers and supervisor meet over."""
-        return self.redis_url or f"unix://{self.valkey_socket}"
+        """The address of Redis that workers and supervisor meet over, with its password."""
+        if self.redis_url is not None:
+            return self.redis_url
+        password = bus_password.read(self.run_dir)
+        return f"unix://{f':{password}@' if password else ''}{self.valkey_socket}"
 
     @property
     def max_body_bytes(self) -> int:

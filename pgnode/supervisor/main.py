@@ -29,7 +29,7 @@ from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.os_support.oom_score import FIRST_VARIABLE, give_way_to_the_core
-from pgnode.settings import Settings
+from pgnode.settings import Settings, bus_password
 from pgnode.settings.handover import hand_over
 from pgnode.supervisor.composition import Components, compose
 from pgnode.supervisor.host import identity
@@ -37,6 +37,7 @@ from pgnode.supervisor.host.banner import banner
 from pgnode.supervisor.host.logging import set_up_logging
 from pgnode.supervisor.maintenance.initial_core import select_initial_core
 from pgnode.supervisor.persistence.import_v05 import IMPORTED, set_old_folder_aside, take_over
+from pgnode.supervisor.processes import valkey
 from pgnode.supervisor.processes.external_redis import wait_for_redis
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
 from pgnode.supervisor.processes.inheritance import take as inheritance_of
@@ -283,8 +284,8 @@ class Supervisor:
         finally:
             await end_tasks([closing, *([self._reaping] if self._reaping is not None else [])])
         sockets, children = processes.api.hand_over()
-        if processes.valkey is not None and (valkey := processes.valkey.hand_over()) is not None:
-            children.append(valkey)
+        if processes.valkey is not None and (embedded := processes.valkey.hand_over()) is not None:
+            children.append(embedded)
         self.left = Inheritance(
             sockets=sockets,
             processes=tuple(children),
@@ -381,6 +382,9 @@ def run(settings: Settings) -> int:
     identity.prepare_state_dir(settings)
     with identity.lock_state_dir(settings, inheritance.lock) as lock:
         who = identity.ensure_identity(settings)
+        if settings.redis_url is None and inheritance.process(valkey.NAME) is None:
+            # Before anybody is told the address of the bus. A Valkey that goes on has its password.
+            bus_password.make(settings.run_dir)
         handover = hand_over(settings)
         left: Inheritance | None = None
 

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
+from redis.exceptions import RedisError
 
+from pgnode.bus.connection import connect
+from pgnode.settings import load
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient, PanelError
@@ -264,3 +268,23 @@ async def test_a_stale_socket_keeps_no_core_from_coming_up_or_back(stage: Stage)
     await stage.start(config)
     assert serves()
     assert stat.S_ISSOCK(os.lstat(path).st_mode)
+
+
+async def test_to_reach_the_nodes_own_sockets_is_not_enough(stage: Stage) -> None:
+    """The bus asks for its password; the core's API cannot, but is for this user alone, in a folder for this user alone."""
+    folder = stage.node.run_dir
+    for path in (stage.node.state_dir, folder, folder / "valkey.sock", folder / "core.sock"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    stranger = connect(f"unix://{folder / 'valkey.sock'}", connections=1)
+    with pytest.raises(RedisError, match="authenticate"):
+        await stranger.ping()
+    await stranger.aclose()
+    url = load(state_dir=stage.node.state_dir).bus_url
+    ours = connect(url, connections=1)
+    assert await ours.ping()
+    await ours.aclose()
+    secret = url.split("@")[0].rpartition(":")[2].encode()
+    for process in (psutil.Process(stage.node.pid), *psutil.Process(stage.node.pid).children(recursive=True)):
+        told = Path(f"/proc/{process.pid}/cmdline").read_bytes() + Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert secret not in told, process
+    assert secret.decode() not in stage.node.output_text

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from pgnode.bus.connection import connect
+from pgnode.settings import load
 from pgnode.store.schema import VERSION
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.faults import ArmedFaults
@@ -229,7 +230,7 @@ async def test_another_process_that_holds_the_store(stage: Stage) -> None:
 
 async def test_a_bus_that_is_emptied(stage: Stage) -> None:
     """Nothing in it has to last."""
-    redis = connect(stage.valkey.url if stage.valkey is not None else f"unix://{stage.node.run_dir / 'valkey.sock'}")
+    redis = connect(stage.valkey.url if stage.valkey is not None else load(state_dir=stage.node.state_dir).bus_url)
     async with stage.node.panel() as panel:
         for number in range(3):
             await redis.flushall()

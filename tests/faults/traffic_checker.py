@@ -18,6 +18,7 @@ from socket import AF_INET, SO_RCVBUF, SOCK_STREAM, SOL_SOCKET, socket
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import POLLED, SYSTEM, Polled
+from pgnode.settings import load
 from pgnode.store.rows import LedgerRow
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PROTOBUF, Connection, NoAnswerError, PanelClient, PanelError
@@ -99,7 +100,7 @@ async def stored(node: NodeProcess) -> dict[CounterKey, LedgerRow]:
 
 async def published_at(node: NodeProcess) -> float:
     """When the node last published its system figures, Unix seconds of its own clock."""
-    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
+    redis = connect(load(state_dir=node.state_dir).bus_url, connections=1)
     try:
         return int(await redis.hget(Keys("pgnode").snapshot(SYSTEM), "at_ms") or 0) / 1000
     finally:
@@ -108,7 +109,7 @@ async def published_at(node: NodeProcess) -> float:
 
 async def read_at(node: NodeProcess) -> float:
     """When the last reading of the core's counters that was published began, monotonic seconds."""
-    redis = connect(f"unix://{node.run_dir / 'valkey.sock'}", connections=1)
+    redis = connect(load(state_dir=node.state_dir).bus_url, connections=1)
     try:
         body = await redis.hget(Keys("pgnode").snapshot(POLLED), "body")
     finally:

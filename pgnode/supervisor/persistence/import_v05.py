@@ -101,7 +101,7 @@ async def _from_folder(settings: Settings, pids: PidRegistry) -> StoreChanges | 
             name="valkey for the import",
             command=valkey.import_command(socket, old_folder(settings)),
             environment=dict(os.environ),
-            ready=lambda: valkey.answers(socket),
+            ready=lambda: valkey.answers(f"unix://{socket}"),
             quiet=True,
         ),
         pids,

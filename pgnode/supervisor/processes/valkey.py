@@ -13,10 +13,13 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.os_support import oom_score
 from pgnode.os_support.aio import retry
 from pgnode.os_support.files import set_aside
-from pgnode.settings import Settings
+from pgnode.settings import Settings, bus_password
 from pgnode.supervisor.processes.child import ChildSpec
 
 log = structlog.get_logger(__name__)
+
+#: Its name in the log, and among the processes that outlive a restart in place.
+NAME = "valkey"
 
 #: Memory for snapshots, log lines and small commands, and how many messages of the largest size may wait beside them.
 MEMORY_MIB = 512
@@ -28,12 +31,20 @@ POLL_SECONDS = 0.02
 
 def spec(settings: Settings) -> ChildSpec:
     """Return how the embedded Valkey is run."""
+    password = bus_password.read(settings.run_dir)
+
+    def prepare() -> None:
+        clear_socket_path(settings.valkey_socket)
+        if password is not None:
+            # Somebody may have tidied up the folder since.
+            bus_password.keep(settings.run_dir, password)
+
     return ChildSpec(
-        name="valkey",
+        name=NAME,
         command=command(settings),
         environment=dict(os.environ),
         ready=lambda: ready(settings),
-        prepare=lambda: clear_socket_path(settings.valkey_socket),
+        prepare=prepare,
         quiet=not settings.debug,
         oom_points=oom_score.BUS_POINTS,
     )
@@ -46,9 +57,14 @@ def clear_socket_path(path: Path) -> None:
 
 
 def command(settings: Settings) -> Sequence[str]:
-    """Return the command line: a unix socket for this user only, no TCP port, no files, and a limit of memory."""
+    """Return the command line: a unix socket for this user only, no TCP port, no files, and a limit of memory.
+
+    The password is in a file that the command line names, where there is one.
+    """
+    password = bus_password.path_in(settings.run_dir)
     return [
         str(get_binary_path()),
+        *([str(password)] if bus_password.read(settings.run_dir) is not None else []),
         "--port", "0",
         "--unixsocket", str(settings.valkey_socket),
         "--unixsocketperm", "700",
@@ -92,12 +108,12 @@ def import_command(socket: Path, folder: Path) -> Sequence[str]:
 
 async def ready(settings: Settings) -> None:
     """Return when the embedded Valkey answers; the caller sets the deadline."""
-    await answers(settings.valkey_socket)
+    await answers(settings.bus_url)
 
 
-async def answers(socket: Path) -> None:
-    """Return when a Valkey answers at ``socket``; the caller sets the deadline."""
-    client = connect(f"unix://{socket}", connections=1)
+async def answers(url: str) -> None:
+    """Return when a Valkey answers at ``url``; the caller sets the deadline."""
+    client = connect(url, connections=1)
     try:
         await retry(client.ping, BUS_ERRORS, pause_seconds=POLL_SECONDS)
     finally:
