@@ -32,6 +32,7 @@ class GrpcWorker:
                 stderr=output,
                 env=self._stage.environment,
                 cwd=self._stage.folder,
+                preexec_fn=self._stage.limit_files,
             )
 
         async def up() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -38,7 +39,14 @@ NOT_YET: tuple[type[Exception], ...] = (OSError, NoAnswerError, TimeoutError)
 class Stage:
     """Valkey, the stub and Gunicorn with its workers, in a folder of their own. ``async with Stage() as stage:``."""
 
-    def __init__(self, *, workers: int = 2, max_body_mib: int = 1, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int = 2,
+        max_body_mib: int = 1,
+        env: Mapping[str, str] | None = None,
+        open_files: int | None = None,
+    ) -> None:
         # pytest's own folders have paths too long for unix sockets.
         self.folder = Path(tempfile.mkdtemp(prefix="pgn"))
         self.api_key = str(uuid.uuid4())
@@ -61,6 +69,7 @@ class Stage:
         self._valkey: asyncio.subprocess.Process | None = None
         self._gunicorn: asyncio.subprocess.Process | None = None
         self._output = self.folder / "gunicorn.log"
+        self._open_files = open_files
 
     async def __aenter__(self) -> Stage:
         try:
@@ -173,6 +182,11 @@ class Stage:
         names = {name.upper() for name in Settings.model_fields}
         return {name: value for name, value in os.environ.items() if name.upper() not in names} | self._overrides
 
+    def limit_files(self) -> None:
+        """Give the process that is about to become a worker, or Gunicorn, no more open files than this stage's."""
+        if self._open_files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._open_files, self._open_files))
+
     async def _start_gunicorn(self) -> None:
         with self._output.open("wb") as output:
             self._gunicorn = await asyncio.create_subprocess_exec(
@@ -188,6 +202,7 @@ class Stage:
                 env=self.environment,
                 cwd=self.folder,
                 start_new_session=True,
+                preexec_fn=self.limit_files,
             )
         running = self._gunicorn
 
