@@ -74,7 +74,7 @@ async def _reads(bench: Bench, beside: NodeProcess) -> AsyncGenerator[Row, None]
             for channels in CHANNELS:
                 bench.say(f"{name}, {channels} channels")
                 orders = {
-                    side: _order(beside, port, bench.seconds * READS_SHARE, name, channels=channels)
+                    side: grpc_order(beside, port, bench.seconds * READS_SHARE, name, channels=channels)
                     | {"body": body.hex()}
                     for side, port in (("pgnode", beside.grpc_port), ("bare", bare_port))
                 }
@@ -109,10 +109,10 @@ async def _single_changes(bench: Bench, beside: NodeProcess, panel: PanelClient)
                 results[side].append(await run_load(put, connections=bench.connections, seconds=bench.seconds))
                 continue
             await asyncio.to_thread(_write_messages, messages, passes(f"c{number}", f"d{number}"))
-            order = _order(beside, beside.grpc_port, bench.seconds, "SyncUser", channels=1)
+            order = grpc_order(beside, beside.grpc_port, bench.seconds, "SyncUser", channels=1)
             order |= {"kind": "stream", "messages": str(messages), "per_stream": USERS_PER_STREAM}
             order["in_flight"] = STREAMS
-            results[side].append(await _run(order))
+            results[side].append(await run_grpc_load(order))
     found = {side: summarize(rounds) for side, rounds in results.items()}
     return Row(
         f"SyncUser, {STREAMS} streams at once of {USERS_PER_STREAM} users, a changed key each, 1 inbound",
@@ -193,7 +193,7 @@ async def _answer(channel: Any, beside: NodeProcess, name: str, body: bytes) -> 
     return answer
 
 
-def _order(beside: NodeProcess, port: int, seconds: float, name: str, *, channels: int) -> dict[str, Any]:
+def grpc_order(beside: NodeProcess, port: int, seconds: float, name: str, *, channels: int) -> dict[str, Any]:
     return {
         "kind": "unary",
         "address": f"{beside.host}:{port}",
@@ -210,11 +210,11 @@ def _order(beside: NodeProcess, port: int, seconds: float, name: str, *, channel
 async def _compare(orders: Mapping[str, dict[str, Any]], rounds: int) -> dict[str, Summary]:
     results: dict[str, list[LoadResult]] = {side: [] for side in orders}
     for side in turns(list(orders), rounds):
-        results[side].append(await _run(orders[side]))
+        results[side].append(await run_grpc_load(orders[side]))
     return {side: summarize(of_one) for side, of_one in results.items()}
 
 
-async def _run(order: dict[str, Any]) -> LoadResult:
+async def run_grpc_load(order: dict[str, Any]) -> LoadResult:
     """One round of load. LoadError."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.grpc_load_process"),

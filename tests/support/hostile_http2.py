@@ -8,6 +8,7 @@ import ssl
 from collections import Counter
 
 from pgnode.xray.transport import frames as h2
+from tests.support.polling import eventually
 
 #: A call that is opened by these, and has sent nothing of its message yet; for the panel's probe.
 PROBE = "/service.NodeService/GetBackendStats"
@@ -87,11 +88,9 @@ class HostileConnection:
         """Whether the server has ended the connection, or said that it will take nothing more."""
         return self._reading is None or self._reading.done() or bool(self.goaway)
 
-    async def wait_end(self, timeout_seconds: float = 60.0) -> None:
-        """Wait until the server ends the connection. TimeoutError."""
-        assert self._reading is not None
-        async with asyncio.timeout(timeout_seconds):
-            await asyncio.wait([self._reading])
+    async def wait_for(self, kind: int, count: int) -> None:
+        """Wait until so many frames of a kind have come."""
+        await eventually(lambda: self.got[kind] >= count, f"{count} frames of kind {kind}")
 
     async def send(self, data: bytes) -> None:
         """Send bytes; what the server does not take is lost with the connection."""
