@@ -103,6 +103,58 @@ async def test_what_is_no_http_is_answered_in_the_form_of_all_errors(panel: Pane
     await connection.close()
 
 
+#: An upgrade that a server of WebSocket would take.
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "eA=="}
+
+
+@pytest.mark.parametrize("key", ["", None], ids=["a stranger", "with the key"])
+async def test_an_upgrade_is_ignored(stage: Stage, key: str | None) -> None:
+    async with stage.panel(api_key=key) as panel:
+        answer = await panel.request("GET", "/info", headers=UPGRADE)
+    assert answer.status == (200 if key is None else 401)
+    assert "upgrade" not in answer.headers
+
+
+@pytest.mark.parametrize("line", [b"GET /info\r\n", b"GET /info\n", b"\r\nGET /info\r\n"])
+async def test_a_caller_of_http_0_9_is_answered_at_once(panel: PanelClient, line: bytes) -> None:
+    connection = await panel.connect()
+    connection.send(line)
+    answer = await connection.read_response(30)
+    assert answer.status == 400
+    assert await connection.wait_end(30) == b""
+    await connection.close()
+
+
+async def test_who_asks_for_the_end_of_the_connection_gets_it(panel: PanelClient) -> None:
+    connection = await panel.connect()
+    connection.send(panel.head("GET", "/info", {"Connection": "close"}))
+    answer = await connection.read_response(30)
+    assert (answer.status, answer.closes) == (200, True)
+    assert await connection.wait_end(30) == b""
+    await connection.close()
+
+
+async def test_nothing_is_said_to_a_stranger_on_any_port(stage: Stage) -> None:
+    """Neither what answers, nor what there is."""
+    told = set()
+    for port in (stage.port, stage.api_port):
+        async with stage.panel(api_key="") as stranger:
+            stranger.port = port
+            for method, path in (
+                ("GET", "/"),
+                ("GET", "/info"),
+                ("POST", "/start"),
+                ("OPTIONS", "*"),
+                ("GET", "/x/../y"),
+            ):
+                answer = await stranger.request(method, path)
+                assert answer.status == 401, (port, method, path)
+                known = {"content-type", "content-length", "date", "connection", "www-authenticate"}
+                assert set(answer.headers) <= known, answer.headers
+                told.add(error_of(answer)["error"])
+    assert len(told) == 1
+
+
 # --- the key ------------------------------------------------------------------------------------------------------
 
 
@@ -129,7 +181,7 @@ async def test_the_key_in_both_headers_and_all_spellings(stage: Stage, auth: Any
 # --- paths, methods, bodies ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/", "/stats/nothing", "/info/more", "/user"])
+@pytest.mark.parametrize("path", ["/nowhere", "/", "/stats/nothing", "/info/more", "/user", "//info", "/info//"])
 async def test_unknown_paths(panel: PanelClient, path: str) -> None:
     answer = await panel.request("GET", path)
     assert (answer.status, error_of(answer)["code"]) == (404, "NOT_FOUND")
