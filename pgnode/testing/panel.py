@@ -131,10 +131,6 @@ class Connection:
         """Wait until the socket takes more."""
         await self._writer.drain()
 
-    def hold_input(self) -> None:
-        """Take nothing more of what comes, and keep the connection."""
-        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
-
     def end_input(self) -> None:
         """Break the connection off: nothing more will be sent."""
         self._writer.transport.abort()

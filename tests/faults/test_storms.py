@@ -253,7 +253,7 @@ async def test_storm_of_commands_to_the_bus(stage: Stage, at_length: bool) -> No
         ("CLIENT", "PAUSE", "300"),
     )
     async with under_load(stage) as load:
-        redis = connect(f"unix://{stage.node.run_dir / 'valkey.sock'}", connections=1)
+        redis = connect(load_settings(state_dir=stage.node.state_dir).bus_url, connections=1)
         try:
             for words in kinds * turns:
                 await told(redis, *words)

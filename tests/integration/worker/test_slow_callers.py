@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 
 import psutil
@@ -113,18 +114,22 @@ async def test_answers_that_are_hardly_taken(stage: Stage, worker: GrpcWorker) -
         await eventually(published, "and in the other worker", 60)
         before = memory(stage.worker_pids())
         head = panel.head("GET", "/stats", {"Content-Type": PROTOBUF, "Content-Length": str(len(question))})
-        readers = await asyncio.gather(*(panel.connect() for _ in range(SLOW_READERS)))
+        trusted = ssl.create_default_context(cafile=str(stage.settings.cert_file))
+        readers = [
+            (await asyncio.open_connection("127.0.0.1", stage.port, ssl=trusted))[1].transport
+            for _ in range(SLOW_READERS)
+        ]
         try:
             for one in readers:
-                one.hold_input()
-                one.send(head + question)
+                one.pause_reading()  # type: ignore[attr-defined]  # it is a transport for both ways
+                one.write(head + question)
             for _ in range(3):
                 await served(stage, worker, calls=3)
             # Each whole answer would be eight times as much as what it may hold here.
             assert memory(stage.worker_pids()) < before + SLOW_READERS * MIB + 64 * MIB
         finally:
             for one in readers:
-                one.end_input()
+                one.abort()
     await stage.supervisor.publish_all()
 
 
