@@ -15,6 +15,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.settings import load as load_settings
 from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelError
