@@ -107,6 +107,14 @@ def make_handlers(client: NodeClient, settings: Settings) -> GrpcHandlers:
     )
 
 
+def make_server(handlers: GrpcHandlers, settings: Settings) -> aio.Server:
+    """Make a server with its port; it is not started yet."""
+    server = aio.server(options=server_options(settings), maximum_concurrent_rpcs=all_calls(settings))
+    server.add_generic_rpc_handlers((handlers,))
+    server.add_secure_port(address(settings), credentials(settings))
+    return server
+
+
 async def serve(
     settings: Settings,
     channel_number: int | None,
@@ -133,16 +141,21 @@ async def serve(
     client = NodeClient(settings)
     await client.start()
     handlers = make_handlers(client, settings)
-    server = aio.server(options=server_options(settings), maximum_concurrent_rpcs=all_calls(settings))
-    server.add_generic_rpc_handlers((handlers,))
-    server.add_secure_port(address(settings), credentials(settings))
-    await server.start()
+    server = make_server(handlers, settings)
+    ended = await grpc_compat.start(server)
     # What is loaded by now stays, see the REST worker.
     gc.collect()
     gc.freeze()
     channel.start()
     try:
-        await _first(told_to_end, channel.stop_requested)
+        await _first(told_to_end, channel.stop_requested, ended)
+        while ended.is_set() and not (told_to_end.is_set() or channel.stop_requested.is_set()):
+            # Anybody can do that, also without the key: a path that is no text is enough.
+            log.warning("the gRPC library's server has ended over a request, another one takes its place")
+            await grpc_compat.discard(server)
+            server = make_server(handlers, settings)
+            ended = await grpc_compat.start(server)
+            await _first(told_to_end, channel.stop_requested, ended)
         if not channel.stop_requested.is_set():
             channel.leave()
             with contextlib.suppress(TimeoutError):

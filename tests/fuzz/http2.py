@@ -84,6 +84,12 @@ def call_frames(method: str, bodies: Sequence[bytes], extra: Sequence[Header] = 
     return [*frames, Frame(DATA, END_STREAM, stream, pieces[-1])]
 
 
+def frames_to(path: bytes) -> list[Frame]:
+    """Return the frames of a call with an empty message to any path, with the right key."""
+    headers = [(name, path if name == b":path" else value) for name, value in call_headers("")]
+    return [Frame(HEADERS, END_HEADERS, 1, header_block(headers)), Frame(DATA, END_STREAM, 1, grpc_message(b""))]
+
+
 def opened(frames: Sequence[Frame]) -> bytes:
     """Return a connection's bytes: preface, settings, frames."""
     return PREFACE + Frame(SETTINGS, 0, 0, b"").encode() + b"".join(frame.encode() for frame in frames)

@@ -10,12 +10,15 @@ What is relied on, with grpcio 1.85:
 * One message from a handler for streams is, on the wire, what a handler for single messages sends.
 * ``abort`` takes trailing metadata as a plain tuple, and raises.
 * A server asks for its certificate at every handshake, and None means "as before".
+* A server that was started serves in a task of its own, known by the name of its coroutine. That task ends where a call's path
+  is no UTF-8, and no call is taken any more; nothing else tells of it.
 * The reflection service has a form for asyncio.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, TypeAlias
 
@@ -33,6 +36,9 @@ RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 #: What a write raises that the caller does not take any more.
 WriteError = aio.InternalError
+
+#: The name of the coroutine in which a server serves.
+_SERVES = "AioServer._server_main_loop"
 
 #: Certificate chain and key, PEM.
 CertificatePair: TypeAlias = tuple[bytes, bytes]
@@ -75,6 +81,38 @@ def when_call_ends(ended: Callable[[bool], None]) -> None:
         ended(not task.cancelled() and not task.cancelling() and task.exception() is None)
 
     call.add_done_callback(over)
+
+
+async def start(server: aio.Server) -> asyncio.Event:
+    """Start a server.
+
+    Args:
+        server: The server.
+
+    Returns:
+        Set when it serves no more, of its own accord or because it was stopped.
+    """
+    ended = asyncio.Event()
+
+    def over(task: asyncio.Task[Any]) -> None:
+        # Asked for, so that nobody complains that it was not.
+        if not task.cancelled():
+            task.exception()
+        ended.set()
+
+    before = asyncio.all_tasks()
+    await server.start()
+    for task in asyncio.all_tasks() - before:
+        # Another one waits for a call, and ends with the first.
+        if getattr(task.get_coro(), "__qualname__", "") == _SERVES:
+            task.add_done_callback(over)
+    return ended
+
+
+async def discard(server: aio.Server) -> None:
+    """End what is left of a server that has ended of its own accord."""
+    with contextlib.suppress(Exception):
+        await server.stop(None)
 
 
 def certificate_that_changes(

@@ -32,7 +32,7 @@ from pgnode.xray.process import run_folder
 from pgnode.xray.process.adoption import adopt
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.diagnose import find_refused_part
-from pgnode.xray.process.rehearsal import rehearsal
+from pgnode.xray.process.rehearsal import leaves_out_outbounds, rehearsal
 from pgnode.xray.process.runner import Runner
 from pgnode.xray.process.running import RunningCore
 from pgnode.xray.process.trial import EXIT_CONFIG_REFUSED, refusal_reason
@@ -168,6 +168,10 @@ class CoreController:
             return
         document = json.loads(render(base, {}))
         up, code, output = await core.rehearse(json.dumps(rehearsal(document)), limit)
+        if up and leaves_out_outbounds(document):
+            # Nobody starts these beside the core that runs, but their settings can be read.
+            code, output = await core.check_exit_code(json.dumps(document), limit)
+            up = code != EXIT_CONFIG_REFUSED
         if up:
             return
         reason = refusal_reason(output)

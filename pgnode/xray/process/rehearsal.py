@@ -44,7 +44,7 @@ def rehearsal(document: dict[str, Any]) -> dict[str, Any]:
         result["outbounds"] = [_outbound(outbound) for outbound in document["outbounds"]]
     for section in _OBSERVATORIES:
         if isinstance(document.get(section), dict):
-            result[section] = {**document[section], "subjectSelector": []}
+            result[section] = _observing_nothing(document[section])
     if isinstance(document.get("metrics"), dict):
         result["metrics"] = _metrics(document["metrics"], f"{address}.1")
     if isinstance(document.get("api"), dict):
@@ -52,10 +52,26 @@ def rehearsal(document: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def leaves_out_outbounds(document: dict[str, Any]) -> bool:
+    """Whether a core that comes up with :func:`rehearsal` has not seen all outbounds of the config."""
+    outbounds = document.get("outbounds")
+    return isinstance(outbounds, list) and any(
+        isinstance(outbound, dict) and _dials(outbound) for outbound in outbounds
+    )
+
+
 def log_without_files(log: object) -> dict[str, Any]:
     """Return a config's log with no files, and with the line that says that the core has started."""
     kept = log if isinstance(log, dict) else {}
     return {**kept, "access": "none", "error": "", "loglevel": "warning"}
+
+
+def _observing_nothing(observatory: dict[str, Any]) -> dict[str, Any]:
+    selectors = observatory.get("subjectSelector")
+    if selectors is not None and not (isinstance(selectors, list) and all(isinstance(one, str) for one in selectors)):
+        # The core will refuse it, and shall do so here.
+        return observatory
+    return {**observatory, "subjectSelector": []}
 
 
 def _inbound(inbound: Any, name: str, address: str) -> Any:

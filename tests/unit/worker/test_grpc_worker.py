@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from pgnode.settings import Settings, load
 from pgnode.testing.ports import free_port
 from pgnode.wire import service_pb2 as pb
 from pgnode.worker import grpc_worker
+from tests.fuzz import http2
 from tests.support.certificates import make_certificate
 from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually, pause
@@ -137,6 +139,28 @@ async def test_a_signal_makes_it_ask_for_a_replacement_and_go_on(
         assert (await caller.call("GetSystemStats")).mem_total == 1000, (
             "calls are taken until the replacement has the port"
         )
+        assert not worker.task.done()
+        worker.near.close()
+        await worker.ended()
+
+
+async def test_a_path_that_is_no_text_ends_no_more_than_the_calls_of_the_moment(
+    supervisor: StubSupervisor, settings: Settings
+) -> None:
+    context = ssl.create_default_context(cafile=str(settings.cert_file))
+    context.set_alpn_protocols(["h2"])
+    async with working(settings) as worker:
+        for _ in range(2):
+            _, writer = await asyncio.open_connection("127.0.0.1", settings.grpc_listen[1], ssl=context)
+            writer.write(http2.opened(http2.frames_to(b"/service.NodeService/\xff")))
+            await writer.drain()
+
+            async def answers() -> bool:
+                async with worker.caller() as caller:
+                    return bool((await caller.call("GetBackendStats")).num_goroutine == 42)
+
+            await eventually(answers, "calls are taken", errors=(aio.AioRpcError,))
+            writer.transport.abort()
         assert not worker.task.done()
         worker.near.close()
         await worker.ended()

@@ -23,9 +23,12 @@ from pgnode.api.grpc.grpc_compat import (
     WriteError,
     abort,
     certificate_that_changes,
+    discard,
     reflection_handler,
+    start,
     when_call_ends,
 )
+from tests.fuzz import http2
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually, pause
 
@@ -279,6 +282,41 @@ async def test_a_certificate_is_asked_for_at_every_handshake_and_taken_when_it_c
         assert asked >= 3
     finally:
         await server.stop(0)
+
+
+async def test_a_server_that_ends_over_a_path_that_is_no_text_says_so_and_makes_room_for_another() -> None:
+    first = aio.server(options=[("grpc.so_reuseport", 1)])
+    port = first.add_insecure_port("127.0.0.1:0")
+    ended = await start(first)
+    await call_once(port, b"/t/m")
+    assert not ended.is_set()
+    writer = await send_call(port, b"/t/\xff")
+    async with asyncio.timeout(30):
+        await ended.wait()
+    writer.close()
+    await discard(first)
+    second = aio.server(options=[("grpc.so_reuseport", 1)])
+    assert second.add_insecure_port(f"127.0.0.1:{port}") == port
+    ended = await start(second)
+    await call_once(port, b"/t/m")
+    assert not ended.is_set()
+    await second.stop(0)
+    async with asyncio.timeout(30):
+        await ended.wait()
+
+
+async def send_call(port: int, path: bytes) -> asyncio.StreamWriter:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(http2.opened(http2.frames_to(path)))
+    await writer.drain()
+    return writer
+
+
+async def call_once(port: int, path: bytes) -> None:
+    """A call that is answered: no such method."""
+    async with aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        with pytest.raises(aio.AioRpcError, match="UNIMPLEMENTED"):
+            await channel.unary_unary(path.decode())(b"", timeout=30)
 
 
 async def test_reflection_tells_of_the_services() -> None:

@@ -11,7 +11,7 @@ import pytest
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.xray.config.document import render
 from pgnode.xray.process.embedded import EmbeddedCore
-from pgnode.xray.process.rehearsal import rehearsal
+from pgnode.xray.process.rehearsal import leaves_out_outbounds, rehearsal
 from tests.unit.xray.config.configs import parse, sample
 
 LIMIT_SECONDS = 60.0
@@ -65,6 +65,19 @@ def test_what_would_act_on_the_world_is_left_out() -> None:
     assert found["metrics"]["listen"].startswith("127.")
     assert found["metrics"]["listen"].endswith(":5")
     assert rehearsal({"metrics": {"listen": "x"}})["metrics"] == {}
+
+
+@pytest.mark.parametrize("selectors", [5, [5], {}, "exit", ["a", None]])
+def test_selectors_that_the_core_refuses_stay_for_it_to_refuse(selectors: object) -> None:
+    assert rehearsal({"observatory": {"subjectSelector": selectors}})["observatory"] == {"subjectSelector": selectors}
+    assert rehearsal({"observatory": {}})["observatory"] == {"subjectSelector": []}
+
+
+def test_whether_outbounds_are_left_out() -> None:
+    assert leaves_out_outbounds({"outbounds": [5, {"settings": {"reverse": {}}}]})
+    assert not leaves_out_outbounds({"outbounds": [{"protocol": "freedom"}]})
+    assert not leaves_out_outbounds({"outbounds": 5})
+    assert not leaves_out_outbounds({})
 
 
 @pytest.mark.parametrize("name", ["wide", "balancer", "panel-default"])
