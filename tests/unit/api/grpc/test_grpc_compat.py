@@ -314,7 +314,8 @@ async def send_call(port: int, path: bytes) -> asyncio.StreamWriter:
 
 async def call_once(port: int, path: bytes) -> None:
     """A call that is answered: no such method."""
-    async with aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    channel: Any = aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)])
+    async with channel:
         with pytest.raises(aio.AioRpcError, match="UNIMPLEMENTED"):
             await channel.unary_unary(path.decode())(b"", timeout=30)
 
