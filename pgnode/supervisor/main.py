@@ -43,8 +43,10 @@ from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
 from pgnode.supervisor.processes.inheritance import take as inheritance_of
 from pgnode.supervisor.processes.restart_budget import spend
 from pgnode.supervisor.processes.restart_in_place import (
+    HELD_SIGNALS,
     RestartStatus,
     become_next,
+    hold_signals,
     refusal,
     release_signals,
     trial_command,
@@ -67,6 +69,9 @@ EXIT_NOT_RESTARTED = 6
 
 #: Seconds that a start or a stop which is under way may delay a restart in place.
 AT_REST_SECONDS = 35.0
+
+#: Seconds within which the event loop takes note of a signal.
+SIGNALS_SECONDS = 0.01
 
 #: Seconds between two looks whether a core still lingers.
 LINGER_POLL_SECONDS = 0.2
@@ -295,6 +300,12 @@ class Supervisor:
             revision=parts.snapshots.last_revision,
         )
         stop_resource_tracker()
+        loop = asyncio.get_running_loop()
+        # What came until now gets into the queue.
+        await asyncio.sleep(SIGNALS_SECONDS)
+        for number in HELD_SIGNALS:
+            loop.remove_signal_handler(number)
+        hold_signals([self._signals.get_nowait() for _ in range(self._signals.qsize())])
         return EXIT_NOT_RESTARTED
 
     async def _close(self) -> None:
@@ -400,5 +411,8 @@ def run(settings: Settings) -> int:
         result: Any = uvloop.run(supervise())
         if left is not None:
             streams.drain()
-            become_next(replace(left, lock=lock.fileno()), environment)
+            try:
+                become_next(replace(left, lock=lock.fileno()), environment)
+            except OSError as error:
+                log.error("the supervisor cannot become the next one, ending; the core goes on", error=str(error))
         return int(result)

@@ -11,9 +11,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import structlog
@@ -130,9 +132,23 @@ async def refusal(
     return said.rpartition("\n")[2] or f"the new version ended with exit code {process.returncode}"
 
 
-def hold_signals() -> None:
-    """Let signals wait from here on, also over the exec: nobody would handle them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+#: Signals that came while nobody handled them.
+_held: list[int] = []
+
+
+def _remember(number: int, _frame: FrameType | None) -> None:
+    _held.append(number)
+
+
+def hold_signals(asked: Iterable[signal.Signals] = ()) -> None:
+    """Remember signals from here on: nobody would handle them, and they would end this process and not the core.
+
+    Args:
+        asked: Those that came a moment ago.
+    """
+    _held[:] = asked
+    for number in HELD_SIGNALS:
+        signal.signal(number, _remember)
 
 
 def release_signals() -> None:
@@ -150,9 +166,12 @@ def become_next(inheritance: Inheritance, environment: Mapping[str, str]) -> Non
     Raises:
         OSError: That is not possible.
     """
-    hold_signals()
+    # Over the exec they wait in the system.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
     try:
         variables = leave(inheritance)
+        for number in _held:
+            signal.pthread_kill(threading.get_ident(), number)
         os.execve(sys.executable, sys.orig_argv, {**environment, **variables})  # noqa: S606 - as it was started
     except OSError:
         release_signals()

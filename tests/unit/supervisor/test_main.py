@@ -25,7 +25,7 @@ from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.identity import Identity
 from pgnode.supervisor.main import EXIT_KILLED, EXIT_NOT_RESTARTED, Supervisor
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance, InheritedProcess
-from pgnode.supervisor.processes.restart_in_place import RestartStatus
+from pgnode.supervisor.processes.restart_in_place import HELD_SIGNALS, RestartStatus
 from pgnode.supervisor.tasks import CHANGES, LOGS, TaskSpec
 from tests.support.polling import eventually
 
@@ -112,6 +112,15 @@ def parts(tmp_path: Path) -> Parts:
 
 def supervisor(parts: Parts) -> Supervisor:
     return Supervisor(cast(Any, parts))
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """This process's handlers of signals, which are as they were in the end."""
+    before = {number: signal.getsignal(number) for number in HELD_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 async def test_a_node_is_started_and_ended_in_order(parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,6 +299,22 @@ async def test_a_restart_leaves_everything_to_the_next_supervisor(restartable: P
         *("maintenance.close", "storing.store_now", "pump.pass_on", "committer.close", "store.close", "server.close"),
         "redis.aclose",
     ]
+
+
+async def test_a_signal_that_comes_meanwhile_is_left_to_the_next_supervisor(
+    restartable: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[signal.Signals] = []
+    monkeypatch.setattr(main, "hold_signals", held.extend)
+
+    async def asked() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    restartable.store.close = asked
+    running = await ready(restartable, supervisor(restartable))
+    signal.raise_signal(signal.SIGUSR2)
+    assert await running == EXIT_NOT_RESTARTED
+    assert held == [signal.SIGTERM]
 
 
 async def test_what_cannot_be_closed_is_left_as_it_is(restartable: Parts) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from pgnode.supervisor.processes.restart_in_place import (
     TRIAL_MODULE,
     RestartStatus,
     become_next,
+    hold_signals,
     refusal,
     trial_command,
 )
@@ -73,15 +74,28 @@ def test_the_status_is_kept_also_on_a_full_disk(tmp_path: Path, monkeypatch: pyt
     assert RestartStatus.read(tmp_path) is None
 
 
-def test_the_next_program_is_what_this_one_was(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """This process's handlers of signals, which are as they were in the end."""
+    before = {number: signal.getsignal(number) for number in HELD_SIGNALS}
+    yield
+    hold_signals()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_next_program_is_what_this_one_was(handlers: None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, Sequence[str], Mapping[str, str]]] = []
 
     def execute(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) >= set(HELD_SIGNALS)
+        assert signal.sigpending() >= {signal.SIGTERM, signal.SIGHUP}, "they wait for the next program"
         seen.append((program, arguments, environment))
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(os, "execve", execute)
+    hold_signals([signal.SIGTERM])
+    signal.raise_signal(signal.SIGHUP)
     with pytest.raises(FileNotFoundError):
         become_next(Inheritance(restarts=1), {"HOME": "/"})
     [(program, arguments, environment)] = seen
