@@ -201,6 +201,7 @@ def compose(
         committer=committer,
         snapshots=snapshots,
         traffic=collector,
+        taking_over=inheritance is not NOTHING,
     )
 
     cores = CoreStore(settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024)

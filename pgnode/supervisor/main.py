@@ -52,7 +52,7 @@ from pgnode.supervisor.processes.restart_in_place import (
     trial_command,
 )
 from pgnode.supervisor.processes.strays import find_strays, reap
-from pgnode.supervisor.tasks import CHANGES, GRPC_WORKERS, GUNICORN, TaskRunner
+from pgnode.supervisor.tasks import CHANGES, COMMANDS, GRPC_WORKERS, GUNICORN, TaskRunner
 from pgnode.xray.process import run_folder
 from pgnode.xray.process.multiprocess_compat import stop_resource_tracker
 
@@ -191,12 +191,16 @@ class Supervisor:
         await parts.figures_loop.publish_first()
         await processes.api.start()
         later = {CHANGES, GUNICORN, GRPC_WORKERS}
+        if parts.inheritance is not NOTHING:
+            # Whoever asks waits for the moment until the core is taken over, and is not told that none runs.
+            later.add(COMMANDS)
         tasks = self._runner.start({spec: work for spec, work in parts.tasks.items() if spec not in later})
         # Changes wait until the stored state is restored.
         await restored
-        tasks += self._runner.start({CHANGES: parts.tasks[CHANGES]})
+        taken = later & {CHANGES, COMMANDS}
+        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in taken})
         trouble = await processes.api.renew() if processes.api.taken_over else ""
-        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in later - {CHANGES}})
+        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in later - taken})
         # In this order on a terminal, where both are one.
         await asyncio.to_thread(streams.drain)
         if parts.inheritance is NOTHING:

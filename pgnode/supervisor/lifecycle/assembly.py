@@ -41,6 +41,7 @@ def assemble_node(
     traffic: TrafficCollector,
     clock: Clock | None = None,
     prepare: Prepare = prepare_hot_change,
+    taking_over: bool = False,
 ) -> Node:
     """Put a node together.
 
@@ -54,6 +55,7 @@ def assemble_node(
         traffic: Reads the core's counters.
         clock: For pauses.
         prepare: Makes the plan of a hot change.
+        taking_over: Whether workers go on by what the supervisor before said, until its core is taken over.
 
     Returns:
         The node, idle.
@@ -67,7 +69,7 @@ def assemble_node(
     users = UserSync(CoreUsers(core, settings.core_call_timeout_seconds), journal)
     routing = CoreRouting(settings, core, journal, core_lock, running_base)
     routing_changes = RoutingChanges(settings, core, routing, journal, running_base)
-    status = StatusBoard(life, core, redis, snapshots)
+    status = StatusBoard(life, core, redis, snapshots, taking_over=taking_over)
     lifecycle = CoreLifecycle(
         settings,
         life,

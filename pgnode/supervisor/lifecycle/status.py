@@ -30,9 +30,19 @@ class StatusBoard:
         core: The core's process.
         redis: Takes snapshots.
         snapshots: Writes them.
+        taking_over: Whether workers go on by what the supervisor before said: that its core is taken over is not told them.
     """
 
-    def __init__(self, life: NodeLife, core: CoreController, redis: Redis, snapshots: SnapshotWriter) -> None:
+    def __init__(
+        self,
+        life: NodeLife,
+        core: CoreController,
+        redis: Redis,
+        snapshots: SnapshotWriter,
+        *,
+        taking_over: bool = False,
+    ) -> None:
+        self._taking_over = taking_over
         self._life = life
         self._core = core
         self._redis = redis
@@ -90,6 +100,8 @@ class StatusBoard:
 
     async def publish(self) -> None:
         """Tell the workers now. Best effort: every commit of a change tells them, too."""
+        if self._keeps_quiet():
+            return
         pipe = self._redis.pipeline(transaction=True)
         self._put(pipe)
         try:
@@ -99,13 +111,18 @@ class StatusBoard:
 
     def tell(self, pipe: Pipeline) -> None:
         """Add the state to a transaction if workers do not know it yet. After a change of users alone they do."""
-        if self.status() != self._told:
+        if self.status() != self._told and not self._keeps_quiet():
             self._put(pipe)
         run = self._life.now.core_run
         if self._core.running is not None and self._introduced_run != run:
             self._introduced_run = run
             # Whoever was told that the core runs must find its figures.
             self._snapshots.put(pipe, BACKEND, core_stats(self._core.initial_stats).SerializeToString())
+
+    def _keeps_quiet(self) -> bool:
+        """Whether workers are not told now; ends with the first state that is another than that a core is taken over."""
+        self._taking_over = self._taking_over and self._life.state is State.STARTING
+        return self._taking_over
 
     def _put(self, pipe: Pipeline) -> None:
         self._told = self.status()

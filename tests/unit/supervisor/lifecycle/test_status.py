@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 from pgnode.bus.connection import BUS_ERRORS
-from pgnode.bus.snapshots import BACKEND
+from pgnode.bus.snapshots import BACKEND, STATE
+from pgnode.bus.state import State
+from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.wire import service_pb2 as pb
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user
 
@@ -39,3 +44,21 @@ async def test_a_core_that_tells_no_version_keeps_the_known_one(stage: Stage) ->
         version=status.status().node_version,
         core_type="xray",
     )
+
+
+async def test_workers_are_not_told_that_a_core_is_being_taken_over(stage: Stage) -> None:
+    life = SimpleNamespace(state=State.STARTING, now=stage.lifecycle._life.now, keep_alive_seconds=0)
+    board = StatusBoard(
+        cast(Any, life), cast(Any, stage.core), cast(Any, stage.redis), stage.snapshots, taking_over=True
+    )
+
+    async def told() -> bool:
+        before = stage.snapshots.get(STATE)
+        await board.publish()
+        return stage.snapshots.get(STATE) is not before
+
+    assert not await told()
+    life.state = State.RUNNING
+    assert await told()
+    life.state = State.STARTING
+    assert await told(), "a start is one again"
