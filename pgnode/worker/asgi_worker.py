@@ -8,6 +8,7 @@ and it answers a request that it cannot parse with plain text. What is needed of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,6 +26,13 @@ _ERRORS = {
 }
 
 
+#: Seconds that a worker that ends goes on in any case.
+HANDSHAKE_SECONDS = 0.5
+
+#: Seconds between two looks at the handshakes that are under way when a worker ends.
+ARRIVAL_SECONDS = 0.02
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     """Time limits for callers; seconds."""
@@ -35,9 +43,9 @@ class ConnectionLimits:
     stall_seconds: float = 120.0
     #: For an answer whose delivery is watched, from its first byte on.
     delivery_seconds: float = 30.0
-    #: A worker that ends has accepted connections whose TLS handshakes are still under way. It goes on for so much longer,
-    #: and answers them.
-    handshake_seconds: float = 0.2
+    #: A worker that ends has accepted connections whose TLS handshakes are still under way. It waits for them for so long at
+    #: most, and answers what they ask.
+    handshake_seconds: float = 2.0
 
 
 class NodeConnection(HttpConnection):
@@ -139,10 +147,19 @@ class NodeWorker(HttpWorker):
 
     async def about_to_end(self) -> None:
         """Close connections on which nothing goes on: Gunicorn would wait for them."""
-        await asyncio.sleep(self.limits.handshake_seconds)
+        await self._all_have_arrived()
         for connection in list(self.connections):
             if connection.is_idle:
                 connection.close()
+
+    async def _all_have_arrived(self) -> None:
+        """Wait for the handshakes that are under way: whoever was accepted here is answered by nobody else."""
+        # Some are seen by nobody yet.
+        await asyncio.sleep(min(HANDSHAKE_SECONDS, self.limits.handshake_seconds))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.handshake_seconds):
+                while self.arriving:  # noqa: ASYNC110 - nobody tells of a handshake that fails
+                    await asyncio.sleep(ARRIVAL_SECONDS)
 
 
 def worker_with(limits: ConnectionLimits) -> type[NodeWorker]:

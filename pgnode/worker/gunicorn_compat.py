@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from importlib.util import find_spec
 from typing import Any
+from weakref import WeakSet
 
 from gunicorn.asgi import protocol
 from gunicorn.asgi.protocol import ASGIProtocol
@@ -85,6 +86,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
 
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
+        worker.arriving.add(self)
         #: The headers of a request were read on it.
         self.was_asked = False
         #: The answer under way is its last one.
@@ -155,6 +157,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
             transport: Its transport.
         """
         super().connection_made(transport)
+        self.worker.arriving.discard(self)
         self.worker.connections.add(self)
         self.opened()
 
@@ -240,6 +243,8 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         #: The connections that are open.
         self.connections: set[HttpConnection] = set()
+        #: Accepted, and their TLS handshakes are under way. One whose handshake fails is told to nobody, and just goes.
+        self.arriving: WeakSet[HttpConnection] = WeakSet()
         self._main: asyncio.Task[None] | None = None
 
     async def about_to_end(self) -> None:

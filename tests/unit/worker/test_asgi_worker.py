@@ -14,7 +14,7 @@ from pgnode.api.rest.context import connection_of
 from pgnode.worker.asgi_worker import ConnectionLimits, NodeConnection, NodeWorker, worker_with
 from pgnode.worker.delivery import TcpDelivery
 from tests.support.gunicorn_worker import lifespan, serving
-from tests.support.polling import eventually
+from tests.support.polling import eventually, pause
 
 #: Nothing runs into these by accident.
 LONG = ConnectionLimits(headers_seconds=60, stall_seconds=60, delivery_seconds=60, handshake_seconds=0)
@@ -174,6 +174,27 @@ async def test_a_worker_that_ends_closes_idle_connections_and_no_other() -> None
         # One that has just come gets its answer.
         new_writer.write(GET % b"")
         await answered(new)
+
+
+async def test_a_worker_that_ends_waits_for_handshakes_that_are_under_way() -> None:
+    """They may take long on a busy machine, and whoever was accepted here is answered by no other worker."""
+    limits = ConnectionLimits(headers_seconds=60, handshake_seconds=60)
+    async with (
+        serving(worker_with(limits), App()) as (worker, port),
+        connected(port) as (idle, writer),
+    ):
+        writer.write(GET % b"")
+        await answered(idle)
+        assert not worker.arriving
+        # As the event loop makes it when it has accepted a connection.
+        accepted = NodeConnection(worker)
+        [server] = worker.servers
+        worker.handle_exit_signal()
+        await eventually(lambda: not server.is_serving(), "nobody is accepted any more")
+        await pause()
+        assert worker.connections, "it waits"
+        worker.arriving.remove(accepted)
+        assert await ended(idle) == b""
 
 
 def test_every_worker_class_has_its_own_limits() -> None:

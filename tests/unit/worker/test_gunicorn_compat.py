@@ -71,7 +71,7 @@ PARSERS = ["python", *(["fast"] if FAST_PARSER_INSTALLED else [])]
 OURS: dict[type, set[str]] = {
     HttpConnection: {"_tail", "closed", "close", "error_content", "flows", "headers_read", "is_idle", "last_answer"}
     | {"opened", "request_begun", "scope_built", "stalled", "was_asked"},
-    HttpWorker: {"_main", "about_to_end", "connection_class", "connections"},
+    HttpWorker: {"_main", "about_to_end", "arriving", "connection_class", "connections"},
 }
 
 
