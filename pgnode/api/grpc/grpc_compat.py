@@ -109,6 +109,19 @@ async def start(server: aio.Server) -> asyncio.Event:
     return ended
 
 
+def tell_nothing_twice(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep a loop from complaining that a server has ended over a path that is no text: :func:`start` has told of it.
+
+    The library ends such a server once more when it is thrown away, in a task that nobody waits for.
+    """
+
+    def handle(complaining: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), UnicodeDecodeError):
+            complaining.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
+
+
 async def discard(server: aio.Server) -> None:
     """End what is left of a server that has ended of its own accord."""
     with contextlib.suppress(Exception):

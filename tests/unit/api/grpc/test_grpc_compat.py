@@ -26,6 +26,7 @@ from pgnode.api.grpc.grpc_compat import (
     discard,
     reflection_handler,
     start,
+    tell_nothing_twice,
     when_call_ends,
 )
 from tests.fuzz import http2
@@ -303,6 +304,16 @@ async def test_a_server_that_ends_over_a_path_that_is_no_text_says_so_and_makes_
     await second.stop(0)
     async with asyncio.timeout(30):
         await ended.wait()
+
+
+def test_only_what_was_told_is_kept_quiet() -> None:
+    loop = mock.Mock()
+    tell_nothing_twice(loop)
+    handle = loop.set_exception_handler.call_args.args[0]
+    handle(loop, {"exception": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x")})
+    loop.default_exception_handler.assert_not_called()
+    handle(loop, {"message": "other", "exception": ValueError()})
+    loop.default_exception_handler.assert_called_once()
 
 
 async def send_call(port: int, path: bytes) -> asyncio.StreamWriter:
