@@ -115,21 +115,20 @@ async def test_answers_that_are_hardly_taken(stage: Stage, worker: GrpcWorker) -
         before = memory(stage.worker_pids())
         head = panel.head("GET", "/stats", {"Content-Type": PROTOBUF, "Content-Length": str(len(question))})
         trusted = ssl.create_default_context(cafile=str(stage.settings.cert_file))
-        readers = [
-            (await asyncio.open_connection("127.0.0.1", stage.port, ssl=trusted))[1].transport
-            for _ in range(SLOW_READERS)
+        writers = [
+            (await asyncio.open_connection("127.0.0.1", stage.port, ssl=trusted))[1] for _ in range(SLOW_READERS)
         ]
         try:
-            for one in readers:
-                one.pause_reading()  # type: ignore[attr-defined]  # it is a transport for both ways
+            for one in writers:
+                one.transport.pause_reading()  # type: ignore[attr-defined]  # it is a transport for both ways
                 one.write(head + question)
             for _ in range(3):
                 await served(stage, worker, calls=3)
             # Each whole answer would be eight times as much as what it may hold here.
             assert memory(stage.worker_pids()) < before + SLOW_READERS * MIB + 64 * MIB
         finally:
-            for one in readers:
-                one.abort()
+            for one in writers:
+                one.transport.abort()
     await stage.supervisor.publish_all()
 
 
