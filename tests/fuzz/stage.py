@@ -221,7 +221,8 @@ def faults_of(case: Case, outcome: Outcome) -> list[str]:
         found = judge.answers(outcome.data)
     except judge.Malformed as error:
         return [str(error)]
-    if not found and (case.route is not None or b"\r\n\r\n" in b"".join(case.parts)):
+    # Whoever goes on sending after an error may find the connection reset, and the answer gone with it.
+    if not found and (case.route is not None or (len(case.parts) == 1 and b"\r\n\r\n" in case.parts[0])):
         return ["the connection was closed without an answer"]
     return [fault for answer in found if (fault := judge.fault_of_http(case.route, answer))]
 

@@ -125,6 +125,9 @@ def test_what_is_wrong_with_an_outcome() -> None:
     cut = HttpCase((b"GET",), ending="cuts")
     assert faults_of(cut, Outcome(b"", 0.1, ended=True)) == []
     assert faults_of(HttpCase((b"GET",)), Outcome(b"", 2.0, ended=True)) == []
+    odd = HttpCase((b"GET\r\n\r\n",))
+    assert "without an answer" in faults_of(odd, Outcome(b"", 0.1, ended=True))[0]
+    assert faults_of(HttpCase((*odd.parts, b"more")), Outcome(b"", 0.1, ended=True)) == []
     late = rpc((b"grpc-status", b"4"), (b"error-code", b"DEADLINE_EXCEEDED"))
     assert faults_of(GrpcCase((b"grpc-timeout",), method="GetStats"), Outcome(late, 0.1, ended=True)) == []
     assert faults_of(GrpcCase((b"",), method="GetStats"), Outcome(late, 0.1, ended=True)) != []
