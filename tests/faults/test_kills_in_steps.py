@@ -61,9 +61,8 @@ RESTORE = (
     ("supervisor.core_selected", 0),
     ("step.find_core", 0),
     ("step.take_over_core", 0),
-    ("step.record", 0),
     ("step.commit", 0),
-    ("step.publish", 1),
+    ("step.publish", 0),
 )
 RESTORE_WITHOUT_A_CORE = (
     ("step.find_core", 0),
