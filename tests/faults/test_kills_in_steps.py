@@ -61,7 +61,6 @@ RESTORE = (
     ("supervisor.core_selected", 0),
     ("step.find_core", 0),
     ("step.take_over_core", 0),
-    ("step.commit", 0),
     ("step.publish", 0),
 )
 RESTORE_WITHOUT_A_CORE = (
