@@ -9,6 +9,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from pgnode.errors import SettingsError
+from pgnode.settings import shown_url
+
 #: What a command on the bus may raise when Redis is away, hangs or is restarting.
 BUS_ERRORS = (RedisError, OSError, TimeoutError)
 
@@ -28,15 +31,26 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, connec
 
     Returns:
         The client.
+
+    Raises:
+        SettingsError: That is no such address.
     """
-    client: Redis = Redis.from_url(
-        url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        max_connections=connections,
-        health_check_interval=0,
-    )
+    try:
+        client: Redis = Redis.from_url(
+            url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=connections,
+            health_check_interval=0,
+        )
+        # Connects to nothing: what of the address means nothing would be told at the first command, as anything but an error.
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, AttributeError):
+        # What is said of it may hold the password.
+        raise SettingsError(
+            f"REDIS_URL={shown_url(url)} is not allowed: write redis://:PASSWORD@HOST:PORT/NUMBER, rediss://… or unix:///PATH"
+        ) from None
     return client
 
 

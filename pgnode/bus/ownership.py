@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from redis.asyncio import Redis
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import OWNER_TTL_MS, Keys
 from pgnode.errors import PrefixInUseError
+from pgnode.os_support.host_name import host_name
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,7 @@ def this_node(state_dir: Path) -> Owner:
         OSError: There is no such folder.
     """
     found = state_dir.stat()
-    host = socket.gethostname()
+    host = host_name()
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

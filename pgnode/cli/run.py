@@ -6,6 +6,10 @@ import os
 
 import click
 
+from pgnode.errors import OperatorError
+from pgnode.os_support.surroundings import reset_signals, what_is_missing
+from pgnode.supervisor.processes.inheritance import VARIABLE as INHERITANCE
+
 
 def run_node() -> int:
     """Run the node until it is told to end.
@@ -18,6 +22,12 @@ def run_node() -> int:
     """
     # The gRPC library's hooks around fork are of no use here (every process of ours is spawned) and print about it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    if INHERITANCE not in os.environ:
+        # Where this process was a supervisor before, what came meanwhile waits for it.
+        reset_signals()
+    missing = what_is_missing()
+    if missing is not None:
+        raise OperatorError(missing)
     from pgnode.settings import load, unknown_settings  # noqa: PLC0415 - after that
     from pgnode.supervisor.main import run  # noqa: PLC0415
 

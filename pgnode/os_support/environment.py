@@ -30,7 +30,6 @@ NAMES: Final = frozenset(
         "HTTPS_PROXY",
         "ALL_PROXY",
         "NO_PROXY",
-        "GUNICORN_CMD_ARGS",
         "GODEBUG",
         "GOGC",
         "GOMAXPROCS",
@@ -55,6 +54,9 @@ PREFIXES: Final = (
     "COVERAGE_",
 )
 
+#: Of these, what would change how each of our own processes ends.
+EXCEPT: Final = frozenset({"PYTHONINSPECT"})
+
 
 def confine(environment: MutableMapping[str, str], also: Collection[str] = ()) -> list[str]:
     """Take out of an environment what children have no need of.
@@ -68,7 +70,9 @@ def confine(environment: MutableMapping[str, str], also: Collection[str] = ()) -
     """
     # Proxies are named in small letters, too.
     gone = sorted(
-        name for name in environment if name not in also and name.upper() not in NAMES and not name.startswith(PREFIXES)
+        name
+        for name in environment
+        if name not in also and name.upper() not in NAMES and (name in EXCEPT or not name.startswith(PREFIXES))
     )
     for name in gone:
         del environment[name]

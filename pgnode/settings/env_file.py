@@ -1,22 +1,44 @@
-"""The ``.env`` file in the working folder: which names stand in it, and whether it can be read at all."""
+"""The ``.env`` file in the working folder: whether it can be read at all, and which names stand in it."""
 
 from __future__ import annotations
 
+import io
+import stat
 from pathlib import Path
+from typing import Final
 
 from dotenv import dotenv_values
 
 from pgnode.errors import SettingsError
+from pgnode.os_support.files import read_regular
 
-#: The name of the file, in the working folder.
-ENV_FILE = ".env"
+#: The file, in the working folder.
+ENV_FILE: Final = Path(".env")
+
+#: Its bytes, at most.
+ENV_FILE_BYTES: Final = 1024 * 1024
 
 
-def names_in_env_file(folder: Path | None = None) -> frozenset[str]:
-    """Read which variables the ``.env`` file sets.
+def usable_env_file(path: Path = ENV_FILE) -> Path | None:
+    """Return the file of settings in the working folder.
 
     Args:
-        folder: The folder that it is in; the working folder where it is None.
+        path: The file.
+
+    Returns:
+        The same; None where there is none, or where that folder may not be looked into.
+
+    Raises:
+        SettingsError: It is there and cannot be read.
+    """
+    return path if _text(path) is not None else None
+
+
+def names_in_env_file(path: Path = ENV_FILE) -> frozenset[str]:
+    """Read which variables the file sets.
+
+    Args:
+        path: The file.
 
     Returns:
         Their names in capitals; none where there is no such file.
@@ -24,16 +46,29 @@ def names_in_env_file(folder: Path | None = None) -> frozenset[str]:
     Raises:
         SettingsError: It cannot be read.
     """
-    path = (folder or Path()) / ENV_FILE
+    text = _text(path)
+    if text is None:
+        return frozenset()
+    return frozenset(name.upper() for name in dotenv_values(stream=io.StringIO(text), interpolate=False))
+
+
+def _text(path: Path) -> str | None:
     try:
-        if not path.is_file():
-            return frozenset()
-        found = dotenv_values(path, encoding="utf-8", interpolate=False)
+        kind = path.stat().st_mode
+    except OSError:
+        return None
+    if not stat.S_ISREG(kind) and not stat.S_ISFIFO(kind):
+        return None
+    where = Path.cwd() / path
+    try:
+        text = read_regular(path, ENV_FILE_BYTES).decode()
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise SettingsError(f"{path.absolute()} is not UTF-8 (line {line} or later): save it as UTF-8") from None
+        raise SettingsError(f"{where} is not UTF-8 (line {line}): save it as UTF-8") from None
     except OSError as error:
         raise SettingsError(
-            f"{path.absolute()} cannot be read: {error.strerror}; let this user read it, or start pgnode in another folder"
+            f"{where} cannot be read: {error.strerror}; let this user read it, or start the node in another folder"
         ) from None
-    return frozenset(name.upper() for name in found)
+    if "\0" in text:
+        raise SettingsError(f"{where} holds a NUL character: it is a file of lines such as SERVICE_PORT=62050")
+    return text

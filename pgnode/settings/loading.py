@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Set
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from pgnode.errors import SettingsError
 from pgnode.os_support.files import read_regular
 from pgnode.settings.checks import check_uuid
-from pgnode.settings.env_file import names_in_env_file
+from pgnode.settings.env_file import names_in_env_file, usable_env_file
 from pgnode.settings.model import SECRET_FIELDS, Settings
 from pgnode.settings.unknown import sentences_about_unknown
 
@@ -30,13 +31,13 @@ def load(**overrides: Any) -> Settings:
     """
     in_file = names_in_env_file() - {name.upper() for name in (*os.environ, *overrides)}
     try:
-        settings = Settings(**overrides)
+        settings = Settings(**{"_env_file": usable_env_file(), **overrides})
     except ValidationError as error:
         raise SettingsError("\n".join(_sentence(dict(item), in_file) for item in error.errors())) from None
     settings = _certificate_files(settings)
     _check_protocols(settings)
     _check_ports(settings)
-    absolute = settings.state_dir.expanduser().absolute()
+    absolute = _absolute(settings.state_dir)
     longest = absolute / "run" / "core.scratch.sock"
     if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:
         raise SettingsError(
@@ -44,6 +45,19 @@ def load(**overrides: Any) -> Settings:
             "at most; choose a shorter folder"
         )
     return settings.model_copy(update={"state_dir": absolute})
+
+
+def _absolute(folder: Path) -> Path:
+    """Return the state folder as an absolute path. Raises SettingsError."""
+    try:
+        absolute = folder.expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        raise SettingsError(f"STATE_DIR={folder} is not allowed: {error}; give an absolute path") from None
+    if any(character < " " or "\x7f" <= character <= "\x9f" for character in str(absolute)):
+        raise SettingsError(
+            f"STATE_DIR={str(absolute)!r} is not allowed: it holds a control character; choose another folder"
+        )
+    return absolute
 
 
 def read_api_key(settings: Settings) -> str:

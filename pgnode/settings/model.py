@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pgnode.errors import SettingsError
 from pgnode.settings import bus_password
 from pgnode.settings.checks import (
     Command,
@@ -36,7 +37,10 @@ SECRET_FIELDS = frozenset({"api_key", "redis_url"})
 def default_state_dir() -> Path:
     """Return ``$XDG_STATE_HOME/pgnode``, else ``~/.local/state/pgnode``."""
     base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "pgnode"
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "state") / "pgnode"
+    except RuntimeError:
+        raise SettingsError("STATE_DIR is not set, and this user has no home folder: set STATE_DIR") from None
 
 
 class Settings(BaseSettings):
@@ -87,7 +91,7 @@ class Settings(BaseSettings):
         description="Private key of SSL_CERT_FILE, PEM. Without it SSL_CERT_FILE is taken as OpenSSL's list of CAs "
         "and left alone.",
     )
-    state_dir: Path = Field(
+    state_dir: Annotated[Path, BeforeValidator(lambda value: default_state_dir() if value == "" else value)] = Field(
         default_factory=default_state_dir,
         description="Folder for everything the node keeps: key, certificate, store, sockets. Made with mode 0700.",
     )
@@ -259,6 +263,11 @@ class Settings(BaseSettings):
     def local_host(self) -> str:
         """The address under which this machine reaches the API."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.node_host, self.node_host)
+
+    @property
+    def local_hosts(self) -> tuple[str, ...]:
+        """All addresses under which this machine may reach the API; IPv6 may be switched off where it is known."""
+        return (self.local_host, "127.0.0.1") if self.node_host == "::" else (self.local_host,)
 
     @property
     def run_dir(self) -> Path:

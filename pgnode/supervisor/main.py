@@ -387,7 +387,7 @@ def run(settings: Settings) -> int:
     streams.make_safe()
     # Children inherit both.
     allow_many_files()
-    confine(os.environ, settings.child_variables)
+    confined = confine(os.environ, settings.child_variables)
     core_oom_score_adj = give_way_to_the_core(os.environ)
     environment.update({name: value for name, value in os.environ.items() if name == FIRST_VARIABLE})
     # Whatever this process and its children make in the state folder is for this user alone.
@@ -407,6 +407,8 @@ def run(settings: Settings) -> int:
             nonlocal left
             parts = compose(settings, handover, core_oom_score_adj, inheritance)
             set_up_logging(settings.debug, parts.pump.node_line)
+            if "GUNICORN_CMD_ARGS" in confined:
+                log.warning("GUNICORN_CMD_ARGS has no effect: GUNICORN_CONF names a file with settings of Gunicorn")
             supervisor = Supervisor(parts, environment)
             code = await supervisor.run(who)
             left = supervisor.left

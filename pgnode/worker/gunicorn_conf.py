@@ -12,7 +12,6 @@ import signal as _signal
 import ssl as _ssl
 import sys as _sys
 from dataclasses import replace as _replace
-from pathlib import Path as _Path
 from typing import Any as _Any
 
 from pgnode.os_support import streams as _streams
@@ -80,7 +79,7 @@ errorlog = "-"
 loglevel = "info" if _settings.debug else "warning"
 # Gunicorn would put a control socket into the home folder.
 control_socket_disable = True
-worker_tmp_dir = "/dev/shm" if _Path("/dev/shm").is_dir() else str(_settings.run_dir)  # noqa: S108 - Gunicorn's heartbeat
+worker_tmp_dir = "/dev/shm" if _os.access("/dev/shm", _os.W_OK | _os.X_OK) else str(_settings.run_dir)  # noqa: S108 - Gunicorn's heartbeat
 
 
 def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import socket
 
 from pgnode import __version__
 from pgnode.api.service.node_service import NodeService
@@ -15,6 +14,7 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import LogReader
 from pgnode.bus.ownership import Owner, this_node
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.host_name import host_name
 from pgnode.os_support.open_files import OpenFilesWatch
 from pgnode.settings import Settings
 from pgnode.worker.log_hub import LogHub
@@ -78,4 +78,4 @@ def _node(settings: Settings) -> Owner | None:
 
 def worker_name() -> str:
     """Make a name that is unique among all workers on all hosts, also after a restart."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    return f"{host_name()}:{os.getpid()}:{secrets.token_hex(4)}"

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from pgnode.errors import SettingsError
-from pgnode.os_support.files import write_atomically
+from pgnode.os_support.files import read_regular, write_atomically
 from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -29,6 +29,9 @@ CHECK_SECONDS = 1.0
 
 #: Days before the end of a certificate from which on the log says so.
 EXPIRES_SOON_DAYS = 14
+
+#: Bytes of a certificate chain, or of a key, at most.
+PEM_BYTES_MAX = 4 * 1024 * 1024
 
 _Signature = tuple[tuple[int, int, int], ...]
 
@@ -122,7 +125,7 @@ class CertificateWatch:
             )
         path = self._settings.served_pem
         with contextlib.suppress(OSError):
-            if path.read_bytes() == pem:
+            if read_regular(path, PEM_BYTES_MAX * 2) == pem:
                 return
         try:
             write_atomically(path, pem)
@@ -147,7 +150,7 @@ def _names(settings: Settings) -> tuple[str, str, str]:
 
 def _read(name: str, path: Path, advice: str) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_regular(path, PEM_BYTES_MAX)
     except OSError as error:
         raise SettingsError(f"{name} cannot be read: {error.strerror}; let this user read it{advice}") from None
     if not data.strip():

@@ -5,11 +5,33 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import psutil
+import structlog
 
 from pgnode.supervisor.host.cgroup import Limits, read_limits
 from pgnode.wire import service_pb2 as pb
+
+log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+
+def _network() -> tuple[int, int]:
+    """Return the bytes received and sent over all interfaces but loopback."""
+    received = sent = 0
+    for name, counters in psutil.net_io_counters(pernic=True).items():
+        if name != "lo":
+            received += counters.bytes_recv
+            sent += counters.bytes_sent
+    return received, sent
+
+
+def _memory() -> tuple[int, int]:
+    """Return the bytes that there are, and that are in use."""
+    memory = psutil.virtual_memory()
+    return memory.total, memory.total - memory.available
 
 
 class SystemSampler:
@@ -23,34 +45,36 @@ class SystemSampler:
 
     def __init__(self, limits: Callable[[], Limits] = read_limits) -> None:
         self._limits = limits
-        psutil.cpu_percent(None)
+        #: What could not be read, and was told.
+        self._unknown: set[str] = set()
+        self._read("processors", lambda: psutil.cpu_percent(None), 0.0)
         self._cpu_seconds = limits().cpu_seconds
         self._at = time.monotonic()
-        self._received, self._sent = self._network()
-        self._cores = psutil.cpu_count() or 1
+        self._received, self._sent = self._read("network", _network, (0, 0))
+        self._cores = self._read("processors", lambda: psutil.cpu_count() or 1, 1)
 
-    @staticmethod
-    def _network() -> tuple[int, int]:
-        """Return the bytes received and sent over all interfaces but loopback."""
-        received = sent = 0
-        for name, counters in psutil.net_io_counters(pernic=True).items():
-            if name != "lo":
-                received += counters.bytes_recv
-                sent += counters.bytes_sent
-        return received, sent
+    def _read(self, what: str, read: Callable[[], _T], otherwise: _T) -> _T:
+        """Read figures of the system; where it hides them, as some containers do, that is said once."""
+        try:
+            return read()
+        except Exception as error:
+            # Whatever psutil makes of a file that is missing, empty or another one.
+            if what not in self._unknown:
+                self._unknown.add(what)
+                log.warning("the system does not tell its load, it is shown as 0", what=what, error=repr(error))
+            return otherwise
 
     def sample(self) -> pb.SystemStatsResponse:
         """Return the load since the last sample. Reads files: call it in a thread."""
         now = time.monotonic()
         elapsed = max(1e-3, now - self._at)
-        received, sent = self._network()
+        received, sent = self._read("network", _network, (self._received, self._sent))
         limits = self._limits()
-        memory = psutil.virtual_memory()
-        mem_total, mem_used = memory.total, memory.total - memory.available
-        if limits.memory_bytes is not None and limits.memory_bytes < mem_total:
+        mem_total, mem_used = self._read("memory", _memory, (0, 0))
+        if limits.memory_bytes is not None and not 0 < mem_total <= limits.memory_bytes:
             mem_total = limits.memory_bytes
             mem_used = limits.memory_used_bytes if limits.memory_used_bytes is not None else min(mem_used, mem_total)
-        cpu_cores, cpu_usage = self._cores, psutil.cpu_percent(None)
+        cpu_cores, cpu_usage = self._cores, self._read("processors", lambda: psutil.cpu_percent(None), 0.0)
         if limits.cpus is not None and limits.cpus < self._cores:
             # A share of a processor counts as one.
             cpu_cores = math.ceil(limits.cpus)

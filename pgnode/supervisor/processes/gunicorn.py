@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import ssl
 import sys
@@ -110,9 +111,11 @@ async def ready(settings: Settings) -> None:
     # A worker listens on all of its ports or on none.
     port = next(iter(settings.gunicorn_ports.values()))
 
+    hosts = itertools.cycle(settings.local_hosts)
+
     async def handshake() -> None:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
-            _, writer = await asyncio.open_connection(settings.local_host, port, ssl=context)
+            _, writer = await asyncio.open_connection(next(hosts), port, ssl=context)
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):

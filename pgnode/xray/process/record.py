@@ -20,6 +20,9 @@ RECORD_NAME: Final = "core.json"
 #: Its copy, for when that is damaged.
 COPY_NAME: Final = "core.copy.json"
 
+#: The id of a boot in a container that hides it; a process is then known by its pid and its start alone.
+UNKNOWN_BOOT: Final = "unknown"
+
 _MAX_BYTES: Final = 1024 * 1024
 #: Each record is filled up to so many bytes, so that another one has room in its place.
 _PADDED_BYTES: Final = 1024
@@ -102,9 +105,12 @@ def start_ticks(pid: int) -> int:
     return int(content.rpartition(b")")[2].split()[19])
 
 
-def boot_id() -> str:
-    """Read the id that the kernel gave itself at its start."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """Read the id that the kernel gave itself at its start; :data:`UNKNOWN_BOOT` where it does not tell."""
+    try:
+        return path.read_text(encoding="ascii").strip() or UNKNOWN_BOOT
+    except (OSError, ValueError):
+        return UNKNOWN_BOOT
 
 
 def boot_time() -> float:

@@ -19,9 +19,13 @@ EXIT_CONFIG_REFUSED: Final = 23
 EXIT_START_FAILED: Final = 255
 
 _READ_BYTES: Final = 65536
+#: Bytes that a short-lived core may print, at most.
+OUTPUT_BYTES_MAX: Final = 4 * 1024 * 1024
 _SHOWN_LINES: Final = 3
 #: What the core prints last of its start.
 STARTED: Final = re.compile(r"\bXray (\d+\.\d+\.\d+)\b.* started")
+#: How the line begins that says why a program in Go ended.
+_GO_ENDS: Final = ("panic: ", "fatal error: ", "runtime: ", "malformed GOMEMLIMIT")
 _FAILED = re.compile(r"Failed to start: |Configuration is invalid|failed to load config files: ")
 
 
@@ -52,6 +56,8 @@ async def run_to_end(
     async def collect(reader: asyncio.StreamReader) -> None:
         while block := await reader.read(_READ_BYTES):
             output.extend(block)
+            if len(output) > OUTPUT_BYTES_MAX:
+                raise StartFailedError(f"{command[0]} prints more than {OUTPUT_BYTES_MAX:,} bytes: it is no core")
             if stop is not None and stop.search(output.decode(errors="replace")):
                 return
 
@@ -92,5 +98,9 @@ def refusal_reason(output: str) -> str:
 
 
 def last_lines(output: str) -> str:
-    """Join the last lines of a process's output, for the text of an error."""
+    """Join the last lines of a process's output, for the text of an error; what Go ends over stands before its stack."""
+    lines = output.splitlines()
+    cause = next((line for line in lines if line.startswith(_GO_ENDS)), None)
+    if cause is not None:
+        return cause
     return " | ".join(output.splitlines()[-_SHOWN_LINES:])

@@ -8,6 +8,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pgnode.bus.connection import BUS_ERRORS, connect, ping_anew, stream_entries
+from pgnode.errors import SettingsError
 from tests.support.valkey import TestValkey
 
 
@@ -42,3 +43,12 @@ async def test_a_command_is_not_repeated_and_does_not_wait_without_end(valkey: T
             await ping_anew(valkey.url)
     finally:
         await redis.aclose()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h:abc/0", "redis://:se:cret@h:1", "redis://h:1/0?x=y", "unix:///x?db=z", "http://h"]
+)
+def test_an_address_that_is_none_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"REDIS_URL=.* is not allowed: write redis://") as caught:
+        connect(url)
+    assert "cret" not in str(caught.value)

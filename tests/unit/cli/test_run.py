@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgnode.cli.run import run_node
-from pgnode.errors import SettingsError
+from pgnode.errors import OperatorError, SettingsError
 from pgnode.settings import Settings
 from pgnode.supervisor import main as supervisor
 
@@ -47,3 +47,9 @@ def test_wrong_settings_are_refused_before_anything_is_done(tmp_path: Path, monk
     with pytest.raises(SettingsError, match="SERVICE_PORT"):
         run_node()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_missing_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgnode.cli.run.what_is_missing", lambda: "there is no /proc")
+    with pytest.raises(OperatorError, match="no /proc"):
+        run_node()

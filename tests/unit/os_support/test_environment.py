@@ -13,10 +13,18 @@ def test_what_children_may_need_stays_and_all_else_goes() -> None:
         "HTTPS_PROXY": "http://127.0.0.1:1",
         "GOMEMLIMIT": "1GiB",
         "PORT_A": "8443",
+        "PYTHONINSPECT": "1",
+        "GUNICORN_CMD_ARGS": "--daemon",
         "API_KEY": "opens the API",
         "CLOUD_TOKEN": "opens something else",
         "NOTIFY_SOCKET": "/run/systemd/notify",
     }
-    assert confine(environment, {"PORT_A"}) == ["API_KEY", "CLOUD_TOKEN", "NOTIFY_SOCKET"]
+    assert confine(environment, {"PORT_A"}) == [
+        "API_KEY",
+        "CLOUD_TOKEN",
+        "GUNICORN_CMD_ARGS",
+        "NOTIFY_SOCKET",
+        "PYTHONINSPECT",
+    ]
     assert sorted(environment) == ["GOMEMLIMIT", "HTTPS_PROXY", "LC_ALL", "PATH", "PORT_A", "https_proxy"]
     assert confine(environment, {"PORT_A"}) == []

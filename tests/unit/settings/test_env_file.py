@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pgnode.errors import SettingsError
-from pgnode.settings.env_file import names_in_env_file
+from pgnode.settings.env_file import ENV_FILE_BYTES, names_in_env_file, usable_env_file
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / ".env"
 
 
 @pytest.mark.parametrize(
     ("text", "names"),
     [("", set()), ("A=1\nexport b = 2\n# C=3\n\nD\n", {"A", "B", "D"}), ("=\n'\n%%%\n", set())],
 )
-def test_names(tmp_path: Path, text: str, names: set[str]) -> None:
-    (tmp_path / ".env").write_text(text)
-    assert names <= names_in_env_file(tmp_path)
-    assert "C" not in names_in_env_file(tmp_path)
+def test_names(file: Path, text: str, names: set[str]) -> None:
+    file.write_text(text)
+    assert names <= names_in_env_file(file)
+    assert "C" not in names_in_env_file(file)
+    assert usable_env_file(file) == file
 
 
-def test_no_file(tmp_path: Path) -> None:
-    assert names_in_env_file(tmp_path) == frozenset()
-    (tmp_path / ".env").mkdir()
-    assert names_in_env_file(tmp_path) == frozenset()
+@pytest.mark.parametrize("make", [lambda _: None, Path.mkdir, lambda file: file.symlink_to(file)])
+def test_no_file(file: Path, make: Callable[[Path], object]) -> None:
+    make(file)
+    assert names_in_env_file(file) == frozenset()
+    assert usable_env_file(file) is None
 
 
-def test_another_encoding_is_told_by_its_line(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes("A=1\nB=größe\n".encode("latin-1"))
-    with pytest.raises(SettingsError, match=r"/\.env is not UTF-8 \(line 2 or later\): save it as UTF-8"):
-        names_in_env_file(tmp_path)
-
-
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".env").write_text("A=1\n")
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("pgnode.settings.env_file.dotenv_values", refuse)
-    with pytest.raises(SettingsError, match=r"/\.env cannot be read: Permission denied; let this user read it"):
-        names_in_env_file(tmp_path)
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda file: file.write_bytes("A=1\nB=größe\n".encode("latin-1")), r"is not UTF-8 \(line 2\): save it"),
+        (lambda file: file.write_bytes(b"A=\0\n"), "holds a NUL"),
+        (lambda file: file.write_bytes(b"#" * (ENV_FILE_BYTES + 1)), "cannot be read: has more than"),
+        (os.mkfifo, "cannot be read: is no regular file"),
+    ],
+)
+def test_a_file_that_cannot_be_used(file: Path, make: Callable[[Path], object], said: str) -> None:
+    make(file)
+    for read in (names_in_env_file, usable_env_file):
+        with pytest.raises(SettingsError, match=rf"/\.env {said}"):
+            read(file)

@@ -158,3 +158,33 @@ def test_names_that_are_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 )
 def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
     assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("~nobody-of-that-name/x", "home directory"),
+        ("/tmp/a\nb", r"STATE_DIR='/tmp/a\\nb' is not allowed: it holds a control"),
+    ],
+)
+def test_a_state_folder_that_cannot_be_one(monkeypatch: pytest.MonkeyPatch, folder: str, said: str) -> None:
+    monkeypatch.setenv("STATE_DIR", folder)
+    with pytest.raises(SettingsError, match=said):
+        load()
+
+
+def test_an_empty_state_folder_is_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIR", "")
+    monkeypatch.setenv("XDG_STATE_HOME", "/x")
+    assert load().state_dir == Path("/x/pgnode")
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("STATE_DIR", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", fail)
+    with pytest.raises(SettingsError, match="no home folder: set STATE_DIR"):
+        load()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from pgnode.supervisor.host.cgroup import Limits
 from pgnode.supervisor.host.system_stats import SystemSampler
@@ -36,3 +37,20 @@ def test_without_limits_the_figures_are_the_machines() -> None:
 def test_a_group_that_does_not_tell_its_usage() -> None:
     figures = SystemSampler(lambda: Limits(1024, None, None, None)).sample()
     assert figures.mem_total == figures.mem_used == 1024
+
+
+def test_a_system_that_hides_its_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some containers do: ``/proc/stat`` and its like are missing, empty, or something else."""
+
+    def fail(*_: object, **__: object) -> object:
+        raise TypeError("scputimes")
+
+    for name in ("cpu_percent", "cpu_count", "virtual_memory", "net_io_counters"):
+        monkeypatch.setattr(psutil, name, fail)
+    with capture_logs() as logs:
+        sampler = SystemSampler(Limits)
+        figures = [sampler.sample(), sampler.sample()][1]
+    assert (figures.mem_total, figures.mem_used, figures.cpu_cores, figures.cpu_usage) == (0, 0, 1, 0)
+    assert figures.incoming_bandwidth_speed == 0
+    assert sorted(line["what"] for line in logs) == ["memory", "network", "processors"], "each is told once"
+    assert SystemSampler(lambda: Limits(1024, 5, None, None)).sample().mem_total == 1024

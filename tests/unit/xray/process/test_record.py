@@ -15,6 +15,7 @@ from pgnode.xray.process import record as module
 from pgnode.xray.process.record import (
     COPY_NAME,
     RECORD_NAME,
+    UNKNOWN_BOOT,
     CoreRecord,
     boot_id,
     boot_time,
@@ -94,6 +95,8 @@ def test_this_process_is_known_again() -> None:
     assert 0 < started <= time.time() + 2
     assert start_ticks(2**22 + 1) == 0, "there is no such process"
     assert len(boot_id()) == 36
+    # Containers may hide it: then a process is known by its pid and its start.
+    assert boot_id(Path("/none")) == boot_id(Path("/dev/null")) == UNKNOWN_BOOT
 
 
 def test_a_machine_that_does_not_say_when_it_was_booted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

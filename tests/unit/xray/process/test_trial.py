@@ -46,6 +46,15 @@ async def test_a_command_that_is_not_there() -> None:
         await run_to_end(["/none"], "", 5.0, ENVIRONMENT)
 
 
+async def test_a_program_that_prints_without_end() -> None:
+    with pytest.raises(StartFailedError, match="sh prints more than 4,194,304 bytes: it is no core"):
+        await run("exec yes")
+
+
+def test_why_a_program_in_go_ended_stands_before_its_stack() -> None:
+    assert last_lines("x\npanic: bad key\n\ngoroutine 1\n\tfile.go\n\tfile.go\n") == "panic: bad key"
+
+
 FAILED = "Failed to start: main: failed to load config files: [stdin:] > infra/conf: no inbound > infra/conf: unknown"
 
 

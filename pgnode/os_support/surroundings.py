@@ -1,0 +1,73 @@
+"""What the node cannot do without, looked at before anything else: one sentence where it is missing.
+
+Knows no library, since some of them fail at their import where ``/dev/null`` or ``/proc`` is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from pathlib import Path
+
+#: Open files below which nothing comes up.
+FILES_MIN = 64
+
+#: Bytes of a file below which nothing can be stored.
+FILE_BYTES_MIN = 16 * 1024 * 1024
+
+_UNLIMITED = resource.RLIM_INFINITY
+
+
+def what_is_missing(
+    *, proc: Path = Path("/proc"), null: Path = Path(os.devnull), loopback: str = "127.0.0.1"
+) -> str | None:
+    """Say what is missing without which the node cannot run.
+
+    Args:
+        proc: Where the kernel tells about processes.
+        null: The file that takes everything.
+        loopback: The address under which this machine reaches itself.
+
+    Returns:
+        A sentence that says what to do, or None.
+    """
+    return _files_missing(proc, null) or _limits_missing() or _loopback_missing(loopback)
+
+
+def _files_missing(proc: Path, null: Path) -> str | None:
+    if not os.access(proc / "self" / "stat", os.R_OK):
+        return f"{proc} is not there, or does not tell about processes: mount it (mount -t proc proc {proc})"
+    if not os.access(null, os.R_OK | os.W_OK):
+        return f"{null} is not there, or cannot be written: make it (mknod -m 666 {null} c 1 3)"
+    return None
+
+
+def _limits_missing() -> str | None:
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != _UNLIMITED and files < FILES_MIN:
+        return f"only {files} files may be open: allow {FILES_MIN} at least, and far more for many connections (ulimit -Hn)"
+    size, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if size != _UNLIMITED and size < FILE_BYTES_MIN:
+        return f"files may have {size:,} bytes only: allow {FILE_BYTES_MIN:,} at least, or as many as they need (ulimit -f)"
+    return None
+
+
+def _loopback_missing(loopback: str) -> str | None:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            # Sends nothing: it only finds out whether there is a way.
+            probe.connect((loopback, 9))
+    except OSError as error:
+        return f"{loopback} cannot be reached ({error.strerror}): bring loopback up (ip link set lo up)"
+    return None
+
+
+def reset_signals() -> None:
+    """Let signals through that whoever started this process has blocked; children inherit what is blocked.
+
+    Ends of children are told again where they were ignored.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,0 +1,44 @@
+"""What the node cannot do without is told in a sentence."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from pgnode.os_support.surroundings import reset_signals, what_is_missing
+
+
+def test_nothing_is_missing_here() -> None:
+    assert what_is_missing() is None
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    assert f"mount -t proc proc {tmp_path}" in (what_is_missing(proc=tmp_path) or "")
+    assert "mknod -m 666" in (what_is_missing(null=tmp_path / "null") or "")
+    # An address of another machine, to which there is no way, or none that is allowed.
+    assert "ip link set lo up" in (what_is_missing(loopback="255.255.255.255") or "")
+
+
+def test_limits_that_are_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {resource.RLIMIT_NOFILE: (20, 20), resource.RLIMIT_FSIZE: (-1, -1)}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    assert "only 20 files" in (what_is_missing() or "")
+    limits = {resource.RLIMIT_NOFILE: (-1, -1), resource.RLIMIT_FSIZE: (5, 5)}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    assert "files may have 5 bytes" in (what_is_missing() or "")
+
+
+def test_signals_that_were_blocked_come_through() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    handler = signal.getsignal(signal.SIGCHLD)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        reset_signals()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGCHLD, handler)
