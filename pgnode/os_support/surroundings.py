@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 from pathlib import Path
 
 #: Open files below which nothing comes up.
@@ -70,4 +71,6 @@ def reset_signals() -> None:
     Ends of children are told again where they were ignored.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if threading.current_thread() is threading.main_thread():
+        # No other may set that.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
