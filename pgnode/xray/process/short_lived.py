@@ -12,6 +12,8 @@ from pgnode.errors import StartFailedError
 #: Seconds that a killed process may take to end.
 END_SECONDS: Final = 5.0
 
+_DISCARDED_BYTES: Final = 65536
+
 
 @contextlib.asynccontextmanager
 async def running(
@@ -51,9 +53,18 @@ async def running(
                 process.kill()
             try:
                 async with asyncio.timeout(END_SECONDS):
+                    await _discard(process.stdout)
                     await process.wait()
             except TimeoutError:
                 raise StartFailedError(f"{name} was killed and has not ended after {END_SECONDS:g} s") from None
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
+    """Read what is left: a process counts as ended only when its output was read to the end."""
+    # Somebody else may still read it.
+    with contextlib.suppress(RuntimeError):
+        while await reader.read(_DISCARDED_BYTES):
+            pass
 
 
 async def feed(writer: asyncio.StreamWriter, text: str) -> None:
