@@ -158,7 +158,8 @@ class Load:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(env=PATIENT | READ_OFTEN | {"WEB_CONCURRENCY": "4", **node_faults.environment}) as running:
+    env = PATIENT | READ_OFTEN | {"WEB_CONCURRENCY": "4", "GRPC_WORKERS": "0", **node_faults.environment}
+    async with NodeProcess(env=env) as running:
         yield running
 
 
@@ -235,7 +236,11 @@ async def lasting_stage(
     faults = ArmedFaults(tmp_path / "fault-points")
     config = three_inbounds()
     async with running_valkey() as bus, holders(config, HELD, 1) as made:
-        env = PATIENT | READ_OFTEN | {"WEB_CONCURRENCY": "4", "REDIS_URL": bus.url, **faults.environment}
+        env = (
+            PATIENT
+            | READ_OFTEN
+            | {"WEB_CONCURRENCY": "4", "GRPC_WORKERS": "0", "REDIS_URL": bus.url, **faults.environment}
+        )
         async with (
             NodeProcess(env=env) as node,
             node.panel() as panel,

@@ -112,6 +112,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stag
     users = [make_user(email, [TAG]) for email in EMAILS]
     settings = {
         "WEB_CONCURRENCY": "2",
+        "GRPC_WORKERS": "0",
         "STATS_UPDATE_INTERVAL_SECONDS": str(INTERVAL_SECONDS),
         **PATIENT,
         "DELIVERY_TIMEOUT_SECONDS": str(DELIVERY_SECONDS),
