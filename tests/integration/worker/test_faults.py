@@ -29,8 +29,9 @@ REFUSED_SECONDS = 15.0
 @pytest_asyncio.fixture(loop_scope="module")
 async def stage(whole_stage: Stage) -> AsyncIterator[Stage]:
     await whole_stage.supervisor.publish_all()
+    await eventually(lambda: len(whole_stage.worker_pids()) == 2, "both workers run")
     yield whole_stage
-    assert len(whole_stage.worker_pids()) == 2, whole_stage.output
+    await eventually(lambda: len(whole_stage.worker_pids()) == 2, "both workers run")
 
 
 async def test_without_redis_changes_are_refused_soon_and_reads_go_on(stage: Stage, panel: PanelClient) -> None:
@@ -140,8 +141,8 @@ async def test_a_worker_that_ends_closes_idle_connections_and_answers_what_is_un
 async def test_nothing_outlives_a_killed_master() -> None:
     """Last, and on a stage of its own: it does not come back here, that is the supervisor's part."""
     async with Stage(workers=2) as stage:
+        await eventually(lambda: len(stage.worker_pids()) == 2, "both workers run")
         workers = stage.worker_pids()
-        assert len(workers) == 2
         await stage.kill_master()
         await eventually(lambda: not any(is_running(pid) for pid in workers), "the workers have ended")
         assert not listens(stage.port)
