@@ -21,8 +21,9 @@ from rich.table import Table
 
 from pgnode.demo.report import Report, mark
 from pgnode.testing.configs import make_config, plain_inbounds
+from pgnode.testing.connection import LogViewer
 from pgnode.testing.node import POLL_SECONDS, NodeFailedError, NodeProcess
-from pgnode.testing.panel import LogViewer, NoAnswerError, PanelClient, PanelError, Traffic
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError, Traffic
 from pgnode.testing.processes import running, summary, tree
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, HeldTransfer, TransferError, link
@@ -99,7 +100,7 @@ class Story:
             self._report.check(False, f"all of this within {TOTAL_TIMEOUT_SECONDS:g} s")
             self._show_output(node)
         except (PanelError, NoAnswerError, TransferError, OSError) as error:
-            self._report.check(False, f"went no further: {error or type(error).__name__}")
+            self._report.check(False, f"went no further: {str(error) or type(error).__name__}")
             self._show_output(node)
         return self._report.end()
 

@@ -204,7 +204,7 @@ class HeldTransfer:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ending.wait(), pause_seconds)
         except (OSError, EOFError, TimeoutError, TransferError) as error:
-            self.broken = f"broke after {self.rounds} rounds: {error or type(error).__name__}"
+            self.broken = f"broke after {self.rounds} rounds: {str(error) or type(error).__name__}"
         finally:
             self._round_done.set()
             writer.close()
@@ -331,7 +331,7 @@ class ClientCore:
                 finally:
                     writer.close()
         except (OSError, TimeoutError) as error:
-            raise TransferError(f"{name}: {error or type(error).__name__}") from error
+            raise TransferError(f"{name}: {str(error) or type(error).__name__}") from error
         if received != download_bytes:
             raise TransferError(f"{name}: {received} of {download_bytes} bytes came back, then the connection ended")
 

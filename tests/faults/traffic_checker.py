@@ -20,8 +20,9 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import POLLED, SYSTEM, Polled
 from pgnode.settings import load
 from pgnode.store.rows import LedgerRow
+from pgnode.testing.connection import Connection
 from pgnode.testing.node import NodeProcess
-from pgnode.testing.panel import PROTOBUF, Connection, NoAnswerError, PanelClient, PanelError
+from pgnode.testing.panel import PROTOBUF, NoAnswerError, PanelClient, PanelError
 from pgnode.testing.traffic import ClientCore, TransferError
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually

@@ -15,7 +15,8 @@ import pytest_asyncio
 from pgnode.bus import indexed
 from pgnode.bus.commands import Command, Kind, Reply, parse_settlement
 from pgnode.bus.snapshots import STATS_USERS
-from pgnode.testing.panel import PROTOBUF, Connection, PanelClient
+from pgnode.testing.connection import Connection
+from pgnode.testing.panel import PROTOBUF, PanelClient
 from pgnode.wire import service_pb2 as pb
 from tests.integration.worker.stage import NOT_YET, Stage
 from tests.support.polling import eventually

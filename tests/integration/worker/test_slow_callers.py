@@ -16,7 +16,8 @@ import pytest_asyncio
 
 from pgnode.bus import indexed
 from pgnode.bus.snapshots import STATS_USERS
-from pgnode.testing.panel import PROTOBUF, Connection, PanelClient
+from pgnode.testing.connection import Connection
+from pgnode.testing.panel import PROTOBUF, PanelClient
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.transport import frames as h2
 from tests.integration.worker.grpc_process import GrpcWorker

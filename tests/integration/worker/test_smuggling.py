@@ -16,7 +16,8 @@ import pytest
 import pytest_asyncio
 
 from pgnode.bus.commands import Kind
-from pgnode.testing.panel import Connection, NoAnswerError, PanelClient, Response
+from pgnode.testing.connection import Connection
+from pgnode.testing.panel import NoAnswerError, PanelClient, Response
 from pgnode.wire import service_pb2 as pb
 from pgnode.worker.gunicorn_compat import FAST_PARSER_INSTALLED
 from tests.integration.worker.stage import MIB, Stage

@@ -13,7 +13,8 @@ import pytest
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.snapshots import ONLINE, STATE, STATS_USERS
 from pgnode.errors import NodeError, StartFailedError, UnsupportedError, UsersRefusedError
-from pgnode.testing.panel import PROTOBUF, LogViewer, PanelClient, chunk_frames, frame
+from pgnode.testing.connection import LogViewer
+from pgnode.testing.panel import PROTOBUF, PanelClient, chunk_frames, frame
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire import varint
 from tests.integration.worker.stage import BODY_TIMEOUT_SECONDS, HEADER_TIMEOUT_SECONDS, MIB, Stage
