@@ -13,7 +13,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from pgnode.xray.transport.http2 import Failure
+from pgnode.xray.transport.outcome import Failure
 
 
 class ErrorKind(StrEnum):

@@ -52,6 +52,11 @@ SETTING: Final = struct.Struct(">HI")
 U32: Final = struct.Struct(">I")
 TWO_U32: Final = struct.Struct(">II")
 
+#: Head of a gRPC message: not compressed, its length.
+MESSAGE_HEAD: Final = struct.Struct(">BI")
+#: Head of a DATA frame that holds the whole of a gRPC message, with the head of the message behind it.
+DATA_HEAD: Final = struct.Struct(">BHBBIBI")
+
 
 class Http2Error(Exception):
     """The peer broke the protocol: the connection cannot be used any more. ``code`` goes into the GOAWAY."""

@@ -1,28 +1,23 @@
 """The client's end of one HTTP/2 connection that carries many unary gRPC calls of one method. A machine without I/O.
 
 It does what the pipelined client needs and nothing else: bytes come in through :meth:`Http2ClientConnection.receive`, bytes
-to send are taken with :meth:`Http2ClientConnection.take_output`. Three things make it quick. Request headers are encoded
-once; from the second request on they are some indexed bytes. The peer is told to keep no table for its own headers
-(SETTINGS_HEADER_TABLE_SIZE = 0), so that equal answers are equal bytes: those that mean success are known after the first
-time, and only others are decoded. Answers of AlterInbound are empty, so no message is ever put together.
+to send are taken with :meth:`Http2ClientConnection.take_output`. Headers are quick (:mod:`pgnode.xray.transport.headers`): the
+peer is told to keep no table for them (SETTINGS_HEADER_TABLE_SIZE = 0). Answers of AlterInbound are empty, so no message is
+ever put together.
 
 RFC 9113 (HTTP/2), RFC 7541 (HPACK), https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md (gRPC over it).
 """
 
 from __future__ import annotations
 
-import struct
-from typing import Final, Generic, NamedTuple, TypeVar
-from urllib.parse import unquote_to_bytes
-
-import hpack
+from typing import Final, Generic, TypeVar
 
 from pgnode.xray.transport.frames import (
     ACK,
     CANCEL,
-    COMPRESSION_ERROR,
     CONTINUATION,
     DATA,
+    DATA_HEAD,
     DEFAULT_FRAME_SIZE,
     DEFAULT_TABLE_SIZE,
     DEFAULT_WINDOW,
@@ -35,6 +30,7 @@ from pgnode.xray.transport.frames import (
     HEADERS,
     MAX_STREAM_ID,
     MAX_WINDOW,
+    MESSAGE_HEAD,
     PADDED,
     PING,
     PREFACE,
@@ -59,6 +55,8 @@ from pgnode.xray.transport.frames import (
     settings_frame,
     without_padding,
 )
+from pgnode.xray.transport.headers import AnswerBlock, AnswerHeaders, RequestHeaders
+from pgnode.xray.transport.outcome import GRPC_UNAVAILABLE, Failure, outcome
 
 Token = TypeVar("Token")
 
@@ -66,39 +64,8 @@ Token = TypeVar("Token")
 GIVE_BACK_BYTES: Final = 32_768
 #: A stream that receives this much in one frame gets it back at once; answers to AlterInbound have five bytes.
 LARGE_ANSWER_BYTES: Final = 1_024
-#: Header blocks that are remembered; the core sends two kinds.
-KNOWN_MAX: Final = 16
 #: Header bytes of one answer, CONTINUATION included.
 MAX_HEADER_BYTES: Final = 65_536
-
-#: gRPC status codes that come up here (https://grpc.io/docs/guides/status-codes/).
-GRPC_OK: Final = 0
-GRPC_CANCELLED: Final = 1
-GRPC_UNKNOWN: Final = 2
-GRPC_DEADLINE_EXCEEDED: Final = 4
-GRPC_UNAVAILABLE: Final = 14
-
-#: Head of a gRPC message: not compressed, its length.
-_MESSAGE_HEAD: Final = struct.Struct(">BI")
-#: Head of a DATA frame that holds the whole of a gRPC message, with the head of the message behind it.
-_DATA_HEAD: Final = struct.Struct(">BHBBIBI")
-
-
-class Failure(NamedTuple):
-    """How a call ended that did not succeed: gRPC status code and text."""
-
-    code: int
-    text: str
-
-
-class _Block(NamedTuple):
-    """What one header block says."""
-
-    http_status: str
-    grpc_status: str
-    grpc_message: bytes
-    #: A call that ends with this was carried out, whatever else its headers said before, unless it was another HTTP status.
-    succeeds: bool
 
 
 class Http2ClientConnection(Generic[Token]):
@@ -126,11 +93,8 @@ class Http2ClientConnection(Generic[Token]):
         self._peer_max_open = MAX_STREAM_ID
         # What was received and not given back.
         self._received = 0
-        self._encoder: hpack.Encoder | None = None
-        self._first_headers = b""
-        self._headers = b""
-        self._decoder = hpack.Decoder()
-        self._known: dict[bytes, _Block] = {}
+        self._requests: RequestHeaders | None = None
+        self._answers = AnswerHeaders()
         #: A header block that goes on in CONTINUATION frames: stream, flags, bytes.
         self._partial: tuple[int, int, bytes] | None = None
         #: Streams whose first headers had another HTTP status than 200.
@@ -185,7 +149,8 @@ class Http2ClientConnection(Generic[Token]):
         if self._next_id > self._last_stream_id:
             self.draining = True
         self._open[stream_id] = token
-        headers, self._first_headers = self._first_headers or self._headers, b""
+        assert self._requests is not None, "begun before the peer's SETTINGS"
+        headers = self._requests.next()
         size = len(message)
         length = size + 5
         if length <= self._window and length <= self._stream_window and length <= self._max_frame:
@@ -195,13 +160,13 @@ class Http2ClientConnection(Generic[Token]):
                 % (
                     HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id),
                     headers,
-                    _DATA_HEAD.pack(length >> 16, length & 0xFFFF, DATA, END_STREAM, stream_id, 0, size),
+                    DATA_HEAD.pack(length >> 16, length & 0xFFFF, DATA, END_STREAM, stream_id, 0, size),
                     message,
                 )
             )
         else:
             self._output.append(HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id) + headers)
-            self._held[stream_id] = (memoryview(_MESSAGE_HEAD.pack(0, size) + message), self._stream_window)
+            self._held[stream_id] = (memoryview(MESSAGE_HEAD.pack(0, size) + message), self._stream_window)
             self._send_held()
 
     def cancel(self, tokens: set[Token]) -> None:
@@ -256,7 +221,7 @@ class Http2ClientConnection(Generic[Token]):
         """Take what came in. Raises Http2Error; the machine cannot be used after that."""
         buffer = self._rest + data if self._rest else data
         at, end = 0, len(buffer)
-        known, opened, finished, unpack = self._known, self._open, self.finished, HEAD.unpack_from
+        known, opened, finished, unpack = self._answers.known, self._open, self.finished, HEAD.unpack_from
         while end - at >= 9:
             high, low, kind, flags, stream_id = unpack(buffer, at)
             length = high << 16 | low
@@ -272,7 +237,7 @@ class Http2ClientConnection(Generic[Token]):
             if kind == DATA and not flags & END_STREAM and length < LARGE_ANSWER_BYTES and stream_id in opened:
                 self._received += length
             elif kind == HEADERS and not flags & (PADDED | PRIORITY) and flags & END_HEADERS:
-                block = known.get(raw := buffer[begin:at]) or self._decode(raw)
+                block = known.get(raw := buffer[begin:at]) or self._answers.decode(raw)
                 if not flags & END_STREAM and block.http_status == "200" and stream_id in opened:
                     continue
                 if block.succeeds and flags & END_STREAM and not self._http_status and not self._held:
@@ -289,7 +254,7 @@ class Http2ClientConnection(Generic[Token]):
             self._output.append(frame(WINDOW_UPDATE, 0, 0, U32.pack(self._received)))
             self._received = 0
 
-    def _headers_end(self, stream_id: int, flags: int, block: _Block) -> None:
+    def _headers_end(self, stream_id: int, flags: int, block: AnswerBlock) -> None:
         token = self._open.get(stream_id)
         if token is None:
             self._check_begun(stream_id)
@@ -304,34 +269,7 @@ class Http2ClientConnection(Generic[Token]):
         if held:
             # Answered before it was sent whole: the peer does not want the rest, and must not wait for it.
             self._output.append(frame(RST_STREAM, 0, stream_id, U32.pack(CANCEL)))
-        if block.grpc_status == "0" and status == "200":
-            self.finished.append((token, None))
-        elif block.grpc_status.isdigit():
-            text = unquote_to_bytes(block.grpc_message).decode(errors="replace")
-            self.finished.append((token, Failure(int(block.grpc_status) or GRPC_UNKNOWN, text)))
-        else:
-            text = f"an answer with HTTP status {status or '?'} and without a gRPC status"
-            self.finished.append((token, Failure(GRPC_UNAVAILABLE, text)))
-
-    def _decode(self, raw: bytes) -> _Block:
-        try:
-            fields = {bytes(name): bytes(value) for name, value in self._decoder.decode(raw, raw=True)}
-        except hpack.HPACKError as error:
-            raise Http2Error(COMPRESSION_ERROR, f"headers cannot be decoded: {error}") from None
-        http_status = fields.get(b":status", b"").decode(errors="replace")
-        grpc_status = fields.get(b"grpc-status", b"").decode(errors="replace")
-        block = _Block(
-            http_status,
-            grpc_status,
-            fields.get(b"grpc-message", b""),
-            grpc_status == "0" and http_status in ("", "200"),
-        )
-        # With no table on the peer's side a block of fields means always the same; one that changes the table (its
-        # first byte says so) is the first after our SETTINGS and does not come again.
-        stateless = self._decoder.header_table_size == 0 and not b"\x20" <= raw[:1] < b"\x40"
-        if stateless and block.grpc_status in ("", "0") and not block.grpc_message and len(self._known) < KNOWN_MAX:
-            self._known[raw] = block
-        return block
+        self.finished.append((token, outcome(status, block.grpc_status, block.grpc_message)))
 
     def _check_begun(self, stream_id: int) -> None:
         if stream_id >= self._next_id or not stream_id & 1:
@@ -372,7 +310,7 @@ class Http2ClientConnection(Generic[Token]):
 
     def _block_part(self, stream_id: int, flags: int, payload: bytes) -> None:
         if flags & END_HEADERS:
-            self._headers_end(stream_id, flags, self._decode(payload))
+            self._headers_end(stream_id, flags, self._answers.decode(payload))
         else:
             self._partial = (stream_id, flags, payload)
 
@@ -430,7 +368,7 @@ class Http2ClientConnection(Generic[Token]):
     def _settings(self, flags: int, payload: bytes) -> None:
         if flags & ACK:
             # From here on the peer keeps no table, and says so at the start of its next headers.
-            self._decoder.max_allowed_table_size = 0
+            self._answers.keep_no_table()
             return
         if len(payload) % 6:
             raise Http2Error(FRAME_SIZE_ERROR, "SETTINGS that are cut short")
@@ -450,27 +388,11 @@ class Http2ClientConnection(Generic[Token]):
                 if not DEFAULT_FRAME_SIZE <= value < 2**24:
                     raise Http2Error(PROTOCOL_ERROR, "SETTINGS with an impossible frame size")
                 self._max_frame = value
-        if self._encoder is None:
-            self._encode_headers(table_size)
+        if self._requests is None:
+            self._requests = RequestHeaders(self._path, table_size)
         elif SETTINGS_HEADER_TABLE_SIZE in {name for name, _ in SETTING.iter_unpack(payload)}:
             # Headers that were encoded with the old table mean nothing any more.
             self.draining = True
         self._output.append(frame(SETTINGS, ACK, 0))
         self.ready = True
         self._send_held()
-
-    def _encode_headers(self, table_size: int) -> None:
-        """Encode what every request begins with: the first time with the fields spelled out, from then on by their index."""
-        self._encoder = encoder = hpack.Encoder()
-        if table_size < DEFAULT_TABLE_SIZE:
-            encoder.header_table_size = 0
-        fields = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", self._path),
-            (":authority", "localhost"),
-            ("content-type", "application/grpc"),
-            ("te", "trailers"),
-        ]
-        self._first_headers = encoder.encode(fields)
-        self._headers = encoder.encode(fields)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final, cast
 
 from pgnode.xray.transport.frames import MAX_STREAM_ID, NO_ERROR, Http2Error
-from pgnode.xray.transport.http2 import GRPC_DEADLINE_EXCEEDED, GRPC_UNAVAILABLE, Failure, Http2ClientConnection
+from pgnode.xray.transport.http2 import Http2ClientConnection
+from pgnode.xray.transport.outcome import GRPC_DEADLINE_EXCEEDED, GRPC_UNAVAILABLE, Failure
 
 #: Calls under way at once; beyond that the core gets no faster (measured: 100 to 400 make no difference, 32 does).
 MAX_OPEN: Final = 400

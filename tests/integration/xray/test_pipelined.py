@@ -16,7 +16,7 @@ from pgnode.xray.client.errors import ErrorKind
 from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.accounts import Account, user_message
 from pgnode.xray.process.embedded import EmbeddedCore
-from pgnode.xray.transport.http2 import Failure
+from pgnode.xray.transport.outcome import Failure
 from pgnode.xray.transport.pipelined import NOT_ANSWERED, NOT_BEGUN, PipelinedGrpcClient
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
 from tests.support.polling import eventually

@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 
 from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError, classify, from_failure, from_rpc_error
-from pgnode.xray.transport.http2 import Failure
+from pgnode.xray.transport.outcome import Failure
 
 UNKNOWN = grpc.StatusCode.UNKNOWN
 

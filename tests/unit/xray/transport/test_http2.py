@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.xray.transport import frames, http2
+from pgnode.xray.transport import frames, outcome
 from pgnode.xray.transport.frames import Http2Error, frame, settings_frame
-from pgnode.xray.transport.http2 import Failure, Http2ClientConnection
+from pgnode.xray.transport.http2 import Http2ClientConnection
+from pgnode.xray.transport.outcome import Failure
 from tests.unit.xray.transport.http2_peer import Peer
 
 PATH = "/service/Method"
@@ -76,10 +77,10 @@ def test_errors_are_told_apart() -> None:
     assert machine.refused == [2]
     assert machine.finished == [
         (0, Failure(2, "proxy/vless: User a@xä already exists.")),
-        (1, Failure(http2.GRPC_UNAVAILABLE, f"the call was reset (HTTP/2 error {frames.CANCEL})")),
-        (3, Failure(http2.GRPC_UNAVAILABLE, "an answer with HTTP status 503 and without a gRPC status")),
-        (4, Failure(http2.GRPC_UNKNOWN, "")),
-        (5, Failure(http2.GRPC_UNAVAILABLE, "an answer without a gRPC status")),
+        (1, Failure(outcome.GRPC_UNAVAILABLE, f"the call was reset (HTTP/2 error {frames.CANCEL})")),
+        (3, Failure(outcome.GRPC_UNAVAILABLE, "an answer with HTTP status 503 and without a gRPC status")),
+        (4, Failure(outcome.GRPC_UNKNOWN, "")),
+        (5, Failure(outcome.GRPC_UNAVAILABLE, "an answer without a gRPC status")),
     ]
 
 

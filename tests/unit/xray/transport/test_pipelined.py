@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pgnode.xray.client.users import AlterOperation
-from pgnode.xray.transport import frames, http2
-from pgnode.xray.transport.http2 import Failure
+from pgnode.xray.transport import frames, outcome
+from pgnode.xray.transport.outcome import Failure
 from pgnode.xray.transport.pipelined import NOT_ANSWERED, NOT_BEGUN, PipelinedGrpcClient
 from tests.support.polling import eventually
 from tests.unit.xray.transport.http2_peer import Peer
@@ -49,7 +49,7 @@ async def run(
 async def test_no_core(client: PipelinedGrpcClient) -> None:
     [failure] = await run(client, [remove("a")])
     assert failure is not None
-    assert failure.code == http2.GRPC_UNAVAILABLE
+    assert failure.code == outcome.GRPC_UNAVAILABLE
     assert failure.text.startswith("the core's API cannot be reached: ")
     assert await run(client, []) == []
     assert await run(client, [remove("a")], 0.0) == [NOT_BEGUN]
@@ -153,7 +153,7 @@ async def test_goodbye_to_every_connection(run_dir: Path, client: PipelinedGrpcC
     async with serve_peer(run_dir, script):
         [failure] = await run(client, [remove("a")])
         assert failure is not None
-        assert failure.code == http2.GRPC_UNAVAILABLE
+        assert failure.code == outcome.GRPC_UNAVAILABLE
 
 
 async def test_refused_calls_are_sent_again_but_not_for_ever(run_dir: Path, client: PipelinedGrpcClient) -> None:
@@ -175,7 +175,7 @@ async def test_refused_calls_are_sent_again_but_not_for_ever(run_dir: Path, clie
         limit = 1_000_000
         [failure] = await run(client, [remove("a")])
         assert failure is not None
-        assert failure.code == http2.GRPC_UNAVAILABLE
+        assert failure.code == outcome.GRPC_UNAVAILABLE
 
 
 async def test_pings_are_answered_and_cancelled_callers_cancel(run_dir: Path, client: PipelinedGrpcClient) -> None:
@@ -303,7 +303,7 @@ async def test_a_connection_that_ends_in_the_middle(run_dir: Path, client: Pipel
 
     async with serve(run_dir, hang_up):
         [failure] = await run(client, [remove("a")])
-        assert failure == Failure(http2.GRPC_UNAVAILABLE, "the connection to the core ended")
+        assert failure == Failure(outcome.GRPC_UNAVAILABLE, "the connection to the core ended")
 
 
 async def test_a_peer_that_reads_slowly(run_dir: Path, client: PipelinedGrpcClient) -> None:
@@ -343,7 +343,7 @@ async def test_closing_ends_what_is_under_way(run_dir: Path) -> None:
         await client.aclose()
         [failure] = await work
         assert failure is not None
-        assert failure.code == http2.GRPC_UNAVAILABLE
+        assert failure.code == outcome.GRPC_UNAVAILABLE
 
 
 async def test_closing_while_it_connects(run_dir: Path) -> None:
