@@ -6,9 +6,7 @@ The users in the running core are not known here (:mod:`pgnode.supervisor.users.
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -17,8 +15,10 @@ import structlog
 from pgnode.errors import StartFailedError
 from pgnode.os_support import oom_score
 from pgnode.os_support.aio import end_tasks
-from pgnode.os_support.files import read_regular, write_atomically
+from pgnode.os_support.unix_sockets import is_served
 from pgnode.settings import Settings
+from pgnode.supervisor.core import kept_files
+from pgnode.supervisor.core.config_check import check_config
 from pgnode.supervisor.core.log_files import LogFiles
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.core.read_files import ReadFiles
@@ -29,26 +29,16 @@ from pgnode.xray.config.document import PLACEHOLDER_EMAIL, BaseConfig, render, w
 from pgnode.xray.config.log_section import LogSection
 from pgnode.xray.config.ports import check_claims_in_thread, remove_stale_sockets
 from pgnode.xray.process import run_folder
-from pgnode.xray.process.adoption import adopt
+from pgnode.xray.process.adoption import adopt_one
 from pgnode.xray.process.base import Core
-from pgnode.xray.process.diagnose import find_refused_part
-from pgnode.xray.process.rehearsal import leaves_out_outbounds, rehearsal
 from pgnode.xray.process.runner import Runner
 from pgnode.xray.process.running import RunningCore
-from pgnode.xray.process.trial import EXIT_CONFIG_REFUSED, refusal_reason
-from pgnode.xray.process.unbindable import unbindable
 from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
 
 log = structlog.get_logger(__name__)
 
 #: Seconds a core has to end by itself before it is killed.
 STOP_SECONDS = 3.0
-
-#: Bytes of the largest file about what a core runs that is read.
-SPEC_MAX_BYTES = 256 * 1024 * 1024
-
-#: Seconds spent on finding the entry of a config that the core refuses; a panel waits 10 s for its start.
-DIAGNOSIS_SECONDS = 5.0
 
 
 class _CoreEndedError(StartFailedError):
@@ -160,40 +150,12 @@ class CoreController:
         Raises:
             StartFailedError: The core refuses the config; the text says which part of it, and why where the core tells.
         """
-        core = other if other is not None else self._core
         limit = self._settings.core_start_timeout_seconds
         if other is not None:
             # Whether that one comes up is seen when it takes the place of the core that runs.
-            await core.check(render(base, {}), limit)
-            return
-        document = json.loads(render(base, {}))
-        up, code, output = await core.rehearse(json.dumps(rehearsal(document)), limit)
-        if up and leaves_out_outbounds(document):
-            # Nobody starts these beside the core that runs, but their settings can be read.
-            code, output = await core.check_exit_code(json.dumps(document), limit)
-            up = code != EXIT_CONFIG_REFUSED
-        if up:
-            return
-        reason = refusal_reason(output)
-        refused = code == EXIT_CONFIG_REFUSED
-        if refused and reason:
-            raise StartFailedError(reason)
-        # The library gives no reason, and what is said of a start names no part: so the parts are tried one by one.
-
-        async def accepted(config_json: str) -> bool:
-            if refused:
-                return (await core.check_exit_code(config_json, limit))[0] != EXIT_CONFIG_REFUSED
-            return (await core.rehearse(config_json, limit))[0]
-
-        deadline = asyncio.get_running_loop().time() + DIAGNOSIS_SECONDS
-        part = await find_refused_part(
-            base.document,
-            accepted,
-            deadline,
-            numbers=base.numbers.of(base.document),
-            prepare=unbindable if refused else rehearsal,
-        )
-        raise StartFailedError(f"{part}: {reason}" if reason else part)
+            await other.check(render(base, {}), limit)
+        else:
+            await check_config(self._core, base, limit)
 
     async def refusal(self, base: BaseConfig) -> str:
         """Try the config in a process of its own; return why it was refused, "" when it was not. Nothing that runs is touched."""
@@ -249,7 +211,7 @@ class CoreController:
         self._running = running
         api = self._api = CoreApi(str(running.socket_path))
         try:
-            copy = asyncio.create_task(self._write_copy(config_json))
+            copy = asyncio.create_task(kept_files.write_copy(self._settings.generated_config_path, config_json))
             try:
                 await self._wait_ready(running, api)
             finally:
@@ -326,7 +288,8 @@ class CoreController:
         Returns:
             The process, whose users are not known; None when there is none, or when it does not answer.
         """
-        running = await self._find()
+        folder = self._settings.run_dir
+        running = await adopt_one((folder, *run_folder.fallbacks(folder, self._fallback_parents)), STOP_SECONDS)
         if running is None:
             return None
         self._running = running
@@ -344,7 +307,7 @@ class CoreController:
     async def _adoption_seconds(self, path: Path) -> float:
         """Return how long a core has to answer whoever takes it over: one that stands still for less does not hang."""
         settings = self._settings
-        if not await asyncio.to_thread(_is_there, path):
+        if not await asyncio.to_thread(is_served, path):
             # Its folder was replaced, or it is only coming up: standing still is not what ails it.
             return settings.core_call_timeout_seconds
         return max(
@@ -359,40 +322,13 @@ class CoreController:
         """
         if self._running is None:
             return
-        path = self._running.run_dir / run_folder.SPEC_NAME
-
-        def write() -> None:
-            write_atomically(path, encode(), durable=False)
-
-        try:
-            await asyncio.to_thread(write)
-        except OSError as error:
-            log.warning("what the core runs is not kept beside it", path=str(path), error=error.strerror)
+        await kept_files.keep(self._running.run_dir, encode)
 
     async def kept(self) -> bytes:
         """Read what :meth:`keep` wrote beside the core; empty where that is not possible."""
         if self._running is None:
             return b""
-        path = self._running.run_dir / run_folder.SPEC_NAME
-        try:
-            return await asyncio.to_thread(read_regular, path, SPEC_MAX_BYTES)
-        except OSError:
-            return b""
-
-    async def _find(self) -> RunningCore | None:
-        """Look for a core in STATE_DIR and in the fallbacks; what is there beside the first one is ended."""
-        folder = self._settings.run_dir
-        found: RunningCore | None = None
-        for place in (folder, *run_folder.fallbacks(folder, self._fallback_parents)):
-            if place != folder and not run_folder.is_private(place):
-                continue
-            running = await adopt(place)
-            if found is None:
-                found = running
-            elif running is not None:
-                await running.terminate(STOP_SECONDS)
-                running.close()
-        return found
+        return await kept_files.kept(self._running.run_dir)
 
     async def stop(self) -> None:
         """End the core, if there is one."""
@@ -442,22 +378,7 @@ class CoreController:
         """
         self.follow_logs(base)
         if self._settings.generated_config_path is not None:
-            await self._write_copy(await make_config())
-
-    async def _write_copy(self, config_json: str) -> None:
-        path = self._settings.generated_config_path
-        if path is None:
-            return
-        try:
-            await asyncio.to_thread(_write_private, path / "config.json" if path.is_dir() else path, config_json)
-        except OSError as error:
-            log.warning("GENERATED_CONFIG_PATH not written", path=str(path), error=error.strerror)
-
-
-def _is_there(path: Path) -> bool:
-    """Whether anybody listens on a unix socket; who stands still does."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        return probe.connect_ex(str(path)) in (0, errno.EAGAIN)
+            await kept_files.write_copy(self._settings.generated_config_path, await make_config())
 
 
 def _parsed(text: str) -> object:
@@ -466,9 +387,3 @@ def _parsed(text: str) -> object:
     except ValueError:
         # The record of an earlier version.
         return None
-
-
-def _write_private(target: Path, text: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.touch(mode=0o600)
-    target.write_text(text, encoding="utf-8")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
+from pgnode.os_support.unix_sockets import is_served
 from pgnode.xray.client.errors import CoreApiError, ErrorKind, from_rpc_error
 
 _MessageT = TypeVar("_MessageT", bound=Message)
@@ -105,17 +104,8 @@ class CoreChannel:
         A channel whose first attempt fails makes a pause of 0.1 s; this notices at once.
         """
         end = time.monotonic() + deadline_seconds
-        while not _is_served(self.socket_path) and time.monotonic() < end:  # noqa: ASYNC110 - another process
+        while not is_served(self.socket_path) and time.monotonic() < end:  # noqa: ASYNC110 - another process
             await asyncio.sleep(_SERVED_POLL_SECONDS)
-
-
-def _is_served(path: str) -> bool:
-    """Whether somebody takes connections on this unix socket; never blocks."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            return probe.connect_ex(path) in (0, errno.EAGAIN)
-    except OSError:
-        return False
 
 
 def decode_answer(kind: type[_MessageT], answer: bytes) -> _MessageT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +54,29 @@ async def adopt(run_dir: Path) -> RunningCore | None:
     await _end_orphans(run_dir)
     await asyncio.to_thread(run_folder.clear, run_dir)
     return None
+
+
+async def adopt_one(folders: Iterable[Path], stop_seconds: float) -> RunningCore | None:
+    """Take over the core in the first of some folders that has one, and end those in the others.
+
+    Args:
+        folders: Where cores may be, best first. All but the first one may be missing, and count only where they are private.
+        stop_seconds: Seconds that a core which is too many has to end by itself.
+
+    Returns:
+        The core; None where there is none.
+    """
+    found: RunningCore | None = None
+    for number, folder in enumerate(folders):
+        if number and not run_folder.is_private(folder):
+            continue
+        running = await adopt(folder)
+        if found is None:
+            found = running
+        elif running is not None:
+            await running.terminate(stop_seconds)
+            running.close()
+    return found
 
 
 def _mend(run_dir: Path, record: CoreRecord) -> None:
