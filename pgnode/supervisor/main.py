@@ -7,7 +7,6 @@ which go on whatever fails in them. Their work is put together in :mod:`pgnode.s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -31,6 +30,7 @@ from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.os_support.oom_score import FIRST_VARIABLE, give_way_to_the_core
 from pgnode.settings import Settings, bus_password
 from pgnode.settings.handover import hand_over
+from pgnode.supervisor import ending
 from pgnode.supervisor.composition import Components, compose
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.banner import banner
@@ -284,25 +284,15 @@ class Supervisor:
 
     async def _leave(self, failures: tuple[float, ...]) -> int:
         """Put everything into the hands of the next supervisor. Return the exit code, for where there is none."""
-        parts, processes, before = self._parts, self._parts.processes, self._parts.inheritance
-        closing = asyncio.create_task(self._close())
+        parts = self._parts
+        closing = asyncio.create_task(ending.close(parts))
         try:
             await asyncio.wait({closing}, timeout=SHUTDOWN_SECONDS)
             if closing.done() and (error := closing.exception()) is not None:
                 log.error("not everything was closed", error=repr(error))
         finally:
             await end_tasks([closing, *([self._reaping] if self._reaping is not None else [])])
-        sockets, children = processes.api.hand_over()
-        if processes.valkey is not None and (embedded := processes.valkey.hand_over()) is not None:
-            children.append(embedded)
-        self.left = Inheritance(
-            sockets=sockets,
-            processes=tuple(children),
-            restarts=before.restarts + 1,
-            failures=failures,
-            core_rest=parts.pump.rest.decode("latin-1"),
-            revision=parts.snapshots.last_revision,
-        )
+        self.left = ending.what_is_left(parts, failures)
         stop_resource_tracker()
         loop = asyncio.get_running_loop()
         # What came until now gets into the queue.
@@ -312,61 +302,21 @@ class Supervisor:
         hold_signals([self._signals.get_nowait() for _ in range(self._signals.qsize())])
         return EXIT_NOT_RESTARTED
 
-    async def _close(self) -> None:
-        """Store everything and let go of the bus; the core, the prefix and the workers stay as they are."""
-        parts = self._parts
-        await parts.maintenance.close()
-        await parts.traffic.storing.store_now()
-        parts.pump.unwatch()
-        await parts.pump.pass_on()
-        await parts.committer.close()
-        await parts.store.close()
-        await parts.bus.server.close()
-        parts.bus.answers.drop()
-        await parts.bus.redis.aclose()
-
     async def _end(self, *, keep_core: bool) -> int:
         """End everything in order; a second signal ends it at once. Return the exit code."""
         again = asyncio.create_task(self._signals.get())
-        ending = asyncio.create_task(self._end_in_order(keep_core=keep_core))
+        ended = asyncio.create_task(ending.end_in_order(self._parts, keep_core=keep_core))
         try:
-            done, _ = await asyncio.wait({again, ending}, timeout=SHUTDOWN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if ending in done:
-                ending.result()
+            done, _ = await asyncio.wait({again, ended}, timeout=SHUTDOWN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if ended in done:
+                ended.result()
                 return 0
             log.warning("ending at once" if again in done else "ending takes too long, killing what is left")
             return EXIT_KILLED
         finally:
-            await end_tasks([again, ending])
-            self._kill_all(keep_core=keep_core)
+            await end_tasks([again, ended])
+            ending.kill_all(self._parts, keep_core=keep_core)
             stop_resource_tracker()
-
-    async def _end_in_order(self, *, keep_core: bool) -> None:
-        parts, processes = self._parts, self._parts.processes
-        await processes.api.stop()
-        await parts.maintenance.close()
-        if not keep_core:
-            await parts.node.shut_down()
-        await parts.traffic.storing.store_now()
-        await parts.committer.close()
-        await parts.store.close()
-        await parts.bus.server.close()
-        if processes.valkey is None:
-            await parts.bus.ownership.release()
-        parts.bus.answers.drop()
-        await parts.bus.redis.aclose()
-        if processes.valkey is not None:
-            await processes.valkey.stop()
-
-    def _kill_all(self, *, keep_core: bool) -> None:
-        """Kill what is left, without waiting."""
-        processes, running = self._parts.processes, self._parts.core.running
-        processes.api.kill_all()
-        if processes.valkey is not None:
-            processes.valkey.kill_group()
-        if running is not None and not keep_core:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(running.pid, signal.SIGKILL)
 
 
 def run(settings: Settings) -> int:

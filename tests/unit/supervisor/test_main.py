@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -18,91 +17,18 @@ import pytest
 from pgnode.bus.state import State
 from pgnode.errors import ChildFailedError, StateDirBusyError, TaskFailedError
 from pgnode.os_support import streams
-from pgnode.settings import Settings, load
-from pgnode.store.state import StoredState
+from pgnode.settings import Settings
 from pgnode.supervisor import main
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.identity import Identity
 from pgnode.supervisor.main import EXIT_KILLED, EXIT_NOT_RESTARTED, Supervisor
-from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance, InheritedProcess
+from pgnode.supervisor.processes.inheritance import Inheritance
 from pgnode.supervisor.processes.restart_in_place import HELD_SIGNALS, RestartStatus
-from pgnode.supervisor.tasks import CHANGES, LOGS, TaskSpec
+from pgnode.supervisor.tasks import CHANGES, LOGS
 from tests.support.polling import eventually
+from tests.unit.supervisor.fakes import LEFT, Notes, Parts
 
 WHO = Identity("key", key_is_new=False, cert_is_new=False)
-#: A child that is left to the next supervisor.
-LEFT = InheritedProcess("gunicorn", 1234, ("gunicorn",), output=8)
-
-
-class Notes:
-    """Any object with any coroutine methods; notes their calls."""
-
-    def __init__(self, name: str, calls: list[str]) -> None:
-        self._name = name
-        self._calls = calls
-
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[None]]:
-        async def call(*_arguments: object) -> None:
-            self._calls.append(f"{self._name}.{method}")
-
-        return call
-
-
-class Parts:
-    """What a supervisor consists of."""
-
-    def __init__(self, folder: Path) -> None:
-        self.calls: list[str] = []
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.settings = load(state_dir=str(folder), node_host="127.0.0.1", service_protocol="grpc", api_port=port)
-        self.pump: Any = self._notes("pump")
-        self.pump.unwatch, self.pump.rest = lambda: None, b"half"
-        self.store = self._notes("store")
-        self.store.open = self._returns(StoredState(origin="new"))
-        self.bus = SimpleNamespace(
-            server=self._notes("server"),
-            redis=self._notes("redis"),
-            answers=SimpleNamespace(drop=lambda: None),
-            ownership=self._notes("ownership"),
-        )
-        self.bus.redis.info = self._returns({})
-        self.committer, self.node = self._notes("committer"), self._notes("node")
-        self.maintenance = self._notes("maintenance")
-        self.maintenance.restore = lambda _became: None
-        self.certificate = SimpleNamespace(first=lambda: None)
-        self.traffic = SimpleNamespace(**{name: self._notes(name) for name in ("figures", "payouts", "storing")})
-        self.system_loop, self.figures_loop = self._notes("system"), self._notes("figures_loop")
-        self.core = SimpleNamespace(core="fake core", known_version="1.0", running=None, version=self._returns("1.0"))
-        self.cores = SimpleNamespace(selected=lambda: None)
-        self.processes = SimpleNamespace(**{name: self._notes(name) for name in ("pids", "valkey", "api")})
-        self.processes.api.taken_over = False
-        self.processes.api.hand_over = lambda: ({"SERVICE_PORT": 7}, [LEFT])
-        self.processes.valkey.name = "valkey"
-        self.processes.valkey.take_over_or_end = self._takes_over
-        self.processes.valkey.hand_over = lambda: None
-        self.processes.valkey.kill_group = lambda: self.calls.append("killed")
-        self.processes.api.kill_all = lambda: self.calls.append("killed")
-        self.inheritance = NOTHING
-        self.snapshots = SimpleNamespace(last_revision=5)
-        self.tasks: dict[TaskSpec, Callable[[], Awaitable[object]]] = {
-            LOGS: asyncio.Event().wait,
-            CHANGES: asyncio.Event().wait,
-        }
-
-    async def _takes_over(self, left: InheritedProcess | None) -> bool:
-        return left is not None
-
-    def _notes(self, name: str) -> Any:
-        return Notes(name, self.calls)
-
-    @staticmethod
-    def _returns(value: object) -> Callable[..., Awaitable[object]]:
-        async def call(*_arguments: object) -> object:
-            return value
-
-        return call
 
 
 @pytest.fixture
@@ -276,7 +202,7 @@ def restartable(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Parts:
     identity.prepare_state_dir(parts.settings)
     parts.node.core_lock = asyncio.Lock()
     parts.node.state = State.RUNNING
-    monkeypatch.setattr(main, "refusal", parts._returns(""))
+    monkeypatch.setattr(main, "refusal", parts.returns(""))
     return parts
 
 
@@ -335,7 +261,7 @@ async def test_the_next_supervisor_takes_everything_over(
     parts = restartable
     parts.inheritance = Inheritance(restarts=4, processes=(replace(LEFT, name="valkey"),))
     parts.processes.api.taken_over = True
-    parts.processes.api.renew = parts._returns("gunicorn was not ready")
+    parts.processes.api.renew = parts.returns("gunicorn was not ready")
     running = await ready(parts, supervisor(parts))
     status = RestartStatus.read(parts.settings.run_dir)
     assert status is not None
@@ -358,7 +284,7 @@ async def test_an_end_that_was_asked_for_meanwhile_finds_the_core_first(restarta
 
 
 async def test_a_version_that_cannot_start_is_refused(restartable: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "refusal", restartable._returns("No module named x"))
+    monkeypatch.setattr(main, "refusal", restartable.returns("No module named x"))
     running = await ready(restartable, supervisor(restartable))
     signal.raise_signal(signal.SIGUSR2)
 
