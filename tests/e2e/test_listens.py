@@ -184,6 +184,10 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
         lambda stage: stage.with_inbound(protocol="tun", settings={"name": "x" * 40}),
         ["'Other'", "at most 15 bytes"],
     ),
+    "settings of a device": (
+        lambda stage: stage.with_inbound(protocol="tun", settings={"mtu": "x"}),
+        ["'Other'", "settings.mtu must be a whole number", "'x'"],
+    ),
     "a tag": (lambda stage: stage.with_inbound(tag="a\nb"), ["inbound #2: tag 'a\\nb'", "control character"]),
     "no tag": (lambda stage: stage.with_inbound(port="5-1", tag=""), ["inbound #2", "'5-1'"]),
 }

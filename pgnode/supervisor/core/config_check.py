@@ -9,9 +9,12 @@ from pgnode.errors import StartFailedError
 from pgnode.xray.config.document import BaseConfig, render
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.diagnose import find_refused_part
-from pgnode.xray.process.rehearsal import leaves_out_outbounds, rehearsal
-from pgnode.xray.process.trial import EXIT_CONFIG_REFUSED, refusal_reason
+from pgnode.xray.process.rehearsal import leaves_out_parts, rehearsal
+from pgnode.xray.process.trial import EXIT_CONFIG_REFUSED, EXIT_START_FAILED, refusal_reason
 from pgnode.xray.process.unbindable import unbindable
+
+#: Exit codes with which a core has read a config without a fault; any other one is that of a refusal or a crash.
+_READ = frozenset({0, EXIT_START_FAILED})
 
 #: Seconds spent on finding the entry of a config that the core refuses; a panel waits 10 s for its start.
 DIAGNOSIS_SECONDS = 5.0
@@ -30,21 +33,21 @@ async def check_config(core: Core, base: BaseConfig, limit_seconds: float) -> No
     """
     document = json.loads(render(base, {}))
     up, code, output = await core.rehearse(json.dumps(rehearsal(document)), limit_seconds)
-    if up and leaves_out_outbounds(document):
+    by_reading = code == EXIT_CONFIG_REFUSED
+    if up and leaves_out_parts(document):
         # Nobody starts these beside the core that runs, but their settings can be read.
         code, output = await core.check_exit_code(json.dumps(document), limit_seconds)
-        up = code != EXIT_CONFIG_REFUSED
+        up, by_reading = code in _READ, True
     if up:
         return
     reason = refusal_reason(output)
-    refused = code == EXIT_CONFIG_REFUSED
-    if refused and reason:
+    if by_reading and reason:
         raise StartFailedError(reason)
     # The library gives no reason, and what is said of a start names no part: so the parts are tried one by one.
 
     async def accepted(config_json: str) -> bool:
-        if refused:
-            return (await core.check_exit_code(config_json, limit_seconds))[0] != EXIT_CONFIG_REFUSED
+        if by_reading:
+            return (await core.check_exit_code(config_json, limit_seconds))[0] in _READ
         return (await core.rehearse(config_json, limit_seconds))[0]
 
     part = await find_refused_part(
@@ -52,6 +55,6 @@ async def check_config(core: Core, base: BaseConfig, limit_seconds: float) -> No
         accepted,
         asyncio.get_running_loop().time() + DIAGNOSIS_SECONDS,
         numbers=base.numbers.of(base.document),
-        prepare=unbindable if refused else rehearsal,
+        prepare=unbindable if by_reading else rehearsal,
     )
     raise StartFailedError(f"{part}: {reason}" if reason else part)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pgnode.errors import InvalidRequestError, NotFoundError
 from pgnode.store.changes import Journal
 from pgnode.wire.texts import shown
 from pgnode.xray.config.document import BaseConfig, with_rules
+from pgnode.xray.config.names import balancer_names, listed, outbound_names
 from pgnode.xray.config.rewrite import GUARD_RULE_TAG
 from pgnode.xray.proto import router_pb2
 from pgnode.xray.rules.compile import Rule, compile_routing
@@ -175,10 +176,10 @@ class RuleTable:
         tag = rule["ruleTag"]
         if any(tag == own.get("ruleTag") for own in own_rules(base)):
             raise InvalidRequestError(f"ruleTag {shown(tag)} is the node's own: give the rule another one")
-        balancer = rule.get("balancerTag")
-        if balancer and balancer not in balancer_tags(base):
-            known = ", ".join(map(repr, balancer_tags(base))) or "none"
-            raise InvalidRequestError(f"rule: unknown balancerTag {shown(balancer)}; the config has {known}")
+        for field, known in (("balancerTag", balancer_tags(base)), ("outboundTag", outbound_tags(base))):
+            target = rule.get(field)
+            if target and target not in known:
+                raise InvalidRequestError(f"rule: unknown {field} {shown(target)}; the config has {listed(known)}")
         rules = self.rules(base)
         if reset:
             return None if rules == [rule] else [rule]
@@ -240,27 +241,12 @@ def _rules_of(base: BaseConfig) -> list[Rule]:
 
 def balancer_tags(base: BaseConfig) -> list[str]:
     """Return the tags of the config's balancers."""
-    balancers = base.document["routing"].get("balancers") or []
-    return [tag for balancer in balancers for key, tag in balancer.items() if key.lower() == "tag"]
+    return balancer_names(base.document)
 
 
 def outbound_tags(base: BaseConfig) -> list[str]:
     """Return the tags of everything that traffic can be sent to: outbounds, and what reverse proxies offer as such."""
-    outbounds = [outbound.get("tag") for outbound in base.document.get("outbounds") or []]
-    return [tag for tag in (*outbounds, *_reverse_tags(base.document)) if tag]
-
-
-def _reverse_tags(document: Mapping[str, Any]) -> Iterator[Any]:
-    reverse = document.get("reverse")
-    portals = reverse.get("portals") if isinstance(reverse, dict) else None
-    yield from (portal.get("tag") for portal in portals or [] if isinstance(portal, dict))
-    for inbound in document["inbounds"]:
-        settings = inbound.get("settings")
-        clients = settings.get("clients") if isinstance(settings, dict) else None
-        for client in clients or []:
-            found = client.get("reverse") if isinstance(client, dict) else None
-            if isinstance(found, dict):
-                yield found.get("tag")
+    return outbound_names(base.document)
 
 
 def default_outbound(base: BaseConfig) -> str:

@@ -23,6 +23,7 @@ from pgnode.xray.config import geo_refs as geo
 from pgnode.xray.config import rewrite
 from pgnode.xray.config.inbounds import InboundSpec, json_type, read_inbound, short
 from pgnode.xray.config.listeners import Claim, claims_of
+from pgnode.xray.config.names import target_warnings
 from pgnode.xray.config.numbering import Numbers, number_parts
 from pgnode.xray.config.strings import text_fault
 
@@ -110,6 +111,7 @@ def parse_config(
     access_log_path, error_log_path = rewrite.take_log_paths(document)
     rewrite.set_rules(document, warnings)
     exclusions = rewrite.limit_observatories(document, warnings)
+    warnings += target_warnings(document, numbers.of(document))
     missing = geo.missing_geo_files(document, assets_dir)
     if missing is not None:
         raise StartFailedError(missing)

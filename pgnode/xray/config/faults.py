@@ -13,10 +13,11 @@ from typing import Any
 from pgnode.xray.config.certificates import certificate_fault
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.inbounds import listen_fault, port_fault, short
-from pgnode.xray.config.listeners import conflict, device_fault, metrics_fault, plain_address, unix_fault
-from pgnode.xray.config.names import name_fault
+from pgnode.xray.config.listeners import conflict, metrics_fault, plain_address, unix_fault
+from pgnode.xray.config.names import name_fault, target_fault
 from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, Sockets
 from pgnode.xray.config.strings import own_socket_fault
+from pgnode.xray.config.tun import tun_fault
 
 
 def config_fault(
@@ -43,12 +44,12 @@ def config_fault(
 def _faults(base: BaseConfig, own_folder: Path, environment: Mapping[str, str], cert_dir: Path | None) -> Iterator[str]:
     document = base.document
     numbers = base.numbers.of(document)
-    fault = name_fault(document, numbers) or own_socket_fault(document, own_folder)
+    fault = name_fault(document, numbers) or target_fault(document, numbers) or own_socket_fault(document, own_folder)
     if fault is not None:
         yield fault
     yield from _certificate_faults(document, numbers, cert_dir)
     for inbound, spec in zip(document["inbounds"], base.inbounds, strict=True):
-        if spec.device is not None and (fault := device_fault(spec.device)) is not None:
+        if spec.device is not None and (fault := tun_fault(inbound.get("settings"))) is not None:
             yield f"{spec.title}: {fault}"
         listen = inbound.get("listen")
         fault = listen_fault(listen, environment) if isinstance(listen, str) else None

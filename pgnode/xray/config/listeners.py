@@ -25,10 +25,6 @@ _LARGEST_PORT: Final = 65535
 _ALL_ADDRESSES: Final = "::"
 _WILDCARDS: Final = frozenset({"0.0.0.0", _ALL_ADDRESSES})
 
-#: What the core calls its network device where a config does not say.
-_TUN_NAME: Final = "xray0"
-#: Bytes of the name of a network device, at most.
-_DEVICE_NAME_BYTES: Final = 15
 _FILE_MODE: Final = re.compile(r"[0-7]{1,4}")
 
 
@@ -44,7 +40,7 @@ class Listener:
         if self.kind == "unix":
             return f"unix socket {short(self.address)[1:-1]}"
         if self.kind == "tun":
-            return f"network device {short(self.address)}"
+            return f"network device {short(self.address)}" if self.address else "a network device"
         return f"port {self.port} on {self.address} ({self.kind})"
 
 
@@ -59,7 +55,7 @@ class Claim:
 def listeners(inbound: InboundSpec) -> Iterator[Listener]:
     """Yield the sockets that ``inbound`` opens, ranges expanded; none for one whose address only the core understands."""
     if inbound.device is not None:
-        yield Listener("tun", inbound.device or _TUN_NAME)
+        yield Listener("tun", inbound.device)
         return
     if inbound.is_unix:
         # A file's mode may follow the path: "/run/x.sock,0666".
@@ -112,14 +108,6 @@ def unix_fault(listen: str) -> str | None:
     return f"{shown} is a folder: give the path of a file in it" if path.endswith("/") else None
 
 
-def device_fault(name: str) -> str | None:
-    """Say why no network device can have this name, or None."""
-    if len(name.encode(errors="replace")) > _DEVICE_NAME_BYTES:
-        return f"the name {short(name)} is too long: a network device has at most {_DEVICE_NAME_BYTES} bytes"
-    wrong = name in {".", ".."} or any(c in "/:" or c.isspace() for c in name)
-    return f"the name {short(name)} is none that a network device can have" if wrong else None
-
-
 def conflict(
     inbounds: Iterable[InboundSpec], metrics: object = None, resolve: Callable[[str], str] = os.path.realpath
 ) -> str | None:
@@ -155,6 +143,9 @@ def _beside_metrics(inbounds: Iterable[InboundSpec], metrics: Listener | None) -
 def _between(inbounds: Iterable[InboundSpec], resolve: Callable[[str], str]) -> str | None:
     ranges: dict[tuple[str, str], list[tuple[int, int, int, str]]] = {}
     for number, inbound in enumerate(inbounds):
+        if inbound.device == "":
+            # The core chooses a name that nobody has.
+            continue
         if inbound.is_unix or inbound.device is not None:
             [listener] = listeners(inbound)
             name = resolve(listener.address) if listener.address.startswith("/") else listener.address

@@ -12,10 +12,8 @@ from typing import Any, Final
 
 from pgnode.xray.config.inbounds import read_ports
 from pgnode.xray.config.listeners import metrics_listener
-from pgnode.xray.process.unbindable import is_address
+from pgnode.xray.process.unbindable import is_address, sets_up_device
 
-#: Sets up a network device.
-_DEVICES: Final = frozenset({"tun"})
 #: Dials out by itself, wherever it stands in an outbound.
 _REVERSE: Final = "reverse"
 _OBSERVATORIES: Final = ("observatory", "burstObservatory")
@@ -38,7 +36,7 @@ def rehearsal(document: dict[str, Any]) -> dict[str, Any]:
     result["inbounds"] = [
         _inbound(inbound, f"@pgnode-{name}-{number}", f"{address}.{number % 250 + 2}")
         for number, inbound in enumerate(document.get("inbounds") or ())
-        if not (isinstance(inbound, dict) and str(inbound.get("protocol")).lower() in _DEVICES)
+        if not sets_up_device(inbound)
     ]
     if isinstance(document.get("outbounds"), list):
         result["outbounds"] = [_outbound(outbound) for outbound in document["outbounds"]]
@@ -52,11 +50,11 @@ def rehearsal(document: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def leaves_out_outbounds(document: dict[str, Any]) -> bool:
-    """Whether a core that comes up with :func:`rehearsal` has not seen all outbounds of the config."""
+def leaves_out_parts(document: dict[str, Any]) -> bool:
+    """Whether a core that comes up with :func:`rehearsal` has not seen all inbounds and outbounds of the config."""
     outbounds = document.get("outbounds")
-    return isinstance(outbounds, list) and any(
-        isinstance(outbound, dict) and _dials(outbound) for outbound in outbounds
+    return any(sets_up_device(inbound) for inbound in document.get("inbounds") or ()) or (
+        isinstance(outbounds, list) and any(isinstance(outbound, dict) and _dials(outbound) for outbound in outbounds)
     )
 
 

@@ -16,6 +16,11 @@ _STOPPER: Final = {
     "settings": {"address": "127.0.0.1", "port": 9},
 }
 
+#: Protocols of inbounds that set up a network device.
+_DEVICES: Final = frozenset({"tun"})
+
+#: A name that no network device can have: its settings are read, and none is set up.
+_NO_DEVICE: Final = "pgnode/no-device"
 
 #: Sections that are the node's own.
 OWN_SECTIONS: Final = frozenset({"api"})
@@ -28,9 +33,7 @@ def unbindable(document: dict[str, Any]) -> dict[str, Any]:
     """
     inbounds = [_unbindable_inbound(inbound) for inbound in document.get("inbounds") or ()]
     result = {key: value for key, value in document.items() if key not in OWN_SECTIONS}
-    # A tun inbound would set up a network device before anything fails.
-    result["inbounds"] = [item for item in inbounds if not (isinstance(item, dict) and item.get("protocol") == "tun")]
-    result["inbounds"].append(_STOPPER)
+    result["inbounds"] = [*inbounds, _STOPPER]
     metrics = result.get("metrics")
     if isinstance(metrics, dict):
         result["metrics"] = {key: value for key, value in metrics.items() if key.lower() != "listen"}
@@ -40,12 +43,34 @@ def unbindable(document: dict[str, Any]) -> dict[str, Any]:
 def _unbindable_inbound(inbound: Any) -> Any:
     if not isinstance(inbound, dict):
         return inbound
+    if sets_up_device(inbound):
+        return _without_device(inbound)
     listen = inbound.get("listen")
     if isinstance(listen, str) and listen.startswith(("/", "@")):
         return {**inbound, "listen": _NO_PATH}
     if listen is None or is_address(listen):
         return {**inbound, "listen": _NO_ADDRESS}
     return inbound
+
+
+def sets_up_device(inbound: object) -> bool:
+    """Whether an inbound sets up a network device when it starts."""
+    return isinstance(inbound, dict) and str(inbound.get("protocol")).lower() in _DEVICES
+
+
+def _without_device(inbound: dict[str, Any]) -> dict[str, Any]:
+    settings = inbound.get("settings")
+    if settings is None:
+        return {**inbound, "settings": {"name": _NO_DEVICE}}
+    if not isinstance(settings, dict) or not all(isinstance(settings[key], str) for key in _names(settings)):
+        # The core refuses these.
+        return inbound
+    rest = {key: value for key, value in settings.items() if key not in _names(settings)}
+    return {**inbound, "settings": {**rest, "name": _NO_DEVICE}}
+
+
+def _names(settings: dict[str, Any]) -> list[str]:
+    return [key for key, value in settings.items() if key.lower() == "name" and value is not None]
 
 
 def is_address(listen: object) -> bool:

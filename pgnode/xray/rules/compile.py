@@ -184,7 +184,7 @@ def compile_rule(rule: Mapping[str, Any], *, strict: bool = False, where: str = 
         webhook=_webhook(reader.section("webhook"), reader.at("webhook"), strict),
         local_os=reader.texts("localOS"),
     )
-    outbound, balancer = reader.text("outboundTag"), reader.text("balancerTag")
+    outbound, balancer = reader.name("outboundTag"), reader.name("balancerTag")
     if outbound:
         if strict and balancer:
             raise InvalidRequestError(f"{where} has both outboundTag and balancerTag: give one of them")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgnode.errors import InvalidRequestError
-from pgnode.wire.texts import control_character, shown
+from pgnode.wire.texts import shown
 from pgnode.xray.config.inbounds import json_type
+from pgnode.xray.config.names import unplain
 from pgnode.xray.proto import net_pb2
 
 
@@ -20,7 +21,8 @@ def folded(part: Mapping[str, Any], *names: str) -> dict[str, Any]:
 class FieldReader:
     """Reads one JSON object, called ``where`` in errors. A field that is null is not there.
 
-    ``strict`` also refuses empty entries and ports that can never match, which the core takes. Raises InvalidRequestError.
+    ``strict`` also refuses empty entries, ports that can never match and control characters, which the core takes. Raises
+    InvalidRequestError.
     """
 
     def __init__(self, part: Mapping[str, Any], where: str, strict: bool) -> None:
@@ -47,14 +49,16 @@ class FieldReader:
     def name(self, name: str) -> str:
         """Read a string that logs and callers are shown; "" when it is not there."""
         value = self.text(name)
-        if self._strict and (found := control_character(value)) is not None:
-            raise InvalidRequestError(f"{self.at(name)} has the control character {found!r}")
+        if self._strict and (fault := unplain(value, is_name=True)) is not None:
+            raise InvalidRequestError(f"{self.at(name)} {fault}")
         return value
 
     def _checked(self, value: str, name: str) -> str:
         # JSON can escape half a surrogate pair; UTF-8 cannot carry it.
         if any("\ud800" <= char <= "\udfff" for char in value):
             raise InvalidRequestError(f"{self.at(name)} holds half a surrogate pair, which is no text")
+        if self._strict and (fault := unplain(value, is_name=False)) is not None:
+            raise InvalidRequestError(f"{self.at(name)} {fault}")
         return value
 
     def texts(self, name: str) -> list[str]:

@@ -73,3 +73,11 @@ async def test_outbounds_that_nobody_starts_are_read() -> None:
     dialling = {"tag": "out", "protocol": "vless", "settings": {"reverse": {"tag": "WRONG"}}}
     with pytest.raises(StartFailedError, match="out"):
         await check(Judge("WRONG", only_read=True), outbounds=[{"protocol": "freedom"}, dialling])
+
+
+@pytest.mark.parametrize("code", [EXIT_CONFIG_REFUSED, -6])
+async def test_one_over_which_a_core_crashes_while_it_reads_is_refused(code: int) -> None:
+    """Go ends over some values that nobody thought of, be they in a part that is only read."""
+    device = {"tag": "t", "protocol": "tun", "settings": {"x": "WRONG"}}
+    with pytest.raises(StartFailedError, match=r"^inbound 't'"):
+        await check(Judge("WRONG", code=code, only_read=True), inbounds=[make_inbound("A", "vless"), device])

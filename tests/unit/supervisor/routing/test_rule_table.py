@@ -116,6 +116,10 @@ def test_adding() -> None:
         ({**A, "network": ["udp"]}, "duplicate ruleTag 'a'"),
         ({**A, "ruleTag": GUARD_RULE_TAG}, f"ruleTag {GUARD_RULE_TAG!r} is the node's own"),
         ({**B, "balancerTag": "none"}, "rule: unknown balancerTag 'none'; the config has 'bal'"),
+        (
+            {**A, "ruleTag": "z", "outboundTag": "NO"},
+            "rule: unknown outboundTag 'NO'; the config has 'DIRECT', 'BLOCK'",
+        ),
     ):
         with pytest.raises(InvalidRequestError, match=text):
             table.added(BASE, rule, reset=False)

@@ -90,7 +90,8 @@ def test_claims_name_their_part_and_are_not_too_many() -> None:
             None,
             "'b': unix socket /a/b is that of",
         ),
-        ([tun("a"), tun("b")], None, "inbound 'b': network device 'xray0' is that of inbound 'a'"),
+        ([tun("a", "t0"), tun("b", "t0")], None, "inbound 'b': network device 't0' is that of inbound 'a'"),
+        ([tun("a"), tun("b")], None, None),
         ([tun("a"), tun("b", "other")], None, None),
         (
             [spec(1, listen="", tag="a")],

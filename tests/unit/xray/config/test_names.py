@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from pgnode.xray.config.names import NAME_CHARACTERS_MAX, name_fault
+from pgnode.xray.config.names import (
+    NAME_CHARACTERS_MAX,
+    balancer_names,
+    listed,
+    name_fault,
+    outbound_names,
+    target_fault,
+    target_warnings,
+    unplain,
+)
 from tests.unit.xray.config.configs import config, parse, vless
 
 RULE = {"type": "field", "network": "tcp", "outboundTag": "DIRECT"}
@@ -53,3 +62,40 @@ def test_names(sections: dict[str, Any], said: str | None) -> None:
     assert (found is None) == (said is None), found
     assert (found or "").startswith(said or ""), found
     assert len(found or "") < NAME_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200f", "\u200c", "\ufeff"])
+def test_marks_of_scripts_may_stand_in_names(mark: str) -> None:
+    assert unplain(f"a{mark}b", is_name=True) is None
+
+
+def test_a_balancer_that_nobody_has_is_a_fault() -> None:
+    sections = rules(ruleTag="far", outboundTag=None, balancerTag="none")
+    sections["routing"]["balancers"] = [{"Tag": f"b{number}", "selector": ["D"]} for number in range(7)]
+    base = parse(config(**sections))
+    said = target_fault(base.document, base.numbers.of(base.document))
+    assert (
+        said == "routing rule 'far': unknown balancerTag 'none'; the config has 'b0', 'b1', 'b2', 'b3', 'b4' and 2 more"
+    )
+    both = parse(config(**rules(balancerTag="none")))
+    assert target_fault(both.document, both.numbers.of(both.document)) is None
+
+
+def test_an_outbound_that_nobody_has_is_told_once() -> None:
+    sections: dict[str, Any] = {"routing": {"rules": [RULE | {"outboundTag": tag} for tag in ("A", "A", "m", "p", "")]}}
+    sections |= {"metrics": {"tag": "m"}, "reverse": {"portals": [{"tag": "p", "domain": "x.example"}]}}
+    base = parse(config(**sections))
+    [said] = target_warnings(base.document, base.numbers.of(base.document))
+    assert said == "routing rule #1: no outbound has the tag 'A': connections that match are dropped"
+    assert said in base.warnings
+
+
+def test_names_of_a_config() -> None:
+    document: dict[str, Any] = {
+        "inbounds": [5, {"settings": {"clients": [7, {"reverse": {"tag": "r"}}, {"reverse": 5}]}}],
+        "outbounds": [5, {"tag": "a"}, {"tag": 5}],
+        "routing": {"balancers": [5, {"TAG": "b"}]},
+    }
+    assert outbound_names(document) == ["a", "r"]
+    assert balancer_names(document) == ["b"]
+    assert listed([]) == "none"

@@ -235,4 +235,4 @@ def test_a_network_device_is_set_up_for_a_moment(
     device = InboundSpec(tag="in", protocol="tun", kinds=frozenset(), device="")
     with pytest.raises(StartFailedError, match=said) if said else contextlib.nullcontext():
         check_claims(claims_of([device]))
-    assert asked[0].startswith(b"xray0\0")
+    assert asked[0].startswith(b"\0")

@@ -11,7 +11,7 @@ import pytest
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.xray.config.document import render
 from pgnode.xray.process.embedded import EmbeddedCore
-from pgnode.xray.process.rehearsal import leaves_out_outbounds, rehearsal
+from pgnode.xray.process.rehearsal import leaves_out_parts, rehearsal
 from tests.unit.xray.config.configs import parse, sample
 
 LIMIT_SECONDS = 60.0
@@ -49,7 +49,7 @@ def test_what_would_act_on_the_world_is_left_out() -> None:
     document = {
         "log": {"access": "/var/log/a.log", "error": "/var/log/e.log", "loglevel": "none", "dnsLog": True},
         "api": {"tag": "A", "listen": "/run/core.sock", "services": ["StatsService"]},
-        "inbounds": [{"protocol": "tun"}, {"protocol": "vless", "port": 1}],
+        "inbounds": [{"protocol": "TUN"}, {"protocol": "vless", "port": 1}],
         "outbounds": [{"tag": "b", "protocol": "vless", "settings": {"vnext": [{"users": [{"Reverse": {}}]}]}}],
         "observatory": {"subjectSelector": ["d"], "probeInterval": "1s"},
         "metrics": {"tag": "m", "listen": "127.0.0.1:5"},
@@ -73,11 +73,12 @@ def test_selectors_that_the_core_refuses_stay_for_it_to_refuse(selectors: object
     assert rehearsal({"observatory": {}})["observatory"] == {"subjectSelector": []}
 
 
-def test_whether_outbounds_are_left_out() -> None:
-    assert leaves_out_outbounds({"outbounds": [5, {"settings": {"reverse": {}}}]})
-    assert not leaves_out_outbounds({"outbounds": [{"protocol": "freedom"}]})
-    assert not leaves_out_outbounds({"outbounds": 5})
-    assert not leaves_out_outbounds({})
+def test_whether_parts_are_left_out() -> None:
+    assert leaves_out_parts({"outbounds": [5, {"settings": {"reverse": {}}}]})
+    assert leaves_out_parts({"inbounds": [5, {"protocol": "tun"}]})
+    assert not leaves_out_parts({"inbounds": [{"protocol": "vless"}], "outbounds": [{"protocol": "freedom"}]})
+    assert not leaves_out_parts({"outbounds": 5})
+    assert not leaves_out_parts({})
 
 
 @pytest.mark.parametrize("name", ["wide", "balancer", "panel-default"])

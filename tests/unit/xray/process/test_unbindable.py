@@ -27,8 +27,22 @@ def test_nothing_of_it_could_serve() -> None:
     assert json.dumps(document) == before
     assert "api" not in changed
     assert changed["metrics"] == {"tag": "m"}
-    assert {inbound["listen"] for inbound in changed["inbounds"]} == {"192.0.2.1", "/dev/null/x"}
-    assert [inbound.get("tag") for inbound in changed["inbounds"]] == ["a", "b", "c", "d", None]
+    assert {inbound.get("listen") for inbound in changed["inbounds"]} == {"192.0.2.1", "/dev/null/x", None}
+    assert [inbound.get("tag") for inbound in changed["inbounds"]] == ["a", "b", "c", "d", "e", None]
+
+
+@pytest.mark.parametrize("settings", [None, {}, {"name": "t0", "mtu": "x"}, {"Name": "t0"}, {"name": None}])
+def test_no_network_device_is_set_up(settings: object) -> None:
+    inbound = {"protocol": "Tun", "settings": settings}
+    [changed, _] = unbindable({"inbounds": [inbound]})["inbounds"]
+    assert changed["settings"].pop("name") == "pgnode/no-device"
+    assert {**changed["settings"], "name": 0}.items() <= {**(settings or {}), "name": 0}.items()  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("settings", [5, [], {"name": 5}])
+def test_settings_of_a_device_that_the_core_refuses_stay_for_it_to_refuse(settings: object) -> None:
+    inbound = {"protocol": "tun", "settings": settings}
+    assert unbindable({"inbounds": [inbound]})["inbounds"][0] == inbound
 
 
 def test_what_the_core_does_not_understand_is_kept() -> None:

@@ -95,7 +95,7 @@ def test_what_can_never_match_is_refused_where_that_is_asked_for(read: Read, val
 def test_a_name_has_no_control_characters_where_that_is_asked_for() -> None:
     assert reader("a\nb").name("x") == "a\nb"
     assert reader("a b", strict=True).name("x") == "a b"
-    with pytest.raises(InvalidRequestError, match=r"x has the control character '\\n'"):
+    with pytest.raises(InvalidRequestError, match=r"x 'a\\nb' holds the control character '\\n'"):
         reader("a\nb", strict=True).name("x")
 
 
