@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from pgnode.errors import InvalidRequestError, NotFoundError
 from pgnode.store.changes import Journal

@@ -1,8 +1,8 @@
 """Names in a config: tags, protocols, geo codes. They stand in log lines, counters and errors, so they are kept short and plain.
 
-One rule for all of them, in configs and in rules that callers add: no control characters, no ``>>>``, and not too long. Marks that
-turn the direction of text, and those that join letters, may stand in names, since Arabic and Persian ones have them; whoever prints
-a name for an operator shows them as their escapes (:func:`pgnode.os_support.log_text.printable`).
+One rule for all of them, in configs and in rules that callers add: no control characters, no ``>>>``, and not too long. Marks
+that turn the direction of text, and those that join letters, may stand in names, since Arabic and Persian ones have them; whoever
+prints a name for an operator shows them as their escapes (:func:`pgnode.os_support.log_text.printable`).
 
 Pure. Names are looked at when a start asks for the config, and not in one that runs already.
 """

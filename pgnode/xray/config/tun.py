@@ -1,7 +1,7 @@
 """``tun`` inbounds: what is wrong with their settings, which no core is shown before it has to start with them. Pure.
 
-A core that sets up a network device acts on the machine, so none is tried beside the one that runs. What it takes and what it ends
-over was measured with Xray 26.10.10.
+A core that sets up a network device acts on the machine, so none is tried beside the one that runs. What it takes, and what it
+ends over, was measured with Xray 26.10.10.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _mtu_fault(given: Mapping[str, Any]) -> str | None:
 
 
 def _networks_fault(field: str, networks: list[str], *, strict: bool) -> str | None:
-    """Return what is wrong with a list of networks; where ``strict``, two in one network are one too many, else two that are equal."""
+    """Return what is wrong with a list of networks. Where ``strict``, each stands for its whole network, and none comes twice."""
     seen = set()
     for text in networks:
         found = _network(text)
