@@ -112,3 +112,14 @@ def test_a_field_of_another_object_is_found_and_records_are_left_alone() -> None
         "other._count",
         "machine.sent",
     ]
+
+
+def test_commands_print_by_one_function() -> None:
+    """Names come from outside: :func:`pgnode.cli.output.say` prints nothing that a terminal obeys."""
+    found = [
+        (name, node.lineno)
+        for name, tree in modules("pgnode/cli").items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"click.echo", "click.secho", "print"}
+    ]
+    assert {name for name, _ in found} == {"pgnode/cli/output.py"}, found

@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from pgnode import __version__
+from pgnode.cli.output import say
 from pgnode.errors import OperatorError
 
 
@@ -74,6 +75,6 @@ def _carry_out(command: Callable[[], int]) -> NoReturn:
     try:
         code = command()
     except OperatorError as error:
-        click.echo(f"pgnode: {error}", err=True)
+        say(f"pgnode: {error}", error=True)
         code = error.exit_code
     sys.exit(code)

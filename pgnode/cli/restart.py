@@ -10,12 +10,12 @@ import secrets
 import signal
 import time
 
-import click
 import psutil
 
 from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
+from pgnode.cli.output import say
 from pgnode.errors import NodeError, NotRunningError, OperatorError
 from pgnode.settings import Settings, load
 from pgnode.supervisor.host.node_lock import may_be_signalled, running_pid
@@ -67,12 +67,12 @@ def restart_node(*, new_core: bool, wait_seconds: float = WAIT_SECONDS) -> int:
     except PermissionError:
         raise OperatorError(f"the node that runs (pid {pid}) is another user's: be that user, or root") from None
     now = _wait(settings, before, process, time.monotonic() + wait_seconds)
-    click.echo(f"pgnode {now.version} runs now, restarted in place (pid {pid})")
+    say(f"pgnode {now.version} runs now, restarted in place (pid {pid})")
     if now.trouble:
-        click.echo(f"a part of the version before goes on: {now.trouble}", err=True)
+        say(f"a part of the version before goes on: {now.trouble}", error=True)
         return EXIT_NOT_WELL
     if new_core:
-        click.echo(asyncio.run(_new_core(settings)))
+        say(asyncio.run(_new_core(settings)))
     return 0
 
 

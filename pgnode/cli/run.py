@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-import click
-
+from pgnode.cli.output import say
 from pgnode.errors import OperatorError
 from pgnode.os_support.surroundings import reset_signals, what_is_missing
 from pgnode.supervisor.processes.inheritance import VARIABLE as INHERITANCE
@@ -33,5 +32,5 @@ def run_node() -> int:
 
     settings = load()
     for sentence in unknown_settings():
-        click.echo(f"pgnode: {sentence}", err=True)
+        say(f"pgnode: {sentence}", error=True)
     return run(settings)

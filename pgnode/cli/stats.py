@@ -21,6 +21,7 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.traffic import ASK_SECONDS, LiveTraffic, ask_to_store_traffic, read_live_traffic
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.traffic import Flow, ShownTraffic, traffic_of
+from pgnode.os_support.log_text import printable, printable_json
 from pgnode.settings import Settings, load
 from pgnode.store.reader import read_state, stored_at
 
@@ -48,7 +49,7 @@ def as_json(stored: ShownTraffic, *, one_line: bool = False) -> str:
     }
     for kind, name in _NAMES.items():
         made[name] = [_fields(flow, kind) for flow in stored.flows[kind]]
-    return json.dumps(made, indent=None if one_line else 2, ensure_ascii=False)
+    return printable_json(json.dumps(made, indent=None if one_line else 2, ensure_ascii=False))
 
 
 def _fields(flow: Flow, kind: str) -> dict[str, object]:
@@ -74,7 +75,7 @@ def summary(stored: ShownTraffic) -> Iterator[str]:
         yield f"read {_age(stored.age_seconds)} ago, every {polled.interval_ms / 1000:g} s while a core runs"
         yield f"{polled.counters:,} counters, the last reading took {polled.took_ms} ms"
     if polled is not None and polled.error:
-        yield f"the last reading failed: {polled.error}"
+        yield f"the last reading failed: {printable(polled.error)}"
     yield "owed: counted, and not yet given to a caller that reads with reset"
     carried = [f"{_NAMES[kind]} {decimal(size)}" for kind, size in stored.on_loan_bytes.items() if size]
     if carried:
@@ -117,7 +118,12 @@ def tables(stored: ShownTraffic, top: int) -> Group:
         if kind == "user":
             table.add_column("addresses online", justify="right")
         for flow in flows[:top] if top else flows:
-            cells = [flow.name, decimal(flow.uplink_bytes), decimal(flow.downlink_bytes), decimal(flow.owed_bytes)]
+            cells = [
+                printable(flow.name),
+                decimal(flow.uplink_bytes),
+                decimal(flow.downlink_bytes),
+                decimal(flow.owed_bytes),
+            ]
             if kind == "user":
                 cells.append(str(flow.online) if flow.online else "")
             table.add_row(*cells)

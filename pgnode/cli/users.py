@@ -11,13 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import click
-
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.bus.state import WITH_CORE
 from pgnode.bus.users import ASK_SECONDS, UserDrift, ask_who_waits, read_status
+from pgnode.cli.output import say
 from pgnode.cli.stored import no_state, not_running
 from pgnode.settings import Settings, load
 from pgnode.store.reader import read_state, stored_at
@@ -129,7 +128,7 @@ def show_users(*, failed_only: bool = False, waiting_only: bool = False, ask_sec
     """
     shown, waiting = asyncio.run(_read(load(), ask_seconds))
     for line in lines(shown, waiting, failed_only=failed_only, waiting_only=waiting_only):
-        click.echo(line)
+        say(line)
     return 0
 
 

@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import put_lines
+from pgnode.os_support.log_text import obeyed_by_terminals, printable_bytes
 from pgnode.supervisor.core.log_files import append_lines
 
 log = structlog.get_logger(__name__)
@@ -164,13 +165,18 @@ class LogPump:
                 self._feed(data)
 
     def _feed(self, data: bytes) -> None:
-        lines = (self._partial + data).split(b"\n")
+        data = self._partial + data
+        # Users choose names of hosts that stand in these lines, and operators look at them on a terminal.
+        obeyed = obeyed_by_terminals(data)
+        lines = data.split(b"\n")
         self._partial = lines.pop()
         if len(self._partial) > LINE_MAX_BYTES:
             lines.append(self._partial)
             self._partial = b""
         for raw in lines:
             line = raw[:LINE_MAX_BYTES].rstrip(b"\r")
+            if obeyed:
+                line = printable_bytes(line)
             if line:
                 self.tail.append(line.decode(errors="replace"))
                 if self._wants(line):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from pgnode import __version__
+from pgnode.os_support.log_text import printable_lines
 from pgnode.settings import Settings
 from pgnode.supervisor.host.identity import Identity, machine_addresses
 
@@ -62,13 +63,13 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     console.rule(f"pgnode {__version__} is ready", align="left")
     for name, value in rows:
         console.print(f"{name:<{NAME_WIDTH}}", style="bold", end="")
-        console.print(value)
+        console.print(printable_lines(value))
     if who.key_is_new or who.cert_is_new:
         console.rule("what a panel asks for", align="left")
         for name, value in _for_the_panel(settings, who):
             # A certificate begins at the margin.
             console.print(f"{name:<{NAME_WIDTH}}" if name or not value.startswith("-") else "", style="bold", end="")
-            console.print(value)
+            console.print(printable_lines(value))
     console.rule()
 
 

@@ -79,6 +79,9 @@ def unplain(text: str, *, is_name: bool) -> str | None:
     Args:
         text: The text.
         is_name: It is a name, which counters, log lines and callers show.
+
+    Returns:
+        The text in quotes, and what is wrong with it; or None.
     """
     found = control_character(text)
     if found is not None:
@@ -114,11 +117,14 @@ def listed(names: Sequence[str]) -> str:
 
 
 def target_fault(document: Mapping[str, Any], numbers: Mapping[str, Sequence[int]]) -> str | None:
-    """Say which rule leads to a balancer that the config does not have, or None. The core would end over it.
+    """Say which rule leads to a balancer that the config does not have. The core would end over it.
 
     Args:
         document: The config.
         numbers: By list the place of each item in the panel's own.
+
+    Returns:
+        A sentence that begins with the rule, or None.
     """
     known = balancer_names(document)
     for place, rule in _rules(document, numbers):

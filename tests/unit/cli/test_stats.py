@@ -97,3 +97,15 @@ def test_json_has_what_is_owed_by_kind_and_can_be_one_line() -> None:
     assert "online" not in made["inbounds"][0]
     assert json.loads(as_json(STORED, one_line=True)) == made
     assert "\n" not in as_json(STORED, one_line=True)
+
+
+def test_names_from_outside_move_no_cursor() -> None:
+    name = "a\x1b[2J\u202eb"
+    stored = replace(STORED, flows={**STORED.flows, "user": [Flow(name, 1, 1, 1)]})
+    stored = replace(stored, polled=replace(STORED.polled or Polled(0, 0, ""), error="no\x1b[2J"))
+    lines = printed(stored)
+    assert all(line.isprintable() for line in lines)
+    assert any(line.startswith("a\\x1b[2J\\u202eb ") for line in lines)
+    text = as_json(stored, one_line=True)
+    assert text.isprintable()
+    assert json.loads(text)["users"][0]["name"] == name

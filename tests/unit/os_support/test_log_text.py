@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.os_support.log_text import TRACEBACK_HEAD, TRACEBACK_TAIL, bound_values, print_traceback, printable
+from pgnode.os_support.log_text import (
+    TRACEBACK_HEAD,
+    TRACEBACK_TAIL,
+    bound_values,
+    obeyed_by_terminals,
+    print_traceback,
+    printable,
+    printable_bytes,
+    printable_json,
+    printable_lines,
+)
 
 
 @given(st.text(st.characters(), max_size=50))
@@ -28,6 +39,53 @@ def test_what_would_make_a_line_or_move_the_cursor_is_escaped() -> None:
 
 def test_what_is_too_long_is_cut_and_its_length_told() -> None:
     assert printable("x" * 5_000_000, 8) == "xxxxxxxx… (5,000,000 characters)"
+
+
+#: Names as somebody may choose them who knows who reads them.
+HOSTILE = [
+    "\x1b[2J",
+    "\x9b31m",
+    "a\rb",
+    "\u202egnp.exe",
+    "\u2066x",
+    "\u200f",
+    "\u061c",
+    "\u2028",
+    "\x00",
+    "\x7f",
+    "\x08",
+]
+
+
+def test_lines_stay_lines_and_each_is_safe() -> None:
+    assert printable_lines("all is well") == "all is well"
+    for name in HOSTILE:
+        first, second = printable_lines(f"one {name}\ntwo").split("\n")
+        assert first.isprintable()
+        assert second == "two"
+    assert printable_lines("x" * 9, 8).startswith("xxxxxxxx… (9")
+
+
+@given(st.text(st.characters(), max_size=50))
+def test_json_says_the_same(text: str) -> None:
+    made = json.dumps({text: [text]}, ensure_ascii=False, indent=2)
+    safe = printable_json(made)
+    assert json.loads(safe) == json.loads(made)
+    assert all(line.isprintable() for line in safe.split("\n"))
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=50))
+def test_bytes_of_others_have_nothing_that_a_terminal_obeys(text: str) -> None:
+    made = printable_bytes(text.encode())
+    assert not obeyed_by_terminals(made)
+    assert (made == text.encode()) is not obeyed_by_terminals(text.encode())
+
+
+def test_bytes_that_are_no_text_stay() -> None:
+    kept = "ü🇩🇪 通\u200c道".encode()
+    assert printable_bytes(b"\xff\t\x1b[m\n" + kept) == b"\xff\t\\x1b[m\n" + kept
+    for name in HOSTILE:
+        assert obeyed_by_terminals(name.encode())
 
 
 def test_values_of_an_event_are_bounded_and_numbers_stay() -> None:

@@ -185,3 +185,25 @@ async def test_the_beginning_of_a_line_is_left_to_the_next_supervisor(redis: Red
     second.watch(reader)
     assert second.rest == b"", "it was the first core's"
     second.unwatch()
+
+
+async def test_names_of_hosts_that_a_terminal_obeys_are_escaped(
+    pump: LogPump, server: TestValkey, pipe: tuple[int, int], tmp_path: Path
+) -> None:
+    pump.write_files(str(tmp_path / "access.log"), None)
+    pump.watch(pipe[0])
+    # The mark comes in two parts.
+    os.write(pipe[1], b"accepted tcp:a\x1b[2J:443\r\nfine: \xff\xc3\xbc\nhalf \xe2")
+    await eventually(lambda: len(pump.tail) == 2, "two lines are there")
+    os.write(pipe[1], b"\x80\xaeb\n")
+    await eventually(lambda: len(pump.tail) == 3, "the third line is there")
+    wanted = [b"accepted tcp:a\\x1b[2J:443", b"fine: \xff\xc3\xbc", b"half \\u202eb"]
+
+    async def streamed() -> bool:
+        return await lines(server) == wanted
+
+    def written() -> bool:
+        return (tmp_path / "access.log").read_bytes().splitlines() == wanted
+
+    await eventually(written, "the file has them", errors=(OSError,))
+    await eventually(streamed, "viewers have them")

@@ -75,3 +75,11 @@ def test_each_way_to_call_is_named(capsys: pytest.CaptureFixture[str], tmp_path:
     only_grpc = shown(capsys, tmp_path, service_protocol="grpc")
     assert "REST)" not in only_grpc
     assert "Gunicorn with" in only_grpc
+
+
+def test_what_others_say_moves_no_cursor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    settings = load(state_dir=str(tmp_path))
+    banner(settings, Identity(KEY, False, False), core="x\x1b[2J", version="1\u202e", users=0)
+    text = capsys.readouterr().out
+    assert "Xray 1\\u202e, x\\x1b[2J" in text
+    assert all(line.isprintable() for line in text.splitlines())
