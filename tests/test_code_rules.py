@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -70,6 +72,25 @@ def test_nobody_assigns_to_another_objects_fields() -> None:
     assert told(wrong) == []
     for module, (allowed, _reason) in FOREIGN_FIELDS.items():
         assert allowed == {what for _, what in found[module]}, module
+
+
+def test_whatever_is_called_pure_has_a_contract() -> None:
+    """Docstrings of modules say "Pure"; pyproject.toml says what those may not import, however indirectly."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    promised = [
+        source
+        for contract in contracts
+        if {"asyncio", "redis", "sqlite3", "structlog", "time"} <= set(contract.get("forbidden_modules", ()))
+        for source in contract["source_modules"]
+    ]
+    called_pure = {
+        module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for module, tree in modules("pgnode").items()
+        if re.search(r"\bPure\b", ast.get_docstring(tree) or "")
+    }
+    assert [name for name in sorted(called_pure) if not any(f"{name}.".startswith(f"{one}.") for one in promised)] == []
 
 
 @pytest.mark.parametrize("folder", ["tests", "bench", "pgnode"])

@@ -49,7 +49,9 @@ class Kind(enum.StrEnum):
     LATENCY = "latency"  # [LatencyRequest -> LatencyResponse]
     # For the operator.
     STORE_TRAFFIC = "store_traffic"  # [Empty -> Empty], what was counted so far
-    WAITING_USERS = "waiting_users"  # [Empty -> pgnode.bus.users.UserDrift], whom the core does not have as desired
+    WAITING_USERS = (
+        "waiting_users"  # [Empty -> pgnode.bus.operator_views.UserDrift], whom the core does not have as desired
+    )
 
 
 #: Commands about traffic, which change no user: they never wait for a change of users.

@@ -5,34 +5,17 @@ An operator's command reads the figures from the store, after the supervisor sto
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
-
 from redis.asyncio import Redis
 
-from pgnode.bus.client import CommandClient
+from pgnode.bus.asking import ASK_SECONDS, ask
 from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import EMPTY, IndexedBlock
 from pgnode.bus.keys import Keys
+from pgnode.bus.operator_views import LiveTraffic
 from pgnode.bus.snapshots import ONLINE, POLLED, STATE, NodeStatus, Polled
 from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
-from pgnode.errors import NodeError
 
-#: Seconds that the supervisor has to answer an operator's command.
-ASK_SECONDS = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class LiveTraffic:
-    """What the bus says."""
-
-    status: NodeStatus
-    #: None before the first reading of a core.
-    polled: Polled | None
-    #: Seconds since the core was read last, None where it never was.
-    age_seconds: float | None
-    #: ``StatsOnlineIpListResponse`` by e-mail.
-    online: IndexedBlock
+__all__ = ["ASK_SECONDS", "LiveTraffic", "ask_to_store_traffic", "read_live_traffic"]
 
 
 async def read_live_traffic(redis: Redis, keys: Keys) -> LiveTraffic | None:
@@ -63,12 +46,4 @@ async def ask_to_store_traffic(
     Returns:
         Whether it answered.
     """
-    client = CommandClient(url, keys, f"operator-{secrets.token_hex(4)}", waits=waits)
-    client.start()
-    try:
-        await client.call(Kind.STORE_TRAFFIC, b"", ask_seconds)
-    except NodeError:
-        return False
-    finally:
-        await client.close()
-    return True
+    return await ask(url, keys, Kind.STORE_TRAFFIC, ask_seconds=ask_seconds, waits=waits) is not None

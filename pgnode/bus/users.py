@@ -5,43 +5,16 @@ The supervisor is asked for them: they change too quickly for a copy anywhere.
 
 from __future__ import annotations
 
-import json
-import secrets
-from dataclasses import dataclass
-
 from redis.asyncio import Redis
 
-from pgnode.bus.client import CommandClient
+from pgnode.bus.asking import ASK_SECONDS, ask
 from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
+from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.snapshots import STATE, NodeStatus
 from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
-from pgnode.errors import NodeError
 
-#: Seconds that the supervisor has to say whom the core does not have.
-ASK_SECONDS = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class UserDrift:
-    """Users whom the core does not have as desired, by their e-mails in lower case."""
-
-    #: Desired, and not applied yet as they are now.
-    to_add: frozenset[str]
-    #: Desired no more, and not removed from the core yet.
-    to_remove: frozenset[str]
-    #: Those of them about whom the core did not answer: it may have them as desired.
-    uncertain: frozenset[str]
-
-    def encode(self) -> bytes:
-        """Return the body of a reply."""
-        return json.dumps([sorted(self.to_add), sorted(self.to_remove), sorted(self.uncertain)]).encode()
-
-    @classmethod
-    def decode(cls, body: bytes) -> UserDrift:
-        """Read what :meth:`encode` made."""
-        to_add, to_remove, uncertain = json.loads(body)
-        return cls(frozenset(to_add), frozenset(to_remove), frozenset(uncertain))
+__all__ = ["ASK_SECONDS", "UserDrift", "ask_who_waits", "read_status"]
 
 
 async def read_status(redis: Redis, keys: Keys) -> NodeStatus | None:
@@ -64,11 +37,5 @@ async def ask_who_waits(
     Returns:
         What it answered; None where it does not answer.
     """
-    client = CommandClient(url, keys, f"operator-{secrets.token_hex(4)}", waits=waits)
-    client.start()
-    try:
-        return UserDrift.decode(await client.call(Kind.WAITING_USERS, b"", ask_seconds))
-    except NodeError:
-        return None
-    finally:
-        await client.close()
+    answer = await ask(url, keys, Kind.WAITING_USERS, ask_seconds=ask_seconds, waits=waits)
+    return UserDrift.decode(answer) if answer is not None else None

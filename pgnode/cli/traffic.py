@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgnode.bus.indexed import EMPTY, IndexedBlock
+from pgnode.bus.operator_views import LiveTraffic
 from pgnode.bus.snapshots import NodeStatus, Polled
-from pgnode.bus.traffic import LiveTraffic
 from pgnode.store.rows import LedgerRow
 from pgnode.store.state import StoredState
 from pgnode.wire import service_pb2 as pb

@@ -37,7 +37,8 @@ from pgnode.supervisor.lifecycle.states import State, TransitionError
 from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.traffic.collector import TrafficCollector
-from pgnode.supervisor.users.render import ClientJsonCache, render_config
+from pgnode.supervisor.users.full_config import render_config
+from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.process.running import RunningCore

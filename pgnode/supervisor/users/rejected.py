@@ -1,25 +1,15 @@
 """Users that were asked for and cannot be had: kept apart from the desired ones, with the cause, until they can.
 
 One is tried again when it changes, at every start and whenever a core came up anew; in between the same user gets the same
-answer without a call to the core. It leaves the list when it was applied, removed, or is missing from a full set.
+answer without a call to the core. It leaves the list when it was applied, removed, or is missing from a full set. Pure.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-
-import structlog
 
 from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
-
-log = structlog.get_logger(__name__)
-
-
-#: Rejected users that are logged by name within so many seconds, at most.
-TOLD_MAX = 5
-TOLD_SECONDS = 60.0
 
 
 class RejectedUsers:
@@ -28,15 +18,19 @@ class RejectedUsers:
     Args:
         journal: Where changes are noted that are to be stored.
         now: Says the time, Unix seconds.
+        tell: Called with the e-mail and the cause of each user who was put on the list, and how many are on it.
     """
 
-    def __init__(self, journal: Journal, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        now: Callable[[], float],
+        tell: Callable[[str, str, int], None] = lambda _email, _cause, _listed: None,
+    ) -> None:
         self._journal = journal
         self._now = now
+        self._tell = tell
         self._rejected: dict[str, RejectedUser] = {}
-        #: Unix seconds since when rejected users are counted for the log, and how many there were.
-        self._told_since = 0.0
-        self._told = 0
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -93,18 +87,7 @@ class RejectedUsers:
         if rejected != known:
             self._rejected[key] = rejected
             self._journal.rejected[key] = rejected
-            self._tell(email, cause)
-
-    def _tell(self, email: str, cause: str) -> None:
-        """Log who was rejected; of many within a minute only the first ones, since the list has all of them."""
-        now = self._now()
-        if not 0 <= now - self._told_since < TOLD_SECONDS:
-            self._told_since, self._told = now, 0
-        self._told += 1
-        if self._told <= TOLD_MAX:
-            log.warning("user rejected", user=email, cause=cause)
-        elif self._told == TOLD_MAX + 1:
-            log.warning("further users rejected: 'pgnode users --failed' shows all", listed=len(self._rejected))
+            self._tell(email, cause, len(self._rejected))
 
     def drop(self, keys: Iterable[str]) -> None:
         """Take users off the list: they are fine, or not asked for any more."""

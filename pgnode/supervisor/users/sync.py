@@ -7,6 +7,7 @@ is applied. Called with the core's lock held.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import structlog
@@ -26,6 +27,7 @@ from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbo
 from pgnode.supervisor.users.intake import UserIntake
 from pgnode.supervisor.users.learning import learn_credentials
 from pgnode.supervisor.users.rejected import RejectedUsers
+from pgnode.supervisor.users.rejection_log import RejectionLog
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.rollout import StepLimits, SwapPolicy
 from pgnode.supervisor.users.settling import Settled, settle_credentials
@@ -65,7 +67,7 @@ class UserSync:
         self._journal = journal
         self._limits = limits
         self.table = UserTable(journal)
-        self.rejected = RejectedUsers(journal)
+        self.rejected = RejectedUsers(journal, time.time, RejectionLog().tell)
         self.superseded = Superseded(journal)
         self._applier = UserApplier(core, self.table, self.rejected, limits, policy)
         #: Nobody knows which users the core has.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pgnode.bus.commands import Kind, Reply
 from pgnode.bus.connection import connect
-from pgnode.bus.users import UserDrift, ask_who_waits, read_status
+from pgnode.bus.operator_views import UserDrift
+from pgnode.bus.users import ask_who_waits, read_status
 from tests.support.bus_ends import SHORT_WAITS
 from tests.support.stub_supervisor import RUNNING, StubSupervisor
 from tests.support.valkey import TestValkey
 
 DRIFT = UserDrift(frozenset({"alice", "bob"}), frozenset({"carol"}), frozenset({"bob"}))
-
-
-def test_the_drift_comes_back_as_it_was() -> None:
-    assert UserDrift.decode(DRIFT.encode()) == DRIFT
 
 
 async def test_the_supervisor_is_asked(valkey: TestValkey) -> None:

@@ -17,12 +17,12 @@ from pgnode.bus.commands import Kind, Reply
 from pgnode.bus.connection import connect
 from pgnode.bus.indexed import name_hash, pack
 from pgnode.bus.keys import Keys
+from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import ONLINE, POLLED, STATE, NodeStatus, Polled
 from pgnode.bus.state import State
-from pgnode.bus.users import UserDrift
 from pgnode.cli import main
 from pgnode.cli import stats as stats_module
 from pgnode.cli.stats import show_stats

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
+from pgnode.bus.operator_views import LiveTraffic
 from pgnode.bus.snapshots import NodeStatus, Polled
 from pgnode.bus.state import State
-from pgnode.bus.traffic import LiveTraffic
 from pgnode.cli.traffic import flows_of, traffic_of
 from pgnode.store.rows import LedgerRow, LoanPart
 from pgnode.store.state import StoredState

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.bus.state import State
-from pgnode.bus.users import UserDrift
 from pgnode.cli.users import ShownUsers, lines
 from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser

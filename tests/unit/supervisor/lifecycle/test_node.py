@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgnode.bus.commands import Command, Kind, Reply
-from pgnode.bus.users import UserDrift
+from pgnode.bus.operator_views import UserDrift
 from pgnode.errors import CoreNotStartedError, InternalError, NotInitializedError
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.fake_core import SILENT

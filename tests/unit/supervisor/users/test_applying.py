@@ -22,7 +22,7 @@ class Stage:
         journal = Journal()
         self.core = CredentialCore()
         self.table = UserTable(journal)
-        self.rejected = RejectedUsers(journal)
+        self.rejected = RejectedUsers(journal, lambda: 0.0)
         self.asked: list[float] = []
         self.swapped = swapped
         limits = StepLimits(slice_users=2, slice_calls=4, rollout_users=3)

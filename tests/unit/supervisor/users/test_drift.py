@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgnode.bus.users import UserDrift
+from pgnode.bus.operator_views import UserDrift
 from pgnode.store.changes import Journal
 from pgnode.supervisor.users.drift import user_drift
 from pgnode.supervisor.users.table import UserTable

@@ -10,7 +10,7 @@ from tests.unit.supervisor.users.models import INBOUNDS, VLESS, vless_user
 
 
 async def test_users_who_share_one_are_found_and_those_who_wait_are_known() -> None:
-    table, rejected = UserTable(Journal()), RejectedUsers(Journal())
+    table, rejected = UserTable(Journal()), RejectedUsers(Journal(), lambda: 0.0)
     users = [vless_user("alice", 1), vless_user("bob", 1), vless_user("carol", 2)]
     table.restore({user.email: user.SerializeToString(deterministic=True) for user in users})
     for user in (vless_user("dave", 2), vless_user("eve", 3)):

@@ -235,15 +235,11 @@ def test_core_and_table_agree_and_who_is_missing_is_on_the_list(rounds: list[tup
     asyncio.run(run())
 
 
-def test_many_rejected_users_are_a_few_lines_of_log(capsys: pytest.CaptureFixture[str]) -> None:
-    now = 10.0
-    failures = RejectedUsers(Journal(), lambda: now)
-    for number in range(20_000):
-        failures.put(f"u{number}", f"u{number}", "no", b"user", by_core=False)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
-    assert "u4" in lines[4]
-    assert "pgnode users --failed" in lines[5]
-    now = 80.0
-    failures.put("later", "later", "no", b"user", by_core=False)
-    assert "later" in capsys.readouterr().out
+def test_whoever_comes_on_the_list_is_told_of_once() -> None:
+    told: list[tuple[str, str, int]] = []
+    failures = RejectedUsers(Journal(), lambda: 10.0, lambda *what: told.append(what))
+    for email in ("A", "B", "A"):
+        failures.put(email.lower(), email, "no", b"user", by_core=False)
+    assert told == [("A", "no", 1), ("B", "no", 2)]
+    failures.put("a", "A", "another cause", b"user", by_core=False)
+    assert told[2:] == [("A", "another cause", 2)]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.store.changes import Journal
 from pgnode.supervisor.users.decoding import decode
-from pgnode.supervisor.users.render import SLICE, ClientJsonCache, render_config
+from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.table import UserTable
-from pgnode.testing.run_specs import make_run_spec
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.inbounds import InboundSpec
-from tests.unit.supervisor.users.models import vless_user
 
 INBOUNDS = {
     "vless": InboundSpec(tag="vless", protocol="vless", managed=True),
@@ -55,15 +51,3 @@ def test_what_was_collected_is_what_is_desired(steps: list[tuple[pb.User, bool]]
         sum("trojan" in pb.User.FromString(raw).inbounds for raw in table.desired.values()),
     ]
     assert set(clients.missing(table.desired)) == table.keys(), "it keeps nothing"
-
-
-async def test_the_config_has_everybody_whether_collected_or_not() -> None:
-    base = make_run_spec("vless").base
-    table, cache = UserTable(Journal()), ClientJsonCache(base.managed_inbounds)
-    for number in range(SLICE + 1):
-        table.put(f"user{number}", vless_user(f"user{number}", number).SerializeToString())
-    cache.put("user0", table.desired["user0"], *decode(table.get("user0"), base.managed_inbounds))
-    for collected in (None, cache):
-        document = json.loads(await render_config(base, table, base.managed_inbounds, collected))
-        [inbound] = document["inbounds"]
-        assert [client["email"] for client in inbound["settings"]["clients"]] == list(table.desired)

@@ -17,7 +17,7 @@ def staged(*users: pb.User) -> tuple[UserTable, RejectedUsers]:
     table.use_credentials(CredentialIndex(INBOUNDS))
     for user in users:
         table.put(user.email, user.SerializeToString(deterministic=True))
-    return table, RejectedUsers(Journal())
+    return table, RejectedUsers(Journal(), lambda: 0.0)
 
 
 def test_the_later_change_has_it() -> None:

@@ -13,7 +13,7 @@ from tests.unit.supervisor.users.models import INBOUNDS, vless_user
 
 
 def staged() -> tuple[UserTable, RejectedUsers]:
-    return UserTable(Journal()), RejectedUsers(Journal())
+    return UserTable(Journal()), RejectedUsers(Journal(), lambda: 0.0)
 
 
 def test_a_user_that_can_be_had_becomes_desired() -> None:

@@ -1,0 +1,44 @@
+"""What a running node says to an operator's command beside what it stored. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from pgnode.bus.indexed import IndexedBlock
+from pgnode.bus.snapshots import NodeStatus, Polled
+
+
+@dataclass(frozen=True, slots=True)
+class UserDrift:
+    """Users whom the core does not have as desired, by their e-mails in lower case."""
+
+    #: Desired, and not applied yet as they are now.
+    to_add: frozenset[str]
+    #: Desired no more, and not removed from the core yet.
+    to_remove: frozenset[str]
+    #: Those of them about whom the core did not answer: it may have them as desired.
+    uncertain: frozenset[str]
+
+    def encode(self) -> bytes:
+        """Return the body of a reply."""
+        return json.dumps([sorted(self.to_add), sorted(self.to_remove), sorted(self.uncertain)]).encode()
+
+    @classmethod
+    def decode(cls, body: bytes) -> UserDrift:
+        """Read what :meth:`encode` made."""
+        to_add, to_remove, uncertain = json.loads(body)
+        return cls(frozenset(to_add), frozenset(to_remove), frozenset(uncertain))
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTraffic:
+    """What the bus says of the traffic, beside the figures themselves."""
+
+    status: NodeStatus
+    #: None before the first reading of a core.
+    polled: Polled | None
+    #: Seconds since the core was read last, None where it never was.
+    age_seconds: float | None
+    #: ``StatsOnlineIpListResponse`` by e-mail.
+    online: IndexedBlock
