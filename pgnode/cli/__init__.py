@@ -11,6 +11,7 @@ import click
 from pgnode import __version__
 from pgnode.cli.output import say
 from pgnode.errors import OperatorError
+from pgnode.os_support import lean_start
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,6 +23,7 @@ def main() -> None:
 @main.command("run")
 def _run() -> None:
     """Run the node in the foreground, until SIGTERM or Ctrl-C."""
+    lean_start.begin()
     from pgnode.cli.run import run_node  # noqa: PLC0415 - --help and the other commands need none of it
 
     _carry_out(run_node)

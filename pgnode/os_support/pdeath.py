@@ -2,7 +2,8 @@
 
 ``python -m pgnode.os_support.pdeath PARENT POINTS COMMAND…`` sets that up for a program that cannot do it itself, and becomes
 the program, unless the process PARENT has gone by then; :func:`command` makes such a command line. POINTS let the program be
-ended before its parent when memory runs out (:mod:`pgnode.os_support.oom_score`).
+ended before its parent when memory runs out (:mod:`pgnode.os_support.oom_score`). A module of Python (``python -m …``) is run by
+the interpreter that is there already: starting a second one would cost more than all this.
 Linux only (prctl(2), PR_SET_PDEATHSIG). The setting is the process's own: a child made by fork does not inherit it.
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Sequence
 
-from pgnode.os_support import oom_score
+from pgnode.os_support import lean_start, oom_score
 
 _PR_SET_PDEATHSIG = 1
 
@@ -59,7 +61,12 @@ def main(arguments: Sequence[str]) -> None:
     parent, points, *program = arguments
     die_with_parent(parent=int(parent))
     oom_score.raise_own(int(points))
-    os.execvp(program[0], program)  # noqa: S606 - the supervisor's own command line
+    if program[:2] == [sys.executable, "-m"]:
+        lean_start.begin()
+        sys.argv[:] = program[2:]
+        runpy.run_module(program[2], run_name="__main__", alter_sys=True)
+    else:
+        os.execvp(program[0], program)  # noqa: S606 - the supervisor's own command line
 
 
 if __name__ == "__main__":

@@ -54,7 +54,6 @@ from pgnode.supervisor.processes.restart_in_place import (
 from pgnode.supervisor.processes.strays import find_strays, reap
 from pgnode.supervisor.tasks import CHANGES, COMMANDS, GRPC_WORKERS, GUNICORN, TaskRunner
 from pgnode.xray.process import run_folder
-from pgnode.xray.process.multiprocess_compat import stop_resource_tracker
 
 log = structlog.get_logger(__name__)
 
@@ -293,7 +292,6 @@ class Supervisor:
         finally:
             await end_tasks([closing, *([self._reaping] if self._reaping is not None else [])])
         self.left = ending.what_is_left(parts, failures)
-        stop_resource_tracker()
         loop = asyncio.get_running_loop()
         # What came until now gets into the queue.
         await asyncio.sleep(SIGNALS_SECONDS)
@@ -316,7 +314,6 @@ class Supervisor:
         finally:
             await end_tasks([again, ended])
             ending.kill_all(self._parts, keep_core=keep_core)
-            stop_resource_tracker()
 
 
 def run(settings: Settings) -> int:

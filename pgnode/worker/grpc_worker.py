@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from grpc import aio
 from pgnode.api.grpc import grpc_compat, health, reflection
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.bus.heartbeat import REPLACEMENT_SECONDS, HeartbeatChannel
+from pgnode.os_support.collector import spare_what_is_loaded
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, read_api_key
@@ -145,8 +145,7 @@ async def serve(
     server = make_server(handlers, settings)
     ended = await grpc_compat.start(server)
     # What is loaded by now stays, see the REST worker.
-    gc.collect()
-    gc.freeze()
+    spare_what_is_loaded()
     channel.start()
     try:
         await _first(told_to_end, channel.stop_requested, ended)

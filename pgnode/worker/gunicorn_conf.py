@@ -6,7 +6,6 @@ Every name without an underscore is a setting of Gunicorn's. An operator's own f
 from __future__ import annotations
 
 import contextlib as _contextlib
-import gc as _gc
 import os as _os
 import signal as _signal
 import ssl as _ssl
@@ -15,6 +14,7 @@ from dataclasses import replace as _replace
 from typing import Any as _Any
 
 from pgnode.os_support import streams as _streams
+from pgnode.os_support.collector import spare_what_is_loaded as _spare_what_is_loaded
 from pgnode.os_support.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
 from pgnode.os_support.pdeath import die_with_parent as _die_with_parent
 from pgnode.settings.handover import READY_VARIABLE as _READY_VARIABLE
@@ -111,8 +111,7 @@ def on_starting(server: _Any) -> None:
 
 def when_ready(_server: _Any) -> None:
     """Keep the garbage collector away from what the workers share, since it writes into each object that it looks at."""
-    _gc.collect()
-    _gc.freeze()
+    _spare_what_is_loaded()
 
 
 def post_fork(_server: _Any, _worker: _Any) -> None:

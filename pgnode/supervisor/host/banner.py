@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+import shutil
+import sys
+from collections.abc import Sequence
+
+import click
 
 from pgnode import __version__
 from pgnode.os_support.log_text import printable_lines
@@ -59,18 +63,35 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     )
     rows.append(("", "or see it work without a panel: pgnode demo. Ctrl-C ends the node"))
     # Lines are left whole and without a frame, so that what is copied from them works.
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.rule(f"pgnode {__version__} is ready", align="left")
-    for name, value in rows:
-        console.print(f"{name:<{NAME_WIDTH}}", style="bold", end="")
-        console.print(printable_lines(value))
+    _rule(f"pgnode {__version__} is ready")
+    _print(rows)
     if who.key_is_new or who.cert_is_new:
-        console.rule("what a panel asks for", align="left")
-        for name, value in _for_the_panel(settings, who):
-            # A certificate begins at the margin.
-            console.print(f"{name:<{NAME_WIDTH}}" if name or not value.startswith("-") else "", style="bold", end="")
-            console.print(printable_lines(value))
-    console.rule()
+        _rule("what a panel asks for")
+        _print(_for_the_panel(settings, who))
+    _rule()
+
+
+def _rule(title: str = "") -> None:
+    """Print a line over the whole width, with a title at its left end."""
+    stroke = "─" if "utf" in (sys.stdout.encoding or "").lower() else "-"
+    title = f"{title} " if title else ""
+    _print_line(title + stroke * max(shutil.get_terminal_size().columns - len(title), 0))
+
+
+def _print(rows: Sequence[tuple[str, str]]) -> None:
+    """Print values with their names in front, bold on a terminal."""
+    for name, value in rows:
+        # A certificate begins at the margin.
+        label = f"{name:<{NAME_WIDTH}}" if name or not value.startswith("-") else ""
+        if label and sys.stdout.isatty():
+            label = click.style(label, bold=True)
+        _print_line(label + printable_lines(value))
+
+
+def _print_line(line: str) -> None:
+    # Not by click, which may write past the stream that was made safe.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _for_the_panel(settings: Settings, who: Identity) -> list[tuple[str, str]]:

@@ -11,16 +11,19 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import certifi
-import httpx
 
 from pgnode.errors import DownloadFailedError, NotFoundError, UpdateFailedError
 from pgnode.settings import Settings
 from pgnode.supervisor.maintenance.releases import Algorithm, version_of_tag
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Seconds within which a server must take a connection, or send something more.
 STEP_SECONDS = 20.0
@@ -142,6 +145,10 @@ class Downloads:
                 raise DownloadFailedError(
                     f"redirected to an address without https, not followed: {url} to {request.url}"
                 )
+
+        # Most nodes never download anything, and no other call waits for this import.
+        await asyncio.to_thread(import_module, "httpx")
+        import httpx  # noqa: PLC0415 - it is there by now
 
         try:
             context = await asyncio.to_thread(self._tls)

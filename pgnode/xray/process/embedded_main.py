@@ -54,7 +54,7 @@ def run(orders: Orders) -> None:
         log_fifo = Path(os.fsdecode(orders.recv_bytes()))
     except EOFError:
         return
-    # Among these is the pipe to multiprocess's resource tracker, which lives for as long as somebody holds it.
+    # Among these may be a pipe that somebody waits to see closed.
     for descriptor in _open_descriptors():
         with contextlib.suppress(OSError):
             os.close(descriptor)

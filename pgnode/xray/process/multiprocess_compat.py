@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 import types
@@ -44,14 +43,12 @@ def forget(process: Any) -> None:
     children.discard(process)
 
 
-def stop_resource_tracker() -> None:
-    """End the helper process that ``multiprocess`` keeps for every process that spawns: it would outlive us by a moment.
+def without_helper() -> None:
+    """Keep ``multiprocess`` from starting its resource tracker, a process that it would keep beside the core.
 
-    It keeps account of semaphores and shared memory, of which there are none here. By itself it ends when the last process that
-    inherited its pipe has, which would be waited for without a limit.
+    The tracker keeps account of semaphores and shared memory, of which there are none here. It is written to through a
+    descriptor, and not started where there is one that takes what is written.
     """
     tracker = multiprocess.resource_tracker._resource_tracker
-    if tracker._pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(tracker._pid, signal.SIGKILL)
-    tracker._stop()
+    if tracker._fd is None:
+        vars(tracker)["_fd"] = os.open(os.devnull, os.O_WRONLY)

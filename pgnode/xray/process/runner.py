@@ -88,6 +88,7 @@ class Runner:
     ) -> None:
         self._discard_seconds = discard_seconds
         self._take_seconds = take_seconds
+        multiprocess_compat.without_helper()
         context = multiprocess.get_context("spawn")
         reader, self._orders = context.Pipe(duplex=False)
         self._process = context.Process(target=embedded_main.run, args=(reader,), name="pgnode-core")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgnode.os_support.collector import THRESHOLDS, spare_what_is_loaded
+from pgnode.os_support.collector import THRESHOLDS, collect_seldom, spare_what_is_loaded
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +22,12 @@ def _as_before() -> Iterator[None]:
 class _Node:
     def __init__(self) -> None:
         self.itself = self
+
+
+def test_imports_are_walked_seldom() -> None:
+    collect_seldom()
+    assert gc.get_threshold() == THRESHOLDS
+    assert gc.isenabled()
 
 
 def test_what_is_loaded_is_not_walked_again() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pgnode import __version__
 from pgnode.settings import load
 from pgnode.supervisor.host.banner import banner
 from pgnode.supervisor.host.identity import Identity
@@ -83,3 +86,30 @@ def test_what_others_say_moves_no_cursor(capsys: pytest.CaptureFixture[str], tmp
     text = capsys.readouterr().out
     assert "Xray 1\\u202e, x\\x1b[2J" in text
     assert all(line.isprintable() for line in text.splitlines())
+
+
+class _Terminal(io.StringIO):
+    encoding = "ascii"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_names_are_bold_on_a_terminal_and_lines_are_as_wide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "stdout", terminal := _Terminal())
+    monkeypatch.setenv("COLUMNS", "50")
+    banner(load(state_dir=str(tmp_path)), Identity(KEY, False, False), core="embedded", version="26.10.10", users=0)
+    first, *_, last = terminal.getvalue().splitlines()
+    assert first.endswith(" is ready " + "-" * (50 - first.index(" is ready ") - len(" is ready ")))
+    assert last == "-" * 50
+    assert "\x1b[1mState         \x1b[0m" in terminal.getvalue()
+
+
+def test_a_width_that_is_too_small_is_no_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "5")
+    text = shown(capsys, tmp_path)
+    assert f"pgnode {__version__} is ready \n" in text
+    assert text.endswith("─────\n")
+    assert "\x1b" not in text

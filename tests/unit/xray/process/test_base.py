@@ -78,13 +78,12 @@ async def test_a_core_whose_record_cannot_be_written_is_ended(
         assert os.listdir(run_dir) == []
         assert cores() == before
     del runner
-    assert len(os.listdir("/proc/self/fd")) <= held + 1, "multiprocess keeps a pipe of its own"
+    assert len(os.listdir("/proc/self/fd")) <= held + 1, "one that stands for multiprocess's helper"
 
 
 def cores() -> list[int]:
-    """Return the children of this process that are there, without the helper of multiprocess, which stays."""
-    pids = [child.pid for child in psutil.Process().children() if is_running(child.pid)]
-    return [pid for pid in pids if "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text()]
+    """Return the children of this process that are there."""
+    return [child.pid for child in psutil.Process().children() if is_running(child.pid)]
 
 
 async def test_a_folder_that_cannot_be_made_ends_the_runner_that_waits(run_dir: Path) -> None:

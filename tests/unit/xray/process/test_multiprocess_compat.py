@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import multiprocess
 import multiprocess.process
-import multiprocess.resource_tracker
 import multiprocess.spawn
 import pytest
 
@@ -61,16 +61,27 @@ def test_children_are_a_set_that_is_waited_for_at_exit() -> None:
     multiprocess_compat.forget(child)
 
 
-def test_the_resource_tracker_is_ended() -> None:
-    tracker = multiprocess.resource_tracker._resource_tracker
-    assert not inspect.signature(tracker._stop).parameters
-    tracker.ensure_running()
-    pid = tracker._pid
-    assert Path(f"/proc/{pid}").exists()
-    multiprocess_compat.stop_resource_tracker()
-    assert not Path(f"/proc/{pid}").exists()
-    multiprocess_compat.stop_resource_tracker()
-    assert tracker._pid is None
+def test_no_helper_is_started() -> None:
+    """In a process of its own: another test may have needed the helper."""
+    code = (
+        "import multiprocess, multiprocess.resource_tracker as module, os, psutil\n"
+        "from pgnode.xray.process import multiprocess_compat\n"
+        "multiprocess_compat.without_helper()\n"
+        "number = module.getfd()\n"
+        "multiprocess_compat.without_helper()\n"
+        "assert module.getfd() == number\n"
+        "assert os.readlink(f'/proc/self/fd/{number}') == os.devnull\n"
+        "assert not os.get_inheritable(number)\n"
+        "context = multiprocess.get_context('spawn')\n"
+        "with multiprocess_compat.without_main():\n"
+        "    process = context.Process(target=os.getpid)\n"
+        "    process.start()\n"
+        "others = [child for child in psutil.Process().children() if child.pid != process.pid]\n"
+        "process.join()\n"
+        "assert process.exitcode == 0\n"
+        "assert others == []\n"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
 
 
 def test_what_runner_uses_is_public() -> None:
