@@ -7,6 +7,7 @@ gathered there and writes it in one transaction; what could not be written is pu
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
@@ -21,7 +22,7 @@ class Scope(enum.Enum):
     A change of the desired state is under way for as long as a core needs to start; statistics are stored meanwhile.
     """
 
-    DESIRED = ("meta", "users", "rejected", "superseded", "taken", "routing")
+    DESIRED = ("meta", "user_set", "users", "rejected", "superseded", "taken", "routing")
     TRAFFIC = ("run", "counters", "loans", "settled")
 
 
@@ -33,6 +34,8 @@ class StoreChanges:
     #: ``backend`` (the ``Backend`` message of the start without its users), ``active`` (whether it shall run), ``core_run``,
     #: ``origin``, ``restoring`` (how often it was tried in vain to bring the backend back).
     meta: dict[str, MetaValue | None] = field(default_factory=dict)
+    #: Everybody who is desired, in place of all that was written of users before; ``users`` changed since. None: as stored.
+    user_set: Mapping[str, bytes] | None = None
     #: E-mail in lower case -> ``User`` message.
     users: dict[str, bytes | None] = field(default_factory=dict)
     #: E-mail in lower case -> what was asked for and cannot be applied.
@@ -55,17 +58,30 @@ class StoreChanges:
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return any(getattr(self, part.name) for part in fields(self))
+        return self.user_set is not None or any(getattr(self, part.name) for part in fields(self))
 
     def add(self, newer: StoreChanges) -> None:
         """Put ``newer`` over this."""
         if newer.run is not None:
             self.run = newer.run
+        if newer.user_set is not None:
+            self.put_all_users(newer.user_set)
         for name in _TABLES:
             getattr(self, name).update(getattr(newer, name))
 
+    def put_all_users(self, users: Mapping[str, bytes]) -> None:
+        """Put everybody who is desired in place of all changes of users so far.
 
-_TABLES = tuple(part.name for part in fields(StoreChanges) if part.name != "run")
+        Args:
+            users: Key -> ``User`` message; it must not be changed any more.
+        """
+        self.user_set = users
+        self.users = {}
+
+
+#: What is written whole, or not at all; everything else is a table of rows by key.
+_WHOLE = ("run", "user_set")
+_TABLES = tuple(part.name for part in fields(StoreChanges) if part.name not in _WHOLE)
 
 
 class Journal(StoreChanges):
@@ -75,8 +91,10 @@ class Journal(StoreChanges):
 
     def __repr__(self) -> str:
         """Say how much is waiting."""
-        waiting = ", ".join(f"{len(rows)} {name}" for name in _TABLES if (rows := getattr(self, name)))
-        return f"Journal({waiting or 'empty'})"
+        waiting = [f"{len(rows)} {name}" for name in _TABLES if (rows := getattr(self, name))]
+        if self.user_set is not None:
+            waiting.insert(0, f"all {len(self.user_set)} users")
+        return f"Journal({', '.join(waiting) or 'empty'})"
 
     def take(self, *scopes: Scope) -> StoreChanges:
         """Hand over everything in these scopes since the last take; of all scopes where none is named."""
@@ -84,5 +102,5 @@ class Journal(StoreChanges):
         for scope in scopes or Scope:
             for name in scope.value:
                 setattr(taken, name, getattr(self, name))
-                setattr(self, name, None if name == "run" else {})
+                setattr(self, name, None if name in _WHOLE else {})
         return taken

@@ -11,7 +11,8 @@ import contextlib
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from pgnode.errors import StoreUnusableError
@@ -19,9 +20,10 @@ from pgnode.os_support.fault_points import fault_point
 from pgnode.store.changes import StoreChanges
 from pgnode.store.counter_log import pack, unpack
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
-from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, Migrations
+from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, WITH_USER_SET, Migrations
 from pgnode.store.state import StoredState
 from pgnode.store.statements import Statement, fold_statements, statements_of
+from pgnode.store.user_set import unpack as unpack_users
 
 #: Seconds for which a lock of another process is waited for.
 BUSY_SECONDS = 2.0
@@ -65,6 +67,8 @@ class Database:
         #: Of the log of counters, as far as is known.
         self._log_bytes = 0
         self._log_rows = 0
+        #: Whether there is a set of users, so that those who are gone since have to be marked.
+        self._has_user_set = False
 
     def __repr__(self) -> str:
         """Name the file."""
@@ -111,7 +115,7 @@ class Database:
                 _migrate(connection, migrations)
                 connection.execute("COMMIT")
                 database = cls(connection, path, fold_rows=fold_rows)
-                database._look_at_log()
+                database._look_at_it()
             except BaseException:
                 connection.close()
                 raise
@@ -138,31 +142,34 @@ class Database:
         Raises:
             StoreWriteError: None was written.
         """
-        statements = list(statements_of(changes))
+        statements = statements_of(changes, user_set=self._has_user_set)
         log = pack(changes.counters) if changes.counters else None
-        if log is not None:
-            statements.append(("INSERT INTO counter_log (packed) VALUES (?)", (log,)))
+        log_statements = [("INSERT INTO counter_log (packed) VALUES (?)", (log,))] if log is not None else []
         try:
             fault_point("store.write")
-            self._execute(statements)
+            self._execute(chain(statements, log_statements))
         except (sqlite3.Error, OSError) as error:
             raise StoreWriteError(f"{cause_of(error)}; {advice_for(error)}") from error
-        if len(changes.users) >= LARGE_ROWS:
+        if changes.user_set is not None:
+            self._has_user_set = bool(changes.user_set)
+        if len(changes.users) >= LARGE_ROWS or changes.user_set is not None:
             self._shrink()
         if log is not None:
             self._log_bytes += len(log) + _ROW_BYTES
             self._log_rows += 1
 
-    def _execute(self, statements: Sequence[Statement]) -> None:
+    def _execute(self, statements: Iterable[Statement]) -> None:
         """Do all of them or none. Raises sqlite3.Error."""
-        db = self._db
-        if len(statements) == 1:
+        db, left = self._db, iter(statements)
+        first = list(islice(left, 2))
+        if len(first) < 2:
             # One is a transaction by itself.
-            db.execute(*statements[0])
+            for one in first:
+                db.execute(*one)
             return
         db.execute("BEGIN IMMEDIATE")
         try:
-            for statement, values in statements:
+            for statement, values in chain(first, left):
                 db.execute(statement, values)
             db.execute("COMMIT")
         except BaseException:
@@ -197,11 +204,12 @@ class Database:
 
     # --- the log of counters ------------------------------------------------------------------------------------
 
-    def _look_at_log(self) -> None:
+    def _look_at_it(self) -> None:
         size, self._log_rows = self._db.execute(
             "SELECT coalesce(sum(length(packed)), 0), count(*) FROM counter_log"
         ).fetchone()
         self._log_bytes = size + self._log_rows * _ROW_BYTES
+        [self._has_user_set] = self._db.execute("SELECT EXISTS (SELECT 1 FROM user_set)").fetchone()
 
     def fold_due(self) -> bool:
         """Return whether the log of counters is long enough to be folded."""
@@ -322,6 +330,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
                 counters[name] = row
             else:
                 counters.pop(name, None)
+        users, changed = _read_users(connection)
         return StoredState(
             origin=str(meta.get("origin") or ""),
             backend=meta.get("backend"),
@@ -329,7 +338,8 @@ def load(connection: sqlite3.Connection) -> StoredState:
             active=bool(meta.get("active")),
             restoring=int(meta.get("restoring") or 0),
             core_run=int(meta.get("core_run") or 0),
-            users=dict(select("SELECT key, message FROM users")),
+            users=users,
+            changed_users=changed,
             rejected={
                 key: RejectedUser(email, cause, at_ms, message, bool(by_core))
                 for key, email, cause, at_ms, message, by_core in select(
@@ -351,6 +361,22 @@ def load(connection: sqlite3.Connection) -> StoredState:
         )
     finally:
         select("ROLLBACK")
+
+
+def _read_users(connection: sqlite3.Connection) -> tuple[dict[str, bytes], int]:
+    """Return everybody who is desired, and how many changed since all were written."""
+    select = connection.execute
+    [version] = select("PRAGMA user_version").fetchone()
+    users: dict[str, bytes] = {}
+    if version >= WITH_USER_SET:
+        users = unpack_users(packed for (packed,) in select("SELECT packed FROM user_set ORDER BY id"))
+    changed = select("SELECT key, message FROM users").fetchall()
+    for key, message in changed:
+        if message is not None:
+            users[key] = message
+        else:
+            users.pop(key, None)
+    return users, len(changed)
 
 
 def _read_log(connection: sqlite3.Connection) -> dict[str, LedgerRow | None]:

@@ -7,7 +7,9 @@ table            what a row is
                  ``core_run``: number of the last core run; ``run``: the core run that the counters are of;
                  ``restoring``: how often a supervisor began to bring the backend back, and ended before it had;
                  ``origin``: the version whose state was taken over at the first start, "new" where there was none
-``users``        a desired user: e-mail in lower case, ``User`` message
+``user_set``     everybody who was desired at one moment, packed (:mod:`pgnode.store.user_set`)
+``users``        a desired user: e-mail in lower case, ``User`` message; it counts in place of what ``user_set`` says of that
+                 user. No message: a user of ``user_set`` who is not desired any more
 ``rejected``     a user that was asked for and cannot be applied, with the cause and since when
 ``superseded``   a user who was changed after a bulk command had come and before it was taken in, with that command
 ``taken``        a command that was done and must not be done again
@@ -50,8 +52,19 @@ _FIRST: Final = (
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 
+_SECOND: Final = (
+    "CREATE TABLE user_set (id INTEGER PRIMARY KEY, packed BLOB NOT NULL)",
+    "CREATE TABLE changed_users (key TEXT PRIMARY KEY, message BLOB) WITHOUT ROWID",
+    "INSERT INTO changed_users (key, message) SELECT key, message FROM users",
+    "DROP TABLE users",
+    "ALTER TABLE changed_users RENAME TO users",
+)
+
 #: Statements that lead from schema version n to n + 1, at place n; an empty file has version 0. Only ever added to.
-MIGRATIONS: Final[Migrations] = (_FIRST,)
+MIGRATIONS: Final[Migrations] = (_FIRST, _SECOND)
+
+#: The first version with the table ``user_set``.
+WITH_USER_SET: Final = 2
 
 #: The version that this node writes.
 VERSION: Final = len(MIGRATIONS)

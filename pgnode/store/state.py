@@ -24,6 +24,8 @@ class StoredState:
     #: Number of the last core run.
     core_run: int = 0
     users: dict[str, bytes] = field(default_factory=dict)
+    #: How many of them, and of those who are gone, changed since all were written the last time.
+    changed_users: int = field(default=0, compare=False)
     rejected: dict[str, RejectedUser] = field(default_factory=dict)
     superseded: dict[str, str] = field(default_factory=dict)
     #: Oldest first.

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pgnode.store.changes import StoreChanges
 from pgnode.store.rows import LedgerRow
+from pgnode.store.user_set import pack
 
 #: A statement, and the values of its parameters.
 Statement = tuple[str, Sequence[Any]]
@@ -30,14 +31,17 @@ class _Table:
     name: str
     columns: Sequence[str]
 
-    def statements(self, rows: Mapping[str, Any]) -> Iterator[Statement]:
-        """Return what puts rows by their key; each is the value of the one other column, or a tuple of all. None removes it."""
+    def statements(self, rows: Mapping[str, Any], *, marked: bool = False) -> Iterator[Statement]:
+        """Return what puts rows by their key; each is the value of the one other column, or a tuple of all.
+
+        None removes a row, or becomes its value where those that are gone are to be ``marked``.
+        """
         if len(rows) >= SORTED_ROWS:
             rows = dict(sorted(rows.items()))
-        gone = iter([key for key, row in rows.items() if row is None])
+        gone = iter([key for key, row in rows.items() if row is None and not marked])
         while keys := list(islice(gone, STATEMENT_ROWS)):
             yield _remove(self, len(keys)), keys
-        left = iter([item for item in rows.items() if item[1] is not None])
+        left = iter([item for item in rows.items() if item[1] is not None or marked])
         while items := list(islice(left, STATEMENT_ROWS)):
             values: list[Any] = []
             for key, row in items:
@@ -75,11 +79,12 @@ _LOANS: Final = _Table("loans", ("part", "loan", "kind", "worker", "body"))
 _SETTLED: Final = _Table("settled", ("loan", "delivered"))
 
 
-def statements_of(changes: StoreChanges) -> Iterator[Statement]:
+def statements_of(changes: StoreChanges, *, user_set: bool = False) -> Iterator[Statement]:
     """Return what writes changes, but for counters: these go to their log.
 
     Args:
         changes: What is to be written.
+        user_set: Whether there is a set of users that ``users`` are changes of.
 
     Yields:
         Statements, to be executed in one transaction.
@@ -88,7 +93,13 @@ def statements_of(changes: StoreChanges) -> Iterator[Statement]:
     if changes.run is not None:
         meta["run"] = changes.run.encode()
     yield from _META.statements(meta)
-    yield from _USERS.statements(changes.users)
+    if changes.user_set is not None:
+        user_set = bool(changes.user_set)
+        yield "DELETE FROM user_set", ()
+        yield "DELETE FROM users", ()
+        for packed in pack(changes.user_set):
+            yield "INSERT INTO user_set (packed) VALUES (?)", (packed,)
+    yield from _USERS.statements(changes.users, marked=user_set)
     rejected = {
         key: (user.email, user.cause, user.at_ms, user.user, user.by_core) if user is not None else None
         for key, user in changes.rejected.items()

@@ -38,20 +38,16 @@ def number_of(credential: str) -> int:
 
 
 def numbers_of(accounts: Mapping[str, Account]) -> list[int]:
-    """Return the number of each credential among some accounts, mostly each once."""
-    found = []
-    last_protocol = last_secret = ""
+    """Return the number of each credential among some accounts, each once."""
+    found: list[int] = []
     last = None
     for account in accounts.values():
+        # Inbounds that are alike share one account.
         if account is last:
             continue
         last = account
-        protocol, secret, _ = account
-        # Most users have the same in several inbounds.
-        if secret != last_secret or protocol != last_protocol:
-            last_protocol, last_secret = protocol, secret
-            if credential := credential_of(account):
-                found.append(hash(credential) & _NUMBER_MASK)
+        if (credential := credential_of(account)) and (number := hash(credential) & _NUMBER_MASK) not in found:
+            found.append(number)
     return found
 
 

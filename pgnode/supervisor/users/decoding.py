@@ -13,7 +13,7 @@ from typing import Final
 
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.texts import email_fault, name_shown
-from pgnode.xray.config.accounts import Account, UnusableAccountError, accounts_of
+from pgnode.xray.config.accounts import Account, UnusableAccountError, accounts_of, tags_of
 from pgnode.xray.config.inbounds import InboundSpec
 
 #: The inbounds whose users the node owns, by tag.
@@ -50,7 +50,7 @@ def decode(raw: bytes | None, inbounds: Inbounds) -> tuple[str, dict[str, Accoun
         return "", {}
     user = pb.User.FromString(raw)
     try:
-        return user.email, accounts_of(user, inbounds)
+        return user.email, accounts_of(user, inbounds, tags_of(raw))
     except UnusableAccountError:
         # Checked when it was taken; another config's inbounds may find something else in it.
         return user.email, {}
@@ -75,13 +75,26 @@ def accounts_of_users(
     return found
 
 
-def check_user(user: pb.User, inbounds: Inbounds) -> Refusal | dict[str, Account]:
-    """Return the accounts of a user by tag, or why it cannot be applied."""
-    email = user.email
+def check_user(
+    user: pb.User, inbounds: Inbounds, tags: Iterable[str] | None = None, email: str | None = None
+) -> Refusal | dict[str, Account]:
+    """Find out whether a user can be applied.
+
+    Args:
+        user: The user.
+        inbounds: The inbounds, by tag.
+        tags: The user's, where they were read.
+        email: The same.
+
+    Returns:
+        Its accounts by tag, or why it cannot be applied.
+    """
+    if email is None:
+        email = user.email
     if (fault := email_fault(email)) is not None:
         return Refusal(email, fault)
     try:
-        return accounts_of(user, inbounds)
+        return accounts_of(user, inbounds, tags)
     except UnusableAccountError as error:
         return Refusal(email, str(error))
 

@@ -12,8 +12,8 @@ from itertools import islice
 
 from google.protobuf.message import DecodeError
 
-from pgnode.supervisor.users.credentials import INDEX_PARTS, CredentialIndex
-from pgnode.supervisor.users.decoding import Inbounds, Refusal, decode
+from pgnode.supervisor.users.credentials import INDEX_PARTS, CredentialIndex, numbers_of
+from pgnode.supervisor.users.decoding import Inbounds, Refusal, check_user, decode
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.rivals import Rival, put_aside, rival_of
@@ -23,7 +23,7 @@ from pgnode.supervisor.users.verdicts import Check, Verdict, accept, validate
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.texts import shown
 from pgnode.wire.users import leading_email, split_users
-from pgnode.xray.config.accounts import email_key
+from pgnode.xray.config.accounts import email_key, tags_of
 
 
 class UserIntake:
@@ -66,13 +66,15 @@ class UserIntake:
 
     def __repr__(self) -> str:
         """Say how many users were read."""
-        return f"UserIntake({len(self._spelled)} users, {len(self._verdicts)} to change)"
+        return f"UserIntake({len(self._spelled)} users, {len(self._fine) + len(self._verdicts)} to change)"
 
     def _begin(self, users: Iterator[bytes | pb.User]) -> None:
         self._users = users
         self._verdicts: list[Verdict] = []
         #: Key -> e-mail as it was spelled first.
         self._spelled: dict[str, str] = {}
+        #: Key -> message of those of whom there is nothing else to say: nearly all, where all are entered anew.
+        self._fine: dict[str, bytes] = {}
 
     def read(self, count: int) -> bool:
         """Read some further users.
@@ -98,7 +100,7 @@ class UserIntake:
 
     def _read(self, count: int) -> bool:
         table, rejected, spelled = self._table, self._rejected, self._spelled
-        in_bytes = self._check is Check.CHANGED
+        in_bytes, anew = self._check is Check.CHANGED, self._index is not None
         get, number = table.get, 0
         for number, given in enumerate(islice(self._users, count), 1):  # noqa: B007
             if isinstance(given, bytes):
@@ -116,7 +118,13 @@ class UserIntake:
                 user = given
             email = user.email
             key = email_key(email)
-            first = spelled.setdefault(key, email)
+            first = spelled.get(key)
+            if first is None:
+                spelled[key] = first = email
+                if anew and key not in rejected and self._is_fine(user, email, key):
+                    continue
+            elif (earlier := self._fine.pop(key, None)) is not None:
+                self._verdicts.append(Verdict(key, first, earlier, numbers=()))
             if first == email:
                 verdict = validate(
                     user, table, rejected, self._inbounds, self._check, clients=self._clients, named=(email, key)
@@ -128,6 +136,19 @@ class UserIntake:
                 self._enter(verdict)
             self._verdicts.append(verdict)
         return number < count
+
+    def _is_fine(self, user: pb.User, email: str, key: str) -> bool:
+        """Take a user of whom nothing special is known, if there is nothing special to say either."""
+        raw = user.SerializeToString(deterministic=True)
+        tags = tags_of(raw)
+        found = check_user(user, self._inbounds, tags, email) if tags else None
+        if not isinstance(found, dict) or self._index is None:
+            return False
+        self._index.add(key, numbers_of(found))
+        if self._clients is not None:
+            self._clients.put(key, raw, email, found)
+        self._fine[key] = raw
+        return True
 
     def _enter(self, verdict: Verdict) -> None:
         """Keep the credentials of a user, small, until it is the desired one."""
@@ -156,6 +177,7 @@ class UserIntake:
         settled = settle_credentials(table, rejected, self._inbounds, again)
         refusals = [refusal for key, refusal in refused if key not in settled.revived]
         refusals += [refusal for key, refusal in settled.lost.items() if key in self._spelled]
+        table.gather()
         return (keys - superseded) | settled.keys, refusals
 
     def _use_index(self) -> None:
@@ -165,6 +187,7 @@ class UserIntake:
             return
         if index.contested:
             changed = {verdict.key for verdict in self._verdicts if table.get(verdict.key) != verdict.raw}
+            changed.update(key for key, raw in self._fine.items() if table.get(key) != raw)
             for number, claims in index.contested.items():
                 claims.update((key, None) for key in index.holders(number) if key in changed)
         table.use_credentials(index)
@@ -180,6 +203,8 @@ class UserIntake:
         """
         table, rejected, superseded = self._table, self._rejected, self._superseded
         refused, again = [], []
+        fine = self._fine
+        table.put_all({key: raw for key, raw in fine.items() if key not in superseded} if superseded else fine)
         for verdict in self._verdicts:
             key = verdict.key
             if verdict.again and verdict.refusal is not None and table.get(key) == verdict.raw:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pgnode.xray.config.accounts import Account, client_json
+from pgnode.xray.config.accounts import Account, client_head, client_tail
 
 
 class ClientJsonCache:
@@ -27,12 +27,13 @@ class ClientJsonCache:
     def put(self, key: str, raw: bytes, email: str, accounts: Mapping[str, Account]) -> None:
         """Note the accounts of a user by tag, in place of what was known of the user."""
         of_user: list[str | None] = []
+        head = client_head(email)
         last, text = None, ""
         for tag in self._tags:
             account = accounts.get(tag)
             # Inbounds that are alike share one account, so they share its text.
             if account is not None and account is not last:
-                last, text = account, client_json(email, account)
+                last, text = account, head + client_tail(account)
             of_user.append(None if account is None else text)
         self._known[key] = (raw, tuple(of_user))
 

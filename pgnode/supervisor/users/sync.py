@@ -82,7 +82,7 @@ class UserSync:
 
     def restore(self, stored: StoredState) -> None:
         """Take over what an earlier supervisor left."""
-        self.table.restore(stored.users)
+        self.table.restore(stored.users, stored.changed_users)
         self.superseded.restore(stored.superseded)
         self.rejected.restore(stored.rejected)
         self._taken = next((command for command, kind in stored.taken.items() if kind == TAKEN_USERS), "")
@@ -128,6 +128,7 @@ class UserSync:
             self.table.core_uncertain(self._users_losing_credentials(touched, inbounds))
         applied = await self._apply_settled(changes, touched, learned, inbounds, decoded)
         self.superseded.add(touched - applied.refused.keys())
+        self.table.gather()
         return [(change.command, answer_to(change, applied, bad.get(change.command.id))) for change in changes]
 
     async def _apply_settled(
@@ -337,6 +338,7 @@ class UserSync:
             if number % self._limits.slice_users == 0:
                 await asyncio.sleep(0)
         self.table.core_has_all()
+        self.table.gather()
         self.rejected.drop_all_but(())
 
     def remember(self) -> Remembered:

@@ -20,6 +20,11 @@ from pgnode.supervisor.users.credentials import CredentialIndex
 #: An inbound's tag and a credential in it: in each inbound the core keeps its users apart.
 Place = tuple[str, str]
 
+#: Changes since all users were stored the last time with which they are stored whole again, at least; and, as a share of all,
+#: from which on that costs less than storing the changes.
+GATHER_USERS = 5_000
+GATHER_SHARE = 0.25
+
 #: Credentials of which it stays known who got them last; up to twice as many now and then. Some 100 bytes each.
 OWNERS_KEPT = 10_000
 
@@ -118,6 +123,8 @@ class UserTable:
         self._pending_count = 0
         self.owners: Final = CredentialOwners()
         self._credentials = CredentialIndex()
+        #: How many users changed since all were stored.
+        self._changed = 0
 
     def __len__(self) -> int:
         """Return how many users are desired."""
@@ -219,9 +226,22 @@ class UserTable:
         """Use another index, which has all desired users: for other inbounds, or for those of before."""
         self._credentials = index
 
-    def restore(self, stored: Mapping[str, bytes]) -> None:
-        """Take over what the store holds."""
+    def restore(self, stored: Mapping[str, bytes], changed: int = 0) -> None:
+        """Take over what the store holds.
+
+        Args:
+            stored: Key -> message.
+            changed: How many of them the store has as changes.
+        """
         self._desired = dict(stored)
+        self._changed = changed
+
+    def gather(self) -> None:
+        """Note everybody in place of many changes; to be called after each change, before it is committed."""
+        self._changed += len(self._journal.users)
+        if self._changed >= max(GATHER_USERS, GATHER_SHARE * len(self._desired)):
+            self._journal.put_all_users(dict(self._desired))
+            self._changed = 0
 
     def return_to(self, desired: Mapping[str, bytes]) -> None:
         """Make the desired users what they were before a start that failed; no core has any."""
@@ -231,6 +251,7 @@ class UserTable:
                 self._journal.users[key] = desired.get(key)
         self._desired = dict(desired)
         self.core_has_all()
+        self.gather()
 
     def put(self, key: str, raw: bytes | None, numbers: Iterable[int] | None = None) -> bool:
         """Make a message the desired one of a user.
@@ -269,6 +290,24 @@ class UserTable:
             self._desired[key] = raw
         self._journal.users[key] = raw
         return True
+
+    def put_all(self, users: Mapping[str, bytes]) -> None:
+        """Make messages the desired ones of many users, whose credentials are known already.
+
+        Args:
+            users: Key -> message.
+        """
+        desired, opened, noted = self._desired, self._open, self._journal.users
+        new, waited_for = _NEW[Phase.CHANGED], bool(self._credentials.waiting)
+        for key, raw in users.items():
+            before = desired.get(key)
+            if before == raw:
+                continue
+            if waited_for or key in opened:
+                self.put(key, raw, ())
+                continue
+            opened[key] = new if before is None else _Open(Phase.CHANGED, before)
+            desired[key] = noted[key] = raw
 
     # --- what the core has --------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.texts import name_shown
-from pgnode.xray.config.accounts import Account, email_key
+from pgnode.xray.config.accounts import Account, email_key, tags_of
 
 
 class Check(enum.Enum):
@@ -78,7 +78,7 @@ def validate(
     if known is not None and verdict.again and (check is Check.CHANGED or (check is Check.ALL and known.by_core)):
         verdict.refusal, verdict.stands = Refusal(known.email, known.cause), True
     elif raw is not None or not email:
-        found = check_user(user, inbounds)
+        found = check_user(user, inbounds, tags_of(raw) if raw is not None else (), email)
         if isinstance(found, Refusal):
             verdict.refusal = found
             # What cannot be shown as it is has no place on the list.

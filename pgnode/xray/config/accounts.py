@@ -16,7 +16,7 @@ import functools
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
@@ -59,13 +59,12 @@ _JSON_KEYS: Final = {
 
 #: Kinds of accounts by the type names of their messages.
 _KIND_NAMES: Final = {kind.type_name: name for name, kind in ACCOUNT_KINDS.items()}
-#: Kinds whose users the core looks up by their credential as it is.
-_BY_CREDENTIAL: Final = frozenset(
-    name for name, kind in ACCOUNT_KINDS.items() if kind.by_credential and kind.ignored_id_text is None
-)
-#: What the core drops of the text of an id, by kind.
-_ID_AS_LOOKED_UP: Final = {
-    name: kind.ignored_id_text for name, kind in ACCOUNT_KINDS.items() if kind.ignored_id_text is not None
+#: What stands before the credential by which the core looks a user up, and what it drops of the text of an id, by kind; nothing
+#: for kinds whose users it tries one after the other.
+_LOOKED_UP: Final = {
+    name: (f"{name} ", kind.ignored_id_text)
+    for name, kind in ACCOUNT_KINDS.items()
+    if kind.by_credential or kind.ignored_id_text is not None
 }
 
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}").fullmatch
@@ -108,6 +107,10 @@ class Account(NamedTuple):
         return b"%b\x12%b%b" % (_TYPED_HEADS[protocol], size(len(value)), value)
 
 
+#: A call of the class itself, with keywords to look for, takes twice as long.
+_new: Final = tuple.__new__
+
+
 @functools.lru_cache(maxsize=64)
 def _detail_field(protocol: str, detail: str) -> bytes:
     """Encode a flow or a method as the field behind the credential."""
@@ -123,10 +126,11 @@ def credential_of(account: Account) -> str:
     of different kinds differ.
     """
     protocol, secret, _ = account
-    if protocol in _BY_CREDENTIAL:
-        return f"{protocol} {secret}"
-    part = _ID_AS_LOOKED_UP.get(protocol)
-    return "" if part is None else f"{protocol} {secret[: part[0]]}{secret[part[1] :]}"
+    how = _LOOKED_UP.get(protocol)
+    if how is None:
+        return ""
+    kind, dropped = how
+    return kind + secret if dropped is None else f"{kind}{secret[: dropped[0]]}{secret[dropped[1] :]}"
 
 
 def listed_credential(user: user_pb2.User) -> str:
@@ -163,18 +167,52 @@ def account_for(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
     return None if maker is None else maker(proxies, inbound)
 
 
-def accounts_of(user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec]) -> dict[str, Account]:
+def tags_of(raw: bytes) -> tuple[str, ...]:
+    """Return the tags of a user's inbounds.
+
+    Args:
+        raw: A ``User`` message that was parsed or serialized before.
+
+    Returns:
+        The tags, in its order.
+    """
+    # They come last, and many users have the same ones: it is mostly known what these bytes say. What stands before them may be
+    # left in, but nothing of them may be cut off.
+    at = 2 + raw[1] if raw[:1] == b"\x0a" and raw[1] < 0x80 else 0
+    if raw[at : at + 1] == b"\x12":
+        size, more = raw[at + 1], raw[at + 2 : at + 3]
+        if size < 0x80:
+            at += 2 + size
+        elif more < b"\x80":
+            at += 3 + (size & 0x7F) + (more[0] << 7)
+    tail = raw[at:]
+    return _known_tags(tail) if len(tail) <= _TAGS_BYTES_MAX else _read_tags(tail)
+
+
+def _read_tags(raw: bytes) -> tuple[str, ...]:
+    return tuple(pb.User.FromString(raw).inbounds)
+
+
+_known_tags = functools.lru_cache(maxsize=1024)(_read_tags)
+#: Bytes of the tags of a user that are remembered, at most.
+_TAGS_BYTES_MAX: Final = 512
+
+
+def accounts_of(
+    user: pb.User, inbounds_by_tag: Mapping[str, InboundSpec], tags: Iterable[str] | None = None
+) -> dict[str, Account]:
     """Make the accounts of ``user`` by inbound tag, for every managed inbound the user is in.
 
     Tags without an inbound here, inbounds that are not managed, and protocols the user has no proxy of are left out. Raises
-    UnusableAccountError when the e-mail is empty or any one account is bad: such a user is bad as a whole.
+    UnusableAccountError when the e-mail is empty or any one account is bad: such a user is bad as a whole. ``tags``: those of the
+    user, where they were read (:func:`tags_of`).
     """
     if not user.email:
         raise UnusableAccountError("email is empty")
     accounts: dict[str, Account] = {}
     proxies = user.proxies
     account, before = None, None
-    for tag in user.inbounds:
+    for tag in user.inbounds if tags is None else tags:
         inbound = inbounds_by_tag.get(tag)
         if inbound is None or not inbound.managed:
             continue
@@ -208,13 +246,23 @@ def is_user(there: user_pb2.User, account: Account) -> bool:
 
 def client_json(email: str, account: Account) -> str:
     """Write the user as one JSON object for the ``clients`` of an inbound's settings."""
+    return client_head(email) + client_tail(account)
+
+
+def client_head(email: str) -> str:
+    """Write what :func:`client_json` begins with, for any account of the user."""
+    return f'{{"email":{_quoted(email)}'
+
+
+def client_tail(account: Account) -> str:
+    """Write what follows on :func:`client_head`."""
     protocol, credential, detail = account
     credential_key, detail_key, is_text = _JSON_KEYS[protocol]
     # Put together by hand: at a start this is done for every user in every inbound.
     shown = _quoted(credential) if is_text else f'"{credential}"'
     if detail:
-        return f'{{"email":{_quoted(email)}{credential_key}{shown}{detail_key}"{detail}"}}'
-    return f'{{"email":{_quoted(email)}{credential_key}{shown}}}'
+        return f'{credential_key}{shown}{detail_key}"{detail}"}}'
+    return f"{credential_key}{shown}}}"
 
 
 def _vless(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
@@ -229,17 +277,17 @@ def _vless(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
         if known is None:
             raise UnusableAccountError(f"vless flow {_shown(wanted)} is not supported")
         flow = known
-    return Account("vless", _uuid("vless", identity), flow)
+    return _new(Account, ("vless", identity if _CANONICAL_UUID(identity) else _uuid("vless", identity), flow))
 
 
 def _vmess(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
     identity = proxies.vmess.id
-    return Account("vmess", _uuid("vmess", identity)) if identity else None
+    return _new(Account, ("vmess", _uuid("vmess", identity), "")) if identity else None
 
 
 def _trojan(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
     password = proxies.trojan.password
-    return Account("trojan", password) if password else None
+    return _new(Account, ("trojan", password, "")) if password else None
 
 
 def _hysteria(proxies: pb.Proxy, _inbound: InboundSpec) -> Account | None:
@@ -259,7 +307,7 @@ def _shadowsocks(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
     cipher = _CIPHERS.get(method.lower())
     if cipher is None:
         raise UnusableAccountError(f"shadowsocks method {_shown(method)} is not supported")
-    return Account("shadowsocks", password, cipher[0])
+    return _new(Account, ("shadowsocks", password, cipher[0]))
 
 
 _MAKERS: Final = {

@@ -14,6 +14,7 @@ KEYS = st.sampled_from(["a", "b", "c"])
 CHANGES = st.builds(
     StoreChanges,
     meta=st.dictionaries(KEYS, st.integers() | st.none()),
+    user_set=st.none() | st.dictionaries(KEYS, st.binary(max_size=2)),
     users=st.dictionaries(KEYS, st.binary(max_size=2) | st.none()),
     taken=st.dictionaries(KEYS, st.text(max_size=2) | st.none()),
     run=st.none() | st.builds(LedgerRun, st.integers(0, 3), st.just("")),
@@ -27,7 +28,11 @@ def written(*changes: StoreChanges) -> dict[tuple[str, str], object]:
     for one in changes:
         for part in fields(StoreChanges):
             rows = getattr(one, part.name)
-            if part.name != "run":
+            if part.name == "user_set":
+                if rows is not None:
+                    found = {place: row for place, row in found.items() if place[0] != "users"}
+                    found["user_set", ""] = dict(rows)
+            elif part.name != "run":
                 found |= {(part.name, key): row for key, row in rows.items()}
             elif rows is not None:
                 found["run", ""] = rows
@@ -89,3 +94,18 @@ def test_what_is_taken_is_not_touched_by_later_changes() -> None:
     assert taken.users == {"a": b"1"}
     assert repr(taken) != repr(journal) == "Journal(1 users)"
     assert repr(Journal()) == "Journal(empty)"
+
+
+def test_all_users_take_the_place_of_changes_so_far() -> None:
+    journal = Journal()
+    journal.users["a"] = b"1"
+    journal.put_all_users({"b": b"2"})
+    journal.users["c"] = b"3"
+    assert repr(journal) == "Journal(all 1 users, 1 users)"
+    taken = journal.take()
+    assert (taken.user_set, taken.users) == ({"b": b"2"}, {"c": b"3"})
+    assert not journal
+
+
+def test_that_there_are_no_users_is_something_to_write() -> None:
+    assert StoreChanges(user_set={})

@@ -35,6 +35,7 @@ CHANGES = st.builds(
     meta=st.fixed_dictionaries(
         {}, optional={"backend": st.none() | st.binary(max_size=3), "active": st.integers(0, 1), "core_run": NUMBERS}
     ),
+    user_set=st.none() | st.dictionaries(KEYS, st.binary(max_size=3)),
     users=st.dictionaries(KEYS, st.none() | st.binary(max_size=3)),
     rejected=st.dictionaries(
         KEYS, st.none() | st.builds(RejectedUser, TEXTS, TEXTS, NUMBERS, st.binary(max_size=3), st.booleans())
@@ -58,6 +59,7 @@ def expected(written: list[StoreChanges]) -> StoredState:
         state.active = bool(changes.meta.get("active", state.active))
         state.core_run = int(changes.meta.get("core_run", state.core_run) or 0)
         state.run = changes.run or state.run
+        state.users = dict(changes.user_set) if changes.user_set is not None else state.users
         for name in ("users", "rejected", "superseded", "taken", "routing", "counters", "loans", "settled"):
             rows = getattr(state, name)
             for key, row in getattr(changes, name).items():
@@ -112,6 +114,20 @@ def test_what_is_written_is_read_back(steps: list[tuple[StoreChanges, str]]) -> 
     finally:
         database.close()
         shutil.rmtree(root)
+
+
+def test_who_changed_since_all_were_stored_is_counted(path: Path) -> None:
+    database = Database.open(path)
+    database.write(StoreChanges(users={"a": b"1", "b": b"1"}))
+    assert database.load().changed_users == 2
+    database.write(StoreChanges(user_set={"a": b"2", "b": b"2", "c": b"2"}))
+    database.write(StoreChanges(users={"a": b"3", "b": None, "d": None}))
+    database.close()
+    database = Database.open(path)
+    database.write(StoreChanges(users={"c": None}))
+    state = database.load()
+    assert (state.users, state.changed_users) == ({"a": b"3"}, 4)
+    database.close()
 
 
 def test_rows_come_back_in_the_order_in_which_they_were_written(path: Path) -> None:
@@ -242,6 +258,30 @@ def test_a_file_that_another_process_writes_is_refused_at_the_start(path: Path) 
     assert "end that process" in text
 
 
+def test_a_file_of_the_first_schema_is_read_and_migrated(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in MIGRATIONS[0]:
+        connection.execute(statement)
+    connection.execute("INSERT INTO users VALUES ('alice', x'01')")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    state = read_state(path)
+    assert state is not None
+    assert state.users == {"alice": b"\x01"}
+    database = Database.open(path)
+    database.write(StoreChanges(users={"alice": None, "bob": b"2"}))
+    assert database.load().users == {"bob": b"2"}
+    database.close()
+
+
+def test_a_damaged_set_of_users_is_refused(path: Path) -> None:
+    database = Database.open(path)
+    database.write(StoreChanges(user_set={"alice": b"1"}))
+    database._db.execute("UPDATE user_set SET packed = x'070000'")
+    database.close()
+    assert "damaged" in refused(path) or "cut short" in refused(path)
+
+
 def test_an_older_schema_is_migrated(path: Path) -> None:
     some_users(path, 1)
     migrations = (*MIGRATIONS, ("CREATE TABLE more (id INTEGER PRIMARY KEY)",))
@@ -316,7 +356,7 @@ def test_the_disk_is_told(path: Path, *, sync_always: bool) -> None:
 
 
 def test_every_table_is_written_and_read() -> None:
-    tables = {part.name for part in fields(StoreChanges)} - {"meta"}
+    tables = {part.name for part in fields(StoreChanges)} - {"meta", "user_set"}
     assert tables <= {part.name for part in fields(StoredState)}
 
 

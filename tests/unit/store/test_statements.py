@@ -34,6 +34,24 @@ def test_removals_come_first_and_share_statements() -> None:
     assert put.startswith("INSERT INTO users")
 
 
+def test_all_users_take_the_place_of_what_was_stored() -> None:
+    changes = StoreChanges(user_set={"a": b"1", "b": b"2"}, users={"a": None, "c": b"3"})
+    [(first, _), (second, _), (third, packed), (fourth, values)] = statements_of(changes)
+    assert (first, second) == ("DELETE FROM user_set", "DELETE FROM users")
+    assert third.startswith("INSERT INTO user_set")
+    assert len(packed) == 1
+    assert fourth.startswith("INSERT INTO users")
+    assert values == ["a", None, "c", b"3"], "whoever is gone is marked, and not only missing"
+
+
+def test_who_is_gone_is_marked_only_where_there_is_a_set_of_users() -> None:
+    gone = StoreChanges(users={"a": None})
+    assert next(iter(statements_of(gone)))[0].startswith("DELETE FROM users")
+    assert next(iter(statements_of(gone, user_set=True)))[0].startswith("INSERT INTO users")
+    nobody = StoreChanges(user_set={}, users={"a": None})
+    assert list(statements_of(nobody, user_set=True))[-1][0].startswith("DELETE FROM users WHERE")
+
+
 def test_rows_of_several_columns() -> None:
     [(statement, values)] = fold_statements({"a": LedgerRow(1, 2, 3, 4), "b": LedgerRow(5, 6, 7, 8)})
     assert statement.count("(?, ?, ?, ?, ?)") == 2

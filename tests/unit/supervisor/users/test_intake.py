@@ -109,6 +109,20 @@ def test_clients_are_collected_of_whoever_is_checked() -> None:
     assert cache.missing(stage.table.desired) == []
 
 
+def test_users_for_other_inbounds_are_entered_anew() -> None:
+    stage = Stage()
+    users = [vless_user("alice", 1), vless_user("bob", 2), vless_user("carol", 1), vless_user("alice", 3)]
+    bad = vless_user("bad", 1)
+    bad.proxies.vless.id = "no id"
+    keys, refusals = stage.take([*users, bad, pb.User(email="none")], check=Check.ALL, replace=True)
+    assert keys == {"alice", "bob", "carol", "none"}
+    assert [text.partition(":")[0] for text in refusals] == ["bad"]
+    assert stage.table.keys() == {"alice", "bob", "carol"}
+    assert stage.table.get("alice") == vless_user("alice", 3).SerializeToString(deterministic=True)
+    assert stage.table.credentials.inbounds == INBOUNDS
+    assert stage.take([vless_user("dave", 2)])[0] == {"bob", "dave"}, "whoever has it lost it to a later one"
+
+
 def test_users_that_were_parsed_already_are_taken() -> None:
     stage = Stage()
     intake = UserIntake([vless_user("alice", 1)], stage.table, stage.rejected, INBOUNDS)

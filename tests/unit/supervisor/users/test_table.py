@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.store.changes import Journal
-from pgnode.supervisor.users.table import CredentialOwners, Phase, UserRecord, UserTable
+from pgnode.supervisor.users.table import GATHER_USERS, CredentialOwners, Phase, UserRecord, UserTable
 
 _MESSAGES = st.sampled_from([None, b"one", b"two", b"three"])
 _KEYS = st.sampled_from(["alice", "bob", "carol"])
@@ -41,6 +41,52 @@ def test_a_user_changes_and_is_applied() -> None:
     table.core_has(["alice"])
     assert table.record("alice") == UserRecord(b"two", b"two", Phase.IN_STEP)
     assert table.applied("alice") is table.before("alice") is table.get("alice")
+
+
+def test_many_users_are_put_as_one_by_one() -> None:
+    users = {"alice": b"two", "bob": b"one", "carol": b"three", "dave": b"one"}
+    tables = table_with(alice=b"one", bob=b"one", dave=b"zero"), table_with(alice=b"one", bob=b"one", dave=b"zero")
+    for table in tables:
+        table.core_uncertain(["dave"])
+    for key, raw in users.items():
+        tables[0].put(key, raw, ())
+    tables[1].put_all(users)
+    assert [dict(table.desired) for table in tables] == [users, users]
+    assert tables[0].record("dave").perhaps == tables[1].record("dave").perhaps == ()
+    for key in users:
+        assert tables[0].record(key) == tables[1].record(key)
+    assert tables[0].record("bob").phase is Phase.IN_STEP
+
+
+def test_many_changes_are_stored_as_all_users() -> None:
+    journal = Journal()
+    table = UserTable(journal)
+    users = {f"user{number}": b"one" for number in range(GATHER_USERS)}
+    table.put_all(users)
+    table.gather()
+    assert (journal.user_set, journal.users) == (users, {})
+    table.put("user0", b"two")
+    table.gather()
+    taken = journal.take()
+    assert (taken.user_set, taken.users) == (users, {"user0": b"two"}), "what was noted is as it was"
+    for number in range(GATHER_USERS - 2):
+        table.put(f"user{number}", None)
+    table.gather()
+    assert journal.take().user_set is None
+    table.put("user0", b"three")
+    table.gather()
+    assert journal.take().user_set == dict(table.desired), "those before count as well"
+
+
+def test_what_the_store_has_as_changes_counts() -> None:
+    journal = Journal()
+    table = UserTable(journal)
+    table.restore({"alice": b"one"}, GATHER_USERS - 1)
+    table.gather()
+    assert not journal
+    table.put("alice", b"two")
+    table.gather()
+    assert journal.take().user_set == {"alice": b"two"}
 
 
 def test_a_change_that_is_taken_back_leaves_nothing_to_do_and_one_object() -> None:

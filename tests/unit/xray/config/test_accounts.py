@@ -21,6 +21,7 @@ from pgnode.xray.config.accounts import (
     credential_of,
     email_key,
     listed_credential,
+    tags_of,
     user_message,
 )
 from pgnode.xray.config.inbounds import InboundSpec
@@ -168,6 +169,26 @@ def test_accounts_of_takes_managed_inbounds_of_the_user_only() -> None:
     user.email = ""
     with pytest.raises(UnusableAccountError, match="email is empty"):
         accounts_of(user, inbounds)
+
+
+@given(
+    st.text(max_size=3) | st.text(min_size=60, max_size=140),
+    st.none() | st.text(max_size=3) | st.text(min_size=100, max_size=300),
+    st.lists(st.text(max_size=4) | st.text(min_size=500, max_size=600), max_size=4),
+)
+def test_tags_are_read_from_the_bytes_of_a_user(email: str, password: str | None, tags: list[str]) -> None:
+    user = pb.User(email=email, inbounds=tags)
+    if password is not None:
+        user.proxies.trojan.password = password
+    assert list(tags_of(user.SerializeToString())) == tags
+
+
+def test_tags_of_an_odd_message_are_those_that_the_parser_finds() -> None:
+    user = pb.User(email="alice", inbounds=["a"], proxies=pb.Proxy(trojan=pb.Trojan(password="p")))
+    fields = [pb.User(email="x" * 200).SerializeToString(), user.SerializeToString(), b"\x7a\x01x"]
+    for order in ([1, 0], [2, 1], [1, 2, 1]):
+        raw = b"".join(fields[at] for at in order)
+        assert list(tags_of(raw)) == list(pb.User.FromString(raw).inbounds)
 
 
 def test_secrets_stay_out_of_the_repr() -> None:
