@@ -13,6 +13,7 @@ from typing import Final
 
 from pgnode.store.changes import StoreChanges
 from pgnode.store.rows import TAKEN_USERS, LedgerRow, LedgerRun, LoanPart, RejectedUser
+from pgnode.wire.texts import shown
 
 #: The hashes, by their names after the prefix.
 HASHES: Final = ("backend", "users", "failed", "overtaken", "routing", "ledger", "loans")
@@ -38,7 +39,7 @@ def changes_of(hashes: Mapping[str, Hash]) -> StoreChanges | None:
     if not any(hashes.values()):
         return None
     backend = hashes["backend"]
-    changes = StoreChanges(users={key.decode(): raw for key, raw in hashes["users"].items()})
+    changes = StoreChanges(users={_key(key): raw for key, raw in hashes["users"].items()})
     changes.meta = {
         "backend": backend.get(b"config"),
         "active": int(backend.get(b"active", b"0")),
@@ -48,7 +49,7 @@ def changes_of(hashes: Mapping[str, Hash]) -> StoreChanges | None:
         changes.taken[taken] = TAKEN_USERS
     changes.superseded.update((key.decode(), command.decode()) for key, command in hashes["overtaken"].items())
     changes.routing.update((name.decode(), value.decode()) for name, value in hashes["routing"].items())
-    changes.rejected.update((key.decode(), _rejected(key, data)) for key, data in hashes["failed"].items())
+    changes.rejected.update((_key(key), _rejected(key, data)) for key, data in hashes["failed"].items())
     ledger = dict(hashes["ledger"])
     run = changes.run = _run(ledger.pop(_RUN, b"0 ").decode())
     changes.counters.update((name.decode(), _row(name, data, run.number)) for name, data in ledger.items())
@@ -61,12 +62,21 @@ def _run(text: str) -> LedgerRun:
     return LedgerRun(int(number), identity) if number.isdigit() else LedgerRun(1, text)
 
 
+def _key(key: bytes) -> str:
+    """Read the key of a user; what is no text is a damaged user, who is set aside later."""
+    return key.decode(errors="replace")
+
+
+def _shown(data: bytes) -> str:
+    return shown(data.decode(errors="replace"))
+
+
 def _row(name: bytes, data: bytes, current_run: int) -> LedgerRow:
     try:
         total, reported, seen, *run = (int(part) for part in data.split())
         return LedgerRow(total, reported, seen, run[0] if run else current_run)
     except ValueError:
-        raise ValueError(f"the counter {name!r} reads {data!r}") from None
+        raise ValueError(f"the counter {_shown(name)} reads {_shown(data)}") from None
 
 
 def _loan(name: bytes, data: bytes) -> LoanPart:
@@ -74,7 +84,7 @@ def _loan(name: bytes, data: bytes) -> LoanPart:
     try:
         loan, kind, worker = json.loads(head)
     except ValueError:
-        raise ValueError(f"the loan {name!r} begins with {head[:100]!r}") from None
+        raise ValueError(f"the loan {_shown(name)} begins with {_shown(head)}") from None
     return LoanPart(loan, kind, worker, body)
 
 
@@ -84,4 +94,5 @@ def _rejected(key: bytes, data: bytes) -> RejectedUser:
         user = base64.b64decode(fields["user"])
         return RejectedUser(fields["email"], fields["cause"], int(fields["at_ms"]), user, bool(fields["by_core"]))
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"the rejected user {key!r} cannot be read") from None
+        # Whoever is on the list is not served anyway.
+        return RejectedUser(_key(key), "what was stored of this user is damaged", 0, b"")

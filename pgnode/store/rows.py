@@ -44,8 +44,11 @@ class LedgerRun(NamedTuple):
 
         Returns:
             The run.
+
+        Raises:
+            ValueError: It is damaged.
         """
-        number, _, identity = text.partition(" ")
+        number, _, identity = str(text).partition(" ")
         return cls(int(number), identity)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from pgnode.errors import NodeError
 from pgnode.os_support.fault_points import async_fault_point
@@ -129,6 +130,9 @@ class Restore:
             return None
         try:
             return RunSpec.read(pb.Backend.FromString(stored.backend), self._settings)
+        except (DecodeError, TypeError):
+            self._unknown = "the stored config is damaged"
+            log.error("the stored config is damaged, waiting for a start")
         except NodeError as error:
             self._unknown = f"the stored config cannot be used: {error.text}"
             log.error("the stored config cannot be used, waiting for a start", error=error.text)

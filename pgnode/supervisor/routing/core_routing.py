@@ -83,8 +83,11 @@ class CoreRouting:
         return self._uncertain
 
     def restore(self, stored: StoredState) -> None:
-        """Take over what an earlier supervisor left."""
-        self.table.restore(stored.routing)
+        """Take over what an earlier supervisor left; what of it is damaged is forgotten."""
+        try:
+            self.table.restore(stored.routing)
+        except ValueError as error:
+            log.error("the stored changes of the routing are damaged: the config's own rules apply", error=str(error))
 
     def forget(self) -> None:
         """Forget all changes: only the config's rules are desired."""

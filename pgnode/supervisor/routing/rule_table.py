@@ -60,10 +60,19 @@ class RuleTable:
         return fields
 
     def restore(self, fields: Mapping[str, str]) -> None:
-        """Take over what :meth:`fields` said."""
-        self._base_hash = fields.get("base", "")
-        self._rules = json.loads(fields["rules"]) if "rules" in fields else None
-        self._overrides = json.loads(fields.get("overrides", "{}"))
+        """Take over what :meth:`fields` said.
+
+        Args:
+            fields: As stored.
+
+        Raises:
+            ValueError: It is damaged; then it is forgotten, and the rules are those of the config.
+        """
+        try:
+            self._base_hash, self._rules, self._overrides = _read(fields)
+        except ValueError:
+            self._note()
+            raise
 
     def _note(self) -> None:
         self._journal.routing.update({**dict.fromkeys(_FIELDS), **self.fields()})
@@ -215,6 +224,30 @@ class RuleTable:
         if len(left) == len(rules):
             raise NotFoundError(f"routing rule {shown(tag)} not found.")
         return left
+
+
+def _read(fields: Mapping[str, str]) -> tuple[str, list[Rule] | None, dict[str, str]]:
+    """Return hash, rules and targets. Raises ValueError."""
+    try:
+        base, overrides = fields.get("base", ""), json.loads(fields.get("overrides", "{}"))
+        rules = json.loads(fields["rules"]) if "rules" in fields else None
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    if not (isinstance(base, str) and (rules is None or _are_rules(rules)) and _are_texts(overrides)):
+        raise ValueError("it holds no rules or no targets")
+    return base, rules, overrides
+
+
+def _are_rules(found: object) -> bool:
+    """Whether this is a list of rules, so far as it can be told without compiling them."""
+    return isinstance(found, list) and all(
+        isinstance(rule, dict) and any(isinstance(rule.get(key), str) for key in ("outboundTag", "balancerTag"))
+        for rule in found
+    )
+
+
+def _are_texts(found: object) -> bool:
+    return isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
 
 
 def tagged(rule: Rule) -> Rule:

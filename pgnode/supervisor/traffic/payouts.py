@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
+from google.protobuf.message import DecodeError
 
 from pgnode.bus.commands import Command, Reply, parse_settlement
 from pgnode.bus.connection import BUS_ERRORS
@@ -93,12 +94,20 @@ class Payouts:
         return self._delivered
 
     async def restore(self, stored: StoredState) -> None:
-        """Take over the loans that an earlier supervisor stored, after its counters."""
+        """Take over the loans that an earlier supervisor stored, after its counters. A damaged one is forgotten."""
+        loans = dict(stored.loans)
         for name, part in stored.loans.items():
-            self._figures.ledger.restore(stored.run, {}, {name: decode_counters(part.kind, part.body)})
+            try:
+                counters = decode_counters(part.kind, part.body)
+            except (DecodeError, TypeError) as error:
+                log.error("a stored loan is damaged: its traffic stays owed", loan=str(name), error=str(error))
+                del loans[name]
+                self._journal.loans[name] = None
+                continue
+            self._figures.ledger.restore(stored.run, {}, {name: counters})
             await asyncio.sleep(0)
         self._settled_stored.extend(stored.settled)
-        self._loans.restore(stored.loans, stored.settled, asyncio.get_running_loop().time())
+        self._loans.restore(loans, stored.settled, asyncio.get_running_loop().time())
 
     async def take(self, command: Command) -> Reply:
         """Answer a reading with ``reset``: what is owed is on loan from now on. A command that comes again gets the same.

@@ -224,6 +224,7 @@ class CoreUsers:
             ):
                 if failure is not None and failure.kind is not ErrorKind.NOT_FOUND:
                     fine.discard(email_key(stranger.email))
+                    log.warning("a user of the core stays until the next core", user=stranger.email, error=str(failure))
         return fine
 
 

@@ -31,6 +31,7 @@ from pgnode.supervisor.users.rejection_log import RejectionLog
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.rollout import StepLimits, SwapPolicy
 from pgnode.supervisor.users.settling import Settled, settle_credentials
+from pgnode.supervisor.users.stored_users import sort_out
 from pgnode.supervisor.users.superseded import Superseded
 from pgnode.supervisor.users.swap_policy import choose_swap
 from pgnode.supervisor.users.table import UserTable
@@ -81,10 +82,19 @@ class UserSync:
         return f"UserSync({self.table!r}, {self.rejected!r})"
 
     def restore(self, stored: StoredState) -> None:
-        """Take over what an earlier supervisor left."""
-        self.table.restore(stored.users, stored.changed_users)
+        """Take over what an earlier supervisor left. Whoever cannot be had is set aside, and all others are served."""
+        found = sort_out(stored.users, stored.rejected, int(time.time() * 1000))
+        self.table.restore(found.users, stored.changed_users)
         self.superseded.restore(stored.superseded)
-        self.rejected.restore(stored.rejected)
+        self.rejected.restore(found.rejected)
+        if found.set_aside or found.renamed:
+            self._journal.users.update(dict.fromkeys(found.set_aside))
+            self._journal.rejected.update(dict.fromkeys(found.renamed))
+            self._journal.rejected.update(
+                (key, user) for key, user in found.rejected.items() if key not in stored.rejected
+            )
+        if found.set_aside:
+            log.warning("stored users are set aside: 'pgnode users --failed' shows them", count=len(found.set_aside))
         self._taken = next((command for command, kind in stored.taken.items() if kind == TAKEN_USERS), "")
 
     # --- commands -----------------------------------------------------------------------------------------------

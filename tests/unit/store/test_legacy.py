@@ -54,12 +54,20 @@ def test_a_stopped_node_of_which_only_the_books_are_left() -> None:
 @pytest.mark.parametrize(
     ("name", "data", "text"),
     [
-        ("ledger", b"1 x 2", "counter b'key' reads b'1 x 2'"),
-        ("ledger", b"", "counter b'key' reads b''"),
-        ("loans", b"no JSON\nbody", "loan b'key' begins with b'no JSON'"),
-        ("failed", b"{}", "rejected user b'key' cannot be read"),
+        ("ledger", b"1 x 2", "counter 'key' reads '1 x 2'"),
+        ("ledger", b"", "counter 'key' reads ''"),
+        ("loans", b"no JSON\nbody", "loan 'key' begins with 'no JSON'"),
+        ("ledger", b"x" * 5_000_000, f"counter 'key' reads '{'x' * 40}…'"),
     ],
 )
 def test_what_cannot_be_read_is_named(name: str, data: bytes, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         changes_of({**NOTHING, name: {b"key": data}})
+
+
+def test_a_rejected_user_that_is_damaged_is_rejected_still() -> None:
+    changes = changes_of(NOTHING | {"failed": {b"k\xff": b"{}"}})
+    assert changes is not None
+    assert list(changes.rejected.values()) == [
+        RejectedUser("k\ufffd", "what was stored of this user is damaged", 0, b"")
+    ]

@@ -112,3 +112,24 @@ async def test_what_was_stored_is_restored_and_forgotten(stage: Stage) -> None:
     other.routing.forget()
     assert other.routing.table.rules(BASE) == [A]
     assert other.journal.routing == {"base": None, "rules": None, "overrides": None}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rules": "{"},
+        {"rules": "5"},
+        {"rules": "[7]"},
+        {"rules": '[{"x": 5}]'},
+        {"rules": "[" * 100_000},
+        {"rules": 5},
+        {"overrides": "[]"},
+        {"overrides": '{"a": 5}'},
+        {"base": b"x"},
+    ],
+)
+def test_what_is_damaged_is_forgotten(fields: dict[str, str]) -> None:
+    stage = Stage()
+    stage.routing.restore(StoredState(routing={"base": BASE.base_hash, **fields}))
+    assert stage.routing.table.rules(BASE) == [A]
+    assert stage.journal.routing == {"base": None, "rules": None, "overrides": None}

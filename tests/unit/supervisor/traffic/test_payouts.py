@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -221,3 +222,19 @@ async def test_ends_of_loans_are_not_kept_for_ever() -> None:
     for number in range(module.SETTLED_STORED + 3):
         await stage.settle(f"loan{number}", delivered=True)
     assert [loan for loan, kept in stage.journal.settled.items() if kept is None] == ["loan0", "loan1", "loan2"]
+
+
+@pytest.mark.parametrize("body", [b"\xff", "text"])
+async def test_traffic_of_a_damaged_loan_stays_owed(body: Any) -> None:
+    stage = Stage()
+    await stage.moved("a", "b")
+    command = stage.command()
+    await stage.payouts.take(command)
+    parts = {name: replace(part, body=body) for name, part in stage.journal.loans.items() if part is not None}
+    rows = {name: row for name, row in stage.journal.counters.items() if row is not None}
+    stored = StoredState(counters=rows, run=stage.journal.run, loans=parts)
+    later = Stage()
+    await later.figures.restore(stored)
+    await later.payouts.restore(stored)
+    assert later.owed == 20
+    assert later.journal.loans == dict.fromkeys(parts)

@@ -164,6 +164,21 @@ async def test_users_are_taken_over_from_the_store_and_a_bulk_change_that_came_b
     assert journal.taken == {"2-0": None, "3-0": TAKEN_USERS}
 
 
+async def test_whoever_cannot_be_had_is_set_aside_for_good() -> None:
+    journal = Journal()
+    users = users_over(CredentialCore(), journal)
+    raw, long = vless_user("alice", 1).SerializeToString(), "e" * 300
+    rejected = {long: RejectedUser(long, "why", 1, b"")}
+    users.restore(
+        StoredState(users={"alice": raw, "a>>>b": vless_user("a>>>b", 2).SerializeToString()}, rejected=rejected)
+    )
+    assert dict(users.table.items()) == {"alice": raw}
+    assert users.table.differing_all() == []
+    assert {user.email for user in users.rejected.all()} == {f"'{'e' * 40}…'", "'a>>>b'"}
+    assert journal.users == {"a>>>b": None}
+    assert journal.rejected == {long: None} | users.rejected.copy()
+
+
 class ComparedCore(CredentialCore):
     """Says whom it has as desired."""
 
