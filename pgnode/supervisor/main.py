@@ -51,7 +51,7 @@ from pgnode.supervisor.processes.restart_in_place import (
     release_signals,
     trial_command,
 )
-from pgnode.supervisor.processes.strays import find_strays, reap
+from pgnode.supervisor.processes.unknown_children import find_unknown, reap
 from pgnode.supervisor.tasks import CHANGES, COMMANDS, GRPC_WORKERS, GUNICORN, TaskRunner
 from pgnode.xray.process import run_folder
 
@@ -216,8 +216,8 @@ class Supervisor:
         parts = self._parts
         await parts.processes.pids.end_orphans(parts.inheritance.pids)
         if parts.inheritance is not NOTHING:
-            strays = await asyncio.to_thread(find_strays, parts.inheritance.pids, self._is_core)
-            self._reaping = asyncio.create_task(reap(strays))
+            unknown = await asyncio.to_thread(find_unknown, parts.inheritance.pids, self._is_core)
+            self._reaping = asyncio.create_task(reap(unknown))
 
     def _is_core(self, pid: int) -> bool:
         return run_folder.is_core(pid, self._parts.settings.run_dir)

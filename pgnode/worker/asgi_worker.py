@@ -17,7 +17,7 @@ from pgnode.api.rest.context import attach_connection
 from pgnode.worker.delivery import TcpDelivery
 from pgnode.worker.gunicorn_compat import HttpConnection, HttpWorker
 
-#: What is told of a request that cannot be read, by status. The texts are not the server's own, by which it could be recognized.
+#: What is told of a request that cannot be read, by status. The texts are not the server's own, by which it could be recognised.
 _ERRORS = {
     400: ("INVALID_ARGUMENT", "malformed request: not valid HTTP/1.1"),
     414: ("INVALID_ARGUMENT", "malformed request: the request line is too long"),

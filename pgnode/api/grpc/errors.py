@@ -42,7 +42,7 @@ def refusing_handler(error: NodeError) -> RpcHandler:
 
 
 def no_key_handler(told: Callable[[str], None]) -> RpcHandler:
-    """Return a handler that refuses who has no key, and tells nothing by which a node could be recognized.
+    """Return a handler that refuses who has no key, and tells nothing by which a node could be recognised.
 
     Args:
         told: Takes the caller of each such call, as the library names it.

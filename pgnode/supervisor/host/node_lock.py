@@ -19,7 +19,7 @@ _LOCK_BYTES = 64
 
 #: How often a process is looked at before it counts as holding nothing, and seconds between two looks.
 _LOOKS = 4
-_LOOK_SECONDS = 0.05
+_POLL_INTERVAL_SECONDS = 0.05
 
 
 def running_pid(settings: Settings, proc: Path = Path("/proc")) -> int | None:
@@ -55,7 +55,7 @@ def running_pid(settings: Settings, proc: Path = Path("/proc")) -> int | None:
             return None
         if look < _LOOKS - 1:
             # A process that becomes another program shows nothing for a moment.
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_INTERVAL_SECONDS)
     return None
 
 

@@ -23,9 +23,9 @@ from pgnode.xray.process.signs_of_life import MAX_ASKED, PROBE_SECONDS, takes_co
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks.
-LOOK_SECONDS = 2.0
+PROBE_INTERVAL_SECONDS = 2.0
 
-#: A look may come so many seconds late before those of before count no more.
+#: Seconds that a look may be late; when it is later than that, earlier looks no longer count.
 SLACK_SECONDS = 10.0
 
 #: Asks inbounds: pid and listeners; True where one takes connections, False where none does, None where none could be asked.
@@ -71,7 +71,7 @@ class HangWatch:
         call_seconds: Seconds that its API has to answer.
         ask: Asks its inbounds; blocks for :data:`PROBE_SECONDS` at most.
         clock: Time and pauses.
-        look_seconds: Seconds between two looks.
+        probe_interval_seconds: Seconds between two looks.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class HangWatch:
         call_seconds: float,
         ask: Ask = takes_connections,
         clock: Clock | None = None,
-        look_seconds: float = LOOK_SECONDS,
+        probe_interval_seconds: float = PROBE_INTERVAL_SECONDS,
     ) -> None:
         self._core = core
         self._node = node
         self._call_seconds = call_seconds
         self._ask = ask
         self._clock = clock if clock is not None else Clock()
-        self._look_seconds = look_seconds
-        self._policy = HangPolicy(limit_seconds, look_seconds + call_seconds + PROBE_SECONDS + SLACK_SECONDS)
+        self._probe_interval_seconds = probe_interval_seconds
+        self._policy = HangPolicy(limit_seconds, probe_interval_seconds + call_seconds + PROBE_SECONDS + SLACK_SECONDS)
         #: Inbounds take turns where there are more than are asked at once.
         self._turn = 0
 
@@ -101,7 +101,7 @@ class HangWatch:
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
-            await self._clock.sleep(self._look_seconds)
+            await self._clock.sleep(self._probe_interval_seconds)
             await self.look()
 
     async def look(self) -> None:

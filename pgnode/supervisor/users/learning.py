@@ -1,4 +1,4 @@
-"""Finding out who has which credential, where the inbounds are not those of before."""
+"""Finding out who has which credential, where the inbounds have changed."""
 
 from __future__ import annotations
 

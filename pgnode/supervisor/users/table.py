@@ -223,7 +223,7 @@ class UserTable:
         return self._credentials
 
     def use_credentials(self, index: CredentialIndex) -> None:
-        """Use another index, which has all desired users: for other inbounds, or for those of before."""
+        """Use another index, which has all desired users: for other inbounds, or for the previous ones again."""
         self._credentials = index
 
     def restore(self, stored: Mapping[str, bytes], changed: int = 0) -> None:

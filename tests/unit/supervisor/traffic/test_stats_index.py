@@ -12,34 +12,34 @@ def up(name: str) -> str:
     return f"user>>>{name}>>>traffic>>>uplink"
 
 
-def shown(book: EncodedStats) -> dict[str, int]:
-    while not book.encode(3):
+def shown(encoded: EncodedStats) -> dict[str, int]:
+    while not encoded.encode(3):
         pass
-    stats = pb.StatResponse.FromString(IndexedBlock(book.block()()).body).stats
+    stats = pb.StatResponse.FromString(IndexedBlock(encoded.block()()).body).stats
     return {stat.name: stat.value for stat in stats}
 
 
 def test_what_was_handed_out_shows_as_nothing_owed() -> None:
     ledger = Ledger()
-    book = EncodedStats("user", ledger)
-    book.touch(ledger.read("1", [(up(f"u{number}"), 10 + number) for number in range(8)]))
-    assert shown(book) == {f"u{number}": 10 + number for number in range(8)}
-    lent = [counter for counter, _ in ledger.lend("one", book.owing(5))]
-    book.lent(lent)
-    book.drop("u1")  # dropped while its part waits to be made
-    assert shown(book) == {f"u{number}": 0 if number < 5 else 10 + number for number in range(8) if number != 1}
-    assert book.owing(9) == [up(f"u{number}") for number in range(5, 8)]
+    encoded = EncodedStats("user", ledger)
+    encoded.touch(ledger.read("1", [(up(f"u{number}"), 10 + number) for number in range(8)]))
+    assert shown(encoded) == {f"u{number}": 10 + number for number in range(8)}
+    lent = [counter for counter, _ in ledger.lend("one", encoded.owing(5))]
+    encoded.lent(lent)
+    encoded.drop("u1")  # dropped while its part waits to be made
+    assert shown(encoded) == {f"u{number}": 0 if number < 5 else 10 + number for number in range(8) if number != 1}
+    assert encoded.owing(9) == [up(f"u{number}") for number in range(5, 8)]
 
 
 def test_an_index_is_made_again_only_for_other_names() -> None:
     ledger = Ledger()
-    book = EncodedStats("user", ledger)
-    book.touch(ledger.read("1", [(up("a"), 1)]))
-    older = book.block()
-    book.touch(ledger.read("1", [(up("b"), 2)]))
+    encoded = EncodedStats("user", ledger)
+    encoded.touch(ledger.read("1", [(up("a"), 1)]))
+    older = encoded.block()
+    encoded.touch(ledger.read("1", [(up("b"), 2)]))
     older()  # a thread that is late
-    assert shown(book) == {"a": 1, "b": 2}
-    block = IndexedBlock(book.block()())
+    assert shown(encoded) == {"a": 1, "b": 2}
+    block = IndexedBlock(encoded.block()())
     assert pb.StatResponse.FromString(block.get("B") or b"").stats[0].value == 2
 
 
@@ -53,18 +53,18 @@ def test_an_index_of_many_names_is_sorted_as_a_whole() -> None:
 
 def test_dropped_names_leave_room_and_their_slots_are_closed_in_the_end() -> None:
     ledger = Ledger()
-    book = EncodedStats("user", ledger)
+    encoded = EncodedStats("user", ledger)
     names = [f"u{number}" for number in range(10)]
-    book.touch(ledger.read("1", [(up(name), 1) for name in names]))
-    shown(book)
+    encoded.touch(ledger.read("1", [(up(name), 1) for name in names]))
+    shown(encoded)
     for name in [*names[:4], "nobody"]:
-        book.drop(name)
-    assert len(book) == 6
-    assert "6 names" in repr(book)
-    assert sorted(book.names()) == names[4:]
-    book.touch([up("u9"), "user>>>x>>>online", "inbound>>>a>>>traffic>>>uplink"])
+        encoded.drop(name)
+    assert len(encoded) == 6
+    assert "6 names" in repr(encoded)
+    assert sorted(encoded.names()) == names[4:]
+    encoded.touch([up("u9"), "user>>>x>>>online", "inbound>>>a>>>traffic>>>uplink"])
     for name in names[4:7]:
-        book.drop(name)
-    assert shown(book) == {"u7": 1, "u8": 1, "u9": 1}
-    assert book.counters_of("U8") == (up("u8"),)
-    assert book.counters_of("u1") == ()
+        encoded.drop(name)
+    assert shown(encoded) == {"u7": 1, "u8": 1, "u9": 1}
+    assert encoded.counters_of("U8") == (up("u8"),)
+    assert encoded.counters_of("u1") == ()

@@ -14,7 +14,7 @@ import psutil
 from pgnode.os_support.pidfd import Pidfd
 
 
-def find_strays(known: Collection[int], is_known: Callable[[int], bool] = lambda _pid: False) -> list[Pidfd]:
+def find_unknown(known: Collection[int], is_known: Callable[[int], bool] = lambda _pid: False) -> list[Pidfd]:
     """Find children of this process that nobody waits for.
 
     Args:
@@ -32,16 +32,16 @@ def find_strays(known: Collection[int], is_known: Callable[[int], bool] = lambda
     return found
 
 
-async def reap(strays: Collection[Pidfd]) -> None:
+async def reap(children: Collection[Pidfd]) -> None:
     """Reap each of them when it has ended, until all have, or until cancelled.
 
     Args:
-        strays: What :func:`find_strays` found; they are closed.
+        children: What :func:`find_unknown` found; they are closed.
     """
 
-    async def one(stray: Pidfd) -> None:
-        with stray:
-            await stray.wait()
-            stray.reap()
+    async def one(child: Pidfd) -> None:
+        with child:
+            await child.wait()
+            child.reap()
 
-    await asyncio.gather(*(one(stray) for stray in strays))
+    await asyncio.gather(*(one(child) for child in children))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 
-from pgnode.supervisor.processes.strays import find_strays, reap
+from pgnode.supervisor.processes.unknown_children import find_unknown, reap
 from tests.unit.supervisor.processes.test_own_process import is_reaped
 
 
@@ -15,16 +15,16 @@ def sleeper() -> subprocess.Popen[bytes]:
 
 async def test_a_child_that_nobody_knows_is_no_zombie_for_ever() -> None:
     unknown, known, ours = (sleeper() for _ in range(3))
-    others = [child for child in find_strays({known.pid}, lambda pid: pid == ours.pid) if child.pid != unknown.pid]
-    for stray in others:
-        stray.close()
-    assert not {known.pid, ours.pid} & {stray.pid for stray in others}
-    strays = [
+    others = [child for child in find_unknown({known.pid}, lambda pid: pid == ours.pid) if child.pid != unknown.pid]
+    for child in others:
+        child.close()
+    assert not {known.pid, ours.pid} & {child.pid for child in others}
+    found = [
         child
-        for child in find_strays({known.pid, ours.pid}, lambda pid: pid != unknown.pid)
+        for child in find_unknown({known.pid, ours.pid}, lambda pid: pid != unknown.pid)
         if child.pid == unknown.pid
     ]
-    reaping = asyncio.create_task(reap(strays))
+    reaping = asyncio.create_task(reap(found))
     unknown.kill()
     await reaping
     assert is_reaped(unknown.pid)
