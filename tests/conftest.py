@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByModule:
     """Let pytest-xdist hand out modules, in the order of :func:`pytest_collection_modifyitems`."""
     config.option.loadscopereorder = False
     return ByModule(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failed test what the processes of its fixtures printed."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            for said in (getattr(value, "output_text", None), getattr(value, "output", None)):
+                if isinstance(said, str):
+                    report.sections.append((f"output of {name}", said))
+    return report
 
 
 @pytest.hookimpl(trylast=True)

@@ -24,6 +24,7 @@ from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.geo_files import write_geoip
 from tests.support.polling import eventually
+from tests.support.probe_target import answer_probe
 from tests.support.processes import core_pid, kill
 
 GUARD = "PG_NODE_MALFORMED_DOMAIN_GUARD"
@@ -80,14 +81,6 @@ class Stage:
         return caught.value.status, caught.value.text
 
 
-async def _probe_target(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What the observatory asks for: an answer without content."""
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-    await writer.drain()
-    writer.close()
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeProcess]:
     """A node with a geo file of its own."""
@@ -102,7 +95,7 @@ async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodePr
 async def whole_stage(
     node: NodeProcess, panel: PanelClient, target: Target, balancer_sample: dict[str, Any]
 ) -> AsyncIterator[Stage]:
-    server = await asyncio.start_server(_probe_target, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer_probe, "127.0.0.1", 0)
     config = balancer_sample
     config["log"] = {"loglevel": "warning"}
     config["inbounds"][0]["port"] = free_port()

@@ -56,6 +56,11 @@ class Driver:
         self.logs: dict[str, asyncio.Queue[str | ClientError]] = {}
         self.output: deque[str] = deque(maxlen=200)
 
+    @property
+    def output_text(self) -> str:
+        """What the process printed, its last lines."""
+        return "\n".join(self.output)
+
     async def __aenter__(self) -> Driver:
         self._process = await asyncio.create_subprocess_exec(
             self._python,
@@ -109,7 +114,7 @@ class Driver:
             else:
                 waiting.set_result(said["result"])
         for waiting in self._waiting.values():
-            waiting.set_exception(ClientError(None, "the client's process ended:\n" + "\n".join(self.output)))
+            waiting.set_exception(ClientError(None, "the client's process ended:\n" + self.output_text))
 
     async def _keep(self, stderr: asyncio.StreamReader) -> None:
         while line := await stderr.readline():

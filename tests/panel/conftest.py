@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,19 +63,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if config.stash.get(_LEFT_OUT_KEY, 0):
         terminalreporter.section("left out", yellow=True)
         terminalreporter.write_line(LEFT_OUT)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows what the node and the client printed."""
-    report = yield
-    if report.failed:
-        for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, NodeProcess):
-                report.sections.append((f"output of {name}", value.output_text))
-            elif isinstance(value, Driver):
-                report.sections.append((f"output of {name}", "\n".join(value.output)))
-    return report
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")

@@ -13,24 +13,17 @@ import pytest_asyncio
 from tests.panel.client import Client, ClientError
 from tests.panel.conftest import Stage
 from tests.support.polling import eventually
+from tests.support.probe_target import answer_probe
 
 pytestmark = pytest.mark.needs_client
 
 GUARD = ("BLOCK", "PG_NODE_MALFORMED_DOMAIN_GUARD")
 
 
-async def _probe_target(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What the observatory asks for: an answer without content."""
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-    await writer.drain()
-    writer.close()
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def routing_config(config: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     """The config with a rule, and a balancer over two outbounds that are observed."""
-    server = await asyncio.start_server(_probe_target, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer_probe, "127.0.0.1", 0)
     direct, block = config["outbounds"]
     async with server:
         yield config | {

@@ -160,18 +160,7 @@ class RunningCore:
         return code
 
     async def end(self, grace_seconds: float, *, kill_seconds: float = KILL_SECONDS) -> int | None:
-        """Do what ``terminate`` does, but leave the folder as it is.
-
-        Args:
-            grace_seconds: Seconds between SIGTERM and SIGKILL.
-            kill_seconds: Seconds between SIGKILL and the end.
-
-        Returns:
-            The exit code, as ``wait`` returns it.
-
-        Raises:
-            TimeoutError: The process is still there after SIGKILL.
-        """
+        """Do what ``terminate`` does, and take and raise the same, but leave the folder as it is."""
         ended = asyncio.ensure_future(self.wait())
         try:
             self.send_signal(signal.SIGTERM)

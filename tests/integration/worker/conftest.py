@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 
 from pgnode.testing.panel import PanelClient
+from tests.integration.worker.grpc_process import GrpcWorker
 from tests.integration.worker.stage import Stage
 from tests.support.stub_supervisor import RUNNING
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows what Gunicorn printed."""
-    report = yield
-    if report.failed:
-        for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, Stage):
-                report.sections.append((f"output of {name}", value.output))
-    return report
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -43,3 +32,23 @@ async def stage(whole_stage: Stage) -> Stage:
 async def panel(stage: Stage) -> AsyncIterator[PanelClient]:
     async with stage.panel() as client:
         yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole_worker(whole_stage: Stage) -> AsyncIterator[GrpcWorker]:
+    """The module's gRPC worker."""
+    worker = GrpcWorker(whole_stage)
+    try:
+        await worker.start()
+        yield worker
+    finally:
+        await worker.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def worker(stage: Stage, whole_worker: GrpcWorker) -> GrpcWorker:
+    """The module's gRPC worker; another one where a test has ended it."""
+    assert whole_worker.process is not None
+    if whole_worker.process.returncode is not None:
+        await whole_worker.start()
+    return whole_worker

@@ -35,24 +35,6 @@ SILENT_CONNECTIONS = 4_000
 IDLE_CONNECTIONS = 300
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def whole_worker(whole_stage: Stage) -> AsyncIterator[GrpcWorker]:
-    worker = GrpcWorker(whole_stage)
-    try:
-        await worker.start()
-        yield worker
-    finally:
-        await worker.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def worker(stage: Stage, whole_worker: GrpcWorker) -> GrpcWorker:
-    assert whole_worker.process is not None
-    if whole_worker.process.returncode is not None:
-        await whole_worker.start()
-    return whole_worker
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def caller(worker: GrpcWorker) -> AsyncIterator[GrpcNode]:
     async with worker.caller() as one:

@@ -8,11 +8,10 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
-import pytest_asyncio
 
 from pgnode.bus import indexed
 from pgnode.bus.snapshots import STATS_USERS
@@ -34,23 +33,8 @@ SLOW_READERS, LARGE_MIB = 50, 8
 VIEWERS_PER_CONNECTION, VIEWER_CONNECTIONS = 90, 11
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def whole_worker(whole_stage: Stage) -> AsyncIterator[GrpcWorker]:
-    worker = GrpcWorker(whole_stage)
-    try:
-        await worker.start()
-        yield worker
-    finally:
-        await worker.stop()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def worker(stage: Stage, whole_worker: GrpcWorker) -> GrpcWorker:
-    return whole_worker
-
-
 async def served(stage: Stage, worker: GrpcWorker, calls: int = 10) -> None:
-    """Somebody else is answered over both, on connections of before and on new ones."""
+    """Somebody else is answered over both, on kept connections and on new ones."""
     async with worker.caller() as caller, stage.panel() as kept:
         for _ in range(calls):
             assert (await caller.call("GetBackendStats")).num_goroutine == 42

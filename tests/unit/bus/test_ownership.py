@@ -21,17 +21,11 @@ from pgnode.bus.server import CommandServer
 from pgnode.errors import BusUnavailableError, PrefixInUseError
 from pgnode.os_support.aio import end_tasks
 from tests.support.polling import eventually
-from tests.support.valkey import TestValkey, running_valkey
+from tests.support.valkey import TestValkey
 
 KEYS = Keys("test")
 HERE = Owner("here", "host one, pid 1, STATE_DIR=/one")
 THERE = Owner("there", "host two, pid 2, STATE_DIR=/two")
-
-
-@pytest_asyncio.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as found:
-        yield found
 
 
 @pytest_asyncio.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,9 @@ import pytest
 
 from pgnode.worker.app import GC_THRESHOLD, Application
 from tests.support.stub_supervisor import StubSupervisor
-from tests.support.valkey import TestValkey, running_valkey
+from tests.support.valkey import TestValkey
 
 KEY = "123e4567-e89b-42d3-a456-426614174000"
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -30,19 +30,13 @@ from tests.support.certificates import make_certificate
 from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually, pause
 from tests.support.stub_supervisor import StubSupervisor
-from tests.support.valkey import TestValkey, running_valkey
+from tests.support.valkey import TestValkey
 
 #: The library, as it was built.
 LIBRARY = Path(cygrpc.__file__)
 
 KEY = "123e4567-e89b-42d3-a456-426614174000"
 SERVING = int(health_pb2.HealthCheckResponse.SERVING)
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,7 @@ from pgnode.wire import service_pb2 as pb
 from pgnode.worker.node_client import NodeClient, worker_name
 from tests.support.polling import eventually
 from tests.support.stub_supervisor import StubSupervisor
-from tests.support.valkey import TestValkey, running_valkey
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
+from tests.support.valkey import TestValkey
 
 
 @pytest.fixture

@@ -13,13 +13,7 @@ from pgnode.bus.state import State
 from pgnode.worker.snapshot_follower import SnapshotFollower
 from tests.support.polling import eventually, next_turn
 from tests.support.stub_supervisor import StubSupervisor
-from tests.support.valkey import TestValkey, running_valkey
-
-
-@pytest.fixture
-async def valkey() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as server:
-        yield server
+from tests.support.valkey import TestValkey
 
 
 @pytest.fixture

@@ -18,20 +18,14 @@ from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.core import log_pump
 from pgnode.supervisor.core.log_pump import LogPump
 from tests.support.polling import eventually, next_turn
-from tests.support.valkey import TestValkey, running_valkey
+from tests.support.valkey import TestValkey
 
 KEYS = Keys("pgnode")
 
 
 @pytest_asyncio.fixture
-async def server() -> AsyncIterator[TestValkey]:
-    async with running_valkey() as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def redis(server: TestValkey) -> AsyncIterator[Redis]:
-    client = connect(server.url)
+async def redis(valkey: TestValkey) -> AsyncIterator[Redis]:
+    client = connect(valkey.url)
     await client.ping()  # connected: a connection that is cancelled while it is made is never closed
     yield client
     await client.aclose()
@@ -63,9 +57,9 @@ def with_closed(descriptor: int) -> None:
         return
 
 
-async def lines(server: TestValkey) -> list[bytes]:
+async def lines(valkey: TestValkey) -> list[bytes]:
     """All lines in the stream."""
-    reader = LogReader(server.url, KEYS)
+    reader = LogReader(valkey.url, KEYS)
     try:
         _, found = await reader.tail(100_000)
     finally:
@@ -73,7 +67,7 @@ async def lines(server: TestValkey) -> list[bytes]:
     return found
 
 
-async def test_lines_reach_the_stream_and_the_tail(pump: LogPump, server: TestValkey, pipe: tuple[int, int]) -> None:
+async def test_lines_reach_the_stream_and_the_tail(pump: LogPump, valkey: TestValkey, pipe: tuple[int, int]) -> None:
     pump.watch(pipe[0])
     os.write(pipe[1], b"one\ntwo\r\n\nthr")
     os.write(pipe[1], b"ee\nfour\n")
@@ -81,7 +75,7 @@ async def test_lines_reach_the_stream_and_the_tail(pump: LogPump, server: TestVa
     await eventually(lambda: list(pump.tail) == ["two", "three", "four"], "the tail has the last lines")
 
     async def all_there() -> bool:
-        return sorted(await lines(server)) == [b"four", b"of the node", b"one", b"three", b"two"]
+        return sorted(await lines(valkey)) == [b"four", b"of the node", b"one", b"three", b"two"]
 
     await eventually(all_there, "all lines are in the stream")
 
@@ -137,24 +131,24 @@ async def test_files_that_the_config_names_are_written(pump: LogPump, pipe: tupl
     pump.write_files(None, None)
 
 
-async def test_lines_wait_while_the_bus_is_away_and_the_oldest_are_dropped(pump: LogPump, server: TestValkey) -> None:
-    server.kill()
+async def test_lines_wait_while_the_bus_is_away_and_the_oldest_are_dropped(pump: LogPump, valkey: TestValkey) -> None:
+    valkey.kill()
     for number in range(log_pump.WAITING_MAX + 5):
         pump.node_line(f"{number}")
     await eventually(lambda: pump.dropped >= 5, "the oldest are dropped")
-    await server.start()
+    await valkey.start()
 
     async def come() -> bool:
-        return len(await lines(server)) > log_pump.WAITING_MAX
+        return len(await lines(valkey)) > log_pump.WAITING_MAX
 
     await eventually(come, "the others have come", errors=BUS_ERRORS)
-    found = await lines(server)
+    found = await lines(valkey)
     assert b"log lines dropped" in b"\n".join(found)
     assert found[-1] == f"{log_pump.WAITING_MAX + 4}".encode()
 
 
 async def test_only_lines_that_are_asked_for_are_passed_on(
-    pump: LogPump, server: TestValkey, pipe: tuple[int, int]
+    pump: LogPump, valkey: TestValkey, pipe: tuple[int, int]
 ) -> None:
     pump.select(lambda line: line.startswith(b"wanted"))
     pump.watch(pipe[0])
@@ -163,7 +157,7 @@ async def test_only_lines_that_are_asked_for_are_passed_on(
     assert "other" in pump.tail, "the reason of a start that fails may be any line"
 
     async def passed() -> bool:
-        return [line for line in await lines(server) if line] == [b"wanted 1", b"wanted 2"]
+        return [line for line in await lines(valkey) if line] == [b"wanted 1", b"wanted 2"]
 
     await eventually(passed, "they are in the stream")
 
@@ -188,7 +182,7 @@ async def test_the_beginning_of_a_line_is_left_to_the_next_supervisor(redis: Red
 
 
 async def test_names_of_hosts_that_a_terminal_obeys_are_escaped(
-    pump: LogPump, server: TestValkey, pipe: tuple[int, int], tmp_path: Path
+    pump: LogPump, valkey: TestValkey, pipe: tuple[int, int], tmp_path: Path
 ) -> None:
     pump.write_files(str(tmp_path / "access.log"), None)
     pump.watch(pipe[0])
@@ -200,7 +194,7 @@ async def test_names_of_hosts_that_a_terminal_obeys_are_escaped(
     wanted = [b"accepted tcp:a\\x1b[2J:443", b"fine: \xff\xc3\xbc", b"half \\u202eb"]
 
     async def streamed() -> bool:
-        return await lines(server) == wanted
+        return await lines(valkey) == wanted
 
     def written() -> bool:
         return (tmp_path / "access.log").read_bytes().splitlines() == wanted

@@ -28,6 +28,6 @@ async def test_a_child_that_nobody_knows_is_no_zombie_for_ever() -> None:
     unknown.kill()
     await reaping
     assert is_reaped(unknown.pid)
-    for child in (unknown, known, ours):
-        child.kill()
-        child.wait()
+    for started in (unknown, known, ours):
+        started.kill()
+        started.wait()
