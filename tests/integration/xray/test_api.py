@@ -1,4 +1,4 @@
-"""The client of the core's API against a real core: users, swaps, counters, and what the core's errors look like."""
+"""The client of the core's API against a real core: users, swaps, counters, and what the core refuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.message import Message
 from hypothesis import given
@@ -22,11 +20,10 @@ from hypothesis import strategies as st
 
 from pgnode.testing.ports import free_port
 from pgnode.xray.client.api import CoreApi
-from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError, classify
+from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.client.inbounds import with_users
 from pgnode.xray.client.swap import InboundSwap
 from pgnode.xray.client.users import AlterOperation
-from pgnode.xray.config.protocols import ACCOUNT_KINDS, KINDS_BY_SETTINGS
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.proto import (
     core_pb2,
@@ -35,7 +32,6 @@ from pgnode.xray.proto import (
     proxyman_pb2,
     shadowsocks_2022_pb2,
     shadowsocks_pb2,
-    stats_command_pb2,
     trojan_pb2,
     typed_message_pb2,
     user_pb2,
@@ -44,8 +40,8 @@ from pgnode.xray.proto import (
     vmess_pb2,
 )
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
-from tests.support.polling import eventually, next_turn
-from tests.support.processes import is_stopped
+from tests.integration.xray.plain_core import kind_of
+from tests.support.polling import eventually
 
 WIDE = json.loads((Path(__file__).parents[2] / "samples" / "wide.json").read_text())
 SERVER_KEY = "AAECAwQFBgcICQoLDA0ODw=="
@@ -178,14 +174,6 @@ async def _emails(api: CoreApi) -> list[str]:
     return sorted(user.email.lower() for user in await api.users.inbound_users("in", DEADLINE_SECONDS))
 
 
-async def _kind(call: Any) -> ErrorKind | None:
-    try:
-        await call
-    except CoreApiError as error:
-        return error.kind
-    return None
-
-
 # --- users
 
 
@@ -199,9 +187,9 @@ async def test_users_of_each_protocol(run_dir: Path, start_core: StartCore, api:
     account = protocol.account("new").DESCRIPTOR.full_name
     assert {user.account.type for user in await api.users.inbound_users("in", limit)} == {account}
 
-    known = await _kind(api.users.add_user("in", _user("New@node", protocol.account("new")), limit))
+    known = await kind_of(api.users.add_user("in", _user("New@node", protocol.account("new")), limit))
     assert known is (ErrorKind.ALREADY_EXISTS if protocol.refuses_known else None)
-    unknown = await _kind(api.users.remove_user("in", "nobody@node", limit))
+    unknown = await kind_of(api.users.remove_user("in", "nobody@node", limit))
     assert unknown is (ErrorKind.NOT_FOUND if protocol.refuses_unknown else None)
 
     while len(await _emails(api)) > 1:
@@ -217,14 +205,14 @@ async def test_what_the_core_refuses(run_dir: Path, start_core: StartCore, api: 
     with pytest.raises(CoreApiError) as caught:
         await api.users.add_user("in", _user("a@node", account), limit)
     assert (caught.value.kind, caught.value.reason) == (ErrorKind.REFUSED, "Unsupported cipher")
-    assert await _kind(api.users.remove_user("absent", "a@node", limit)) is ErrorKind.NO_HANDLER
-    assert await _kind(api.inbounds.remove_inbound("absent", limit)) is ErrorKind.NO_HANDLER
-    assert await _kind(api.users.inbound_users("absent", limit)) is ErrorKind.NO_HANDLER
-    assert await _kind(api.swap.replace_users("absent", [], limit)) is ErrorKind.NO_HANDLER
+    assert await kind_of(api.users.remove_user("absent", "a@node", limit)) is ErrorKind.NO_HANDLER
+    assert await kind_of(api.inbounds.remove_inbound("absent", limit)) is ErrorKind.NO_HANDLER
+    assert await kind_of(api.users.inbound_users("absent", limit)) is ErrorKind.NO_HANDLER
+    assert await kind_of(api.swap.replace_users("absent", [], limit)) is ErrorKind.NO_HANDLER
     (running,) = await api.inbounds.list_inbounds(limit)
-    assert await _kind(api.inbounds.add_inbound(running, limit)) is ErrorKind.ALREADY_EXISTS
-    assert await _kind(api.inbounds.add_inbound(core_pb2.InboundHandlerConfig(tag="x"), limit)) is ErrorKind.REFUSED
-    assert await _kind(api.inbounds.add_outbound(core_pb2.OutboundHandlerConfig(tag="x"), limit)) is ErrorKind.REFUSED
+    assert await kind_of(api.inbounds.add_inbound(running, limit)) is ErrorKind.ALREADY_EXISTS
+    assert await kind_of(api.inbounds.add_inbound(core_pb2.InboundHandlerConfig(tag="x"), limit)) is ErrorKind.REFUSED
+    assert await kind_of(api.inbounds.add_outbound(core_pb2.OutboundHandlerConfig(tag="x"), limit)) is ErrorKind.REFUSED
     assert (await api.stats.sys_stats(limit)).NumGoroutine > 0, "the core still runs"
 
 
@@ -379,7 +367,7 @@ async def test_hysteria_is_altered_and_never_swapped(run_dir: Path, start_core: 
         live = await asyncio.open_connection("127.0.0.1", local)
         assert await _ask(live, b"before") == b"before"
         users = [_user("second@node", protocol.account("second"))]
-        assert await _kind(api.swap.replace_users("in", users, DEADLINE_SECONDS)) is ErrorKind.REFUSED
+        assert await kind_of(api.swap.replace_users("in", users, DEADLINE_SECONDS)) is ErrorKind.REFUSED
         await api.users.add_user("in", users[0], DEADLINE_SECONDS)
         assert await _emails(api) == ["first@node", "second@node"]
         assert await _ask(live, b"after") == b"after"
@@ -411,7 +399,9 @@ async def test_shadowsocks_2022_without_users(run_dir: Path, start_core: StartCo
     inbound["settings"]["clients"] = []
     await start_core(EmbeddedCore(), _config(run_dir, inbound), run_dir)
     user = _user("a@node", protocol.account("a"))
-    assert await _kind(api.users.add_user("in", user, DEADLINE_SECONDS)) is ErrorKind.REFUSED, "made for a single user"
+    assert await kind_of(api.users.add_user("in", user, DEADLINE_SECONDS)) is ErrorKind.REFUSED, (
+        "made for a single user"
+    )
     assert list(await api.swap.replace_users("in", [], DEADLINE_SECONDS)) == []
     await api.users.add_user("in", user, DEADLINE_SECONDS)
     assert await _emails(api) == ["a@node"]
@@ -474,73 +464,3 @@ async def test_counters_and_online_users(run_dir: Path, start_core: StartCore, a
         await eventually(counted, "5,000 bytes counted")
     found = {stat.name: stat.value for stat in (await api.stats.query_stats("user>>>", limit)).stat}
     assert found["user>>>first@node>>>traffic>>>downlink"] >= 5000
-
-
-# --- errors of the connection
-
-
-async def test_a_core_that_is_not_there(run_dir: Path, api: CoreApi) -> None:
-    assert await _kind(api.stats.sys_stats(DEADLINE_SECONDS)) is ErrorKind.UNAVAILABLE
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        assert await _kind(api.wait_ready(0.3)) is ErrorKind.DEADLINE
-
-
-async def test_a_core_that_dies_and_one_that_hangs(run_dir: Path, start_core: StartCore, api: CoreApi) -> None:
-    import signal
-
-    running = await start_core(EmbeddedCore(), _config(run_dir, _inbound(PROTOCOLS["vless"], free_port())), run_dir)
-    await api.wait_ready(DEADLINE_SECONDS)
-    running.send_signal(signal.SIGSTOP)
-    await eventually(lambda: is_stopped(running.pid), "the core has stopped")
-    assert await _kind(api.stats.sys_stats(0.2)) is ErrorKind.DEADLINE
-    running.send_signal(signal.SIGKILL)
-    assert await _kind(api.stats.sys_stats(DEADLINE_SECONDS)) is ErrorKind.UNAVAILABLE
-    with pytest.raises(CoreApiError):
-        await api.swap.replace_users("in", [], DEADLINE_SECONDS)
-
-
-@pytest.mark.parametrize(
-    ("code", "text", "kind"),
-    [
-        (grpc.StatusCode.UNKNOWN, "proxy/vless: User a@x already exists.", ErrorKind.ALREADY_EXISTS),
-        (grpc.StatusCode.UNKNOWN, "proxy/shadowsocks_2022: user a@x already exists", ErrorKind.ALREADY_EXISTS),
-        (grpc.StatusCode.UNKNOWN, "proxy/trojan: User a@x not found.", ErrorKind.NOT_FOUND),
-        (grpc.StatusCode.UNKNOWN, "a > app/proxyman/inbound: handler not found: not found", ErrorKind.NO_HANDLER),
-        (grpc.StatusCode.UNKNOWN, "proxy/trojan: Email must not be empty.", ErrorKind.REFUSED),
-        (grpc.StatusCode.UNIMPLEMENTED, "unknown service", ErrorKind.REFUSED),
-        (grpc.StatusCode.CANCELLED, "", ErrorKind.UNAVAILABLE),
-    ],
-)
-def test_classification(code: grpc.StatusCode, text: str, kind: ErrorKind) -> None:
-    assert classify(code, text) is kind
-
-
-def test_messages_have_the_names_of_the_core() -> None:
-    names = {kind.users.message.DESCRIPTOR.full_name for kind in ACCOUNT_KINDS.values()}
-    assert names == set(KINDS_BY_SETTINGS)
-    assert stats_command_pb2.SysStatsResponse.DESCRIPTOR.full_name == "xray.app.stats.command.SysStatsResponse"
-
-
-async def test_a_call_under_way_when_the_client_is_closed_is_unavailable(run_dir: Path, start_core: StartCore) -> None:
-    """grpc cancels it, which must not pass for a cancellation of whoever made the call."""
-    running = await start_core(
-        EmbeddedCore(), json.dumps({**api_part(run_dir), "outbounds": [{"protocol": "freedom"}]}), run_dir
-    )
-    api = CoreApi(running.socket_path)
-    await api.stats.sys_stats(DEADLINE_SECONDS)
-    running.send_signal(signal.SIGSTOP)
-    try:
-        call = asyncio.create_task(api.stats.sys_stats(DEADLINE_SECONDS))
-        await next_turn()
-        await api.aclose()
-        with pytest.raises(CoreApiError) as caught:
-            await call
-        assert caught.value.kind is ErrorKind.UNAVAILABLE
-        cancelled = asyncio.create_task(api.stats.sys_stats(DEADLINE_SECONDS))
-        await next_turn()
-        cancelled.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await cancelled
-    finally:
-        running.send_signal(signal.SIGCONT)
-        await api.aclose()
