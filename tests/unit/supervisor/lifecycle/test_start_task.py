@@ -421,3 +421,12 @@ def test_a_start_that_cannot_be_read_leaves_what_runs() -> None:
         with script_of(life) as script:
             script >> on.StartRefused(error) << told("config is no JSON")
         assert script.state == life
+
+
+def test_a_hot_change_of_a_lingering_core_that_fails_half_way_is_a_new_core() -> None:
+    with starting(LINGERING, HOT_CHANGE, do.ChangeCore) as script:
+        script >> failed("inbound 'x' is still there")
+        script << do.CountFailedChange(Equal("inbound 'x' is still there")) << do.RenderConfig(B)
+        script >> done << EndCore() >> done << do.StartCore(B, rendered=True)
+        script >> done << do.CompleteCore(B) >> done << Record(B, 2) << DiscardRunner() << Answer()
+    assert (script.state.state, script.state.core) == (State.RUNNING, B)

@@ -176,6 +176,14 @@ def test_a_core_with_another_config_is_ended() -> None:
     assert (script.state.state, script.state.core) == (State.RUNNING, A)
 
 
+def test_a_core_that_cannot_even_be_looked_for_makes_room_for_a_new_one() -> None:
+    with script_of(IDLE) as script:
+        script >> on.SupervisorStarted(A, 7) << do.FindCore(A) >> failed("the folder cannot be read") << Publish()
+        script << EndCore() >> done << do.StartCore(A) >> done << do.CompleteCore(A)
+        script >> done << Record(A, 8) << Commit() << Publish()
+    assert (script.state.state, script.state.core) == (State.RUNNING, A)
+
+
 @pytest.mark.parametrize("what", [Found.MATCHING, Found.OTHER])
 def test_a_core_that_must_not_run_is_ended(what: Found) -> None:
     with script_of(IDLE) as script:

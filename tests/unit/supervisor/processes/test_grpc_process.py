@@ -29,9 +29,11 @@ async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     pids = PidRegistry(tmp_path / "children.json")
     handover = hand_over(load(state_dir=str(tmp_path)))
 
-    def make_process(behaviour: str, left: InheritedProcess | None = None) -> GrpcProcess:
+    def make_process(behaviour: str, left: InheritedProcess | None = None, *, beat_seconds: float = 5.0) -> GrpcProcess:
+        """One that is not taken for hung on a busy machine, unless a test wants that."""
         monkeypatch.setenv("FAKE_WORKER", behaviour)
-        made.append(GrpcProcess(f"grpc-{len(made)}", handover, pids, module=MODULE, beat_seconds=0.1, left=left))
+        name = f"grpc-{len(made)}"
+        made.append(GrpcProcess(name, handover, pids, module=MODULE, beat_seconds=beat_seconds, left=left))
         return made[-1]
 
     yield make_process
@@ -56,8 +58,8 @@ async def test_one_that_ends_by_itself(make: Callable[[str], GrpcProcess]) -> No
     assert await process.ended_or_leaving() == "exit code 4"
 
 
-async def test_one_that_falls_silent_is_killed(make: Callable[[str], GrpcProcess]) -> None:
-    process = make("silent")
+async def test_one_that_falls_silent_is_killed(make: Callable[..., GrpcProcess]) -> None:
+    process = make("silent", beat_seconds=0.1)
     await process.start()
     assert await process.ended_or_leaving() == "it hung"
     assert process.pid is None
@@ -99,6 +101,14 @@ async def test_it_goes_on_under_the_next_supervisor(make: Callable[..., GrpcProc
     assert not done, "its beats are heard"
     second.request_stop()
     assert await ended == "exit code 0"
+
+
+async def test_one_that_falls_silent_under_the_next_supervisor_is_killed(make: Callable[..., GrpcProcess]) -> None:
+    first = make("silent")
+    await first.start()
+    second = make("silent", first.hand_over(), beat_seconds=0.1)
+    assert second.take_over()
+    assert await second.ended_or_leaving() == "it hung"
 
 
 async def test_one_that_has_ended_is_not_taken_over(make: Callable[..., GrpcProcess]) -> None:
