@@ -83,3 +83,10 @@ async def start_core() -> AsyncIterator[StartCore]:
             return running
 
         yield start
+
+
+@pytest.fixture
+async def api(run_dir: Path) -> AsyncIterator[CoreApi]:
+    """A client of the core in the folder, where there is one."""
+    async with CoreApi(run_dir / "core.sock") as client:
+        yield client

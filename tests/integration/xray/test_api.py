@@ -153,12 +153,6 @@ def _config(run_dir: Path, *inbounds: dict[str, Any]) -> str:
     )
 
 
-@pytest.fixture
-async def api(run_dir: Path) -> AsyncIterator[CoreApi]:
-    async with CoreApi(run_dir / "core.sock") as client:
-        yield client
-
-
 @pytest.fixture(params=PROTOCOLS)
 def protocol(request: pytest.FixtureRequest) -> Protocol:
     return PROTOCOLS[request.param]
