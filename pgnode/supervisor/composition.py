@@ -6,6 +6,7 @@ other, the first one gets a function that asks the second one later.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,9 +28,14 @@ from pgnode.store.writer import StoreWriter
 from pgnode.supervisor import tasks
 from pgnode.supervisor.bus_watch import BusWatch
 from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
+from pgnode.supervisor.control.answers import Answers, Known
+from pgnode.supervisor.control.messages import SOCKET_NAME
+from pgnode.supervisor.control.progress import Progress
+from pgnode.supervisor.control.server import ControlServer
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.host.certificate import CertificateWatch
+from pgnode.supervisor.host.recent_warnings import RecentWarnings
 from pgnode.supervisor.host.system_stats import SystemSampler
 from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.hang_watch import HangWatch
@@ -54,7 +60,7 @@ from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.ports import ListeningSockets
 from pgnode.supervisor.processes.restarts import Restarter
-from pgnode.supervisor.tasks import TaskSpec, Work
+from pgnode.supervisor.tasks import TaskRunner, TaskSpec, Work
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.figures import TrafficFigures
 from pgnode.supervisor.traffic.payouts import Payouts
@@ -119,6 +125,12 @@ class Components:
     figures_loop: FiguresLoop
     system_loop: SystemLoop
     certificate: CertificateWatch
+    #: The last warnings of the log.
+    warnings: RecentWarnings
+    #: How far the supervisor is between its start and its end.
+    progress: Progress
+    #: Keeps the tasks going.
+    runner: TaskRunner
     #: What each task does.
     tasks: Mapping[TaskSpec, Work]
     #: What the supervisor before left.
@@ -257,7 +269,27 @@ def compose(
         interval_seconds=settings.stats_update_interval_seconds,
     )
     health_loop = HealthLoop(core, node, bus.publisher, deadline_seconds=settings.core_call_timeout_seconds)
+    runner, warnings, progress = TaskRunner(), RecentWarnings(time.time), Progress()
+    answers = Answers(
+        Known(
+            settings,
+            node,
+            core,
+            committer,
+            certificate,
+            pump,
+            warnings,
+            progress,
+            ping=redis.ping,
+            pids=lambda: {**processes.api.pids, **({embedded.name: embedded.pid} if embedded is not None else {})},
+            restarts=restarter.restarts,
+            task_failures=runner.failures,
+            last_command_at=lambda: commands.last_command_at,
+            restarts_in_place=inheritance.restarts,
+        )
+    )
     work: dict[TaskSpec, Work] = {
+        tasks.CONTROL: ControlServer(settings.run_dir / SOCKET_NAME, answers.by_question).run,
         tasks.COMMANDS: commands.read,
         tasks.CHANGES: commands.write,
         tasks.QUERIES: commands.answer_queries,
@@ -281,7 +313,8 @@ def compose(
         ).run
     if settings.grpc_worker_count:
         work[tasks.GRPC_WORKERS] = grpc.keep
-    if (embedded := processes.valkey) is not None:
+    embedded = processes.valkey
+    if embedded is not None:
         work[tasks.VALKEY] = lambda: restarter.keep(embedded)
     else:
         work[tasks.OWNERSHIP] = ownership.keep
@@ -300,6 +333,9 @@ def compose(
         figures_loop=figures_loop,
         system_loop=system_loop,
         certificate=certificate,
+        warnings=warnings,
+        progress=progress,
+        runner=runner,
         tasks=work,
         inheritance=inheritance,
         snapshots=snapshots,

@@ -32,6 +32,7 @@ from pgnode.settings import Settings, bus_password
 from pgnode.settings.handover import hand_over
 from pgnode.supervisor import ending
 from pgnode.supervisor.composition import Components, compose
+from pgnode.supervisor.control.progress import Phase
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.banner import banner
 from pgnode.supervisor.host.logging import set_up_logging
@@ -52,7 +53,7 @@ from pgnode.supervisor.processes.restart_in_place import (
     trial_command,
 )
 from pgnode.supervisor.processes.unknown_children import find_unknown, reap
-from pgnode.supervisor.tasks import CHANGES, COMMANDS, GRPC_WORKERS, GUNICORN, TaskRunner
+from pgnode.supervisor.tasks import CHANGES, COMMANDS, CONTROL, GRPC_WORKERS, GUNICORN
 from pgnode.xray.process import run_folder
 
 log = structlog.get_logger(__name__)
@@ -95,7 +96,7 @@ class Supervisor:
         self._parts = parts
         self._at_rest_seconds = at_rest_seconds
         self._environment = environment if environment is not None else os.environ
-        self._runner = TaskRunner()
+        self._runner = parts.runner
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self._restart_asked = asyncio.Event()
         self._reaping: asyncio.Task[None] | None = None
@@ -123,6 +124,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGUSR2, self._restart_asked.set)
         release_signals()
         signalled = asyncio.create_task(self._signals.get())
+        control = self._runner.start({CONTROL: self._parts.tasks[CONTROL]})
         started = asyncio.create_task(self._start(who))
         keep_core, failures = False, None
         try:
@@ -149,6 +151,7 @@ class Supervisor:
                 code = await self._end(keep_core=keep_core)
             else:
                 code = await self._leave(failures)
+            await end_tasks(control)
         return code
 
     def _spend(self, error: Exception) -> tuple[float, ...] | None:
@@ -163,10 +166,13 @@ class Supervisor:
     async def _start(self, who: identity.Identity) -> list[asyncio.Task[None]]:
         """Bring everything up; return the tasks that do the node's work from now on."""
         parts, settings, processes = self._parts, self._parts.settings, self._parts.processes
+        progress = parts.progress
+        progress.enter(Phase.STARTING, "the store")
         await asyncio.to_thread(parts.certificate.first)
         stored = await parts.store.open()
         await async_fault_point("supervisor.store_opened")
         await self._find_children()
+        progress.enter(Phase.STARTING, "the bus")
         await processes.api.open()
         if processes.valkey is not None:
             if not await processes.valkey.take_over_or_end(parts.inheritance.process(processes.valkey.name)):
@@ -185,15 +191,16 @@ class Supervisor:
         log.info("state loaded", users=len(stored.users), active=stored.active)
         await parts.traffic.figures.restore(stored)
         await parts.traffic.payouts.restore(stored)
+        progress.enter(Phase.STARTING, "the core and the API workers")
         restored = asyncio.create_task(parts.node.restore(stored))
         await parts.system_loop.publish()
         await parts.figures_loop.publish_first()
         await processes.api.start()
-        later = {CHANGES, GUNICORN, GRPC_WORKERS}
+        later, begun = {CHANGES, GUNICORN, GRPC_WORKERS}, {CONTROL}
         if parts.inheritance is not NOTHING:
             # Whoever asks waits for the moment until the core is taken over, and is not told that none runs.
             later.add(COMMANDS)
-        tasks = self._runner.start({spec: work for spec, work in parts.tasks.items() if spec not in later})
+        tasks = self._runner.start({spec: work for spec, work in parts.tasks.items() if spec not in later | begun})
         # Changes wait until the stored state is restored.
         await restored
         taken = later & {CHANGES, COMMANDS}
@@ -207,6 +214,7 @@ class Supervisor:
             identity.note_key_shown(settings)
         else:
             log.info("restarted in place", restarts=parts.inheritance.restarts, version=__version__)
+        progress.enter(Phase.READY)
         self._status = replace(self._status, trouble=trouble)
         await asyncio.to_thread(self._status.write, settings.run_dir)
         return tasks
@@ -284,6 +292,7 @@ class Supervisor:
     async def _leave(self, failures: tuple[float, ...]) -> int:
         """Put everything into the hands of the next supervisor. Return the exit code, for where there is none."""
         parts = self._parts
+        parts.progress.enter(Phase.RESTARTING)
         closing = asyncio.create_task(ending.close(parts))
         try:
             await asyncio.wait({closing}, timeout=SHUTDOWN_SECONDS)
@@ -302,6 +311,7 @@ class Supervisor:
 
     async def _end(self, *, keep_core: bool) -> int:
         """End everything in order; a second signal ends it at once. Return the exit code."""
+        self._parts.progress.enter(Phase.ENDING)
         again = asyncio.create_task(self._signals.get())
         ended = asyncio.create_task(ending.end_in_order(self._parts, keep_core=keep_core))
         try:
@@ -353,7 +363,7 @@ def run(settings: Settings) -> int:
         async def supervise() -> int:
             nonlocal left
             parts = compose(settings, handover, core_oom_score_adj, inheritance)
-            set_up_logging(settings.debug, parts.pump.node_line)
+            set_up_logging(settings.debug, parts.pump.node_line, parts.warnings.note)
             if "GUNICORN_CMD_ARGS" in confined:
                 log.warning("GUNICORN_CMD_ARGS has no effect: GUNICORN_CONF names a file with settings of Gunicorn")
             supervisor = Supervisor(parts, environment)

@@ -58,6 +58,7 @@ CERTIFICATE = TaskSpec("certificate", "gives workers a new certificate, when it 
 GUNICORN = TaskSpec("gunicorn", "restarts Gunicorn's master when it ends; the master does so with its workers")
 GRPC_WORKERS = TaskSpec("gRPC workers", "restarts gRPC workers that end or hang")
 VALKEY = TaskSpec("valkey", "restarts the embedded Valkey when it ends")
+CONTROL = TaskSpec("control", "answers the operator's commands; begins first and ends last, and needs no bus")
 
 TASKS = (
     COMMANDS,
@@ -78,6 +79,7 @@ TASKS = (
     GUNICORN,
     GRPC_WORKERS,
     VALKEY,
+    CONTROL,
 )
 
 

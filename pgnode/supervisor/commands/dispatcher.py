@@ -8,6 +8,7 @@ kind of command is one entry in :class:`Handlers`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,9 @@ INTERNAL_TEXT = "internal error while doing this call: see the node's log"
 
 #: What a caller is told whose command expired before it was begun.
 NOT_BEGUN = "the call waited too long and was not begun"
+
+#: Commands of an operator's on this machine.
+OPERATORS_KINDS = frozenset({Kind.WAITING_USERS, Kind.STORE_TRAFFIC, Kind.NEW_CORE})
 
 #: Does one command and returns the reply or its body, or raises a NodeError.
 Handler = Callable[[Command], Awaitable[bytes | Reply]]
@@ -86,6 +90,8 @@ class CommandDispatcher:
         self._inspections = Inspections(lambda command: self._one(command, handlers.inspections), self._send)
         #: A long change that is under way, and what does the next step of it.
         self._long: tuple[Command, Step] | None = None
+        #: When a command of somebody else than an operator came last, monotonic seconds; None before the first one.
+        self.last_command_at: float | None = None
         #: What is being stored and answered.
         self._storing: asyncio.Task[bool] | None = None
 
@@ -114,6 +120,8 @@ class CommandDispatcher:
                 self._server.release(commands)
                 continue
             for command in commands:
+                if command.kind not in OPERATORS_KINDS:
+                    self.last_command_at = time.monotonic()
                 if command.kind in INSPECTION_KINDS:
                     self._inspections.begin(command)
                 elif command.kind in MAINTENANCE_KINDS:

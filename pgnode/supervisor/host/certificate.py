@@ -82,7 +82,8 @@ class CertificateWatch:
         self._settings = settings
         self._check_seconds = check_seconds
         self._seen: _Signature = ()
-        self._told = ""
+        #: Why the files that are there now are not served, "" where they are.
+        self.refused = ""
 
     def __repr__(self) -> str:
         return f"CertificateWatch({self._settings.cert_file})"
@@ -111,8 +112,10 @@ class CertificateWatch:
         try:
             self._take()
         except SettingsError as error:
-            log.warning("new certificate not taken, the one before stays", error=str(error))
+            self.refused = str(error)
+            log.warning("new certificate not taken, the one before stays", error=self.refused)
         else:
+            self.refused = ""
             log.info("new certificate taken", file=str(self._settings.cert_file))
 
     def _take(self) -> None:

@@ -11,13 +11,18 @@ import structlog
 
 from pgnode.os_support.log_text import bound_values, print_traceback
 
+_WARNINGS = frozenset({"warning", "error", "critical"})
 
-def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> None:
+
+def set_up_logging(
+    debug: bool, also: Callable[[str], None] | None = None, warned: Callable[[str, str], None] | None = None
+) -> None:
     """Log to stderr.
 
     Args:
         debug: Log details, too.
         also: Called with each line, without colours.
+        warned: Called with level and text of each warning and error, without the time.
     """
     plain = _renderer(colors=False)
     shown = _renderer(colors=True) if sys.stderr.isatty() else plain
@@ -26,6 +31,9 @@ def set_up_logging(debug: bool, also: Callable[[str], None] | None = None) -> No
         if also is not None:
             copy = {key: value for key, value in event.items() if key not in {"exc_info", "timestamp"}}
             also(f"{event.get('timestamp', '')} [pgnode] {plain(logger, method, copy)}")
+        if warned is not None and event.get("level") in _WARNINGS:
+            copy = {key: value for key, value in event.items() if key not in {"exc_info", "timestamp", "level"}}
+            warned(str(event["level"]), plain(logger, method, copy))
         return event
 
     structlog.configure(

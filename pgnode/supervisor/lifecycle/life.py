@@ -62,6 +62,14 @@ class Life:
     unknown: str = ""
     #: Cores that were killed since they hung.
     hangs: int = 0
+    #: Cores that ended by themselves, those that hung among them.
+    deaths: int = 0
+    #: Why the last core ended that nobody stopped, or why it was not brought back the last time; "" for none.
+    last_end: str = ""
+    #: When that was, monotonic seconds.
+    last_end_at: float = 0.0
+    #: Why the core is being killed; "" while it is not.
+    killed_for: str = ""
     #: Never changed in place.
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     #: What is under way.
@@ -127,7 +135,7 @@ def core_gone(life: Life) -> Life:
 
 def core_started(life: Life, started: StartCore) -> tuple[Life, CompleteCore]:
     """Note that a new core runs; returns what is still to be done with it."""
-    after = replace(life, core=started.spec, core_run=life.core_run + 1, api_error="")
+    after = replace(life, core=started.spec, core_run=life.core_run + 1, api_error="", killed_for="")
     return after, CompleteCore(started.spec)
 
 
@@ -140,7 +148,7 @@ def forgive(life: Life) -> Life:
 
 def recover(life: Life, exit_code: int | None, reason: str, at: Moment) -> Transition:
     """Decide what to do about a missing core: bring it back after a pause, or give it up."""
-    life = core_gone(life).move(Trigger.CORE_DIED)
+    life = replace(core_gone(life).move(Trigger.CORE_DIED), last_end=reason, last_end_at=at.now)
     policy = copy.deepcopy(life.policy)
     decision = policy.died(at.now, exit_code, at.chance)
     life = replace(life, policy=policy, timer=not isinstance(decision, Verdict))

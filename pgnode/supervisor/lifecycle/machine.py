@@ -124,7 +124,8 @@ def _request(life: Life, request: Request) -> Transition:
             if core_run != life.core_run or life.core is None:
                 return life, ()
             # Its end is noticed as any other core's is.
-            return replace(life, hangs=life.hangs + 1), (KillCore(silent_seconds),)
+            why = f"the core hung for {silent_seconds:.0f} s and was killed"
+            return replace(life, hangs=life.hangs + 1, killed_for=why), (KillCore(silent_seconds),)
         case RetryDue():
             return _retry(life)
         case LingerEnded():
@@ -215,6 +216,8 @@ def _reset(life: Life) -> Transition:
 def _core_died(life: Life, exit_code: int | None, at: Moment) -> Transition:
     if life.core is None:
         return life, ()
+    reason = life.killed_for or f"the core ended with exit code {exit_code}"
+    life = replace(life, deaths=life.deaths + 1, last_end=reason, last_end_at=at.now, killed_for="")
     if life.held and not life.unknown and life.task is None:
         life = life.take_back_stop()
     if life.state is State.LINGERING:
@@ -225,7 +228,7 @@ def _core_died(life: Life, exit_code: int | None, at: Moment) -> Transition:
     if life.desired is None:
         # A first start was interrupted before anything had to run.
         return finish(core_gone(life).move(Trigger.START_FAILED), ReapCore(), *_QUIETLY)
-    life, decided = recover(life, exit_code, f"the core ended with exit code {exit_code}", at)
+    life, decided = recover(life, exit_code, reason, at)
     return finish(life, ReapCore(), *decided, *_QUIETLY)
 
 

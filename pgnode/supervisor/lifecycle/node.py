@@ -12,6 +12,7 @@ import structlog
 from redis.asyncio.client import Pipeline
 
 from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.snapshots import NodeStatus
 from pgnode.errors import NodeError
 from pgnode.settings import Settings
 from pgnode.store.state import StoredState
@@ -28,6 +29,7 @@ from pgnode.supervisor.lifecycle.events import (
     ShutdownRequested,
     StopRequested,
 )
+from pgnode.supervisor.lifecycle.life import Life
 from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.restore import Restore
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
@@ -111,6 +113,15 @@ class Node:
     def state(self) -> State:
         """Where the node is in its life."""
         return self._life.state
+
+    @property
+    def life(self) -> Life:
+        """What is known of its life now; never changes."""
+        return self._life.now
+
+    def status(self) -> NodeStatus:
+        """Return what workers are told of it."""
+        return self._status.status()
 
     @property
     def users(self) -> UserSync:

@@ -89,6 +89,11 @@ class ApiProcesses:
                 raise outcome
         return "; ".join(troubles)
 
+    @property
+    def pids(self) -> Mapping[str, int | None]:
+        """The processes by their names in the log: Gunicorn's master and each gRPC worker; None for one that does not run."""
+        return {self._gunicorn.name: self._gunicorn.pid, **self._grpc.pids}
+
     def hand_over(self) -> tuple[Mapping[str, int], list[InheritedProcess]]:
         """Leave sockets and processes to the next supervisor, as far as they run."""
         gunicorn = self._gunicorn.hand_over()

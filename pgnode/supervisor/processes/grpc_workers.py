@@ -73,9 +73,14 @@ class GrpcSlot:
         return self.is_filled
 
     @property
+    def pid(self) -> int | None:
+        """The process that runs in it; None for none."""
+        return self._process.pid if self._process is not None else None
+
+    @property
     def is_filled(self) -> bool:
         """Whether a process runs in it."""
-        return self._process is not None and self._process.pid is not None
+        return self.pid is not None
 
     def hand_over(self) -> list[InheritedProcess]:
         """Leave its process to the next supervisor; those that were replaced are ended."""
@@ -241,6 +246,11 @@ class GrpcWorkers:
             ChildFailedError: One was not replaced; it goes on.
         """
         await asyncio.gather(*(slot.renew() for slot in self._slots))
+
+    @property
+    def pids(self) -> Mapping[str, int | None]:
+        """The process in each slot; None where there is none."""
+        return {slot.name: slot.pid for slot in self._slots}
 
     async def keep(self) -> None:
         """Keep every slot filled, until cancelled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,10 @@ from typing import Any
 
 from pgnode.settings import load
 from pgnode.store.state import StoredState
+from pgnode.supervisor.control.progress import Progress
+from pgnode.supervisor.host.recent_warnings import RecentWarnings
 from pgnode.supervisor.processes.inheritance import NOTHING, InheritedProcess
-from pgnode.supervisor.tasks import CHANGES, LOGS, TaskSpec
+from pgnode.supervisor.tasks import CHANGES, CONTROL, LOGS, TaskRunner, TaskSpec
 
 #: A child that is left to the next supervisor.
 LEFT = InheritedProcess("gunicorn", 1234, ("gunicorn",), output=8)
@@ -70,7 +73,9 @@ class Parts:
         self.processes.api.kill_all = lambda: self.calls.append("killed")
         self.inheritance = NOTHING
         self.snapshots = SimpleNamespace(last_revision=5)
+        self.runner, self.progress, self.warnings = TaskRunner(), Progress(), RecentWarnings(time.time)
         self.tasks: dict[TaskSpec, Callable[[], Awaitable[object]]] = {
+            CONTROL: asyncio.Event().wait,
             LOGS: asyncio.Event().wait,
             CHANGES: asyncio.Event().wait,
         }

@@ -19,6 +19,7 @@ from pgnode.errors import ChildFailedError, StateDirBusyError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.settings import Settings
 from pgnode.supervisor import main
+from pgnode.supervisor.control.progress import Phase
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.identity import Identity
 from pgnode.supervisor.main import EXIT_KILLED, EXIT_NOT_RESTARTED, Supervisor
@@ -52,6 +53,7 @@ def handlers() -> Iterator[None]:
 async def test_a_node_is_started_and_ended_in_order(parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:
     running = asyncio.create_task(supervisor(parts).run(WHO))
     await eventually(lambda: "is ready" in capsys.readouterr().out, "the banner is shown")
+    await eventually(lambda: parts.progress.phase is Phase.READY, "it says so")
     started = list(parts.calls)
     order = ["pids.end_orphans", "valkey.start", "figures.restore", "payouts.restore", "api.start"]
     assert [call for call in started if call in order] == order
@@ -178,7 +180,7 @@ def test_a_node_is_run_with_its_settings_until_it_is_told_to_end(
     monkeypatch.setattr(main, "set_up_logging", lambda *arguments: logging.extend(arguments))
     assert main.run(settings) == 0
     assert os.umask(0o022) == 0o077, "its files are for this user alone"
-    assert logging == [settings.debug, parts.pump.node_line]
+    assert logging == [settings.debug, parts.pump.node_line, parts.warnings.note]
     assert settings.cert_file.exists()
     assert "storing.store_now" in parts.calls, "it ended in order"
 

@@ -32,6 +32,17 @@ def test_each_line_goes_to_viewers_as_well(monkeypatch: pytest.MonkeyPatch) -> N
     assert "\x1b" not in line
 
 
+def test_warnings_are_told_without_time_and_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned = list[tuple[str, str]]()
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    set_up_logging(False, None, lambda level, text: warned.append((level, text)))
+    log = structlog.get_logger("here")
+    log.info("it works")
+    log.warning("no room", free=3)
+    log.error("no core")
+    assert warned == [("warning", "no room free=3"), ("error", "no core")]
+
+
 def test_a_traceback_shows_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, told = io.StringIO(), list[str]()
     monkeypatch.setattr(sys, "stderr", shown)

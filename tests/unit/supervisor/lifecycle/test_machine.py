@@ -235,6 +235,21 @@ def test_a_core_that_dies_is_brought_back() -> None:
         script >> on.RetryDue() << do.StartCore(A) >> done << do.CompleteCore(A)
         script >> done << Record(A, 2) << Commit() << Publish()
     assert (script.state.state, script.state.core) == (State.RUNNING, A)
+    assert (script.state.deaths, script.state.last_end) == (1, "no memory")
+
+
+def test_why_a_core_was_killed_is_why_it_ended() -> None:
+    with script_of(RUNNING) as script:
+        script >> on.CoreHung(1, 60.0) << do.KillCore(60.0)
+        reason = "the core hung for 60 s and was killed"
+        script >> on.CoreDied(1, -9, AT) << ReapCore() << RetryLater(0.0, reason) << Commit() << Publish()
+        assert (script.state.deaths, script.state.hangs, script.state.last_end) == (1, 1, reason)
+        assert script.state.last_end_at == AT.now
+        script >> on.RetryDue() << do.StartCore(A) >> done << do.CompleteCore(A)
+        script >> done << Record(A, 2) << Commit() << Publish()
+        script >> on.CoreDied(2, -9, AT) << ReapCore()
+        script << RetryLater(0.5, "the core ended with exit code -9") << Commit() << Publish()
+    assert (script.state.deaths, script.state.hangs) == (2, 1)
 
 
 def test_a_node_fails_while_it_runs() -> None:

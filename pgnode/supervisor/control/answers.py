@@ -1,0 +1,203 @@
+"""Makes the answers: what the supervisor knows now, from memory. Only the bus is asked for a sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pgnode import __version__
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.os_support.clock import Clock
+from pgnode.settings import Settings, shown_url
+from pgnode.settings.model import SECRET_FIELDS
+from pgnode.supervisor.control import messages
+from pgnode.supervisor.control.progress import Progress
+from pgnode.supervisor.control.report import (
+    BusReport,
+    CoreReport,
+    NodeReport,
+    PanelReport,
+    ProcessReport,
+    UsersReport,
+    WarningReport,
+)
+from pgnode.supervisor.control.server import Answer
+from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.core.log_pump import LogPump
+from pgnode.supervisor.host.certificate import CertificateWatch
+from pgnode.supervisor.host.recent_warnings import RecentWarnings
+from pgnode.supervisor.lifecycle.node import Node
+from pgnode.supervisor.persistence.committer import StateCommitter
+from pgnode.supervisor.users.drift import user_drift
+
+#: Seconds that the bus has to give a sign of life.
+PING_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Whom there is to ask."""
+
+    settings: Settings
+    node: Node
+    core: CoreController
+    committer: StateCommitter
+    certificate: CertificateWatch
+    pump: LogPump
+    warnings: RecentWarnings
+    progress: Progress
+    #: Gives a sign of life of the bus. Raises BUS_ERRORS.
+    ping: Callable[[], Awaitable[object]]
+    #: Processes by their names in the log, None for one that does not run; and how often each was started again.
+    pids: Callable[[], Mapping[str, int | None]]
+    restarts: Mapping[str, int]
+    #: How often each task failed.
+    task_failures: Mapping[str, int]
+    #: When a command came last over the bus, in seconds on the monotonic clock; None before the first one.
+    last_command_at: Callable[[], float | None]
+    restarts_in_place: int = 0
+
+
+class Answers:
+    """Belongs to the supervisor's loop.
+
+    Args:
+        known: Whom there is to ask.
+        clock: Tells when it is.
+        ping_seconds: Seconds that the bus has to give a sign of life.
+    """
+
+    def __init__(self, known: Known, clock: Clock | None = None, *, ping_seconds: float = PING_SECONDS) -> None:
+        self._known = known
+        self._clock = clock if clock is not None else Clock()
+        self._began_at = self._clock.now()
+        self._ping_seconds = ping_seconds
+
+    def __repr__(self) -> str:
+        return f"Answers({self._known.progress!r})"
+
+    @property
+    def by_question(self) -> Mapping[str, Answer]:
+        """Who answers what."""
+        return {messages.STATUS: self.status, messages.USERS: self.users, messages.SETTINGS: self.settings}
+
+    async def status(self) -> dict[str, Any]:
+        """Say how the node is."""
+        bus = await self._bus()
+        return self.report(bus).encode()
+
+    async def users(self) -> dict[str, Any]:
+        """Say whom the core does not have as desired."""
+        known, drift = self._known, user_drift(self._known.node.users.table)
+        return {
+            "status": {**asdict(known.node.status()), "state": str(known.node.state)},
+            "to_add": sorted(drift.to_add),
+            "to_remove": sorted(drift.to_remove),
+            "uncertain": sorted(drift.uncertain),
+        }
+
+    async def settings(self) -> dict[str, Any]:
+        """Say with which settings it runs, secrets hidden."""
+        return shown_settings(self._known.settings)
+
+    async def _bus(self) -> BusReport:
+        url = self._known.settings.redis_url
+        address = shown_url(url) if url is not None else "embedded"
+        began = self._clock.now()
+        try:
+            async with asyncio.timeout(self._ping_seconds):
+                await self._known.ping()
+        except TimeoutError:
+            return BusReport(address, None, f"it did not answer within {self._ping_seconds:g} s")
+        except BUS_ERRORS as error:
+            return BusReport(address, None, str(error) or type(error).__name__)
+        return BusReport(address, round((self._clock.now() - began) * 1000, 2))
+
+    def report(self, bus: BusReport) -> NodeReport:
+        """Put together what is in memory.
+
+        Args:
+            bus: What the bus said.
+
+        Returns:
+            How the node is.
+        """
+        known, now, life = self._known, self._clock.now(), self._known.node.life
+        last = known.last_command_at()
+        return NodeReport(
+            version=__version__,
+            pid=os.getpid(),
+            up_seconds=round(now - self._began_at, 1),
+            restarts_in_place=known.restarts_in_place,
+            phase=str(known.progress.phase),
+            step=known.progress.step,
+            state=str(life.state),
+            unknown=life.unknown,
+            core=self._core(now),
+            users=self._users(),
+            panel=PanelReport(
+                last_command_seconds_ago=None if last is None else round(now - last, 1),
+                keep_alive_seconds=known.node.keep_alive_seconds,
+                away=life.panel_away,
+            ),
+            bus=bus,
+            store_error=known.committer.error,
+            certificate_error=known.certificate.refused,
+            processes=[
+                ProcessReport(name, pid or 0, known.restarts.get(name, 0)) for name, pid in known.pids().items()
+            ],
+            rest_workers=known.settings.web_concurrency,
+            task_failures=dict(known.task_failures),
+            log_lines_dropped=known.pump.dropped,
+            warnings=[WarningReport(found.at, found.level, found.text, found.times) for found in known.warnings.last()],
+        )
+
+    def _core(self, now: float) -> CoreReport:
+        core, life, status = self._known.core, self._known.node.life, self._known.node.status()
+        running = core.running
+        return CoreReport(
+            name=str(core.core),
+            version=core.known_version,
+            pid=running.pid if running is not None else 0,
+            up_seconds=round(max(0.0, time.time() - running.started_at), 1) if running is not None else None,
+            run=life.core_run,
+            deaths=life.deaths,
+            hangs=life.hangs,
+            last_end=life.last_end,
+            last_end_seconds_ago=round(now - life.last_end_at, 1) if life.last_end else None,
+            api_error=life.api_error,
+            waiting=core.waiting_log,
+            starts=dict(status.starts),
+        )
+
+    def _users(self) -> UsersReport:
+        users = self._known.node.users
+        drift = user_drift(users.table)
+        applied = len(users.table) - len(drift.to_add) if self._known.core.running is not None else 0
+        return UsersReport(len(users.table), applied, len(drift.to_remove), len(users.rejected))
+
+
+def shown_settings(settings: Settings) -> dict[str, Any]:
+    """Return settings as they may be shown: by the names of their variables, secrets hidden."""
+    return {name.upper(): shown_value(name, value) for name, value in settings.model_dump().items()}
+
+
+def shown_value(name: str, value: object) -> Any:
+    """Return the value of a setting as it may be shown.
+
+    Args:
+        name: Its field.
+        value: Its value.
+
+    Returns:
+        The value, as JSON knows it; of a secret only as much as helps to tell it from others.
+    """
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if name in SECRET_FIELDS:
+        return shown_url(str(value)) if name == "redis_url" else "(set)"
+    return str(value)

@@ -1,0 +1,88 @@
+"""What is said over the control socket: one line of JSON asks, one line of JSON answers, then the connection ends. Pure.
+
+``{"ask": "status"}`` is answered ``{"answer": …}``, or ``{"error": "a sentence"}``. Both sides may be of different versions:
+after an upgrade the commands are new, and the supervisor is not. What one does not know it leaves out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+#: The socket, in the run folder.
+SOCKET_NAME: Final = "control.sock"
+
+#: Bytes of a question, and of an answer, at most.
+QUESTION_MAX: Final = 64 * 1024
+ANSWER_MAX: Final = 256 * 1024 * 1024
+
+#: Questions.
+STATUS: Final = "status"
+USERS: Final = "users"
+SETTINGS: Final = "settings"
+
+
+class RefusedError(Exception):
+    """The supervisor said why it does not answer; the text is its sentence."""
+
+
+def encode_question(ask: str) -> bytes:
+    """Return the line that asks."""
+    return json.dumps({"ask": ask}).encode() + b"\n"
+
+
+def decode_question(line: bytes) -> str:
+    """Read what :func:`encode_question` made.
+
+    Args:
+        line: The line.
+
+    Returns:
+        What is asked.
+
+    Raises:
+        ValueError: It is no question.
+    """
+    try:
+        asked = json.loads(line)["ask"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ValueError('a question is a line such as {"ask": "status"}') from None
+    if not isinstance(asked, str):
+        raise ValueError("what is asked is no text")
+    return asked
+
+
+def encode_answer(answer: Mapping[str, Any]) -> bytes:
+    """Return the line that answers."""
+    return json.dumps({"answer": answer}).encode() + b"\n"
+
+
+def encode_error(sentence: str) -> bytes:
+    """Return the line that says why there is no answer."""
+    return json.dumps({"error": sentence}).encode() + b"\n"
+
+
+def decode_answer(line: bytes) -> dict[str, Any]:
+    """Read what :func:`encode_answer` or :func:`encode_error` made.
+
+    Args:
+        line: The line.
+
+    Returns:
+        The answer.
+
+    Raises:
+        RefusedError: There is none, and this is why.
+        ValueError: It is neither.
+    """
+    try:
+        said = json.loads(line)
+        if "error" in said:
+            raise RefusedError(str(said["error"]))
+        answer = said["answer"]
+    except (TypeError, KeyError, RecursionError):
+        raise ValueError("the supervisor's answer is none") from None
+    if not isinstance(answer, dict):
+        raise ValueError("the supervisor's answer is none")
+    return answer

@@ -1,0 +1,168 @@
+"""What a supervisor says of the node: as data, and as JSON, of which the other side may know less or more. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+
+@dataclass(frozen=True, slots=True)
+class CoreReport:
+    """The core that runs, or the last one."""
+
+    #: "embedded (…)", or "executable" and its path.
+    name: str = ""
+    version: str = ""
+    #: 0 where none runs.
+    pid: int = 0
+    #: Seconds since it was started.
+    up_seconds: float | None = None
+    #: Number of the core run since the state folder was made.
+    run: int = 0
+    #: Cores that ended by themselves since the supervisor began, and those of them that hung.
+    deaths: int = 0
+    hangs: int = 0
+    #: Why the last of these ended, or was not brought back; "" for none.
+    last_end: str = ""
+    last_end_seconds_ago: float | None = None
+    #: Why its API did not answer the last time, "" when it did.
+    api_error: str = ""
+    #: What was asked for and waits for the next start of the core.
+    waiting: str = ""
+    #: How often each strategy was used by a start.
+    starts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UsersReport:
+    """Numbers of users."""
+
+    desired: int = 0
+    #: Desired, and in step.
+    applied: int = 0
+    #: Removed, and still in the core.
+    to_remove: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReport:
+    """A process that the supervisor keeps up."""
+
+    name: str = ""
+    #: 0 where it does not run.
+    pid: int = 0
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BusReport:
+    """Redis, or the embedded Valkey."""
+
+    #: "embedded", or the address without its password.
+    address: str = ""
+    answer_ms: float | None = None
+    #: Why it did not answer, "" when it did.
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PanelReport:
+    """Whoever manages the node."""
+
+    #: Seconds since a command came last over the API: a start, a stop, users, traffic taken. None: none came yet.
+    last_command_seconds_ago: float | None = None
+    #: The panel's keep_alive, 0 for none, and whether it has been silent for longer.
+    keep_alive_seconds: int = 0
+    away: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WarningReport:
+    """A warning of the node's log."""
+
+    at: float = 0.0
+    level: str = ""
+    text: str = ""
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """All of it. Every field has a default, for a supervisor of another version."""
+
+    version: str = ""
+    pid: int = 0
+    up_seconds: float = 0.0
+    restarts_in_place: int = 0
+    #: What the supervisor is at (:class:`pgnode.supervisor.control.progress.Phase`), and what it waits for.
+    phase: str = "ready"
+    step: str = ""
+    #: The state of the node (:class:`pgnode.bus.state.State`).
+    state: str = "idle"
+    #: Why it is not known what has to run, "" where it is.
+    unknown: str = ""
+    core: CoreReport = field(default_factory=CoreReport)
+    users: UsersReport = field(default_factory=UsersReport)
+    panel: PanelReport = field(default_factory=PanelReport)
+    bus: BusReport = field(default_factory=BusReport)
+    #: Why the store did not take the last commit, "" when it did.
+    store_error: str = ""
+    #: Why the certificate files that are there now are not served, "" where they are.
+    certificate_error: str = ""
+    processes: list[ProcessReport] = field(default_factory=list)
+    #: How many REST workers the settings ask for; a GUNICORN_CONF may ask for others.
+    rest_workers: int = 0
+    #: How often tasks of the supervisor failed and were begun again.
+    task_failures: dict[str, int] = field(default_factory=dict)
+    #: Log lines that were dropped, since nobody took them.
+    log_lines_dropped: int = 0
+    #: The newest last.
+    warnings: list[WarningReport] = field(default_factory=list)
+
+    def encode(self) -> dict[str, Any]:
+        """Return it as JSON knows it."""
+        return asdict(self)
+
+    @classmethod
+    def decode(cls, values: Mapping[str, Any]) -> NodeReport:
+        """Read what :meth:`encode` made, perhaps of another version: what is missing or odd has its default."""
+        return _decode(cls, values)
+
+
+_T = TypeVar("_T")
+
+
+def _decode(kind: type[_T], values: object) -> _T:
+    if not isinstance(values, Mapping):
+        return kind()
+    hints = get_type_hints(kind)
+    found: dict[str, Any] = {}
+    for name in hints.keys() & values.keys():
+        found[name] = _value(hints[name], values[name], name)
+    return kind(**{name: value for name, value in found.items() if value is not _ODD})
+
+
+#: Stands for a value that is of another type than it should be.
+_ODD = object()
+
+
+def _value(hint: Any, value: object, name: str) -> Any:
+    if is_dataclass(hint):
+        return _decode(hint, value)  # type: ignore[arg-type]
+    if name in _LISTS:
+        return [_decode(_LISTS[name], each) for each in value] if isinstance(value, list) else _ODD
+    if hint == dict[str, int]:
+        return {str(key): int(number) for key, number in value.items()} if isinstance(value, dict) else _ODD
+    if hint is bool or hint is str:
+        return value if isinstance(value, hint) else _ODD
+    if value is None:
+        return None if "None" in str(hint) else _ODD
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return _ODD
+    return int(value) if hint is int else float(value)
+
+
+#: Fields that are lists, and of what.
+_LISTS: Mapping[str, type] = {"processes": ProcessReport, "warnings": WarningReport}

@@ -1,0 +1,185 @@
+"""Answers questions over a unix socket in the run folder, for this user and root alone. It needs neither the bus nor the store.
+
+Whatever happens here costs nobody anything but an operator's answer: connections are few, short and bounded, and a socket that
+cannot be made, or was removed, is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.files import SUFFIX
+from pgnode.supervisor.control.messages import QUESTION_MAX, decode_question, encode_answer, encode_error
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that a caller has to ask, and to take the answer.
+CALLER_SECONDS = 5.0
+
+#: Seconds that an answer may take to make.
+ANSWER_SECONDS = 5.0
+
+#: Seconds between two looks whether the socket is still there.
+CHECK_SECONDS = 5.0
+
+#: Connections at once; further ones are closed.
+CONNECTIONS_MAX = 16
+
+#: What SO_PEERCRED gives: pid, user, group.
+_CREDENTIALS = struct.Struct("3i")
+
+#: Makes one answer.
+Answer = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class ControlServer:
+    """Belongs to the supervisor's loop.
+
+    Args:
+        path: The socket.
+        answers: Who answers which question.
+        allowed: Users who are answered.
+        caller_seconds: Seconds that a caller has to ask, and to take the answer.
+        answer_seconds: Seconds that an answer may take to make.
+        check_seconds: Seconds between two looks whether the socket is still there.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        answers: Mapping[str, Answer],
+        *,
+        allowed: frozenset[int] | None = None,
+        caller_seconds: float = CALLER_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
+        check_seconds: float = CHECK_SECONDS,
+    ) -> None:
+        self._path = path
+        self._answers = answers
+        self._allowed = frozenset({0, os.geteuid()}) if allowed is None else allowed
+        self._caller_seconds = caller_seconds
+        self._answer_seconds = answer_seconds
+        self._check_seconds = check_seconds
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"ControlServer({self._path}, {len(self._tasks)} connections)"
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        told = False
+        try:
+            while True:
+                try:
+                    listening, mine = await asyncio.to_thread(_listen, self._path)
+                except OSError as error:
+                    if not told:
+                        log.warning(
+                            "commands cannot ask this node", socket=str(self._path), error=error.strerror or str(error)
+                        )
+                    told = True
+                    await asyncio.sleep(self._check_seconds)
+                    continue
+                told = False
+                await self._serve_while_there(listening, mine)
+        finally:
+            await end_tasks(list(self._tasks))
+
+    async def _serve_while_there(self, listening: socket.socket, mine: os.stat_result) -> None:
+        server = await asyncio.start_unix_server(self._take, sock=listening, limit=QUESTION_MAX)
+        try:
+            while await asyncio.to_thread(_is_there, self._path, mine):  # noqa: ASYNC110 - the file system tells nobody
+                await asyncio.sleep(self._check_seconds)
+            log.info("the control socket is gone, making it anew", socket=str(self._path))
+        finally:
+            server.close()
+            if _is_there(self._path, mine):
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._one(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if len(self._tasks) <= CONNECTIONS_MAX:
+                async with asyncio.timeout(self._caller_seconds):
+                    answer = await self._answered(reader, _user_of(writer))
+                async with asyncio.timeout(self._caller_seconds):
+                    writer.write(answer)
+                    await writer.drain()
+                    writer.write_eof()
+        except (TimeoutError, OSError):
+            # Whoever asks in pieces, or takes nothing, gets nothing.
+            pass
+        except Exception:
+            log.exception("a question was not answered")
+        finally:
+            writer.close()
+
+    async def _answered(self, reader: asyncio.StreamReader, user: int) -> bytes:
+        try:
+            # Read in any case: who closes a connection with something unread resets it, and the answer is lost.
+            asked = decode_question(await reader.readline())
+        except ValueError as error:
+            # Also where the line is too long.
+            return encode_error(str(error))
+        if user not in self._allowed:
+            return encode_error("this node is another user's: be that user, or root")
+        make = self._answers.get(asked)
+        if make is None:
+            known = ", ".join(sorted(self._answers))
+            return encode_error(f"this supervisor does not know the question {asked[:40]!r}; it knows {known}")
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                return await asyncio.to_thread(encode_answer, await make())
+        except TimeoutError:
+            return encode_error(f"the supervisor did not have the answer within {self._answer_seconds:g} s")
+
+
+def _listen(path: Path) -> tuple[socket.socket, os.stat_result]:
+    """Make the socket under another name and put it in place, so that nobody finds one that is half there. Raises OSError."""
+    temporary = path.with_name(path.name + SUFFIX)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        made.bind(str(temporary))
+        temporary.chmod(0o600)
+        made.listen(CONNECTIONS_MAX)
+        found = temporary.stat()
+        temporary.replace(path)
+    except BaseException:
+        made.close()
+        raise
+    return made, found
+
+
+def _is_there(path: Path, mine: os.stat_result) -> bool:
+    """Whether the socket is still this one."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISSOCK(found.st_mode) and os.path.samestat(found, mine)
+
+
+def _user_of(writer: asyncio.StreamWriter) -> int:
+    """Return which user asks. Raises OSError."""
+    # A copy of the descriptor: what a transport gives cannot be asked under every event loop.
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as connection:
+        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(packed)[1])

@@ -1,0 +1,14 @@
+"""How far a supervisor is."""
+
+from __future__ import annotations
+
+from pgnode.supervisor.control.progress import Phase, Progress
+
+
+def test_it_says_what_it_waits_for() -> None:
+    progress = Progress()
+    assert (progress.phase, progress.step) == (Phase.STARTING, "")
+    progress.enter(Phase.STARTING, "the store")
+    assert repr(progress) == "Progress(starting: the store)"
+    progress.enter(Phase.READY)
+    assert (progress.phase, progress.step) == (Phase.READY, "")

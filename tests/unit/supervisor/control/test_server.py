@@ -1,0 +1,178 @@
+"""Questions over a socket: answered, refused, and asked in ways that nobody should."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pgnode.os_support.aio import end_tasks
+from pgnode.supervisor.control.client import NobodyListensError, NotAnsweredError, ask
+from pgnode.supervisor.control.messages import QUESTION_MAX, SOCKET_NAME
+from pgnode.supervisor.control.server import CONNECTIONS_MAX, ControlServer
+from tests.support.polling import eventually
+
+
+async def _status() -> Mapping[str, Any]:
+    return {"state": "running"}
+
+
+async def _never() -> Mapping[str, Any]:
+    await asyncio.Event().wait()
+    return {}
+
+
+async def _fails() -> Mapping[str, Any]:
+    raise RuntimeError("unexpected")
+
+
+ANSWERS = {"status": _status, "never": _never, "fails": _fails}
+
+
+@pytest.fixture
+def folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="pgn"))
+
+
+Serve = Callable[..., asyncio.Task[None]]
+
+
+@pytest_asyncio.fixture
+async def serve(folder: Path) -> AsyncIterator[Serve]:
+    tasks: list[asyncio.Task[None]] = []
+
+    def begin(**arguments: Any) -> asyncio.Task[None]:
+        server = ControlServer(folder / SOCKET_NAME, ANSWERS, **arguments)
+        tasks.append(asyncio.create_task(server.run()))
+        return tasks[-1]
+
+    yield begin
+    await end_tasks(tasks)
+
+
+async def asked(folder: Path, question: str = "status", *, seconds: float = 30.0) -> dict[str, Any]:
+    return await asyncio.to_thread(ask, folder, question, seconds=seconds)
+
+
+async def up(folder: Path) -> None:
+    await eventually((folder / SOCKET_NAME).exists, "the socket is there")
+
+
+async def test_who_may_ask_is_answered(folder: Path, serve: Serve) -> None:
+    running = serve()
+    await up(folder)
+    assert await asked(folder) == {"state": "running"}
+    assert stat.S_IMODE((folder / SOCKET_NAME).stat().st_mode) == 0o600
+    await end_tasks([running])
+    assert not list(folder.iterdir()), "nothing is left"
+    with pytest.raises(NobodyListensError, match="nobody listens"):
+        await asked(folder)
+
+
+async def test_others_are_refused(folder: Path, serve: Serve) -> None:
+    serve(allowed=frozenset({os.geteuid() + 1}))
+    await up(folder)
+    with pytest.raises(NotAnsweredError, match="this node is another user's: be that user, or root"):
+        await asked(folder)
+
+
+@pytest.mark.parametrize(
+    ("question", "error"),
+    [
+        ("nonsense", r"does not know the question 'nonsense'; it knows fails, never, status"),
+        ("never", r"did not have the answer within 0.05 s"),
+        ("x" * QUESTION_MAX, "answered something else|limit|longer|cannot be used"),
+    ],
+)
+async def test_what_cannot_be_answered_is_told(folder: Path, serve: Serve, question: str, error: str) -> None:
+    serve(answer_seconds=0.05)
+    await up(folder)
+    with pytest.raises(NotAnsweredError, match=error):
+        await asked(folder, question)
+
+
+async def test_an_answer_that_fails_ends_nothing(folder: Path, serve: Serve) -> None:
+    serve()
+    await up(folder)
+    with pytest.raises(NotAnsweredError, match="something else"):
+        await asked(folder, "fails")
+    assert await asked(folder) == {"state": "running"}
+
+
+async def test_who_does_not_ask_is_let_go(folder: Path, serve: Serve) -> None:
+    serve(caller_seconds=0.05)
+    await up(folder)
+    reader, writer = await asyncio.open_unix_connection(str(folder / SOCKET_NAME))
+    async with asyncio.timeout(30):
+        assert await reader.read() == b""
+    writer.close()
+    assert await asked(folder) == {"state": "running"}
+
+
+async def test_connections_are_bounded(folder: Path, serve: Serve) -> None:
+    serve(caller_seconds=30.0)
+    await up(folder)
+    held = []
+    for _ in range(CONNECTIONS_MAX):
+        held.append(await asyncio.open_unix_connection(str(folder / SOCKET_NAME)))
+    with pytest.raises(NotAnsweredError):
+        await asked(folder)
+    for _, writer in held:
+        writer.close()
+
+    async def answered() -> bool:
+        return await asked(folder) == {"state": "running"}
+
+    await eventually(answered, "there is room again", errors=(NotAnsweredError,))
+
+
+async def test_a_socket_that_is_removed_is_made_again(folder: Path, serve: Serve) -> None:
+    serve(check_seconds=0.01)
+    await up(folder)
+    first = (folder / SOCKET_NAME).stat().st_ino
+    (folder / SOCKET_NAME).unlink()
+    await up(folder)
+    assert await asked(folder) == {"state": "running"}
+    assert first
+
+
+async def test_what_is_in_its_place_is_told_once_and_waited_for(
+    folder: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / SOCKET_NAME).mkdir()
+    (folder / f"{SOCKET_NAME}.new").touch()
+    serve(check_seconds=0.01)
+
+    async def told() -> bool:
+        nonlocal out
+        out += capsys.readouterr().out
+        return "commands cannot ask this node" in out
+
+    out = ""
+    await eventually(told, "it is told")
+    (folder / SOCKET_NAME).rmdir()
+
+    async def answered() -> bool:
+        return await asked(folder) == {"state": "running"}
+
+    await eventually(answered, "it answers", errors=(NotAnsweredError,))
+    assert (out + capsys.readouterr().out).count("commands cannot ask this node") == 1
+
+
+async def test_a_socket_of_the_supervisor_before_is_replaced(folder: Path, serve: Serve) -> None:
+    with socket.socket(socket.AF_UNIX) as before:
+        before.bind(str(folder / SOCKET_NAME))
+    serve()
+
+    async def answered() -> bool:
+        return await asked(folder) == {"state": "running"}
+
+    await eventually(answered, "it answers", errors=(NotAnsweredError,))
