@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
@@ -12,6 +13,19 @@ from pgnode import __version__
 from pgnode.cli.output import say
 from pgnode.errors import OperatorError
 from pgnode.os_support import lean_start
+
+json_option = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
+
+
+def target_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which node is meant."""
+    for option in (
+        click.option("--state-dir", type=click.Path(path_type=Path), help="The node with this state folder."),
+        click.option("--env-file", type=click.Path(path_type=Path), help="The node with this file of settings."),
+        click.option("--node", help="The node with the settings in /etc/pgnode/NODE.env."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,6 +50,20 @@ def _restart(new_core: bool) -> None:
     from pgnode.cli.restart import restart_node  # noqa: PLC0415
 
     _carry_out(lambda: restart_node(new_core=new_core))
+
+
+@main.command("status")
+@json_option
+@target_options
+def _status(json_wanted: bool, **named: Any) -> None:
+    """Show how the node is: core, users, panel, workers, bus, store, certificate, last warnings.
+
+    Exit codes: 0 well, 1 error, 2 settings, 3 not running, 4 running and not well.
+    """
+    from pgnode.cli.status import show_status  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: show_status(Named(**named), json_wanted=json_wanted))
 
 
 @main.command("users")

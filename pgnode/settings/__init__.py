@@ -3,7 +3,17 @@
 Declared in ``model``, read and checked in ``loading``, described in ``document``, given to workers by ``handover``.
 """
 
-from pgnode.settings.loading import load, read_api_key, shown_url, unknown_settings
+from pgnode.settings.env_file import names_in_env_file
+from pgnode.settings.loading import load, load_from, read_api_key, shown_url, unknown_settings
 from pgnode.settings.model import Settings, default_state_dir
 
-__all__ = ["Settings", "default_state_dir", "load", "read_api_key", "shown_url", "unknown_settings"]
+__all__ = [
+    "Settings",
+    "default_state_dir",
+    "load",
+    "load_from",
+    "names_in_env_file",
+    "read_api_key",
+    "shown_url",
+    "unknown_settings",
+]

@@ -52,6 +52,25 @@ def names_in_env_file(path: Path = ENV_FILE) -> frozenset[str]:
     return frozenset(name.upper() for name in dotenv_values(stream=io.StringIO(text), interpolate=False))
 
 
+def values_in_env_file(path: Path) -> dict[str, str]:
+    """Read a file of settings that was named.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Names in capitals and their values; a name without a value is left out.
+
+    Raises:
+        SettingsError: It is not there, or cannot be read.
+    """
+    text = _text(path)
+    if text is None:
+        raise SettingsError(f"{path} cannot be read: there is no such file, or this user may not look into its folder")
+    found = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name.upper(): value for name, value in found.items() if value is not None}
+
+
 def _text(path: Path) -> str | None:
     try:
         kind = path.stat().st_mode

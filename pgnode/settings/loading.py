@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pgnode.errors import SettingsError
 from pgnode.os_support.files import read_regular
 from pgnode.settings.checks import check_uuid
-from pgnode.settings.env_file import names_in_env_file, usable_env_file
+from pgnode.settings.env_file import names_in_env_file, usable_env_file, values_in_env_file
 from pgnode.settings.model import SECRET_FIELDS, Settings
 from pgnode.settings.unknown import sentences_about_unknown
 
@@ -45,6 +45,29 @@ def load(**overrides: Any) -> Settings:
             "at most; choose a shorter folder"
         )
     return settings.model_copy(update={"state_dir": absolute})
+
+
+def load_from(env_file: Path | None, **overrides: Any) -> Settings:
+    """Read the settings of the node that a file of settings belongs to.
+
+    Args:
+        env_file: The file; what it sets wins over the environment and over ``.env``. None: as :func:`load` does.
+        overrides: By field name, win over all of it.
+
+    Returns:
+        The settings.
+
+    Raises:
+        SettingsError: The file cannot be read, or a value is not allowed.
+    """
+    if env_file is None:
+        return load(**overrides)
+    known = Settings.model_fields
+    values = {name.lower(): value for name, value in values_in_env_file(env_file).items() if name.lower() in known}
+    try:
+        return load(**{**values, **overrides})
+    except SettingsError as error:
+        raise SettingsError(f"{env_file}: {error}") from None
 
 
 def _absolute(folder: Path) -> Path:

@@ -36,3 +36,17 @@ class StoredState:
     loans: dict[str, LoanPart] = field(default_factory=dict)
     #: Oldest first.
     settled: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSummary:
+    """What the store holds in numbers, as of one moment."""
+
+    #: Desired users, and rejected ones.
+    users: int
+    rejected: int
+    #: Whether a config shall run.
+    active: bool
+    #: How often a supervisor began to bring it back, and did not come to the end of it.
+    restoring: int
+    core_run: int

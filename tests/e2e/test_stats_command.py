@@ -1,8 +1,10 @@
-"""``pgnode stats``: what an operator sees of traffic, against bytes that really moved."""
+"""What an operator sees: ``pgnode stats`` against bytes that really moved, ``pgnode status`` of a node in its states."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from typing import Any
 
@@ -13,7 +15,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from tests.support.polling import eventually
-from tests.support.processes import run_to_end
+from tests.support.processes import core_pid, run_to_end
 
 TAG = "VLESS"
 
@@ -74,3 +76,77 @@ async def test_without_a_node_it_says_so(node: NodeProcess) -> None:
     assert code == 1
     assert "the node's store does not answer" in output
     assert "none running?" in output
+
+
+#: Runs a command as nobody, with all modules read before, since nobody may read this installation.
+AS_NOBODY = """
+import os, sys
+import pgnode.cli.status, pgnode.cli.target
+from pgnode.cli import main
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+main(sys.argv[1:])
+"""
+
+
+async def status(node: NodeProcess, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of ``pgnode status``."""
+    environment = {**node.environment(), "COLUMNS": "80"}
+    return await run_to_end([sys.executable, "-m", "pgnode", "status", *arguments], env=environment)
+
+
+async def test_how_a_node_is(node: NodeProcess, panel: PanelClient) -> None:
+    await panel.start(make_config([make_inbound(TAG, "vless")]), [make_user("one@e2e", [TAG])])
+    code, text = await status(node)
+    assert code == 0, text
+    lines = text.splitlines()
+    assert lines[0].startswith("pgnode ")
+    assert " · running · up " in lines[0]
+    assert f" · pid {node.pid} · " in lines[0]
+    assert all(len(line) <= 80 for line in lines[1:])
+    assert "users     1 desired, 1 applied, 0 rejected" in text
+    assert f"pid {core_pid(node)}" in text
+    assert f"REST {node.host}:{node.port}" in text
+    assert "bus       embedded Valkey, answers in" in text
+    code, text = await status(node, "--json")
+    found = json.loads(text)
+    assert (code, found["status"], found["pid"], found["well"]) == (0, "running", node.pid, True)
+    assert [worker["kind"] for worker in found["workers"]] == ["rest", "rest"]
+    assert node.api_key not in text
+
+
+async def test_a_supervisor_that_stands_still_is_told_of_at_once(node: NodeProcess, panel: PanelClient) -> None:
+    await panel.start(make_config([make_inbound(TAG, "vless")]), [make_user("one@e2e", [TAG])])
+    os.kill(node.pid, signal.SIGSTOP)
+    try:
+        code, text = await status(node)
+    finally:
+        os.kill(node.pid, signal.SIGCONT)
+    assert code == 4, text
+    assert " · hung · " in text
+    assert "stopped by a signal (SIGSTOP): kill -CONT it" in " ".join(text.split())
+    assert "users     1 desired, 0 rejected, as stored at" in text
+    assert f"pid {core_pid(node)}" in text, "the core goes on"
+
+
+async def test_another_user_is_told_whom_to_be(node: NodeProcess) -> None:
+    if os.geteuid() == 0:
+        command, code_of = [sys.executable, "-c", AS_NOBODY, "status"], node.state_dir.parent
+    else:
+        command, code_of = [sys.executable, "-m", "pgnode", "status"], node.state_dir
+        code_of.chmod(0)
+    try:
+        code, text = await run_to_end(command, env={**node.environment(), "HOME": "/"})
+    finally:
+        code_of.chmod(0o700)
+    assert code == 1
+    assert text.startswith(f"pgnode: STATE_DIR={node.state_dir} "), text
+    assert "root" in text
+
+
+async def test_a_node_that_is_not_there_is_down(node: NodeProcess) -> None:
+    code, text = await status(node, "--state-dir", str(node.state_dir.parent / "none"))
+    assert code == 3
+    assert " · down · " in text
+    assert "none yet: no node has run with this folder" in text

@@ -13,7 +13,7 @@ from pgnode import __version__
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.os_support.clock import Clock
 from pgnode.settings import Settings, shown_url
-from pgnode.settings.model import SECRET_FIELDS
+from pgnode.settings.shown import api_addresses, shown_settings
 from pgnode.supervisor.control import messages
 from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.control.report import (
@@ -147,6 +147,8 @@ class Answers:
             bus=bus,
             store_error=known.committer.error,
             certificate_error=known.certificate.refused,
+            addresses=api_addresses(known.settings),
+            cert_file=str(known.settings.cert_file),
             processes=[
                 ProcessReport(name, pid or 0, known.restarts.get(name, 0)) for name, pid in known.pids().items()
             ],
@@ -179,25 +181,3 @@ class Answers:
         drift = user_drift(users.table)
         applied = len(users.table) - len(drift.to_add) if self._known.core.running is not None else 0
         return UsersReport(len(users.table), applied, len(drift.to_remove), len(users.rejected))
-
-
-def shown_settings(settings: Settings) -> dict[str, Any]:
-    """Return settings as they may be shown: by the names of their variables, secrets hidden."""
-    return {name.upper(): shown_value(name, value) for name, value in settings.model_dump().items()}
-
-
-def shown_value(name: str, value: object) -> Any:
-    """Return the value of a setting as it may be shown.
-
-    Args:
-        name: Its field.
-        value: Its value.
-
-    Returns:
-        The value, as JSON knows it; of a secret only as much as helps to tell it from others.
-    """
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if name in SECRET_FIELDS:
-        return shown_url(str(value)) if name == "redis_url" else "(set)"
-    return str(value)

@@ -34,9 +34,7 @@ class SilentError(NotAnsweredError):
     """Somebody listens, and does not answer in time."""
 
 
-def ask(
-    run_dir: Path, question: str, *, seconds: float = ASK_SECONDS, answer_max: int = ANSWER_MAX
-) -> dict[str, Any]:
+def ask(run_dir: Path, question: str, *, seconds: float = ASK_SECONDS, answer_max: int = ANSWER_MAX) -> dict[str, Any]:
     """Ask the supervisor of a run folder.
 
     Args:

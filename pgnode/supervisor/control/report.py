@@ -111,6 +111,9 @@ class NodeReport:
     store_error: str = ""
     #: Why the certificate files that are there now are not served, "" where they are.
     certificate_error: str = ""
+    #: Where the API listens, and its certificate.
+    addresses: list[str] = field(default_factory=list)
+    cert_file: str = ""
     processes: list[ProcessReport] = field(default_factory=list)
     #: How many REST workers the settings ask for; a GUNICORN_CONF may ask for others.
     rest_workers: int = 0
@@ -153,6 +156,8 @@ def _value(hint: Any, value: object, name: str) -> Any:
         return _decode(hint, value)  # type: ignore[arg-type]
     if name in _LISTS:
         return [_decode(_LISTS[name], each) for each in value] if isinstance(value, list) else _ODD
+    if hint == list[str]:
+        return [str(each) for each in value] if isinstance(value, list) else _ODD
     if hint == dict[str, int]:
         return {str(key): int(number) for key, number in value.items()} if isinstance(value, dict) else _ODD
     if hint is bool or hint is str:

@@ -33,12 +33,16 @@ def running_pid(settings: Settings, proc: Path = Path("/proc")) -> int | None:
         The supervisor's pid; None where no node runs.
 
     Raises:
-        OperatorError: It cannot be told, since the process is another user's.
+        OperatorError: It cannot be told, since the folder, or the process, is another user's.
     """
     path = settings.run_dir / LOCK_NAME
     try:
         pid = int(read_regular(path, _LOCK_BYTES).split()[0])
         lock = path.stat()
+    except PermissionError:
+        raise OperatorError(
+            f"STATE_DIR={settings.state_dir} may not be looked into by this user: be the user of the node, or root"
+        ) from None
     except (OSError, ValueError, IndexError):
         return None
     folder = proc / str(pid) / "fd"

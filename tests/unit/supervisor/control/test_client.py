@@ -60,7 +60,7 @@ def test_one_that_hangs_is_left_after_a_while(folder: Path) -> None:
 
 def test_what_may_not_be_used_is_told(folder: Path) -> None:
     (folder / SOCKET_NAME).mkdir()
-    with pytest.raises(NotAnsweredError, match="nobody listens|cannot be used"):
+    with pytest.raises(NotAnsweredError, match=r"nobody listens|cannot be used"):
         ask(folder, "status")
     with pytest.raises(NotAnsweredError, match="cannot be used"):
         ask(Path("/" + "x" * 200), "status")

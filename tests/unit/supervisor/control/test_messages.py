@@ -29,7 +29,7 @@ def test_an_answer_comes_as_it_was_given() -> None:
 
 
 def test_a_refusal_is_its_sentence() -> None:
-    with pytest.raises(RefusedError, match="^not for you$"):
+    with pytest.raises(RefusedError, match=r"^not for you$"):
         decode_answer(encode_error("not for you"))
 
 

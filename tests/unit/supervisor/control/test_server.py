@@ -72,7 +72,7 @@ async def test_who_may_ask_is_answered(folder: Path, serve: Serve) -> None:
     assert await asked(folder) == {"state": "running"}
     assert stat.S_IMODE((folder / SOCKET_NAME).stat().st_mode) == 0o600
     await end_tasks([running])
-    assert not list(folder.iterdir()), "nothing is left"
+    assert os.listdir(folder) == [], "nothing is left"
     with pytest.raises(NobodyListensError, match="nobody listens"):
         await asked(folder)
 
@@ -150,13 +150,13 @@ async def test_what_is_in_its_place_is_told_once_and_waited_for(
     (folder / SOCKET_NAME).mkdir()
     (folder / f"{SOCKET_NAME}.new").touch()
     serve(check_seconds=0.01)
+    out = ""
 
     async def told() -> bool:
         nonlocal out
         out += capsys.readouterr().out
         return "commands cannot ask this node" in out
 
-    out = ""
     await eventually(told, "it is told")
     (folder / SOCKET_NAME).rmdir()
 

@@ -1,0 +1,145 @@
+"""Which node a command is about: one that was named, the one of this environment, or the only one that runs here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgnode.errors import OperatorError
+from pgnode.settings import Settings, load_from, names_in_env_file
+from pgnode.supervisor.host.node_lock import running_pid
+from pgnode.supervisor.host.running_nodes import RunningNode, running_nodes, user_name
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What the operator said about the node."""
+
+    #: Stands for a file of settings in /etc/pgnode.
+    node: str | None = None
+    env_file: Path | None = None
+    state_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where services keep what is theirs."""
+
+    #: The file of settings of the one node, and the folder of those of several.
+    env_file: Path = Path("/etc/pgnode.env")
+    env_folder: Path = Path("/etc/pgnode")
+    #: The state folder of the one node; those of several are in it.
+    state_dir: Path = Path("/var/lib/pgnode")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The node that is meant."""
+
+    settings: Settings
+    #: Its supervisor; None where it does not run.
+    pid: int | None
+    #: Why it is this one, where nobody named it; "" where that goes without saying.
+    why: str = ""
+
+
+def find_target(
+    named: Named,
+    places: Places = Places(),
+    running: Callable[[], Sequence[RunningNode]] = running_nodes,
+) -> Target:
+    """Find the node that is meant.
+
+    Args:
+        named: What the operator said.
+        places: Where services keep what is theirs.
+        running: Finds the nodes that run on this machine.
+
+    Returns:
+        The node.
+
+    Raises:
+        OperatorError: It cannot be told which one is meant, or it may not be looked at.
+    """
+    if named.node is not None:
+        return _of_service(named, places)
+    if named.env_file is not None or named.state_dir is not None or _is_named_here():
+        return _target(load_from(named.env_file, **_folder(named.state_dir)))
+    usual = _target(load_from(None))
+    if usual.pid is not None:
+        return usual
+    others = running()
+    if len(others) > 1:
+        shown = "\n".join(f"  {other}" for other in others)
+        raise OperatorError(f"several nodes run here: say which one with --state-dir\n{shown}")
+    if others:
+        [other] = others
+        why = f"the node that runs here: {other}"
+        return Target(_other(other.state_dir, places), other.pid, why)
+    if not usual.settings.store_path.exists() and places.state_dir.is_dir():
+        return _target(_other(places.state_dir, places), f"the service's node: STATE_DIR={places.state_dir}")
+    return usual
+
+
+def _is_named_here() -> bool:
+    """Whether this environment, or .env in this folder, says which node it is."""
+    return bool(os.environ.get("STATE_DIR")) or "STATE_DIR" in names_in_env_file()
+
+
+def _of_service(named: Named, places: Places) -> Target:
+    """Return the node of a service that is one of several. Raises OperatorError."""
+    name = str(named.node)
+    if "/" in name or name.startswith("."):
+        raise OperatorError(
+            f"--node {name} is not allowed: it is the name of a file in {places.env_folder}, without .env"
+        )
+    file = places.env_folder / f"{name}.env"
+    if not file.exists():
+        known = ", ".join(sorted(path.stem for path in places.env_folder.glob("*.env"))) or "none"
+        raise OperatorError(f"--node {name}: there is no {file}; nodes there: {known}")
+    chosen = _folder(named.state_dir)
+    if not chosen and "STATE_DIR" not in names_in_env_file(file):
+        chosen = _folder(places.state_dir / name)
+    return _target(load_from(named.env_file or file, **chosen))
+
+
+def _other(state_dir: Path, places: Places) -> Settings:
+    """Return the settings of a node in another folder: those of the service where it is the service's."""
+    file: Path | None = places.env_file if state_dir == places.state_dir else None
+    if state_dir.parent == places.state_dir:
+        file = places.env_folder / f"{state_dir.name}.env"
+    return load_from(file if file is not None and os.access(file, os.R_OK) else None, **_folder(state_dir))
+
+
+def _folder(state_dir: Path | None) -> dict[str, str]:
+    return {"state_dir": str(state_dir)} if state_dir is not None else {}
+
+
+def _target(settings: Settings, why: str = "") -> Target:
+    require_access(settings)
+    return Target(settings, running_pid(settings), why)
+
+
+def require_access(settings: Settings) -> None:
+    """Make sure that the state folder may be looked into.
+
+    Args:
+        settings: The folder.
+
+    Raises:
+        OperatorError: It may not: the folder is another user's.
+    """
+    folder = settings.state_dir
+    try:
+        found = folder.stat()
+    except PermissionError:
+        raise OperatorError(f"STATE_DIR={folder} may not be looked into: be the user of the node, or root") from None
+    except OSError:
+        return
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise OperatorError(
+            f"STATE_DIR={folder} is for user {user_name(found.st_uid)} alone: be that user (sudo -u {user_name(found.st_uid)} "
+            "pgnode …), or root"
+        )

@@ -1,0 +1,47 @@
+"""Settings as they may be shown. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgnode.settings.loading import shown_url
+from pgnode.settings.model import SECRET_FIELDS, Settings
+
+
+def api_addresses(settings: Settings) -> list[str]:
+    """Say where the API listens.
+
+    Args:
+        settings: The node's settings.
+
+    Returns:
+        Protocol, address and port of each.
+    """
+    host = f"[{settings.node_host}]" if ":" in settings.node_host else settings.node_host
+    names = {"SERVICE_PORT": "REST", "API_PORT": "maintenance"}
+    found = [f"{names[name]} {host}:{port}" for name, port in settings.gunicorn_ports.items()]
+    if settings.grpc_worker_count:
+        found.insert(len(found) - 1, f"gRPC {host}:{settings.grpc_listen[1]}")
+    return found
+
+
+def shown_settings(settings: Settings) -> dict[str, Any]:
+    """Return settings as they may be shown: by the names of their variables, secrets hidden."""
+    return {name.upper(): shown_value(name, value) for name, value in settings.model_dump().items()}
+
+
+def shown_value(name: str, value: object) -> Any:
+    """Return the value of a setting as it may be shown.
+
+    Args:
+        name: Its field.
+        value: Its value.
+
+    Returns:
+        The value, as JSON knows it; of a secret only as much as helps to tell it from others.
+    """
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if name in SECRET_FIELDS:
+        return shown_url(str(value)) if name == "redis_url" else "(set)"
+    return str(value)

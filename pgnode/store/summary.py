@@ -1,0 +1,45 @@
+"""What the store holds in numbers, read beside its owner: for commands that say how a node is."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from pgnode.errors import StoreUnusableError
+from pgnode.store.database import cause_of, check_version, connect
+from pgnode.store.state import StoreSummary
+
+
+def read_summary(path: Path) -> StoreSummary | None:
+    """Count what is in a store; nobody is held up by that.
+
+    Args:
+        path: The file ``state.db``.
+
+    Returns:
+        The numbers; None where no node has run with it.
+
+    Raises:
+        StoreUnusableError: The file is there and cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(connect(path, read_only=True)) as connection:
+            if not check_version(connection, path):
+                return None
+            select = connection.execute
+            select("BEGIN")
+            meta = dict(select("SELECT key, value FROM meta WHERE key IN ('active', 'restoring', 'core_run')"))
+            [users] = select("SELECT count(*) FROM users").fetchone()
+            [rejected] = select("SELECT count(*) FROM rejected").fetchone()
+            return StoreSummary(
+                users,
+                rejected,
+                bool(meta.get("active")),
+                int(meta.get("restoring") or 0),
+                int(meta.get("core_run") or 0),
+            )
+    except (sqlite3.Error, ValueError) as error:
+        raise StoreUnusableError(f"{path} cannot be read: {cause_of(error)}") from None
