@@ -92,3 +92,7 @@ class Facts:
     certificate: SeenCertificate
     #: Addresses of the API.
     api: list[str]
+
+    def pids_of(self, kind: str) -> list[int]:
+        """Return the workers of a kind, "rest" or "grpc"."""
+        return [worker.pid for worker in self.workers if worker.kind == kind]

@@ -271,14 +271,13 @@ def _panel_row(report: NodeReport) -> Row:
 
 
 def _api_rows(facts: Facts, report: NodeReport) -> Iterator[Row]:
-    rest = [worker for worker in facts.workers if worker.kind == "rest"]
-    grpc = [worker for worker in facts.workers if worker.kind == "grpc"]
+    rest, grpc = facts.pids_of("rest"), facts.pids_of("grpc")
     restarts = {process.name: process.restarts for process in report.processes}
     texts = []
     if "gunicorn" in restarts:
-        texts.append(f"{count(len(rest), 'REST worker')}{_pids([worker.pid for worker in rest])}")
+        texts.append(f"{count(len(rest), 'REST worker')}{_pids(rest)}")
     if any(name.startswith("gRPC") for name in restarts):
-        texts.append(f"{count(len(grpc), 'gRPC worker')}{_pids([worker.pid for worker in grpc])}")
+        texts.append(f"{count(len(grpc), 'gRPC worker')}{_pids(grpc)}")
     again = [f"{name} {count(times, 'time')}" for name, times in restarts.items() if times]
     tail = f"; started again: {', '.join(again)}" if again else ""
     yield Row("API", ", ".join(texts) + tail, Tone.WARN if again else Tone.PLAIN)
