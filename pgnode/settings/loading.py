@@ -50,15 +50,8 @@ def load(**overrides: Any) -> Settings:
 def load_from(env_file: Path | None, **overrides: Any) -> Settings:
     """Read the settings of the node that a file of settings belongs to.
 
-    Args:
-        env_file: The file; what it sets wins over the environment and over ``.env``. None: as :func:`load` does.
-        overrides: By field name, win over all of it.
-
-    Returns:
-        The settings.
-
-    Raises:
-        SettingsError: The file cannot be read, or a value is not allowed.
+    What ``env_file`` sets wins over the environment and over ``.env``; without one this is :func:`load`. ``overrides``, by field
+    name, win over all of it. Raise SettingsError where the file cannot be read, or a value is not allowed.
     """
     if env_file is None:
         return load(**overrides)
