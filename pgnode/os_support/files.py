@@ -80,6 +80,35 @@ def overwrite(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
+def kind_of(path: Path) -> str:
+    """Say what is at a path, links followed.
+
+    Args:
+        path: The path.
+
+    Returns:
+        "a folder", "a file", "a FIFO" …; "" where nothing is.
+
+    Raises:
+        OSError: That cannot be found out.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link that leads nowhere" if path.is_symlink() else ""
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "a link that leads in a circle"
+        raise
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFREG: "a file",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
 def read_regular(path: Path, max_bytes: int) -> bytes:
     """Read a file that may be anything by now: a folder, a FIFO that nobody writes to, something huge.
 

@@ -34,7 +34,21 @@ def what_is_missing(
     Returns:
         A sentence that says what to do, or None.
     """
-    return _files_missing(proc, null) or _limits_missing() or _loopback_missing(loopback)
+    return _folder_missing() or _files_missing(proc, null) or _limits_missing() or _loopback_missing(loopback)
+
+
+def _folder_missing() -> str | None:
+    """Say what is wrong with the folder in which the node was started: Gunicorn and relative paths need it."""
+    try:
+        folder = Path.cwd()
+    except OSError:
+        return "the folder in which this command was started is not there any more: start it in another one (cd /)"
+    if not os.access(folder, os.X_OK):
+        return (
+            f"this user (uid {os.geteuid()}) may not enter the folder in which this command was started ({folder}): start it in "
+            "another one (cd /)"
+        )
+    return None
 
 
 def _files_missing(proc: Path, null: Path) -> str | None:

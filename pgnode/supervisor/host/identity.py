@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
-from pgnode.os_support.files import read_regular, write_atomically
+from pgnode.os_support.files import kind_of, read_regular, write_atomically
 from pgnode.settings import Settings
 from pgnode.supervisor.host.node_lock import LOCK_NAME
 
@@ -52,9 +52,19 @@ class Identity:
 
 def prepare_state_dir(settings: Settings) -> None:
     """Make the state folder (0700) and the folders in it. Raises SettingsError."""
+    needed = (settings.state_dir, settings.run_dir, settings.state_dir / "tls")
     try:
-        for folder in (settings.state_dir, settings.run_dir, settings.state_dir / "tls", settings.state_dir / "assets"):
+        for folder in (*needed, settings.state_dir / "assets"):
+            if (found := kind_of(folder)) not in ("", "a folder"):
+                raise SettingsError(
+                    f"{folder} is {found}, and has to be a folder: move it away, then start the node again"
+                )
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder in needed and not os.access(folder, os.R_OK | os.X_OK):
+                raise SettingsError(
+                    f"{folder} may not be read by this user (uid {os.geteuid()}): give it to this user with all that is in it "
+                    "(chown -R), with mode 0700"
+                )
         settings.state_dir.chmod(0o700)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""

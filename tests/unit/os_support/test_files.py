@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from pgnode.os_support.files import SUFFIX, overwrite, read_json, read_regular, set_aside, write_atomically
+from pgnode.os_support.files import SUFFIX, kind_of, overwrite, read_json, read_regular, set_aside, write_atomically
 
 
 def mode_of(path: Path) -> int:
@@ -124,3 +125,26 @@ def test_what_is_set_aside_does_not_replace_what_was(tmp_path: Path) -> None:
         (tmp_path / "file" / str(number)).touch()
         assert set_aside(tmp_path / "file") == tmp_path / name
     assert len(os.listdir(tmp_path)) == 3
+
+
+def test_what_is_at_a_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nothing")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "link").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+    found = {name: kind_of(tmp_path / name) for name in ("none", "file", "dangling", "circle", "link", "fifo", "s")}
+    assert found == {
+        "none": "",
+        "file": "a file",
+        "dangling": "a link that leads nowhere",
+        "circle": "a link that leads in a circle",
+        "link": "a folder",
+        "fifo": "a FIFO",
+        "s": "a socket",
+    }
+    assert kind_of(Path(os.devnull)) == "a device"
+    with pytest.raises(NotADirectoryError):
+        kind_of(tmp_path / "file" / "below")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from pathlib import Path
@@ -42,3 +43,16 @@ def test_signals_that_were_blocked_come_through() -> None:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         signal.signal(signal.SIGCHLD, handler)
+
+
+def test_a_working_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: (path, mode) != (folder, os.X_OK))
+        said = what_is_missing() or ""
+    assert said.startswith(f"this user (uid {os.geteuid()}) may not enter the folder")
+    assert said.endswith(f"({folder}): start it in another one (cd /)")
+    folder.rmdir()
+    assert (what_is_missing() or "").startswith("the folder in which this command was started is not there any more")

@@ -123,6 +123,33 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         prepare_state_dir(load(state_dir=tmp_path / "file" / "state"))
 
 
+@pytest.mark.parametrize("name", ["run", "tls", "assets"])
+@pytest.mark.parametrize(
+    ("odd", "said"), [("file", "a file"), ("fifo", "a FIFO"), ("dangling", "a link that leads nowhere")]
+)
+def test_what_is_in_place_of_a_folder_is_named(tmp_path: Path, name: str, odd: str, said: str) -> None:
+    place = tmp_path / name
+    match odd:
+        case "file":
+            place.touch()
+        case "fifo":
+            os.mkfifo(place)
+        case _:
+            place.symlink_to("nothing")
+    with pytest.raises(SettingsError) as caught:
+        prepare_state_dir(load(state_dir=tmp_path))
+    assert str(caught.value) == f"{place} is {said}, and has to be a folder: move it away, then start the node again"
+
+
+@pytest.mark.parametrize("name", ["run", "tls", "."])
+def test_a_folder_of_somebody_else_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / name
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != folder)
+    with pytest.raises(SettingsError, match="may not be read by this user") as caught:
+        prepare_state_dir(load(state_dir=tmp_path))
+    assert str(caught.value).startswith(str(folder))
+
+
 def put_in_place(path: Path, odd: str) -> None:
     """Put something where a file should be."""
     match odd:
