@@ -51,7 +51,7 @@ class Books:
     given: Counter[CounterKey] = field(default_factory=Counter)
     #: How transfers broke.
     broken: list[str] = field(default_factory=list)
-    #: (monotonic seconds, bytes moved so far) at the end of each transfer.
+    #: (monotonic seconds, bytes carried so far) at the end of each transfer.
     history: deque[tuple[float, int]] = field(default_factory=deque)
     #: Transfers that went through, and their bytes, since the beginning.
     transfers: int = 0
@@ -67,36 +67,42 @@ class Books:
     ) -> None:
         """One transfer of the user whose link has the e-mail as its name. TransferError when it broke."""
         sizes = Counter({(email, "uplink"): upload_bytes, (email, "downlink"): download_bytes})
-        self.uncertain += sizes
+        # Not by += and -=, which walk through all users.
+        self.uncertain.update(sizes)
         try:
             await client.move(email, upload_bytes, download_bytes)
         except TransferError as error:
             self.broken.append(str(error))
             raise
-        self.uncertain -= sizes
-        self.moved += sizes
-        self.history.append((time.monotonic(), sum(self.moved.values())))
+        self.uncertain.subtract(sizes)
+        self.moved.update(sizes)
         self.transfers += 1
         self.carried += sizes.total()
+        self.history.append((time.monotonic(), self.carried))
 
     def written_off(self) -> None:
         """All is at rest: what was given is what moved from now on, and what a core took with it is no part of it."""
         self.moved, self.uncertain = Counter(self.given), Counter()
-        self.history.append((time.monotonic(), sum(self.moved.values())))
 
     def moved_since(self, moment: float) -> int:
-        before = [moved for at, moved in self.history if at < moment]
-        return sum(self.moved.values()) - (before[-1] if before else 0)
+        before = [carried for at, carried in self.history if at < moment]
+        return self.carried - (before[-1] if before else 0)
 
 
 async def stored(node: NodeProcess) -> dict[CounterKey, LedgerRow]:
     """The lines of users in the node's own books."""
+    return (await stored_with_loans(node))[0]
+
+
+async def stored_with_loans(node: NodeProcess) -> tuple[dict[CounterKey, LedgerRow], int]:
+    """The same, and how many parts of answers there are whose fate the node does not know; as of one moment."""
+    state = await asyncio.to_thread(stored_state, node)
     found = {}
-    for name, row in (await asyncio.to_thread(stored_state, node)).counters.items():
+    for name, row in state.counters.items():
         if name.startswith("user>>>"):
             _, email, _, direction = name.split(">>>")
             found[email, direction] = row
-    return found
+    return found, len(state.loans)
 
 
 async def published_at(node: NodeProcess) -> float:
@@ -118,11 +124,6 @@ async def read_at(node: NodeProcess) -> float:
     assert isinstance(body, bytes)
     age = Polled.decode(body).age_seconds(time.time() * 1000)
     return time.monotonic() - age if age is not None else 0.0
-
-
-async def loans(node: NodeProcess) -> int:
-    """Parts of answers whose fate the node does not know."""
-    return len((await asyncio.to_thread(stored_state, node)).loans)
 
 
 def forgotten(books: Books, lines: dict[CounterKey, LedgerRow], key: CounterKey) -> bool:
@@ -154,7 +155,7 @@ async def check(node: NodeProcess, books: Books, panel: PanelClient, *, loss_byt
 
     async def fits() -> bool:
         faults[:] = ["the node's store does not answer"]
-        faults[:] = differences(books, await stored(node), await loans(node), loss_bytes)
+        faults[:] = differences(books, *await stored_with_loans(node), loss_bytes)
         return not faults
 
     async def rest_taken() -> bool:
@@ -162,9 +163,11 @@ async def check(node: NodeProcess, books: Books, panel: PanelClient, *, loss_byt
         return True
 
     try:
-        await eventually(fits, "books, callers and users agree", SETTLED_SECONDS, errors=BUS_ERRORS)
+        await eventually(fits, "books, callers and users agree", SETTLED_SECONDS, errors=BUS_ERRORS, rest=True)
         await eventually(rest_taken, "the rest is handed out", SETTLED_SECONDS, errors=(PanelError,))
-        await eventually(fits, "books, callers and users agree at the end", SETTLED_SECONDS, errors=BUS_ERRORS)
+        await eventually(
+            fits, "books, callers and users agree at the end", SETTLED_SECONDS, errors=BUS_ERRORS, rest=True
+        )
     except AssertionError as error:
         raise AssertionError(f"{error}; {len(faults)} faults:\n" + "\n".join(faults[:10])) from None
     lines = await stored(node)

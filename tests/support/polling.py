@@ -12,6 +12,9 @@ from typing import Any
 POLL_SECONDS = 0.05
 FIRST_POLL_SECONDS = 0.005
 
+#: How much longer than a look itself the pause after it is, where looks are expensive.
+REST = 4
+
 #: What has to happen soon gets this long: a machine with other things to do may stop any process for seconds.
 DEADLINE_SECONDS = 30.0
 
@@ -22,15 +25,17 @@ async def eventually(
     timeout_seconds: float = DEADLINE_SECONDS,
     *,
     errors: tuple[type[Exception], ...] = (),
+    rest: bool = False,
 ) -> Any:
     """Look again and again until ``look`` (a function or a coroutine function) returns something true, and return that.
 
-    Exceptions of the types ``errors`` count as "not yet". AssertionError with ``what`` and the last thing seen when
-    the time is up.
+    Exceptions of the types ``errors`` count as "not yet". With ``rest`` the pauses are as long as looks are expensive, which
+    keep the machine from doing what is waited for. AssertionError with ``what`` and the last thing seen when the time is up.
     """
     deadline = time.monotonic() + timeout_seconds
     poll_seconds = FIRST_POLL_SECONDS
     while True:
+        began = time.monotonic()
         try:
             found = look()
             seen = await found if inspect.isawaitable(found) else found
@@ -41,7 +46,8 @@ async def eventually(
             last = error
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_seconds:g} s: {what}; last seen: {last!r}")
-        await asyncio.sleep(poll_seconds)
+        took = time.monotonic() - began
+        await asyncio.sleep(max(poll_seconds, REST * took) if rest else poll_seconds)
         poll_seconds = min(1.5 * poll_seconds, POLL_SECONDS)
 
 
