@@ -1,10 +1,13 @@
-"""Connections of this process that a library holds and gives no way to end: found by the address of their caller."""
+"""Connections of this process that a library holds: what waits in them, and their end, for which it gives no way."""
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import socket
+import struct
+import termios
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -31,6 +34,22 @@ def plain_host(host: str) -> str:
         return host
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
+
+
+def unread_bytes(number: int) -> int:
+    """Tell how much has come on a connection and was not read yet.
+
+    Args:
+        number: The file number of its socket.
+
+    Returns:
+        How many bytes; 0 where it is closed.
+    """
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(number, termios.FIONREAD, bytes(4)))
+    except (OSError, ValueError):
+        return 0
+    return int(count)
 
 
 def end_connections(peers: AbstractSet[Peer]) -> int:

@@ -22,6 +22,7 @@ from gunicorn.workers import gasgi
 
 from pgnode import dependencies
 from pgnode.errors import DependencyError
+from pgnode.os_support.connections import unread_bytes
 
 #: Whether the fast parser, which is compiled at its installation, is there.
 FAST_PARSER_INSTALLED = find_spec("gunicorn_h1c") is not None
@@ -89,6 +90,8 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         worker.arriving.add(self)
         #: The headers of a request were read on it.
         self.was_asked = False
+        #: The first bytes of a request are there, and the rest of its headers is not.
+        self.request_incomplete = False
         #: The answer under way is its last one.
         self.last_answer = False
 
@@ -138,8 +141,14 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
 
     @property
     def is_idle(self) -> bool:
-        """Whether it was used before and no request is under way on it."""
-        return self.was_asked and self._awaiting_request and not self._finishing_calls
+        """Whether it was used before and no request is under way on it, also none that was not read yet."""
+        if not self.was_asked or self._finishing_calls:
+            return False
+        # Its task learns of a request only in the next turn of the event loop; until then it looks as if it waited for one.
+        if not self._awaiting_request or self._request_ready.is_set() or self.request_incomplete:
+            return False
+        connection = self.transport.get_extra_info("socket")
+        return connection is None or not unread_bytes(connection.fileno())
 
     def close(self) -> None:
         """Close it, and let Gunicorn's task for it know."""
@@ -194,6 +203,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         # The first bytes of a further request come by themselves, or in the same packet as the one before: then Gunicorn
         # feeds them here once more. Nearly always the headers are complete by now.
         if goes_on and not self._request_ready.is_set():
+            self.request_incomplete = True
             self.request_begun()
         return goes_on
 
@@ -206,6 +216,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
 
     def _on_headers_complete(self) -> Any:
         self.was_asked = True
+        self.request_incomplete = False
         self.headers_read()
         return super()._on_headers_complete()
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from pgnode.os_support.connections import Peer, end_connections, plain_host
+from pgnode.os_support.connections import Peer, end_connections, plain_host, unread_bytes
 
 
 def accepted(family: socket.AddressFamily, host: str) -> tuple[socket.socket, socket.socket]:
@@ -31,6 +31,18 @@ def test_the_connections_of_a_caller_are_ended_and_no_others() -> None:
         for one, answer in ((other, served_other), (near, far)):
             one.sendall(b"x")
             assert answer.recv(1) == b"x"
+
+
+def test_what_has_come_and_was_not_read_is_counted() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        assert unread_bytes(near.fileno()) == 0
+        far.sendall(b"abc")
+        assert unread_bytes(near.fileno()) == 3
+        near.recv(3)
+        assert unread_bytes(near.fileno()) == 0
+        number = near.fileno()
+    assert (unread_bytes(number), unread_bytes(near.fileno())) == (0, 0), "it is closed"
 
 
 def test_nobody_is_ended_for_a_caller_who_has_gone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -195,6 +196,33 @@ async def test_a_worker_that_ends_waits_for_handshakes_that_are_under_way() -> N
         assert worker.connections, "it waits"
         worker.arriving.remove(accepted)
         assert await ended(idle) == b""
+
+
+async def test_a_worker_that_ends_answers_what_comes_at_the_last_moment() -> None:
+    """A connection waits for its first request, or for a further one; both come in the turn in which idle ones are closed."""
+    callers: list[Stream] = []
+
+    class Worker(worker_with(LONG)):  # type: ignore[misc]
+        async def _all_have_arrived(self) -> None:
+            for connection in self.connections:
+                assert connection._awaiting_request
+            # One is read and not yet taken up, one is not even read.
+            first, further = sorted(self.connections, key=lambda one: one.was_asked)
+            assert (first.was_asked, further.was_asked) == (False, True)
+            first.data_received(GET % b"first")
+            os.write(callers[1][1].get_extra_info("socket").fileno(), GET % b"further")
+
+    async with serving(Worker, App()) as (worker, port), connected(port) as new, connected(port) as kept:
+        callers += [new, kept]
+        kept[1].write(GET % b"")
+        await answered(kept[0])
+        await eventually(
+            lambda: len(worker.connections) == 2 and all(one._awaiting_request for one in worker.connections),
+            "both wait for a request",
+        )
+        worker.handle_exit_signal()
+        for reader, _ in callers:
+            await answered(reader)
 
 
 def test_every_worker_class_has_its_own_limits() -> None:

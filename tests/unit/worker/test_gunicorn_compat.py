@@ -10,6 +10,7 @@ import ast
 import asyncio
 import contextlib
 import inspect
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,27 @@ async def test_a_request_under_way_is_not_idle() -> None:
         await eventually(lambda: app.scopes, "it is under way")
         assert not worker.seen[0].is_idle
         app.go_on.set()
+        assert await answer_of(reader) == (200, b"nothing")
+
+
+async def test_a_request_that_nobody_has_seen_yet_is_not_idle() -> None:
+    """Not one in the socket, nor one that was parsed while the connection's task has not learnt of it, nor a part of one."""
+    get = b"GET / HTTP/1.1\r\nHost: n\r\n\r\n"
+    async with serving(RecordingWorker, App()) as (worker, port), connected(port) as (reader, writer):
+        writer.write(get)
+        assert await answer_of(reader) == (200, b"nothing")
+        [connection] = worker.seen
+        await eventually(lambda: connection.is_idle, "nothing goes on")
+        # Nothing of the event loop runs in between.
+        os.write(writer.get_extra_info("socket").fileno(), get)
+        assert not connection.is_idle
+        assert await answer_of(reader) == (200, b"nothing")
+        await eventually(lambda: connection.is_idle, "nothing goes on")
+        connection.data_received(get[:10])
+        assert not connection.is_idle
+        connection.data_received(get[10:])
+        assert connection._awaiting_request
+        assert not connection.is_idle
         assert await answer_of(reader) == (200, b"nothing")
 
 
