@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import fcntl
 import ipaddress
 import os
 import socket
 import struct
 import termios
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+#: Where ``tcpi_bytes_received`` is in ``struct tcp_info``, and what it is.
+_RECEIVED_AT: Final = 128
+_COUNT: Final = struct.Struct("Q")
+
+#: ``struct sockaddr`` with a family alone.
+_NO_ADDRESS: Final = struct.Struct("H14x")
 
 
 class Peer(NamedTuple):
@@ -53,7 +65,10 @@ def unread_bytes(number: int) -> int:
 
 
 def end_connections(peers: AbstractSet[Peer]) -> int:
-    """Shut down the TCP connections of these callers; whoever holds one reads its end, and closes it.
+    """Break off the TCP connections of these callers; whoever holds one finds it broken, and closes it.
+
+    A connection is reset. If it was only shut down, its holder would first read all that the caller has sent before, which can
+    be megabytes, and the caller's machine would keep what it has still to send.
 
     All descriptors of this process are looked at, some microseconds each: not for the event loop.
 
@@ -64,21 +79,53 @@ def end_connections(peers: AbstractSet[Peer]) -> int:
         How many were ended.
     """
     ended = 0
+    for connection in _sockets():
+        with contextlib.suppress(OSError):
+            if _peer(connection) in peers:
+                _reset(connection)
+                ended += 1
+    return ended
+
+
+def received_bytes(port: int) -> dict[Peer, int]:
+    """Tell how much callers have sent on their connections; not for the event loop either.
+
+    Args:
+        port: The port that they came to.
+
+    Returns:
+        Bytes since each connection was made, by its caller; what is not told by the kernel is left out.
+    """
+    received: dict[Peer, int] = {}
+    for connection in _sockets():
+        with contextlib.suppress(OSError, struct.error):
+            peer = _peer(connection)
+            if peer is not None and connection.getsockname()[1] == port:
+                told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + _COUNT.size)
+                (received[peer],) = _COUNT.unpack_from(told, _RECEIVED_AT)
+    return received
+
+
+def _sockets() -> Iterator[socket.socket]:
+    """Yield each socket of this process, for a moment."""
     for name in os.listdir("/proc/self/fd"):
         try:
             # Not a copy of the descriptor: that would keep the connection alive where its holder closes it meanwhile.
-            connection = socket.socket(fileno=int(name))
+            found = socket.socket(fileno=int(name))
         except OSError:
             continue
         try:
-            if _peer(connection) in peers:
-                connection.shutdown(socket.SHUT_RDWR)
-                ended += 1
-        except OSError:
-            pass
+            yield found
         finally:
-            connection.detach()
-    return ended
+            found.detach()
+
+
+def _reset(connection: socket.socket) -> None:
+    """Break a connection off, with nothing left to read or to send. Raises OSError."""
+    # To connect to no address is the way to dissolve a connection (connect(2)), which Python's own method does not know.
+    nowhere = _NO_ADDRESS.pack(socket.AF_UNSPEC)
+    if _libc.connect(connection.fileno(), nowhere, len(nowhere)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _peer(connection: socket.socket) -> Peer | None:

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     grpc_max_calls: Annotated[int, Field(ge=8, le=100_000)] = Field(
         1000,
         description="Most calls that one gRPC worker runs at once; further ones get RESOURCE_EXHAUSTED. One connection may have "
-        "100 open, viewers of the log included.",
+        "64 open, viewers of the log included.",
     )
     grpc_max_streams: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1000, description="Most log viewers of one gRPC worker; further ones get RESOURCE_EXHAUSTED."

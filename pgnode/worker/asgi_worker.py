@@ -26,9 +26,6 @@ _ERRORS = {
 }
 
 
-#: Seconds that a worker that ends goes on in any case.
-HANDSHAKE_SECONDS = 0.5
-
 #: Seconds between two looks at the handshakes that are under way when a worker ends.
 ARRIVAL_SECONDS = 0.02
 
@@ -154,8 +151,6 @@ class NodeWorker(HttpWorker):
 
     async def _all_have_arrived(self) -> None:
         """Wait for the handshakes that are under way: whoever was accepted here is answered by nobody else."""
-        # Some are seen by nobody yet.
-        await asyncio.sleep(min(HANDSHAKE_SECONDS, self.limits.handshake_seconds))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.limits.handshake_seconds):
                 while self.arriving:  # noqa: ASYNC110 - nobody tells of a handshake that fails

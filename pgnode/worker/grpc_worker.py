@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import sys
+from functools import partial
 
 import grpc
 import structlog
@@ -20,9 +21,13 @@ import uvloop
 from grpc import aio
 
 from pgnode.api.grpc import grpc_compat, health, reflection
+from pgnode.api.grpc.conduct import Conduct
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.bus.heartbeat import REPLACEMENT_SECONDS, HeartbeatChannel
+from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.clock import Clock
 from pgnode.os_support.collector import spare_what_is_loaded
+from pgnode.os_support.connections import received_bytes
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.settings import Settings, read_api_key
@@ -48,13 +53,10 @@ PING_MS, PING_ANSWER_MS = 60_000, 20_000
 
 #: Calls that one connection may have open; its caller waits with further ones. Enough for a panel, which is one connection
 #: with its viewers of logs, and so few that calls of others do not wait long behind those of one.
-CONNECTION_CALLS = 100
+CONNECTION_CALLS = 64
 
 #: The library cancels calls, whosever they are, where so many times of what is served at once wait.
 PENDING_FACTOR = 8
-
-#: Milliseconds between pings of a caller that keeps an idle channel warm; more frequent ones count as an attack.
-CALLERS_PING_MS = 5_000
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
@@ -73,7 +75,9 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", PING_MS),
         ("grpc.keepalive_timeout_ms", PING_ANSWER_MS),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", CALLERS_PING_MS),
+        # Callers may ping as often as they like. The library's own way with those who ping too often costs far more than their
+        # pings: it notes for each further one that the connection is to be ended. See conduct.py for what is done instead.
+        ("grpc.http2.max_ping_strikes", 0),
     ]
 
 
@@ -94,7 +98,7 @@ def address(settings: Settings) -> str:
     return f"{host}:{settings.grpc_listen[1]}"
 
 
-def make_handlers(client: NodeClient, settings: Settings) -> GrpcHandlers:
+def make_handlers(client: NodeClient, settings: Settings, conduct: Conduct) -> GrpcHandlers:
     """Make the handlers, with health, and with reflection where it is wanted."""
     reflected = reflection.handlers((SERVICE, health.SERVICE, *reflection.SERVICES)) if settings.grpc_reflection else {}
     return GrpcHandlers(
@@ -103,6 +107,7 @@ def make_handlers(client: NodeClient, settings: Settings) -> GrpcHandlers:
         body_timeout_seconds=settings.body_timeout_seconds,
         max_calls=settings.grpc_max_calls,
         max_streams=settings.grpc_max_streams,
+        conduct=conduct,
         extra_handlers={**health.handlers(client.follower.is_up_to_date), **reflected},
     )
 
@@ -141,11 +146,13 @@ async def serve(
     channel = HeartbeatChannel(channel_number)
     client = NodeClient(settings)
     await client.start()
-    handlers = make_handlers(client, settings)
+    conduct = Conduct(Clock())
+    handlers = make_handlers(client, settings, conduct)
     server = make_server(handlers, settings)
     ended = await grpc_compat.start(server)
     # What is loaded by now stays, see the REST worker.
     spare_what_is_loaded()
+    watching = asyncio.create_task(conduct.watch(partial(received_bytes, settings.grpc_listen[1])))
     channel.start()
     try:
         await _first(told_to_end, channel.stop_requested, ended)
@@ -164,6 +171,7 @@ async def serve(
         handlers.end_viewers()
         await server.stop(grace_seconds)
     finally:
+        await end_tasks([watching])
         channel.close()
         await client.close()
 

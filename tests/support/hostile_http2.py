@@ -93,11 +93,15 @@ class HostileConnection:
         await eventually(lambda: self.got[kind] >= count, f"{count} frames of kind {kind}")
 
     async def send(self, data: bytes) -> None:
-        """Send bytes; what the server does not take is lost with the connection."""
-        with contextlib.suppress(OSError):
-            self._writer.write(data)
-            async with asyncio.timeout(60):
-                await self._writer.drain()
+        """Send bytes; what the server does not take is lost with the connection, whose end is not waited for."""
+        assert self._reading is not None
+        self._writer.write(data)
+        draining = asyncio.ensure_future(self._writer.drain())
+        await asyncio.wait([draining, self._reading], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            draining.cancel()
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await draining
 
     def streams(self, count: int) -> list[int]:
         """Return numbers of streams that were not used yet."""

@@ -4,13 +4,16 @@ A worker has one queue of calls for all connections, and each call costs it some
 The library limits how many a connection may have open, and not how many it may open and take back, or how often it may come
 without the key. So both are counted here. What counts is what callers do, not what is done to them: an answer that is an error
 is no strike.
+
+And a caller can send frames without end that are no call: headers that are never complete, settings, pings. Nobody is told of
+those; but the kernel knows how much has come, and everybody who may call has shown the key within a few kilobytes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +28,12 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between two lines in the log about the same kind of misconduct.
 SAY_SECONDS: Final = 60.0
+
+#: Seconds between two looks at how much has come from whom.
+LOOK_SECONDS: Final = 1.0
+
+#: So many times as long as a look took, nobody looks again: with thousands of connections it takes a while.
+REST_FACTOR: Final = 20
 
 #: So many addresses and connections are remembered, those of the latest strikes.
 REMEMBERED: Final = 10_000
@@ -43,6 +52,8 @@ class ConductLimits:
     taken_back_per_second: float = 50.0
     #: What further connections of an address may take back that has done so too often.
     taken_back_again: float = 20.0
+    #: Bytes that may come between two looks, a second or more, on a connection on which nobody has shown the key.
+    strangers_bytes: int = 1024 * 1024
 
 
 class Strikes:
@@ -100,6 +111,8 @@ class Conduct:
         self._strangers = Strikes(self._limits.strangers_calls_per_second)
         self._connections = Strikes(self._limits.taken_back_per_second)
         self._hosts = Strikes(self._limits.taken_back_per_second)
+        #: Connections on which the key was shown, as the library names their callers.
+        self._known: set[str] = set()
         self._to_end: set[Peer] = set()
         self._ending: asyncio.Task[None] | None = None
         self._said: dict[str, tuple[float, int]] = {}
@@ -118,6 +131,39 @@ class Conduct:
             return
         if self._strangers.add(found.host, self._clock.now()) > self._limits.strangers_calls:
             self._misconduct(found, "its caller comes again and again without the key")
+
+    def came_with_key(self, peer: str) -> None:
+        """Take note of a call with the key.
+
+        Args:
+            peer: The caller, as the library names it.
+        """
+        self._known.add(peer)
+
+    async def watch(self, received: Callable[[], Mapping[Peer, int]]) -> None:
+        """End connections on which much comes and the key does not, again and again, until this is cancelled.
+
+        Args:
+            received: Tells how many bytes have come from each caller; called in a thread.
+        """
+        before: Mapping[Peer, int] = {}
+        while True:
+            begun = self._clock.now()
+            known = set(self._known)
+            try:
+                found = await asyncio.to_thread(received)
+            except OSError as error:
+                log.debug("connections cannot be looked at", error=str(error))
+                found = {}
+            else:
+                # Those that were made since the look began are not in it.
+                self._known -= {name for name in known if peer_of(name) not in found}
+            friends = {peer_of(name) for name in self._known}
+            for peer, count in found.items():
+                if count - before.get(peer, 0) > self._limits.strangers_bytes and peer not in friends:
+                    self._misconduct(peer, "its caller sends much and does not show the key")
+            before = found
+            await self._clock.sleep(LOOK_SECONDS + REST_FACTOR * (self._clock.now() - begun))
 
     def took_back(self, peer: str) -> None:
         """Take note of a call that its caller took back.

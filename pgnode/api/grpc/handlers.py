@@ -155,6 +155,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         allowed: AbstractContextManager[None] = limit if limit is not None else nullcontext()
 
         async def answer(_messages: Any, context: Context) -> bytes:
+            self._conduct.came_with_key(context.peer())
             try:
                 with allowed:
                     return await respond(context)

@@ -180,6 +180,23 @@ async def test_a_flood_of_frames_keeps_nobody_else_from_being_served(
     assert await attacked(stage, caller, flood, key=None)
 
 
+@pytest.mark.parametrize("flood", [continuations, settings, pings, unknown_frames], ids=lambda flood: flood.__name__)
+async def test_frames_without_end_cost_their_sender_the_connection(
+    stage: Stage, worker: GrpcWorker, caller: GrpcNode, flood: Attack
+) -> None:
+    """No call comes of them, so nobody is told of them; headers that never end are the least of a call."""
+    assert worker.process is not None
+    process = psutil.Process(worker.process.pid)
+    memory = process.memory_info().rss
+    async with HostileConnection(stage.grpc_port) as connection:
+        while not connection.ended:
+            await flood(connection, None)
+            assert process.memory_info().rss < memory + GROWTH_MIB * MIB
+            await next_turn()
+    assert "its caller sends much and does not show the key" in worker.output
+    assert (await caller.call("GetBackendStats")).num_goroutine == 42
+
+
 @pytest.mark.parametrize("attack", [take_back, take_back_whole], ids=lambda attack: attack.__name__)
 async def test_who_takes_calls_back_as_fast_as_it_goes_loses_its_connection(
     stage: Stage, worker: GrpcWorker, caller: GrpcNode, attack: Attack

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 
 import pytest
+import pytest_asyncio
 from structlog.testing import capture_logs
 
-from pgnode.api.grpc.conduct import SAY_SECONDS, Conduct, ConductLimits, Strikes, peer_of
+from pgnode.api.grpc.conduct import LOOK_SECONDS, SAY_SECONDS, Conduct, ConductLimits, Strikes, peer_of
 from pgnode.os_support.connections import Peer
 from pgnode.testing.clock import ManualClock
 from tests.support.polling import eventually, next_turn
@@ -18,6 +21,7 @@ LIMITS = ConductLimits(
     taken_back=10,
     taken_back_per_second=2,
     taken_back_again=2,
+    strangers_bytes=1000,
 )
 
 
@@ -94,6 +98,67 @@ async def test_a_connection_that_is_being_ended_is_ended_once() -> None:
     for _ in range(30):
         stage.conduct.took_back(peer(1))
     await eventually(lambda: stage.ended == [("192.0.2.1", 1)], "once")
+
+
+class Watched(Stage):
+    """A stage on which somebody looks at what comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: What has come from each caller; an error in its place is raised.
+        self.received: dict[Peer, int] | OSError = {}
+        self.looks = 0
+        self.watching = asyncio.create_task(self.conduct.watch(self._look))
+
+    def _look(self) -> dict[Peer, int]:
+        self.looks += 1
+        if isinstance(self.received, OSError):
+            raise self.received
+        return dict(self.received)
+
+    async def look(self, received: dict[Peer, int] | OSError) -> None:
+        """Have them looked at once more, with this to be found."""
+        self.received = received
+        await eventually(lambda: self.clock.pauses, "the last look is over")
+        looks = self.looks
+        await self.clock.advance(LOOK_SECONDS)
+        await eventually(lambda: self.looks > looks and self.clock.pauses, "the look is over")
+
+
+@pytest_asyncio.fixture
+async def watched() -> AsyncIterator[Watched]:
+    stage = Watched()
+    yield stage
+    stage.watching.cancel()
+
+
+async def test_who_sends_much_and_does_not_show_the_key_loses_its_connection(watched: Watched) -> None:
+    stranger, panel = Peer("192.0.2.1", 1), Peer("192.0.2.1", 2)
+    watched.conduct.came_with_key(peer(2))
+    with capture_logs() as logged:
+        await watched.look({stranger: 1000, panel: 5000})
+        assert watched.ended == []
+        await watched.look({stranger: 2001, panel: 900_000})
+        await eventually(lambda: watched.ended == [stranger], "the stranger's is ended, the panel's is not")
+    assert logged[0]["cause"] == "its caller sends much and does not show the key"
+
+
+async def test_who_sends_little_at_a_time_is_left_alone(watched: Watched) -> None:
+    for count in range(10):
+        await watched.look({Peer("192.0.2.1", 1): 900 * count})
+    assert watched.ended == []
+
+
+async def test_who_showed_the_key_is_known_for_as_long_as_its_connection_lasts(watched: Watched) -> None:
+    panel = Peer("192.0.2.1", 1)
+    watched.conduct.came_with_key(peer(1))
+    await watched.look({panel: 5000})
+    await watched.look(OSError("no /proc"))
+    await watched.look({panel: 50_000})
+    assert watched.ended == [], "a look that fails makes nobody a stranger"
+    await watched.look({})
+    await watched.look({panel: 5000})
+    await eventually(lambda: watched.ended == [panel], "somebody else has its port")
 
 
 async def test_callers_without_an_address_are_left_alone() -> None:

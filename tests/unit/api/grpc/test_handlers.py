@@ -127,6 +127,9 @@ async def test_every_method_takes_the_bytes_to_its_handler_and_back(row: Method)
         def time_remaining(self) -> None:
             return None
 
+        def peer(self) -> str:
+            return "ipv4:192.0.2.1:4711"
+
     class Details:
         method = f"/{SERVICE}/{row.grpc_name}"
         invocation_metadata = key_metadata(KEY)
@@ -230,6 +233,9 @@ async def test_a_caller_that_leaves_before_its_answer_is_written_is_no_error() -
 
         def time_remaining(self) -> None:
             return None
+
+        def peer(self) -> str:
+            return "ipv4:192.0.2.1:4711"
 
         async def read(self) -> Any:
             return self.messages.pop(0)
