@@ -37,7 +37,7 @@ def test_the_connections_of_a_caller_are_ended_and_no_others() -> None:
         caller.settimeout(30)
         with pytest.raises(ConnectionResetError):
             caller.recv(1)
-        with pytest.raises(OSError, match="reset|not connected"):
+        with pytest.raises(OSError, match=r"reset|not connected"):
             served.recv(1)
         os.fstat(served.fileno())
         for one, answer in ((other, served_other), (near, far)):
