@@ -91,7 +91,7 @@ class CommandServer:
         self._cursor = "0"
         self._lost = True
         self._strays_until = time.monotonic() + STRAY_SECONDS
-        self._lifetimes.clear()
+        self._lifetimes = dict.fromkeys(self._lifetimes, float("-inf"))
 
     @property
     def looks_again(self) -> bool:
@@ -265,6 +265,11 @@ class CommandServer:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+            return
+        # Redis came back empty: streams of replies that were begun anew meanwhile have no end yet.
+        begun, self._lifetimes = self._lifetimes, {}
+        for key in begun:
+            await self._reader.execute("EXPIRE", key, REPLIES_TTL_SECONDS)
 
     async def _check_clock(self) -> None:
         if time.monotonic() - self._clock_checked_at < CLOCK_SECONDS:

@@ -337,6 +337,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
             known="active" in meta,
             active=bool(meta.get("active")),
             restoring=int(meta.get("restoring") or 0),
+            restore_errors=int(meta.get("restore_errors") or 0),
             core_run=int(meta.get("core_run") or 0),
             users=users,
             changed_users=changed,

@@ -5,7 +5,8 @@ table            what a row is
 ===============  =====================================================================================================
 ``meta``         ``backend``: ``Backend`` message of the start, without its users; ``active``: whether it shall run;
                  ``core_run``: number of the last core run; ``run``: the core run that the counters are of;
-                 ``restoring``: how often a supervisor began to bring the backend back, and ended before it had;
+                 ``restoring``: how often a supervisor began to bring the backend back, and was gone before it had;
+                 ``restore_errors``: how often one ended by itself over that;
                  ``origin``: the version whose state was taken over at the first start, "new" where there was none
 ``user_set``     everybody who was desired at one moment, packed (:mod:`pgnode.store.user_set`)
 ``users``        a desired user: e-mail in lower case, ``User`` message; it counts in place of what ``user_set`` says of that

@@ -19,8 +19,10 @@ class StoredState:
     known: bool = False
     #: Whether that backend shall run.
     active: bool = False
-    #: How often a supervisor began to bring that backend back, and did not come to the end of it.
+    #: How often in a row a supervisor began to bring that backend back, and was gone before the end of it.
     restoring: int = 0
+    #: How often in a row one ended by itself over it.
+    restore_errors: int = 0
     #: Number of the last core run.
     core_run: int = 0
     users: dict[str, bytes] = field(default_factory=dict)

@@ -47,6 +47,7 @@ from pgnode.supervisor.maintenance.core_update import CoreUpdate
 from pgnode.supervisor.maintenance.downloads import Downloads
 from pgnode.supervisor.maintenance.geofiles import GeoFiles
 from pgnode.supervisor.maintenance.hard_reset import HardReset
+from pgnode.supervisor.maintenance.interrupted_update import InterruptedUpdate
 from pgnode.supervisor.maintenance.jobs import Job, Maintenance
 from pgnode.supervisor.maintenance.new_core import NewCore
 from pgnode.supervisor.maintenance.self_update import SelfUpdate
@@ -205,6 +206,7 @@ def compose(
         wanted=lambda email: node.users.table.get(email_key(email)) is not None,
         delivered=lambda: payouts.delivered,
     )
+    cores = CoreStore(settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024)
     node = assemble_node(
         settings,
         core=core,
@@ -214,9 +216,9 @@ def compose(
         snapshots=snapshots,
         traffic=collector,
         taking_over=inheritance is not NOTHING,
+        resolve_update=InterruptedUpdate(core, cores, settings.assets_dir).resolve,
     )
 
-    cores = CoreStore(settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024)
     downloads = Downloads(settings)
     jobs: dict[Kind, Job] = {
         Kind.CORE_UPDATE: CoreUpdate(settings, node, core, cores, downloads).run,

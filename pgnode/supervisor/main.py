@@ -174,9 +174,11 @@ class Supervisor:
         await self._find_children()
         progress.enter(Phase.STARTING, "the bus")
         await processes.api.open()
+        bus_is_new = False
         if processes.valkey is not None:
             if not await processes.valkey.take_over_or_end(parts.inheritance.process(processes.valkey.name)):
                 await processes.valkey.start()
+                bus_is_new = True
         else:
             await wait_for_redis(parts.bus.redis, settings.redis_url or "")
             await parts.bus.ownership.acquire()
@@ -185,7 +187,7 @@ class Supervisor:
             stored = await take_over(settings, parts.store, processes.pids)
         elif stored.origin == IMPORTED:
             await asyncio.to_thread(set_old_folder_aside, settings)
-        parts.maintenance.restore("" if parts.inheritance is NOTHING else __version__)
+        parts.maintenance.restore("" if parts.inheritance is NOTHING else __version__, bus_is_new=bus_is_new)
         await select_initial_core(parts.core, parts.cores, settings.assets_dir)
         await async_fault_point("supervisor.core_selected")
         log.info("state loaded", users=len(stored.users), active=stored.active)

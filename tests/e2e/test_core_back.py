@@ -10,7 +10,8 @@ from pgnode.testing.configs import make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.wire import service_pb2 as pb
-from tests.faults.table import COUNTS
+from tests.faults.leftovers import tidy
+from tests.faults.table import LOSSES
 from tests.faults.trial import Trial
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill
@@ -28,7 +29,7 @@ async def age_seconds(panel: PanelClient) -> int | None:
 @pytest.mark.fault(
     "core killed where counters are read once a minute",
     unmeasured=dict.fromkeys(
-        COUNTS, "the time until the new core was read is what is looked at; see the other rows of killed cores"
+        LOSSES, "the time until the new core was read is what is looked at; see the other rows of killed cores"
     ),
 )
 async def test_statistics_are_read_as_soon_as_the_core_is_back(trial: Trial) -> None:
@@ -52,3 +53,4 @@ async def test_statistics_are_read_as_soon_as_the_core_is_back(trial: Trial) -> 
 
         await eventually(read_again, "the new core was read", errors=(PanelError, NoAnswerError))
         trial.well()
+        await tidy(node, trial)

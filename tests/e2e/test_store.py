@@ -314,7 +314,7 @@ async def test_a_store_that_is_damaged_or_lost_or_ends_the_node_costs_no_connect
             os.kill(node.pid, signal.SIGKILL)
             await node.wait()
             for _ in range(2):
-                faults.arm("restore.begun", "kill")
+                faults.arm("restore.begun", "raise")
                 await node.spawn()
                 await node.wait()
             await node.start()

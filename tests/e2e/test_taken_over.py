@@ -11,6 +11,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_users
 from pgnode.xray.client.api import CoreApi
+from tests.faults.leftovers import tidy
 from tests.faults.table import BYTES
 from tests.faults.trial import Trial
 from tests.support.core_lists import inbound_users
@@ -47,6 +48,7 @@ async def test_users_who_are_as_desired_are_left_alone(
         await held.wait_rounds(2)
         trial.connections([held])
     trial.tried(2)
+    await tidy(node, trial)
 
 
 async def _two_kills(node: NodeProcess, panel: PanelClient, tags: list[str], trial: Trial) -> None:

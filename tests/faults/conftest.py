@@ -22,6 +22,7 @@ from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
 from tests.faults.checker import Record, check, state_of
 from tests.faults.held import HeldConnections, Holders, holders
+from tests.faults.leftovers import TidyNode, tidy
 from tests.faults.plugin import call_failed
 from tests.faults.trial import Trial
 from tests.support.processes import kill
@@ -62,24 +63,34 @@ class Stage:
     trial: Trial
     holders: Holders
     held: HeldConnections | None = None
+    #: Who holds them.
+    holder: pb.User | None = None
 
-    async def begin(self, users: Sequence[pb.User], config: dict[str, Any] | None = None) -> None:
-        """Start with these users, and one who holds connections from now on; the record begins here."""
+    async def begin(self, users: Sequence[pb.User], config: dict[str, Any] | None = None, *, hold: bool = True) -> None:
+        """Start with these users, and one who holds connections from now on, or from :meth:`hold`; the record begins here."""
         if config is not None:
             self.config = config
         user = self.holders.next_user()
         users = [*users, user]
         await self.panel.start(self.config, users, timeout_seconds=60)
         self.record.initial = {user.email: state_of(user) for user in users}
-        self.held = self.holders.connections(self.node, user, self.trial)
+        self.holder = user
+        if hold:
+            await self.hold()
+
+    async def hold(self) -> None:
+        """Begin the connections that are held."""
+        assert self.holder is not None
+        self.held = self.holders.connections(self.node, self.holder, self.trial)
         await self.held.begin()
 
     async def check(self) -> None:
-        """All is well: core, store and answers agree, and the connections held still move."""
+        """All is well: core, store and answers agree, and the connections held still move, and nothing is left behind."""
         await check(self.node, self.record, [item["tag"] for item in self.config["inbounds"]], self.trial)
         if self.held is not None:
             await self.held.go_on()
         self.trial.well()
+        await tidy(self.node, self.trial)
 
     def struck(self, pid: int) -> None:
         """Kill a process; all has to be well again after that."""
@@ -148,7 +159,7 @@ class Load:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
     env = PATIENT | READ_OFTEN | {"WEB_CONCURRENCY": "4", "GRPC_WORKERS": "0", **node_faults.environment}
-    async with NodeProcess(env=env) as running:
+    async with TidyNode(env=env) as running:
         yield running
 
 
@@ -231,7 +242,7 @@ async def lasting_stage(
             | {"WEB_CONCURRENCY": "4", "GRPC_WORKERS": "0", "REDIS_URL": bus.url, **faults.environment}
         )
         async with (
-            NodeProcess(env=env) as node,
+            TidyNode(env=env) as node,
             node.panel() as panel,
             staged(Stage(node, panel, config, Record(panel), faults, trial, made), request) as stage,
         ):

@@ -15,10 +15,13 @@ UPDATE = (
     ("step.make_change", 0),
     ("step.start_core", 0),
     ("step.complete_core", 0),
-    ("core_update.exchanged", 0),
-    ("core_select.half_done", 0),
-    ("core_update.selected", 0),
 )
+#: Users are connected to the new core by then.
+SELECTION = ("core_update.exchanged", "core_select.half_done", "core_update.selected")
+RESET = (("step.record", 0), ("step.end_core", 0))
+#: The core has ended by then; a supervisor that is killed in these has it back, with all its users.
+RESET_NOT_STORED = (("step.forget_state", 0), ("step.commit", 0), ("commit.desired", 0))
+RESET_STORED = (("commit.desired_stored", 0), ("step.publish", 0))
 
 #: Tried every time; all others in the first round of several, as `make faults` has them.
 ALWAYS = {
@@ -32,7 +35,6 @@ ALWAYS = {
     ("step.take_over_core", 0),
     ("step.commit", 0),
     ("commit.desired", 0),
-    ("core_update.exchanged", 0),
 }
 
 

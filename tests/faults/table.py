@@ -23,9 +23,12 @@ PAGE = ROOT / "docs" / "faults.md"
 #: Modules elsewhere whose tests have rows, too.
 OTHER_MODULES = ("tests.e2e.test_core_back", "tests.e2e.test_taken_over")
 
-DROPPED, CHANGES, BYTES, SECONDS = "connections dropped", "answered changes lost", "bytes lost or twice", "seconds"
+DROPPED, CHANGES, BYTES = "connections dropped", "answered changes lost", "bytes lost or twice"
+LEFT, SECONDS = "left behind", "seconds"
+#: What users and callers lose.
+LOSSES = (DROPPED, CHANGES, BYTES)
 #: What is counted, as the page calls it; seconds are measured.
-COUNTS = (DROPPED, CHANGES, BYTES)
+COUNTS = (*LOSSES, LEFT)
 COLUMNS = (*COUNTS, SECONDS)
 _HEAD = ("fault", "times tried", *COUNTS, "seconds until all is well")
 _DASH = "\N{EN DASH}"

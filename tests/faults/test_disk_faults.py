@@ -15,15 +15,16 @@ import pytest_asyncio
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelError
-from pgnode.testing.processes import command_line, is_running, tree
+from pgnode.testing.processes import is_running, tree
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from tests.faults.held import holders
-from tests.faults.table import COUNTS
+from tests.faults.leftovers import TidyNode, core_anywhere, ended_tidily, tidy
+from tests.faults.table import LOSSES
 from tests.faults.trial import Trial
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, gunicorn_master_pid, kill, worker_pids
+from tests.support.processes import gunicorn_master_pid, kill, worker_pids
 from tests.support.stored import stored_users
 
 pytestmark = pytest.mark.timeout(300)
@@ -92,16 +93,8 @@ def disk() -> Any:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def node(disk: SmallDisk) -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(state_dir=disk.folder / "state", env={"GRPC_WORKERS": "1"}) as running:
+    async with TidyNode(state_dir=disk.folder / "state", env={"GRPC_WORKERS": "1"}) as running:
         yield running
-
-
-def core_anywhere(node: NodeProcess) -> int:
-    """The core's process, in whichever folder its record is; 0 when there is none."""
-    found = core_pid(node)
-    if found:
-        return found
-    return next((p.pid for p in tree(node.pid) if "multiprocess.spawn" in command_line(p) and is_running(p.pid)), 0)
 
 
 @pytest.mark.fault(
@@ -174,11 +167,12 @@ async def test_a_disk_without_room(node: NodeProcess, disk: SmallDisk, what: str
     async with Target() as target, ClientCore([link(config["inbounds"][0], user, name=TAG)], target) as client:
         await client.move(TAG, 1000, 1000)
     assert is_running(last)
+    await tidy(node, trial)
 
 
 @pytest.mark.fault(
     "node told to end while its disk is full",
-    unmeasured=dict.fromkeys(COUNTS, "the node ends with everything it has, and does so as told"),
+    unmeasured=dict.fromkeys(LOSSES, "the node ends with everything it has, and does so as told"),
 )
 async def test_sigterm_ends_everything_on_a_full_disk(node: NodeProcess, disk: SmallDisk, trial: Trial) -> None:
     async with node.panel() as panel:
@@ -188,4 +182,5 @@ async def test_sigterm_ends_everything_on_a_full_disk(node: NodeProcess, disk: S
     trial.struck()
     assert await node.stop() == 0
     trial.well()
+    await ended_tidily(node, trial)
     assert not [process.pid for process in processes if process.is_running() and is_running(process.pid)]

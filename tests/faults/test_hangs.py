@@ -23,6 +23,7 @@ from pgnode.testing.panel import NoAnswerError, PanelError
 from pgnode.testing.processes import is_running
 from pgnode.wire import service_pb2 as pb
 from tests.faults.conftest import PATIENT, READ_OFTEN, Stage
+from tests.faults.leftovers import TidyNode
 from tests.faults.load import GRPC_OPTIONS, caller_email, grpc_pids, under_load
 from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually, pause
@@ -50,7 +51,7 @@ REPLACED = ("a REST worker", "a gRPC worker")
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
     env = {"WEB_CONCURRENCY": "2", "GRPC_WORKERS": "2", "WRITE_TIMEOUT_SECONDS": str(WRITE_SECONDS)}
-    async with NodeProcess(env=PATIENT | READ_OFTEN | env | {**node_faults.environment}) as running:
+    async with TidyNode(env=PATIENT | READ_OFTEN | env | {**node_faults.environment}) as running:
         yield running
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from pgnode.testing.processes import is_running
 from pgnode.testing.users import make_users
 from pgnode.xray.process.record import start_ticks
 from tests.faults.conftest import PATIENT, READ_OFTEN, TAGS, Stage
+from tests.faults.leftovers import TidyNode
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill
 
@@ -33,7 +35,7 @@ def settings(node_faults: ArmedFaults) -> Mapping[str, str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(settings: Mapping[str, str]) -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(env=settings) as running:
+    async with TidyNode(env=settings) as running:
         yield running
 
 
@@ -67,7 +69,7 @@ async def test_two_supervisors_race(stage: Stage, settings: Mapping[str, str]) -
         assert loser.output_text.count("\n") < 3
         assert "another node holds STATE_DIR=" in loser.output_text
         await winner.wait_ready()
-        await stage.check()
+        await dataclasses.replace(stage, node=winner).check()
         assert core_pid(node) == core
     stage.trial.tried(RACES)
     if winner is not node:

@@ -22,6 +22,7 @@ from pgnode.testing.panel import NoAnswerError, PanelError
 from pgnode.testing.processes import command_line, tree
 from pgnode.testing.users import make_user, make_users
 from tests.faults.conftest import PATIENT, READ_OFTEN, TAGS, Load, Stage
+from tests.faults.leftovers import TidyNode
 from tests.faults.load import grpc_callers, grpc_pids, newcomers, under_load
 from tests.faults.test_disk_faults import may_mount
 from tests.support.polling import eventually
@@ -42,7 +43,7 @@ TURNS, WHOLE_TURNS = 3, 20
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
     env = {"WEB_CONCURRENCY": str(WORKERS), "GRPC_WORKERS": "2", **node_faults.environment}
-    async with NodeProcess(env=PATIENT | READ_OFTEN | env) as running:
+    async with TidyNode(env=PATIENT | READ_OFTEN | env) as running:
         yield running
 
 

@@ -29,6 +29,7 @@ from pgnode.xray.process.record import start_ticks
 from tests.faults.checker import Record
 from tests.faults.conftest import HELD, PATIENT, READ_OFTEN, Stage, staged, three_inbounds
 from tests.faults.held import holders
+from tests.faults.leftovers import TidyNode
 from tests.faults.load import caller_email, grpc_callers, grpc_pids, newcomers, under_load
 from tests.faults.trial import Trial
 from tests.support.polling import eventually
@@ -44,7 +45,7 @@ DAY_SECONDS = 24 * 3600
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def node(node_faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(env=PATIENT | READ_OFTEN | FEW | {**node_faults.environment}) as running:
+    async with TidyNode(env=PATIENT | READ_OFTEN | FEW | {**node_faults.environment}) as running:
         yield running
 
 
@@ -82,7 +83,7 @@ async def clock_stage(
     async with (
         running_valkey() as bus,
         holders(config, HELD, 1) as made,
-        NodeProcess(env=PATIENT | READ_OFTEN | env | {"REDIS_URL": bus.url}) as node,
+        TidyNode(env=PATIENT | READ_OFTEN | env | {"REDIS_URL": bus.url}) as node,
         node.panel() as panel,
         staged(Stage(node, panel, config, Record(panel), faults, trial, made), request) as stage,
     ):

@@ -9,7 +9,7 @@ import pytest
 
 from pgnode.testing.traffic import HeldTransfer, TransferError
 from tests.faults import table
-from tests.faults.table import BYTES, CHANGES, DROPPED, Measured, row_of, rows_in, rows_of, updated
+from tests.faults.table import BYTES, CHANGES, DROPPED, LEFT, Measured, row_of, rows_in, rows_of, updated
 from tests.faults.trial import Trial
 
 PAGE = "# Faults\n\n<!-- generated: faults -->\n<!-- end -->\nend\n"
@@ -21,7 +21,7 @@ def measured(fault: str = "a | b", *, dropped: int = 0, seconds: float = 1.0) ->
 
 def test_the_tries_of_a_fault_are_put_together() -> None:
     row = row_of([measured(seconds=1.04), measured(dropped=1, seconds=2.06)])
-    assert row.cells == ("2", "1 of 4", "0 of 3,000", "–", "2.1")  # noqa: RUF001 - the dash of the page
+    assert row.cells == ("2", "1 of 4", "0 of 3,000", "–", "–", "2.1")  # noqa: RUF001 - the dash of the page
     assert row.notes == {BYTES: "nobody counts here"}
 
 
@@ -53,6 +53,11 @@ def test_a_column_has_a_figure_or_a_reason() -> None:
     with pytest.raises(AssertionError, match="connections dropped"):
         trial.check_complete()
     trial.connections([HeldTransfer("one")])
+    with pytest.raises(AssertionError, match="left behind"):
+        trial.check_complete()
+    trial.left(0, 3)
+    trial.left(1, 4)
+    assert trial.measured.counts[LEFT] == (1, 7)
     trial.check_complete()
 
 

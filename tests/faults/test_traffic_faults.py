@@ -24,6 +24,8 @@ from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
 from tests.faults.conftest import PATIENT
+from tests.faults.leftovers import TidyNode, tidy
+from tests.faults.plugin import call_failed
 from tests.faults.table import CHANGES, DROPPED, SECONDS
 from tests.faults.traffic_checker import (
     Books,
@@ -125,7 +127,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stag
     ]
     async with (
         Target() as target,
-        NodeProcess(env=settings) as node,
+        TidyNode(env=settings) as node,
         node.panel() as panel,
         ClientCore(links, target) as client,
     ):
@@ -134,13 +136,15 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stag
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def billed(shared: Stage, trial: Trial) -> AsyncIterator[Stage]:
+async def billed(request: pytest.FixtureRequest, shared: Stage, trial: Trial) -> AsyncIterator[Stage]:
     """The stage with the figures of this test: transfers that broke are connections dropped."""
     books = shared.books
     transfers, broken, carried = books.transfers, len(books.broken), books.carried
     trial.note(CHANGES, "no users are changed here")
     stage = dataclasses.replace(shared, trial=trial, lost=[0])
     yield stage
+    if not call_failed(request.node):
+        await tidy(stage.node, trial)
     dropped = len(books.broken) - broken
     trial.count(DROPPED, dropped, dropped + books.transfers - transfers)
     trial.bytes(stage.lost[0], books.carried - carried)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from pgnode.testing.traffic import HeldTransfer, TransferError
-from tests.faults.table import BYTES, CHANGES, COLUMNS, COUNTS, DROPPED, Measured
+from tests.faults.table import BYTES, CHANGES, COLUMNS, COUNTS, DROPPED, LEFT, Measured
 
 #: Why the bytes of a core that ended may be fewer than those that moved.
 LAST_READING = "what the core counted since its last reading ends with it; nothing is counted twice"
@@ -73,6 +73,11 @@ class Trial:
         self.count(BYTES, off, of)
         if off and self.core_ends:
             self.note(BYTES, LAST_READING)
+
+    def left(self, behind: int, of: int) -> None:
+        """Things that nobody needs any more, of all that were looked at; those of several looks add up."""
+        before = self.measured.counts.get(LEFT, (0, 0))
+        self.count(LEFT, before[0] + behind, before[1] + of)
 
     def check_complete(self) -> None:
         """AssertionError when a column has no figure and nobody said why."""

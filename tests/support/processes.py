@@ -18,8 +18,13 @@ from pgnode.testing.processes import command_line, is_running, tree
 
 def core_pid(node: NodeProcess) -> int:
     """The process that holds the core, by the record beside its socket; 0 when there is none."""
+    return core_in(node.run_dir)
+
+
+def core_in(folder: Path) -> int:
+    """The process of the core whose record is in a folder; 0 when there is none."""
     try:
-        pid = int(json.loads((node.run_dir / "core.json").read_text())["pid"])
+        pid = int(json.loads((folder / "core.json").read_text())["pid"])
     except (OSError, ValueError, KeyError):
         return 0
     return pid if is_running(pid) else 0

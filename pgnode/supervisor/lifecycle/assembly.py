@@ -17,7 +17,7 @@ from pgnode.supervisor.lifecycle.hot_change import Prepare, prepare_hot_change
 from pgnode.supervisor.lifecycle.interrupted_change import InterruptedChange
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.lifecycle.node_life import NodeLife
-from pgnode.supervisor.lifecycle.restore import Restore
+from pgnode.supervisor.lifecycle.restore import ResolveUpdate, Restore
 from pgnode.supervisor.lifecycle.start import Starts
 from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.persistence.committer import StateCommitter
@@ -42,6 +42,7 @@ def assemble_node(
     clock: Clock | None = None,
     prepare: Prepare = prepare_hot_change,
     taking_over: bool = False,
+    resolve_update: ResolveUpdate | None = None,
 ) -> Node:
     """Put a node together.
 
@@ -56,6 +57,7 @@ def assemble_node(
         clock: For pauses.
         prepare: Makes the plan of a hot change.
         taking_over: Whether workers go on by what the supervisor before said, until its core is taken over.
+        resolve_update: Finishes a core update that was interrupted; None: there is none.
 
     Returns:
         The node, idle.
@@ -113,6 +115,7 @@ def assemble_node(
             commit=committer.commit,
             core_lock=core_lock,
             interrupted=InterruptedChange(settings, core, prepare),
+            resolve_update=resolve_update if resolve_update is not None else _no_update,
         ),
         status=status,
         users=users,
@@ -120,4 +123,9 @@ def assemble_node(
         routing_changes=routing_changes,
         queries=RoutingQueries(settings, core, running_base),
         core_lock=core_lock,
+        require_room=committer.require_room,
     )
+
+
+async def _no_update(_running: str) -> None:
+    """Leave the core as it is: no update was interrupted."""

@@ -267,6 +267,7 @@ class CoreLifecycle:
                     active=int(desired is not None),
                     core_run=core_run,
                     restoring=None,
+                    restore_errors=None,
                 )
             case do.Commit():
                 await self._commit()

@@ -33,7 +33,7 @@ from pgnode.supervisor.lifecycle.life import Life
 from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.restore import Restore
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
-from pgnode.supervisor.lifecycle.start import Starts
+from pgnode.supervisor.lifecycle.start import RequireRoom, Starts
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.routing.changes import RoutingChanges
@@ -44,6 +44,9 @@ from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.config.document import BaseConfig
 
 log = structlog.get_logger(__name__)
+
+#: About what a reset writes to the store.
+RESET_BYTES = 64 * 1024
 
 
 class Node:
@@ -62,6 +65,7 @@ class Node:
         routing_changes: Changes of them.
         queries: Answers questions about the core's routing.
         core_lock: Held by whoever starts, stops or changes the core.
+        require_room: Makes sure that the store takes what a reset changes.
     """
 
     def __init__(
@@ -79,7 +83,9 @@ class Node:
         routing_changes: RoutingChanges,
         queries: RoutingQueries,
         core_lock: asyncio.Lock,
+        require_room: RequireRoom,
     ) -> None:
+        self._require_room = require_room
         self._settings = settings
         self._life = life
         self._lifecycle = lifecycle
@@ -229,6 +235,11 @@ class Node:
         return await self._exchange.exchange(change, undo, what)
 
     async def reset(self) -> None:
-        """End the core and forget config, users and routing; the traffic ledger stays."""
+        """End the core and forget config, users and routing; the traffic ledger stays.
+
+        Raises:
+            StoreUnavailableError: The store does not take that; what runs goes on.
+        """
         async with self.core_lock:
+            await self._require_room(RESET_BYTES)
             await self._lifecycle.request(ResetRequested())

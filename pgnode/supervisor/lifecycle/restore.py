@@ -9,6 +9,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from pgnode.errors import NodeError
+from pgnode.os_support.crash_note import CrashNote
 from pgnode.os_support.fault_points import async_fault_point
 from pgnode.settings import Settings
 from pgnode.store.changes import Journal
@@ -28,8 +29,26 @@ from pgnode.wire import service_pb2 as pb
 
 log = structlog.get_logger(__name__)
 
-#: How often a stored config may end the node while it is brought back.
-MAX_ATTEMPTS = 2
+#: How often a stored config may end the node while it is brought back: by an error, or by a crash of the process.
+MAX_ERRORS = 2
+
+#: How often the node may be killed from outside meanwhile. That is nobody's fault, or that of a config which takes all memory.
+MAX_KILLS = 5
+
+#: The note of a crash meanwhile, in the run folder.
+CRASH_NAME = "restore.crash"
+
+#: Is told which core was taken over, "" for none, and selects the one that has to run.
+ResolveUpdate = Callable[[str], Awaitable[None]]
+
+
+def _why_set_aside(errors: int, kills: int) -> str:
+    """Say why a stored config is left alone; "" where it is not. Pure."""
+    if errors >= MAX_ERRORS:
+        return "the stored config ended the node twice"
+    if kills >= MAX_KILLS:
+        return f"the node was killed {kills} times in a row while it brought the stored config back"
+    return ""
 
 
 class Restore:
@@ -47,6 +66,8 @@ class Restore:
         commit: Writes the journal to the store.
         core_lock: Held meanwhile.
         interrupted: Finishes a hot change that the earlier supervisor did not finish.
+        resolve_update: Finishes a core update, or gives it up; it is told the core that was found, "" for none.
+        crash_note: Tells a crash from a kill.
     """
 
     def __init__(
@@ -63,7 +84,10 @@ class Restore:
         commit: Callable[[], Awaitable[object]],
         core_lock: asyncio.Lock,
         interrupted: InterruptedChange,
+        resolve_update: ResolveUpdate,
+        crash_note: CrashNote | None = None,
     ) -> None:
+        self._resolve_update = resolve_update
         self._interrupted = interrupted
         self._settings = settings
         self._lifecycle = lifecycle
@@ -79,7 +103,9 @@ class Restore:
         self._unknown = ""
         self._stored_message = b""
         self._books_lost = False
-        self._set_aside = False
+        #: Why the stored config is left alone; "" where it is not.
+        self._set_aside = ""
+        self._crash_note = crash_note if crash_note is not None else CrashNote(settings.run_dir / CRASH_NAME)
 
     def __repr__(self) -> str:
         return f"Restore({self._core!r})"
@@ -87,23 +113,40 @@ class Restore:
     async def restore(self, stored: StoredState) -> None:
         """Take over what was stored, and bring its core up, or take that over as well.
 
-        Attempts are counted in the store before they are made: a config over which the supervisor ended twice is left alone until
-        a start brings another one.
+        Attempts are counted in the store before they are made. A config over which the supervisor ended by itself twice is left
+        alone until a start brings another one. A supervisor that is killed from outside says nothing against the config, so only
+        the fifth time in a row counts.
         """
-        self._set_aside = stored.restoring >= MAX_ATTEMPTS
-        if not self._set_aside and stored.active:
-            self._journal.meta["restoring"] = stored.restoring + 1
-            await self._commit()
-        await async_fault_point("restore.begun")
+        crash = await asyncio.to_thread(self._crash_note.take)
+        errors, kills = stored.restore_errors, stored.restoring
+        if crash:
+            log.error("the supervisor before crashed while it brought the stored config back", crash=crash)
+            errors, kills = errors + 1, max(0, kills - 1)
+        self._set_aside = _why_set_aside(errors, kills)
+        counts = stored.active and not self._set_aside
+        if counts or crash:
+            await self._count(errors, kills + counts)
+        if counts:
+            await asyncio.to_thread(self._crash_note.begin)
         try:
+            await async_fault_point("restore.begun")
             await self._restore(stored)
         except asyncio.CancelledError:
             # The supervisor was told to end, which is no fault of the config.
-            self._journal.meta["restoring"] = stored.restoring or None
+            self._journal.meta["restoring"] = kills or None
             raise
-        if not self._set_aside and stored.active:
-            self._journal.meta["restoring"] = None
-            await self._commit()
+        except Exception:
+            if counts:
+                await self._count(errors + 1, kills)
+            raise
+        finally:
+            await asyncio.to_thread(self._crash_note.end)
+        if counts:
+            await self._count(0, 0)
+
+    async def _count(self, errors: int, kills: int) -> None:
+        self._journal.meta.update(restoring=kills or None, restore_errors=errors or None)
+        await self._commit()
 
     async def _restore(self, stored: StoredState) -> None:
         self._users.restore(stored)
@@ -123,10 +166,8 @@ class Restore:
         if stored.backend is None or not stored.active:
             return None
         if self._set_aside:
-            self._unknown = "the stored config ended the node twice"
-            log.error(
-                "the stored config is set aside, waiting for a start: the node ended twice while it was brought back"
-            )
+            self._unknown = self._set_aside
+            log.error("the stored config is set aside, waiting for a start", reason=self._set_aside)
             return None
         try:
             return RunSpec.read(pb.Backend.FromString(stored.backend), self._settings)
@@ -173,6 +214,7 @@ class Restore:
     async def _find(self, action: do.FindCore) -> CoreFound:
         desired, unknown = action.desired, self._unknown
         running = await self._core.adopt()
+        await self._resolve_update(running.record.core if running is not None else "")
         if running is None:
             # A new store without a core is a new node.
             return CoreFound(action, Found.NOTHING, unknown=unknown if self._stored_message else "")

@@ -1,7 +1,8 @@
 """The cores that were downloaded, in STATE_DIR/cores, and which of them the operator selected.
 
 ``<version>/xray`` is a core, ``chosen.json`` the selection: its version, the SHA-256 of the executable, the versions that are
-kept (the last two), and what XRAY_EXECUTABLE_PATH was at the time. The later decision counts: a core selected over the API is
+kept (the last two), and what XRAY_EXECUTABLE_PATH was at the time. ``coming.json`` is there while the core is exchanged for
+another: it names that one. The later decision counts: a core selected over the API is
 used in place of XRAY_EXECUTABLE_PATH until that setting is changed. Everything here does file I/O: call it in a thread.
 """
 
@@ -15,6 +16,7 @@ import re
 import shutil
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +31,7 @@ from pgnode.supervisor.maintenance.releases import MEMBER
 log = structlog.get_logger(__name__)
 
 _RECORD: Final = "chosen.json"
+_COMING: Final = "coming.json"
 _RECORD_BYTES: Final = 64 * 1024
 _STAGING: Final = "incoming"
 _BLOCK_BYTES: Final = 1024 * 1024
@@ -155,6 +158,43 @@ class CoreStore:
                 return path
         return None
 
+    def begin(self, version: str) -> None:
+        """Note that the core is about to be exchanged for this one, until :meth:`select` or :meth:`give_up`."""
+        coming = {"version": version, "sha256": _sha256(self.path_of(version)), "instead_of": self._setting}
+        write_atomically(self._folder / _COMING, json.dumps(coming) + "\n")
+
+    def begun(self) -> str | None:
+        """Return the version for which the core was being exchanged when the supervisor ended; None where it was not.
+
+        Also None where that core was changed, or XRAY_EXECUTABLE_PATH was: that is the later decision.
+        """
+        try:
+            coming = read_json(self._folder / _COMING, _RECORD_BYTES)
+            version, digest = coming["version"], coming["sha256"]
+            if not _VERSION.fullmatch(version) or coming["instead_of"] != self._setting:
+                return None
+            return str(version) if _sha256(self.path_of(version)) == digest else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.warning("the note of a core update cannot be read", folder=str(self._folder), error=str(error))
+            return None
+
+    def give_up(self, version: str | None = None) -> None:
+        """Forget that the core was being exchanged, and the version where one is named and it is not selected."""
+        if version is not None:
+            self.forget_unselected(version)
+        (self._folder / _COMING).unlink(missing_ok=True)
+
+    def clear_up(self) -> None:
+        """Remove what an update left that was interrupted: what was being downloaded, and cores that were not selected."""
+        self.drop_staging()
+        selection, coming = self._read(), self.begun()
+        if selection is None and os.path.lexists(self._folder / _RECORD):
+            # Nobody knows which of them are wanted.
+            return
+        self._remove_all_but([*(selection.kept if selection is not None else []), coming])
+
     def select(self, version: str) -> None:
         """Record which core is selected, and remove all but the last two."""
         path = self.path_of(version)
@@ -165,15 +205,20 @@ class CoreStore:
         kept = [version, *(v for v in (before.kept if before is not None else []) if v != version)][:KEPT]
         selection = CoreSelection(version, digest, kept, self._setting)
         write_atomically(self._folder / _RECORD, json.dumps(asdict(selection), indent=1) + "\n")
-        for entry in self._folder.iterdir():
-            if entry.is_dir() and entry.name not in (*kept, _STAGING):
-                shutil.rmtree(entry, ignore_errors=True)
+        self.give_up()
+        self._remove_all_but([*kept, _STAGING])
 
     def forget_unselected(self, version: str) -> None:
         """Remove a core that was moved into the folder and then not selected."""
         selection = self._read()
         if selection is None or version not in selection.kept:
             shutil.rmtree(self._folder / version, ignore_errors=True)
+
+    def _remove_all_but(self, kept: Sequence[str | None]) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            for entry in self._folder.iterdir():
+                if entry.is_dir() and entry.name not in kept:
+                    shutil.rmtree(entry, ignore_errors=True)
 
     def _read(self) -> CoreSelection | None:
         try:

@@ -87,6 +87,8 @@ class CoreUpdate:
         finally:
             await asyncio.to_thread(self._store.drop_staging)
         await async_fault_point("core_update.prepared")
+        # A supervisor that comes before the core is selected finishes that, or takes it back: nobody is dropped twice.
+        await asyncio.to_thread(self._store.begin, version)
         ran = await self._exchange(new, version)
         await async_fault_point("core_update.exchanged")
         await asyncio.to_thread(self._store.select, version)
@@ -171,6 +173,8 @@ class CoreUpdate:
 
         try:
             return await self._node.exchange_core(use_new, use_old, f"core {version}")
-        except StartFailedError as error:
-            await asyncio.to_thread(self._store.forget_unselected, version)
+        except NodeError as error:
+            await asyncio.to_thread(self._store.give_up, version)
+            if not isinstance(error, StartFailedError):
+                raise
             raise UpdateFailedError(f"core {version} did not come up: {error.text}") from None

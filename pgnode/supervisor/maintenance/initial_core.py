@@ -27,6 +27,7 @@ async def select_initial_core(core: SelectableCore, cores: CoreStore, assets_dir
         ChildFailedError: No core can be run.
     """
     default = core.core
+    await asyncio.to_thread(cores.clear_up)
     path = await asyncio.to_thread(cores.selected)
     if path is not None:
         core.select(ExecutableCore(path, assets_dir))

@@ -79,11 +79,12 @@ class Maintenance:
     def __repr__(self) -> str:
         return f"Maintenance({self._running.name if self._running is not None else 'idle'})"
 
-    def restore(self, became: str = "") -> None:
+    def restore(self, became: str = "", *, bus_is_new: bool = False) -> None:
         """Read which job an earlier supervisor did not finish. File I/O, once and small.
 
         Args:
             became: The version that this process became by a restart in place; "" where it was started by itself.
+            bus_is_new: Whether the command ended with the bus that it was in, so that it does not come again.
         """
         try:
             note = read_json(self._note, NOTE_BYTES)
@@ -94,9 +95,10 @@ class Maintenance:
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("maintenance note not readable", error=str(error))
             return
-        if age_seconds > NOTE_SECONDS:
-            with contextlib.suppress(OSError):
-                self._note.unlink(missing_ok=True)
+        if age_seconds > NOTE_SECONDS or bus_is_new:
+            if bus_is_new:
+                log.warning("maintenance job interrupted", job=name)
+            self._forget_note()
             return
         if became and name == Kind.UPDATE:
             # What such a command is for; it goes on by itself, to its end.
@@ -119,7 +121,7 @@ class Maintenance:
         """Begin the job, or answer why not; returns at once."""
         known = self._answers.get(command.id)
         if known is not None:
-            self._answer(command, known)
+            self._answer(command, known, done=True)
         elif self._server.expired(command):
             self._answer(command, Reply(error=DeadlineExceededError(NOT_BEGUN)))
         elif self._running is not None:
@@ -155,8 +157,7 @@ class Maintenance:
             self._running = None
         # From here on another job may begin, whether or not the answer gets through.
         await self._committer.answer([(command, reply)])
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._note.unlink)
+        await asyncio.to_thread(self._forget_note)
 
     async def _do(self, command: Command, name: str, request: dict[str, str]) -> Reply:
         log.info("maintenance job begins", job=name)
@@ -182,9 +183,16 @@ class Maintenance:
         while len(self._answers) > ANSWERS_KEPT:
             self._answers.popitem(last=False)
 
-    def _answer(self, command: Command, reply: Reply) -> None:
+    def _forget_note(self) -> None:
+        with contextlib.suppress(OSError):
+            self._note.unlink(missing_ok=True)
+
+    def _answer(self, command: Command, reply: Reply, *, done: bool = False) -> None:
         async def answer() -> None:
-            await self._committer.answer([(command, reply)])
+            sent = await self._committer.answer([(command, reply)])
+            if done and sent and self._running is None:
+                # It does not come again.
+                self._forget_note()
 
         task = asyncio.create_task(answer())
         self._answering.add(task)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 import structlog
+from redis.asyncio import Redis
 
 from pgnode.bus.commands import WORKER_FIELD, Command, Kind, Reply, encode_command
 from pgnode.bus.connection import connect
@@ -181,3 +182,20 @@ async def test_what_is_answered_while_strays_are_counted_is_none(
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
         await server.close()
+
+
+async def test_replies_have_an_end_also_in_a_redis_that_was_emptied(valkey: TestValkey) -> None:
+    redis, key = connect(valkey.url), KEYS.replies("w1")
+    async with client_of(valkey.url) as client, answering(valkey.url, echo) as groups:
+        assert await client.call(Kind.SYNC_USER, b"1", 20) == b"1"
+        assert groups
+        await redis.flushall()
+        # As an answer that was on its way: the stream begins anew.
+        await redis.xadd(key, {"x": "y"})
+        assert await client.call(Kind.SYNC_USER, b"2", 20) == b"2"
+        await eventually(lambda: _ends(redis, key), "the stream of replies has an end")
+    await redis.aclose()
+
+
+async def _ends(redis: Redis, key: str) -> bool:
+    return bool(await redis.ttl(key) > 0)

@@ -57,12 +57,12 @@ class Parts:
         self.bus.redis.info = self.returns({})
         self.committer, self.node = self._notes("committer"), self._notes("node")
         self.maintenance = self._notes("maintenance")
-        self.maintenance.restore = lambda _became: None
+        self.maintenance.restore = lambda _became, *, bus_is_new: self.calls.append(f"bus is new: {bus_is_new}")
         self.certificate = SimpleNamespace(first=lambda: None)
         self.traffic = SimpleNamespace(**{name: self._notes(name) for name in ("figures", "payouts", "storing")})
         self.system_loop, self.figures_loop = self._notes("system"), self._notes("figures_loop")
         self.core = SimpleNamespace(core="fake core", known_version="1.0", running=None, version=self.returns("1.0"))
-        self.cores = SimpleNamespace(selected=lambda: None)
+        self.cores = SimpleNamespace(selected=lambda: None, clear_up=lambda: None)
         self.processes = SimpleNamespace(**{name: self._notes(name) for name in ("pids", "valkey", "api")})
         self.processes.api.taken_over = False
         self.processes.api.hand_over = lambda: ({"SERVICE_PORT": 7}, [LEFT])

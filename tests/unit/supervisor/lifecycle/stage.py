@@ -20,6 +20,7 @@ from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.hot_change import HotChangePlan
 from pgnode.supervisor.lifecycle.kept_spec import encode
 from pgnode.supervisor.lifecycle.node import Node
+from pgnode.supervisor.lifecycle.restore import ResolveUpdate
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.clock import ManualClock, run_ready
@@ -113,7 +114,7 @@ class FakeTraffic:
 class Stage:
     """Commands go in as the dispatcher would do them: one at a time, with the core lock, and stored afterwards."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, resolve_update: ResolveUpdate | None = None, **settings: Any) -> None:
         self.settings = Settings(state_dir=folder, **{"core_call_timeout_seconds": 1.0, **settings})
         self.core = FakeController()
         self.clock = ManualClock()
@@ -133,6 +134,7 @@ class Stage:
             traffic=cast(Any, self.traffic),
             clock=self.clock,
             prepare=self._prepare,
+            resolve_update=resolve_update,
         )
         self.lifecycle, self.life = self.node._lifecycle, self.node._life
 

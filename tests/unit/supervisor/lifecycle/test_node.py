@@ -9,7 +9,7 @@ import pytest
 
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.operator_views import UserDrift
-from pgnode.errors import CoreNotStartedError, InternalError, NotInitializedError
+from pgnode.errors import CoreNotStartedError, InternalError, NotInitializedError, StoreUnavailableError
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.fake_core import SILENT
 from pgnode.wire import service_pb2 as pb
@@ -149,6 +149,14 @@ async def test_a_hard_reset_forgets_everything(stage: Stage, config: str) -> Non
     assert (stage.committer.meta["active"], stage.committer.users) == (0, {"alice": None})
     await stage.node.reset()
     assert stage.told.state == "idle"
+
+
+async def test_a_hard_reset_that_the_store_does_not_take_changes_nothing(stage: Stage, config: str) -> None:
+    await stage.start(config, user("alice", "a"))
+    core, stage.committer.no_room = stage.core.running, StoreUnavailableError("not stored: no room")
+    with pytest.raises(StoreUnavailableError, match="no room"):
+        await stage.node.reset()
+    assert (stage.told.state, stage.core.running, len(stage.node.users.table)) == ("running", core, 1)
 
 
 async def test_a_shutdown_ends_the_core_and_keeps_what_has_to_run(stage: Stage, config: str) -> None:

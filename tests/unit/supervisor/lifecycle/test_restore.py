@@ -10,8 +10,10 @@ import pytest
 
 from pgnode.errors import StartFailedError, UnavailableError
 from pgnode.os_support.aio import end_tasks
+from pgnode.settings import Settings
 from pgnode.store.state import StoredState
 from pgnode.supervisor.lifecycle.kept_spec import decode
+from pgnode.supervisor.lifecycle.restore import CRASH_NAME, MAX_KILLS
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.fake_core import SILENT
 from pgnode.wire import service_pb2 as pb
@@ -236,42 +238,88 @@ async def test_a_start_that_cannot_even_be_read_leaves_it_alone(stage: Stage, co
 # --- a config over which the node ends ---------------------------------------------------------------------------------------
 
 
-class Ended(BaseException):
+class Killed(BaseException):
     """The supervisor is gone, as if it was killed."""
 
 
+async def ended_by(stage: Stage, state: StoredState, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor ends while it brings the core back; what it stored is there for the next one."""
+
+    def end(_stored: StoredState) -> None:
+        raise error
+
+    left_behind(stage, state_config(state), kept=True)
+    monkeypatch.setattr(stage.node.users, "restore", end)
+    with pytest.raises(type(error)):
+        await stage.node.restore(state)
+    state.restoring = stage.committer.meta["restoring"] or 0
+    state.restore_errors = stage.committer.meta["restore_errors"] or 0
+
+
+def state_config(state: StoredState) -> str:
+    return pb.Backend.FromString(state.backend or b"").config
+
+
+def crashed(tmp_path: Path) -> None:
+    """The supervisor before was ended by SIGSEGV meanwhile."""
+    run = Settings(state_dir=tmp_path).run_dir
+    run.mkdir(exist_ok=True)
+    (run / CRASH_NAME).write_text("Fatal Python error: Segmentation fault\n\nCurrent thread")
+
+
+@pytest.mark.parametrize("how", ["error", "crash"])
 async def test_a_config_that_ends_the_node_twice_is_set_aside(
-    tmp_path: Path, config: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, config: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """The attempt is in the store before it is made; what runs goes on all the while, and a start ends it."""
     state = stored(config, user("alice", "a"))
     for attempt in (1, 2):
-        stage = Stage(tmp_path)
-        left_behind(stage, config, kept=True)
-
-        async def end() -> None:
-            raise Ended
-
-        monkeypatch.setattr(stage.core, "adopt", end)
-        with pytest.raises(Ended):
-            await stage.node.restore(state)
-        assert stage.committer.meta["restoring"] == attempt
-        state.restoring = attempt
+        await ended_by(Stage(tmp_path), state, ValueError() if how == "error" else Killed(), monkeypatch)
+        if how == "crash":
+            assert (state.restoring, state.restore_errors) == (1, attempt - 1)
+            crashed(tmp_path)
+        else:
+            assert (state.restoring, state.restore_errors) == (0, attempt)
     for _ in range(2):
         stage = Stage(tmp_path)
         core = left_behind(stage, config, kept=True)
         await stage.node.restore(state)
         assert (stage.told.state, stage.told.unknown) == ("lingering", "the stored config ended the node twice")
+        if stage.committer.meta:
+            # The crash is in the store from now on.
+            assert stage.committer.meta == {"restoring": None, "restore_errors": 2}
+            state.restoring, state.restore_errors = 0, 2
+            continue
         assert stage.committer.meta == {}, "also for the supervisor after this one"
         assert core.is_running()
     await stage.start(config, user("alice", "a"))
     assert (stage.state, stage.core.running, stage.told.unknown) == (State.RUNNING, core, "")
+    assert (stage.committer.meta["restoring"], stage.committer.meta["restore_errors"]) == (None, None)
+
+
+async def test_kills_from_outside_are_not_the_configs_fault(
+    tmp_path: Path, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = stored(config, user("alice", "a"))
+    for number in range(1, MAX_KILLS):
+        await ended_by(Stage(tmp_path), state, Killed(), monkeypatch)
+        assert (state.restoring, state.restore_errors) == (number, 0)
+    stage = Stage(tmp_path)
+    core = left_behind(stage, config, kept=True)
+    await stage.node.restore(state)
+    assert (stage.told.state, stage.told.unknown, stage.core.running) == ("running", "", core)
     assert stage.committer.meta["restoring"] is None
+    await ended_by(Stage(tmp_path), state, Killed(), monkeypatch)
+    stage = Stage(tmp_path)
+    core = left_behind(stage, config, kept=True)
+    await stage.node.restore(state)
+    assert stage.told.unknown == "the node was killed 5 times in a row while it brought the stored config back"
+    assert core.is_running()
 
 
 async def test_a_config_that_was_set_aside_is_told_without_a_core_as_well(stage: Stage, config: str) -> None:
     state = stored(config)
-    state.restoring = 2
+    state.restore_errors = 2
     await stage.node.restore(state)
     assert (stage.told.state, stage.told.unknown) == ("idle", "the stored config ended the node twice")
     await stage.start(config)
@@ -355,3 +403,17 @@ async def test_rules_that_were_changed_belong_to_the_config_of_before(stage: Sta
     state.routing = {"base": "the hash that another version made", "rules": f"[{rule}]".replace("'", '"')}
     await stage.node.restore(state)
     assert "b.example" in stage.core.configs[0]
+
+
+async def test_a_core_update_is_told_which_core_was_found(tmp_path: Path, config: str) -> None:
+    told: list[str] = []
+
+    async def resolve(running: str) -> None:
+        told.append(running)
+
+    stage = Stage(tmp_path, resolve_update=resolve)
+    await stage.node.restore(stored(config))
+    stage = Stage(tmp_path, resolve_update=resolve)
+    left_behind(stage, config)
+    await stage.node.restore(stored(config))
+    assert told == ["", "fake core"]

@@ -38,6 +38,16 @@ def add(store: CoreStore, version: str) -> Path:
     return path
 
 
+def begin(store: CoreStore, version: str) -> Path:
+    """The core is being exchanged for this one."""
+    store.clean()
+    store.unpack(archive(store, {"xray": version.encode()}))
+    path = store.take_over(version)
+    store.begin(version)
+    store.drop_staging()
+    return path
+
+
 def test_only_the_core_is_unpacked(store: CoreStore, tmp_path: Path) -> None:
     path = store.unpack(archive(store, {"../../evil": b"x", "geoip.dat": bytes(5000), "xray": b"core"}))
     assert path.read_bytes() == b"core"
@@ -103,3 +113,58 @@ def test_a_core_that_is_gone_is_no_choice(store: CoreStore) -> None:
     assert store.selected() is None or path.stat().st_uid == 0, "root may run it only with a bit set"
     path.unlink()
     assert store.selected() is None
+
+
+def test_an_exchange_is_noted_until_it_is_selected_or_given_up(store: CoreStore, tmp_path: Path) -> None:
+    assert store.begun() is None
+    path = begin(store, "1.0.0")
+    assert store.begun() == "1.0.0"
+    store.select("1.0.0")
+    assert (store.begun(), store.selected()) == (None, path)
+    begin(store, "1.0.1")
+    store.give_up("1.0.1")
+    assert store.begun() is None
+    begin(store, "1.0.0")
+    store.give_up("1.0.0")
+    assert store.selected() == path, "what is selected stays"
+    assert {entry.name for entry in (tmp_path / "cores").iterdir()} == {"1.0.0", "chosen.json"}
+
+
+def test_an_exchange_for_a_core_that_was_changed_or_with_another_setting_is_none(
+    store: CoreStore, tmp_path: Path
+) -> None:
+    path = begin(store, "1.0.0")
+    assert CoreStore(tmp_path, Path("/usr/bin/xray"), LIMIT_BYTES).begun() is None
+    path.write_bytes(b"damaged")
+    assert store.begun() is None
+    path.unlink()
+    assert store.begun() is None
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{}", '{"version": 1, "sha256": "", "instead_of": ""}'])
+def test_a_note_of_an_exchange_that_cannot_be_read(store: CoreStore, tmp_path: Path, note: str) -> None:
+    (tmp_path / "cores" / "coming.json").write_text(note)
+    assert store.begun() is None
+
+
+def test_what_interrupted_updates_left_is_removed(store: CoreStore, tmp_path: Path) -> None:
+    for version in ("1.0.0", "1.0.1"):
+        add(store, version)
+    store.clean()
+    store.unpack(archive(store, {"xray": b"core"}))
+    store.take_over("1.0.2")
+    coming = begin(store, "1.0.3")
+    store.clean()
+    store.clear_up()
+    left = {entry.name for entry in (tmp_path / "cores").iterdir()}
+    assert left == {"1.0.0", "1.0.1", "1.0.3", "chosen.json", "coming.json"}
+    assert coming.exists()
+    (tmp_path / "cores" / "chosen.json").write_text("damaged")
+    store.give_up()
+    store.clear_up()
+    assert (tmp_path / "cores" / "1.0.0").exists(), "nobody knows whether it is wanted"
+
+
+def test_without_a_folder_there_is_nothing_to_remove(tmp_path: Path) -> None:
+    CoreStore(tmp_path, None, LIMIT_BYTES).clear_up()
+    assert list(tmp_path.iterdir()) == []

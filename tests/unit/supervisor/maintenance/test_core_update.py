@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from pgnode.errors import DeadlineExceededError, InvalidRequestError, UpdateFailedError
+from pgnode.errors import DeadlineExceededError, InvalidRequestError, UnavailableError, UpdateFailedError
 from pgnode.settings import load
 from pgnode.supervisor.maintenance.core_store import CoreStore
 from pgnode.supervisor.maintenance.core_update import CoreUpdate
@@ -52,6 +53,7 @@ class Stage:
         assert self.store.selected() is None
         assert not self.store.staging.exists()
         assert not self.store.path_of(version).exists()
+        assert self.store.begun() is None
 
 
 @pytest.fixture
@@ -74,6 +76,7 @@ async def test_it_is_tried_with_the_config_that_runs_and_then_runs_it(stage: Sta
     server.release(VERSION, release(VERSION))
     stage.node.running_base = base_config(BASE)
     assert await stage.job.run({"core_version": f"v{VERSION}"}) == f"core {VERSION} runs in place of 26.10.10"
+    assert stage.store.begun() is None
     ((checked, other),) = stage.core.checked
     assert checked is stage.node.running_base
     assert other is stage.core.core
@@ -133,3 +136,33 @@ async def test_too_slow(tmp_path: Path, server: ReleaseServer) -> None:
     with pytest.raises(DeadlineExceededError, match="MAINTENANCE_TIMEOUT_SECONDS"):
         await stage.job.run({"core_version": VERSION})
     assert not stage.store.staging.exists()
+
+
+async def test_a_node_that_exchanges_no_core_now(
+    stage: Stage, server: ReleaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.release(VERSION, release(VERSION))
+
+    async def refuse(*_: object) -> bool:
+        assert stage.store.begun() == VERSION, "it is noted before anything ends"
+        raise UnavailableError("start the node first")
+
+    monkeypatch.setattr(stage.node, "exchange_core", refuse)
+    with pytest.raises(UnavailableError, match="start the node first"):
+        await stage.job.run({"core_version": VERSION})
+    assert stage.store.begun() is None
+    assert not stage.store.path_of(VERSION).exists()
+
+
+async def test_one_that_is_interrupted_is_noted(
+    stage: Stage, server: ReleaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.release(VERSION, release(VERSION))
+
+    async def interrupted(*_: object) -> bool:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(stage.node, "exchange_core", interrupted)
+    with pytest.raises(asyncio.CancelledError):
+        await stage.job.run({"core_version": VERSION})
+    assert stage.store.begun() == VERSION

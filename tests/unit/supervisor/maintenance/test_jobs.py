@@ -151,6 +151,7 @@ async def test_a_job_that_was_interrupted_is_answered_and_not_run_again(url: str
             with pytest.raises(UnavailableError, match=r"^core_update 26\.10\.10 was interrupted when the node ended"):
                 await call
             assert begun == ["first"]
+            await eventually(lambda: not list(run_dir.iterdir()), "it was told, so the note is gone")
             assert await next_one.call(Kind.CORE_UPDATE, {"core_version": "26.10.10"}) == "done"
             assert begun == ["first", "second"]
 
@@ -176,22 +177,29 @@ async def test_an_update_that_restarts_the_node_in_place_is_answered_by_the_next
             assert b"pgnode 9.9.9 runs now" in await call
 
 
+def idle(run_dir: Path) -> Maintenance:
+    """Maintenance without a bus."""
+    redis, server = connect("unix:///nowhere"), CommandServer("unix:///nowhere", Keys("pgnode"))
+    link = PipelinedRedis("unix:///nowhere")
+    committer = StateCommitter(Journal(), cast(Any, None), server, redis, link, tell=lambda _pipe: None)
+    return Maintenance(run_dir, server, committer, {})
+
+
+def test_a_command_that_ended_with_its_bus_is_not_waited_for(run_dir: Path) -> None:
+    note = run_dir / "maintenance.json"
+    note.write_text('{"id": "x", "job": "core_update 26.10.10"}')
+    idle(run_dir).restore()
+    assert note.exists()
+    idle(run_dir).restore(bus_is_new=True)
+    assert not note.exists()
+
+
 @pytest.mark.parametrize("note", ["", "[]", "[" * 60_000, '{"id": "x"}', '{"id": "x", "job": "old"}'])
 def test_notes_that_tell_nothing(run_dir: Path, note: str) -> None:
     path = run_dir / "maintenance.json"
     path.write_text(note)
     os.utime(path, (0, 0))
-    keys = Keys("pgnode")
-    redis = connect("unix:///nowhere")
-    server = CommandServer("unix:///nowhere", keys)
-    maintenance = Maintenance(
-        run_dir,
-        server,
-        StateCommitter(
-            Journal(), cast(Any, None), server, redis, PipelinedRedis("unix:///nowhere"), tell=lambda _pipe: None
-        ),
-        {},
-    )
+    maintenance = idle(run_dir)
     maintenance.restore()
     assert "idle" in repr(maintenance)
     assert path.exists() == ("job" not in note), "an old one is removed"
