@@ -8,10 +8,9 @@ is there. What the machine had not put on its disk when the power failed is cut 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain, islice
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pgnode.store.changes import StoreChanges
 from pgnode.store.counter_log import pack, unpack
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, WITH_USER_SET, Migrations
+from pgnode.store.sqlite_errors import WHEN_RUNNING, advice_for, cause_of, told_to_operator
 from pgnode.store.state import StoredState
 from pgnode.store.statements import Statement, fold_statements, statements_of
 from pgnode.store.user_set import unpack as unpack_users
@@ -99,7 +99,7 @@ class Database:
         Raises:
             StoreUnusableError: A sentence for the operator: what is wrong with the file, and what to do.
         """
-        with _told_to_operator(path):
+        with told_to_operator(path):
             if path.exists() and not path.is_file() and not path.is_dir():
                 raise StoreUnusableError(f"{path} is no regular file: move it away, or choose another STATE_DIR")
             if not path.exists():
@@ -130,7 +130,7 @@ class Database:
         Raises:
             StoreUnusableError: The file is damaged.
         """
-        with _told_to_operator(self.path):
+        with told_to_operator(self.path):
             return load(self._db)
 
     def write(self, changes: StoreChanges) -> None:
@@ -193,7 +193,7 @@ class Database:
             needed = ROOM_RATIO * needed_bytes + ROOM_BYTES
             if disk.f_blocks and free < needed:
                 raise StoreWriteError(
-                    f"no room on the disk ({free:,} bytes free, {needed:,} needed); {_WHEN_RUNNING[0]}"
+                    f"no room on the disk ({free:,} bytes free, {needed:,} needed); {WHEN_RUNNING[0]}"
                 )
         self.write(StoreChanges(meta={"room": 1}))
 
@@ -391,96 +391,3 @@ def _migrate(connection: sqlite3.Connection, migrations: Migrations) -> None:
             connection.execute(statement)
     if version != len(migrations):
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
-
-
-#: SQLite's result codes (the low byte) and what they mean to operators.
-_CAUSES = {
-    sqlite3.SQLITE_FULL: "no room on the disk",
-    sqlite3.SQLITE_READONLY: "the file, or its folder, cannot be written by this user",
-    sqlite3.SQLITE_CANTOPEN: "the file, or one beside it, cannot be opened",
-    sqlite3.SQLITE_BUSY: "another process is writing to it",
-    sqlite3.SQLITE_LOCKED: "another process is writing to it",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged",
-    sqlite3.SQLITE_NOTADB: "the file is damaged",
-    sqlite3.SQLITE_IOERR: "the disk reports an error",
-}
-
-
-#: What the system says in place of SQLite, as SQLite would say it.
-_OF_ERRNO = {
-    errno.ENOSPC: sqlite3.SQLITE_FULL,
-    errno.EDQUOT: sqlite3.SQLITE_FULL,
-    errno.EROFS: sqlite3.SQLITE_READONLY,
-    errno.EACCES: sqlite3.SQLITE_READONLY,
-    errno.EPERM: sqlite3.SQLITE_READONLY,
-    errno.EIO: sqlite3.SQLITE_IOERR,
-    errno.EMFILE: sqlite3.SQLITE_CANTOPEN,
-    errno.ENFILE: sqlite3.SQLITE_CANTOPEN,
-}
-
-#: What an operator of a running node can do.
-_WHEN_RUNNING = (
-    "make room on the disk of STATE_DIR, the node then goes on by itself",
-    "let this user write STATE_DIR, the node then goes on by itself",
-    "end that process, the node then goes on by itself",
-    "see the kernel's log and the disk of STATE_DIR, a quota may be used up as well",
-    "stop the node, then restore STATE_DIR from a backup",
-)
-
-
-def _code_of(error: Exception) -> int | None:
-    """Return SQLite's result code, its low byte; None where there is none."""
-    if isinstance(error, OSError):
-        return _OF_ERRNO.get(error.errno or 0)
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return code & 0xFF if code is not None else None
-
-
-def cause_of(error: Exception) -> str:
-    """Say in a few words what is wrong."""
-    code = _code_of(error)
-    cause = _CAUSES.get(code) if code is not None else None
-    return f"{cause} ({error})" if cause is not None else str(error)
-
-
-def advice_for(error: Exception) -> str:
-    """Say in a few words what an operator can do for a node that runs."""
-    match _code_of(error):
-        case sqlite3.SQLITE_FULL:
-            return _WHEN_RUNNING[0]
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:
-            return _WHEN_RUNNING[1]
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return _WHEN_RUNNING[2]
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return _WHEN_RUNNING[4]
-    return _WHEN_RUNNING[3]
-
-
-@contextlib.contextmanager
-def _told_to_operator(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the system say into a sentence for the operator."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreUnusableError(f"{path} cannot be opened: {error.strerror or error}; {_WHAT_TO_DO[0]}") from None
-    except (sqlite3.Error, ValueError) as error:
-        code = _code_of(error)
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            advice = _WHAT_TO_DO[1]
-        elif code == sqlite3.SQLITE_FULL:
-            advice = _WHAT_TO_DO[2]
-        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
-            advice = _WHAT_TO_DO[0]
-        else:
-            advice = _WHAT_TO_DO[3]
-        raise StoreUnusableError(f"{path} cannot be used: {cause_of(error)}; {advice}") from None
-
-
-_WHAT_TO_DO = (
-    "let this user read and write STATE_DIR, or choose another folder",
-    "end that process, then start the node again",
-    "make room, then start the node again",
-    "restore it from a backup, or move it away with its -wal and -shm files: the next start of the panel then brings the "
-    "users back, traffic that was not reported is lost",
-)

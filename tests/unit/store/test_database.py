@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from pgnode.errors import StoreUnusableError
 from pgnode.os_support import fault_points
-from pgnode.store import database as module
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import Database, StoreWriteError
 from pgnode.store.reader import read_state
@@ -387,13 +386,6 @@ def test_an_error_of_the_system_is_one_of_the_store(path: Path, tmp_path: Path, 
     database.write(StoreChanges(users={"a": b"1"}))
     assert database.load().users == {"a": b"1"}
     database.close()
-
-
-def test_damage_is_nothing_that_passes_by_itself() -> None:
-    error = sqlite3.DatabaseError("malformed")
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    assert "restore STATE_DIR from a backup" in module.advice_for(error)
-    assert "restore" not in module.advice_for(ValueError("odd"))
 
 
 def test_room_is_asked_for_before_it_is_needed(path: Path) -> None:
