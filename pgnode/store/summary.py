@@ -7,7 +7,8 @@ import sqlite3
 from pathlib import Path
 
 from pgnode.errors import StoreUnusableError
-from pgnode.store.database import cause_of, check_version, connect
+from pgnode.store.database import check_version, connect
+from pgnode.store.sqlite_errors import cause_of
 from pgnode.store.state import StoreSummary
 
 
