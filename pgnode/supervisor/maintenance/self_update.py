@@ -56,8 +56,8 @@ class SelfUpdate:
         """
         if not self._command:
             raise UnsupportedError(
-                "no UPDATE_COMMAND is set: update this node in its folder with `git pull` and `make install`, then start it "
-                "anew; or set UPDATE_COMMAND to a command that does so"
+                "no UPDATE_COMMAND is set: update this node in its folder with `git pull` and `make install`, then run "
+                "`pgnode restart`; or set UPDATE_COMMAND to a command that does so"
             )
         log.info("running UPDATE_COMMAND", program=self._command[0], output=str(self._output))
         try:
