@@ -49,9 +49,6 @@ class Kind(enum.StrEnum):
     LATENCY = "latency"  # [LatencyRequest -> LatencyResponse]
     # For the operator.
     STORE_TRAFFIC = "store_traffic"  # [Empty -> Empty], what was counted so far
-    WAITING_USERS = (
-        "waiting_users"  # [Empty -> pgnode.bus.operator_views.UserDrift], whom the core does not have as desired
-    )
 
 
 #: Commands about traffic, which change no user: they never wait for a change of users.
@@ -61,7 +58,7 @@ QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE, Kind.STORE_TRAFFIC})
 MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE, Kind.NEW_CORE})
 
 #: Inspections: commands that only ask about the core. Each is done on its own, and none waits for another.
-INSPECTION_KINDS = frozenset({Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY, Kind.WAITING_USERS})
+INSPECTION_KINDS = frozenset({Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY})
 
 
 #: Commands of which any number are done as one; every other kind is a barrier in the order of changes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pgnode.bus.indexed import IndexedBlock
@@ -20,15 +20,25 @@ class UserDrift:
     #: Those of them about whom the core did not answer: it may have them as desired.
     uncertain: frozenset[str]
 
-    def encode(self) -> bytes:
-        """Return the body of a reply."""
-        return json.dumps([sorted(self.to_add), sorted(self.to_remove), sorted(self.uncertain)]).encode()
+    def encode(self) -> dict[str, list[str]]:
+        """Return it as JSON knows it."""
+        return {name: sorted(getattr(self, name)) for name in self.__slots__}
 
     @classmethod
-    def decode(cls, body: bytes) -> UserDrift:
-        """Read what :meth:`encode` made."""
-        to_add, to_remove, uncertain = json.loads(body)
-        return cls(frozenset(to_add), frozenset(to_remove), frozenset(uncertain))
+    def decode(cls, values: Mapping[str, Iterable[str]]) -> UserDrift:
+        """Read what :meth:`encode` made.
+
+        Args:
+            values: It, and perhaps more.
+
+        Returns:
+            The drift.
+
+        Raises:
+            KeyError: It has other fields.
+            TypeError: They are no lists of texts.
+        """
+        return cls(*(frozenset(values[name]) for name in cls.__slots__))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,11 +45,13 @@ def _run() -> None:
 
 @main.command("restart")
 @click.option("--core", "new_core", is_flag=True, help="Start a new core as well; this ends users' connections.")
-def _restart(new_core: bool) -> None:
+@target_options
+def _restart(new_core: bool, **named: Any) -> None:
     """Restart the running node in place, with the version and settings that are there now; nobody is disconnected."""
     from pgnode.cli.restart import restart_node  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
 
-    _carry_out(lambda: restart_node(new_core=new_core))
+    _carry_out(lambda: restart_node(Named(**named), new_core=new_core))
 
 
 @main.command("status")
@@ -69,11 +71,13 @@ def _status(json_wanted: bool, **named: Any) -> None:
 @main.command("users")
 @click.option("--failed", is_flag=True, help="Only those that were refused.")
 @click.option("--waiting", is_flag=True, help="Only those that the core does not have as desired yet, or still has.")
-def _users(failed: bool, waiting: bool) -> None:
+@target_options
+def _users(failed: bool, waiting: bool, **named: Any) -> None:
     """Show the node's users: desired, applied or not yet, failed and why."""
+    from pgnode.cli.target import Named  # noqa: PLC0415
     from pgnode.cli.users import show_users  # noqa: PLC0415
 
-    _carry_out(lambda: show_users(failed_only=failed, waiting_only=waiting))
+    _carry_out(lambda: show_users(Named(**named), failed_only=failed, waiting_only=waiting))
 
 
 @main.command("stats")
@@ -85,11 +89,13 @@ def _users(failed: bool, waiting: bool) -> None:
 )
 @click.option("--watch", is_flag=True, help="Again every two seconds, until Ctrl-C.")
 @click.option("--top", default=20, show_default=True, type=click.IntRange(0), help="Lines of a kind; 0 = all.")
-def _stats(json_wanted: bool, watch: bool, top: int) -> None:
+@target_options
+def _stats(json_wanted: bool, watch: bool, top: int, **named: Any) -> None:
     """Show traffic by users, inbounds and outbounds, who is online, and what callers have not been given yet."""
     from pgnode.cli.stats import show_stats  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
 
-    _carry_out(lambda: show_stats(json_wanted=json_wanted, watch=watch, top=top))
+    _carry_out(lambda: show_stats(Named(**named), json_wanted=json_wanted, watch=watch, top=top))
 
 
 @main.command("demo")

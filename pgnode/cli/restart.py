@@ -16,9 +16,10 @@ from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
 from pgnode.cli.output import say
+from pgnode.cli.target import Named, find_target
 from pgnode.errors import NodeError, NotRunningError, OperatorError
-from pgnode.settings import Settings, load
-from pgnode.supervisor.host.node_lock import may_be_signalled, running_pid
+from pgnode.settings import Settings
+from pgnode.supervisor.host.node_lock import may_be_signalled
 from pgnode.supervisor.processes.restart_in_place import RestartStatus
 
 #: Seconds that a restart may take: the trial of the installed version, a start that is under way, new workers.
@@ -34,10 +35,16 @@ POLL_SECONDS = 0.1
 EXIT_NOT_WELL = 4
 
 
-def restart_node(*, new_core: bool, wait_seconds: float = WAIT_SECONDS) -> int:
-    """Restart the node of this environment in place, and wait until it is ready.
+def restart_node(
+    named: Named = Named(),  # noqa: B008 - frozen
+    *,
+    new_core: bool,
+    wait_seconds: float = WAIT_SECONDS,
+) -> int:
+    """Restart a node in place, and wait until it is ready.
 
     Args:
+        named: What the operator said about which node is meant.
         new_core: Whether it gets a new core as well, which drops its users' connections.
         wait_seconds: Seconds that it may take.
 
@@ -47,8 +54,10 @@ def restart_node(*, new_core: bool, wait_seconds: float = WAIT_SECONDS) -> int:
     Raises:
         OperatorError: It does not run, or goes on as it was; the text says why.
     """
-    settings = load()
-    pid = running_pid(settings)
+    target = find_target(named)
+    settings, pid = target.settings, target.pid
+    if target.why:
+        say(target.why)
     if pid is None:
         raise NotRunningError(
             f"no node runs with STATE_DIR={settings.state_dir}: start it with `pgnode run`, or as a service"

@@ -20,10 +20,12 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.traffic import ASK_SECONDS, LiveTraffic, ask_to_store_traffic, read_live_traffic
 from pgnode.cli.stored import no_state, not_running
+from pgnode.cli.target import Named, Target, find_target
 from pgnode.cli.traffic import Flow, ShownTraffic, traffic_of
 from pgnode.os_support.log_text import printable, printable_json
-from pgnode.settings import Settings, load
+from pgnode.settings import Settings
 from pgnode.store.reader import read_state, stored_at
+from pgnode.supervisor.host.node_lock import running_pid
 
 #: Seconds between two reports with ``--watch``.
 WATCH_SECONDS = 2.0
@@ -132,6 +134,7 @@ def tables(stored: ShownTraffic, top: int) -> Group:
 
 
 def show_stats(
+    named: Named = Named(),  # noqa: B008 - frozen
     *,
     json_wanted: bool,
     watch: bool,
@@ -139,9 +142,10 @@ def show_stats(
     watch_seconds: float = WATCH_SECONDS,
     ask_seconds: float = ASK_SECONDS,
 ) -> int:
-    """Print the report for the node with the settings of this environment.
+    """Print the report for a node.
 
     Args:
+        named: What the operator said about which node is meant.
         json_wanted: Print JSON.
         watch: Again and again until Ctrl-C.
         top: Lines of a kind at most, 0 = all.
@@ -154,10 +158,10 @@ def show_stats(
     Raises:
         OperatorError: There is no store, or it cannot be read.
     """
-    settings = load()
+    target = find_target(named)
 
     def read() -> Awaitable[ShownTraffic]:
-        return _read(settings, ask_seconds)
+        return _read(target, ask_seconds)
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_report(read, json_wanted=json_wanted, watch_seconds=watch_seconds if watch else None, top=top))
@@ -183,8 +187,11 @@ async def _report(
             await asyncio.sleep(watch_seconds)
 
 
-async def _read(settings: Settings, ask_seconds: float) -> ShownTraffic:
-    live = await _read_live(settings, ask_seconds)
+async def _read(target: Target, ask_seconds: float) -> ShownTraffic:
+    settings = target.settings
+    # Without a supervisor there is nobody to wait for.
+    runs = await asyncio.to_thread(running_pid, settings) is not None
+    live = await _read_live(settings, ask_seconds) if runs else None
     state = await asyncio.to_thread(read_state, settings.store_path)
     if state is None:
         raise no_state(settings)

@@ -8,10 +8,19 @@ from pgnode.errors import OperatorError
 from pgnode.settings import Settings
 
 
-def not_running(stored_at: float) -> str:
-    """Say that the node does not answer, and of when the state is that is shown; ``stored_at`` in Unix seconds."""
+def not_running(stored_at: float, pid: int | None = None) -> str:
+    """Say that a node does not answer, and of when the state is that is shown.
+
+    Args:
+        stored_at: When it was stored, Unix seconds.
+        pid: The supervisor; None where none runs.
+
+    Returns:
+        Half a sentence, or more.
+    """
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stored_at))
-    return f"the node is not running; this is the state it stored at {at}"
+    why = "the node is not running" if pid is None else f"the supervisor (pid {pid}) does not answer: see pgnode status"
+    return f"{why}; this is the state it stored at {at}"
 
 
 def no_state(settings: Settings) -> OperatorError:

@@ -6,41 +6,50 @@ not have as desired.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.keys import Keys
-from pgnode.bus.snapshots import NodeStatus
-from pgnode.bus.state import WITH_CORE
-from pgnode.bus.users import ASK_SECONDS, UserDrift, ask_who_waits, read_status
+from pgnode.bus.operator_views import UserDrift
+from pgnode.bus.state import WITH_CORE, State
 from pgnode.cli.output import say
 from pgnode.cli.stored import no_state, not_running
-from pgnode.settings import Settings, load
+from pgnode.cli.target import Named, Target, find_target
 from pgnode.store.reader import read_state, stored_at
 from pgnode.store.rows import RejectedUser
 from pgnode.store.state import StoredState
+from pgnode.supervisor.control import messages
+from pgnode.supervisor.control.client import ASK_SECONDS, NotAnsweredError, ask
 from pgnode.wire import service_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
 class ShownUsers:
-    """What is shown beside :class:`~pgnode.bus.users.UserDrift`; e-mails in lower case are the keys."""
+    """What is shown beside :class:`~pgnode.bus.operator_views.UserDrift`; e-mails in lower case are the keys."""
 
-    #: None where the node does not answer.
-    status: NodeStatus | None
+    #: The state of the node; None where it does not answer.
+    state: State | None
     desired: dict[str, pb.User]
     failed: dict[str, RejectedUser]
     #: When the store was written last, Unix seconds.
     stored_at: float = 0.0
+    panel_away: bool = False
+    #: The supervisor; None where none runs.
+    pid: int | None = None
 
     @classmethod
-    def of(cls, state: StoredState, status: NodeStatus | None, stored_at: float) -> ShownUsers:
-        """Make it from what the store and the bus say."""
-        desired = {key: pb.User.FromString(raw) for key, raw in state.users.items()}
-        return cls(status, desired, state.rejected, stored_at)
+    def of(
+        cls,
+        stored: StoredState,
+        state: State | None,
+        stored_at: float,
+        *,
+        panel_away: bool = False,
+        pid: int | None = None,
+    ) -> ShownUsers:
+        """Make it from what the store and the supervisor say."""
+        desired = {key: pb.User.FromString(raw) for key, raw in stored.users.items()}
+        return cls(state, desired, stored.rejected, stored_at, panel_away, pid)
 
 
 _NOBODY = UserDrift(frozenset(), frozenset(), frozenset())
@@ -60,14 +69,13 @@ def lines(
     Yields:
         A line.
     """
-    status = stored.status
-    with_core = status is not None and status.state in WITH_CORE
-    if status is None:
-        yield f"{len(stored.desired)} desired, {len(stored.failed)} failed; {not_running(stored.stored_at)}"
+    with_core = stored.state in WITH_CORE
+    if stored.state is None:
+        yield f"{len(stored.desired)} desired, {len(stored.failed)} failed; {not_running(stored.stored_at, stored.pid)}"
     else:
         yield (
             f"{len(stored.desired)} desired, {_applied(stored, with_core, waiting)}, {len(stored.failed)} failed; "
-            f"node {status.state}{', panel away' if status.degraded else ''}"
+            f"node {stored.state}{', panel away' if stored.panel_away else ''}"
         )
     if with_core and waiting is None:
         yield "the supervisor does not answer: who is not applied is not known"
@@ -112,10 +120,17 @@ def _waits(key: str, waiting: UserDrift) -> str:
     return f"{what}: the core did not answer" if key in waiting.uncertain else what
 
 
-def show_users(*, failed_only: bool = False, waiting_only: bool = False, ask_seconds: float = ASK_SECONDS) -> int:
-    """Print what :func:`lines` says of the node with the settings of this environment.
+def show_users(
+    named: Named = Named(),  # noqa: B008 - frozen
+    *,
+    failed_only: bool = False,
+    waiting_only: bool = False,
+    ask_seconds: float = ASK_SECONDS,
+) -> int:
+    """Print what :func:`lines` says of a node.
 
     Args:
+        named: What the operator said about which node is meant.
         failed_only: Leave out who was not refused.
         waiting_only: Leave out whom the core has as desired.
         ask_seconds: Seconds that the supervisor has to answer.
@@ -126,30 +141,29 @@ def show_users(*, failed_only: bool = False, waiting_only: bool = False, ask_sec
     Raises:
         OperatorError: There is no store, or it cannot be read.
     """
-    shown, waiting = asyncio.run(_read(load(), ask_seconds))
+    target = find_target(named)
+    if target.why:
+        say(target.why)
+    shown, waiting = _read(target, ask_seconds)
     for line in lines(shown, waiting, failed_only=failed_only, waiting_only=waiting_only):
         say(line)
     return 0
 
 
-async def _read(settings: Settings, ask_seconds: float) -> tuple[ShownUsers, UserDrift | None]:
-    keys = Keys(settings.redis_prefix)
-    redis = connect(settings.bus_url, connections=1)
-    status: NodeStatus | None = None
-    waiting: UserDrift | None = None
-    try:
-        status = await read_status(redis, keys)
-        if status is not None:
-            waiting = await ask_who_waits(settings.bus_url, keys, ask_seconds=ask_seconds)
-        if waiting is None and settings.redis_url is not None:
-            # An external Redis goes on without the node, and has its last state.
-            status = None
-    except BUS_ERRORS:
-        pass
-    finally:
-        await redis.aclose()
+def _read(target: Target, ask_seconds: float) -> tuple[ShownUsers, UserDrift | None]:
+    settings = target.settings
+    state: State | None = None
+    away, waiting = False, None
+    if target.pid is not None:
+        try:
+            said = ask(settings.run_dir, messages.USERS, seconds=ask_seconds)
+            state, away = State(said["state"]), bool(said["panel_away"])
+            waiting = UserDrift.decode(said)
+        except (NotAnsweredError, KeyError, ValueError, TypeError):
+            # Also where it is of another version.
+            state = None
     # After the question, so that what was desired meanwhile is in it.
-    state = await asyncio.to_thread(read_state, settings.store_path)
-    if state is None:
+    stored = read_state(settings.store_path)
+    if stored is None:
         raise no_state(settings)
-    return ShownUsers.of(state, status, stored_at(settings.store_path)), waiting
+    return ShownUsers.of(stored, state, stored_at(settings.store_path), panel_away=away, pid=target.pid), waiting

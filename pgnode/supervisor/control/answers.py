@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pgnode import __version__
@@ -92,12 +92,11 @@ class Answers:
 
     async def users(self) -> dict[str, Any]:
         """Say whom the core does not have as desired."""
-        known, drift = self._known, user_drift(self._known.node.users.table)
+        known = self._known
         return {
-            "status": {**asdict(known.node.status()), "state": str(known.node.state)},
-            "to_add": sorted(drift.to_add),
-            "to_remove": sorted(drift.to_remove),
-            "uncertain": sorted(drift.uncertain),
+            "state": str(known.node.state),
+            "panel_away": known.node.life.panel_away,
+            **user_drift(known.node.users.table).encode(),
         }
 
     async def settings(self) -> dict[str, Any]:

@@ -39,7 +39,6 @@ from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.routing.changes import RoutingChanges
 from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.routing.queries import RoutingQueries
-from pgnode.supervisor.users.drift import user_drift
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.config.document import BaseConfig
 
@@ -111,7 +110,7 @@ class Node:
     @property
     def inspections(self) -> Mapping[Kind, Handler]:
         """Handlers of inspections."""
-        return {Kind.WAITING_USERS: self._waiting_users, **self._queries.handlers}
+        return self._queries.handlers
 
     # --- what is asked of it --------------------------------------------------------------------------------------
 
@@ -220,9 +219,6 @@ class Node:
         except NodeError as error:
             return [(command, Reply(error=error)) for command in commands]
         return await self._users.sync(commands, spec.inbounds)
-
-    async def _waiting_users(self, _command: Command) -> bytes:
-        return user_drift(self._users.table).encode()
 
     def begin(self, command: Command) -> Step:
         """Return the function that does the next step of a full set, or of another bulk change."""

@@ -12,10 +12,10 @@ from tests.support.valkey import TestValkey
 
 async def test_the_supervisor_is_asked(valkey: TestValkey) -> None:
     supervisor = StubSupervisor(valkey.url)
-    supervisor.handlers[Kind.WAITING_USERS] = lambda _: Reply(body=b"these")
+    supervisor.handlers[Kind.LATENCY] = lambda _: Reply(body=b"these")
     supervisor.handlers[Kind.STORE_TRAFFIC] = lambda _: Reply(error=InternalError("it cannot"))
     await supervisor.start()
-    assert await ask(valkey.url, supervisor.keys, Kind.WAITING_USERS) == b"these"
+    assert await ask(valkey.url, supervisor.keys, Kind.LATENCY) == b"these"
     assert await ask(valkey.url, supervisor.keys, Kind.STORE_TRAFFIC) is None
     await supervisor.close()
-    assert await ask(valkey.url, supervisor.keys, Kind.WAITING_USERS, ask_seconds=0, waits=SHORT_WAITS) is None
+    assert await ask(valkey.url, supervisor.keys, Kind.LATENCY, ask_seconds=0, waits=SHORT_WAITS) is None

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from pgnode.bus.commands import Kind, Reply
+from pgnode.bus.commands import Reply
 from pgnode.bus.connection import connect
 from pgnode.bus.indexed import name_hash, pack
 from pgnode.bus.keys import Keys
-from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotWriter
@@ -26,17 +27,22 @@ from pgnode.bus.state import State
 from pgnode.cli import main
 from pgnode.cli import stats as stats_module
 from pgnode.cli.stats import show_stats
+from pgnode.cli.target import Named, Target
 from pgnode.cli.traffic import ShownTraffic
 from pgnode.cli.users import show_users
 from pgnode.demo import show
 from pgnode.errors import PortInUseError
 from pgnode.os_support.aio import end_tasks
-from pgnode.settings import Settings
+from pgnode.settings import Settings, load
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import Database
 from pgnode.store.rows import LedgerRow, RejectedUser
 from pgnode.supervisor import main as supervisor
+from pgnode.supervisor.control.messages import SOCKET_NAME, USERS
+from pgnode.supervisor.control.server import ControlServer
+from pgnode.supervisor.host import identity
 from pgnode.wire import service_pb2 as pb
+from tests.support.polling import eventually
 from tests.support.valkey import TestValkey, running_valkey
 
 KEYS = Keys("pgnode")
@@ -70,18 +76,22 @@ async def run(*arguments: str) -> Result:
 
 @contextlib.asynccontextmanager
 async def node(valkey: TestValkey, *, answers: bool = True) -> AsyncIterator[None]:
-    """What a running node says over the bus."""
+    """What a running node says over the bus and its control socket, with its lock held."""
+    settings = load()
+    settings.run_dir.mkdir(exist_ok=True)
+
+    async def users() -> dict[str, Any]:
+        return {"state": "running", "panel_away": False, "to_add": ["bob"], "to_remove": [], "uncertain": []}
+
+    control = ControlServer(settings.run_dir / SOCKET_NAME, {USERS: users})
     redis, bus, server = connect(valkey.url), PipelinedRedis(valkey.url), CommandServer(valkey.url, KEYS)
     writer = SnapshotWriter(KEYS)
 
     async def serve() -> None:
         while True:
             for command in await server.take():
-                drift = UserDrift(frozenset({"bob"}), frozenset(), frozenset())
                 pipe = redis.pipeline()
-                server.answer(
-                    pipe, [(command, Reply(body=drift.encode() if command.kind is Kind.WAITING_USERS else b""))]
-                )
+                server.answer(pipe, [(command, Reply(body=b""))])
                 await bus.transaction(pipe)
                 server.release([command])
 
@@ -91,9 +101,12 @@ async def node(valkey: TestValkey, *, answers: bool = True) -> AsyncIterator[Non
     online = pb.StatsOnlineIpListResponse(name="alice", ips={"192.0.2.1": 1}).SerializeToString()
     writer.put(pipe, ONLINE, pack([(name_hash("alice"), online)]))
     await pipe.execute()
-    tasks = [asyncio.create_task(serve())] if answers else []
+    tasks = [asyncio.create_task(serve()), asyncio.create_task(control.run())] if answers else []
     try:
-        yield
+        with identity.lock_state_dir(settings):
+            if answers:
+                await eventually((settings.run_dir / SOCKET_NAME).exists, "it listens")
+            yield
     finally:
         await end_tasks(tasks)
         await server.close()
@@ -123,7 +136,6 @@ async def test_a_running_node_is_asked(state_dir: Path, monkeypatch: pytest.Monk
         if external:
             monkeypatch.setenv("REDIS_URL", valkey.url)
         else:
-            (state_dir / "run").mkdir()
             (state_dir / "run" / "valkey.sock").symlink_to(valkey.socket)
         users = await run("users", "--waiting")
         assert users.output.splitlines() == [
@@ -153,12 +165,11 @@ async def test_a_node_that_does_not_answer(
         if external:
             # It goes on without the node, and has what that said last.
             monkeypatch.setenv("REDIS_URL", valkey.url)
-            assert "the node is not running" in await users()
+            assert f"the supervisor (pid {os.getpid()}) does not answer: see pgnode status" in await users()
             assert "the node is not running" in await stats()
         else:
-            (state_dir / "run").mkdir()
             (state_dir / "run" / "valkey.sock").symlink_to(valkey.socket)
-            assert "the supervisor does not answer: who is not applied is not known" in await users()
+            assert f"the supervisor (pid {os.getpid()}) does not answer: see pgnode status" in await users()
             assert "node running, core run 4" in await stats()
 
 
@@ -184,12 +195,12 @@ async def test_watching_goes_on_until_it_is_interrupted(
     shown = 0
     read = stats_module._read
 
-    async def counted(settings: Settings, ask_seconds: float) -> ShownTraffic:
+    async def counted(target: Target, ask_seconds: float) -> ShownTraffic:
         nonlocal shown
         shown += 1
         if shown == 3:
             raise KeyboardInterrupt
-        return await read(settings, ask_seconds)
+        return await read(target, ask_seconds)
 
     monkeypatch.setattr(stats_module, "_read", counted)
     code = await asyncio.to_thread(lambda: show_stats(json_wanted=json_wanted, watch=True, top=20, watch_seconds=0.01))
@@ -203,7 +214,7 @@ async def test_watching_goes_on_until_it_is_interrupted(
 async def test_watching_is_asked_for_by_an_option(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
     asked = dict[str, object]()
 
-    def show(**options: object) -> int:
+    def show(_named: Named, **options: object) -> int:
         asked.update(options)
         return 0
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from pgnode.bus.operator_views import UserDrift
-from pgnode.bus.snapshots import NodeStatus
 from pgnode.bus.state import State
 from pgnode.cli.users import ShownUsers, lines
 from pgnode.store.changes import Journal
@@ -23,7 +22,7 @@ def user(email: str, *tags: str) -> pb.User:
 
 def stored(state: str = "running") -> ShownUsers:
     return ShownUsers(
-        status=NodeStatus(State(state), True, "26.10.10", "0", "", 1),
+        state=State(state),
         desired={name.lower(): user(name, "VLESS", "Trojan") for name in ("Alice", "bob", "carol")},
         failed={"dave": RejectedUser("Dave", "too long", 0, b"")},
     )
@@ -84,7 +83,7 @@ def test_what_is_not_known_is_said(state: str, waits: UserDrift | None) -> None:
 
 
 def test_a_node_that_is_down_has_the_users_that_it_stored() -> None:
-    down = replace(stored(), status=None, stored_at=1_700_000_000.0)
+    down = replace(stored(), state=None, stored_at=1_700_000_000.0)
     summary, *rows = lines(down, None)
     assert summary.startswith("3 desired, 1 failed; the node is not running; this is the state it stored at 2023-11-1")
     assert len(rows) == 4

@@ -103,7 +103,7 @@ async def test_all_that_is_known_is_said(tmp_path: Path) -> None:
 async def test_whom_the_core_does_not_have_is_said(tmp_path: Path) -> None:
     said = await Answers(known(tmp_path)).users()
     assert (said["to_add"], said["to_remove"], said["uncertain"]) == (["bob"], ["eve"], [])
-    assert said["status"]["state"] == "running"
+    assert (said["state"], said["panel_away"]) == ("running", False)
 
 
 async def test_settings_are_said_without_secrets(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tests.unit.supervisor.lifecycle.stage import Stage, config_of
 async def test_every_command_of_the_node_is_served(stage: Stage) -> None:
     changes = {Kind.START, Kind.STOP, Kind.ADD_RULE, Kind.REMOVE_RULE, Kind.OVERRIDE_BALANCER}
     assert set(stage.node.changes) == changes
-    looks = {Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY, Kind.WAITING_USERS}
+    looks = {Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY}
     assert set(stage.node.inspections) == looks
 
 
