@@ -68,6 +68,66 @@ def _status(json_wanted: bool, **named: Any) -> None:
     _carry_out(lambda: show_status(Named(**named), json_wanted=json_wanted))
 
 
+@main.command("health")
+@click.option("--live", "kind", flag_value="live", default=True, help="The supervisor answers (the default).")
+@click.option("--ready", "kind", flag_value="ready", help="The API works, and the core is up where one has to be.")
+@click.option("--core", "kind", flag_value="core", help="The core is up.")
+@click.option("--quiet", is_flag=True, help="Print nothing.")
+@target_options
+def _health(kind: Any, quiet: bool, **named: Any) -> None:
+    """Say by the exit code, 0 or 1, whether the node is healthy: for HEALTHCHECK and scripts."""
+    from pgnode.cli.health import show_health  # noqa: PLC0415
+
+    _carry_out(lambda: show_health(kind, quiet=quiet, **named))
+
+
+@main.command("doctor")
+@json_option
+@target_options
+def _doctor(json_wanted: bool, **named: Any) -> None:
+    """Look at the node and what it stands on: settings, ports, certificate, clock, disk, limits, Redis; say what to do."""
+    from pgnode.cli.doctor import show_doctor  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: show_doctor(Named(**named), json_wanted=json_wanted))
+
+
+@main.command("check-config")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--exclude", multiple=True, metavar="TAG", help="An inbound whose clients stay as the config has them.")
+@json_option
+@target_options
+def _check_config(file: Path, exclude: tuple[str, ...], json_wanted: bool, **named: Any) -> None:
+    """Check a core's config (JSON, - for standard input) as a start would; the node is not touched."""
+    from pgnode.cli.check_config import show_check  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: show_check(Named(**named), file, exclude=exclude, json_wanted=json_wanted))
+
+
+@main.command("config")
+@click.option("--changed", is_flag=True, help="Only those that are set, or that the running node has otherwise.")
+@json_option
+@target_options
+def _config(changed: bool, json_wanted: bool, **named: Any) -> None:
+    """Show the settings, where each comes from, and what the running node has in their place; secrets are hidden."""
+    from pgnode.cli.config import show_config  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: show_config(Named(**named), changed_only=changed, json_wanted=json_wanted))
+
+
+@main.command("workers")
+@json_option
+@target_options
+def _workers(json_wanted: bool, **named: Any) -> None:
+    """Show the API workers: kind, pid, age, memory, CPU time, open files."""
+    from pgnode.cli.target import Named  # noqa: PLC0415
+    from pgnode.cli.workers import show_workers  # noqa: PLC0415
+
+    _carry_out(lambda: show_workers(Named(**named), json_wanted=json_wanted))
+
+
 @main.command("users")
 @click.option("--failed", is_flag=True, help="Only those that were refused.")
 @click.option("--waiting", is_flag=True, help="Only those that the core does not have as desired yet, or still has.")

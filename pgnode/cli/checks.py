@@ -1,0 +1,323 @@
+"""The checks of ``pgnode doctor``: each looks at one thing, and says what it found and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+
+from pgnode.cli.facts import seen_certificate, seen_disk
+from pgnode.cli.findings import Finding, fail, ok, warn
+from pgnode.cli.seen import Facts
+from pgnode.cli.status_view import CERTIFICATE_DAYS, DISK_BYTES, DISK_FILES, NOT_RUNNING, verdict
+from pgnode.cli.target import Target
+from pgnode.cli.texts import size
+from pgnode.errors import SettingsError
+from pgnode.os_support.surroundings import what_is_missing
+from pgnode.settings import Settings, unknown_settings
+from pgnode.supervisor.host.certificate import check_pair
+from pgnode.supervisor.host.identity import machine_addresses
+from pgnode.supervisor.host.running_nodes import user_name
+
+#: Open files below which a process of the node may be short of connections.
+FILES_MIN = 65_536
+
+#: Seconds by which a file may be newer than now.
+CLOCK_SECONDS = 120.0
+
+#: Seconds that a connection to the API may take.
+CONNECT_SECONDS = 2.0
+
+_DAY = 86_400.0
+
+
+def check_all(target: Target, facts: Facts) -> Iterator[Finding]:
+    """Do all checks that need no Redis.
+
+    Args:
+        target: The node.
+        facts: What was found out about it.
+
+    Yields:
+        What was found.
+    """
+    settings = target.settings
+    yield check_surroundings()
+    yield from check_settings(settings)
+    yield from check_node(facts)
+    yield from check_state_dir(settings)
+    yield from check_ports(settings, runs=facts.pid != 0)
+    yield from check_certificate(settings, facts.at)
+    yield from check_clock(settings, facts.at)
+    yield from check_disk(settings)
+    yield from check_open_files(facts)
+    yield from check_port_range(listening_ports(facts))
+
+
+def check_surroundings(missing: Callable[[], str | None] = what_is_missing) -> Finding:
+    """Look at what the node cannot do without."""
+    found = missing()
+    if found is not None:
+        return fail(found)
+    libc = " ".join(platform.libc_ver()) or "unknown C library"
+    return ok(f"Python {platform.python_version()}, {libc}, {platform.machine()}, Linux {platform.release()}")
+
+
+def check_settings(settings: Settings) -> Iterator[Finding]:
+    """Look for names that mean nothing. The values were checked when they were read."""
+    changed = [name for name, value in settings.model_dump().items() if value != _default(name)]
+    yield ok(f"settings: {len(changed)} set, all allowed")
+    for sentence in unknown_settings():
+        yield warn(sentence, "correct the name, or remove it")
+
+
+def _default(name: str) -> object:
+    return Settings.model_fields[name].get_default(call_default_factory=True, validated_data={})
+
+
+def check_node(facts: Facts) -> Iterator[Finding]:
+    """Say how the node is, and what is not well."""
+    judged = verdict(facts)
+    if judged.exit_code == NOT_RUNNING:
+        yield warn(f"the node with {facts.state_dir} is down", "start it: systemctl start pgnode, or pgnode run")
+    elif not judged.because:
+        yield ok(f"the node is {judged.word} (pid {facts.pid})")
+    for reason in judged.because:
+        yield fail(reason, "see the log" if judged.exit_code != NOT_RUNNING else "start the node")
+    report = facts.report
+    if report is not None:
+        if report.core.waiting:
+            yield warn(
+                f"waits for the next start of the core: {report.core.waiting}",
+                "pgnode restart --core, which drops users",
+            )
+        if report.users.rejected:
+            yield warn(f"{report.users.rejected:,} users are rejected", "pgnode users --failed says why")
+
+
+def check_state_dir(settings: Settings) -> Iterator[Finding]:
+    """Look at the rights of the state folder and of what opens the node."""
+    folder = settings.state_dir
+    try:
+        found = folder.stat()
+    except OSError as error:
+        yield warn(f"{folder}: {error.strerror}", "it is made at the first start")
+        return
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o077:
+        yield fail(f"others may look into {folder} (mode {mode:03o})", f"chmod 700 {folder}")
+    else:
+        yield ok(f"{folder} is for user {user_name(found.st_uid)} alone")
+    if not os.access(folder, os.W_OK):
+        yield fail(f"this user may not write {folder}", f"be user {user_name(found.st_uid)}")
+    for path in (settings.key_file, settings.cert_key_file):
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & 0o077:
+                yield fail(f"others may read {path} (mode {mode:03o})", f"chmod 600 {path}")
+
+
+def check_ports(settings: Settings, *, runs: bool) -> Iterator[Finding]:
+    """Find out whether the API's ports take connections, or could be had.
+
+    Args:
+        settings: The ports.
+        runs: Whether the node runs.
+
+    Yields:
+        What was found.
+    """
+    ports = dict(settings.gunicorn_ports)
+    if settings.grpc_worker_count:
+        name, port = settings.grpc_listen
+        ports[name] = port
+    for name, port in ports.items():
+        what = f"{name}={port}"
+        if runs:
+            error = _connect_error(settings.local_hosts, port)
+            yield (
+                ok(f"{what} takes connections")
+                if not error
+                else fail(f"{what} takes no connections: {error}", "see the log")
+            )
+        else:
+            error = _bind_error(settings.node_host, port)
+            yield ok(f"{what} is free") if not error else fail(f"{what}: {error}", f"end who has it, or set {name}")
+
+
+def _connect_error(hosts: tuple[str, ...], port: int) -> str:
+    error = ""
+    for host in hosts:
+        try:
+            socket.create_connection((host, port), CONNECT_SECONDS).close()
+        except OSError as failed:
+            error = failed.strerror or str(failed)
+        else:
+            return ""
+    return error
+
+
+def _bind_error(host: str, port: int) -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def check_certificate(settings: Settings, at: float) -> Iterator[Finding]:
+    """Look whether the certificate can be served, until when it is good, and which addresses it lacks.
+
+    Args:
+        settings: Where it is.
+        at: Now, Unix seconds.
+
+    Yields:
+        What was found.
+    """
+    own = settings.ssl_cert_file is None
+    if own and not settings.cert_file.exists():
+        yield warn("there is no certificate yet", "it is made at the first start")
+        return
+    try:
+        _, ends = check_pair(settings)
+    except SettingsError as error:
+        yield fail(str(error))
+        return
+    left_days = (ends.timestamp() - at) / _DAY
+    renew = f"rm {settings.cert_file} {settings.cert_key_file} and restart; panels pin it" if own else "renew it"
+    if left_days < 0:
+        yield fail(f"the certificate expired on {ends:%Y-%m-%d}", renew)
+    elif left_days < CERTIFICATE_DAYS:
+        yield warn(f"the certificate ends on {ends:%Y-%m-%d}", renew)
+    else:
+        yield ok(f"certificate and key fit, until {ends:%Y-%m-%d}")
+    names = seen_certificate(settings.cert_file).names
+    missing = [address for address in machine_addresses(settings) if address not in names]
+    if missing and own:
+        yield warn(f"the certificate lacks {', '.join(missing[:4])}, which a panel may use", renew)
+
+
+def check_clock(settings: Settings, at: float) -> Iterator[Finding]:
+    """Look whether the node's files are of the future.
+
+    Args:
+        settings: Where they are.
+        at: Now, Unix seconds.
+
+    Yields:
+        What was found.
+    """
+    newest = 0.0
+    for path in (settings.store_path, settings.cert_file, settings.run_dir):
+        with contextlib.suppress(OSError):
+            newest = max(newest, path.stat().st_mtime)
+    if newest - at > CLOCK_SECONDS:
+        yield fail(
+            f"the clock is behind: files of the node are {newest - at:,.0f} s in the future",
+            "set the clock (timedatectl)",
+        )
+    else:
+        yield ok(f"the clock says {time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(at))}")
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """Look at the room on the disk of the state folder."""
+    disk = seen_disk(settings.state_dir)
+    if disk is None:
+        return
+    text = f"the disk of {settings.state_dir} has {size(disk.free_bytes)} free"
+    if disk.free_files is not None and disk.free_files < DISK_FILES:
+        yield fail(f"{text}, and room for {disk.free_files:,} files", "remove files")
+    elif disk.free_bytes < DISK_BYTES:
+        yield fail(text, "make room")
+    else:
+        yield ok(text)
+
+
+def check_open_files(facts: Facts, proc: Path = Path("/proc")) -> Iterator[Finding]:
+    """Look how many files the processes of a running node may open.
+
+    Args:
+        facts: Its processes.
+        proc: Where the system shows them.
+
+    Yields:
+        What was found.
+    """
+    pids = {f"{worker.kind.upper()} workers": worker.pid for worker in facts.workers}
+    if facts.core is not None:
+        pids["the core"] = facts.core.pid
+    found = {name: limit for name, pid in pids.items() if (limit := _files_limit(proc / str(pid))) is not None}
+    few = {name: limit for name, limit in found.items() if limit < FILES_MIN}
+    for name, limit in few.items():
+        yield warn(
+            f"{name} may open {limit:,} files: about so many connections",
+            "LimitNOFILE=1048576 in the unit, or ulimit -Hn",
+        )
+    if found and not few:
+        yield ok(f"open files: {min(found.values()):,} and more")
+
+
+def _files_limit(process: Path) -> int | None:
+    """Return how many files a process may open; None where that is not known, or where there is no limit."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in (process / "limits").read_text(encoding="ascii").splitlines():
+            if line.startswith("Max open files"):
+                return int(line.split()[3])
+    return None
+
+
+def listening_ports(facts: Facts) -> Mapping[int, str]:
+    """Return the ports that the node's core listens on, and whose they are."""
+    if facts.core is None:
+        return {}
+    try:
+        connections = psutil.Process(facts.core.pid).net_connections("inet")
+    except psutil.Error:
+        return {}
+    return {c.laddr.port: "an inbound of the core" for c in connections if c.laddr and not c.raddr}
+
+
+def check_port_range(ports: Mapping[int, str], folder: Path = Path("/proc/sys/net/ipv4")) -> Iterator[Finding]:
+    """Look for ports that the system also gives to outgoing connections, of which a node makes ten thousands.
+
+    Args:
+        ports: Ports, and whose they are.
+        folder: Where the system says which ones it gives.
+
+    Yields:
+        What was found.
+    """
+    try:
+        first, last = map(int, (folder / "ip_local_port_range").read_text(encoding="ascii").split())
+        reserved = _ranges((folder / "ip_local_reserved_ports").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return
+    wrong = {
+        port: whose
+        for port, whose in sorted(ports.items())
+        if first <= port <= last and not any(low <= port <= high for low, high in reserved)
+    }
+    for port, whose in wrong.items():
+        yield warn(
+            f"{whose} listens on {port}, which Linux also gives to outgoing connections ({first}-{last})",
+            f"sysctl net.ipv4.ip_local_reserved_ports={','.join(map(str, wrong))}",
+        )
+    if ports and not wrong:
+        yield ok(f"no inbound is in the range of outgoing connections ({first}-{last})")
+
+
+def _ranges(text: str) -> list[tuple[int, int]]:
+    parts = [part.partition("-") for part in text.strip().split(",") if part]
+    return [(int(low), int(high or low)) for low, _, high in parts]

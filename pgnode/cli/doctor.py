@@ -1,0 +1,94 @@
+"""``pgnode doctor``: looks at the node and at what it stands on, and says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from redis.asyncio import Redis
+
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.cli.checks import check_all
+from pgnode.cli.facts import find_facts
+from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary, warn
+from pgnode.cli.screen import Screen
+from pgnode.cli.status_view import Tone
+from pgnode.cli.target import Named, find_target
+from pgnode.settings import shown_url
+
+#: Seconds that Redis has to answer.
+REDIS_SECONDS = 3.0
+
+#: The way in which Redis may throw away what is not read yet.
+_EVICTS = "allkeys"
+
+
+def show_doctor(named: Named, *, json_wanted: bool = False, redis_seconds: float = REDIS_SECONDS) -> int:
+    """Print what was looked at, and what to do.
+
+    Args:
+        named: What the operator said about which node is meant.
+        json_wanted: Print JSON.
+        redis_seconds: Seconds that an external Redis has to answer.
+
+    Returns:
+        The exit code: 0 where nothing failed, else 4.
+
+    Raises:
+        OperatorError: It cannot be told which node is meant, or it may not be looked at.
+    """
+    target = find_target(named)
+    findings = [*check_all(target, find_facts(target))]
+    if target.settings.redis_url is not None:
+        findings += asyncio.run(check_redis(target.settings.redis_url, redis_seconds))
+    text, code = summary(findings)
+    screen = Screen()
+    if json_wanted:
+        screen.json({"well": code == 0, "findings": findings_json(findings)})
+    else:
+        screen.rows(finding_rows(findings))
+        screen.line(text, Tone.BAD if code else Tone.GOOD)
+    return code
+
+
+async def check_redis(url: str, seconds: float) -> list[Finding]:
+    """Look at an external Redis: whether it answers, and whether it may evict what is not read yet.
+
+    Args:
+        url: Its address.
+        seconds: Seconds that it has to answer.
+
+    Returns:
+        What was found.
+    """
+    redis = connect(url, connections=1)
+    try:
+        async with asyncio.timeout(seconds):
+            return [*_of_memory(await _memory(redis), shown_url(url))]
+    except TimeoutError:
+        reason = f"it did not answer within {seconds:g} s"
+    except BUS_ERRORS as error:
+        reason = str(error)
+    finally:
+        await redis.aclose()
+    return [
+        fail(f"Redis at {shown_url(url)}: {reason}", "start it, or correct REDIS_URL; users stay connected meanwhile")
+    ]
+
+
+async def _memory(redis: Redis) -> dict[str, object]:
+    """Ask for what Redis says of its memory. Raises BUS_ERRORS."""
+    await redis.ping()
+    found: dict[str, object] = await redis.info("memory")
+    return found
+
+
+def _of_memory(memory: dict[str, object], shown: str) -> Iterator[Finding]:
+    policy = str(memory.get("maxmemory_policy", ""))
+    if policy.startswith(_EVICTS) and int(str(memory.get("maxmemory", 0))):
+        yield warn(
+            f"Redis at {shown} may evict what is not read yet ({policy})",
+            "set maxmemory-policy to noeviction or volatile-ttl",
+        )
+    else:
+        yield ok(f"Redis at {shown} answers, and evicts nothing")
