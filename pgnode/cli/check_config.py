@@ -11,7 +11,7 @@ from pathlib import Path
 from pgnode.cli.facts import seen_core
 from pgnode.cli.screen import Screen
 from pgnode.cli.status_view import Tone
-from pgnode.cli.target import Named, find_target
+from pgnode.cli.target import Named, find_target, running_settings
 from pgnode.cli.texts import count
 from pgnode.errors import OperatorError, StartFailedError
 from pgnode.os_support.environment import confine
@@ -47,7 +47,7 @@ def show_check(named: Named, path: Path, *, exclude: Sequence[str] = (), json_wa
     Raises:
         OperatorError: It cannot be told which node is meant, or the file cannot be read.
     """
-    settings, screen = find_target(named).settings, Screen()
+    settings, screen = running_settings(find_target(named)), Screen()
     message = pb.Backend(type=pb.XRAY, config=_read(path), exclude_inbounds=exclude)
     confine(os.environ, settings.child_variables)
     try:

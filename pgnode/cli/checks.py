@@ -259,10 +259,10 @@ def check_open_files(facts: Facts, proc: Path = Path("/proc")) -> Iterator[Findi
     if facts.core is not None:
         pids["the core"] = facts.core.pid
     found = {name: limit for name, pid in pids.items() if (limit := _files_limit(proc / str(pid))) is not None}
-    few = {name: limit for name, limit in found.items() if limit < FILES_MIN}
-    for name, limit in few.items():
+    few = [name for name, limit in found.items() if limit < FILES_MIN]
+    if few:
         yield warn(
-            f"{name} may open {limit:,} files: about so many connections",
+            f"{', '.join(few)}: {min(found.values()):,} open files at most, and about so many connections",
             "LimitNOFILE=1048576 in the unit, or ulimit -Hn",
         )
     if found and not few:

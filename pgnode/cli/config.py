@@ -58,11 +58,7 @@ def show_config(named: Named, *, changed_only: bool = False, json_wanted: bool =
     for found in shown:
         value = "" if found.value is None else _text(found.value)
         tone = Tone.PLAIN if found.running is None else Tone.WARN
-        other = (
-            f"; the running node has {found.running or 'nothing'}: a restart takes the new value"
-            if tone is Tone.WARN
-            else ""
-        )
+        other = f"; the running node has {found.running or 'nothing'}" if tone is Tone.WARN else ""
         screen.line(f"{found.name}={value}  ({found.source}{other})", tone)
     return 0
 

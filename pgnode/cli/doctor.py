@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 from redis.asyncio import Redis
 
@@ -13,7 +14,7 @@ from pgnode.cli.facts import find_facts
 from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary, warn
 from pgnode.cli.screen import Screen
 from pgnode.cli.status_view import Tone
-from pgnode.cli.target import Named, find_target
+from pgnode.cli.target import Named, find_target, running_settings
 from pgnode.settings import shown_url
 
 #: Seconds that Redis has to answer.
@@ -38,6 +39,7 @@ def show_doctor(named: Named, *, json_wanted: bool = False, redis_seconds: float
         OperatorError: It cannot be told which node is meant, or it may not be looked at.
     """
     target = find_target(named)
+    target = replace(target, settings=running_settings(target))
     findings = [*check_all(target, find_facts(target))]
     if target.settings.redis_url is not None:
         findings += asyncio.run(check_redis(target.settings.redis_url, redis_seconds))

@@ -7,10 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgnode.errors import OperatorError
+from pgnode.errors import OperatorError, SettingsError
 from pgnode.settings import Settings, load_from, names_in_env_file
+from pgnode.settings.model import SECRET_FIELDS
+from pgnode.supervisor.control.client import ASK_SECONDS, NotAnsweredError, ask
+from pgnode.supervisor.control.messages import SETTINGS
 from pgnode.supervisor.host.node_lock import running_pid
 from pgnode.supervisor.host.running_nodes import RunningNode, running_nodes, user_name
+
+#: Settings that a running node tells.
+TOLD = frozenset(Settings.model_fields) - SECRET_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +149,26 @@ def require_access(settings: Settings) -> None:
             f"STATE_DIR={folder} is for user {user_name(found.st_uid)} alone: be that user (sudo -u {user_name(found.st_uid)} "
             "pgnode …), or root"
         )
+
+
+def running_settings(target: Target, *, seconds: float = ASK_SECONDS) -> Settings:
+    """Return the settings that a node runs with: it may have been started with others than there are now.
+
+    Args:
+        target: The node.
+        seconds: Seconds that its supervisor has to answer.
+
+    Returns:
+        Its settings, but for secrets, which it does not tell; those that there are now where it does not answer.
+    """
+    if target.pid is None:
+        return target.settings
+    try:
+        said = ask(target.settings.run_dir, SETTINGS, seconds=seconds)
+        values = {name.lower(): value for name, value in said.items() if name.lower() in TOLD}
+        return load_from(None, **values).model_copy(
+            update={name: getattr(target.settings, name) for name in SECRET_FIELDS}
+        )
+    except (NotAnsweredError, SettingsError):
+        # Also where it is of another version.
+        return target.settings

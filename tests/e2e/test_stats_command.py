@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from pgnode.testing.configs import make_config, make_inbound
@@ -116,13 +117,44 @@ async def test_how_a_node_is(node: NodeProcess, panel: PanelClient) -> None:
     assert node.api_key not in text
 
 
+async def test_a_node_is_healthy_and_its_doctor_content(node: NodeProcess, panel: PanelClient, tmp_path: Path) -> None:
+    config = make_config([make_inbound(TAG, "vless")])
+    await panel.start(config, [make_user("one@e2e", [TAG])])
+    # It is asked for its settings: nothing but the folder is known here.
+    bare = {"STATE_DIR": str(node.state_dir), "PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "200"}
+
+    async def pgnode(*arguments: str) -> tuple[int, str]:
+        return await run_to_end([sys.executable, "-m", "pgnode", *arguments], env=bare)
+
+    for kind in ("--live", "--ready", "--core"):
+        assert await pgnode("health", kind) == (0, f"{kind[2:]}\n")
+    code, text = await pgnode("doctor")
+    assert f"SERVICE_PORT={node.port} takes connections" in text
+    assert f"the node is running (pid {node.pid})" in text
+    assert (code, "FAIL" in text) == (0, False), text
+    code, text = await pgnode("config", "--changed")
+    assert f"API_PORT=62051  (default; the running node has {node.api_port})" in text.splitlines()
+    assert node.api_key not in text
+    code, text = await pgnode("workers")
+    assert (code, [line.split()[0] for line in text.splitlines()]) == (0, ["kind", "rest", "rest"])
+    # Its ports are held by the node's own core, which is in nobody's way.
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert await pgnode("check-config", str(tmp_path / "config.json")) == (0, "a start would take it: 1 inbound\n")
+    config["inbounds"][0]["streamSettings"] = {"network": "nonsense"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code, text = await pgnode("check-config", str(tmp_path / "config.json"))
+    assert (code, text.startswith(f"refused: inbound '{TAG}'")) == (1, True), text
+
+
 async def test_a_supervisor_that_stands_still_is_told_of_at_once(node: NodeProcess, panel: PanelClient) -> None:
     await panel.start(make_config([make_inbound(TAG, "vless")]), [make_user("one@e2e", [TAG])])
     os.kill(node.pid, signal.SIGSTOP)
     try:
         code, text = await status(node)
+        health = await run_to_end([sys.executable, "-m", "pgnode", "health"], env=node.environment())
     finally:
         os.kill(node.pid, signal.SIGCONT)
+    assert health == (1, "not live: the supervisor does not answer: it did not answer within 2 s\n")
     assert code == 4, text
     assert " · hung · " in text
     assert "stopped by a signal (SIGSTOP): kill -CONT it" in " ".join(text.split())

@@ -1,0 +1,183 @@
+"""The checks of ``pgnode doctor``, one by one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pgnode.cli import checks
+from pgnode.cli.findings import Finding
+from pgnode.cli.seen import SeenCore, SeenDisk
+from pgnode.cli.target import Target
+from pgnode.settings import Settings, load
+from pgnode.supervisor.control.report import CoreReport, UsersReport
+from pgnode.supervisor.host import identity
+from tests.unit.cli.test_status_view import FACTS, NOW, REPORT
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A state folder with a key and a certificate, and ports that nobody has."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as one, socket.socket() as two:
+        for probe in (one, two):
+            probe.bind(("127.0.0.1", 0))
+        ports = [probe.getsockname()[1] for probe in (one, two)]
+    made = load(
+        state_dir=str(tmp_path / "state"),
+        node_host="127.0.0.1",
+        service_protocol="grpc",
+        service_port=ports[0],
+        api_port=ports[1],
+    )
+    identity.prepare_state_dir(made)
+    identity.ensure_identity(made)
+    return made
+
+
+def only(found: Iterator[Finding]) -> Finding:
+    (one,) = found
+    return one
+
+
+def levels(found: Iterator[Finding]) -> list[str]:
+    return [one.level for one in found]
+
+
+def test_all_of_them_are_done(settings: Settings) -> None:
+    at = settings.cert_file.stat().st_mtime
+    facts = replace(FACTS, pid=0, report=None, core=None, workers=[], at=at)
+    found = list(checks.check_all(Target(settings, None), facts))
+    assert [one.text for one in found if one.level == "fail"] == []
+    assert any("is down" in one.text for one in found)
+    assert len(found) >= 8
+
+
+def test_what_the_node_cannot_do_without() -> None:
+    assert checks.check_surroundings(lambda: None).text.startswith("Python 3.")
+    assert checks.check_surroundings(lambda: "/proc is not there").level == "fail"
+
+
+def test_names_that_mean_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_PROT", "1")
+    first, *others = checks.check_settings(settings)
+    assert (first.level, first.text) == ("ok", "settings: 5 set, all allowed")
+    assert any("did you mean SERVICE_PORT" in one.text for one in others)
+
+
+def test_how_the_node_is() -> None:
+    assert levels(checks.check_node(FACTS)) == ["ok"]
+    down = replace(FACTS, pid=0, report=None)
+    assert levels(checks.check_node(down)) == ["warn", "fail"], "its core goes on"
+    waiting = replace(
+        REPORT, core=replace(REPORT.core, waiting="level debug"), users=UsersReport(3, 2, 0, 1), store_error="no room"
+    )
+    found = list(checks.check_node(replace(FACTS, report=waiting)))
+    assert [one.level for one in found] == ["fail", "warn", "warn"]
+    assert replace(REPORT, core=CoreReport()).core.pid == 0
+
+
+def test_rights_of_the_state_folder(settings: Settings, tmp_path: Path) -> None:
+    assert levels(checks.check_state_dir(settings)) == ["ok"]
+    settings.state_dir.chmod(0o755)
+    settings.key_file.chmod(0o644)
+    found = list(checks.check_state_dir(settings))
+    assert [one.do for one in found] == [f"chmod 700 {settings.state_dir}", f"chmod 600 {settings.key_file}"]
+    assert levels(checks.check_state_dir(load(state_dir=str(tmp_path / "none")))) == ["warn"]
+
+
+def test_a_folder_that_may_not_be_written(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    assert [one.text for one in checks.check_state_dir(settings) if one.level == "fail"] == [
+        f"this user may not write {settings.state_dir}"
+    ]
+
+
+def test_ports_of_a_node_that_is_down(settings: Settings) -> None:
+    assert levels(checks.check_ports(settings, runs=False)) == ["ok", "ok"]
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", settings.api_port))
+        other.listen()
+        found = list(checks.check_ports(settings, runs=False))
+    assert found[0].text == f"API_PORT={settings.api_port}: Address already in use"
+
+
+def test_ports_of_a_node_that_runs(settings: Settings) -> None:
+    with socket.socket() as api:
+        api.bind(("127.0.0.1", settings.api_port))
+        api.listen()
+        found = list(checks.check_ports(settings, runs=True))
+    assert [one.level for one in found] == ["ok", "fail"]
+    assert f"SERVICE_PORT={settings.service_port} takes no connections: Connection refused" in found[1].text
+
+
+def test_the_certificate(settings: Settings) -> None:
+    at = settings.cert_file.stat().st_mtime
+    assert "ok" in levels(checks.check_certificate(settings, at))
+    for days, level in ((3645, "warn"), (3660, "fail")):
+        assert levels(checks.check_certificate(settings, at + days * 86_400))[0] == level
+    elsewhere = settings.model_copy(update={"node_host": "192.0.2.77"})
+    assert "the certificate lacks 192.0.2.77" in list(checks.check_certificate(elsewhere, at))[-1].text
+    settings.cert_key_file.write_text("nonsense")
+    assert only(checks.check_certificate(settings, at)).level == "fail"
+    settings.cert_file.unlink()
+    assert only(checks.check_certificate(settings, at)).level == "warn"
+
+
+def test_the_clock(settings: Settings) -> None:
+    at = settings.cert_file.stat().st_mtime
+    assert only(checks.check_clock(settings, at)).level == "ok"
+    assert "the clock is behind" in only(checks.check_clock(settings, at - 86_400)).text
+
+
+@pytest.mark.parametrize(
+    ("disk", "level"),
+    [
+        (SeenDisk(10**12, 10**11, 10**6), "ok"),
+        (SeenDisk(10**12, 10**6, 10**6), "fail"),
+        (SeenDisk(10**12, 10**11, 3), "fail"),
+    ],
+)
+def test_the_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch, disk: SeenDisk, level: str) -> None:
+    monkeypatch.setattr(checks, "seen_disk", lambda _folder: disk)
+    assert only(checks.check_disk(settings)).level == level
+    monkeypatch.setattr(checks, "seen_disk", lambda _folder: None)
+    assert levels(checks.check_disk(settings)) == []
+
+
+def test_open_files(tmp_path: Path) -> None:
+    for pid, limit in ((51, "1024"), (52, "unlimited"), (6, "1048576"), (900, "1048576")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "limits").write_text(f"Limit\nMax open files  {limit}  {limit}  files\n")
+    facts = replace(FACTS, workers=[worker for worker in FACTS.workers if worker.pid != 52])
+    assert only(checks.check_open_files(facts, tmp_path)).text.startswith("REST workers: 1,024 open files at most")
+    (tmp_path / "51" / "limits").write_text("Max open files  1048576  1048576  files\n")
+    assert only(checks.check_open_files(facts, tmp_path)).level == "ok"
+    assert levels(checks.check_open_files(facts, tmp_path / "nowhere")) == []
+
+
+def test_ports_in_the_range_of_outgoing_connections(tmp_path: Path) -> None:
+    (tmp_path / "ip_local_port_range").write_text("32768\t60999\n")
+    (tmp_path / "ip_local_reserved_ports").write_text("40000-40010,41234\n")
+    assert only(checks.check_port_range({443: "x", 40005: "x", 41234: "x"}, tmp_path)).level == "ok"
+    found = only(checks.check_port_range({443: "x", 50000: "an inbound"}, tmp_path))
+    assert found.text.startswith("an inbound listens on 50000, which Linux also gives")
+    assert found.do == "sysctl net.ipv4.ip_local_reserved_ports=50000"
+    assert levels(checks.check_port_range({}, tmp_path)) == []
+    assert levels(checks.check_port_range({443: "x"}, tmp_path / "nowhere")) == []
+
+
+def test_ports_of_the_core_are_what_it_listens_on() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        facts = replace(FACTS, core=SeenCore(os.getpid(), "embedded", 1.0))
+        assert server.getsockname()[1] in checks.listening_ports(facts)
+    assert checks.listening_ports(replace(FACTS, core=None)) == {}
+    assert checks.listening_ports(replace(FACTS, core=SeenCore(4_194_305, "embedded", 1.0))) == {}
+    assert NOW > 0
