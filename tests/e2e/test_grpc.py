@@ -9,7 +9,9 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,10 +19,13 @@ import pytest_asyncio
 from grpc import StatusCode, aio
 
 from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.connection import LogViewer
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.processes import is_running, tree
-from pgnode.testing.users import make_users
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import WITH_GRPC
 from tests.support.grpc_node import GrpcNode
@@ -92,6 +97,77 @@ async def test_both_faces_are_one_node(whole: NodeProcess) -> None:
         with pytest.raises(aio.AioRpcError) as caught:
             await grpc_panel.call("GetBackendStats")
         assert (caught.value.code(), caught.value.details()) == (StatusCode.UNAVAILABLE, "backend not initialized")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A config's ``log``, and where lines about connections are then."""
+
+    log: dict[str, Any] | None
+    viewers: bool = True
+    file: str = ""
+
+
+#: The core's default, where a config has no ``log``, is to say nothing of connections.
+LOGS = {
+    "no log": Logged(None, viewers=False),
+    "empty": Logged({}),
+    "file": Logged({"access": "access.log", "error": "error.log", "loglevel": "info"}, file="access.log"),
+    "one file": Logged({"access": "both.log", "error": "both.log"}, file="both.log"),
+    "none": Logged({"access": "none", "error": "only-errors.log", "loglevel": "info"}, viewers=False),
+    "level none": Logged({"loglevel": "none"}, viewers=False),
+}
+
+
+async def test_lines_about_connections_go_where_the_config_says(whole: NodeProcess, target: Target) -> None:
+    config = make_config([make_inbound("VLESS", "vless")])
+    users = {name: make_user(f"{name.replace(' ', '-')}@logs", ["VLESS"]) for name in LOGS}
+    links = [link(config["inbounds"][0], user, name=name) for name, user in users.items()]
+    async with caller(whole) as over_grpc, whole.panel() as panel, ClientCore(links, target) as client:
+        for name, expected in LOGS.items():
+            await panel.stop()
+            rest = {key: value for key, value in config.items() if key != "log"}
+            await panel.start(rest if expected.log is None else {**rest, "log": expected.log}, list(users.values()))
+            wanted, last = f"email: {users[name].email}", f"the-end-of-{name.replace(' ', '-')}"
+            viewer = over_grpc.logs()
+            await viewer.initial_metadata()
+            async with panel.logs() as rest_viewer:
+                await client.move(name, 100, 100)
+                if expected.viewers:
+                    await rest_viewer.wait_for(wanted, 30)
+                # The node's own line about a rule tells viewers that there was nothing before.
+                rule = {"ruleTag": last, "port": "1", "outboundTag": "BLOCK"}
+                await panel.call("PUT", "/routing/rules", pb.AddRoutingRuleRequest(rule=json.dumps(rule)), pb.Empty)
+                seen = await _until(last, rest_viewer)
+                async with asyncio.timeout(30):
+                    over = [pb.Log.FromString(message).detail async for message in _until_held(viewer, last)]
+            viewer.cancel()
+            assert any(wanted in line for line in over) is expected.viewers, (name, over)
+            assert expected.viewers or not any(wanted in line for line in seen), (name, seen)
+            folder = whole.state_dir / "logs"
+            holding = (
+                {path.name for path in folder.iterdir() if wanted in path.read_text()} if folder.exists() else set()
+            )
+            assert holding == ({expected.file} if expected.file else set()), name
+            for path in folder.iterdir() if folder.exists() else ():
+                strange = [line for line in path.read_text().splitlines() if not line[:1].isdigit()]
+                assert not strange, (name, path, strange)
+        await panel.stop()
+
+
+async def _until(text: str, viewer: LogViewer) -> list[str]:
+    """All lines up to the one that holds a text."""
+    lines: list[str] = []
+    while not lines or text not in lines[-1]:
+        lines.append(await viewer.next_line(30))
+    return lines
+
+
+async def _until_held(viewer: Any, text: str) -> AsyncIterator[bytes]:
+    async for message in viewer:
+        yield message
+        if text.encode() in message:
+            return
 
 
 async def test_a_worker_that_dies_is_brought_back_at_once(whole: NodeProcess) -> None:

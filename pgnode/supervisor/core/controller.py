@@ -293,7 +293,7 @@ class CoreController:
         if running is None:
             return None
         self._running = running
-        self._log_section = LogSection.of(_parsed(running.record.log))
+        self._log_section = _log_of(running.record.log)
         self._pump.watch(running.log_fd)
         self._api = CoreApi(str(running.socket_path))
         try:
@@ -381,9 +381,9 @@ class CoreController:
             await kept_files.write_copy(self._settings.generated_config_path, await make_config())
 
 
-def _parsed(text: str) -> object:
+def _log_of(recorded: str) -> LogSection:
+    """Return what a core that was found logs, by its record; an earlier version's says nothing of it."""
     try:
-        return json.loads(text)
+        return LogSection.of(json.loads(recorded))
     except ValueError:
-        # The record of an earlier version.
-        return None
+        return LogSection()

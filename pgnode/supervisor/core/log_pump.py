@@ -21,6 +21,7 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import put_lines
 from pgnode.os_support.log_text import obeyed_by_terminals, printable_bytes
 from pgnode.supervisor.core.log_files import append_lines
+from pgnode.xray.config.log_section import is_access_line
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,8 @@ class LogPump:
         self._access_path: Path | None = None
         self._error_path: Path | None = None
         self._file_lines: dict[Path, list[bytes]] = {}
+        #: File that does not take lines -> how many were dropped.
+        self._not_written: dict[Path, int] = {}
         self._wants: Callable[[bytes], bool] = _all
         #: The core's last lines, for the error of a failed start.
         self.tail: deque[str] = deque(maxlen=tail_lines)
@@ -84,6 +87,8 @@ class LogPump:
         """Write the log files that a panel's config names; the core does not. None: no such file."""
         self._access_path = Path(access_path) if access_path else None
         self._error_path = Path(error_path) if error_path else None
+        kept = (self._access_path, self._error_path)
+        self._not_written = {path: count for path, count in self._not_written.items() if path in kept}
 
     def select(self, wants: Callable[[bytes], bool]) -> None:
         """Pass on those lines of the core alone for which ``wants`` says so."""
@@ -123,7 +128,7 @@ class LogPump:
         """Pass on what waits; returns when nothing does."""
         if self._file_lines:
             batches, self._file_lines = self._file_lines, {}
-            await asyncio.to_thread(_append, batches)
+            self._tell(batches, await asyncio.to_thread(_append, batches))
         while self._waiting:
             lines = [self._waiting.popleft() for _ in range(min(SEND_MAX, len(self._waiting)))]
             if self.dropped:
@@ -137,6 +142,16 @@ class LogPump:
                 self._waiting.extendleft(reversed(lines))
                 self._trim()
                 await asyncio.sleep(self._retry_seconds)
+
+    def _tell(self, batches: dict[Path, list[bytes]], failed: dict[Path, str]) -> None:
+        """Say once of each file that it does not take lines, and how many were dropped when it does again."""
+        for path, lines in batches.items():
+            if path in failed:
+                if path not in self._not_written:
+                    log.warning("log file not written, its lines are dropped", path=str(path), error=failed[path])
+                self._not_written[path] = self._not_written.get(path, 0) + len(lines)
+            elif path in self._not_written:
+                log.info("log file is written again", path=str(path), dropped=self._not_written.pop(path))
 
     def _readable(self) -> None:
         """One read per call of the loop, so that a chatty core does not hold up anything else."""
@@ -184,8 +199,7 @@ class LogPump:
                     self._put(line)
 
     def _to_file(self, line: bytes) -> None:
-        # The core's error lines carry their level in brackets after the time, access lines do not.
-        path = self._error_path if b" [" in line[:40] else self._access_path
+        path = self._access_path if is_access_line(line) else self._error_path
         if path is not None:
             self._file_lines.setdefault(path, []).append(line)
 
@@ -204,9 +218,12 @@ def _all(_line: bytes) -> bool:
     return True
 
 
-def _append(batches: dict[Path, list[bytes]]) -> None:
+def _append(batches: dict[Path, list[bytes]]) -> dict[Path, str]:
+    """Write lines to their files; returns which files do not take them, and why."""
+    failed = {}
     for path, lines in batches.items():
         try:
             append_lines(path, lines)
         except OSError as error:
-            log.warning("log file not written", path=str(path), error=error.strerror)
+            failed[path] = error.strerror or str(error)
+    return failed

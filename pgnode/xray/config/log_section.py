@@ -19,6 +19,14 @@ _LINE_LEVEL = re.compile(rb"[^\[]{0,40}\[(Debug|Info|Warning|Error)\]")
 _DATED = re.compile(rb"\d{4}/\d\d/\d\d ").match
 
 
+def is_access_line(line: bytes) -> bool:
+    """Whether a line of the core's is about a connection or an answer of DNS: it has a time, and no level.
+
+    An address of IPv6 in it begins with a bracket, too. What has no time is no log line, but a panic, say.
+    """
+    return _LINE_LEVEL.match(line) is None and _DATED(line) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class LogSection:
     """What a ``log`` section asks for."""
@@ -26,18 +34,23 @@ class LogSection:
     level: int = LEVELS.index(_DEFAULT_LEVEL)
     #: Lines about connections.
     access: bool = True
+    #: The core's own lines.
+    errors: bool = True
     #: Whatever else it holds, as text; the node cannot do it.
     rest: str = "{}"
 
     @classmethod
     def of(cls, section: object) -> LogSection:
-        """Read the ``log`` of a rewritten config; what is none is taken as the core takes it: as its default."""
-        given: Mapping[str, Any] = section if isinstance(section, dict) else {}
+        """Read the ``log`` of a rewritten config; what is none is taken as the core takes it: without lines about connections."""
+        given: Mapping[str, Any] = section if isinstance(section, dict) else {"access": "none"}
         name = str(given.get("loglevel") or _DEFAULT_LEVEL).lower()
         level = LEVELS.index(name) if name in LEVELS else LEVELS.index(_DEFAULT_LEVEL)
         rest = {key: value for key, value in given.items() if key not in ("access", "error", "loglevel")}
         return cls(
-            level, given.get("access") != "none" and name != "none", repr(sorted(rest.items())) if rest else "{}"
+            level,
+            given.get("access") != "none" and name != "none",
+            given.get("error") != "none",
+            repr(sorted(rest.items())) if rest else "{}",
         )
 
     def waits(self, running: LogSection) -> str:
@@ -47,6 +60,8 @@ class LogSection:
             waiting.append(f"level {LEVELS[self.level]} (the core runs with {LEVELS[running.level]})")
         if self.access and not running.access:
             waiting.append("lines about connections")
+        if self.errors and not running.errors:
+            waiting.append("lines of the core itself")
         if self.rest != running.rest:
             waiting.append("other log options")
         return ", ".join(waiting)
@@ -55,6 +70,5 @@ class LogSection:
         """Whether a line that the core printed is asked for."""
         found = _LINE_LEVEL.match(line)
         if found is None:
-            # What has no time in front is no log line, but a panic, say.
-            return self.access or not _DATED(line)
-        return LEVELS.index(found[1].decode().lower()) >= self.level
+            return self.access or not is_access_line(line)
+        return self.errors and LEVELS.index(found[1].decode().lower()) >= self.level

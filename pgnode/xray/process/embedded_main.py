@@ -38,6 +38,9 @@ class Orders(Protocol):
     def recv_bytes(self) -> bytes:
         """One message. Raises EOFError when the other end is closed."""
 
+    def close(self) -> None:
+        """Close it."""
+
 
 def run(orders: Orders) -> None:
     """Be the runner: a session of its own, no descriptor of the parent kept, output to the FIFO; does not return.
@@ -54,6 +57,8 @@ def run(orders: Orders) -> None:
         log_fifo = Path(os.fsdecode(orders.recv_bytes()))
     except EOFError:
         return
+    # Else it would be closed once more at the end, and say in the core's log that it cannot be.
+    orders.close()
     # Among these may be a pipe that somebody waits to see closed.
     for descriptor in _open_descriptors():
         with contextlib.suppress(OSError):

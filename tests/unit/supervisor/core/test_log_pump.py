@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import structlog
 from redis.asyncio import Redis
 
 from pgnode.bus.connection import BUS_ERRORS, connect
@@ -125,10 +127,22 @@ async def test_files_that_the_config_names_are_written(pump: LogPump, pipe: tupl
     await eventually((tmp_path / "error.log").exists, "the file is there")
     assert (tmp_path / "logs" / "access.log").read_bytes() == access + b"\n"
     assert (tmp_path / "error.log").read_bytes() == error + b"\n"
-    pump.write_files(str(tmp_path / "error.log" / "no folder"), None)
-    os.write(pipe[1], access + b"\n")
-    await eventually(lambda: pump.tail.count(access.decode()) == 2, "reading goes on")
+
+    def is_dropped(count: int) -> bool:
+        return sum(pump._not_written.values()) == count
+
+    with structlog.testing.capture_logs() as logged:
+        pump.write_files(str(tmp_path / "folder" / "no folder"), None)
+        (tmp_path / "folder").touch()
+        for dropped in (1, 2, 3):
+            os.write(pipe[1], access + b"\n")
+            await eventually(functools.partial(is_dropped, dropped), "it is counted, and reading goes on")
+        (tmp_path / "folder").unlink()
+        os.write(pipe[1], access + b"\n")
+        await eventually((tmp_path / "folder" / "no folder").exists, "it is written again")
+        await eventually(lambda: not pump._not_written, "that is noted")
     pump.write_files(None, None)
+    assert [(entry["log_level"], entry.get("dropped")) for entry in logged] == [("warning", None), ("info", 3)]
 
 
 async def test_lines_wait_while_the_bus_is_away_and_the_oldest_are_dropped(pump: LogPump, valkey: TestValkey) -> None:
@@ -184,7 +198,7 @@ async def test_the_beginning_of_a_line_is_left_to_the_next_supervisor(redis: Red
 async def test_names_of_hosts_that_a_terminal_obeys_are_escaped(
     pump: LogPump, valkey: TestValkey, pipe: tuple[int, int], tmp_path: Path
 ) -> None:
-    pump.write_files(str(tmp_path / "access.log"), None)
+    pump.write_files(None, str(tmp_path / "core.log"))
     pump.watch(pipe[0])
     # The mark comes in two parts.
     os.write(pipe[1], b"accepted tcp:a\x1b[2J:443\r\nfine: \xff\xc3\xbc\nhalf \xe2")
@@ -197,7 +211,7 @@ async def test_names_of_hosts_that_a_terminal_obeys_are_escaped(
         return await lines(valkey) == wanted
 
     def written() -> bool:
-        return (tmp_path / "access.log").read_bytes().splitlines() == wanted
+        return (tmp_path / "core.log").read_bytes().splitlines() == wanted
 
     await eventually(written, "the file has them", errors=(OSError,))
     await eventually(streamed, "viewers have them")

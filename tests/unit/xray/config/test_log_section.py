@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgnode.xray.config.log_section import LogSection
+from pgnode.xray.config.log_section import LogSection, is_access_line
 
 DEFAULT = LogSection.of(None)
 LINE = b"2026/11/29 13:00:25.104547 [%s] core: something"
@@ -17,7 +17,10 @@ ACCESS = b"2026/11/29 13:00:25.104547 from 127.0.0.1:1 accepted tcp:example.com:
     ("running", "wanted", "waits"),
     [
         ({}, {}, ""),
-        (None, {"loglevel": "warning"}, ""),
+        (None, {"loglevel": "warning"}, "lines about connections"),
+        ({"loglevel": "warning"}, None, ""),
+        ({"error": "none"}, {"error": ""}, "lines of the core itself"),
+        ({"error": ""}, {"error": "none"}, ""),
         ({"loglevel": "warning"}, {"loglevel": "error"}, ""),
         ({"loglevel": "debug"}, {"loglevel": "None"}, ""),
         ({"loglevel": "warning"}, {"loglevel": "Debug"}, "level debug (the core runs with warning)"),
@@ -41,6 +44,8 @@ def test_what_waits_for_the_next_core(running: Any, wanted: Any, waits: str) -> 
         ({}, {"Warning", "Error", "access"}),
         ({"loglevel": "error"}, {"Error", "access"}),
         ({"access": "none"}, {"Warning", "Error"}),
+        (None, {"Warning", "Error"}),
+        ({"error": "none"}, {"access"}),
         ({"loglevel": "none"}, set()),
     ],
 )
@@ -49,3 +54,21 @@ def test_which_lines_are_passed_on(section: Any, passed: set[str]) -> None:
     found = {level for level in ("Debug", "Info", "Warning", "Error") if wanted.wants(LINE % level.encode())}
     assert found | ({"access"} if wanted.wants(ACCESS) else set()) == passed
     assert wanted.wants(b"panic: something")
+
+
+@pytest.mark.parametrize(
+    ("line", "is_access"),
+    [
+        (ACCESS, True),
+        (b"2026/11/29 13:00:25.104547 from [2001:db8::7]:4711 accepted tcp:[::1]:443 [in >> out] email: a", True),
+        (b"2026/11/29 13:00:25.104547 from DNS accepted udp:1.1.1.1:53", True),
+        (b"2026/11/29 13:00:25.104547 localhost got answer: example.com -> [192.0.2.7] 5ms", True),
+        (LINE % b"Warning", False),
+        (b"2026/11/29 13:00:25.104547 [Info] [3625919] proxy/vless/inbound: received request for tcp:[::1]:443", False),
+        (b"2026/11/29 13:00:25 [Debug] without a fraction", False),
+        (b"panic: something", False),
+        (b"goroutine 1 [running]:", False),
+    ],
+)
+def test_which_lines_are_about_connections(line: bytes, is_access: bool) -> None:
+    assert is_access_line(line) is is_access

@@ -21,6 +21,9 @@ class Orders:
     def __init__(self, *messages: bytes) -> None:
         self._messages = list(messages)
 
+    def close(self) -> None:
+        self.closed = True
+
     def recv_bytes(self) -> bytes:
         if not self._messages:
             raise EOFError
