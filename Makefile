@@ -12,8 +12,9 @@ BIN := $(VENV)/bin
 # The panel's own client, which tests drive a node with, needs a newer Python than the node and an environment of its own.
 PANEL_VENV := .venv-panel
 
-# How many tests run at the same time.
+# How many tests run at the same time. Those with real processes wait as long as they compute, so there are twice as many.
 JOBS ?= 2
+SLOW_JOBS ?= $(shell echo $$(( $(JOBS) > 1 ? 2 * $(JOBS) : 1 )))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 UNITS := $(PYTEST) tests/unit
 # Tests with a row in the table of faults.
@@ -54,7 +55,7 @@ coverage: dev ## the unit tests, and what they cover of each module
 	$(BIN)/python -m tests.coverage_gate build/coverage.json
 
 slow: dev panel ## all other tests, with real processes
-	$(PYTEST) --ignore=tests/unit
+	$(BIN)/python -m pytest -n $(SLOW_JOBS) --ignore=tests/unit
 
 faults: dev ## try every fault three times, print the table of docs/faults.md and write it there
 	$(PYTEST) -m fault $(FAULTS) --fault-rounds 3 --fault-page docs/faults.md

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+import grpc
 import pytest
 
 from pgnode.testing.configs import make_config, make_inbound
@@ -63,12 +64,18 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
     kill(first)
     await eventually(lambda: core_pid(node) not in (0, first), "another core")
 
+    async def in_core() -> bool:
+        return all([set(await inbound_users(node.run_dir / "core.sock", tag)) == expected for tag in TAGS])
+
     async def counted() -> bool:
         return (await listed(node))[0] == "21 desired, 21 applied, 3 failed; node running"
 
+    # The command is a process each time, so the core is asked first.
+    await eventually(in_core, "the core has the same users", errors=(grpc.aio.AioRpcError,))
     await eventually(counted, "the same users")
     assert await node.stop() == 0
     await node.start()
+    await eventually(in_core, "the core has the same users", errors=(grpc.aio.AioRpcError,))
     await eventually(counted, "the same users")
     assert {row.split(" ")[0] for row in (await listed(node, "--failed"))[1:]} == {
         "unusable@e2e",

@@ -63,16 +63,13 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, target: Target) -> Asy
     config = make_config([item for item in plain_inbounds() if item["tag"] in TAGS])
     user = make_user("user7@demo", TAGS)
     links = [link(item, user, name=item["tag"]) for item in config["inbounds"]]
-    async with NodeProcess(env={**WITH_GRPC, **faults.environment}) as idle:
-        # A node that works in a folder with a package of its name runs that one.
-        await idle.stop()
-        code = idle.state_dir.parent / "pgnode"
-        source = Path(pgnode.__file__).parent
-        # With what was compiled of it.
-        await asyncio.to_thread(shutil.copytree, source, code)
-        await idle.start()
-        async with ClientCore(links, target) as client:
-            yield Stage(idle, faults, client, config, code)
+    node = NodeProcess(env={**WITH_GRPC, **faults.environment})
+    # A node that works in a folder with a package of its name runs that one.
+    code = node.state_dir.parent / "pgnode"
+    # With what was compiled of it.
+    await asyncio.to_thread(shutil.copytree, Path(pgnode.__file__).parent, code)
+    async with node, ClientCore(links, target) as client:
+        yield Stage(node, faults, client, config, code)
 
 
 class Callers:
