@@ -94,8 +94,13 @@ class CredentialIndex:
         bucket = self._buckets[number & _BUCKET_MASK]
         if bucket is None:
             return []
-        first, end = _run(bucket, number)
-        return [self._names[entry & USERS_MAX - 1] for entry in bucket[first:end]]
+        low = number >> _BUCKET_BITS << _USER_BITS
+        at, size = bisect_left(bucket, low), len(bucket)
+        found = []
+        while at < size and (entry := bucket[at]) - low < USERS_MAX:
+            found.append(self._names[entry - low])
+            at += 1
+        return found
 
     def add(self, key: str, numbers: Iterable[int]) -> None:
         """Enter the credentials of a user who is new here, fast; nothing may be asked before :meth:`finish` was called."""
@@ -170,10 +175,12 @@ class CredentialIndex:
         number = hash(key) & _NUMBER_MASK
         bucket = self._buckets[number & _BUCKET_MASK]
         if bucket is not None:
-            first, end = _run(bucket, number)
-            for entry in bucket[first:end]:
-                if self._names[entry & USERS_MAX - 1] == key:
-                    return entry & USERS_MAX - 1
+            low = number >> _BUCKET_BITS << _USER_BITS
+            at, size, names = bisect_left(bucket, low), len(bucket), self._names
+            while at < size and (user := bucket[at] - low) < USERS_MAX:
+                if names[user] == key:
+                    return user
+                at += 1
         user = len(self._names)
         self._names.append(key)
         self._enter(number, user)
@@ -186,17 +193,16 @@ class CredentialIndex:
             bucket = self._buckets[number & _BUCKET_MASK] = array("Q")
         low = number >> _BUCKET_BITS << _USER_BITS
         entry = low | user
-        at = bisect_left(bucket, low)
-        size = len(bucket)
-        if at == size or bucket[at] - low >= USERS_MAX:
-            bucket.insert(at, entry)
-            return False
-        first, end = _run(bucket, number)
-        at = bisect_left(bucket, entry, first, end)
-        if at < end and bucket[at] == entry:
-            return end - first > 1
+        at, size = bisect_left(bucket, entry), len(bucket)
+        others = at > 0 and bucket[at - 1] >= low
+        if at == size:
+            bucket.append(entry)
+            return others
+        following = bucket[at]
+        if following == entry:
+            return others or (at + 1 < size and bucket[at + 1] - low < USERS_MAX)
         bucket.insert(at, entry)
-        return True
+        return others or following - low < USERS_MAX
 
 
 def _run(bucket: array[int], number: int) -> tuple[int, int]:

@@ -353,7 +353,7 @@ class UserSync:
 
     def remember(self) -> Remembered:
         """Return the users as they are now, for :meth:`return_to`."""
-        return dict(self.table.items()), self.rejected.copy(), self.table.credentials
+        return self.table.copy(), self.rejected.copy(), self.table.credentials
 
     def return_to(self, remembered: Remembered) -> None:
         """Make the users what they were before a start that failed."""

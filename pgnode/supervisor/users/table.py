@@ -149,6 +149,10 @@ class UserTable:
         """Return the keys of everybody who is desired."""
         return set(self._desired)
 
+    def copy(self) -> dict[str, bytes]:
+        """Return everybody who is desired now, by key."""
+        return dict(self._desired)
+
     def items(self) -> Iterable[tuple[str, bytes]]:
         """Return (key, message) of everybody who is desired."""
         return self._desired.items()
@@ -240,7 +244,7 @@ class UserTable:
         """Note everybody in place of many changes; to be called after each change, before it is committed."""
         self._changed += len(self._journal.users)
         if self._changed >= max(GATHER_USERS, GATHER_SHARE * len(self._desired)):
-            self._journal.put_all_users(dict(self._desired))
+            self._journal.put_all_users(self.copy())
             self._changed = 0
 
     def return_to(self, desired: Mapping[str, bytes]) -> None:
