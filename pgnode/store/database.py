@@ -8,6 +8,7 @@ is there. What the machine had not put on its disk when the power failed is cut 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -67,8 +68,6 @@ class Database:
         #: Of the log of counters, as far as is known.
         self._log_bytes = 0
         self._log_rows = 0
-        #: Whether there is a set of users, so that those who are gone since have to be marked.
-        self._has_user_set = False
 
     def __repr__(self) -> str:
         """Name the file."""
@@ -115,7 +114,7 @@ class Database:
                 _migrate(connection, migrations)
                 connection.execute("COMMIT")
                 database = cls(connection, path, fold_rows=fold_rows)
-                database._look_at_it()
+                database._look_at_log()
             except BaseException:
                 connection.close()
                 raise
@@ -142,7 +141,7 @@ class Database:
         Raises:
             StoreWriteError: None was written.
         """
-        statements = statements_of(changes, user_set=self._has_user_set)
+        statements = statements_of(changes)
         log = pack(changes.counters) if changes.counters else None
         log_statements = [("INSERT INTO counter_log (packed) VALUES (?)", (log,))] if log is not None else []
         try:
@@ -150,8 +149,6 @@ class Database:
             self._execute(chain(statements, log_statements))
         except (sqlite3.Error, OSError) as error:
             raise StoreWriteError(f"{cause_of(error)}; {advice_for(error)}") from error
-        if changes.user_set is not None:
-            self._has_user_set = bool(changes.user_set)
         if len(changes.users) >= LARGE_ROWS or changes.user_set is not None:
             self._shrink()
         if log is not None:
@@ -204,12 +201,11 @@ class Database:
 
     # --- the log of counters ------------------------------------------------------------------------------------
 
-    def _look_at_it(self) -> None:
+    def _look_at_log(self) -> None:
         size, self._log_rows = self._db.execute(
             "SELECT coalesce(sum(length(packed)), 0), count(*) FROM counter_log"
         ).fetchone()
         self._log_bytes = size + self._log_rows * _ROW_BYTES
-        [self._has_user_set] = self._db.execute("SELECT EXISTS (SELECT 1 FROM user_set)").fetchone()
 
     def fold_due(self) -> bool:
         """Return whether the log of counters is long enough to be folded."""
@@ -330,7 +326,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
                 counters[name] = row
             else:
                 counters.pop(name, None)
-        users, changed = _read_users(connection)
+        users, changed = read_users(connection)
         return StoredState(
             origin=str(meta.get("origin") or ""),
             backend=meta.get("backend"),
@@ -364,20 +360,33 @@ def load(connection: sqlite3.Connection) -> StoredState:
         select("ROLLBACK")
 
 
-def _read_users(connection: sqlite3.Connection) -> tuple[dict[str, bytes], int]:
-    """Return everybody who is desired, and how many changed since all were written."""
+def read_users(connection: sqlite3.Connection) -> tuple[dict[str, bytes], int]:
+    """Read everybody who is desired.
+
+    Args:
+        connection: To the file.
+
+    Returns:
+        Key -> ``User`` message, and how many changes that took since all were written.
+
+    Raises:
+        sqlite3.Error: The file cannot be read.
+        ValueError: A row is damaged.
+    """
     select = connection.execute
+    users: dict[str, bytes] = dict(select("SELECT key, message FROM users"))
+    changed = len(users)
     [version] = select("PRAGMA user_version").fetchone()
-    users: dict[str, bytes] = {}
     if version >= WITH_USER_SET:
-        users = unpack_users(packed for (packed,) in select("SELECT packed FROM user_set ORDER BY id"))
-    changed = select("SELECT key, message FROM users").fetchall()
-    for key, message in changed:
-        if message is not None:
-            users[key] = message
-        else:
-            users.pop(key, None)
-    return users, len(changed)
+        users |= unpack_users(packed for (packed,) in select("SELECT packed FROM user_set ORDER BY id"))
+        for packed, gone in select("SELECT packed, gone FROM user_log ORDER BY id"):
+            keys = json.loads(gone) if gone is not None else []
+            put = unpack_users([packed] if packed else [])
+            users |= put
+            for key in keys:
+                users.pop(key, None)
+            changed += len(put) + len(keys)
+    return users, changed
 
 
 def _read_log(connection: sqlite3.Connection) -> dict[str, LedgerRow | None]:

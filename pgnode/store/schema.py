@@ -9,8 +9,8 @@ table            what a row is
                  ``restore_errors``: how often one ended by itself over that;
                  ``origin``: the version whose state was taken over at the first start, "new" where there was none
 ``user_set``     everybody who was desired at one moment, packed (:mod:`pgnode.store.user_set`)
-``users``        a desired user: e-mail in lower case, ``User`` message; it counts in place of what ``user_set`` says of that
-                 user. No message: a user of ``user_set`` who is not desired any more
+``user_log``     users who changed since, those of one commit in a row: packed, and the keys of those who are gone (JSON)
+``users``        desired users as the first schema had them: e-mail in lower case, ``User`` message; gone with the first set
 ``rejected``     a user that was asked for and cannot be applied, with the cause and since when
 ``superseded``   a user who was changed after a bulk command had come and before it was taken in, with that command
 ``taken``        a command that was done and must not be done again
@@ -55,16 +55,13 @@ _FIRST: Final = (
 
 _SECOND: Final = (
     "CREATE TABLE user_set (id INTEGER PRIMARY KEY, packed BLOB NOT NULL)",
-    "CREATE TABLE changed_users (key TEXT PRIMARY KEY, message BLOB) WITHOUT ROWID",
-    "INSERT INTO changed_users (key, message) SELECT key, message FROM users",
-    "DROP TABLE users",
-    "ALTER TABLE changed_users RENAME TO users",
+    "CREATE TABLE user_log (id INTEGER PRIMARY KEY, packed BLOB NOT NULL, gone TEXT)",
 )
 
 #: Statements that lead from schema version n to n + 1, at place n; an empty file has version 0. Only ever added to.
 MIGRATIONS: Final[Migrations] = (_FIRST, _SECOND)
 
-#: The first version with the table ``user_set``.
+#: The first version with the tables ``user_set`` and ``user_log``.
 WITH_USER_SET: Final = 2
 
 #: The version that this node writes.

@@ -7,9 +7,10 @@ has to win it back from a busy event loop: with one row in each, a commit of fif
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 from pgnode.store.changes import StoreChanges
@@ -31,17 +32,14 @@ class _Table:
     name: str
     columns: Sequence[str]
 
-    def statements(self, rows: Mapping[str, Any], *, marked: bool = False) -> Iterator[Statement]:
-        """Return what puts rows by their key; each is the value of the one other column, or a tuple of all.
-
-        None removes a row, or becomes its value where those that are gone are to be ``marked``.
-        """
+    def statements(self, rows: Mapping[str, Any]) -> Iterator[Statement]:
+        """Return what puts rows by their key; each is the value of the one other column, or a tuple of all. None removes it."""
         if len(rows) >= SORTED_ROWS:
             rows = dict(sorted(rows.items()))
-        gone = iter([key for key, row in rows.items() if row is None and not marked])
+        gone = iter([key for key, row in rows.items() if row is None])
         while keys := list(islice(gone, STATEMENT_ROWS)):
             yield _remove(self, len(keys)), keys
-        left = iter([item for item in rows.items() if item[1] is not None or marked])
+        left = iter([item for item in rows.items() if item[1] is not None])
         while items := list(islice(left, STATEMENT_ROWS)):
             values: list[Any] = []
             for key, row in items:
@@ -69,7 +67,6 @@ def _remove(table: _Table, rows: int) -> str:
 
 
 _META: Final = _Table("meta", ("key", "value"))
-_USERS: Final = _Table("users", ("key", "message"))
 _REJECTED: Final = _Table("rejected", ("key", "email", "cause", "at_ms", "message", "by_core"))
 _SUPERSEDED: Final = _Table("superseded", ("key", "command"))
 _TAKEN: Final = _Table("taken", ("command", "kind"))
@@ -79,12 +76,11 @@ _LOANS: Final = _Table("loans", ("part", "loan", "kind", "worker", "body"))
 _SETTLED: Final = _Table("settled", ("loan", "delivered"))
 
 
-def statements_of(changes: StoreChanges, *, user_set: bool = False) -> Iterator[Statement]:
+def statements_of(changes: StoreChanges) -> Iterator[Statement]:
     """Return what writes changes, but for counters: these go to their log.
 
     Args:
         changes: What is to be written.
-        user_set: Whether there is a set of users that ``users`` are changes of.
 
     Yields:
         Statements, to be executed in one transaction.
@@ -94,12 +90,13 @@ def statements_of(changes: StoreChanges, *, user_set: bool = False) -> Iterator[
         meta["run"] = changes.run.encode()
     yield from _META.statements(meta)
     if changes.user_set is not None:
-        user_set = bool(changes.user_set)
-        yield "DELETE FROM user_set", ()
         yield "DELETE FROM users", ()
+        yield "DELETE FROM user_log", ()
+        yield "DELETE FROM user_set", ()
         for packed in pack(changes.user_set):
             yield "INSERT INTO user_set (packed) VALUES (?)", (packed,)
-    yield from _USERS.statements(changes.users, marked=user_set)
+    if changes.users:
+        yield from _changed_users(changes.users)
     rejected = {
         key: (user.email, user.cause, user.at_ms, user.user, user.by_core) if user is not None else None
         for key, user in changes.rejected.items()
@@ -114,6 +111,15 @@ def statements_of(changes: StoreChanges, *, user_set: bool = False) -> Iterator[
     }
     yield from _LOANS.statements(loans)
     yield from _SETTLED.statements(changes.settled)
+
+
+def _changed_users(users: Mapping[str, bytes | None]) -> Iterator[Statement]:
+    """Return what appends changed users to their log: they lie anywhere among all, so rows of their own would be a page each."""
+    gone: str | None = json.dumps([key for key, message in users.items() if message is None])
+    rows = pack({key: message for key, message in users.items() if message is not None})
+    for packed in chain([next(rows, b"")], rows):
+        yield "INSERT INTO user_log (packed, gone) VALUES (?, ?)", (packed, gone if gone != "[]" else None)
+        gone = None
 
 
 def fold_statements(rows: Mapping[str, LedgerRow | None]) -> Iterator[Statement]:

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from pgnode.errors import StoreUnusableError
-from pgnode.store.database import check_version, connect
+from pgnode.store.database import check_version, connect, read_users
 from pgnode.store.sqlite_errors import cause_of
 from pgnode.store.state import StoreSummary
 
@@ -33,10 +33,9 @@ def read_summary(path: Path) -> StoreSummary | None:
             select = connection.execute
             select("BEGIN")
             meta = dict(select("SELECT key, value FROM meta WHERE key IN ('active', 'restoring', 'core_run')"))
-            [users] = select("SELECT count(*) FROM users").fetchone()
             [rejected] = select("SELECT count(*) FROM rejected").fetchone()
             return StoreSummary(
-                users,
+                len(read_users(connection)[0]),
                 rejected,
                 bool(meta.get("active")),
                 int(meta.get("restoring") or 0),

@@ -1,7 +1,7 @@
-"""Rows of the table ``user_set``: everybody who was desired at one moment, packed some thousand to a row. Pure.
+"""Rows of the tables ``user_set`` and ``user_log``: users packed together, some thousand to a row. Pure.
 
-A row of a table for each of 100,000 users takes a third of a second to write; packed together they take a tenth of that. Who
-was changed since is in the table ``users``.
+A row of a table for each of 100,000 users takes a third of a second to write; packed together they take a third of that. Of a few
+users who changed each row would be on a page of its own.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pytest
 from pgnode.store.changes import StoreChanges
 from pgnode.store.rows import LedgerRow, LedgerRun
 from pgnode.store.statements import SORTED_ROWS, STATEMENT_ROWS, fold_statements, statements_of
+from pgnode.store.user_set import ROW_USERS, unpack
 
 
 def test_nothing_takes_no_statement() -> None:
@@ -19,37 +20,38 @@ def test_nothing_takes_no_statement() -> None:
     [(1, [1]), (STATEMENT_ROWS, [STATEMENT_ROWS]), (2 * STATEMENT_ROWS + 3, [STATEMENT_ROWS, STATEMENT_ROWS, 3])],
 )
 def test_rows_share_statements(rows: int, sizes: list[int]) -> None:
-    users = {f"user{number}": bytes([number]) for number in range(rows)}
-    made = list(statements_of(StoreChanges(users=dict(users))))
+    users = {f"user{number}": str(number) for number in range(rows)}
+    made = list(statements_of(StoreChanges(superseded=dict(users))))
     assert [len(values) // 2 for _, values in made] == sizes
     assert [statement.count("(?, ?)") for statement, _ in made] == sizes
     assert [value for _, values in made for value in values] == [value for user in users.items() for value in user]
 
 
 def test_removals_come_first_and_share_statements() -> None:
-    changes = StoreChanges(users={"a": b"1", "b": None, "c": None})
+    changes = StoreChanges(superseded={"a": "1", "b": None, "c": None})
     [(remove, gone), (put, kept)] = statements_of(changes)
-    assert remove.startswith("DELETE FROM users")
-    assert (gone, kept) == (["b", "c"], ["a", b"1"])
-    assert put.startswith("INSERT INTO users")
+    assert remove.startswith("DELETE FROM superseded")
+    assert (gone, kept) == (["b", "c"], ["a", "1"])
+    assert put.startswith("INSERT INTO superseded")
 
 
 def test_all_users_take_the_place_of_what_was_stored() -> None:
-    changes = StoreChanges(user_set={"a": b"1", "b": b"2"}, users={"a": None, "c": b"3"})
-    [(first, _), (second, _), (third, packed), (fourth, values)] = statements_of(changes)
-    assert (first, second) == ("DELETE FROM user_set", "DELETE FROM users")
-    assert third.startswith("INSERT INTO user_set")
-    assert len(packed) == 1
-    assert fourth.startswith("INSERT INTO users")
-    assert values == ["a", None, "c", b"3"], "whoever is gone is marked, and not only missing"
+    changes = StoreChanges(user_set={"a": b"1", "b": b"2"}, users={"c": b"3"})
+    *removals, (put, packed), (append, _) = statements_of(changes)
+    assert sorted(removals) == [(f"DELETE FROM {name}", ()) for name in ("user_log", "user_set", "users")]
+    assert put.startswith("INSERT INTO user_set")
+    assert unpack(packed) == {"a": b"1", "b": b"2"}
+    assert append.startswith("INSERT INTO user_log")
 
 
-def test_who_is_gone_is_marked_only_where_there_is_a_set_of_users() -> None:
-    gone = StoreChanges(users={"a": None})
-    assert next(iter(statements_of(gone)))[0].startswith("DELETE FROM users")
-    assert next(iter(statements_of(gone, user_set=True)))[0].startswith("INSERT INTO users")
-    nobody = StoreChanges(user_set={}, users={"a": None})
-    assert list(statements_of(nobody, user_set=True))[-1][0].startswith("DELETE FROM users WHERE")
+def test_changed_users_are_one_row_of_their_log() -> None:
+    [(_, (packed, gone))] = statements_of(StoreChanges(users={"a": b"1", "b": None, "c": b"3", "d": None}))
+    assert (unpack([packed]), gone) == ({"a": b"1", "c": b"3"}, '["b", "d"]')
+    assert [values for _, values in statements_of(StoreChanges(users={"a": None}))] == [(b"", '["a"]')]
+    users: dict[str, bytes | None] = {str(number): b"" for number in range(ROW_USERS + 1)}
+    rows = [values for _, values in statements_of(StoreChanges(users=users | {"gone": None}))]
+    assert [gone for _, gone in rows] == ['["gone"]', None]
+    assert list(unpack(packed for packed, _ in rows)) == list(users)
 
 
 def test_rows_of_several_columns() -> None:
@@ -59,8 +61,8 @@ def test_rows_of_several_columns() -> None:
 
 
 def test_many_rows_are_in_the_order_of_their_table() -> None:
-    users: dict[str, bytes | None] = {f"{number * 7 % SORTED_ROWS:04}": b"" for number in range(SORTED_ROWS)}
-    keys = [value for _, values in statements_of(StoreChanges(users=users)) for value in values[::2]]
+    users: dict[str, str | None] = {f"{number * 7 % SORTED_ROWS:04}": "" for number in range(SORTED_ROWS)}
+    keys = [value for _, values in statements_of(StoreChanges(superseded=users)) for value in values[::2]]
     assert keys == sorted(users)
 
 

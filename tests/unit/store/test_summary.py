@@ -27,6 +27,9 @@ def test_it_is_counted_beside_the_owner(tmp_path: Path) -> None:
         )
     )
     assert read_summary(path) == StoreSummary(2, 1, active=True, restoring=2, core_run=3)
+    database.write(StoreChanges(user_set={"alice": b"", "bob": b"", "dave": b""}))
+    database.write(StoreChanges(users={"bob": None}))
+    assert read_summary(path) == StoreSummary(2, 1, active=True, restoring=2, core_run=3)
     database.close()
 
 
