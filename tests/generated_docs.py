@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pgnode import __version__
 from pgnode.api.documents.markdown import api_page
 from pgnode.api.documents.openapi import openapi_text
 from pgnode.bus.keys import CATALOGUE
+from pgnode.metrics.catalogue import FAMILIES
 from pgnode.settings.document import markdown as configuration_page
 from pgnode.supervisor.lifecycle import states
 from pgnode.supervisor.processes.catalogue import PROCESSES
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 API = ROOT / "docs" / "api.md"
+METRICS = ROOT / "docs" / "metrics.md"
 OPENAPI = ROOT / "docs" / "openapi.json"
 PROTO = ROOT / "docs" / "service.proto"
 
@@ -46,9 +48,25 @@ def sections() -> dict[str, str]:
     }
 
 
-def with_sections(text: str) -> str:
-    """The architecture page with its generated sections as they should be."""
-    for name, content in sections().items():
+def metrics_table() -> str:
+    """All metrics of the node."""
+    return table(
+        ("metric", "type", "labels", "meaning"),
+        (
+            (
+                f"`{family.full_name}`",
+                family.type,
+                "; ".join(f"`{label.name}`: {label.values}" for label in family.labels) or "--",
+                family.meaning,
+            )
+            for family in FAMILIES
+        ),
+    )
+
+
+def with_sections(text: str, contents: Mapping[str, str]) -> str:
+    """A page with its generated sections as they should be."""
+    for name, content in contents.items():
         begin = f"<!-- generated: {name} -->\n"
         head, rest = text.split(begin)
         _, tail = rest.split(_END, 1)
@@ -60,7 +78,8 @@ def pages() -> dict[Path, str]:
     """Each page as it should be."""
     return {
         CONFIGURATION: configuration_page(),
-        ARCHITECTURE: with_sections(ARCHITECTURE.read_text(encoding="utf-8")),
+        ARCHITECTURE: with_sections(ARCHITECTURE.read_text(encoding="utf-8"), sections()),
+        METRICS: with_sections(METRICS.read_text(encoding="utf-8"), {"metrics": metrics_table()}),
         API: api_page(),
         OPENAPI: openapi_text(__version__),
         PROTO: (ROOT / "pgnode" / "wire" / "service.proto").read_text(encoding="utf-8"),

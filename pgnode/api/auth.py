@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hmac import compare_digest
 
 #: What a caller without the key is told: nothing by which a node could be told from other services.
@@ -11,6 +11,11 @@ WRONG_KEY = "the API key is missing or wrong"
 
 #: The longest text that may be a UUID: ``urn:uuid:`` and braces around the 36 characters.
 _KEY_BYTES_MAX = 64
+
+
+#: What the keys are called: the API key, and METRICS_KEY.
+CURRENT = "current"
+METRICS = "metrics"
 
 
 class KeyCheck:
@@ -34,11 +39,7 @@ class KeyCheck:
 
     def __call__(self, headers: Mapping[bytes, bytes]) -> bool:
         """Tell whether ``headers`` (names in lower case) hold the key."""
-        sent = headers.get(b"x-api-key")
-        if sent is not None and self._matches(sent):
-            return True
-        scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
-        return scheme.lower() == b"bearer" and self._matches(token)
+        return any(self._matches(sent) for sent in _sent(headers))
 
     def _matches(self, sent: bytes) -> bool:
         if compare_digest(sent, self.canonical):
@@ -50,3 +51,31 @@ class KeyCheck:
         except ValueError:
             return False
         return compare_digest(value.bytes, self._value)
+
+
+class TextCheck:
+    """Compare keys with a text, in constant time.
+
+    Args:
+        text: The text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text.encode()
+
+    def __repr__(self) -> str:
+        return "TextCheck()"
+
+    def __call__(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Tell whether ``headers`` (names in lower case) hold the text."""
+        return any(compare_digest(sent.strip(), self._text) for sent in _sent(headers))
+
+
+def _sent(headers: Mapping[bytes, bytes]) -> Iterator[bytes]:
+    """Yield what may be a key."""
+    sent = headers.get(b"x-api-key")
+    if sent is not None:
+        yield sent
+    scheme, _, token = headers.get(b"authorization", b"").strip().partition(b" ")
+    if scheme.lower() == b"bearer":
+        yield token

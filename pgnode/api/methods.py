@@ -78,6 +78,20 @@ class Method:
         return self.request is not pb.Empty
 
     @property
+    def name(self) -> str:
+        """What it is called where calls are counted."""
+        return self.grpc_name
+
+    @property
+    def group(self) -> Literal["", "read", "change", "start"]:
+        """The methods with which its time is counted; "" where a call lasts as long as its caller wants."""
+        if self.streaming:
+            return ""
+        if self.grpc_name in ("Start", "Stop"):
+            return "start"
+        return "read" if self.http_method == "GET" or self.grpc_name in ("GetBalancerInfo", "TestRoute") else "change"
+
+    @property
     def stream_handler(self) -> str:
         """The name of the handler that takes an iterator of message bytes; only with ``client_streaming``."""
         return f"{self.handler}_stream"

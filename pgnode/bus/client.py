@@ -95,7 +95,9 @@ class CommandClient:
             NodeError: What the supervisor answered; BusUnavailableError when Redis is away, DeadlineExceededError when
                 the time is up.
         """
-        return (await self._ask(self._new_id(), kind, body, budget_seconds)).body
+        command_id = self._new_id()
+        reply = await self._ask(command_id, kind, body, budget_seconds)
+        return await self._fetch(command_id.decode(), reply.lent) if reply.lent else reply.body
 
     async def lend(self, kind: Kind, body: bytes, budget_seconds: float) -> tuple[bytes, Callable[[bool], None]]:
         """Ask for what is on loan. When this raises, the loan, if there is one, is given back.

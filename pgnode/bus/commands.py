@@ -49,6 +49,9 @@ class Kind(enum.StrEnum):
     LATENCY = "latency"  # [LatencyRequest -> LatencyResponse]
     # For the operator.
     STORE_TRAFFIC = "store_traffic"  # [Empty -> Empty], what was counted so far
+    # For monitors.
+    METRICS = "metrics"  # [an Accept header -> a content type, a line end, and the text]
+    READY = "ready"  # [Empty -> JSON, "ready" and "because"]
 
 
 #: Commands about traffic, which change no user: they never wait for a change of users.
@@ -57,8 +60,10 @@ QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE, Kind.STORE_TRAFFIC})
 #: Commands that take minutes, one at a time and beside everything else.
 MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE, Kind.NEW_CORE})
 
-#: Inspections: commands that only ask about the core. Each is done on its own, and none waits for another.
-INSPECTION_KINDS = frozenset({Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY})
+#: Inspections: commands that only ask. Each is done on its own, and none waits for another.
+INSPECTION_KINDS = frozenset(
+    {Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY, Kind.METRICS, Kind.READY}
+)
 
 
 #: Commands of which any number are done as one; every other kind is a barrier in the order of changes.

@@ -26,6 +26,9 @@ WORKER_TTL_MS = 2000
 #: A supervisor that said nothing for so long has gone, and its prefix is anybody's.
 OWNER_TTL_MS = 15_000
 
+#: Reports of workers are forgotten with the last worker.
+REPORTS_TTL_SECONDS = 60
+
 #: Entries kept per worker, each with the answers of one group; a worker reads them at once, so this is reached only by
 #: one that hangs.
 REPLIES_MAX = 5_000
@@ -98,6 +101,13 @@ CATALOGUE = (
         "the node that this prefix belongs to, in an external Redis",
     ),
     KeySpec("worker:<worker>", "string", "workers", f"{WORKER_TTL_MS} ms", "this worker is alive"),
+    KeySpec(
+        "reports",
+        "hash",
+        "workers",
+        f"{REPORTS_TTL_SECONDS} s after the last one",
+        "what each worker counted and how it is, as JSON, once a second; the supervisor removes workers that are no more",
+    ),
 )
 
 
@@ -111,6 +121,7 @@ class Keys:
         self.log = f"{prefix}:log"
         self.activity = f"{prefix}:activity"
         self.owner = f"{prefix}:owner"
+        self.reports = f"{prefix}:reports"
 
     def blob(self, command_id: str) -> str:
         """Return the key of a command's body that is too large for the stream."""

@@ -16,6 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from pgnode.settings.gunicorn_file import check_gunicorn_file
 
+#: Characters of METRICS_KEY at least.
+METRICS_KEY_MIN = 16
+
 
 def check_uuid(value: str) -> str:
     """Return the UUID in ``value`` in its usual notation; refuse it where it is not a UUID."""
@@ -82,6 +85,16 @@ def check_key_prefix(value: str) -> str:
     return value
 
 
+def check_metrics_key(value: str) -> str:
+    """Return ``value``; refuse it where it can be guessed, or cannot be sent in a header."""
+    if len(value) < METRICS_KEY_MIN or not value.isascii() or not value.isprintable() or value != value.strip():
+        raise ValueError(
+            f"allowed is a text of {METRICS_KEY_MIN} characters and more, letters, digits and signs, such as "
+            "`openssl rand -hex 16` prints; unset it and the API key alone opens metrics"
+        )
+    return value
+
+
 def check_names(value: str) -> str:
     """Return the names in ``value``, separated by commas; refuse it where one cannot be a variable's."""
     names = [name.strip() for name in value.split(",") if name.strip()]
@@ -91,6 +104,7 @@ def check_names(value: str) -> str:
     return ",".join(names)
 
 
+MetricsKey = Annotated[str, AfterValidator(check_metrics_key)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 #: An empty variable means the same as none.
 OptionalText = BeforeValidator(lambda value: None if value == "" else value)

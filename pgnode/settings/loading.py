@@ -103,6 +103,8 @@ def _check_ports(settings: Settings) -> None:
     if settings.grpc_worker_count:
         name, port = settings.grpc_listen
         ports[name] = port
+    if settings.metrics_port is not None:
+        ports["METRICS_PORT"] = settings.metrics_port
     known: dict[int, str] = {}
     for name, port in ports.items():
         if port in known:

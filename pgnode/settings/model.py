@@ -21,6 +21,7 @@ from pgnode.settings.checks import (
     GunicornFile,
     KeyPrefix,
     ListenAddress,
+    MetricsKey,
     Names,
     OptionalText,
     Port,
@@ -31,7 +32,7 @@ from pgnode.settings.checks import (
 from pgnode.settings.env_file import ENV_FILE
 
 #: Values that are shown shortened wherever settings are printed.
-SECRET_FIELDS = frozenset({"api_key", "redis_url"})
+SECRET_FIELDS = frozenset({"api_key", "metrics_key", "redis_url"})
 
 
 def default_state_dir() -> Path:
@@ -81,6 +82,25 @@ class Settings(BaseSettings):
     )
     api_key_file: Annotated[Path | None, OptionalText] = Field(
         None, description="File that holds the key when API_KEY is unset. Unset: `api_key` in STATE_DIR."
+    )
+    grpc_health: Literal["open", "key"] = Field(
+        "key",
+        description="Whether gRPC's health service answers everybody (`open`) or callers that have the key (`key`). An open one "
+        "tells anybody who probes the port that a node is there.",
+    )
+    metrics_key: Annotated[MetricsKey | None, OptionalText] = Field(
+        None,
+        description="Key that opens `/metrics`, `/livez` and `/readyz` on API_PORT and nothing else, 16 characters and more; "
+        "for a monitor that must not have the API key, which opens them, too.",
+    )
+    metrics_port: Annotated[Port | None, OptionalText] = Field(
+        None,
+        description="Port on which the supervisor itself serves metrics and health over plain HTTP, without a key, also while "
+        "no worker answers. Unset: none.",
+    )
+    metrics_host: ListenAddress = Field(
+        "127.0.0.1",
+        description="Address that METRICS_PORT listens on. Whoever reaches it can read the metrics: no public one.",
     )
     ssl_cert_file: Annotated[Path | None, OptionalText] = Field(
         None,

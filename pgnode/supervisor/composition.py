@@ -6,6 +6,7 @@ other, the first one gets a function that asks the second one later.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.ownership import PrefixOwnership, this_node
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.presence import workers_alive
+from pgnode.bus.report_channel import forget_reports, read_reports
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.settings import Settings
@@ -27,6 +29,7 @@ from pgnode.store.changes import Journal
 from pgnode.store.writer import StoreWriter
 from pgnode.supervisor import tasks
 from pgnode.supervisor.bus_watch import BusWatch
+from pgnode.supervisor.commands.change_times import ChangeTimes
 from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
 from pgnode.supervisor.control.answers import Answers, Known
 from pgnode.supervisor.control.messages import SOCKET_NAME
@@ -34,6 +37,10 @@ from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.control.server import ControlServer
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
+from pgnode.supervisor.figures.http_server import FiguresServer
+from pgnode.supervisor.figures.processes import ProcessSampler
+from pgnode.supervisor.figures.source import FigureSource, Sources
+from pgnode.supervisor.figures.worker_reports import WorkerReports
 from pgnode.supervisor.host.certificate import CertificateWatch
 from pgnode.supervisor.host.recent_warnings import RecentWarnings
 from pgnode.supervisor.host.system_stats import SystemSampler
@@ -137,6 +144,8 @@ class Components:
     #: What the supervisor before left.
     inheritance: Inheritance
     snapshots: SnapshotWriter
+    #: Gathers what is to be told in numbers.
+    source: FigureSource
 
 
 def compose(
@@ -168,6 +177,7 @@ def compose(
         publisher=SnapshotPublisher(redis, snapshots, ownership.is_ours),
         ownership=ownership,
     )
+    changes = ChangeTimes(bus.server.now_ms)
     store = StoreWriter(settings.store_path, sync_always=settings.store_sync == "always")
     committer = StateCommitter(
         journal,
@@ -176,6 +186,7 @@ def compose(
         redis,
         bus.answers,
         tell=lambda pipe: node.tell(pipe),  # noqa: PLW0108 - the node is made below
+        answered=changes.answered,
     )
     pump = LogPump(
         redis,
@@ -240,7 +251,11 @@ def compose(
     handlers = Handlers(
         changes=node.changes,
         queries={Kind.TAKE_STATS: take_stats, Kind.SETTLE: payouts.settle, Kind.STORE_TRAFFIC: store_traffic},
-        inspections=node.inspections,
+        inspections={
+            **node.inspections,
+            Kind.METRICS: lambda command: source.metrics(command),  # noqa: PLW0108 - it is made below
+            Kind.READY: lambda command: source.ready(command),  # noqa: PLW0108
+        },
         sync=node.sync,
         begin=node.begin,
         maintain=maintenance.take,
@@ -290,6 +305,41 @@ def compose(
             restarts_in_place=inheritance.restarts,
         )
     )
+    source = FigureSource(
+        Sources(
+            settings=settings,
+            keys=keys,
+            redis=redis,
+            server=bus.server,
+            node=node,
+            core=core,
+            core_told=lambda: health_loop.latest,
+            collector=collector,
+            ledger=figures.ledger,
+            payouts=payouts,
+            changes=changes,
+            workers=WorkerReports(
+                lambda: read_reports(redis, keys),
+                lambda workers: forget_reports(redis, keys, workers),
+                ProcessSampler(
+                    lambda: {
+                        "supervisor": os.getpid(),
+                        "gunicorn": rest.pid,
+                        "valkey": embedded.pid if embedded is not None else None,
+                        "core": core.running.pid if core.running is not None else None,
+                    }
+                ),
+            ),
+            committer=committer,
+            publisher=bus.publisher,
+            pump=pump,
+            certificate=certificate,
+            maintenance=maintenance,
+            restarter=restarter,
+            task_failures=runner.failures,
+            restarts_in_place=inheritance.restarts,
+        )
+    )
     work: dict[TaskSpec, Work] = {
         tasks.CONTROL: ControlServer(settings.run_dir / SOCKET_NAME, answers.by_question).run,
         tasks.COMMANDS: commands.read,
@@ -308,7 +358,10 @@ def compose(
         tasks.LOGS: pump.run,
         tasks.CERTIFICATE: certificate.run,
         tasks.GUNICORN: lambda: restarter.keep(rest),
+        tasks.REPORTS: source.run,
     }
+    if settings.metrics_port is not None:
+        work[tasks.METRICS] = FiguresServer(settings.metrics_host, settings.metrics_port, source.pages).run
     if settings.core_hang_seconds:
         work[tasks.HANGS] = HangWatch(
             core, node, limit_seconds=settings.core_hang_seconds, call_seconds=settings.core_call_timeout_seconds
@@ -341,6 +394,7 @@ def compose(
         tasks=work,
         inheritance=inheritance,
         snapshots=snapshots,
+        source=source,
     )
 
 

@@ -21,6 +21,7 @@ from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.retention import Retention
 from pgnode.supervisor.traffic.storing import TrafficStoring
+from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError
 
@@ -93,6 +94,8 @@ class HealthLoop:
         self._publisher = publisher
         self._deadline_seconds = deadline_seconds
         self._interval_seconds = interval_seconds
+        #: The core's figures, and the run that they are of; None before the first.
+        self.latest: tuple[str, pb.BackendStatsResponse] | None = None
 
     def __repr__(self) -> str:
         return f"HealthLoop(every {self._interval_seconds:g} s)"
@@ -106,6 +109,7 @@ class HealthLoop:
             await asyncio.sleep(self._interval_seconds)
 
     async def _ask(self, api: CoreApi) -> None:
+        run = self._core.run_id
         try:
             stats = await read_core_stats(api, self._deadline_seconds)
         except CoreApiError as error:
@@ -113,6 +117,7 @@ class HealthLoop:
             if api is self._core.api and self._node.state is State.RUNNING:
                 await self._node.core_api_answered(str(error))
         else:
+            self.latest = run, stats
             await self._publisher.publish({BACKEND: stats.SerializeToString()})
             await self._node.core_api_answered("")
 

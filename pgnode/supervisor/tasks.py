@@ -57,6 +57,8 @@ LOGS = TaskSpec("logs", "passes the core's and the node's lines to the log strea
 CERTIFICATE = TaskSpec("certificate", "gives workers a new certificate, when it can be used")
 GUNICORN = TaskSpec("gunicorn", "restarts Gunicorn's master when it ends; the master does so with its workers")
 GRPC_WORKERS = TaskSpec("gRPC workers", "restarts gRPC workers that end or hang")
+REPORTS = TaskSpec("reports", "adds up what workers report of themselves, and looks at the node's processes")
+METRICS = TaskSpec("metrics", "serves metrics and health on METRICS_PORT, also while no worker answers")
 VALKEY = TaskSpec("valkey", "restarts the embedded Valkey when it ends")
 CONTROL = TaskSpec("control", "answers the operator's commands; begins first and ends last, and needs no bus")
 
@@ -80,6 +82,8 @@ TASKS = (
     GRPC_WORKERS,
     VALKEY,
     CONTROL,
+    REPORTS,
+    METRICS,
 )
 
 

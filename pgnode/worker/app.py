@@ -11,11 +11,16 @@ import structlog
 from pgnode import __version__
 from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
+from pgnode.api.rest.observation import WithObservation
 from pgnode.api.service.maintenance import MaintenanceService
+from pgnode.api.service.observation import Observation
 from pgnode.settings import Settings, read_api_key
 from pgnode.settings.handover import load_handed_over
+from pgnode.worker.asgi_worker import open_connections
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
+from pgnode.worker.own_metrics import own_metrics
+from pgnode.worker.reporting import MONITOR, WorkerFacts
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +49,10 @@ class Apps:
             api_key=api_key,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
+            meter=client.meter.face("rest"),
         )
         self.api_port = settings.api_port
-        self.maintenance = maintenance.build(
+        maintenance_app = maintenance.build(
             MaintenanceService(
                 client.follower.snapshots,
                 client.commands,
@@ -58,6 +64,21 @@ class Apps:
             api_key=api_key,
             body_timeout_seconds=settings.body_timeout_seconds,
             called=client.activity.called,
+            meter=client.meter.face("maintenance"),
+        )
+        snapshots = client.follower.snapshots
+
+        def own(accept: str) -> tuple[str, bytes]:
+            core_version = snapshots.status.core_version if snapshots.status is not None else ""
+            return own_metrics(client.reporter.figures(), core_version, accept)
+
+        self.maintenance = WithObservation(
+            Observation(snapshots, client.commands, own),
+            maintenance_app,
+            api_key=api_key,
+            metrics_key=settings.metrics_key,
+            body_timeout_seconds=settings.body_timeout_seconds,
+            meter=client.meter.face(MONITOR),
         )
 
 
@@ -99,7 +120,7 @@ class Application:
         set_up_logging()
         try:
             settings = load_handed_over()
-            client = NodeClient(settings)
+            client = NodeClient(settings, WorkerFacts("rest", connections=lambda: {"rest": open_connections()}))
             self._apps = Apps(client, settings)
             await client.start()
         except Exception as error:

@@ -142,6 +142,11 @@ class NodeWorker(HttpWorker):
     #: Time limits for callers.
     limits: ClassVar[ConnectionLimits] = ConnectionLimits()
 
+    def init_process(self) -> None:
+        """Become the worker of this process."""
+        _WORKERS[:] = [self]
+        super().init_process()
+
     async def about_to_end(self) -> None:
         """Close connections on which nothing goes on: Gunicorn would wait for them."""
         await self._all_have_arrived()
@@ -155,6 +160,15 @@ class NodeWorker(HttpWorker):
             async with asyncio.timeout(self.limits.handshake_seconds):
                 while self.arriving:  # noqa: ASYNC110 - nobody tells of a handshake that fails
                     await asyncio.sleep(ARRIVAL_SECONDS)
+
+
+#: The worker of this process: one, after the fork.
+_WORKERS: list[NodeWorker] = []
+
+
+def open_connections() -> int:
+    """Return how many connections of callers are open in this process."""
+    return sum(len(worker.connections) for worker in _WORKERS)
 
 
 def worker_with(limits: ConnectionLimits) -> type[NodeWorker]:

@@ -35,6 +35,7 @@ from pgnode.settings.handover import load_handed_over
 from pgnode.worker.certificate import CertificateFiles, served_files
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
+from pgnode.worker.reporting import WorkerFacts
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +109,9 @@ def make_handlers(client: NodeClient, settings: Settings, conduct: Conduct) -> G
         max_calls=settings.grpc_max_calls,
         max_streams=settings.grpc_max_streams,
         conduct=conduct,
+        meter=client.meter.face("grpc"),
         extra_handlers={**health.handlers(client.follower.is_up_to_date), **reflected},
+        open_paths=health.PATHS if settings.grpc_health == "open" else (),
     )
 
 
@@ -144,9 +147,9 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_end.set)
     channel = HeartbeatChannel(channel_number)
-    client = NodeClient(settings)
-    await client.start()
     conduct = Conduct(Clock())
+    client = NodeClient(settings, WorkerFacts("grpc", cut_off=lambda: conduct.cut_off))
+    await client.start()
     handlers = make_handlers(client, settings, conduct)
     server = make_server(handlers, settings)
     ended = await grpc_compat.start(server)

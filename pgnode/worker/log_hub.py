@@ -135,7 +135,10 @@ class LogHub:
         self._fetching = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"LogHub({len(self._viewers)} viewers)"
+        return f"LogHub({len(self)} viewers)"
+
+    def __len__(self) -> int:
+        return len(self._viewers)
 
     async def close(self) -> None:
         """Stop reading, and disconnect."""

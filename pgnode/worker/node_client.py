@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from time import perf_counter
 
 from pgnode import __version__
 from pgnode.api.service.node_service import NodeService
@@ -13,11 +14,14 @@ from pgnode.bus.client import CommandClient
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import LogReader
 from pgnode.bus.ownership import Owner, this_node
+from pgnode.bus.report_channel import ReportWriter
+from pgnode.metrics.meter import Meter
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.host_name import host_name
 from pgnode.os_support.open_files import OpenFilesWatch
 from pgnode.settings import Settings
 from pgnode.worker.log_hub import LogHub
+from pgnode.worker.reporting import WorkerFacts, WorkerReporter
 from pgnode.worker.snapshot_follower import SnapshotFollower
 
 
@@ -29,17 +33,30 @@ class NodeClient:
         commands: Asks the supervisor.
         activity: Tells the supervisor of calls.
         service: Answers callers.
+        meter: Counts calls.
+        reporter: Tells the supervisor how this worker is.
 
     Args:
         settings: The node's settings.
+        facts: What the worker knows of itself, for its reports.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, facts: WorkerFacts | None = None) -> None:
         keys = Keys(settings.redis_prefix)
+        name = worker_name()
+        self.meter = Meter(perf_counter)
         self.follower = SnapshotFollower(settings.bus_url, keys)
-        self.commands = CommandClient(settings.bus_url, keys, worker_name(), _node(settings))
+        self.commands = CommandClient(settings.bus_url, keys, name, _node(settings))
         self.activity = ActivityTeller(settings.bus_url, keys)
         self._logs = LogHub(LogReader(settings.bus_url, keys), replay_lines=settings.startup_log_tail_size)
+        self._files = OpenFilesWatch()
+        self.reporter = WorkerReporter(
+            facts if facts is not None else WorkerFacts("rest"),
+            self.meter,
+            ReportWriter(settings.bus_url, keys, name),
+            log_viewers=lambda: len(self._logs),
+            files=self._files,
+        )
         self._watching: asyncio.Task[None] | None = None
         self.service = NodeService(
             self.follower.snapshots,
@@ -57,9 +74,10 @@ class NodeClient:
 
     async def start(self) -> None:
         """Connect. Returns also when Redis is away: then calls are refused until it is back."""
-        self._watching = asyncio.create_task(OpenFilesWatch().run())
+        self._watching = asyncio.create_task(self._files.run())
         self.commands.start()
         await self.follower.start()
+        self.reporter.start()
 
     async def close(self) -> None:
         """Disconnect; callers who wait are told."""
@@ -69,6 +87,7 @@ class NodeClient:
         await self.commands.close()
         await self.activity.close()
         await self._logs.close()
+        await self.reporter.close()
 
 
 def _node(settings: Settings) -> Owner | None:

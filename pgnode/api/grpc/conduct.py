@@ -116,6 +116,8 @@ class Conduct:
         self._to_end: set[Peer] = set()
         self._ending: asyncio.Task[None] | None = None
         self._said: dict[str, tuple[float, int]] = {}
+        #: Connections that were ended.
+        self.cut_off = 0
 
     def __repr__(self) -> str:
         return f"Conduct({self._strangers}, {self._connections})"
@@ -185,6 +187,7 @@ class Conduct:
             return
         self._say(peer, why)
         self._to_end.add(peer)
+        self.cut_off += 1
         if self._ending is None:
             self._ending = asyncio.create_task(self._end_all())
 

@@ -8,15 +8,16 @@ it leaves reading to :class:`~pgnode.api.grpc.messages.MessageReader`, which doe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
 from grpc import aio
 
-from pgnode.api.auth import KeyCheck
+from pgnode.api.auth import CURRENT, KeyCheck
 from pgnode.api.grpc.backpressure import LargeResponseLimiter
 from pgnode.api.grpc.conduct import Conduct
 from pgnode.api.grpc.delivery import deliver
@@ -29,6 +30,7 @@ from pgnode.api.methods import METHODS, Method
 from pgnode.api.service.node_service import NodeService
 from pgnode.api.service.tracked import TrackedHandler, TrackedResponse
 from pgnode.errors import InternalError, NodeError, UnsupportedError
+from pgnode.metrics.meter import CANCELLED, OK, FaceMeter
 from pgnode.os_support.clock import Clock
 from pgnode.wire.texts import path_shown
 
@@ -40,8 +42,9 @@ SERVICE = "service.NodeService"
 PROBES = frozenset({"GetBaseInfo", "GetBackendStats"})
 
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-#: Does the work of a call. What it returns is the answer; where it has written the answer itself, that is ignored.
-Respond = Callable[[Context], Awaitable[bytes]]
+#: Does the work of a call. What it returns is the answer; where it has written the answer itself, that is ignored. None: it
+#: was on loan.
+Respond = Callable[[Context], Awaitable[bytes | None]]
 
 
 class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs alone
@@ -55,6 +58,8 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         max_streams: So many viewers of the log there may be.
         conduct: Takes note of callers without the key, and of those who take their calls back; made where none is given.
         extra_handlers: Further handlers by path.
+        open_paths: Paths of those that answer without the key, too.
+        meter: Counts the calls.
     """
 
     def __init__(
@@ -67,8 +72,11 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         max_streams: int,
         conduct: Conduct | None = None,
         extra_handlers: Mapping[str, RpcHandler] | None = None,
+        open_paths: Collection[str] = (),
+        meter: FaceMeter | None = None,
     ) -> None:
         self._service = service
+        self._meter = meter if meter is not None else FaceMeter(perf_counter)
         self._key_ok = KeyCheck(api_key)
         self._messages = MessageReader(body_timeout_seconds)
         self._conduct = conduct or Conduct(Clock())
@@ -79,7 +87,8 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
             **{f"/{SERVICE}/{row.grpc_name}": self._handler(row) for row in METHODS},
             **(extra_handlers or {}),
         }
-        self._no_key = no_key_handler(self._conduct.came_without_key)
+        self._open_paths = frozenset(open_paths)
+        self._no_key = no_key_handler(self._came_without_key)
 
     def __repr__(self) -> str:
         return f"GrpcHandlers({len(self._handlers)} methods, {self._calls}, {self._viewers})"
@@ -88,14 +97,22 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         """Return the handler of a call, which may be one that refuses it."""
         path = handler_call_details.method
         if not self._key_ok(_key_headers(handler_call_details.invocation_metadata)):
-            return self._no_key
+            return self._handlers[path] if path in self._open_paths else self._no_key
         self._service.called()
         found = self._handlers.get(path)
-        return found if found is not None else refusing_handler(UnsupportedError(f"no such method: {path_shown(path)}"))
+        if found is not None:
+            return found
+        error = UnsupportedError(f"no such method: {path_shown(path)}")
+        self._meter.end(self._meter.other, error.code, self._meter.begin(CURRENT))
+        return refusing_handler(error)
 
     def end_viewers(self) -> None:
         """End the log of all viewers: this worker ends."""
         self._viewers.end()
+
+    def _came_without_key(self, peer: str) -> None:
+        self._meter.refused()
+        self._conduct.came_without_key(peer)
 
     def _handler(self, row: Method) -> RpcHandler:
         if row.streaming:
@@ -124,12 +141,13 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
     def _to_message_tracked(self, row: Method, handle: TrackedHandler) -> Respond:
         name = row.request.DESCRIPTOR.name
 
-        async def respond(context: Context) -> bytes:
+        async def respond(context: Context) -> bytes | None:
             answer = handle(await self._messages.read_one(context, name))
             found = answer if isinstance(answer, bytes) else await answer
+            taken = isinstance(found, TrackedResponse)
             async with self._large_responses.slot(found.body if isinstance(found, TrackedResponse) else found):
                 await deliver(found, context)
-            return b""
+            return None if taken else b""
 
         return respond
 
@@ -151,15 +169,23 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
     def _guarded(
         self, row: Method, respond: Respond, limit: AbstractContextManager[None] | None = None
     ) -> Callable[[Any, Context], Awaitable[bytes]]:
-        """Return ``respond`` within a limit, with every error made the call's status."""
+        """Return ``respond`` within a limit, counted, with every error made the call's status."""
         allowed: AbstractContextManager[None] = limit if limit is not None else nullcontext()
+        meter = self._meter
+        own_line, taken_line = meter.line(row.name, row.group), meter.line(row.name, "take")
 
         async def answer(_messages: Any, context: Context) -> bytes:
             self._conduct.came_with_key(context.peer())
+            line, code, begun = own_line, CANCELLED, meter.begin(CURRENT)
             try:
                 with allowed:
-                    return await respond(context)
+                    answered = await respond(context)
+                code = OK
+                if answered is None:
+                    line = taken_line
+                return answered or b""
             except NodeError as error:
+                code = error.code
                 await refuse(context, error)
             except aio.AbortError:
                 raise
@@ -171,7 +197,10 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
                 return b""
             except Exception as error:
                 log.error("call failed", method=row.grpc_name, exc_info=error)
+                code = InternalError.code
                 await refuse(context, InternalError.of(error))
+            finally:
+                meter.end(line, code, begun)
 
         return answer
 

@@ -1,4 +1,4 @@
-"""``grpc.health.v1``: serving or not, for balancers and probes; with the key, as everything else.
+"""``grpc.health.v1``: serving or not, for balancers and probes; with the key, unless GRPC_HEALTH says otherwise.
 
 Nothing of a caller's message is read: the answer is that of the worker, whatever service is asked for.
 """
@@ -18,6 +18,9 @@ from pgnode.api.grpc.limits import ConcurrencyLimit
 from pgnode.errors import NodeError
 
 SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+#: The methods, by path.
+PATHS = (f"/{SERVICE}/Check", f"/{SERVICE}/Watch")
 
 #: Callers that watch at once.
 WATCHERS_MAX = 64
@@ -53,7 +56,8 @@ def handlers(serving: Callable[[], bool]) -> dict[str, grpc.RpcMethodHandler[Any
         except NodeError as error:
             await refuse(context, error)
 
+    check_path, watch_path = PATHS
     return {
-        f"/{SERVICE}/Check": grpc.stream_unary_rpc_method_handler(check),
-        f"/{SERVICE}/Watch": grpc.stream_stream_rpc_method_handler(watch),
+        check_path: grpc.stream_unary_rpc_method_handler(check),
+        watch_path: grpc.stream_stream_rpc_method_handler(watch),
     }

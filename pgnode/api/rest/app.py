@@ -11,6 +11,7 @@ from pgnode.api.rest.falcon_app import falcon_app
 from pgnode.api.rest.fast_path import CachedAnswer
 from pgnode.api.rest.pipeline import RequestPipeline
 from pgnode.api.service.node_service import NodeService
+from pgnode.metrics.meter import FaceMeter
 
 
 def build(
@@ -19,6 +20,7 @@ def build(
     api_key: str,
     max_body_bytes: int,
     body_timeout_seconds: float,
+    meter: FaceMeter | None = None,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> App:
     """Return the ASGI callable of the node's API, for scopes of type ``http``.
@@ -28,6 +30,7 @@ def build(
         api_key: The key that callers must send, a UUID; ValueError for anything else.
         max_body_bytes: Size of the largest body.
         body_timeout_seconds: Time for a whole body.
+        meter: Counts the calls.
         drain_seconds: Time for which the rest of a refused body is thrown away.
 
     Returns:
@@ -47,5 +50,6 @@ def build(
         },
         direct={row.route: getattr(service, row.handler) for row in METHODS if row.direct},
         tracked={row.route: tracked for row in METHODS if row.tracked},
+        meter=meter,
         drain_seconds=drain_seconds,
     )

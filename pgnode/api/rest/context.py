@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from pgnode.api.rest.asgi import Receive, Scope
 from pgnode.api.rest.negotiation import JsonForm
 from pgnode.api.service.tracked import Settle
+from pgnode.metrics.meter import OK
 
 _CONTEXT: Final = "pgnode.request"
 _CONNECTION: Final = "pgnode.connection"
@@ -29,6 +30,10 @@ class RequestContext:
     json_form: JsonForm | None = None
     #: Whom to tell whether the answer arrived; set by the handler of an answer that is tracked.
     settle: Settle | None = None
+    #: The answer is on loan, whatever became of it.
+    taken: bool = False
+    #: What was answered: OK, or the code of an error.
+    code: str = OK
 
 
 class Delivery(Protocol):

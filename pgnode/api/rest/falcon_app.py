@@ -118,6 +118,7 @@ async def _untrack(answer: Awaitable[bytes | TrackedResponse], context: RequestC
     found = await answer
     if isinstance(found, TrackedResponse):
         found, context.settle = found
+        context.taken = True
     return found
 
 
@@ -138,6 +139,7 @@ def _log_responder(service: NodeService) -> Responder:
 
 
 def _set_error(req: Request, resp: Response, error: NodeError) -> None:
+    context_of(req.scope).code = error.code
     form = error_form(dict(req.scope["headers"]), True)
     resp.status = error.status
     resp.data = form.encode(error)

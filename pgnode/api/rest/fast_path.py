@@ -12,6 +12,7 @@ from pgnode.api.rest.asgi import Headers, Send
 from pgnode.api.rest.delivery import TrackedRoute
 from pgnode.api.rest.negotiation import PROTOBUF
 from pgnode.api.rest.response_chunks import ResponseChunks
+from pgnode.metrics.meter import Line
 
 #: The handler of a method, which is awaited by the pipeline itself.
 DirectHandler = Callable[[bytes], Awaitable[bytes]]
@@ -51,6 +52,10 @@ class RoutePolicy(NamedTuple):
     takes_body: bool
     #: Without Content-Length and coding it is not known whether a body follows.
     needs_length: bool
+    #: Counts its calls.
+    line: Line
+    #: Counts those whose answer is on loan.
+    taken_line: Line
 
 
 def protobuf_headers(answer: bytes) -> Headers:

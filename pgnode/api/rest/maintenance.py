@@ -16,6 +16,7 @@ from pgnode.api.rest.negotiation import JSON
 from pgnode.api.rest.pipeline import RequestPipeline
 from pgnode.api.service.maintenance import MaintenanceService
 from pgnode.api.service.maintenance_calls import CALLS
+from pgnode.metrics.meter import FaceMeter
 
 #: Larger than any request that makes sense.
 MAX_BODY_BYTES = 16 * 1024
@@ -27,6 +28,7 @@ def build(
     api_key: str,
     body_timeout_seconds: float,
     called: Callable[[], None],
+    meter: FaceMeter | None = None,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> App:
     """Return the ASGI callable of the maintenance API, for scopes of type ``http``.
@@ -36,6 +38,7 @@ def build(
         api_key: The key that callers must send, a UUID; ValueError for anything else.
         body_timeout_seconds: Time for a whole body.
         called: Called for every request that brings the key.
+        meter: Counts the calls.
         drain_seconds: Time for which the rest of a refused body is thrown away.
 
     Returns:
@@ -48,6 +51,7 @@ def build(
         BodyReader(max_bytes=MAX_BODY_BYTES, timeout_seconds=body_timeout_seconds, size_setting=None),
         json_only=True,
         error_form=_detail_form,
+        meter=meter,
         drain_seconds=drain_seconds,
     )
 
@@ -78,7 +82,9 @@ class MaintenanceApp:
         try:
             body = await handler(context_of(scope).body)
         except Exception as error:
-            await send_error(send, answerable(error, scope), DETAIL_FORM)
+            refused = answerable(error, scope)
+            context_of(scope).code = refused.code
+            await send_error(send, refused, DETAIL_FORM)
             return
         headers = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -8,6 +8,7 @@ so that the caller gets to read the answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from pgnode.api.auth import WRONG_KEY
@@ -21,6 +22,7 @@ from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler, RoutePolicy, 
 from pgnode.api.rest.negotiation import PROTOBUF, JsonForm, is_json_body, prefers_json
 from pgnode.api.rest.response_chunks import CHUNK_BYTES
 from pgnode.errors import MethodNotAllowedError, NodeError, NotFoundError, UnauthenticatedError
+from pgnode.metrics.meter import CANCELLED, OK, FaceMeter
 from pgnode.wire.texts import path_shown
 
 _PROTOBUF = PROTOBUF.encode()
@@ -43,6 +45,14 @@ class Route(Protocol):
     @property
     def takes_body(self) -> bool:
         """Whether the call carries a message."""
+
+    @property
+    def name(self) -> str:
+        """What it is called where calls are counted."""
+
+    @property
+    def group(self) -> str:
+        """The methods with which its time is counted; "" where it is not."""
 
 
 class _Request(NamedTuple):
@@ -67,6 +77,7 @@ class RequestPipeline:
         cached: Routes whose answers are often at hand.
         direct: Routes whose handlers are awaited here.
         tracked: Routes whose answers may be tracked.
+        meter: Counts the calls.
         drain_seconds: Time for which the rest of a refused body is thrown away.
     """
 
@@ -82,6 +93,7 @@ class RequestPipeline:
         cached: Mapping[RouteKey, CachedAnswer] | None = None,
         direct: Mapping[RouteKey, DirectHandler] | None = None,
         tracked: Mapping[RouteKey, TrackedRoute] | None = None,
+        meter: FaceMeter | None = None,
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._app = app
@@ -90,6 +102,7 @@ class RequestPipeline:
         self._json_only = json_only
         self._error_form = error_form
         self._drain_seconds = drain_seconds
+        self._meter = meter if meter is not None else FaceMeter(perf_counter)
         self._policies: dict[RouteKey, RoutePolicy] = {}
         for route in routes:
             key = (route.http_method, route.path)
@@ -99,6 +112,8 @@ class RequestPipeline:
                 tracked=(tracked or {}).get(key),
                 takes_body=route.takes_body,
                 needs_length=route.takes_body and route.http_method in ("PUT", "POST"),
+                line=self._meter.line(route.name, route.group),
+                taken_line=self._meter.line(route.name, "take"),
             )
             self._policies[key] = policy
             self._policies[route.http_method, route.path.rstrip("/") + "/"] = policy
@@ -118,63 +133,82 @@ class RequestPipeline:
         length = headers.get(b"content-length")
         coding = headers.get(b"transfer-encoding")
         has_body = coding is not None or (length is not None and length != b"0")
-        if not self._admits(headers):
+        meter = self._meter
+        key = self._admits(headers)
+        if not key:
+            meter.refused()
             error: NodeError = UnauthenticatedError(WRONG_KEY)
             await self._refuse(_Request(scope, receive, send, has_body), error, self._error_form(headers, False))
             return
-        policy = self._policies.get((scope["method"], scope["path"]))
-        if policy is None:
-            error, allow = self._unknown(scope["method"], scope["path"])
-            await self._refuse(_Request(scope, receive, send, has_body), error, self._error_form(headers, True), allow)
-            return
-
-        body = b""
-        json_body = False
-        if has_body or policy.needs_length:
-            try:
-                if length is None or coding is not None or len(headers) != len(raw_headers):
-                    check_framing(length, coding, raw_headers)
-                content_type = headers.get(b"content-type")
-                if policy.takes_body and (content_type != _PROTOBUF or self._json_only):
-                    json_body = is_json_body(content_type, json_only=self._json_only)
-                found = self._body.read_now(length, receive)
-                body = found if isinstance(found, bytes) else await self._body.read_rest(found)
-            except NodeError as refused:
+        line, code, begun = meter.other, CANCELLED, meter.begin(key)
+        try:
+            policy = self._policies.get((scope["method"], scope["path"]))
+            if policy is None:
+                error, allow = self._unknown(scope["method"], scope["path"])
+                code = error.code
                 request = _Request(scope, receive, send, has_body)
-                await self._refuse(request, refused, self._error_form(headers, True))
+                await self._refuse(request, error, self._error_form(headers, True), allow)
                 return
+            line = policy.line
 
-        accept = headers.get(b"accept")
-        json_answer = accept is not None and accept != b"*/*" and prefers_json(accept)
-        if json_body or json_answer:
-            json_form = JsonForm(json_body, json_answer)
-        else:
-            json_form = None
-            cached = policy.cached
-            if cached is not None and (answer := cached.find(body)) is not None:
-                await send({"type": "http.response.start", "status": 200, "headers": cached.headers(answer)})
-                if len(answer) > CHUNK_BYTES:
-                    await send_chunks(send, answer)
-                    answer = b""
-                await send({"type": "http.response.body", "body": answer})
-                return
-            direct = policy.direct
-            if direct is not None:
+            body = b""
+            json_body = False
+            if has_body or policy.needs_length:
                 try:
-                    answer = await direct(body)
-                except Exception as error:
-                    await send_error(send, answerable(error, scope), self._error_form(headers, True))
-                else:
-                    await send({"type": "http.response.start", "status": 200, "headers": protobuf_headers(answer)})
-                    await send({"type": "http.response.body", "body": answer})
-                return
+                    if length is None or coding is not None or len(headers) != len(raw_headers):
+                        check_framing(length, coding, raw_headers)
+                    content_type = headers.get(b"content-type")
+                    if policy.takes_body and (content_type != _PROTOBUF or self._json_only):
+                        json_body = is_json_body(content_type, json_only=self._json_only)
+                    found = self._body.read_now(length, receive)
+                    body = found if isinstance(found, bytes) else await self._body.read_rest(found)
+                except NodeError as refused:
+                    code = refused.code
+                    request = _Request(scope, receive, send, has_body)
+                    await self._refuse(request, refused, self._error_form(headers, True))
+                    return
 
-        attach_context(scope, RequestContext(body, receive, json_form))
-        tracked = policy.tracked
-        if tracked is not None and (json_form is not None or tracked.is_tracked(body)):
-            await tracked(scope, receive_nothing, send)
-        else:
-            await self._app(scope, receive_nothing, send)
+            accept = headers.get(b"accept")
+            json_answer = accept is not None and accept != b"*/*" and prefers_json(accept)
+            if json_body or json_answer:
+                json_form = JsonForm(json_body, json_answer)
+            else:
+                json_form = None
+                cached = policy.cached
+                if cached is not None and (answer := cached.find(body)) is not None:
+                    await send({"type": "http.response.start", "status": 200, "headers": cached.headers(answer)})
+                    if len(answer) > CHUNK_BYTES:
+                        await send_chunks(send, answer)
+                        answer = b""
+                    await send({"type": "http.response.body", "body": answer})
+                    code = OK
+                    return
+                direct = policy.direct
+                if direct is not None:
+                    try:
+                        answer = await direct(body)
+                    except Exception as failed:
+                        error = answerable(failed, scope)
+                        code = error.code
+                        await send_error(send, error, self._error_form(headers, True))
+                    else:
+                        await send({"type": "http.response.start", "status": 200, "headers": protobuf_headers(answer)})
+                        await send({"type": "http.response.body", "body": answer})
+                        code = OK
+                    return
+
+            context = RequestContext(body, receive, json_form)
+            attach_context(scope, context)
+            tracked = policy.tracked
+            if tracked is not None and (json_form is not None or tracked.is_tracked(body)):
+                await tracked(scope, receive_nothing, send)
+            else:
+                await self._app(scope, receive_nothing, send)
+            code = context.code
+            if context.taken:
+                line = policy.taken_line
+        finally:
+            meter.end(line, code, begun)
 
     def _unknown(self, method: str, path: str) -> tuple[NodeError, Headers]:
         """Return the error for a route that there is not, and its headers."""

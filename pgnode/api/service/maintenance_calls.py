@@ -40,6 +40,16 @@ class MaintenanceCall:
     errors: tuple[type[NodeError], ...] = ()
 
     @property
+    def name(self) -> str:
+        """What it is called where calls are counted."""
+        return self.handler
+
+    @property
+    def group(self) -> Literal["read", "maintain"]:
+        """The calls with which its time is counted."""
+        return "read" if self.http_method == "GET" else "maintain"
+
+    @property
     def all_errors(self) -> tuple[type[NodeError], ...]:
         """The errors that it may answer, by status."""
         found: set[type[NodeError]] = {UnauthenticatedError, InternalError, *self.errors}

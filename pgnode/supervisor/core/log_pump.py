@@ -70,6 +70,8 @@ class LogPump:
         self._waiting: deque[bytes] = deque()
         #: Lines that were dropped, and of which viewers were not told yet.
         self.dropped = 0
+        #: Lines that were dropped since this object was made.
+        self.dropped_in_all = 0
         self._wake = asyncio.Event()
         self._fd: int | None = None
         self._partial = b""
@@ -212,6 +214,7 @@ class LogPump:
         while len(self._waiting) > WAITING_MAX:
             self._waiting.popleft()
             self.dropped += 1
+            self.dropped_in_all += 1
 
 
 def _all(_line: bytes) -> bool:

@@ -84,6 +84,8 @@ class CertificateWatch:
         self._seen: _Signature = ()
         #: Why the files that are there now are not served, "" where they are.
         self.refused = ""
+        #: When the certificate ends that is served; None before the first.
+        self.until: datetime.datetime | None = None
 
     def __repr__(self) -> str:
         return f"CertificateWatch({self._settings.cert_file})"
@@ -120,6 +122,7 @@ class CertificateWatch:
 
     def _take(self) -> None:
         pem, ends = check_pair(self._settings)
+        self.until = ends
         left = ends - datetime.datetime.now(datetime.UTC)
         if left < datetime.timedelta(days=EXPIRES_SOON_DAYS):
             said = "has expired" if left < datetime.timedelta() else "expires soon"

@@ -14,6 +14,7 @@ from redis.asyncio.client import Pipeline
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.errors import NodeError
+from pgnode.metrics.instruments import Histogram
 from pgnode.settings import Settings
 from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import Answers, Handler, Step
@@ -127,6 +128,11 @@ class Node:
     def status(self) -> NodeStatus:
         """Return what workers are told of it."""
         return self._status.status()
+
+    @property
+    def start_seconds(self) -> Histogram:
+        """How long starts took that succeeded, by strategy."""
+        return self._status.start_seconds
 
     @property
     def users(self) -> UserSync:

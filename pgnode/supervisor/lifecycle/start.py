@@ -112,6 +112,7 @@ class Starts:
         self._refusals.succeeded()
 
     async def _start(self, request: pb.Backend) -> None:
+        begun = self._clock.now()
         users = list(request.users)
         del request.users[:]
         try:
@@ -135,6 +136,7 @@ class Starts:
             diff = await self._diff(new)
         await self.lifecycle.request(StartRequested(new, diff), job)
         job.report()
+        self.status.start_seconds.observe(self._clock.now() - begun, job.strategy.replace(" ", "_"))
 
     def _read(self, request: pb.Backend) -> RunSpec:
         if request.type != pb.XRAY:
@@ -226,6 +228,11 @@ class StartJob:
                 clients, self._clients = self._clients, None
                 await self._starts.lifecycle.render_ahead(spec, clients)
         return None
+
+    @property
+    def strategy(self) -> StartStrategy:
+        """How the start is done."""
+        return self._strategy
 
     def report(self) -> None:
         """Say in the log which users were rejected."""

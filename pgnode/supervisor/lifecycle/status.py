@@ -13,6 +13,7 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import BACKEND, STATE, NodeStatus
 from pgnode.errors import StartFailedError
+from pgnode.metrics.instruments import Histogram
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.core_stats import core_stats
 from pgnode.supervisor.lifecycle.node_life import NodeLife
@@ -49,6 +50,8 @@ class StatusBoard:
         self._snapshots = snapshots
         #: How often each start strategy was used since this supervisor began.
         self._starts: Counter[str] = Counter()
+        #: How long starts took that succeeded, by strategy.
+        self.start_seconds = Histogram()
         #: What workers were told last.
         self._told: NodeStatus | None = None
         #: Core run whose first figures were published.

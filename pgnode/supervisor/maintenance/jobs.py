@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,6 +73,8 @@ class Maintenance:
         self._committer = committer
         self._jobs = jobs
         self._running: _Running | None = None
+        #: Jobs that ended, by kind and result.
+        self.ended: Counter[tuple[str, str]] = Counter()
         self._answers: OrderedDict[str, Reply] = OrderedDict()
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -152,6 +154,7 @@ class Maintenance:
     async def _run(self, command: Command, name: str, request: dict[str, str]) -> None:
         try:
             reply = await self._do(command, name, request)
+            self.ended[command.kind.value, "ok" if reply.error is None else "failed"] += 1
             self._remember(command.id, reply)
         finally:
             self._running = None

@@ -65,6 +65,7 @@ class StateCommitter:
         redis: Makes transactions.
         bus: Sends them.
         tell: Called with the transaction of the answers to each change of the desired state.
+        answered: Called with what was answered.
         retry_seconds: Pause before the store is tried again that did not take something.
     """
 
@@ -77,6 +78,7 @@ class StateCommitter:
         bus: PipelinedRedis,
         *,
         tell: Tell,
+        answered: Callable[[Answers], None] = lambda _answers: None,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._journal = journal
@@ -85,11 +87,14 @@ class StateCommitter:
         self._redis = redis
         self._bus = bus
         self._tell = tell
+        self._answered = answered
         self._retry_seconds = retry_seconds
         self._scopes = {scope: _Scoped() for scope in Scope}
         self._retrying: asyncio.Task[None] | None = None
         #: Why the store did not take the last commit; "" when it did.
         self.error = ""
+        #: How often the store did not take a commit.
+        self.failures = 0
         #: Rises with every change of the desired state.
         self.generation = 0
 
@@ -202,6 +207,7 @@ class StateCommitter:
             if not self.error:
                 log.error("the store does not take changes", error=str(error))
             self.error = str(error)
+            self.failures += 1
             self._retry_soon()
             return self.error
         if self.error:
@@ -221,6 +227,7 @@ class StateCommitter:
             log.warning("not answered, will be taken again", commands=len(answers), error=str(error))
             self._server.lost_connection()
             return False
+        self._answered(answers)
         return True
 
     def _release(self, answers: Answers) -> None:

@@ -46,6 +46,8 @@ class SnapshotPublisher:
         self._snapshots = snapshots
         #: Bodies that could not be written.
         self._unwritten: dict[str, bytes] = {}
+        #: How often Redis had lost some of them.
+        self.refills = 0
 
     def __repr__(self) -> str:
         return f"SnapshotPublisher({len(self._unwritten)} unwritten)"
@@ -81,6 +83,7 @@ class SnapshotPublisher:
             await asyncio.sleep(self._poll_interval_seconds)
             try:
                 if missing := await self._snapshots.write_missing(self._redis):
+                    self.refills += 1
                     log.info("snapshots were lost and are written again", names=missing)
             except BUS_ERRORS as error:
                 log.debug("snapshots not looked at", error=str(error))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from pgnode.bus.snapshots import ONLINE, Polled
+from pgnode.metrics.instruments import Histogram
 from pgnode.supervisor.traffic.attribution import TrafficAttribution
 from pgnode.supervisor.traffic.counter_reader import CounterReader, Counters
 from pgnode.supervisor.traffic.figures import TrafficFigures
@@ -61,6 +62,9 @@ class TrafficCollector:
         self._polled_at: float | None = None
         self._poll_error = ""
         self._took_seconds = 0.0
+        #: How long readings took, by what was read, and how many failed.
+        self.reading_seconds = Histogram()
+        self.reading_errors = 0
 
     def __repr__(self) -> str:
         return f"TrafficCollector({self._policy!r}, {self._attribution!r})"
@@ -141,6 +145,11 @@ class TrafficCollector:
             sent_at_ms=int(store_ms),
         )
 
+    @property
+    def online(self) -> tuple[int, int]:
+        """How many users were online at the last reading, and from how many addresses."""
+        return self._reader.online
+
     async def blocks(self) -> dict[str, bytes]:
         """Return snapshot name -> body: who is online, and the statistics that changed since the last call."""
         return {ONLINE: await self._reader.online_block(), **await self._figures.blocks()}
@@ -179,11 +188,13 @@ class TrafficCollector:
                 self._attribution.begin()
         except CoreApiError as error:
             self._poll_error = str(error)
+            self.reading_errors += 1
             self._figures.news.set()
             return self._poll_error
         now = loop.time()
         self._policy.done(now, run, marks, reading, now - begun, lacking=self._lacking)
         self._polled_at, self._poll_error, self._took_seconds = begun, "", loop.time() - begun
+        self.reading_seconds.observe(self._took_seconds, reading.name.lower())
         self._figures.news.set()
         return ""
 

@@ -41,13 +41,20 @@ class CounterReader:
         self._all: set[bytes] = set()
         #: Elements of the last reading of online users that had their traffic with them.
         self._online: set[bytes] = set()
-        #: Those who were online at the last reading, by e-mail: the element it came in, and its part of the snapshot.
-        self._present: dict[str, tuple[bytes, bytes]] = {}
+        #: Those who were online at the last reading, by e-mail: the element it came in, its part of the snapshot, and the number
+        #: of addresses.
+        self._present: dict[str, tuple[bytes, bytes, int]] = {}
+        self._addresses = 0
         self._index: tuple[list[str], bytes] = ([], indexed.index([]))
 
     def begin(self) -> None:
         """Begin with another core, of which nothing is known."""
-        self._all, self._online, self._present = set(), set(), {}
+        self._all, self._online, self._present, self._addresses = set(), set(), {}, 0
+
+    @property
+    def online(self) -> tuple[int, int]:
+        """How many users were online at the last reading, and from how many addresses."""
+        return len(self._present), self._addresses
 
     @property
     def counters(self) -> int:
@@ -96,10 +103,11 @@ class CounterReader:
             if user.ips:
                 ips = {address.ip: address.last_seen for address in user.ips}
                 part = pb.StatsOnlineIpListResponse(name=user.email, ips=ips).SerializeToString(deterministic=True)
-                present[user.email] = (piece, part)
+                present[user.email] = (piece, part, len(ips))
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         self._present = present
+        self._addresses = sum(addresses for _, _, addresses in present.values())
         gone = [email for email in before if email not in present]
         asked = gone[:GONE_MAX]
         try:
@@ -112,7 +120,7 @@ class CounterReader:
 
     async def online_block(self) -> bytes:
         """Return the indexed block of ``StatsOnlineIpListResponse`` by e-mail."""
-        names, parts = list(self._present), [part for _, part in self._present.values()]
+        names, parts = list(self._present), [part for _, part, _ in self._present.values()]
         if names != self._index[0]:
             made = await asyncio.to_thread(lambda: indexed.index([indexed.name_hash(name) for name in names]))
             self._index = (names, made)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from pgnode.store.rows import LedgerRow, LedgerRun
 from pgnode.supervisor.traffic.attribution import ByteDelta
+from pgnode.supervisor.traffic.traffic_sums import TrafficSums
 
 
 @dataclass(slots=True)
@@ -52,6 +53,8 @@ class Ledger:
         self.run = 0
         #: Names whose row changed, or was removed, since :meth:`take_unstored`.
         self._unstored: set[str] = set()
+        #: What all counters are together.
+        self.sums = TrafficSums()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -88,19 +91,29 @@ class Ledger:
             self.run += 1
         changed = []
         entries, number = self._entries, self.run
+        up = down = 0
         for name, value in counters:
             entry = entries.get(name)
             if entry is None:
-                entries[name] = Entry(total=value, seen=value, run=number)
-                changed.append(name)
-                continue
-            if entry.run != number:
+                entry = entries[name] = Entry(run=number)
+            elif entry.run != number:
                 entry.run, entry.seen = number, 0
+                if not value:
+                    continue
+            elif value == entry.seen:
+                continue
             seen = entry.seen
-            if value != seen:
-                entry.total += value - seen if value > seen else value
-                entry.seen = value
-                changed.append(name)
+            moved = value - seen if value >= seen else value
+            entry.total += moved
+            entry.seen = value
+            changed.append(name)
+            if not name.startswith("user>>>"):
+                self.sums.tag_moved(name, moved)
+            elif name.endswith("uplink"):
+                up += moved
+            else:
+                down += moved
+        self.sums.users_moved(up, down)
         self._unstored.update(changed)
         return changed
 
@@ -142,6 +155,7 @@ class Ledger:
                 lent.append((name, free))
         if lent:
             self._loans[loan] = lent
+            self.sums.lend(lent)
         return lent
 
     def settle(self, loan: str, *, delivered: bool) -> list[tuple[str, int]]:
@@ -157,6 +171,7 @@ class Ledger:
         lent = self._loans.pop(loan, None)
         if lent is None:
             return []
+        self.sums.settle(lent, delivered=delivered)
         entries = self._entries
         for name, value in lent:
             entry = entries[name]
@@ -172,6 +187,7 @@ class Ledger:
         owed = [name for name, entry in self._entries.items() if entry.free]
         for name in owed:
             entry = self._entries[name]
+            self.sums.written_off(name, entry.free)
             entry.reported = entry.total - entry.lent
         self._unstored.update(owed)
         return owed
@@ -232,9 +248,11 @@ class Ledger:
             self.run, self._run_identity = run
         for name, (total, reported, seen, number) in rows.items():
             self._entries[name] = Entry(total, reported, 0, seen, number)
+            self.sums.restored(name, total - reported)
         for loan, lent in loans.items():
             kept = [(name, value) for name, value in lent if name in self._entries]
             for name, value in kept:
                 self._entries[name].lent += value
             if kept:
                 self._loans[loan] = kept
+                self.sums.lend(kept)

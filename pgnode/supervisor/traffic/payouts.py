@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -84,6 +85,10 @@ class Payouts:
         self._loan_ended = asyncio.Event()
         self._waiting = 0
         self._delivered = 0
+        #: What became of loans: how many were "delivered", "returned" or "lost".
+        self.ended: Counter[str] = Counter()
+        #: Unix seconds at which one was delivered last; None before the first.
+        self.delivered_at: float | None = None
 
     def __repr__(self) -> str:
         return f"Payouts({self._loans!r})"
@@ -170,7 +175,7 @@ class Payouts:
                 continue
             for loan in self._loans.looked(loop.time(), alive, wanted=self._waiting > 0):
                 log.warning("statistics were not delivered, owed again", worker=loan.worker, loan=loan.id)
-                await self._end_loan(loan.id, delivered=False)
+                await self._end_loan(loan.id, delivered=False, lost=True)
                 await self._commit()
 
     async def _lend_all(self, loan: Loan, encoded: EncodedStats) -> bool:
@@ -213,11 +218,14 @@ class Payouts:
         finally:
             self._waiting -= 1
 
-    async def _end_loan(self, loan_id: str, *, delivered: bool) -> None:
+    async def _end_loan(self, loan_id: str, *, delivered: bool, lost: bool = False) -> None:
         loan = self._settled(loan_id, delivered=delivered)
         if loan is None:
             return
         self._delivered += delivered
+        self.ended["delivered" if delivered else "lost" if lost else "returned"] += 1
+        if delivered:
+            self.delivered_at = time.time()
         if len(loan.parts) > 1:
             self._memory.soon()
         for number, name in enumerate(loan.parts):

@@ -52,6 +52,13 @@ class Outcome:
             self.error = str(error)
 
 
+def _result(error: CoreApiError | None) -> str:
+    """Name what the core made of a call."""
+    if error is None or error.kind is ErrorKind.NOT_FOUND:
+        return "ok"
+    return "refused" if error.kind in (ErrorKind.REFUSED, ErrorKind.ALREADY_EXISTS) else "unanswered"
+
+
 def _addition(tag: str, change: Change) -> AlterOperation:
     assert change.new is not None
     email = change.new_email or ""
@@ -69,6 +76,8 @@ class CoreUsers:
     def __init__(self, core: CoreController, call_timeout_seconds: float) -> None:
         self._core = core
         self._timeout_seconds = call_timeout_seconds
+        #: Changes that were made in the core: (add, remove or swap; ok, refused or unanswered) -> how many.
+        self.calls: Counter[tuple[str, str]] = Counter()
 
     def __repr__(self) -> str:
         return f"CoreUsers({self._core!r})"
@@ -112,7 +121,11 @@ class CoreUsers:
         operations += [_addition(tag, change) for tag, change in additions]
         results = await api.users.alter_many(operations, self._timeout_seconds)
         if not any(results):
+            self.calls["remove", "ok"] += len(removals)
+            self.calls["add", "ok"] += len(additions)
             return
+        self.calls.update(("remove", _result(error)) for error in results[: len(removals)])
+        self.calls.update(("add", _result(error)) for error in results[len(removals) :])
         for (_, change), error in zip(removals, results, strict=False):
             if error is not None and error.kind is not ErrorKind.NOT_FOUND:
                 outcome.note(change.key, error)
@@ -164,8 +177,11 @@ class CoreUsers:
         if self._core.api is None:
             raise CoreUnavailableError("the core has ended")
         try:
-            return len(await self._core.api.swap.replace_users(tag, messages, self._timeout_seconds, before))
+            left_out = len(await self._core.api.swap.replace_users(tag, messages, self._timeout_seconds, before))
+            self.calls["swap", "ok"] += 1
+            return left_out
         except SwapFailedError as error:
+            self.calls["swap", "refused"] += 1
             if not error.restored and self._core.running is not None:
                 # An inbound is gone for good: only a new core has all of them again, and it starts with all users.
                 log.error("the core lost an inbound, ending it", inbound=tag, error=str(error))
@@ -173,6 +189,7 @@ class CoreUsers:
                 raise CoreUnavailableError(f"the core lost inbound {tag!r}: {error}") from None
             log.warning("swap failed, altering instead", inbound=tag, error=str(error))
         except CoreApiError as error:
+            self.calls["swap", _result(error)] += 1
             log.warning("swap failed, altering instead", inbound=tag, error=str(error))
         return None
 

@@ -77,6 +77,11 @@ class UserSync:
         #: for others may have changed users since.
         self._taken = ""
 
+    @property
+    def core_calls(self) -> Mapping[tuple[str, str], int]:
+        """What was changed in the core (:attr:`CoreUsers.calls`)."""
+        return self._core.calls
+
     def __repr__(self) -> str:
         """Say how many users there are."""
         return f"UserSync({self.table!r}, {self.rejected!r})"

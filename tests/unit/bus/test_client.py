@@ -153,3 +153,13 @@ async def test_a_large_answer_on_loan_comes_in_parts_or_is_given_back(valkey: Te
         await eventually(lambda: settled() == [kept], "it is settled")
         assert [key async for key in redis.scan_iter("test:loan:*")] == []
     await redis.aclose()
+
+
+async def test_a_large_answer_that_is_on_no_loan_comes_in_parts_too(valkey: TestValkey) -> None:
+    redis = connect(valkey.url)
+    large = Reply(lent=2, parts=[b"one", b"two"])
+    async with answering(valkey.url, lambda _: large) as groups, client_of(valkey.url) as client:
+        assert await client.call(Kind.METRICS, b"", 5) == b"onetwo"
+        assert [command.kind for group in groups for command in group] == [Kind.METRICS], "nothing is settled"
+        assert [key async for key in redis.scan_iter("test:loan:*")] == []
+    await redis.aclose()

@@ -7,12 +7,13 @@ import contextlib
 import os
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from pgnode.os_support.aio import end_tasks
-from pgnode.os_support.open_files import RESERVE, OpenFilesWatch
+from pgnode.os_support.open_files import RESERVE, OpenFilesWatch, open_files
 from tests.support.polling import eventually
 
 
@@ -58,3 +59,18 @@ def test_no_number_at_all_counts_as_well(limits: tuple[int, int]) -> None:
         watch.check()
         watch.check()
     assert len(logged) == 1
+
+
+def test_open_files_are_counted(tmp_path: Path) -> None:
+    before = open_files()
+    with (tmp_path / "one").open("w"), (tmp_path / "two").open("w"):
+        assert open_files() == before + 2
+    assert open_files(tmp_path / "none") == 0
+
+
+def test_how_often_the_limit_was_reached_is_counted() -> None:
+    watch = OpenFilesWatch(0)
+    with capture_logs():
+        watch.check()
+        watch.check()
+    assert watch.reached == 1

@@ -22,6 +22,7 @@ from pgnode.settings import checks
         (checks.check_web_url, "https://example.com/a/", "https://example.com/a"),
         (checks.check_command, "update --to 'the latest'", "update --to 'the latest'"),
         (checks.check_key_prefix, "node-1", "node-1"),
+        (checks.check_metrics_key, "0123456789abcdef", "0123456789abcdef"),
     ],
 )
 def test_good_values_come_back_as_they_are_used(check: Callable[[str], str], value: str, used: str) -> None:
@@ -34,6 +35,9 @@ def test_good_values_come_back_as_they_are_used(check: Callable[[str], str], val
         (checks.check_uuid, "x", "allowed is a UUID"),
         (checks.check_listen_address, "localhost", "allowed is an IPv4 or IPv6 address"),
         (checks.check_redis_url, "http://x", "redis://, rediss:// or unix://"),
+        (checks.check_metrics_key, "short", "16 characters and more"),
+        (checks.check_metrics_key, "\u00e9" * 20, "16 characters and more"),
+        (checks.check_metrics_key, " 0123456789abcdef", "16 characters and more"),
         (checks.check_web_url, "https://a b", "https:// or http://"),
         (checks.check_command, "'", "No closing quotation"),
         (checks.check_command, "  ", "unset it"),

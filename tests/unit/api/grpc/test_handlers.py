@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.api.methods import METHODS, Method
 from pgnode.bus.commands import Kind
 from pgnode.errors import BY_CODE, NodeError, UsersRefusedError
+from pgnode.metrics.meter import FaceMeter
 from pgnode.wire import service_pb2 as pb
 from tests.support.grpc_node import GrpcNode, code_of, key_metadata
 from tests.support.polling import eventually
@@ -39,8 +41,9 @@ WRONG = "00000000-0000-4000-8000-000000000000"
 class Server:
     """The handlers on a unix socket."""
 
-    def __init__(self, *, max_calls: int = CALLS, reflected: bool = False) -> None:
+    def __init__(self, *, max_calls: int = CALLS, reflected: bool = False, open_paths: Sequence[str] = ()) -> None:
         self.node = Node()
+        self.meter = FaceMeter(time.monotonic)
         self.serving = True
         self.folder = Path(tempfile.mkdtemp(prefix="pgn"))
         self.address = f"unix:{self.folder}/s"
@@ -55,6 +58,8 @@ class Server:
                 **health.handlers(lambda: self.serving),
                 **(reflection.handlers(services) if reflected else {}),
             },
+            open_paths=open_paths,
+            meter=self.meter,
         )
         self._server = aio.server(options=[("grpc.max_receive_message_length", LIMIT)])
         self._server.add_generic_rpc_handlers((self.handlers,))
@@ -416,3 +421,33 @@ async def test_reflection_only_where_it_is_wanted_and_with_the_key(caller: GrpcN
         assert {SERVICE, health.SERVICE} <= set(found)
         with refused(StatusCode.UNAUTHENTICATED, "the API key"):
             await _services(other, ())
+
+
+async def test_calls_are_counted_with_what_they_were_answered(server: Server, caller: GrpcNode) -> None:
+    await caller.call("GetBaseInfo")
+    for name in ("Nothing", "GetStats"):
+        with pytest.raises(aio.AioRpcError):
+            await caller.call(name, b"\xff")
+    with pytest.raises(aio.AioRpcError):
+        await caller.call("GetBaseInfo", metadata=key_metadata(WRONG))
+    await caller.health()
+    assert server.meter.calls == {
+        "GetBaseInfo": {"OK": 1},
+        "other": {"UNIMPLEMENTED": 1},
+        "GetStats": {"INVALID_ARGUMENT": 1},
+    }
+    assert (server.meter.unauthenticated, server.meter.in_flight) == (1, 0)
+    request = pb.StatRequest(type=pb.StatType.UsersStat, reset=True)
+    await caller.call("GetStats", request)
+    groups = {group: sum(buckets[:-1]) for group, buckets in server.meter.times.items()}
+    assert groups == {"read": 2, "take": 1}
+
+
+async def test_health_without_the_key_where_that_is_wanted() -> None:
+    async with Server(open_paths=health.PATHS) as server, GrpcNode(server.address, WRONG) as stranger:
+        assert await stranger.health() == health_pb2.HealthCheckResponse.SERVING
+        with refused(StatusCode.UNAUTHENTICATED, ""):
+            await stranger.call("GetBaseInfo")
+    async with Server() as server, GrpcNode(server.address, WRONG) as stranger:
+        with refused(StatusCode.UNAUTHENTICATED, ""):
+            await stranger.health()

@@ -1,0 +1,32 @@
+"""Whether the node is ready for callers, and why not. Pure."""
+
+from __future__ import annotations
+
+from pgnode.bus.snapshots import NodeStatus
+
+
+def not_ready(status: NodeStatus, *, wanted: bool, store_error: str, bus_answers: bool = True) -> list[str]:
+    """Return what keeps the node from serving its callers and users.
+
+    A node that nobody has started is ready: it waits for its panel.
+
+    Args:
+        status: The node's state.
+        wanted: A core has to run.
+        store_error: Why the store does not take changes; "" where it does.
+        bus_answers: Redis answers.
+
+    Returns:
+        Reasons; none where it is ready.
+    """
+    because = []
+    if not bus_answers:
+        because.append("the bus (Redis) does not answer")
+    if wanted and not status.core_ready:
+        why = f": {status.core_api_error}" if status.core_api_error else ""
+        because.append(f"the core does not serve, state {status.state}{why}")
+    if status.unknown:
+        because.append(f"it is not known what has to run: {status.unknown}")
+    if store_error:
+        because.append(f"the store does not take changes: {store_error}")
+    return because

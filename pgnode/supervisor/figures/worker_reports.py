@@ -1,0 +1,90 @@
+"""Takes the workers' reports from the bus, and looks at the processes, now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+import structlog
+
+from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.reports import Report
+from pgnode.supervisor.figures.node_figures import ProcessFigures
+from pgnode.supervisor.figures.processes import ProcessSampler
+from pgnode.supervisor.figures.worker_sums import WorkerSums
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at the reports.
+LOOK_SECONDS = 2.0
+
+#: Looks at the reports between two looks at the processes.
+PROCESSES_EVERY = 5
+
+ReadReports = Callable[[], Awaitable[dict[str, bytes]]]
+ForgetReports = Callable[[Iterable[str]], Awaitable[None]]
+
+
+class WorkerReports:
+    """Belongs to the supervisor's loop.
+
+    Args:
+        read: Returns the last report of each worker; raises BUS_ERRORS.
+        forget: Removes reports; raises BUS_ERRORS.
+        sampler: Looks at the processes.
+        now: Seconds on a clock that nobody sets.
+        look_seconds: Seconds between two looks at the reports.
+    """
+
+    def __init__(
+        self,
+        read: ReadReports,
+        forget: ForgetReports,
+        sampler: ProcessSampler,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self._read = read
+        self._forget = forget
+        self._sampler = sampler
+        self._now = now
+        self._look_seconds = look_seconds
+        self._taking = asyncio.Lock()
+        self._sampling = asyncio.Lock()
+        self.workers = WorkerSums()
+
+    def __repr__(self) -> str:
+        return f"WorkerReports({self.workers!r})"
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        looks = 0
+        while True:
+            try:
+                await self.take()
+            except BUS_ERRORS as error:
+                log.debug("no reports of workers", error=str(error))
+            if looks % PROCESSES_EVERY == 0:
+                await self.processes()
+            looks += 1
+            await asyncio.sleep(self._look_seconds)
+
+    async def take(self) -> None:
+        """Take the reports that are there. Raises BUS_ERRORS."""
+        async with self._taking:
+            found = {}
+            for worker, data in (await self._read()).items():
+                try:
+                    found[worker] = Report.decode(data)
+                except ValueError as error:
+                    log.debug("report not readable", worker=worker, error=str(error))
+            ended = self.workers.take(found, self._now())
+            if ended:
+                await self._forget(ended)
+
+    async def processes(self) -> Mapping[str, ProcessFigures]:
+        """Look at the processes; returns what each kind takes."""
+        async with self._sampling:
+            return await asyncio.to_thread(self._sampler.sample, self._sampler.pids)
