@@ -28,12 +28,7 @@ class Histogram:
         return f"Histogram({len(self._buckets)} series, up to {self.bounds[-1]:g})"
 
     def observe(self, value: float, *labels: str) -> None:
-        """Count one value.
-
-        Args:
-            value: The value.
-            labels: The values of its labels.
-        """
+        """Count one value, under the values of its labels."""
         buckets = self._buckets.get(labels)
         if buckets is None:
             buckets = self._buckets[labels] = no_buckets(self.bounds)

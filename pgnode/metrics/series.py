@@ -18,13 +18,7 @@ class Series:
     histograms: dict[str, dict[LabelValues, Sequence[float]]] = field(default_factory=dict)
 
     def set(self, name: str, value: float | None, *labels: str) -> None:
-        """Set one value; None is not known, and left out.
-
-        Args:
-            name: Of the metric.
-            value: Its value.
-            labels: The values of its labels, in the order of the catalogue.
-        """
+        """Set one value of a metric, under its labels in the order of the catalogue; None is not known, and left out."""
         if value is not None:
             self.values.setdefault(name, {})[labels] = value
 
