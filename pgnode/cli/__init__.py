@@ -54,6 +54,16 @@ def _restart(new_core: bool, **named: Any) -> None:
     _carry_out(lambda: restart_node(Named(**named), new_core=new_core))
 
 
+@main.command("reload")
+@target_options
+def _reload(**named: Any) -> None:
+    """Have the running node take its settings anew; nobody is disconnected, and a wrong setting changes nothing."""
+    from pgnode.cli.restart import reload_node  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: reload_node(Named(**named)))
+
+
 @main.command("status")
 @json_option
 @target_options

@@ -1,4 +1,7 @@
-"""``pgnode restart``: the running node becomes the version that is installed now, in place, and gets a new core where asked."""
+"""``pgnode restart`` and ``pgnode reload``: the running node becomes the version, and takes the settings, that are there now.
+
+Both are done in place, and disconnect nobody. A restart brings a new core as well where that is asked for, and that does.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
 from pgnode.cli.output import say
-from pgnode.cli.target import Named, find_target
+from pgnode.cli.target import Named, Target, find_target
 from pgnode.errors import NodeError, NotRunningError, OperatorError
 from pgnode.settings import Settings
 from pgnode.supervisor.host.node_lock import may_be_signalled
@@ -54,15 +57,56 @@ def restart_node(
     Raises:
         OperatorError: It does not run, or goes on as it was; the text says why.
     """
+    target = _find(named)
+    now = _ask(target, signal.SIGUSR2, wait_seconds)
+    say(f"pgnode {now.version} runs now, restarted in place (pid {now.pid})")
+    if now.changed:
+        say(f"settings {now.changed}")
+    if now.trouble:
+        return _trouble(now)
+    if new_core:
+        say(asyncio.run(_new_core(target.settings)))
+    return 0
+
+
+def reload_node(named: Named = Named(), *, wait_seconds: float = WAIT_SECONDS) -> int:  # noqa: B008 - frozen
+    """Have a node take its settings anew, and wait until it has.
+
+    Args:
+        named: What the operator said about which node is meant.
+        wait_seconds: Seconds that it may take.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OperatorError: It does not run, or goes on as it was; the text says why.
+    """
+    now = _ask(_find(named), signal.SIGHUP, wait_seconds)
+    say(f"settings {now.changed}" if now.changed else "no setting is different; GUNICORN_CONF was read again")
+    return _trouble(now) if now.trouble else 0
+
+
+def _find(named: Named) -> Target:
     target = find_target(named)
-    settings, pid = target.settings, target.pid
     if target.why:
         say(target.why)
+    return target
+
+
+def _trouble(now: RestartStatus) -> int:
+    say(f"a part of the version before goes on: {now.trouble}", error=True)
+    return EXIT_NOT_WELL
+
+
+def _ask(target: Target, number: signal.Signals, wait_seconds: float) -> RestartStatus:
+    """Send the node a signal, and wait for what becomes of it. Raises OperatorError."""
+    settings, pid = target.settings, target.pid
     if pid is None:
         raise NotRunningError(
             f"no node runs with STATE_DIR={settings.state_dir}: start it with `pgnode run`, or as a service"
         )
-    if not may_be_signalled(pid, signal.SIGUSR2):
+    if not may_be_signalled(pid, number):
         raise OperatorError(
             f"the node that runs (pid {pid}) cannot be restarted in place: it is still starting, or of a version that does not "
             "know how; try again, or end it and start it"
@@ -70,19 +114,12 @@ def restart_node(
     before = _status(settings, pid)
     try:
         process = psutil.Process(pid)
-        os.kill(pid, signal.SIGUSR2)
+        os.kill(pid, number)
     except (psutil.NoSuchProcess, ProcessLookupError):
         raise NotRunningError(f"the node (pid {pid}) has just ended: start it") from None
     except PermissionError:
         raise OperatorError(f"the node that runs (pid {pid}) is another user's: be that user, or root") from None
-    now = _wait(settings, before, process, time.monotonic() + wait_seconds)
-    say(f"pgnode {now.version} runs now, restarted in place (pid {pid})")
-    if now.trouble:
-        say(f"a part of the version before goes on: {now.trouble}", error=True)
-        return EXIT_NOT_WELL
-    if new_core:
-        say(asyncio.run(_new_core(settings)))
-    return 0
+    return _wait(settings, before, process, time.monotonic() + wait_seconds)
 
 
 def _status(settings: Settings, pid: int) -> RestartStatus:
@@ -94,7 +131,7 @@ def _wait(settings: Settings, before: RestartStatus, process: psutil.Process, de
     """Wait for the outcome. Raises OperatorError."""
     while True:
         now = _status(settings, before.pid)
-        if now.restarts > max(before.restarts, 0):
+        if now.restarts > max(before.restarts, 0) or (now.restarts == before.restarts and now.rereads > before.rereads):
             return now
         if now.restarts == before.restarts and now.refused > before.refused:
             raise OperatorError(f"the node was not restarted and goes on as it is: {now.reason}")

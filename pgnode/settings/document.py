@@ -15,6 +15,8 @@ _HEAD = """# Configuration
 
 Every setting is an environment variable; a `.env` file in the working folder is read too, and the environment wins.
 A wrong value ends the start with a sentence that names the variable, the value and what is allowed.
+A running node takes changes of `.env` at `pgnode reload`, which says which of them wait for the next core; `STATE_DIR`,
+`REDIS_URL` and `REDIS_PREFIX` need a stop and a start.
 This page is generated: `make docs`.
 
 | variable | type | default | meaning |

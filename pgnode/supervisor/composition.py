@@ -120,6 +120,8 @@ class Components:
     """A supervisor's parts, as starting and ending need them."""
 
     settings: Settings
+    #: How workers get them.
+    handover: Handover
     bus: Bus
     store: StoreWriter
     committer: StateCommitter
@@ -375,6 +377,7 @@ def compose(
         work[tasks.OWNERSHIP] = ownership.keep
     return Components(
         settings=settings,
+        handover=handover,
         bus=bus,
         store=store,
         committer=committer,

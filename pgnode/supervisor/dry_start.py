@@ -6,23 +6,28 @@ checked, the parts are put together, and the store is looked at. Nothing is chan
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgnode import __version__, dependencies
+from pgnode import dependencies
 from pgnode.errors import OperatorError, SettingsError
 from pgnode.settings import load
-from pgnode.settings.handover import Handover
+from pgnode.settings.difference import NO_DIFFERENCE, Difference, difference
+from pgnode.settings.handover import VARIABLE, Handover, load_handed_over
 from pgnode.store.reader import check_readable
 from pgnode.supervisor.composition import compose
 
 
-def check(state_dir: Path) -> None:
+def check(state_dir: Path) -> Difference:
     """Check all that can be known before the start.
 
     Args:
         state_dir: The folder of the node that runs.
+
+    Returns:
+        What is different in the settings, where the node that runs handed its own over.
 
     Raises:
         OperatorError: This version cannot go on with it; the text says why.
@@ -36,6 +41,7 @@ def check(state_dir: Path) -> None:
         )
     check_readable(settings.store_path)
     compose(settings, Handover(-1))
+    return difference(dict(load_handed_over()), dict(settings)) if VARIABLE in os.environ else NO_DIFFERENCE
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,11 +54,11 @@ def main(arguments: Sequence[str]) -> int:
         The exit code.
     """
     try:
-        check(Path(arguments[0]))
+        found = check(Path(arguments[0]))
     except OperatorError as error:
         sys.stdout.write(f"{' '.join(str(error).split())}\n")
         return error.exit_code
-    sys.stdout.write(f"{__version__}\n")
+    sys.stdout.write(f"{found.encode()}\n")
     return 0
 
 

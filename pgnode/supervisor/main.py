@@ -18,7 +18,6 @@ import structlog
 import uvloop
 
 from pgnode import __version__, dependencies
-from pgnode.bus.state import State
 from pgnode.errors import OperatorError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.os_support.aio import end_tasks
@@ -48,11 +47,12 @@ from pgnode.supervisor.processes.restart_in_place import (
     RestartStatus,
     become_next,
     hold_signals,
-    refusal,
     release_signals,
     trial_command,
+    try_installed,
 )
 from pgnode.supervisor.processes.unknown_children import find_unknown, reap
+from pgnode.supervisor.restart_requests import AT_REST_SECONDS, RestartRequests
 from pgnode.supervisor.tasks import CHANGES, COMMANDS, CONTROL, GRPC_WORKERS, GUNICORN
 from pgnode.xray.process import run_folder
 
@@ -67,14 +67,8 @@ EXIT_KILLED = 130
 #: Exit code of a supervisor that could not become the next one.
 EXIT_NOT_RESTARTED = 6
 
-#: Seconds that a start or a stop which is under way may delay a restart in place.
-AT_REST_SECONDS = 35.0
-
 #: Seconds within which the event loop takes note of a signal.
 SIGNALS_SECONDS = 0.01
-
-#: Seconds between two looks whether a core still lingers.
-LINGER_POLL_SECONDS = 0.2
 
 
 class Supervisor:
@@ -94,13 +88,19 @@ class Supervisor:
         at_rest_seconds: float = AT_REST_SECONDS,
     ) -> None:
         self._parts = parts
-        self._at_rest_seconds = at_rest_seconds
-        self._environment = environment if environment is not None else os.environ
         self._runner = parts.runner
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
-        self._restart_asked = asyncio.Event()
         self._reaping: asyncio.Task[None] | None = None
-        self._status = RestartStatus(os.getpid(), parts.inheritance.restarts, __version__)
+        settings, restarts = parts.settings, parts.inheritance.restarts
+        before = environment if environment is not None else os.environ
+        self._requests = RestartRequests(
+            lambda: try_installed(trial_command(settings.state_dir), before, parts.handover),
+            parts.node,
+            parts.processes.api.reread,
+            settings.run_dir,
+            RestartStatus.of_this_process(settings.run_dir, restarts),
+            at_rest_seconds=at_rest_seconds,
+        )
         #: What is left to the supervisor that this one has to become; None where it just ends.
         self.left: Inheritance | None = None
 
@@ -119,9 +119,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
-        # A terminal that is closed ends nobody's connections.
-        loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP has no effect")
-        loop.add_signal_handler(signal.SIGUSR2, self._restart_asked.set)
+        # Also what comes when a terminal is closed: that ends nobody's connections.
+        loop.add_signal_handler(signal.SIGHUP, self._requests.ask_reload)
+        loop.add_signal_handler(signal.SIGUSR2, self._requests.ask_restart)
         release_signals()
         signalled = asyncio.create_task(self._signals.get())
         control = self._runner.start({CONTROL: self._parts.tasks[CONTROL]})
@@ -217,8 +217,7 @@ class Supervisor:
         else:
             log.info("restarted in place", restarts=parts.inheritance.restarts, version=__version__)
         progress.enter(Phase.READY)
-        self._status = replace(self._status, trouble=trouble)
-        await asyncio.to_thread(self._status.write, settings.run_dir)
+        await self._requests.say(trouble=trouble)
         return tasks
 
     async def _find_children(self) -> None:
@@ -247,7 +246,7 @@ class Supervisor:
         Returns:
             Whether it has to be restarted in place.
         """
-        asked = asyncio.create_task(self._restart())
+        asked = asyncio.create_task(self._requests.wait())
         try:
             done, _ = await asyncio.wait({signalled, asked, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -258,38 +257,6 @@ class Supervisor:
         for task in done & set(tasks):
             task.result()
         return asked in done and signalled not in done
-
-    async def _restart(self) -> None:
-        """Return when a restart is asked for and may be done: the version that is installed now can start, and no core is."""
-        settings = self._parts.settings
-        while True:
-            await self._restart_asked.wait()
-            log.info("a restart in place is asked for, trying the installed version")
-            reason = await refusal(trial_command(settings.state_dir), self._environment)
-            if not reason and await self._core_at_rest():
-                return
-            reason = (
-                reason or "a start or a stop is under way that takes long, or a core lingers after a stop; try again"
-            )
-            self._restart_asked.clear()
-            log.error("restart refused, this version goes on", reason=reason)
-            self._status = replace(self._status, refused=self._status.refused + 1, reason=reason)
-            await asyncio.to_thread(self._status.write, settings.run_dir)
-
-    async def _core_at_rest(self) -> bool:
-        """Wait until nobody starts, stops or changes the core, and let nobody begin; return whether that came."""
-        node = self._parts.node
-        try:
-            async with asyncio.timeout(self._at_rest_seconds):
-                await node.core_lock.acquire()
-                # After a stop users stay for a while; the next supervisor would end such a core at once.
-                while node.state is State.LINGERING:
-                    node.core_lock.release()
-                    await asyncio.sleep(LINGER_POLL_SECONDS)
-                    await node.core_lock.acquire()
-        except TimeoutError:
-            return False
-        return True
 
     async def _leave(self, failures: tuple[float, ...]) -> int:
         """Put everything into the hands of the next supervisor. Return the exit code, for where there is none."""

@@ -46,7 +46,11 @@ class Stage:
 
     async def restart(self, *arguments: str) -> tuple[int, str]:
         """Exit code and output of ``pgnode restart``."""
-        command = [sys.executable, "-m", "pgnode", "restart", *arguments]
+        return await self.command("restart", *arguments)
+
+    async def command(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and output of an operator's command."""
+        command = [sys.executable, "-m", "pgnode", *arguments]
         return await run_to_end(command, env=self.node.environment(), timeout_seconds=200)
 
     async def started(self) -> None:
@@ -116,26 +120,37 @@ class Callers:
         self._end.set()
         await asyncio.gather(*self.tasks)
 
+    async def __aenter__(self) -> Callers:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
 
 async def test_nobody_notices_a_restart(stage: Stage) -> None:
     node = stage.node
     await stage.started()
     children = [core_pid(node), valkey_pid(node)]
     pid, gunicorn, descriptors = node.pid, gunicorn_master_pid(node), stage.descriptors()
-    callers = Callers(node, 4)
-    async with stage.client.hold("VLESS") as first, stage.client.hold("Trojan") as second:
+    async with (
+        Callers(node, 4) as callers,
+        stage.client.hold("VLESS") as first,
+        stage.client.hold("Trojan") as second,
+    ):
         await callers.progress(3)
-        for _ in range(2):
-            code, output = await stage.restart()
-            assert (code, f"restarted in place (pid {pid})" in output) == (0, True), output
+        code, output = await stage.restart()
+        assert (code, f"restarted in place (pid {pid})" in output) == (0, True), output
+        (node.state_dir.parent / ".env").write_text("LOG_BUFFER_SIZE=500\n")
+        assert await stage.command("reload") == (0, "settings taken: LOG_BUFFER_SIZE\n")
+        assert await stage.command("reload") == (0, "no setting is different; GUNICORN_CONF was read again\n")
         await callers.progress(3)
         await first.wait_rounds(3)
         await second.wait_rounds(3)
-    await callers.end()
     first.check()
     second.check()
     assert callers.failures == []
     assert [core_pid(node), valkey_pid(node)] == children
+    assert node.pid == pid
     assert gunicorn_master_pid(node) not in (0, gunicorn), "workers are of the new version"
     async with node.panel() as panel:
         moved = [first.sent_bytes + second.sent_bytes, first.received_bytes + second.received_bytes]
@@ -157,6 +172,20 @@ async def test_nobody_notices_a_restart(stage: Stage) -> None:
         return len(masters) == 1 and not zombies and stage.descriptors() <= descriptors + 2
 
     await eventually(nothing_is_left, "neither a process nor a descriptor of the supervisors before is left")
+
+
+async def test_a_wrong_setting_changes_nothing(stage: Stage) -> None:
+    node = stage.node
+    before, settings = [node.pid, gunicorn_master_pid(node)], node.state_dir.parent / ".env"
+    for text, code, said in (
+        ("LOG_BUFFER_SIZE=some\n", 1, "LOG_BUFFER_SIZE=some in .env is not allowed"),
+        ("REDIS_PREFIX=other\nLOG_BUFFER_SIZE=600\n", 1, "REDIS_PREFIX cannot change while the node runs"),
+    ):
+        settings.write_text(text)
+        found = await stage.command("reload")
+        assert (found[0], said in found[1]) == (code, True), found
+    settings.unlink()
+    assert [node.pid, gunicorn_master_pid(node)] == before
 
 
 async def test_a_version_that_cannot_start_is_refused_and_the_next_one_brings_a_new_core(stage: Stage) -> None:

@@ -7,6 +7,7 @@ and then replaces them, since they still are of the version before. Where their 
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Mapping
 
 import structlog
@@ -93,6 +94,10 @@ class ApiProcesses:
     def pids(self) -> Mapping[str, int | None]:
         """The processes by their names in the log: Gunicorn's master and each gRPC worker; None for one that does not run."""
         return {self._gunicorn.name: self._gunicorn.pid, **self._grpc.pids}
+
+    def reread(self) -> None:
+        """Have Gunicorn read GUNICORN_CONF again, and replace its workers; no call fails."""
+        self._gunicorn.signal(signal.SIGHUP)
 
     def hand_over(self) -> tuple[Mapping[str, int], list[InheritedProcess]]:
         """Leave sockets and processes to the next supervisor, as far as they run."""

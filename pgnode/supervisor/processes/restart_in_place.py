@@ -20,7 +20,10 @@ from typing import Final
 
 import structlog
 
+from pgnode import __version__
 from pgnode.os_support.files import overwrite, read_json, write_atomically
+from pgnode.settings.difference import NO_DIFFERENCE, Difference
+from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.inheritance import Inheritance, leave
 
 log = structlog.get_logger(__name__)
@@ -31,8 +34,8 @@ TRIAL_MODULE: Final = "pgnode.supervisor.dry_start"
 #: Seconds that it may take.
 TRIAL_SECONDS: Final = 60.0
 
-#: Bytes of its output that are told: the end, where the reason is.
-REASON_BYTES: Final = 500
+#: Characters of its reason that are told: the end.
+REASON_CHARACTERS: Final = 500
 
 #: Signals that wait while there is nobody to handle them.
 HELD_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
@@ -56,6 +59,25 @@ class RestartStatus:
     reason: str = ""
     #: What did not go well at the last one; "" for nothing.
     trouble: str = ""
+    #: Which settings it took; "" where none was different.
+    changed: str = ""
+    #: How often settings were read anew and none was different.
+    rereads: int = 0
+
+    @classmethod
+    def of_this_process(cls, run_dir: Path, restarts: int) -> RestartStatus:
+        """Return what this process may say when it is there.
+
+        Args:
+            run_dir: Where the supervisor before it said something.
+            restarts: How often this process was restarted in place.
+
+        Returns:
+            Its status, with the settings that this restart took.
+        """
+        before, pid = cls.read(run_dir) if restarts else None, os.getpid()
+        changed = before.changed if before is not None and before.pid == pid else ""
+        return cls(pid, restarts, __version__, changed=changed)
 
     def write(self, run_dir: Path) -> None:
         """Say it; where that is not possible, nothing but the operator's command suffers."""
@@ -93,18 +115,33 @@ def trial_command(state_dir: Path, arguments: Sequence[str] = ()) -> list[str]:
     return [sys.executable, *flags, "-m", TRIAL_MODULE, str(state_dir)]
 
 
-async def refusal(
-    command: Sequence[str], environment: Mapping[str, str], *, limit_seconds: float = TRIAL_SECONDS
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the version that is installed now says of its start."""
+
+    #: Why it cannot start; "" when it can.
+    reason: str = ""
+    #: What is different in its settings.
+    difference: Difference = NO_DIFFERENCE
+
+
+async def try_installed(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    handover: Handover | None = None,
+    *,
+    limit_seconds: float = TRIAL_SECONDS,
+) -> Trial:
     """Try whether the version that is installed now can start.
 
     Args:
         command: See :func:`trial_command`.
         environment: The environment of the start.
+        handover: The settings that are in force, to compare with; None: they are not compared.
         limit_seconds: Seconds that it may take.
 
     Returns:
-        Why it cannot; "" when it can.
+        What it says.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -112,24 +149,25 @@ async def refusal(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=dict(environment),
+            env={**environment, **(handover.environment if handover is not None else {})},
+            pass_fds=handover.pass_fds if handover is not None else (),
         )
     except OSError as error:
-        return f"the new version cannot be tried: {error.strerror or error} ({command[0]})"
+        return Trial(f"the new version cannot be tried: {error.strerror or error} ({command[0]})")
     try:
         async with asyncio.timeout(limit_seconds):
             output, _ = await process.communicate()
     except TimeoutError:
-        return f"the new version did not come up within {limit_seconds:g} s"
+        return Trial(f"the new version did not come up within {limit_seconds:g} s")
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+    last = output.decode(errors="replace").strip().rpartition("\n")[2]
     if process.returncode == 0:
-        return ""
-    said = output[-REASON_BYTES:].decode(errors="replace").strip()
-    return said.rpartition("\n")[2] or f"the new version ended with exit code {process.returncode}"
+        return Trial(difference=Difference.decode(last))
+    return Trial(last[-REASON_CHARACTERS:] or f"the new version ended with exit code {process.returncode}")
 
 
 #: Signals that came while nobody handled them.

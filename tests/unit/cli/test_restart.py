@@ -46,11 +46,12 @@ def answer(settings: Settings) -> Iterator[Callable[[RestartStatus | None], None
             # Written whole at some later moment.
             threading.Timer(0.01, status.write, [settings.run_dir]).start()
 
-    before = signal.signal(signal.SIGUSR2, handle)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGUSR2, signal.SIGHUP)}
     BEFORE.write(settings.run_dir)
     with identity.lock_state_dir(settings):
         yield said.append
-    signal.signal(signal.SIGUSR2, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def run(*arguments: str) -> Result:
@@ -75,6 +76,29 @@ def test_what_is_not_well_is_told(answer: Callable[[RestartStatus], None]) -> No
     result = run()
     assert result.exit_code == EXIT_NOT_WELL
     assert "a part of the version before goes on: gunicorn was not ready" in result.output
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (replace(BEFORE, restarts=3, changed="taken: DEBUG"), 0, "settings taken: DEBUG\n"),
+        (replace(BEFORE, rereads=1), 0, "no setting is different; GUNICORN_CONF was read again\n"),
+        (replace(BEFORE, refused=1, reason="REDIS_URL cannot change"), 1, "goes on as it is: REDIS_URL cannot change"),
+        (replace(BEFORE, restarts=3, changed="taken: DEBUG", trouble="some"), EXIT_NOT_WELL, "before goes on: some"),
+    ],
+)
+def test_a_reload_says_what_became_of_it(
+    answer: Callable[[RestartStatus], None], status: RestartStatus, code: int, said: str
+) -> None:
+    answer(status)
+    result = CliRunner().invoke(main, ["reload"])
+    assert result.exit_code == code
+    assert said in result.output
+
+
+def test_a_restart_says_which_settings_it_took(answer: Callable[[RestartStatus], None]) -> None:
+    answer(replace(BEFORE, restarts=3, changed="taken: DEBUG"))
+    assert run().output.endswith("settings taken: DEBUG\n")
 
 
 def test_without_a_status_before_any_outcome_counts(

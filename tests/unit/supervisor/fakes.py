@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pgnode.settings import load
+from pgnode.settings.handover import Handover
 from pgnode.store.state import StoredState
 from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.host.recent_warnings import RecentWarnings
@@ -43,6 +44,7 @@ class Parts:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
+        self.handover = Handover(-1)
         self.settings = load(state_dir=str(folder), node_host="127.0.0.1", service_protocol="grpc", api_port=port)
         self.pump: Any = self._notes("pump")
         self.pump.unwatch, self.pump.rest = lambda: None, b"half"
@@ -65,6 +67,7 @@ class Parts:
         self.cores = SimpleNamespace(selected=lambda: None, clear_up=lambda: None)
         self.processes = SimpleNamespace(**{name: self._notes(name) for name in ("pids", "valkey", "api")})
         self.processes.api.taken_over = False
+        self.processes.api.reread = lambda: self.calls.append("reread")
         self.processes.api.hand_over = lambda: ({"SERVICE_PORT": 7}, [LEFT])
         self.processes.valkey.name = "valkey"
         self.processes.valkey.take_over_or_end = self._takes_over

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pgnode import __version__
+from pgnode.settings import load
+from pgnode.settings.difference import NO_DIFFERENCE, Difference
+from pgnode.settings.handover import hand_over
 from pgnode.supervisor.dry_start import main
 
 
@@ -21,10 +23,24 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_one_that_can_says_its_version(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_that_can_says_so(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(state_dir)]) == 0
-    assert capsys.readouterr().out == f"{__version__}\n"
+    assert Difference.decode(capsys.readouterr().out) == NO_DIFFERENCE
     assert os.listdir(state_dir) == []
+
+
+def test_what_is_different_in_the_settings_is_told(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = hand_over(load())
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WEB_CONCURRENCY", "7")
+    try:
+        assert main([str(state_dir)]) == 0
+    finally:
+        os.close(running.descriptor)
+    assert Difference.decode(capsys.readouterr().out) == Difference(taken=("WEB_CONCURRENCY",))
 
 
 def test_a_wrong_setting_is_told_in_one_line(

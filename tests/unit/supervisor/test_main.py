@@ -18,16 +18,17 @@ from pgnode.bus.state import State
 from pgnode.errors import ChildFailedError, StateDirBusyError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.settings import Settings
+from pgnode.settings.difference import Difference
 from pgnode.supervisor import main
 from pgnode.supervisor.control.progress import Phase
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.identity import Identity
 from pgnode.supervisor.main import EXIT_KILLED, EXIT_NOT_RESTARTED, Supervisor
 from pgnode.supervisor.processes.inheritance import Inheritance
-from pgnode.supervisor.processes.restart_in_place import HELD_SIGNALS, RestartStatus
+from pgnode.supervisor.processes.restart_in_place import HELD_SIGNALS, RestartStatus, Trial
 from pgnode.supervisor.tasks import CHANGES, LOGS
 from tests.support.polling import eventually
-from tests.unit.supervisor.fakes import LEFT, Notes, Parts
+from tests.unit.supervisor.fakes import LEFT, Parts
 
 WHO = Identity("key", key_is_new=False, cert_is_new=False)
 
@@ -204,7 +205,7 @@ def restartable(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Parts:
     identity.prepare_state_dir(parts.settings)
     parts.node.core_lock = asyncio.Lock()
     parts.node.state = State.RUNNING
-    monkeypatch.setattr(main, "refusal", parts.returns(""))
+    monkeypatch.setattr(main, "try_installed", parts.returns(Trial()))
     return parts
 
 
@@ -286,7 +287,7 @@ async def test_an_end_that_was_asked_for_meanwhile_finds_the_core_first(restarta
 
 
 async def test_a_version_that_cannot_start_is_refused(restartable: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "refusal", restartable.returns("No module named x"))
+    monkeypatch.setattr(main, "try_installed", restartable.returns(Trial("No module named x")))
     running = await ready(restartable, supervisor(restartable))
     signal.raise_signal(signal.SIGUSR2)
 
@@ -300,37 +301,21 @@ async def test_a_version_that_cannot_start_is_refused(restartable: Parts, monkey
     assert await running == 0
 
 
-async def test_a_start_under_way_is_not_cut_short(restartable: Parts) -> None:
-    who = Supervisor(cast(Any, restartable), at_rest_seconds=0.05)
-    running = await ready(restartable, who)
-    async with restartable.node.core_lock:
-        signal.raise_signal(signal.SIGUSR2)
-
-        def refused() -> bool:
-            status = RestartStatus.read(restartable.settings.run_dir)
-            return status is not None and "takes long" in status.reason
-
-        await eventually(refused, "the reason is told")
-    signal.raise_signal(signal.SIGUSR2)
-    assert await running == EXIT_NOT_RESTARTED
-
-
-async def test_a_core_that_lingers_is_waited_for(restartable: Parts) -> None:
-    looks: list[State] = []
-
-    class Lingering(Notes):
-        core_lock = asyncio.Lock()
-
-        @property
-        def state(self) -> State:
-            looks.append(State.IDLE if len(looks) == 2 else State.LINGERING)
-            return looks[-1]
-
-    restartable.node = Lingering("node", restartable.calls)
+async def test_settings_are_read_anew_where_that_is_asked_for(
+    restartable: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     running = await ready(restartable, supervisor(restartable))
-    signal.raise_signal(signal.SIGUSR2)
+    signal.raise_signal(signal.SIGHUP)
+
+    def reread() -> bool:
+        status = RestartStatus.read(restartable.settings.run_dir)
+        return status is not None and status.rereads == 1
+
+    await eventually(reread, "no setting is different")
+    assert not running.done()
+    monkeypatch.setattr(main, "try_installed", restartable.returns(Trial(difference=Difference(taken=("DEBUG",)))))
+    signal.raise_signal(signal.SIGHUP)
     assert await running == EXIT_NOT_RESTARTED
-    assert looks == [State.LINGERING, State.LINGERING, State.IDLE]
 
 
 def fails_with(error: Exception) -> Callable[[], Awaitable[None]]:

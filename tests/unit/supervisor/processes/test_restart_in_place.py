@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pgnode import __version__
+from pgnode.settings.difference import Difference
+from pgnode.settings.handover import VARIABLE as VARIABLE_OF_SETTINGS
+from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes import restart_in_place
 from pgnode.supervisor.processes.inheritance import VARIABLE, Inheritance
 from pgnode.supervisor.processes.restart_in_place import (
@@ -17,19 +21,32 @@ from pgnode.supervisor.processes.restart_in_place import (
     STATUS_NAME,
     TRIAL_MODULE,
     RestartStatus,
+    Trial,
     become_next,
     hold_signals,
-    refusal,
     trial_command,
+    try_installed,
 )
 
 
-async def says(code: str, **options: float) -> str:
-    return await refusal([sys.executable, "-S", "-c", code], dict(os.environ), **options)
+async def says(code: str, limit_seconds: float = 60.0) -> str:
+    command = [sys.executable, "-S", "-c", code]
+    return (await try_installed(command, dict(os.environ), limit_seconds=limit_seconds)).reason
 
 
 async def test_a_version_that_can_start_is_not_refused() -> None:
     assert await says("print('9.9.9')") == ""
+
+
+async def test_what_is_different_in_its_settings_is_taken() -> None:
+    found = Difference(taken=("DEBUG",))
+    handover = Handover(os.memfd_create("settings"))
+    code = f"import os; os.fstat(int(os.environ[{VARIABLE_OF_SETTINGS!r}])); print({found.encode()!r})"
+    try:
+        trial = await try_installed([sys.executable, "-S", "-c", code], {}, handover)
+    finally:
+        os.close(handover.descriptor)
+    assert trial == Trial(difference=found)
 
 
 async def test_the_reason_is_the_last_line() -> None:
@@ -46,7 +63,7 @@ async def test_one_that_hangs_is_ended() -> None:
 
 
 async def test_an_interpreter_that_has_gone_is_told(tmp_path: Path) -> None:
-    assert "cannot be tried: No such file" in await refusal([str(tmp_path / "python")], {})
+    assert "cannot be tried: No such file" in (await try_installed([str(tmp_path / "python")], {})).reason
 
 
 def test_it_is_tried_as_it_was_started() -> None:
@@ -72,6 +89,15 @@ def test_the_status_is_kept_also_on_a_full_disk(tmp_path: Path, monkeypatch: pyt
     assert RestartStatus.read(tmp_path) == status
     (tmp_path / STATUS_NAME).write_text('{"pid": 1, "news": 2}')
     assert RestartStatus.read(tmp_path) is None
+
+
+def test_the_next_supervisor_says_which_settings_it_took(tmp_path: Path) -> None:
+    RestartStatus(os.getpid(), 1, "1.0", changed="taken: DEBUG", rereads=3).write(tmp_path)
+    assert RestartStatus.of_this_process(tmp_path, 2) == RestartStatus(
+        os.getpid(), 2, __version__, changed="taken: DEBUG"
+    )
+    # Another process begins anew.
+    assert RestartStatus.of_this_process(tmp_path, 0) == RestartStatus(os.getpid(), 0, __version__)
 
 
 @pytest.fixture
