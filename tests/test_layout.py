@@ -22,6 +22,10 @@ FOLDERS = [
 ]
 
 
+#: Lines of the longest module.
+MODULE_MAX_LINES = 420
+
+
 def tracked() -> list[Path]:
     """Files that belong to the project; everything where it is no checkout."""
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -48,6 +52,19 @@ def test_every_module_says_what_it_is_for() -> None:
         .startswith('"""')
     ]
     assert silent == []
+
+
+def test_no_module_is_too_long_to_be_read_at_once() -> None:
+    """Cut it where its parts know least of each other; some 400 lines are enough."""
+    long = [
+        str(path.relative_to(ROOT))
+        for path in tracked()
+        if path.suffix == ".py"
+        and ROOT / "pgnode" in path.parents
+        and "_pb2" not in path.name
+        and len(path.read_text(encoding="utf-8").splitlines()) > MODULE_MAX_LINES
+    ]
+    assert long == []
 
 
 def test_locks_name_no_registry_and_have_hashes() -> None:
