@@ -21,6 +21,7 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.traffic import ASK_SECONDS, LiveTraffic, ask_to_store_traffic, read_live_traffic
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.target import Named, Target, find_target
+from pgnode.cli.texts import duration
 from pgnode.cli.traffic import Flow, ShownTraffic, traffic_of
 from pgnode.os_support.log_text import printable, printable_json
 from pgnode.settings import Settings
@@ -86,14 +87,7 @@ def summary(stored: ShownTraffic) -> Iterator[str]:
 
 def _age(seconds: float) -> str:
     """Return an age as 3.2 s, 4 min 10 s, 2 h 5 min, or 3 d 4 h."""
-    if seconds < SECONDS_SHOWN:
-        return f"{seconds:.1f} s"
-    minutes, whole = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole} s"
+    return f"{seconds:.1f} s" if seconds < SECONDS_SHOWN else duration(seconds)
 
 
 def heading(stored: ShownTraffic, kind: str, top: int) -> str:

@@ -24,6 +24,7 @@ from pgnode.supervisor.processes.gunicorn import CONFIGURATION
 from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
 from pgnode.testing.ports import free_port
 from pgnode.testing.processes import is_running
+from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
 from tests.support.stub_supervisor import StubSupervisor
 
@@ -34,6 +35,11 @@ MIB = 1024 * 1024
 
 #: What a look at a node that is coming up may raise.
 NOT_YET: tuple[type[Exception], ...] = (OSError, NoAnswerError, TimeoutError)
+
+
+def user(email: str, *inbounds: str) -> pb.User:
+    """A user as callers send it."""
+    return pb.User(email=email, inbounds=inbounds or ("VLESS",))
 
 
 class Stage:

@@ -15,24 +15,11 @@ from pgnode.testing.connection import LogViewer
 from pgnode.testing.panel import PanelClient, chunk_frames, frame
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire import varint
-from tests.integration.worker.stage import Stage
+from tests.integration.worker.stage import Stage, user
 from tests.support.errors import error_of
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-#: What a closing connection may take beyond its time limit on a busy machine.
-SLACK_SECONDS = 30.0
-
-
-def _route(route: str) -> tuple[str, str]:
-    """ "PUT /stop" taken apart."""
-    method, path = route.split(" ")
-    return method, path
-
-
-def user(email: str, *inbounds: str) -> pb.User:
-    return pb.User(email=email, inbounds=inbounds or ("VLESS",))
 
 
 # --- reads --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from pgnode.bus.commands import Kind
 from pgnode.testing.panel import PROTOBUF, PanelClient
 from pgnode.wire import service_pb2 as pb
-from tests.integration.worker.stage import BODY_TIMEOUT_SECONDS, HEADER_TIMEOUT_SECONDS, MIB, Stage
+from tests.integration.worker.stage import BODY_TIMEOUT_SECONDS, HEADER_TIMEOUT_SECONDS, MIB, Stage, user
 from tests.support.errors import error_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -24,10 +24,6 @@ def _route(route: str) -> tuple[str, str]:
     """ "PUT /stop" taken apart."""
     method, path = route.split(" ")
     return method, path
-
-
-def user(email: str, *inbounds: str) -> pb.User:
-    return pb.User(email=email, inbounds=inbounds or ("VLESS",))
 
 
 # --- transport ----------------------------------------------------------------------------------------------------
