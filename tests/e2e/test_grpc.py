@@ -27,8 +27,10 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
+from pgnode.xray.transport import frames as h2
 from tests.e2e.conftest import WITH_GRPC
 from tests.support.grpc_node import GrpcNode
+from tests.support.hostile_http2 import EMPTY_MESSAGE, HostileConnection, call_block
 from tests.support.polling import eventually
 from tests.support.processes import kill, listens, of_state_dir, worker_pids
 
@@ -168,6 +170,44 @@ async def _until_held(viewer: Any, text: str) -> AsyncIterator[bytes]:
         yield message
         if text.encode() in message:
             return
+
+
+async def test_a_viewer_that_pings_often_and_a_caller_that_leaves(whole: NodeProcess) -> None:
+    """The third of such pings ended a log once (a panel pings every ten seconds), and who left cost a traceback."""
+    users = make_users(20, ["VLESS"])
+    key = whole.api_key
+    async with caller(whole) as panel:
+        config = json.dumps(make_config([make_inbound("VLESS", "vless")]))
+        assert (await panel.call("Start", pb.Backend(config=config, users=users), timeout_seconds=40)).started
+        async with HostileConnection(whole.grpc_port) as viewer:
+            [stream] = viewer.streams(1)
+            await viewer.send(
+                h2.frame(h2.HEADERS, h2.END_HEADERS, stream, call_block(key, "/service.NodeService/GetLogs"))
+                + h2.frame(h2.DATA, h2.END_STREAM, stream, EMPTY_MESSAGE)
+            )
+            await viewer.wait_for(h2.HEADERS, 1)
+            answered = viewer.got[h2.PING]
+            for count in range(1, 21):
+                await viewer.send(h2.frame(h2.PING, 0, 0, b"12345678"))
+                await viewer.wait_for(h2.PING, answered + count)
+            assert not viewer.ended
+            assert viewer.got[h2.HEADERS] == 1, "the log goes on"
+            assert viewer.got[h2.RST_STREAM] == 0
+        question = pb.StatRequest(type=pb.UsersStat).SerializeToString()
+        for _ in range(4):
+            # Nothing of the answer is let through, so it is being written when its caller leaves.
+            async with HostileConnection(whole.grpc_port, {h2.SETTINGS_INITIAL_WINDOW_SIZE: 0}) as leaving:
+                [stream] = leaving.streams(1)
+                await leaving.send(
+                    h2.frame(h2.HEADERS, h2.END_HEADERS, stream, call_block(key, "/service.NodeService/GetStats"))
+                    + h2.frame(h2.DATA, h2.END_STREAM, stream, b"\0" + h2.U32.pack(len(question)) + question)
+                )
+                await leaving.wait_for(h2.HEADERS, 1)
+                assert leaving.got[h2.DATA] == 0
+        await panel.call("Stop")
+    assert await answers(whole, 4)
+    assert "call failed" not in whole.output_text
+    assert "Traceback" not in whole.output_text
 
 
 async def test_a_worker_that_dies_is_brought_back_at_once(whole: NodeProcess) -> None:
