@@ -27,9 +27,10 @@ from pgnode.bus.heartbeat import REPLACEMENT_SECONDS, HeartbeatChannel
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.collector import spare_what_is_loaded
-from pgnode.os_support.connections import received_bytes
+from pgnode.os_support.connections import Peer, received_bytes
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
+from pgnode.os_support.threads import put_behind
 from pgnode.settings import Settings, read_api_key
 from pgnode.settings.handover import load_handed_over
 from pgnode.worker.certificate import CertificateFiles, served_files
@@ -55,6 +56,10 @@ PING_MS, PING_ANSWER_MS = 60_000, 20_000
 #: Calls that one connection may have open; its caller waits with further ones. Enough for a panel, which is one connection
 #: with its viewers of logs, and so few that calls of others do not wait long behind those of one.
 CONNECTION_CALLS = 64
+
+#: How much less the library's threads are preferred than the one that answers calls, in steps of ``nice``. What comes in floods
+#: is taken in by them, and whoever floods is stopped by the other one.
+CORE_THREADS_BEHIND = 5
 
 #: The library cancels calls, whosever they are, where so many times of what is served at once wait.
 PENDING_FACTOR = 8
@@ -123,6 +128,12 @@ def make_server(handlers: GrpcHandlers, settings: Settings) -> aio.Server:
     return server
 
 
+def look(port: int) -> dict[Peer, int]:
+    """Look at how much has come from whom, and keep the library's threads behind: it makes others as it needs them."""
+    put_behind(grpc_compat.CORE_THREADS, CORE_THREADS_BEHIND)
+    return received_bytes(port)
+
+
 async def serve(
     settings: Settings,
     channel_number: int | None,
@@ -155,7 +166,7 @@ async def serve(
     ended = await grpc_compat.start(server)
     # What is loaded by now stays, see the REST worker.
     spare_what_is_loaded()
-    watching = asyncio.create_task(conduct.watch(partial(received_bytes, settings.grpc_listen[1])))
+    watching = asyncio.create_task(conduct.watch(partial(look, settings.grpc_listen[1])))
     channel.start()
     try:
         await _first(told_to_end, channel.stop_requested, ended)

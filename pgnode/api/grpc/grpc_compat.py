@@ -13,6 +13,7 @@ What is relied on, with grpcio 1.85:
 * A server that was started serves in a task of its own, known by the name of its coroutine. That task ends where a call's path
   is no UTF-8, and no call is taken any more; nothing else tells of it.
 * The reflection service has a form for asyncio.
+* The threads that work on connections have a name of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 from grpc import aio
@@ -39,6 +40,9 @@ WriteError = aio.InternalError
 
 #: The name of the coroutine in which a server serves.
 _SERVES = "AioServer._server_main_loop"
+
+#: What the threads are called that read, take apart and write what comes and goes on connections.
+CORE_THREADS: Final = "event_engine"
 
 #: Certificate chain and key, PEM.
 CertificatePair: TypeAlias = tuple[bytes, bytes]

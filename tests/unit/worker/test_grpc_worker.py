@@ -19,6 +19,7 @@ from grpc import aio
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
 from grpc_health.v1 import health_pb2
 
+from pgnode.api.grpc import grpc_compat
 from pgnode.bus.heartbeat import BEAT, LEAVING
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings, load
@@ -222,6 +223,25 @@ def test_the_library_knows_every_option() -> None:
     for name, _ in grpc_worker.server_options(load(api_key=KEY)):
         # Some names are put together of this and a part that others share.
         assert name.encode() in library, name
+
+
+async def test_the_librarys_threads_are_behind_the_one_that_answers(
+    supervisor: StubSupervisor, settings: Settings
+) -> None:
+    main = os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+    def priorities() -> set[int]:
+        found = set()
+        for thread in Path("/proc/self/task").iterdir():
+            # Threads end at any time.
+            with contextlib.suppress(OSError):
+                if (thread / "comm").read_text(encoding="utf-8").strip() == grpc_compat.CORE_THREADS:
+                    found.add(os.getpriority(os.PRIO_PROCESS, int(thread.name)))
+        return found
+
+    async with working(settings) as worker, worker.caller() as caller:
+        assert (await caller.call("GetBackendStats")).num_goroutine == 42
+        await eventually(lambda: priorities() == {min(main + grpc_worker.CORE_THREADS_BEHIND, 19)}, "all are behind")
 
 
 async def test_a_caller_that_pings_often_keeps_its_log_open(supervisor: StubSupervisor, settings: Settings) -> None:
