@@ -20,14 +20,14 @@ from pgnode.bus.connection import connect
 from pgnode.settings import load
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
-from pgnode.testing.panel import PanelClient, PanelError
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.testing.ports import free_port
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from tests.e2e.conftest import FAST
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, kill
+from tests.support.processes import core_pid, kill, worker_pids
 
 Config = dict[str, Any]
 #: How much of an error a panel shows in a notification.
@@ -291,3 +291,31 @@ async def test_to_reach_the_nodes_own_sockets_is_not_enough(stage: Stage) -> Non
     for process in (psutil.Process(stage.node.pid), *psutil.Process(stage.node.pid).children(recursive=True)):
         assert secret not in str(process.cmdline()) + str(process.environ()), process
     assert secret not in stage.node.output_text
+
+
+async def test_a_supervisor_that_may_open_no_more_files_goes_on(stage: Stage) -> None:
+    """Changes are answered with 503, reads go on, nobody is disconnected, and all is well when there is room again."""
+    node, panel = stage.node, stage.panel
+    supervisor, core = psutil.Process(node.pid), core_pid(node)
+    other = stage.with_inbound()
+    limit = supervisor.rlimit(psutil.RLIMIT_NOFILE)
+    async with stage.client.hold("VLESS") as transfer:
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, (10, limit[1]))
+        try:
+            assert (await panel.info()).started
+            await panel.backend_stats()
+            with pytest.raises(PanelError) as caught:
+                await stage.start(other)
+            assert (caught.value.status, core_pid(node)) == (503, core)
+            assert "no room for another process" in caught.value.text
+            kill(worker_pids(node)[0])
+            await eventually(panel.info, "Gunicorn has another worker", errors=(OSError, NoAnswerError))
+            await transfer.wait_rounds(3)
+        finally:
+            supervisor.rlimit(psutil.RLIMIT_NOFILE, limit)
+        await stage.start(other)
+        await panel.sync_user(make_user("more@e2e", TAGS))
+        await transfer.wait_rounds(3)
+    transfer.check()
+    assert core_pid(node) == core
+    assert node.returncode is None

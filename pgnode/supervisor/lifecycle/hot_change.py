@@ -27,6 +27,7 @@ from pgnode.xray.client.routing import RoutingApi
 from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.accounts import Account, user_message
 from pgnode.xray.config.diff import ConfigDiff, Decision
+from pgnode.xray.process import run_folder
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.scratch import Encoded, encode_parts
 from pgnode.xray.proto import core_pb2, router_pb2
@@ -73,9 +74,13 @@ async def prepare_hot_change(settings: Settings, core: Core, new: RunSpec, decis
             rules = compile_routing(new.base.document["routing"])
         except InvalidRequestError as error:
             raise StartFailedError(f"only the core can compile these rules: {error}") from None
-    encoded = await encode_parts(
-        core, new.base, decision.diff, settings.core_scratch_socket, settings.core_start_timeout_seconds
-    )
+    limit = settings.core_start_timeout_seconds
+    try:
+        # A disk without room for a socket is no reason for a new core.
+        with run_folder.place_for_socket(settings.core_scratch_socket) as path:
+            encoded = await encode_parts(core, new.base, decision.diff, path, limit)
+    except OSError as error:
+        raise StartFailedError(f"no scratch core can be started: {error.strerror or error}") from None
     return HotChangePlan(decision.diff, encoded, rules)
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -179,6 +180,40 @@ def make_fallback(run_dir: Path, parents: Iterable[Path] = FALLBACK_PARENTS) -> 
         except OSError as error:
             failed = error
     raise failed
+
+
+@contextlib.contextmanager
+def place_for_socket(path: Path, parents: Sequence[Path] = FALLBACK_PARENTS) -> Iterator[Path]:
+    """Give a place where a unix socket can be made within the context: the usual one, or one in a fallback.
+
+    Args:
+        path: The usual place, in the folder in STATE_DIR.
+        parents: Where fallbacks are made.
+
+    Yields:
+        The place.
+
+    Raises:
+        OSError: There is none.
+    """
+    fallback: Path | None = None
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            path.unlink(missing_ok=True)
+            probe.bind(str(path))
+        path.unlink()
+    except IsADirectoryError:
+        # Whoever makes the socket sets that aside.
+        pass
+    except OSError:
+        fallback = make_fallback(path.parent, parents)
+    try:
+        yield path if fallback is None else fallback / path.name
+    finally:
+        # Where a core lives there it stays.
+        with contextlib.suppress(OSError):
+            if fallback is not None:
+                fallback.rmdir()
 
 
 def is_private(folder: Path) -> bool:

@@ -42,7 +42,10 @@ async def running(
             start_new_session=True,
         )
     except OSError as error:
-        raise StartFailedError(f"{name} cannot be run: {error.strerror}") from None
+        # uvloop does not say what the system lacks.
+        known = error.errno is not None and error.errno > 0
+        reason = error.strerror if known else "the system has no room for another process or its pipes"
+        raise StartFailedError(f"{name} cannot be run: {reason}") from None
     assert process.stdin is not None
     assert process.stdout is not None
     try:

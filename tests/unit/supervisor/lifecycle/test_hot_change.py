@@ -170,3 +170,10 @@ async def test_rules_that_only_the_core_knows_cannot_be_planned(tmp_path: Path) 
     )
     with pytest.raises(StartFailedError, match="only the core can compile these rules"):
         await prepare_hot_change(settings, EmbeddedCore(), spec, decision)
+
+
+async def test_without_any_place_for_a_socket_none_is_made(tmp_path: Path) -> None:
+    settings, spec, decision = asked(tmp_path)
+    gone = settings.model_copy(update={"state_dir": tmp_path / "gone"})
+    with pytest.raises(StartFailedError, match="no scratch core can be started: "):
+        await prepare_hot_change(gone, EmbeddedCore(), spec, decision)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -111,3 +114,30 @@ def test_a_fallback_is_private_and_goes_with_the_core(tmp_path: Path) -> None:
     second.chmod(0o755)
     with pytest.raises(PermissionError, match="others may use it"):
         run_folder.make_fallback(run_dir, parents)
+
+
+def test_a_socket_has_a_place_also_where_the_folder_takes_none(tmp_path: Path) -> None:
+    run_dir, parent = tmp_path / "run", tmp_path / "elsewhere"
+    run_dir.mkdir()
+    parent.mkdir()
+    usual = run_dir / "s"
+    usual.touch()
+    with run_folder.place_for_socket(usual, [parent]) as path:
+        assert path == usual
+        assert not usual.exists()
+    usual.mkdir()
+    with run_folder.place_for_socket(usual, [parent]) as path:
+        assert path == usual, "it is set aside by whoever makes the socket"
+    with (
+        mock.patch.object(socket.socket, "bind", side_effect=OSError(errno.EROFS, "Read-only file system")),
+        run_folder.place_for_socket(run_dir / "t", [parent]) as path,
+    ):
+        assert path.parent.parent == parent
+        assert run_folder.is_private(path.parent)
+    assert os.listdir(parent) == []
+    with (
+        mock.patch.object(socket.socket, "bind", side_effect=OSError(errno.EROFS, "Read-only file system")),
+        pytest.raises(FileNotFoundError),
+        run_folder.place_for_socket(run_dir / "t", [tmp_path / "missing"]),
+    ):
+        pass

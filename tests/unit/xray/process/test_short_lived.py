@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psutil
 import pytest
 
@@ -35,4 +37,14 @@ async def test_one_that_has_ended_reads_nothing() -> None:
 async def test_a_program_that_is_not_there() -> None:
     with pytest.raises(StartFailedError, match=r"^the shell cannot be run: No such file"):
         async with short_lived.running("the shell", ["/none"], ENVIRONMENT):
+            pass
+
+
+async def test_a_system_without_room_for_a_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_room(*_: object, **__: object) -> None:
+        raise OSError(-1, "Unknown error -1")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", no_room)
+    with pytest.raises(StartFailedError, match=r"^the shell cannot be run: the system has no room for another process"):
+        async with short_lived.running("the shell", ["sh"], {}):
             pass
