@@ -41,7 +41,7 @@ _STANDING: Final = (
     r".*\.unusable(\.\d+)?(/.*)?",
 )
 #: What is there while it runs.
-_RUNNING: Final = (r"run/valkey\.sock",)
+_RUNNING: Final = (r"run/(valkey|control)\.sock",)
 #: What is there while a core runs.
 _OF_CORE: Final = (r"run/core\.(json|copy\.json|spec\.json|change\.json|files\.json|sock|sock\.lock|log\.fifo)",)
 _CORE = re.compile(r"cores/(?P<version>\d+\.\d+\.\d+)(/xray|/sha256)?")

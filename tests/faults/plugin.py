@@ -28,7 +28,8 @@ _CALL_FAILED = pytest.StashKey[bool]()
 class Gathered:
     """What the tests of this run have measured."""
 
-    tries: list[Measured] = field(default_factory=list)
+    #: Test -> its try.
+    tries: dict[str, Measured] = field(default_factory=dict)
     #: Tests of faults that failed, and those that were left out: name -> the fault.
     failed: set[str] = field(default_factory=set)
     skipped: set[str] = field(default_factory=set)
@@ -125,7 +126,7 @@ class Reporter:
             self._gathered.skipped.add(report.nodeid)
         raw: Any = dict(report.user_properties).get(_PROPERTY)
         if report.when == "teardown" and raw is not None:
-            self._gathered.tries.append(Measured.from_mapping(raw))
+            self._gathered.tries[report.nodeid] = Measured.from_mapping(raw)
 
 
 @pytest.hookimpl(trylast=True)
@@ -140,7 +141,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     gathered = config.stash[_GATHERED]
     faults = table.known_faults()
-    rows = table.rows_of(gathered.tries)
+    rows = table.rows_of(gathered.tries.values())
     terminalreporter.section("faults")
     terminalreporter.write_line(table.table(rows[fault] for fault in faults if fault in rows))
     for what, names in (("failed", gathered.failed), ("left out", gathered.skipped)):
@@ -148,9 +149,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(f"{what}: {name}")
     if page is None:
         return
-    if gathered.failed:
-        terminalreporter.write_line(f"{page} stays as it was, since tests failed")
-        return
+    wrong = {gathered.tries[name].fault for name in gathered.failed if name in gathered.tries}
+    for fault in sorted(wrong):
+        terminalreporter.write_line(f"the row of {fault!r} stays as it was, since a try failed")
+        del rows[fault]
     page.write_text(table.updated(page.read_text(encoding="utf-8"), rows, faults, machine()), encoding="utf-8")
 
 

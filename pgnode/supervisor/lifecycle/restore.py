@@ -214,7 +214,11 @@ class Restore:
     async def _find(self, action: do.FindCore) -> CoreFound:
         desired, unknown = action.desired, self._unknown
         running = await self._core.adopt()
-        await self._resolve_update(running.record.core if running is not None else "")
+        try:
+            await self._resolve_update(running.record.core if running is not None else "")
+        except Exception:
+            # The core that was found is the node's or not, whatever is wrong with an update.
+            log.exception("a core update that was interrupted is left as it is")
         if running is None:
             # A new store without a core is a new node.
             return CoreFound(action, Found.NOTHING, unknown=unknown if self._stored_message else "")

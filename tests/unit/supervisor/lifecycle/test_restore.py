@@ -410,6 +410,7 @@ async def test_a_core_update_is_told_which_core_was_found(tmp_path: Path, config
 
     async def resolve(running: str) -> None:
         told.append(running)
+        raise ValueError
 
     stage = Stage(tmp_path, resolve_update=resolve)
     await stage.node.restore(stored(config))
@@ -417,3 +418,4 @@ async def test_a_core_update_is_told_which_core_was_found(tmp_path: Path, config
     left_behind(stage, config)
     await stage.node.restore(stored(config))
     assert told == ["", "fake core"]
+    assert stage.told.state == "running", "whatever is wrong with an update"
