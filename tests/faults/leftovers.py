@@ -237,7 +237,8 @@ def _look_at_files(node: NodeProcess, found: Found, *, running: bool, core: bool
             continue
         if not pattern.fullmatch(name.removesuffix(_HALF_WRITTEN)):
             left.append(f"file {name}")
-        elif _is_socket(path) and str(path) not in served:
+        # The kernel tells the name that a socket was bound to, before it was moved into place.
+        elif _is_socket(path) and not served & {str(path), f"{path}{_HALF_WRITTEN}"}:
             left.append(f"socket {name} that nobody serves")
     found.add(count, left)
 
