@@ -35,12 +35,17 @@ def main() -> None:
 
 
 @main.command("run")
-def _run() -> None:
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path),
+    help="A file of settings, which wins over the environment; read again at a reload.",
+)
+def _run(env_file: Path | None) -> None:
     """Run the node in the foreground, until SIGTERM or Ctrl-C."""
     lean_start.begin()
     from pgnode.cli.run import run_node  # noqa: PLC0415 - --help and the other commands need none of it
 
-    _carry_out(run_node)
+    _carry_out(lambda: run_node(env_file))
 
 
 @main.command("restart")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from pgnode.cli.output import say
 from pgnode.errors import OperatorError
@@ -10,8 +11,11 @@ from pgnode.os_support.surroundings import reset_signals, what_is_missing
 from pgnode.supervisor.processes.inheritance import VARIABLE as INHERITANCE
 
 
-def run_node() -> int:
+def run_node(env_file: Path | None = None) -> int:
     """Run the node until it is told to end.
+
+    Args:
+        env_file: A file of settings, which wins over the environment; its other names become variables of the node.
 
     Returns:
         The exit code.
@@ -27,10 +31,13 @@ def run_node() -> int:
     missing = what_is_missing()
     if missing is not None:
         raise OperatorError(missing)
-    from pgnode.settings import load, unknown_settings  # noqa: PLC0415 - after that
+    from pgnode.settings import load_from, other_variables, unknown_settings  # noqa: PLC0415 - after that
     from pgnode.supervisor.main import run  # noqa: PLC0415
 
-    settings = load()
+    env_file = env_file.absolute() if env_file is not None else None
+    settings = load_from(env_file)
+    if env_file is not None:
+        os.environ.update(other_variables(env_file))
     for sentence in unknown_settings():
         say(f"pgnode: {sentence}", error=True)
-    return run(settings)
+    return run(settings, env_file)

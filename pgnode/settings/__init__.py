@@ -4,7 +4,7 @@ Declared in ``model``, read and checked in ``loading``, described in ``document`
 """
 
 from pgnode.settings.env_file import names_in_env_file
-from pgnode.settings.loading import load, load_from, read_api_key, shown_url, unknown_settings
+from pgnode.settings.loading import load, load_from, other_variables, read_api_key, shown_url, unknown_settings
 from pgnode.settings.model import Settings, default_state_dir
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "load",
     "load_from",
     "names_in_env_file",
+    "other_variables",
     "read_api_key",
     "shown_url",
     "unknown_settings",

@@ -140,6 +140,23 @@ def unknown_settings() -> list[str]:
     return list(sentences_about_unknown(names_in_env_file(), os.environ, known))
 
 
+def other_variables(env_file: Path) -> dict[str, str]:
+    """Read what a file of settings sets beside settings, for the environment of the node: HTTPS_PROXY, say.
+
+    Args:
+        env_file: The file.
+
+    Returns:
+        Names and values.
+
+    Raises:
+        SettingsError: The file cannot be read.
+    """
+    return {
+        name: value for name, value in values_in_env_file(env_file).items() if name.lower() not in Settings.model_fields
+    }
+
+
 def _sentence(item: Mapping[str, Any], in_file: Set[str]) -> str:
     """Say what is wrong with one value; ``item`` is one of pydantic's errors, ``in_file`` are names that .env gives."""
     field = str(item["loc"][0]) if item["loc"] else "?"

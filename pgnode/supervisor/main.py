@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -77,6 +78,7 @@ class Supervisor:
     Args:
         parts: What the node consists of.
         environment: The environment of the start, with which it is restarted in place.
+        env_file: The file of settings that it was started with.
         at_rest_seconds: Seconds that a start or a stop which is under way may delay that.
     """
 
@@ -84,6 +86,7 @@ class Supervisor:
         self,
         parts: Components,
         environment: Mapping[str, str] | None = None,
+        env_file: Path | None = None,
         *,
         at_rest_seconds: float = AT_REST_SECONDS,
     ) -> None:
@@ -94,7 +97,7 @@ class Supervisor:
         settings, restarts = parts.settings, parts.inheritance.restarts
         before = environment if environment is not None else os.environ
         self._requests = RestartRequests(
-            lambda: try_installed(trial_command(settings.state_dir), before, parts.handover),
+            lambda: try_installed(trial_command(settings.state_dir, env_file), before, parts.handover),
             parts.node,
             parts.processes.api.reread,
             settings.run_dir,
@@ -295,11 +298,12 @@ class Supervisor:
             ending.kill_all(self._parts, keep_core=keep_core)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, env_file: Path | None = None) -> int:
     """Run the node in the foreground.
 
     Args:
         settings: The node's settings.
+        env_file: The file that some of them are from; read again at a reload.
 
     Returns:
         The exit code.
@@ -335,7 +339,7 @@ def run(settings: Settings) -> int:
             set_up_logging(settings.debug, parts.pump.node_line, parts.warnings.note)
             if "GUNICORN_CMD_ARGS" in confined:
                 log.warning("GUNICORN_CMD_ARGS has no effect: GUNICORN_CONF names a file with settings of Gunicorn")
-            supervisor = Supervisor(parts, environment)
+            supervisor = Supervisor(parts, environment, env_file)
             code = await supervisor.run(who)
             left = supervisor.left
             return code

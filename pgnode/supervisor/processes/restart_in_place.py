@@ -100,11 +100,12 @@ class RestartStatus:
             return None
 
 
-def trial_command(state_dir: Path, arguments: Sequence[str] = ()) -> list[str]:
+def trial_command(state_dir: Path, env_file: Path | None = None, arguments: Sequence[str] = ()) -> list[str]:
     """Return the command that tries whether the version that is installed now can start.
 
     Args:
         state_dir: The folder that it has to work with.
+        env_file: The file of settings that this process was started with.
         arguments: How this process was started.
 
     Returns:
@@ -112,7 +113,8 @@ def trial_command(state_dir: Path, arguments: Sequence[str] = ()) -> list[str]:
     """
     # Started as a module, a program finds modules in its working directory; as a script it does not.
     flags = [] if "-m" in (arguments or sys.orig_argv) else ["-P"]
-    return [sys.executable, *flags, "-m", TRIAL_MODULE, str(state_dir)]
+    named = [str(env_file)] if env_file is not None else []
+    return [sys.executable, *flags, "-m", TRIAL_MODULE, str(state_dir), *named]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pgnode.cli import main
 from pgnode.cli.run import run_node
 from pgnode.errors import OperatorError, SettingsError
 from pgnode.settings import Settings
@@ -16,7 +17,7 @@ from pgnode.supervisor import main as supervisor
 def test_the_supervisor_gets_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
 
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, _env_file: Path | None) -> int:
         seen.append(settings)
         return 3
 
@@ -29,12 +30,39 @@ def test_the_supervisor_gets_the_settings(tmp_path: Path, monkeypatch: pytest.Mo
     assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0", "set before anything of gRPC is imported"
 
 
+def test_a_file_of_settings_wins_and_the_rest_of_it_is_for_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[Settings, Path | None]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    monkeypatch.setenv("HTTPS_PROXY", "")
+
+    def run(settings: Settings, env_file: Path | None) -> int:
+        seen.append((settings, env_file))
+        return 0
+
+    monkeypatch.setattr(supervisor, "run", run)
+    (tmp_path / "node.env").write_text("WEB_CONCURRENCY=5\nHTTPS_PROXY=http://127.0.0.1:3128\nSERVICE_PROT=1\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--env-file", "node.env"])
+    assert ended.value.code == 0
+    [(settings, file)] = seen
+    assert (settings.web_concurrency, file) == (5, tmp_path / "node.env")
+    assert os.environ.pop("SERVICE_PROT") == "1"
+    assert os.environ["HTTPS_PROXY"] == "http://127.0.0.1:3128"
+    assert "SERVICE_PROT in the environment means nothing here: did you mean SERVICE_PORT?" in capsys.readouterr().err
+    with pytest.raises(SettingsError, match="there is no such file"):
+        run_node(tmp_path / "no.env")
+
+
 def test_a_slip_in_a_name_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STATE_DIR", str(tmp_path))
-    monkeypatch.setattr(supervisor, "run", lambda _settings: 0)
+    monkeypatch.setattr(supervisor, "run", lambda *_: 0)
     (tmp_path / ".env").write_text("SERVICE_PROT=1\n")
     assert run_node() == 0
     assert capsys.readouterr().err == "pgnode: SERVICE_PROT in .env means nothing here: did you mean SERVICE_PORT?\n"

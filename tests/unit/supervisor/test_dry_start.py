@@ -43,6 +43,13 @@ def test_what_is_different_in_the_settings_is_told(
     assert Difference.decode(capsys.readouterr().out) == Difference(taken=("WEB_CONCURRENCY",))
 
 
+def test_the_file_of_settings_that_was_named_is_read(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = state_dir.parent / "node.env"
+    file.write_text("LOG_BUFFER_SIZE=some\n")
+    assert main([str(state_dir), str(file)]) == 2
+    assert f"{file}: LOG_BUFFER_SIZE=some is not allowed" in capsys.readouterr().out
+
+
 def test_a_wrong_setting_is_told_in_one_line(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

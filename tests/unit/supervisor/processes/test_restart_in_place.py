@@ -67,10 +67,11 @@ async def test_an_interpreter_that_has_gone_is_told(tmp_path: Path) -> None:
 
 
 def test_it_is_tried_as_it_was_started() -> None:
-    assert trial_command(Path("/s"), ["python", "-m", "pgnode", "run"]) == [
+    assert trial_command(Path("/s"), None, ["python", "-m", "pgnode", "run"]) == [
         sys.executable, "-m", TRIAL_MODULE, "/s",
     ]  # fmt: skip
-    assert trial_command(Path("/s"), ["python", "/bin/pgnode", "run"])[1] == "-P"
+    assert trial_command(Path("/s"), None, ["python", "/bin/pgnode", "run"])[1] == "-P"
+    assert trial_command(Path("/s"), Path("/etc/pgnode.env"))[-2:] == ["/s", "/etc/pgnode.env"]
 
 
 def test_the_status_is_kept_also_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
