@@ -43,16 +43,16 @@ class FaceMeter:
         now: Seconds on a clock that nobody sets.
     """
 
+    __slots__ = ("_groups", "_lines", "_now", "key_uses", "other", "unauthenticated")
+
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._lines: dict[tuple[str, str], Line] = {}
         self._groups: dict[str, Buckets] = {}
-        #: Calls under way.
-        self.in_flight = 0
         #: Calls without the right key.
         self.unauthenticated = 0
-        #: Calls by the key that they brought.
-        self.key_uses: Counter[str] = Counter()
+        #: Calls that were begun, by the key that they brought.
+        self.key_uses: dict[str, int] = {}
         #: What is counted of calls that name no method of ours.
         self.other = self.line(OTHER, "")
 
@@ -84,8 +84,11 @@ class FaceMeter:
         Returns:
             What :meth:`end` has to know.
         """
-        self.in_flight += 1
-        self.key_uses[key] += 1
+        uses = self.key_uses
+        try:
+            uses[key] += 1
+        except KeyError:
+            uses[key] = 1
         return self._now()
 
     def end(self, line: Line, code: str, begun: float) -> None:
@@ -96,9 +99,11 @@ class FaceMeter:
             code: What it was answered: :data:`OK`, :data:`CANCELLED`, or the code of an error.
             begun: What :meth:`begin` returned.
         """
-        self.in_flight -= 1
         codes = line.codes
-        codes[code] = codes.get(code, 0) + 1
+        try:
+            codes[code] += 1
+        except KeyError:
+            codes[code] = 1
         buckets = line.buckets
         if buckets is not None:
             seconds = self._now() - begun
@@ -108,6 +113,12 @@ class FaceMeter:
     def refused(self) -> None:
         """Note a call without the right key, which is not begun."""
         self.unauthenticated += 1
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way: those that were begun and have not ended."""
+        ended = sum(sum(line.codes.values()) for line in self._lines.values())
+        return sum(self.key_uses.values()) - ended
 
     @property
     def calls(self) -> Mapping[str, Mapping[str, int]]:

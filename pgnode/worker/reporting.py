@@ -148,7 +148,7 @@ class WorkerReporter:
             What the next report would say, under the number of the last one.
         """
         faces = self._meter.faces
-        key_uses = sum(face.key_uses.total() for name, face in faces.items() if name != MONITOR)
+        key_uses = sum(sum(face.key_uses.values()) for name, face in faces.items() if name != MONITOR)
         if key_uses > self._key_uses:
             self._key_uses, self._called_at = key_uses, self._now()
         return Report(

@@ -27,6 +27,7 @@ from tests.faults.load import grpc_callers, grpc_pids, newcomers, under_load
 from tests.faults.test_disk_faults import may_mount
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, gunicorn_master_pid, kill, valkey_pid, worker_pids
+from tests.support.scrape import Monitor
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -72,6 +73,7 @@ async def test_workers_killed_in_a_loop(stage: Stage, at_length: bool) -> None:
     seconds = WHOLE_STORM_SECONDS if at_length else STORM_SECONDS
     loop = asyncio.get_running_loop()
     killed = 0
+    monitor = Monitor(stage.node)
     async with under_load(stage) as load:
         end = loop.time() + seconds
         while loop.time() < end:
@@ -80,12 +82,21 @@ async def test_workers_killed_in_a_loop(stage: Stage, at_length: bool) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     kill(pid)
                     killed += 1
-            # Callers are served all the while.
+            # Callers are served all the while, and no counter falls.
             await load.progress(3)
+            await monitor.scrape()
         # From the last of them.
         stage.trial.struck()
     assert killed > 1
     await eventually(lambda: len(worker_pids(stage.node)) == WORKERS, "all workers are back")
+
+    async def counted() -> bool:
+        before = monitor.scrapes
+        await monitor.scrape()
+        return monitor.scrapes > before and monitor.sum("pgnode_user_changes_total") > 0
+
+    await eventually(counted, "what callers changed is counted")
+    assert monitor.sum("pgnode_api_requests_total") > 0
 
 
 @pytest.mark.fault("memory runs out: all is killed in the kernel's own order, until only the core is left")
