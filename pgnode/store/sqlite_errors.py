@@ -78,6 +78,10 @@ def cause_of(error: Exception) -> str:
 
 def advice_for(error: Exception) -> str:
     """Say in a few words what an operator can do for a node that runs."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "let the node open more files (ulimit -Hn, LimitNOFILE), it then goes on by itself"
+    if isinstance(error, OSError) and error.errno == errno.EDQUOT:
+        return "make room in this user's quota on the disk of STATE_DIR, the node then goes on by itself"
     match _code_of(error):
         case sqlite3.SQLITE_FULL:
             return WHEN_RUNNING[0]

@@ -369,10 +369,10 @@ def test_every_table_is_written_and_read() -> None:
     ("name", "told"),
     [
         ("ENOSPC", r"no room on the disk .*; make room on the disk of STATE_DIR, the node then goes on by itself"),
-        ("EDQUOT", r"no room on the disk .*; make room"),
+        ("EDQUOT", r"no room on the disk .*; make room in this user's quota"),
         ("EROFS", r"cannot be written by this user .*; let this user write STATE_DIR"),
         ("EIO", r"the disk reports an error .*; see the kernel's log"),
-        ("EMFILE", r"cannot be opened .*; let this user"),
+        ("EMFILE", r"cannot be opened .*; let the node open more files"),
         ("EDEADLK", r"; see the kernel's log"),
     ],
 )
