@@ -132,6 +132,17 @@ def _config(changed: bool, json_wanted: bool, **named: Any) -> None:
     _carry_out(lambda: show_config(Named(**named), changed_only=changed, json_wanted=json_wanted))
 
 
+@main.command("import-env")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--write", type=click.Path(path_type=Path), metavar="NEW", help="Write the settings to a new file.")
+@json_option
+def _import_env(file: Path, write: Path | None, json_wanted: bool) -> None:
+    """Turn the .env file of PasarGuard's Go node into settings of pgnode, and say what differs; secrets are printed."""
+    from pgnode.cli.import_env import import_env  # noqa: PLC0415
+
+    _carry_out(lambda: import_env(file, write=write, json_wanted=json_wanted))
+
+
 @main.command("workers")
 @json_option
 @target_options

@@ -33,7 +33,7 @@ from pgnode.cli.users import show_users
 from pgnode.demo import show
 from pgnode.errors import PortInUseError
 from pgnode.os_support.aio import end_tasks
-from pgnode.settings import Settings, load
+from pgnode.settings import load
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import Database
 from pgnode.store.rows import LedgerRow, RejectedUser
@@ -224,10 +224,10 @@ async def test_watching_is_asked_for_by_an_option(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_run_and_demo_end_with_their_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def taken(_settings: Settings) -> int:
+    def taken(*_given: object) -> int:
         raise PortInUseError("port 62050 is in use")
 
-    monkeypatch.setattr(supervisor, "run", lambda _settings: 130)
+    monkeypatch.setattr(supervisor, "run", lambda *_given: 130)
     assert (await run("run")).exit_code == 130
     monkeypatch.setattr(supervisor, "run", taken)
     result = await run("run")
