@@ -10,7 +10,6 @@ import platform
 
 from pgnode import __version__
 from pgnode.bus.reports import Report
-from pgnode.metrics.exposition import render
 from pgnode.metrics.series import Series
 
 
@@ -38,4 +37,7 @@ def own_metrics(report: Report, core_version: str, accept: str) -> tuple[str, by
     series.set("process_resident_memory_bytes", report.memory_bytes, process)
     series.set("process_open_fds", report.open_files, process)
     series.set("process_max_fds", report.max_files, process)
+    # A worker whose supervisor answers needs none of it.
+    from pgnode.metrics.exposition import render  # noqa: PLC0415
+
     return render(series, accept)

@@ -18,7 +18,7 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
 from pgnode.bus.reports import Report
 from pgnode.bus.server import CommandServer
-from pgnode.metrics.exposition import render
+from pgnode.metrics.series import Series
 from pgnode.os_support.loop_lag import LoopLag
 from pgnode.settings import Settings
 from pgnode.supervisor.commands.change_times import ChangeTimes
@@ -84,6 +84,13 @@ class Sources:
     restarts_in_place: int
 
 
+def _render(series: Series, accept: str) -> tuple[str, bytes]:
+    # A node that nobody scrapes needs none of it.
+    from pgnode.metrics.exposition import render  # noqa: PLC0415
+
+    return render(series, accept)
+
+
 class FigureSource:
     """Belongs to the supervisor's loop.
 
@@ -139,7 +146,8 @@ class FigureSource:
         Returns:
             The content type, and the text.
         """
-        return render(series_of(await self.gather()), accept)
+        # A scrape writes hundreds of lines, and the first one loads what writes them.
+        return await asyncio.to_thread(_render, series_of(await self.gather()), accept)
 
     def readiness(self, *, bus_answers: bool = True) -> tuple[bool, bytes]:
         """Tell whether the node is ready.

