@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hmac import compare_digest
 
 #: What a caller without the key is told: nothing by which a node could be told from other services.
@@ -13,8 +13,9 @@ WRONG_KEY = "the API key is missing or wrong"
 _KEY_BYTES_MAX = 64
 
 
-#: What the keys are called: the API key, and METRICS_KEY.
+#: What the keys are called: the API key, the one before it while it is still valid, and METRICS_KEY.
 CURRENT = "current"
+PREVIOUS = "previous"
 METRICS = "metrics"
 
 
@@ -51,6 +52,60 @@ class KeyCheck:
         except ValueError:
             return False
         return compare_digest(value.bytes, self._value)
+
+
+class ApiKeys:
+    """The keys that are valid now: the API key, and the one before it for some time after a rotation.
+
+    Args:
+        current: The API key, a UUID in any notation; ValueError for anything else.
+        previous: The one before it; None for none.
+        on_previous: Called for every request that brings the previous one.
+    """
+
+    def __init__(
+        self, current: str, previous: str | None = None, *, on_previous: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_previous = on_previous
+        self._followers: list[Callable[[bytes], None]] = []
+        self._current = KeyCheck(current)
+        self._previous = KeyCheck(previous) if previous is not None else None
+
+    def __repr__(self) -> str:
+        return f"ApiKeys({'one' if self._previous is None else 'two'})"
+
+    @classmethod
+    def of(cls, api_key: str | ApiKeys) -> ApiKeys:
+        """Return keys as they are, and one key as keys that nobody changes."""
+        return api_key if isinstance(api_key, ApiKeys) else cls(api_key)
+
+    def replace(self, current: str, previous: str | None) -> None:
+        """Take other keys, from the next request on.
+
+        Args:
+            current: The API key, a UUID in any notation.
+            previous: The one before it; None for none.
+
+        Raises:
+            ValueError: One of them is no UUID; all stays as it was.
+        """
+        self._current, self._previous = KeyCheck(current), KeyCheck(previous) if previous is not None else None
+        for follower in self._followers:
+            follower(self._current.canonical)
+
+    def tell(self, follower: Callable[[bytes], None]) -> None:
+        """Tell ``follower`` the API key as nearly everybody writes it: now, and whenever it is another one."""
+        self._followers.append(follower)
+        follower(self._current.canonical)
+
+    def find(self, headers: Mapping[bytes, bytes]) -> str:
+        """Tell which key ``headers`` (names in lower case) hold, "" for none that is valid."""
+        if self._current(headers):
+            return CURRENT
+        if self._previous is not None and self._previous(headers):
+            self._on_previous()
+            return PREVIOUS
+        return ""
 
 
 class TextCheck:

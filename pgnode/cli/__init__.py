@@ -184,6 +184,86 @@ def _stats(json_wanted: bool, watch: bool, top: int, **named: Any) -> None:
     _carry_out(lambda: show_stats(Named(**named), json_wanted=json_wanted, watch=watch, top=top))
 
 
+@main.group("key")
+def _key() -> None:
+    """Show or replace the API key."""
+
+
+@_key.command("show")
+@click.option("--block", is_flag=True, help="All that a panel's form asks for: address, ports, key, certificate.")
+@json_option
+@target_options
+def _key_show(block: bool, json_wanted: bool, **named: Any) -> None:
+    """Print the API key, and nothing else."""
+    from pgnode.cli.key import show_key  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: show_key(Named(**named), block=block, json_wanted=json_wanted))
+
+
+@_key.command("rotate")
+@click.option("--overlap", default="24h", show_default=True, help="How long the old key stays valid; 0 = not at all.")
+@json_option
+@target_options
+def _key_rotate(overlap: str, json_wanted: bool, **named: Any) -> None:
+    """Make a new API key; the old one stays valid for some time, and the running node takes both by itself."""
+    from pgnode.cli.key import rotate  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: rotate(Named(**named), overlap=overlap, json_wanted=json_wanted))
+
+
+@_key.command("forget-previous")
+@json_option
+@target_options
+def _key_forget_previous(json_wanted: bool, **named: Any) -> None:
+    """End the previous API key now."""
+    from pgnode.cli.key import forget_previous  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: forget_previous(Named(**named), json_wanted=json_wanted))
+
+
+@main.group("cert")
+def _cert() -> None:
+    """Show, renew or check the certificate of the API."""
+
+
+@_cert.command("show")
+@json_option
+@target_options
+def _cert_show(json_wanted: bool, **named: Any) -> None:
+    """Print the certificate, to be pasted into a panel, with its names and its end."""
+    from pgnode.cli.cert import show_certificate  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: show_certificate(Named(**named), json_wanted=json_wanted))
+
+
+@_cert.command("renew")
+@click.option("--name", "names", multiple=True, help="A further name or address; may be given more than once.")
+@click.option("--days", default=3650, show_default=True, type=click.IntRange(1, 36_500), help="How long it is valid.")
+@json_option
+@target_options
+def _cert_renew(names: tuple[str, ...], days: int, json_wanted: bool, **named: Any) -> None:
+    """Make a new self-signed certificate; panels pin it, so they have to be given the new one."""
+    from pgnode.cli.cert import renew_certificate  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: renew_certificate(Named(**named), names=names, days=days, json_wanted=json_wanted))
+
+
+@_cert.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("key", type=click.Path(path_type=Path))
+@json_option
+def _cert_check(file: Path, key: Path, json_wanted: bool) -> None:
+    """Check a certificate and its private key (PEM) as a start would; no node is needed."""
+    from pgnode.cli.cert import check_files  # noqa: PLC0415
+
+    _carry_out(lambda: check_files(file, key, json_wanted=json_wanted))
+
+
 @main.command("demo")
 def _demo() -> None:
     """Show that it works without a panel: a private node, real users, real traffic. Ends by itself."""

@@ -22,6 +22,7 @@ from pgnode.cli.texts import size
 from pgnode.errors import SettingsError
 from pgnode.os_support.surroundings import what_is_missing
 from pgnode.settings import Settings, unknown_settings
+from pgnode.settings.previous_key import previous_key_file
 from pgnode.supervisor.host.certificate import check_pair
 from pgnode.supervisor.host.identity import machine_addresses
 from pgnode.supervisor.host.running_nodes import user_name
@@ -117,7 +118,7 @@ def check_state_dir(settings: Settings) -> Iterator[Finding]:
         yield ok(f"{folder} is for user {user_name(found.st_uid)} alone")
     if not os.access(folder, os.W_OK):
         yield fail(f"this user may not write {folder}", f"be user {user_name(found.st_uid)}")
-    for path in (settings.key_file, settings.cert_key_file):
+    for path in (settings.key_file, previous_key_file(settings), settings.cert_key_file):
         with contextlib.suppress(OSError):
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode & 0o077:
@@ -195,7 +196,7 @@ def check_certificate(settings: Settings, at: float) -> Iterator[Finding]:
         yield fail(str(error))
         return
     left_days = (ends.timestamp() - at) / _DAY
-    renew = f"rm {settings.cert_file} {settings.cert_key_file} and restart; panels pin it" if own else "renew it"
+    renew = "pgnode cert renew; panels pin it, so give them the new one" if own else "renew it"
     if left_days < 0:
         yield fail(f"the certificate expired on {ends:%Y-%m-%d}", renew)
     elif left_days < CERTIFICATE_DAYS:
@@ -203,7 +204,8 @@ def check_certificate(settings: Settings, at: float) -> Iterator[Finding]:
     else:
         yield ok(f"certificate and key fit, until {ends:%Y-%m-%d}")
     names = seen_certificate(settings.cert_file).names
-    missing = [address for address in machine_addresses(settings) if address not in names]
+    wanted = (*filter(None, settings.cert_names.split(",")), *machine_addresses(settings))
+    missing = [name for name in wanted if name not in names]
     if missing and own:
         yield warn(f"the certificate lacks {', '.join(missing[:4])}, which a panel may use", renew)
 

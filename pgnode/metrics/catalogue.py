@@ -178,7 +178,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     _gauge("api_requests_in_flight", "Under way now.", _FACE),
     _gauge("api_connections", "Open connections of callers.", _FACE),
     _counter("api_unauthenticated", "Calls without the right key.", _FACE),
-    _counter("api_key_uses", "Calls by the key that they brought.", Label("key", "current, metrics")),
+    _counter("api_key_uses", "Calls by the key that they brought.", Label("key", "current, previous, metrics")),
     _counter("api_cut_off", "Connections that were ended for the conduct of their callers."),
     _gauge("api_log_viewers", "Callers that watch the log."),
     _gauge("last_call_timestamp_seconds", "When somebody with the key called last."),

@@ -18,7 +18,14 @@ UNUSABLE_SUFFIX = ".unusable"
 _ASIDE_MAX = 100
 
 
-def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+def write_atomically(
+    path: Path,
+    content: str | bytes,
+    *,
+    mode: int = 0o600,
+    durable: bool = True,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Write a file so that readers find the old content or the new one, and nothing in between.
 
     One writer of a path at a time: two would write the same temporary file.
@@ -29,6 +36,7 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600, dur
         mode: Permissions of the new file, whatever the umask is and the old one had.
         durable: Wait for the disk, so that the new content is there after a crash of the machine. Leave it out for what
             means nothing after one.
+        owner: User and group of the new file; None for this process's.
 
     Raises:
         OSError: The file is as it was before.
@@ -42,6 +50,8 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600, dur
         with open(descriptor, "wb") as file:
             # A leftover keeps the mode it was made with.
             os.fchmod(descriptor, mode)
+            if owner is not None:
+                os.fchown(descriptor, *owner)
             file.write(data)
             file.flush()
             if durable:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import shlex
 import uuid
 from pathlib import Path
@@ -18,6 +19,12 @@ from pgnode.settings.gunicorn_file import check_gunicorn_file
 
 #: Characters of METRICS_KEY at least.
 METRICS_KEY_MIN = 16
+
+#: Characters of a DNS name at most.
+DNS_NAME_MAX = 253
+_DNS_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+#: A name whose last part is a number would be an address that is none.
+_DNS_NAME = re.compile(rf"(\*\.)?({_DNS_LABEL}\.)*(?![0-9]+$){_DNS_LABEL}")
 
 
 def check_uuid(value: str) -> str:
@@ -104,6 +111,31 @@ def check_names(value: str) -> str:
     return ",".join(names)
 
 
+def check_cert_names(value: str) -> str:
+    """Return the names and addresses in ``value``, separated by commas; refuse it where a certificate cannot name one."""
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    for name in names:
+        if not is_cert_name(name):
+            raise ValueError(f"allowed are names and addresses, separated by commas, and {name!r} is none")
+    return ",".join(_usual_form(name) for name in names)
+
+
+def is_cert_name(name: str) -> bool:
+    """Whether a certificate can name this: an address, or a DNS name, also one that begins with ``*.``."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return len(name) <= DNS_NAME_MAX and _DNS_NAME.fullmatch(name) is not None
+    return "%" not in name
+
+
+def _usual_form(name: str) -> str:
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name.lower()
+
+
 MetricsKey = Annotated[str, AfterValidator(check_metrics_key)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 #: An empty variable means the same as none.
@@ -114,6 +146,7 @@ RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
 WebUrl = Annotated[str, AfterValidator(check_web_url)]
 Command = Annotated[str, AfterValidator(check_command)]
 KeyPrefix = Annotated[str, AfterValidator(check_key_prefix)]
+CertNames = Annotated[str, AfterValidator(check_cert_names)]
 Names = Annotated[str, AfterValidator(check_names)]
 GunicornFile = Annotated[Path, AfterValidator(check_gunicorn_file)]
 ExistingFolder = Annotated[Path, AfterValidator(check_existing_folder)]

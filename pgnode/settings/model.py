@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pgnode.errors import SettingsError
 from pgnode.settings import bus_password
 from pgnode.settings.checks import (
+    CertNames,
     Command,
     Executable,
     ExistingFolder,
@@ -110,6 +111,11 @@ class Settings(BaseSettings):
         None,
         description="Private key of SSL_CERT_FILE, PEM. Without it SSL_CERT_FILE is taken as OpenSSL's list of CAs "
         "and left alone.",
+    )
+    cert_names: CertNames = Field(
+        "",
+        description="Further names and addresses, separated by commas, for the certificate that the node makes: the public "
+        "address of a node behind NAT, say. `pgnode cert renew` puts them into one that there is.",
     )
     state_dir: Annotated[Path, BeforeValidator(lambda value: default_state_dir() if value == "" else value)] = Field(
         default_factory=default_state_dir,

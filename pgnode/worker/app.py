@@ -9,13 +9,15 @@ from typing import Any
 import structlog
 
 from pgnode import __version__
+from pgnode.api.auth import ApiKeys
 from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
 from pgnode.api.rest.observation import WithObservation
 from pgnode.api.service.maintenance import MaintenanceService
 from pgnode.api.service.observation import Observation
-from pgnode.settings import Settings, read_api_key
+from pgnode.settings import Settings
 from pgnode.settings.handover import load_handed_over
+from pgnode.worker.api_keys import KeyFollower
 from pgnode.worker.asgi_worker import open_connections
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
@@ -40,13 +42,13 @@ class Apps:
     Args:
         client: What the worker holds.
         settings: The node's settings.
+        keys: The keys that are valid.
     """
 
-    def __init__(self, client: NodeClient, settings: Settings) -> None:
-        api_key = read_api_key(settings)
+    def __init__(self, client: NodeClient, settings: Settings, keys: ApiKeys) -> None:
         self.rest = build(
             client.service,
-            api_key=api_key,
+            api_key=keys,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
             meter=client.meter.face("rest"),
@@ -61,7 +63,7 @@ class Apps:
                 write_timeout_seconds=settings.write_timeout_seconds,
                 node_version=__version__,
             ),
-            api_key=api_key,
+            api_key=keys,
             body_timeout_seconds=settings.body_timeout_seconds,
             called=client.activity.called,
             meter=client.meter.face("maintenance"),
@@ -75,7 +77,7 @@ class Apps:
         self.maintenance = WithObservation(
             Observation(snapshots, client.commands, own),
             maintenance_app,
-            api_key=api_key,
+            api_key=keys,
             metrics_key=settings.metrics_key,
             body_timeout_seconds=settings.body_timeout_seconds,
             meter=client.meter.face(MONITOR),
@@ -121,8 +123,10 @@ class Application:
         try:
             settings = load_handed_over()
             client = NodeClient(settings, WorkerFacts("rest", connections=lambda: {"rest": open_connections()}))
-            self._apps = Apps(client, settings)
+            follower = KeyFollower(settings)
+            self._apps = Apps(client, settings, follower.keys)
             await client.start()
+            follower.start()
         except Exception as error:
             log.exception("worker cannot start")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -133,6 +137,7 @@ class Application:
         gc.set_threshold(GC_THRESHOLD)
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await follower.close()
         await client.close()
         await send({"type": "lifespan.shutdown.complete"})
 

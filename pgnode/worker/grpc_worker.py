@@ -20,6 +20,7 @@ import structlog
 import uvloop
 from grpc import aio
 
+from pgnode.api.auth import ApiKeys
 from pgnode.api.grpc import grpc_compat, health, reflection
 from pgnode.api.grpc.conduct import Conduct
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
@@ -31,8 +32,9 @@ from pgnode.os_support.connections import Peer, received_bytes
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.os_support.threads import put_behind
-from pgnode.settings import Settings, read_api_key
+from pgnode.settings import Settings
 from pgnode.settings.handover import load_handed_over
+from pgnode.worker.api_keys import KeyFollower
 from pgnode.worker.certificate import CertificateFiles, served_files
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
@@ -104,12 +106,12 @@ def address(settings: Settings) -> str:
     return f"{host}:{settings.grpc_listen[1]}"
 
 
-def make_handlers(client: NodeClient, settings: Settings, conduct: Conduct) -> GrpcHandlers:
+def make_handlers(client: NodeClient, settings: Settings, keys: ApiKeys, conduct: Conduct) -> GrpcHandlers:
     """Make the handlers, with health, and with reflection where it is wanted."""
     reflected = reflection.handlers((SERVICE, health.SERVICE, *reflection.SERVICES)) if settings.grpc_reflection else {}
     return GrpcHandlers(
         client.service,
-        api_key=read_api_key(settings),
+        api_key=keys,
         body_timeout_seconds=settings.body_timeout_seconds,
         max_calls=settings.grpc_max_calls,
         max_streams=settings.grpc_max_streams,
@@ -161,13 +163,15 @@ async def serve(
     conduct = Conduct(Clock())
     client = NodeClient(settings, WorkerFacts("grpc", cut_off=lambda: conduct.cut_off))
     await client.start()
-    handlers = make_handlers(client, settings, conduct)
+    follower = KeyFollower(settings)
+    handlers = make_handlers(client, settings, follower.keys, conduct)
     server = make_server(handlers, settings)
     ended = await grpc_compat.start(server)
     # What is loaded by now stays, see the REST worker.
     spare_what_is_loaded()
     watching = asyncio.create_task(conduct.watch(partial(look, settings.grpc_listen[1])))
     channel.start()
+    follower.start()
     try:
         await _first(told_to_end, channel.stop_requested, ended)
         while ended.is_set() and not (told_to_end.is_set() or channel.stop_requested.is_set()):
@@ -187,6 +191,7 @@ async def serve(
     finally:
         await end_tasks([watching])
         channel.close()
+        await follower.close()
         await client.close()
 
 

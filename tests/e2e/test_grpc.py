@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,7 @@ from tests.e2e.conftest import WITH_GRPC
 from tests.support.grpc_node import GrpcNode
 from tests.support.hostile_http2 import EMPTY_MESSAGE, HostileConnection, call_block
 from tests.support.polling import eventually
-from tests.support.processes import kill, listens, of_state_dir, worker_pids
+from tests.support.processes import kill, listens, of_state_dir, run_to_end, worker_pids
 
 #: Half a minute is promised for a worker that hangs; a machine with other things to do gets more.
 HUNG_SECONDS = 75.0
@@ -51,8 +53,8 @@ def grpc_pids(node: NodeProcess) -> list[int]:
     return sorted(found)
 
 
-def caller(node: NodeProcess, port: int | None = None) -> GrpcNode:
-    return GrpcNode(f"{node.host}:{port or node.grpc_port}", node.api_key, node.ca_file.read_bytes())
+def caller(node: NodeProcess, port: int | None = None, key: str = "") -> GrpcNode:
+    return GrpcNode(f"{node.host}:{port or node.grpc_port}", key or node.api_key, node.ca_file.read_bytes())
 
 
 async def answers(node: NodeProcess, times: int = 1) -> bool:
@@ -64,8 +66,12 @@ async def answers(node: NodeProcess, times: int = 1) -> bool:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def node() -> AsyncIterator[NodeProcess]:
-    async with NodeProcess(env=WITH_GRPC | {"GRPC_WORKERS": str(WORKERS)}) as running:
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeProcess]:
+    key, key_file = str(uuid.uuid4()), tmp_path_factory.mktemp("key") / "api_key"
+    key_file.write_text(key)
+    key_file.chmod(0o600)
+    settings = {"GRPC_WORKERS": str(WORKERS), "API_KEY": "", "API_KEY_FILE": str(key_file)}
+    async with NodeProcess(env=WITH_GRPC | settings, api_key=key) as running:
         yield running
 
 
@@ -119,6 +125,70 @@ LOGS = {
     "none": Logged({"access": "none", "error": "only-errors.log", "loglevel": "info"}, viewers=False),
     "level none": Logged({"loglevel": "none"}, viewers=False),
 }
+
+
+def maintenance_desk(node: NodeProcess, key: str) -> PanelClient:
+    return PanelClient(node.host, node.api_port, ca_file=node.ca_file, api_key=key)
+
+
+async def admitted(node: NodeProcess, key: str) -> list[bool]:
+    """Whether a caller with a key is let in: over REST, by the maintenance API, over gRPC."""
+    async with node.panel(api_key=key) as panel, maintenance_desk(node, key) as desk, caller(node, key=key) as other:
+        statuses = [(await panel.request("GET", "/info")).status, (await desk.request("GET", "/")).status]
+        code = StatusCode.OK
+        try:
+            await other.call("GetBaseInfo")
+        except aio.AioRpcError as error:
+            code = error.code()
+    assert {*statuses} <= {200, 401}
+    assert code in (StatusCode.OK, StatusCode.UNAUTHENTICATED)
+    return [statuses[0] == 200, statuses[1] == 200, code is StatusCode.OK]
+
+
+async def test_a_new_key_refuses_nobody_and_the_old_one_ends(whole: NodeProcess) -> None:
+    old, done = whole.api_key, asyncio.Event()
+
+    async def key_command(*arguments: str, says: str) -> str:
+        """The output of a command, when all workers have said that they know."""
+        before = whole.output_text.count(says)
+        command = [sys.executable, "-m", "pgnode", "key", *arguments]
+        code, output = await run_to_end(command, env=whole.environment())
+        assert code == 0, output
+        workers = len(worker_pids(whole)) + WORKERS
+        await eventually(lambda: whole.output_text.count(says) >= before + workers, "all workers know")
+        return output
+
+    async def calls(key: str) -> int:
+        rounds = 0
+        while not (done.is_set() and rounds >= 3):
+            assert await admitted(whole, key) == [True] * 3
+            rounds += 1
+        return rounds
+
+    assert await admitted(whole, str(uuid.uuid4())) == [False] * 3
+    with_old = asyncio.create_task(calls(old))
+    shown = await key_command("rotate", "--overlap", "1h", "--json", says="new API key taken")
+    new = str(json.loads(shown)["key"])
+    with_new = asyncio.create_task(calls(new))
+
+    async def previous_uses() -> bool:
+        async with maintenance_desk(whole, new) as desk:
+            text = (await desk.request("GET", "/metrics")).body.decode()
+        return 'pgnode_api_key_uses_total{key="previous"}' in text
+
+    try:
+        await eventually(previous_uses, "uses of the old key are told")
+    finally:
+        done.set()
+        rounds = await asyncio.gather(with_old, with_new)
+    assert min(rounds) >= 3
+    assert "a caller still uses the previous API key" in whole.output_text
+    await key_command("forget-previous", says="the previous API key is not valid any more")
+    assert await admitted(whole, old) == [False] * 3
+    assert await admitted(whole, new) == [True] * 3
+    assert old not in whole.output_text
+    assert new not in whole.output_text
+    whole.api_key = new
 
 
 async def test_lines_about_connections_go_where_the_config_says(whole: NodeProcess, target: Target) -> None:

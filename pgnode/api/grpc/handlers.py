@@ -17,7 +17,7 @@ import grpc
 import structlog
 from grpc import aio
 
-from pgnode.api.auth import CURRENT, KeyCheck
+from pgnode.api.auth import CURRENT, PREVIOUS, ApiKeys
 from pgnode.api.grpc.backpressure import LargeResponseLimiter
 from pgnode.api.grpc.conduct import Conduct
 from pgnode.api.grpc.delivery import deliver
@@ -52,7 +52,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
     Args:
         service: Answers the methods.
-        api_key: The key that callers must send, a UUID; ValueError for anything else.
+        api_key: The keys that callers may send, or one, a UUID; ValueError for anything else.
         body_timeout_seconds: Time for each message of a caller.
         max_calls: So many calls may run at once.
         max_streams: So many viewers of the log there may be.
@@ -66,7 +66,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         self,
         service: NodeService,
         *,
-        api_key: str,
+        api_key: str | ApiKeys,
         body_timeout_seconds: float,
         max_calls: int,
         max_streams: int,
@@ -77,33 +77,38 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
     ) -> None:
         self._service = service
         self._meter = meter if meter is not None else FaceMeter(perf_counter)
-        self._key_ok = KeyCheck(api_key)
+        self._keys = ApiKeys.of(api_key)
         self._messages = MessageReader(body_timeout_seconds)
         self._conduct = conduct or Conduct(Clock())
         self._calls = ConcurrencyLimit(max_calls, "calls", "GRPC_MAX_CALLS")
         self._viewers = LogViewers(ConcurrencyLimit(max_streams, "log viewers", "GRPC_MAX_STREAMS"))
         self._large_responses = LargeResponseLimiter()
+        #: By the key that was brought: which one it was is counted.
         self._handlers = {
-            **{f"/{SERVICE}/{row.grpc_name}": self._handler(row) for row in METHODS},
-            **(extra_handlers or {}),
+            key: {
+                **{f"/{SERVICE}/{row.grpc_name}": self._handler(row, key) for row in METHODS},
+                **(extra_handlers or {}),
+            }
+            for key in (CURRENT, PREVIOUS)
         }
         self._open_paths = frozenset(open_paths)
         self._no_key = no_key_handler(self._came_without_key)
 
     def __repr__(self) -> str:
-        return f"GrpcHandlers({len(self._handlers)} methods, {self._calls}, {self._viewers})"
+        return f"GrpcHandlers({len(self._handlers[CURRENT])} methods, {self._calls}, {self._viewers})"
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> RpcHandler:
         """Return the handler of a call, which may be one that refuses it."""
         path = handler_call_details.method
-        if not self._key_ok(_key_headers(handler_call_details.invocation_metadata)):
-            return self._handlers[path] if path in self._open_paths else self._no_key
+        key = self._keys.find(_key_headers(handler_call_details.invocation_metadata))
+        if not key:
+            return self._handlers[CURRENT][path] if path in self._open_paths else self._no_key
         self._service.called()
-        found = self._handlers.get(path)
+        found = self._handlers[key].get(path)
         if found is not None:
             return found
         error = UnsupportedError(f"no such method: {path_shown(path)}")
-        self._meter.end(self._meter.other, error.code, self._meter.begin(CURRENT))
+        self._meter.end(self._meter.other, error.code, self._meter.begin(key))
         return refusing_handler(error)
 
     def end_viewers(self) -> None:
@@ -114,16 +119,16 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         self._meter.refused()
         self._conduct.came_without_key(peer)
 
-    def _handler(self, row: Method) -> RpcHandler:
+    def _handler(self, row: Method, key: str) -> RpcHandler:
         if row.streaming:
-            return grpc.stream_stream_rpc_method_handler(self._guarded(row, self._respond_with_log))
+            return grpc.stream_stream_rpc_method_handler(self._guarded(row, key, self._respond_with_log))
         if row.client_streaming:
             respond = self._to_stream(getattr(self._service, row.stream_handler))
         elif row.tracked:
             respond = self._to_message_tracked(row, getattr(self._service, row.handler))
         else:
             respond = self._to_message(row, getattr(self._service, row.handler))
-        answer = self._guarded(row, respond, nullcontext() if row.grpc_name in PROBES else self._calls)
+        answer = self._guarded(row, key, respond, nullcontext() if row.grpc_name in PROBES else self._calls)
         if row.tracked:
             # One message and a status, which is the same on the wire.
             return grpc.stream_stream_rpc_method_handler(answer)
@@ -167,7 +172,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         return b""
 
     def _guarded(
-        self, row: Method, respond: Respond, limit: AbstractContextManager[None] | None = None
+        self, row: Method, key: str, respond: Respond, limit: AbstractContextManager[None] | None = None
     ) -> Callable[[Any, Context], Awaitable[bytes]]:
         """Return ``respond`` within a limit, counted, with every error made the call's status."""
         allowed: AbstractContextManager[None] = limit if limit is not None else nullcontext()
@@ -176,7 +181,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
         async def answer(_messages: Any, context: Context) -> bytes:
             self._conduct.came_with_key(context.peer())
-            line, code, begun = own_line, CANCELLED, meter.begin(CURRENT)
+            line, code, begun = own_line, CANCELLED, meter.begin(key)
             try:
                 with allowed:
                     answered = await respond(context)
@@ -206,7 +211,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
 
 def _key_headers(metadata: Any) -> dict[bytes, bytes]:
-    """Return what the key may be in, as :class:`KeyCheck` takes it."""
+    """Return what the key may be in, as :class:`ApiKeys` takes it."""
     return {
         name.encode(): value if isinstance(value, bytes) else value.encode(errors="replace")
         for name, value in metadata or ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgnode.api.auth import ApiKeys
 from pgnode.api.methods import METHODS
 from pgnode.api.rest.asgi import App
 from pgnode.api.rest.auth_step import AuthStep
@@ -17,7 +18,7 @@ from pgnode.metrics.meter import FaceMeter
 def build(
     service: NodeService,
     *,
-    api_key: str,
+    api_key: str | ApiKeys,
     max_body_bytes: int,
     body_timeout_seconds: float,
     meter: FaceMeter | None = None,
@@ -27,7 +28,7 @@ def build(
 
     Args:
         service: Answers the methods.
-        api_key: The key that callers must send, a UUID; ValueError for anything else.
+        api_key: The keys that callers may send, or one, a UUID; ValueError for anything else.
         max_body_bytes: Size of the largest body.
         body_timeout_seconds: Time for a whole body.
         meter: Counts the calls.

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from hmac import compare_digest
 
-from pgnode.api.auth import CURRENT, METRICS, KeyCheck, TextCheck
+from pgnode.api.auth import CURRENT, METRICS, ApiKeys, TextCheck
 
 
 class AuthStep:
     """Decides whether a request goes on.
 
     Args:
-        api_key: The key, a UUID in any notation; ValueError for anything else.
-        on_call: Called for every request that brings the key.
+        api_key: The keys, or one that nobody changes: a UUID in any notation; ValueError for anything else.
+        on_call: Called for every request that brings one of them.
         metrics_key: Another text that opens what is behind this step; its callers are not told of.
     """
 
-    def __init__(self, api_key: str, on_call: Callable[[], None], metrics_key: str | None = None) -> None:
-        self._key_ok = KeyCheck(api_key)
-        self._canonical = self._key_ok.canonical
+    def __init__(self, api_key: str | ApiKeys, on_call: Callable[[], None], metrics_key: str | None = None) -> None:
+        keys = ApiKeys.of(api_key)
+        self._find = keys.find
+        keys.tell(self._take)
         self._on_call = on_call
         self._metrics_key_ok = TextCheck(metrics_key) if metrics_key is not None else None
 
@@ -32,7 +33,14 @@ class AuthStep:
         The usual form of the key is compared right here, in constant time like all others.
         """
         key = headers.get(b"x-api-key")
-        if (key is None or not compare_digest(key, self._canonical)) and not self._key_ok(headers):
-            return METRICS if self._metrics_key_ok is not None and self._metrics_key_ok(headers) else ""
-        self._on_call()
-        return CURRENT
+        if key is not None and compare_digest(key, self._canonical):
+            self._on_call()
+            return CURRENT
+        found = self._find(headers)
+        if found:
+            self._on_call()
+            return found
+        return METRICS if self._metrics_key_ok is not None and self._metrics_key_ok(headers) else ""
+
+    def _take(self, canonical: bytes) -> None:
+        self._canonical = canonical

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from pgnode.api.auth import ApiKeys
 from pgnode.api.rest.asgi import App, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader
@@ -25,7 +26,7 @@ MAX_BODY_BYTES = 16 * 1024
 def build(
     service: MaintenanceService,
     *,
-    api_key: str,
+    api_key: str | ApiKeys,
     body_timeout_seconds: float,
     called: Callable[[], None],
     meter: FaceMeter | None = None,
@@ -35,7 +36,7 @@ def build(
 
     Args:
         service: Answers the calls.
-        api_key: The key that callers must send, a UUID; ValueError for anything else.
+        api_key: The keys that callers may send, or one, a UUID; ValueError for anything else.
         body_timeout_seconds: Time for a whole body.
         called: Called for every request that brings the key.
         meter: Counts the calls.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from pgnode.api.auth import ApiKeys
 from pgnode.api.rest.asgi import App, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader
@@ -49,7 +50,7 @@ class WithObservation:
     Args:
         observation: Answers them.
         otherwise: Answers everything else.
-        api_key: The key that callers must send, a UUID; ValueError for anything else.
+        api_key: The keys that callers may send, or one, a UUID; ValueError for anything else.
         metrics_key: Another one for some of the pages; None for none.
         body_timeout_seconds: Time for a whole body.
         meter: Counts the calls.
@@ -62,7 +63,7 @@ class WithObservation:
         observation: Observation,
         otherwise: App,
         *,
-        api_key: str,
+        api_key: str | ApiKeys,
         metrics_key: str | None,
         body_timeout_seconds: float,
         meter: FaceMeter,
@@ -70,12 +71,13 @@ class WithObservation:
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._otherwise = otherwise
+        keys = ApiKeys.of(api_key)
         self._pipelines: dict[str, App] = {}
         for page in PAGES:
             pipeline = RequestPipeline(
                 _PageApp(observation, page),
                 (page,),
-                AuthStep(api_key, called, metrics_key if page.with_metrics_key else None),
+                AuthStep(keys, called, metrics_key if page.with_metrics_key else None),
                 BodyReader(max_bytes=_MAX_BODY_BYTES, timeout_seconds=body_timeout_seconds, size_setting=None),
                 error_form=lambda _headers, _admitted: DETAIL_FORM,
                 meter=meter,

@@ -67,8 +67,18 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     _print(rows)
     if who.key_is_new or who.cert_is_new:
         _rule("what a panel asks for")
-        _print(_for_the_panel(settings, who))
+        print_panel_form(settings, who)
     _rule()
+
+
+def print_panel_form(settings: Settings, who: Identity) -> None:
+    """Print what a panel's form asks for.
+
+    Args:
+        settings: Addresses and files.
+        who: The key and certificate; what is new of them is shown whole.
+    """
+    _print(_for_the_panel(settings, who))
 
 
 def _rule(title: str = "") -> None:
@@ -108,7 +118,7 @@ def _for_the_panel(settings: Settings, who: Identity) -> list[tuple[str, str]]:
         ("API port", str(settings.api_port)),
         ("API key", who.api_key if who.key_is_new else f"as before, kept in {settings.key_file}"),
     ]
-    if settings.api_key is not None:
+    if settings.api_key is not None and not who.key_is_new:
         rows[-1] = ("API key", "as API_KEY says")
     if who.cert_is_new:
         rows.append(("Certificate", "all lines of this:"))
@@ -118,7 +128,7 @@ def _for_the_panel(settings: Settings, who: Identity) -> list[tuple[str, str]]:
     rows.append(
         (
             "",
-            "Behind NAT the address is the public one; the certificate lacks it then: set SSL_CERT_FILE and SSL_KEY_FILE",
+            "Behind NAT the address is the public one; the certificate lacks it then: pgnode cert renew --name ADDRESS",
         )
     )
     return rows

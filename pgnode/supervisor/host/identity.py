@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -153,7 +154,7 @@ def ensure_identity(settings: Settings) -> Identity:
             )
     cert_is_new = not all(path.exists() for path in files)
     if cert_is_new:
-        _make_certificate(settings)
+        make_certificate(settings)
     return Identity(api_key, key_is_new, cert_is_new or key_is_new)
 
 
@@ -196,9 +197,9 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
         ) from None
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str | bytes, owner: tuple[int, int] | None = None) -> None:
     try:
-        write_atomically(path, text)
+        write_atomically(path, text, owner=owner)
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}; {_WHAT_TO_DO}") from None
 
@@ -219,15 +220,29 @@ def _addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv
     return sorted(found, key=lambda a: (not a.is_loopback, a.version, int(a)))[:CERT_MAX_ADDRESSES]
 
 
-def _make_certificate(settings: Settings) -> None:
+def make_certificate(settings: Settings, names: Sequence[str] = (), *, days: int = CERT_DAYS) -> None:
+    """Make a certificate of the node's own, with a new key, in place of the one that there is.
+
+    Args:
+        settings: Where it goes, and which names it has besides those of this machine.
+        names: Further names and addresses.
+        days: For how long it is valid.
+
+    Raises:
+        SettingsError: It cannot be written.
+        OperatorError: A panel would not take it.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     # Everybody who connects sees it, so it does not say what this is.
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     hostname = socket.gethostname()
-    names: list[x509.GeneralName] = [x509.DNSName("localhost")]
+    alternatives: list[x509.GeneralName] = [x509.DNSName("localhost")]
     if hostname != "localhost" and hostname.isascii() and len(hostname) < 64:
-        names.append(x509.DNSName(hostname))
-    names += [x509.IPAddress(address) for address in _addresses(settings)]
+        alternatives.append(x509.DNSName(hostname))
+    # What somebody asked for, then what this machine has.
+    asked = [_general_name(each) for each in (*settings.cert_names.split(","), *names) if each]
+    found: list[x509.GeneralName] = [x509.IPAddress(address) for address in _addresses(settings)]
+    alternatives = list(dict.fromkeys((*alternatives, *asked, *found)))
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -236,8 +251,8 @@ def _make_certificate(settings: Settings) -> None:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=CERT_DAYS))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         # Strict X.509 checks (Python 3.13 and later) want these of a certificate that is its own CA.
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(
@@ -261,10 +276,34 @@ def _make_certificate(settings: Settings) -> None:
     pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
     if len(pem) >= CERT_MAX_CHARACTERS:
         raise OperatorError(
-            f"the certificate would be {len(pem)} characters long, more than a panel takes: set SSL_CERT_FILE and SSL_KEY_FILE"
+            f"the certificate would be {len(pem)} characters long, more than a panel takes: give fewer names, or set "
+            "SSL_CERT_FILE and SSL_KEY_FILE"
         )
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-    _write(settings.cert_key_file, private)
-    _write(settings.cert_file, pem)
+    owner = _owner_of_state(settings)
+    before = settings.cert_key_file.read_bytes() if settings.cert_key_file.is_file() else None
+    _write(settings.cert_key_file, private, owner)
+    try:
+        _write(settings.cert_file, pem, owner)
+    except SettingsError:
+        # The certificate that there is goes on with its key.
+        if before is not None:
+            _write(settings.cert_key_file, before, owner)
+        raise
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _owner_of_state(settings: Settings) -> tuple[int, int] | None:
+    """Return whom new files belong to where root makes them for another user's node; None for this user."""
+    if os.geteuid() != 0:
+        return None
+    found = settings.state_dir.stat()
+    return found.st_uid, found.st_gid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgnode.api.auth import KeyCheck
+from pgnode.api.auth import CURRENT, PREVIOUS, ApiKeys, KeyCheck
 
 KEY = "123e4567-e89b-42d3-a456-426614174000"
 
@@ -43,3 +43,32 @@ def test_a_key_that_is_no_uuid_is_refused_and_none_is_shown() -> None:
     with pytest.raises(ValueError, match="badly formed"):
         KeyCheck("secret")
     assert KEY not in repr(KeyCheck(KEY))
+
+
+OLD = "99999999-e89b-42d3-a456-426614174000"
+
+
+def test_two_keys_are_valid_after_a_rotation_and_it_is_told_which_was_brought() -> None:
+    used: list[None] = []
+    keys = ApiKeys(KEY, OLD.upper(), on_previous=lambda: used.append(None))
+    assert keys.find({b"x-api-key": KEY.encode()}) == CURRENT
+    assert not used
+    assert keys.find({b"authorization": b"Bearer " + OLD.encode()}) == PREVIOUS
+    assert keys.find({b"x-api-key": b"wrong"}) == ""
+    assert len(used) == 1
+    assert KEY not in repr(keys)
+
+
+def test_other_keys_are_taken_for_the_next_request() -> None:
+    keys, told = ApiKeys(OLD), list[bytes]()
+    keys.tell(told.append)
+    keys.replace(KEY, OLD)
+    assert keys.find({b"x-api-key": OLD.encode()}) == PREVIOUS
+    with pytest.raises(ValueError, match="badly formed"):
+        keys.replace(OLD, "nonsense")
+    assert keys.find({b"x-api-key": KEY.encode()}) == CURRENT
+    keys.replace(KEY, None)
+    assert keys.find({b"x-api-key": OLD.encode()}) == ""
+    assert told == [OLD.encode(), KEY.encode(), KEY.encode()]
+    assert ApiKeys.of(keys) is keys
+    assert ApiKeys.of(KEY).find({b"x-api-key": KEY.encode()}) == CURRENT

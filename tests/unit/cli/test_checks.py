@@ -123,6 +123,8 @@ def test_the_certificate(settings: Settings) -> None:
         assert levels(checks.check_certificate(settings, at + days * 86_400))[0] == level
     elsewhere = settings.model_copy(update={"node_host": "192.0.2.77"})
     assert "the certificate lacks 192.0.2.77" in list(checks.check_certificate(elsewhere, at))[-1].text
+    behind = settings.model_copy(update={"cert_names": "203.0.113.9"})
+    assert "the certificate lacks 203.0.113.9" in list(checks.check_certificate(behind, at))[-1].text
     settings.cert_key_file.write_text("nonsense")
     assert only(checks.check_certificate(settings, at)).level == "fail"
     settings.cert_file.unlink()

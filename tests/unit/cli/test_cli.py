@@ -234,3 +234,20 @@ async def test_run_and_demo_end_with_their_codes(monkeypatch: pytest.MonkeyPatch
     assert (result.exit_code, result.output) == (4, "pgnode: port 62050 is in use\n")
     monkeypatch.setattr(show, "run_demo", lambda: 7)
     assert (await run("demo")).exit_code == 7
+
+
+async def test_key_and_certificate_of_a_node(state_dir: Path) -> None:
+    settings = load()
+    identity.prepare_state_dir(settings)
+    who = identity.ensure_identity(settings)
+    assert (await run("key", "show")).stdout == f"{who.api_key}\n"
+    assert (await run("key", "rotate", "--overlap", "soon")).exit_code == 1
+    assert "not valid any more" in (await run("key", "rotate", "--overlap", "0")).stdout
+    assert who.api_key not in (await run("key", "show", "--block")).stdout
+    assert json.loads((await run("key", "forget-previous", "--json")).stdout) == {"forgotten": False}
+    assert "self-signed" in (await run("cert", "show")).stdout
+    renewed = await run("cert", "renew", "--name", "203.0.113.9", "--json")
+    assert "203.0.113.9" in json.loads(renewed.stdout)["names"]
+    pair = [str(path) for path in (settings.cert_file, settings.cert_key_file)]
+    assert (await run("cert", "check", *pair)).exit_code == 0
+    assert (await run("cert", "check", *reversed(pair))).exit_code == 2

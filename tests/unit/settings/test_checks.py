@@ -23,6 +23,12 @@ from pgnode.settings import checks
         (checks.check_command, "update --to 'the latest'", "update --to 'the latest'"),
         (checks.check_key_prefix, "node-1", "node-1"),
         (checks.check_metrics_key, "0123456789abcdef", "0123456789abcdef"),
+        (checks.check_cert_names, "", ""),
+        (
+            checks.check_cert_names,
+            " Node-1.example.com, 203.0.113.7,,2001:DB8::1,*.example.org",
+            "node-1.example.com,203.0.113.7,2001:db8::1,*.example.org",
+        ),
     ],
 )
 def test_good_values_come_back_as_they_are_used(check: Callable[[str], str], value: str, used: str) -> None:
@@ -35,6 +41,10 @@ def test_good_values_come_back_as_they_are_used(check: Callable[[str], str], val
         (checks.check_uuid, "x", "allowed is a UUID"),
         (checks.check_listen_address, "localhost", "allowed is an IPv4 or IPv6 address"),
         (checks.check_redis_url, "http://x", "redis://, rediss:// or unix://"),
+        *(
+            (checks.check_cert_names, value, "separated by commas, and")
+            for value in ("203.0.113.300", "a b", "-a", "a..b", "https://a", "fe80::1%eth0", "é.com", "a" * 64, "*")
+        ),
         (checks.check_metrics_key, "short", "16 characters and more"),
         (checks.check_metrics_key, "\u00e9" * 20, "16 characters and more"),
         (checks.check_metrics_key, " 0123456789abcdef", "16 characters and more"),

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from structlog.testing import capture_logs
 
+from pgnode.api.auth import CURRENT, PREVIOUS, WRONG_KEY, ApiKeys
 from pgnode.api.grpc import health, reflection
 from pgnode.api.grpc.grpc_compat import WriteError
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
@@ -43,6 +45,7 @@ class Server:
 
     def __init__(self, *, max_calls: int = CALLS, reflected: bool = False, open_paths: Sequence[str] = ()) -> None:
         self.node = Node()
+        self.keys = ApiKeys(KEY)
         self.meter = FaceMeter(time.monotonic)
         self.serving = True
         self.folder = Path(tempfile.mkdtemp(prefix="pgn"))
@@ -50,7 +53,7 @@ class Server:
         services = (SERVICE, health.SERVICE, *reflection.SERVICES)
         self.handlers = GrpcHandlers(
             self.node.service(),
-            api_key=KEY,
+            api_key=self.keys,
             body_timeout_seconds=SILENT_SECONDS,
             max_calls=max_calls,
             max_streams=VIEWERS,
@@ -97,6 +100,19 @@ def refused(code: StatusCode, text: str, error_code: str | None = None) -> Any:
     assert text in (caught.value.details() or "")
     if error_code is not None:
         assert code_of(caught.value) == error_code
+
+
+async def test_the_previous_key_is_counted_and_ends(server: Server) -> None:
+    new = str(uuid.UUID(int=5))
+    server.keys.replace(new, KEY)
+    async with server.caller() as old, GrpcNode(server.address, new) as other:
+        await old.call("GetBaseInfo")
+        await other.call("GetBaseInfo")
+        assert server.meter.key_uses == {PREVIOUS: 1, CURRENT: 1}
+        server.keys.replace(new, None)
+        with refused(StatusCode.UNAUTHENTICATED, WRONG_KEY):
+            await old.call("GetBaseInfo")
+        await other.call("GetBaseInfo")
 
 
 def unary(rows: Sequence[Method] = METHODS) -> list[Method]:

@@ -6,7 +6,9 @@ import uuid
 
 import pytest
 
+from pgnode.api.auth import CURRENT, METRICS, PREVIOUS, ApiKeys
 from pgnode.api.rest.asgi import App
+from pgnode.api.rest.auth_step import AuthStep
 from pgnode.wire import service_pb2 as pb
 from tests.unit.api.fakes import KEY, Call, Node
 from tests.unit.api.rest.requests import error_of
@@ -58,3 +60,15 @@ async def test_401_goes_out_before_the_body_is_read(app: App) -> None:
     assert answer.status == 401
     assert answer.headers[b"connection"] == b"close"
     assert call.received == 0
+
+
+def test_the_previous_key_goes_on_and_ends() -> None:
+    old, called = str(uuid.UUID(int=1)), list[None]()
+    keys = ApiKeys(old)
+    step = AuthStep(keys, lambda: called.append(None), "a key for metrics")
+    keys.replace(KEY, old)
+    sent = [{b"x-api-key": text.encode()} for text in (KEY, old, "a key for metrics", "wrong")]
+    assert [step.admits(headers) for headers in sent] == [CURRENT, PREVIOUS, METRICS, ""]
+    assert len(called) == 2
+    keys.replace(KEY, None)
+    assert [step.admits(headers) for headers in sent[:2]] == [CURRENT, ""]
