@@ -22,7 +22,7 @@ FAULTS := tests/faults tests/e2e
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run install demo test unit slow faults fuzz coverage gates bench docs lock dev panel clean
+.PHONY: help run install demo test unit slow faults fuzz coverage gates bench docs lock dist dev panel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -81,6 +81,20 @@ lock: dev ## take the newest dependencies into the locks
 		--no-header --no-annotate --quiet - -o requirements-fast.lock
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.12 --generate-hashes \
 		--no-header --quiet tests/panel/requirements.in -o requirements-panel.lock
+
+# The bundle is for the Python and the kind of machine that make it. Built from the source distribution, so nothing old is in the wheel.
+DIST := build/dist
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+dist: dev ## wheel, source distribution, offline bundle with hashes and an SBOM, in build/dist
+	@rm -rf $(DIST) build/wheels
+	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir $(DIST) .
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
+		-r requirements.lock --wheel-dir build/wheels
+	-@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation \
+		-r requirements-fast.lock --wheel-dir build/wheels >/dev/null 2>&1 \
+		|| echo "the fast HTTP parser could not be built: the bundle is without it"
+	$(BIN)/python deploy/make_bundle.py $(DIST) build/wheels
+	@ls -l $(DIST)
 
 dev: $(VENV)/.installed-dev ## the environment of those who work on it
 
