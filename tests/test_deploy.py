@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -111,3 +112,64 @@ def test_the_example_names_settings_alone() -> None:
     names = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.MULTILINE))
     # HTTPS_PROXY is everybody's.
     assert names - {name.upper() for name in Settings.model_fields} == {"HTTPS_PROXY"}
+
+
+# --- Docker -------------------------------------------------------------------------------------------------------------
+
+DOCKER = DEPLOY / "docker"
+COMPOSE = [DOCKER / "compose.yaml", DOCKER / "compose.valkey.yaml"]
+
+#: What the image sets that is no setting of the node's.
+OTHER_VARIABLES = {"PATH", "PYTHONUNBUFFERED", "PIP_NO_CACHE_DIR", "PIP_DISABLE_PIP_VERSION_CHECK"}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Names and arguments of the Dockerfile's instructions."""
+    text = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ").splitlines()
+    return [(line.split(None, 1)[0], line.split(None, 1)[1]) for line in joined]
+
+
+def test_the_image_calls_commands_that_there_are() -> None:
+    last = dict(instructions())
+    entry = json.loads(last["ENTRYPOINT"])
+    assert entry == ["tini", "--", "pgnode"]
+    assert wrong_words(json.loads(last["CMD"])) == []
+    program, *words = json.loads(last["HEALTHCHECK"].split(" CMD ", 1)[1])
+    assert (program, wrong_words(words)) == ("pgnode", [])
+    assert last["USER"] == "10001:10001"
+
+
+def test_the_image_sets_and_copies_what_there_is() -> None:
+    for name, text in instructions():
+        if name == "ENV":
+            variables = {pair.split("=", 1)[0] for pair in text.split()}
+            assert {variable.lower() for variable in variables - OTHER_VARIABLES} <= Settings.model_fields.keys()
+        if name == "COPY" and "--from" not in text:
+            *sources, _ = text.split()
+            let_in = (DOCKER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+            assert [source for source in sources if not (ROOT / source.removeprefix("./")).exists()] == []
+            assert [source for source in sources if f"!{source.removeprefix('./')}" not in let_in] == []
+
+
+def test_the_image_keeps_state_where_commands_look() -> None:
+    last = dict(instructions())
+    assert last["VOLUME"] == last["WORKDIR"] == str(Places().state_dir)
+    assert f"STATE_DIR={Places().state_dir}" in last["ENV"]
+    assert f"- state:{Places().state_dir}\n" in COMPOSE[0].read_text(encoding="utf-8")
+    ports = {Settings.model_fields[name].default for name in ("service_port", "api_port", "grpc_port")}
+    assert {int(port) for port in last["EXPOSE"].split()} == ports
+
+
+@pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.name)
+def test_compose_files_name_what_there_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    plain = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    named = set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", text)) - {"PGNODE_IMAGE"}
+    assert {name.lower() for name in named} <= Settings.model_fields.keys()
+    assert set(re.findall(r'user: "(.*)"', plain)) == {dict(instructions())["USER"]}
+    assert set(re.findall(r"dockerfile: (.*)", plain)) <= {"deploy/docker/Dockerfile"}
+    services = plain.split("services:\n")[1].split("\nvolumes:\n")[0]
+    for volume in re.findall(r"- (\w+):/", services):
+        assert re.search(rf"^  {volume}:", plain.split("\nvolumes:\n")[1], re.MULTILINE), volume
