@@ -88,8 +88,11 @@ dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null ||
 dist: dev ## wheel, source distribution, offline bundle with hashes and an SBOM, in build/dist
 	@rm -rf $(DIST) build/wheels
 	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir $(DIST) .
+	@mkdir -p build/wheels
+	@# What only earlier bug fixes of the same Python need comes along: the bundle is for all of them.
+	@sed "s/ ; python_full_version[^\\]*//" requirements.lock > build/wheels/requirements.txt
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: \
-		-r requirements.lock --wheel-dir build/wheels
+		-r build/wheels/requirements.txt --wheel-dir build/wheels
 	-@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --require-hashes --no-deps --no-build-isolation \
 		-r requirements-fast.lock --wheel-dir build/wheels >/dev/null 2>&1 \
 		|| echo "the fast HTTP parser could not be built: the bundle is without it"
