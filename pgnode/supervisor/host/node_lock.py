@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -52,8 +51,8 @@ def running_pid(settings: Settings, proc: Path = Path("/proc")) -> int | None:
                 return pid
         except PermissionError:
             raise OperatorError(
-                f"whether the node with STATE_DIR={settings.state_dir} runs cannot be told: process {pid} is another user's; be "
-                "that user, or root"
+                f"whether the node with STATE_DIR={settings.state_dir} runs cannot be told: process {pid} is another user's, "
+                "or has more rights than this one; be that user, or root"
             ) from None
         except OSError:
             return None
@@ -65,11 +64,28 @@ def running_pid(settings: Settings, proc: Path = Path("/proc")) -> int | None:
 
 def _holds(folder: Path, lock: os.stat_result) -> bool:
     """Whether one of the descriptors in a folder is the lock. Raises OSError."""
+    hidden = False
     for entry in folder.iterdir():
-        with contextlib.suppress(OSError):
+        try:
             if os.path.samestat(entry.stat(), lock):
                 return True
-    return False
+        except PermissionError:
+            hidden = True
+        except OSError:
+            continue
+    if hidden and not _is_listed(folder.parent, lock):
+        raise PermissionError
+    return hidden
+
+
+def _is_listed(process: Path, lock: os.stat_result) -> bool:
+    """Whether the kernel's list of locks has this one as the process's. Raises OSError.
+
+    The service may bind low ports. Its own user, without that right, may not see its descriptors.
+    """
+    wanted = [process.name, f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"]
+    lines = (process.parent / "locks").read_text(encoding="ascii", errors="replace").splitlines()
+    return any(line.split()[4:6] == wanted for line in lines)
 
 
 def may_be_signalled(pid: int, number: signal.Signals, proc: Path = Path("/proc")) -> bool:

@@ -79,3 +79,28 @@ def test_only_who_handles_a_signal_gets_it(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert not may_be_signalled(77, signal.SIGUSR2, tmp_path)
+
+
+def test_a_node_that_has_more_rights_is_found_by_the_kernels_list_of_locks(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = settings.run_dir / LOCK_NAME
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text("77\n")
+    (tmp_path / "proc" / "77" / "fd").mkdir(parents=True)
+    (tmp_path / "proc" / "77" / "fd" / "3").touch()
+    plain = Path.stat
+
+    def stat(path: Path, **how: bool) -> os.stat_result:
+        if path.parent.name == "fd":
+            raise PermissionError(13, "Permission denied")
+        return plain(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    found = lock.stat()
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    (tmp_path / "proc" / "locks").write_text(f"1: FLOCK  ADVISORY  WRITE 77 {place} 0 EOF\n")
+    assert running_pid(settings, tmp_path / "proc") == 77
+    (tmp_path / "proc" / "locks").write_text(f"1: FLOCK  ADVISORY  WRITE 78 {place} 0 EOF\n")
+    with pytest.raises(OperatorError, match="or has more rights"):
+        running_pid(settings, tmp_path / "proc")
