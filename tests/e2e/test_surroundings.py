@@ -153,7 +153,7 @@ async def test_a_terminal_that_is_closed_ends_nobody(node: NodeProcess) -> None:
     await node.start()
     core = await started(node)
     node.send_signal(signal.SIGHUP)
-    await eventually(lambda: "SIGHUP has no effect" in node.output_text, "it is told", LONG)
+    await eventually(lambda: "no setting is different" in node.output_text, "it is told", LONG)
     async with node.panel() as panel:
         assert (await panel.info()).started
     assert core_pid(node) == core

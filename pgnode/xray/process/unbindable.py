@@ -20,7 +20,7 @@ _STOPPER: Final = {
 _DEVICES: Final = frozenset({"tun"})
 
 #: A name that no network device can have: its settings are read, and none is set up.
-_NO_DEVICE: Final = "pgnode/no-device"
+NO_DEVICE: Final = "pgnode/no-device"
 
 #: Sections that are the node's own.
 OWN_SECTIONS: Final = frozenset({"api"})
@@ -61,12 +61,12 @@ def sets_up_device(inbound: object) -> bool:
 def _without_device(inbound: dict[str, Any]) -> dict[str, Any]:
     settings = inbound.get("settings")
     if settings is None:
-        return {**inbound, "settings": {"name": _NO_DEVICE}}
+        return {**inbound, "settings": {"name": NO_DEVICE}}
     if not isinstance(settings, dict) or not all(isinstance(settings[key], str) for key in _names(settings)):
         # The core refuses these.
         return inbound
     rest = {key: value for key, value in settings.items() if key not in _names(settings)}
-    return {**inbound, "settings": {**rest, "name": _NO_DEVICE}}
+    return {**inbound, "settings": {**rest, "name": NO_DEVICE}}
 
 
 def _names(settings: dict[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 HALF_HELLO = bytes.fromhex("16030102000100") + bytes(50)
 HALF_HANDSHAKES, SILENT_CONNECTIONS, IDLE_CONNECTIONS = 1000, 3000, 200
 SLOW_READERS, LARGE_MIB = 50, 8
-VIEWERS_PER_CONNECTION, VIEWER_CONNECTIONS = 90, 11
+VIEWERS_PER_CONNECTION, VIEWER_CONNECTIONS = 60, 17
 
 
 async def served(stage: Stage, worker: GrpcWorker, calls: int = 10) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pgnode.xray.config.document import parse_config
 from pgnode.xray.process.diagnose import MAX_CHECKS, find_refused_part
-from pgnode.xray.process.unbindable import unbindable
+from pgnode.xray.process.unbindable import NO_DEVICE, unbindable
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 REFUSED = 23
@@ -162,7 +162,10 @@ def test_nothing_that_could_serve_is_put_to_the_core() -> None:
     changed = unbindable(document)
     assert "api" not in changed
     assert changed["metrics"] == {"tag": "m"}
-    assert {inbound["listen"] for inbound in changed["inbounds"]} == {"192.0.2.1", "/dev/null/x"}
+    devices = [inbound for inbound in changed["inbounds"] if inbound["protocol"] == "tun"]
+    others = [inbound for inbound in changed["inbounds"] if inbound["protocol"] != "tun"]
+    assert {inbound["listen"] for inbound in others} == {"192.0.2.1", "/dev/null/x"}
+    assert [device["settings"] for device in devices] == [{"name": NO_DEVICE}], "no device is set up"
     assert json.dumps(document) == before
 
 
