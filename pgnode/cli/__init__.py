@@ -155,15 +155,19 @@ def _workers(json_wanted: bool, **named: Any) -> None:
 
 
 @main.command("users")
+@click.argument("name", required=False)
 @click.option("--failed", is_flag=True, help="Only those that were refused.")
 @click.option("--waiting", is_flag=True, help="Only those that the core does not have as desired yet, or still has.")
+@json_option
 @target_options
-def _users(failed: bool, waiting: bool, **named: Any) -> None:
-    """Show the node's users: desired, applied or not yet, failed and why."""
+def _users(name: str | None, failed: bool, waiting: bool, json_wanted: bool, **named: Any) -> None:
+    """Show the node's users, or the one with the e-mail NAME: desired, applied or not yet, failed and why."""
     from pgnode.cli.target import Named  # noqa: PLC0415
     from pgnode.cli.users import show_users  # noqa: PLC0415
 
-    _carry_out(lambda: show_users(Named(**named), failed_only=failed, waiting_only=waiting))
+    _carry_out(
+        lambda: show_users(Named(**named), failed_only=failed, waiting_only=waiting, name=name, json_wanted=json_wanted)
+    )
 
 
 @main.command("stats")

@@ -6,21 +6,24 @@ not have as desired.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 
 from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.state import WITH_CORE, State
 from pgnode.cli.output import say
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.target import Named, Target, find_target
+from pgnode.errors import OperatorError
 from pgnode.store.reader import read_state, stored_at
 from pgnode.store.rows import RejectedUser
 from pgnode.store.state import StoredState
 from pgnode.supervisor.control import messages
 from pgnode.supervisor.control.client import ASK_SECONDS, NotAnsweredError, ask
 from pgnode.wire import service_pb2 as pb
+from pgnode.xray.config.accounts import email_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,74 @@ class ShownUsers:
 _NOBODY = UserDrift(frozenset(), frozenset(), frozenset())
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One user, as it is shown."""
+
+    email: str
+    #: Tags of the inbounds where the user is desired; none for one who is not.
+    inbounds: tuple[str, ...]
+    #: Why the user was refused last, and since when, Unix seconds; None for one who was not.
+    failed: str | None = None
+    failed_since: float | None = None
+    #: What the core has otherwise; "" for nothing, or where that is not known.
+    waits: str = ""
+
+    @property
+    def line(self) -> str:
+        """The user on one line."""
+        waits = f"; {self.waits}" if self.waits else ""
+        if self.failed is not None:
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.failed_since))
+            kept = f"; as before in {', '.join(self.inbounds)}" if self.inbounds else ""
+            return f"{self.email}  failed since {since}: {self.failed}{kept}{waits}"
+        if self.inbounds:
+            return f"{self.email}  {', '.join(self.inbounds)}{waits}"
+        return f"{self.email}  {self.waits}"
+
+
+def entries(
+    stored: ShownUsers,
+    waiting: UserDrift | None,
+    *,
+    failed_only: bool = False,
+    waiting_only: bool = False,
+    name: str | None = None,
+) -> Iterator[Entry]:
+    """Yield users, sorted by e-mail.
+
+    Args:
+        stored: What the store and the node say.
+        waiting: Whom the core does not have as desired; None where that is not known.
+        failed_only: Leave out who was not refused; with ``waiting_only`` users of either kind are shown.
+        waiting_only: Leave out whom the core has as desired.
+        name: The one user that is wanted, by e-mail; None for all.
+
+    Yields:
+        A user.
+    """
+    shown = waiting if stored.state in WITH_CORE and waiting is not None else _NOBODY
+    everybody = not failed_only and not waiting_only
+    keys = stored.desired.keys() | stored.failed.keys() | shown.to_add | shown.to_remove
+    for key in sorted(keys if name is None else keys & {email_key(name)}):
+        user, failure = stored.desired.get(key), stored.failed.get(key)
+        waits = _waits(key, shown)
+        if not (everybody or (failed_only and failure is not None) or (waiting_only and waits)):
+            continue
+        inbounds = tuple(user.inbounds) if user is not None else ()
+        if failure is not None:
+            yield Entry(failure.email, inbounds, failure.cause, failure.at_ms / 1000, waits)
+        else:
+            yield Entry(user.email if user is not None else key, inbounds, waits=waits)
+
+
 def lines(
-    stored: ShownUsers, waiting: UserDrift | None, *, failed_only: bool = False, waiting_only: bool = False
+    stored: ShownUsers,
+    waiting: UserDrift | None,
+    *,
+    failed_only: bool = False,
+    waiting_only: bool = False,
+    name: str | None = None,
 ) -> Iterator[str]:
     """Yield the report, line by line: a summary, then one user a line, sorted by e-mail.
 
@@ -65,6 +134,7 @@ def lines(
         waiting: Whom the core does not have as desired; None where that is not known.
         failed_only: Leave out who was not refused; with ``waiting_only`` users of either kind are shown.
         waiting_only: Leave out whom the core has as desired.
+        name: The one user that is wanted, by e-mail; None for all.
 
     Yields:
         A line.
@@ -81,21 +151,33 @@ def lines(
         yield "the supervisor does not answer: who is not applied is not known"
     elif not with_core and waiting_only:
         yield "no core runs: nobody is applied"
-    shown = waiting if with_core and waiting is not None else _NOBODY
-    everybody = not failed_only and not waiting_only
-    for key in sorted(stored.desired.keys() | stored.failed.keys() | shown.to_add | shown.to_remove):
-        user, failure = stored.desired.get(key), stored.failed.get(key)
-        waits = _waits(key, shown)
-        if not (everybody or (failed_only and failure is not None) or (waiting_only and waits)):
-            continue
-        if failure is not None:
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(failure.at_ms / 1000))
-            kept = f"; as before in {', '.join(user.inbounds)}" if user is not None else ""
-            yield f"{failure.email}  failed since {since}: {failure.cause}{kept}{f'; {waits}' if waits else ''}"
-        elif user is not None:
-            yield f"{user.email}  {', '.join(user.inbounds)}{f'; {waits}' if waits else ''}"
-        else:
-            yield f"{key}  {waits}"
+    for entry in entries(stored, waiting, failed_only=failed_only, waiting_only=waiting_only, name=name):
+        yield entry.line
+
+
+def as_json(stored: ShownUsers, waiting: UserDrift | None, shown: Iterable[Entry]) -> str:
+    """Return the report for programs.
+
+    Args:
+        stored: What the store and the node say.
+        waiting: Whom the core does not have as desired; None where that is not known.
+        shown: The users to show.
+
+    Returns:
+        One JSON object; ``state`` is null where the node does not answer, ``not_applied`` where that is not known.
+    """
+    known = waiting is not None and stored.state in WITH_CORE
+    report = {
+        "state": None if stored.state is None else str(stored.state),
+        "panel_away": stored.panel_away,
+        "stored_at": stored.stored_at,
+        "desired": len(stored.desired),
+        "failed": len(stored.failed),
+        "not_applied": len(stored.desired.keys() & waiting.to_add) if known and waiting is not None else None,
+        "to_be_removed": len(waiting.to_remove) if known and waiting is not None else None,
+        "users": [asdict(entry) for entry in shown],
+    }
+    return json.dumps(report)
 
 
 def _applied(stored: ShownUsers, with_core: bool, waiting: UserDrift | None) -> str:
@@ -125,6 +207,8 @@ def show_users(
     *,
     failed_only: bool = False,
     waiting_only: bool = False,
+    name: str | None = None,
+    json_wanted: bool = False,
     ask_seconds: float = ASK_SECONDS,
 ) -> int:
     """Print what :func:`lines` says of a node.
@@ -133,19 +217,28 @@ def show_users(
         named: What the operator said about which node is meant.
         failed_only: Leave out who was not refused.
         waiting_only: Leave out whom the core has as desired.
+        name: The one user that is wanted, by e-mail; None for all.
+        json_wanted: As one JSON object.
         ask_seconds: Seconds that the supervisor has to answer.
 
     Returns:
         The exit code.
 
     Raises:
-        OperatorError: There is no store, or it cannot be read.
+        OperatorError: There is no store, or it cannot be read; or no user has that name.
     """
     target = find_target(named)
-    if target.why:
+    if target.why and not json_wanted:
         say(target.why)
-    shown, waiting = _read(target, ask_seconds)
-    for line in lines(shown, waiting, failed_only=failed_only, waiting_only=waiting_only):
+    stored, waiting = _read(target, ask_seconds)
+    if name is not None and next(entries(stored, waiting, name=name), None) is None:
+        raise OperatorError(f"no user {name} is desired, refused or in the core: `pgnode users` shows all")
+    if json_wanted:
+        found = entries(stored, waiting, failed_only=failed_only, waiting_only=waiting_only, name=name)
+        # Escaped by JSON itself.
+        say(as_json(stored, waiting, found))
+        return 0
+    for line in lines(stored, waiting, failed_only=failed_only, waiting_only=waiting_only, name=name):
         say(line)
     return 0
 

@@ -118,6 +118,10 @@ async def test_a_node_that_is_down_shows_what_it_stored() -> None:
     users = await run("users")
     assert users.exit_code == 0
     first, *rows = users.output.splitlines()
+    one = await run("users", "Alice", "--json")
+    assert [user["email"] for user in json.loads(one.output)["users"]] == ["alice"]
+    nobody = await run("users", "nobody")
+    assert (nobody.exit_code, "no user nobody is desired" in nobody.output) == (1, True)
     assert first.startswith("2 desired, 1 failed; the node is not running; this is the state it stored at 20")
     assert [row.split("  ")[0] for row in rows] == ["alice", "bob", "Carol"]
     stats = await run("stats")

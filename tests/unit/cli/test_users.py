@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.state import State
-from pgnode.cli.users import ShownUsers, lines
+from pgnode.cli.users import ShownUsers, as_json, entries, lines
 from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.users.drift import user_drift
@@ -88,3 +89,37 @@ def test_a_node_that_is_down_has_the_users_that_it_stored() -> None:
     assert summary.startswith("3 desired, 1 failed; the node is not running; this is the state it stored at 2023-11-1")
     assert len(rows) == 4
     assert list(lines(down, None, waiting_only=True))[1:] == ["no core runs: nobody is applied"]
+
+
+def test_one_user_is_shown_by_name_in_any_case() -> None:
+    waits = UserDrift.decode(user_drift(table()).encode())
+    for name, line in (
+        ("ALICE", "Alice  VLESS, Trojan; not applied yet"),
+        ("eve", "eve  removed, still active in the core"),
+    ):
+        assert list(lines(stored(), waits, name=name))[1:] == [line]
+    assert list(entries(stored(), waits, name="nobody")) == []
+
+
+def test_programs_get_an_object() -> None:
+    waits = UserDrift.decode(user_drift(table()).encode())
+    found = json.loads(as_json(stored(), waits, entries(stored(), waits, failed_only=True)))
+    [failed] = found.pop("users")
+    assert found == {
+        "state": "running",
+        "panel_away": False,
+        "stored_at": 0.0,
+        "desired": 3,
+        "failed": 1,
+        "not_applied": 2,
+        "to_be_removed": 2,
+    }
+    assert failed == {
+        "email": "Dave",
+        "inbounds": [],
+        "failed": "too long",
+        "failed_since": 0.0,
+        "waits": "",
+    }
+    down = json.loads(as_json(replace(stored(), state=None), None, ()))
+    assert (down["state"], down["not_applied"], down["to_be_removed"]) == (None, None, None)
