@@ -191,7 +191,8 @@ class Supervisor:
         elif stored.origin == IMPORTED:
             await asyncio.to_thread(set_old_folder_aside, settings)
         parts.maintenance.restore("" if parts.inheritance is NOTHING else __version__, bus_is_new=bus_is_new)
-        await select_initial_core(parts.core, parts.cores, settings.assets_dir)
+        own_assets = settings.xray_assets_path is None
+        await select_initial_core(parts.core, parts.cores, settings.assets_dir, own_assets=own_assets)
         await async_fault_point("supervisor.core_selected")
         log.info("state loaded", users=len(stored.users), active=stored.active)
         await parts.traffic.figures.restore(stored)

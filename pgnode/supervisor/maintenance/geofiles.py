@@ -83,12 +83,12 @@ class GeoFiles:
                 f"geofiles were not ready within {limit:g} s: nothing was changed; raise MAINTENANCE_TIMEOUT_SECONDS"
             ) from None
         finally:
-            await asyncio.to_thread(self._drop_folders)
+            await asyncio.to_thread(drop_folders, self._folder)
         return f"geo files of region {region} are in place ({', '.join(found)}); {core}"
 
     def _prepare_folders(self) -> None:
         try:
-            self._drop_folders()
+            drop_folders(self._folder)
             for name in (_NEW, _OLD):
                 (self._folder / name).mkdir(mode=0o700, parents=True)
         except OSError as error:
@@ -96,10 +96,6 @@ class GeoFiles:
                 f"the assets folder {self._folder} cannot be written ({error.strerror}): set XRAY_ASSETS_PATH to one that can, "
                 "or unset it"
             ) from None
-
-    def _drop_folders(self) -> None:
-        for name in (_NEW, _OLD):
-            shutil.rmtree(self._folder / name, ignore_errors=True)
 
     async def _fetch(self, region: str, kind: GeoKind) -> str:
         """Download and check one file; return what it is. Errors leave everything as it was."""
@@ -193,6 +189,16 @@ class GeoFiles:
                 before.replace(self._folder / name)
             else:
                 (self._folder / name).unlink(missing_ok=True)
+
+
+def drop_folders(assets_dir: Path) -> None:
+    """Remove what a job keeps while it works, also one that was interrupted.
+
+    Args:
+        assets_dir: The folder with geo files.
+    """
+    for name in (_NEW, _OLD):
+        shutil.rmtree(assets_dir / name, ignore_errors=True)
 
 
 def _check(path: Path, kind: GeoKind) -> int:

@@ -34,6 +34,17 @@ async def test_without_a_selection_it_is_the_default(cores: CoreStore, tmp_path:
     assert core.core is default
 
 
+@pytest.mark.parametrize("own_assets", [True, False])
+async def test_what_an_interrupted_job_left_in_the_own_folder_is_removed(
+    cores: CoreStore, tmp_path: Path, own_assets: bool
+) -> None:
+    left = tmp_path / "assets" / ".geofiles.new"
+    left.mkdir(parents=True)
+    (left / "geoip.dat").write_bytes(b"half")
+    await select_initial_core(FakeCore(), cores, tmp_path / "assets", own_assets=own_assets)
+    assert left.exists() is not own_assets
+
+
 async def test_the_selected_one_is_taken(cores: CoreStore, tmp_path: Path) -> None:
     path = add(cores, "1.0.0")
     core = FakeCore()
