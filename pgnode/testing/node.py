@@ -32,6 +32,9 @@ CALL_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.05
 #: What a node says when its workers serve.
 WORKERS_READY = "child is ready child=gunicorn"
+
+#: The same of each gRPC worker.
+GRPC_WORKER_READY = "child is ready child=grpc-"
 #: Lines of the node's own output that are kept.
 _OUTPUT_LINES = 500
 
@@ -68,6 +71,8 @@ class NodeProcess:
         self._reading: asyncio.Task[None] | None = None
         self.output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         self._workers_ready = False
+        #: gRPC workers that were not told to be ready yet.
+        self._grpc_awaited = 0
 
     def __repr__(self) -> str:
         return f"NodeProcess(pid {self.pid}, port {self.port}, {self.state_dir})"
@@ -132,7 +137,10 @@ class NodeProcess:
     async def spawn(self) -> None:
         """Start it without waiting."""
         self.output.clear()
+        environment = self.environment()
         self._workers_ready = False
+        served = environment.get("SERVICE_PROTOCOL", "both") != "rest"
+        self._grpc_awaited = int(environment.get("GRPC_WORKERS", "1")) if served else 0
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -141,7 +149,7 @@ class NodeProcess:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=self.environment(),
+            env=environment,
             cwd=self.state_dir.parent,
             start_new_session=True,
         )
@@ -149,7 +157,7 @@ class NodeProcess:
         self._reading = asyncio.create_task(self._read_output(self._process.stdout))
 
     async def wait_ready(self, timeout_seconds: float = READY_TIMEOUT_SECONDS) -> None:
-        """Wait until ``GET /info`` answers. NodeFailedError with the node's output when it ends or takes too long.
+        """Wait until gRPC and ``GET /info`` answer. NodeFailedError with the node's output when it ends or takes too long.
 
         The node's own workers, that is: those of one that was killed a moment ago may still be there.
         """
@@ -160,7 +168,7 @@ class NodeProcess:
                     if self.returncode is not None:
                         await self._end_reading()
                         raise NodeFailedError(f"the node ended with exit code {self.returncode}:\n{self.output_text}")
-                    if self._workers_ready:
+                    if self._workers_ready and self._grpc_awaited <= 0:
                         try:
                             async with self.panel() as panel:
                                 await panel.info()
@@ -229,5 +237,7 @@ class NodeProcess:
             self.output.append(line.decode("utf-8", "replace").rstrip())
             if WORKERS_READY in self.output[-1]:
                 self._workers_ready = True
+            elif GRPC_WORKER_READY in self.output[-1]:
+                self._grpc_awaited -= 1
             if self._on_line is not None:
                 self._on_line(self.output[-1])
