@@ -53,7 +53,8 @@ DELIVERY_SECONDS = 5.0
 #: An answer with so many users does not fit into the buffers of a caller that does not read.
 MANY = 15_000
 DAY_SECONDS = 24 * 3600
-CORES_KILLED = 3
+#: More than eight deaths within a minute end the attempts to bring a core back; three rounds on one node have six.
+CORES_KILLED = 2
 #: A reading is not begun on the dot, and what it finds is from its beginning.
 READING_SECONDS = 0.15
 NOTHING_BREAKS = {SECONDS: "nothing is out of order at any time"}
@@ -257,7 +258,7 @@ async def test_clock_set_a_day_forward_and_back(billed: Stage, node: NodeProcess
     assert await billed.check() == 0
 
 
-@pytest.mark.fault("core killed three times under traffic", core_ends="the core itself was killed")
+@pytest.mark.fault("core killed twice under traffic", core_ends="the core itself was killed")
 async def test_core_killed_under_traffic(billed: Stage, node: NodeProcess) -> None:
     """What moved since the last reading is lost, and no more than that. Nobody asks, which would make readings more frequent."""
     allowed, broken = 0, len(billed.books.broken)
