@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+import pgnode
 from pgnode.testing.configs import config_tags, make_config, make_inbound, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient, PanelError, Traffic
@@ -19,6 +20,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.node_version import told_version
 from tests.support.polling import eventually
 from tests.support.tls_target import tls_target
 
@@ -196,4 +198,4 @@ async def test_system_and_core_report_figures(stage: Stage) -> None:
     assert info.running
     assert info.core_type == "xray"
     assert info.core_version
-    assert info.node_version == info.version or info.version
+    assert (info.node_version, info.version) == (told_version(pgnode.__version__), pgnode.__version__)

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
+from pgnode import __version__
 from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.node_version import told_version
 from tests.panel.client import ClientError
 from tests.panel.conftest import TAGS, USERS, Stage
 from tests.support.polling import eventually
@@ -19,9 +21,10 @@ async def test_a_start_with_four_protocols_and_fifty_users(stage: Stage) -> None
     started = await stage.panel.start(stage.config, stage.users)
     assert started.started
     assert started.core_version
-    assert started.node_version
+    assert started.node_version == told_version(__version__)
     assert await stage.panel.call("info") == started
     assert await stage.panel.call("get_versions") == [started.node_version, started.core_version]
+    assert await stage.panel.call("_supports_chunked_sync") == [True, started.node_version], "the client can read it"
     for tag in TAGS:
         assert await stage.emails(tag) == {user.email for user in stage.users}
         await stage.core.move(tag, 1_000, 2_000)

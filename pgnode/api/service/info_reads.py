@@ -10,6 +10,7 @@ from pgnode.bus.snapshots import NodeStatus
 from pgnode.bus.state import State
 from pgnode.errors import BusUnavailableError, CoreUnavailableError
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.node_version import told_version
 
 CORE_TYPE = "xray"
 
@@ -20,7 +21,7 @@ class InfoReads:
     Args:
         reads: The worker's snapshots.
         state: Tells whether the core can be read.
-        node_version: Told to callers until the supervisor has said its own.
+        node_version: The worker's own version, told to callers until the supervisor has said its.
     """
 
     def __init__(self, reads: Reads, state: StateChecks, *, node_version: str) -> None:
@@ -80,7 +81,7 @@ class InfoReads:
         return pb.BaseInfoResponse(
             started=running,
             core_version=status.core_version if status is not None else "",
-            node_version=version,
+            node_version=told_version(version),
             version=version,
             core_type=CORE_TYPE,
             running=running,

@@ -11,6 +11,7 @@ import json
 from pgnode.api.service.ports import Commands, Reads, Refresh
 from pgnode.bus.commands import Kind
 from pgnode.wire.maintenance import core_version_of, object_of, region_of, text_of
+from pgnode.wire.node_version import told_version
 
 #: Seconds that a caller waits beyond the time that a job may prepare: the core is replaced after that, with deadlines of its own.
 EXCHANGE_SECONDS = 20.0
@@ -25,7 +26,7 @@ class MaintenanceService:
         refresh: Fetches newer snapshots.
         job_timeout_seconds: How long a job may prepare.
         write_timeout_seconds: How long a reset may take.
-        node_version: Told to callers.
+        node_version: The worker's own version.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class MaintenanceService:
         return json.dumps(
             {
                 "detail": f"pgnode {self._node_version} is running",
-                "node_version": self._node_version,
+                "node_version": told_version(self._node_version),
                 "core_version": status.core_version if status is not None else "",
                 "state": status.state if status is not None else "unknown",
             }

@@ -31,7 +31,7 @@ class NodeService:
         logs: Where log lines come from.
         refresh: Fetches newer snapshots.
         write_timeout_seconds: How long a start or a change of users may take.
-        node_version: Told to callers until the supervisor has said its own.
+        node_version: The worker's own version, told to callers until the supervisor has said its.
         on_call: Called for calls with the key, while the supervisor wants to know of them.
         max_body_bytes: Size of all messages of one stream together.
         queries: Parses what is asked of the statistics.

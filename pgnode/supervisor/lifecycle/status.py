@@ -19,6 +19,7 @@ from pgnode.supervisor.core.core_stats import core_stats
 from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.node_version import told_version
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +96,7 @@ class StatusBoard:
         return pb.BaseInfoResponse(
             started=running,
             core_version=self._core.known_version,
-            node_version=__version__,
+            node_version=told_version(__version__),
             version=__version__,
             core_type="xray",
             running=running,

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_the_base_info(panel: PanelClient) -> None:
     info = await panel.info()
     assert (info.started, info.running) == (True, True)
-    assert (info.core_version, info.node_version, info.version) == ("26.10.10", "0.3.0", "0.3.0")
+    assert (info.core_version, info.node_version, info.version) == ("26.10.10", "0.5.2.0+pgnode.0.3.0", "0.3.0")
     assert info.core_type == "xray"
 
 

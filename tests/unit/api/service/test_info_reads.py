@@ -37,7 +37,8 @@ async def test_info_says_what_is_known_in_every_state() -> None:
     answer = reads_of(node).info()
     assert isinstance(answer, Awaitable)
     info = pb.BaseInfoResponse.FromString(await answer)
-    assert (info.started, info.core_version, info.node_version, info.core_type) == (False, "", "0.3.0", "xray")
+    assert (info.started, info.core_version, info.core_type) == (False, "", "xray")
+    assert (info.node_version, info.version) == ("0.5.2.0+pgnode.0.3.0", "0.3.0")
     assert node.refreshes == 1
 
 

@@ -36,7 +36,7 @@ def service(node: Node) -> MaintenanceService:
 async def test_the_first_call_answers_from_memory(node: Node, service: MaintenanceService) -> None:
     assert json.loads(await service.hello()) == {
         "detail": "pgnode 1.2.3 is running",
-        "node_version": "1.2.3",
+        "node_version": "0.5.2.0+pgnode.1.2.3",
         "core_version": "26.10.10",
         "state": "running",
     }

@@ -120,7 +120,7 @@ async def test_info_follows_the_status(node: Node) -> None:
     assert info.running
     assert (info.core_version, info.node_version, info.version, info.core_type) == (
         "26.10.10",
-        "9.9.9",
+        "0.5.2.0+pgnode.9.9.9",
         "9.9.9",
         "xray",
     )
@@ -128,7 +128,7 @@ async def test_info_follows_the_status(node: Node) -> None:
     node.reads.status = status("recovering")
     assert not pb.BaseInfoResponse.FromString(await answer_of(service.info())).started
     node.reads.status = None
-    assert pb.BaseInfoResponse.FromString(await answer_of(service.info())).node_version == "0.3.0"
+    assert pb.BaseInfoResponse.FromString(await answer_of(service.info())).node_version == "0.5.2.0+pgnode.0.3.0"
 
 
 @pytest.mark.parametrize("before", [None, status("idle"), status("starting"), status(api_error="timed out")])

@@ -10,6 +10,7 @@ from pgnode.bus.snapshots import BACKEND, STATE
 from pgnode.bus.state import State
 from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.node_version import told_version
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user
 
 
@@ -40,7 +41,7 @@ async def test_a_core_that_tells_no_version_keeps_the_known_one(stage: Stage) ->
     assert "26.10.10" in repr(status)
     assert status.base_info() == pb.BaseInfoResponse(
         core_version="26.10.10",
-        node_version=status.status().node_version,
+        node_version=told_version(status.status().node_version),
         version=status.status().node_version,
         core_type="xray",
     )
