@@ -38,7 +38,12 @@ FOREIGN_FIELDS: dict[str, tuple[set[str], str]] = {
         "the standard library's way to choose a certificate for each handshake",
     ),
     "pgnode/worker/gunicorn_compat.py": (
-        {"ASGIProtocol._h1c_protocol_class", "gasgi.ASGIProtocol", "protocol._CACHED_SERVER_HEADER"},
+        {
+            "ASGIProtocol._h1c_protocol_class",
+            "gasgi.ASGIProtocol",
+            "protocol._CACHED_SERVER_HEADER",
+            "protocol.PythonProtocol",
+        },
         "Gunicorn has no other way to give it a class of connections, and to have no header Server",
     ),
     "pgnode/worker/gunicorn_conf.py": (

@@ -16,6 +16,7 @@ from typing import Any
 from weakref import WeakSet
 
 from gunicorn.asgi import protocol
+from gunicorn.asgi.parser import PythonProtocol
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.config import Config
 from gunicorn.workers import gasgi
@@ -77,6 +78,22 @@ def check_setting(name: str, value: Any) -> None:
         Config().set(name, value)
     except Exception as error:
         raise ValueError(str(error)) from None
+
+
+class LineLimitParser(PythonProtocol):  # type: ignore[misc]
+    """Gunicorn's own parser of HTTP requests, which refuses a line that is too long however it arrives.
+
+    By itself it measures only a line whose end is not there yet (Gunicorn 27.0.1): the size of a chunk, and a trailer, might
+    have any length where they came whole, so one request was taken or refused as its packets were cut.
+    """
+
+    __slots__ = ()
+
+    def _find_line(self, limit: int, error: Exception) -> int:
+        end: int = super()._find_line(limit, error)
+        if end > limit:
+            raise error
+        return end
 
 
 class HttpConnection(ASGIProtocol):  # type: ignore[misc]
@@ -286,7 +303,7 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
 
 
 def use_connection_class(connection_class: type[HttpConnection]) -> None:
-    """Set what Gunicorn makes of a connection in this process, the parser that connections use, and no header ``Server``.
+    """Set what Gunicorn makes of a connection in this process, the parsers that connections use, and no header ``Server``.
 
     Args:
         connection_class: The class of connections.
@@ -296,6 +313,8 @@ def use_connection_class(connection_class: type[HttpConnection]) -> None:
         from pgnode.worker.h1c_compat import RoomyParser  # noqa: PLC0415 - the parser may not be installed
 
         ASGIProtocol._h1c_protocol_class = RoomyParser
+    # Gunicorn makes and compares its own parser by this name.
+    protocol.PythonProtocol = LineLimitParser
     # Callers are not told what answers them.
     protocol._CACHED_SERVER_HEADER = b""
     # Where the worker looks up the class of its connections.
