@@ -1,8 +1,9 @@
 """A gRPC worker's channel to the supervisor: signs of life one way, the request to stop the other way.
 
 A socket pair. The worker sends :data:`BEAT` every second, from the event loop that serves calls, so that a worker that hangs
-sends none; and :data:`LEAVING` when it was told to end by somebody else than the supervisor, which then starts another one
-and closes its end when that one has the port. A closed end always means: end now.
+sends none. When it was told to end by somebody else than the supervisor it sends :data:`LEAVING` in place of beats. The
+supervisor then starts another one, and closes its end when that one has the port. A closed end always means: end now. The
+kernel closes it, too, when the supervisor ends, so a worker need not count the seconds for which it waits.
 """
 
 from __future__ import annotations
@@ -16,9 +17,6 @@ LEAVING = b"L"
 
 #: Seconds between two heartbeats.
 BEAT_SECONDS = 1.0
-
-#: Seconds that a worker which was told to end goes on taking calls while its replacement comes up.
-REPLACEMENT_SECONDS = 8.0
 
 
 class HeartbeatChannel:
@@ -35,6 +33,7 @@ class HeartbeatChannel:
     def __init__(self, file_number: int | None, *, beat_seconds: float = BEAT_SECONDS) -> None:
         self.stop_requested = asyncio.Event()
         self._beat_seconds = beat_seconds
+        self._sign = BEAT
         self._socket = None if file_number is None else socket.socket(fileno=file_number)
         if self._socket is not None:
             self._socket.setblocking(False)
@@ -50,7 +49,8 @@ class HeartbeatChannel:
             self._beat()
 
     def leave(self) -> None:
-        """Ask for a replacement."""
+        """Ask for a replacement, and ask again with each beat: what a supervisor that does not read was sent may be lost."""
+        self._sign = LEAVING
         if self._socket is None:
             self.stop_requested.set()
         else:
@@ -65,7 +65,7 @@ class HeartbeatChannel:
 
     def _beat(self) -> None:
         if self._socket is not None:
-            self._send(BEAT)
+            self._send(self._sign)
             asyncio.get_running_loop().call_later(self._beat_seconds, self._beat)
 
     def _send(self, what: bytes) -> None:

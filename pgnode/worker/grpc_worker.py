@@ -2,14 +2,13 @@
 
 CHANNEL is the file number of its end of the channel to the supervisor (:mod:`pgnode.bus.heartbeat`). It is a process of its
 own and never forked, since objects of the gRPC library do not survive a fork; several share the port by SO_REUSEPORT.
-SIGTERM ends it: it goes on taking calls until its replacement has the port, then those under way are given
-:data:`GRACE_SECONDS`.
+SIGTERM ends it: it goes on taking calls until its replacement has the port, however long that takes, then those under way
+are given :data:`GRACE_SECONDS`. It ends at once, with that grace, when its supervisor has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -24,11 +23,12 @@ from pgnode.api.auth import ApiKeys
 from pgnode.api.grpc import grpc_compat, health, reflection
 from pgnode.api.grpc.conduct import Conduct
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
-from pgnode.bus.heartbeat import REPLACEMENT_SECONDS, HeartbeatChannel
+from pgnode.bus.heartbeat import HeartbeatChannel
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.collector import spare_what_is_loaded
 from pgnode.os_support.connections import Peer, received_bytes
+from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.os_support.threads import put_behind
@@ -141,7 +141,6 @@ async def serve(
     channel_number: int | None,
     *,
     grace_seconds: float = GRACE_SECONDS,
-    replacement_seconds: float = REPLACEMENT_SECONDS,
 ) -> None:
     """Serve until told to end.
 
@@ -149,7 +148,6 @@ async def serve(
         settings: The node's settings.
         channel_number: File number of the channel to the supervisor; None for a worker that was started by hand.
         grace_seconds: Seconds that calls under way get at the end.
-        replacement_seconds: Seconds that its replacement has to come.
 
     Raises:
         RuntimeError: The port cannot be used.
@@ -166,6 +164,7 @@ async def serve(
     follower = KeyFollower(settings)
     handlers = make_handlers(client, settings, follower.keys, conduct)
     server = make_server(handlers, settings)
+    await async_fault_point("grpc_worker.listen")
     ended = await grpc_compat.start(server)
     # What is loaded by now stays, see the REST worker.
     spare_what_is_loaded()
@@ -183,9 +182,7 @@ async def serve(
             await _first(told_to_end, channel.stop_requested, ended)
         if not channel.stop_requested.is_set():
             channel.leave()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(replacement_seconds):
-                    await channel.stop_requested.wait()
+            await channel.stop_requested.wait()
         handlers.end_viewers()
         await server.stop(grace_seconds)
     finally:

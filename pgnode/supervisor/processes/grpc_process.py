@@ -146,9 +146,13 @@ class GrpcProcess:
             reason = await ended
         finally:
             await end_tasks([ended, hung, leaving])
+        self.forget()
+        return "it hung" if silent else reason
+
+    def forget(self) -> None:
+        """Close the channel to one that has ended, and the note of its pid."""
         self.request_stop()
         self._pids.remove(self.name)
-        return "it hung" if silent else reason
 
     def request_stop(self) -> None:
         """Tell it to end now, without waiting for a replacement."""

@@ -1,7 +1,7 @@
 """The gRPC workers: how many there are, and which process is in which slot.
 
 Each has a slot (1, 2, …) that is always filled: a process that ends is brought back, one that hangs is killed, and one that
-was told to end does so when its replacement has the port.
+was told to end does so when its replacement has the port, however long that takes and however often it is tried.
 """
 
 from __future__ import annotations
@@ -58,11 +58,17 @@ class GrpcSlot:
         return [*([self._process] if self._process is not None else []), *self._leaving]
 
     async def start(self) -> None:
-        """Fill the slot with a process that takes calls.
+        """Fill the slot with a process that takes calls. One that leaves and still runs ends then.
 
         Raises:
             ChildFailedError: It did not come up.
         """
+        if self._process is not None and self.is_filled:
+            await self._replace(self._process)
+            return
+        if self._process is not None:
+            # It may have ended while nobody waited for that.
+            self._process.forget()
         self._process = self._made()
         await self._process.start()
 
@@ -104,6 +110,8 @@ class GrpcSlot:
     async def ended(self) -> str:
         """Wait until the slot has to be filled again; a process that leaves is replaced meanwhile.
 
+        Where its replacement does not come up it goes on taking calls, and :meth:`start` tries again.
+
         Returns:
             What the log says of the last process.
         """
@@ -114,8 +122,7 @@ class GrpcSlot:
             if reason is not None:
                 return reason
             if not await self._replaced(process):
-                await process.stop()
-                return "it ended, and its replacement did not come up"
+                return "it was told to end, and goes on: its replacement did not come up"
 
     def _made(self) -> GrpcProcess:
         """Make a process that was not started. Raises ChildFailedError."""
@@ -132,15 +139,19 @@ class GrpcSlot:
     async def _replaced(self, old: GrpcProcess) -> bool:
         """Start a process in place of ``old``, and let ``old`` end; False when none came up."""
         try:
-            new = self._made()
-            log.info("worker leaves, replacing it", child=old.name, pid=old.pid, by=new.name)
-            await new.start()
+            await self._replace(old)
         except ChildFailedError as error:
             log.warning("child not started", child=self.name, error=str(error))
             return False
+        return True
+
+    async def _replace(self, old: GrpcProcess) -> None:
+        """Start a process in place of ``old``, and let ``old`` end. Raises ChildFailedError, and ``old`` goes on."""
+        new = self._made()
+        log.info("worker leaves, replacing it", child=old.name, pid=old.pid, by=new.name)
+        await new.start()
         self._process = new
         self._leaving[old] = asyncio.create_task(self._end(old))
-        return True
 
     async def _end(self, process: GrpcProcess) -> None:
         await process.stop()

@@ -161,10 +161,13 @@ async def test_a_path_that_is_no_text_ends_no_more_than_the_calls_of_the_moment(
         await worker.ended()
 
 
-async def test_without_a_replacement_it_ends_all_the_same(supervisor: StubSupervisor, settings: Settings) -> None:
-    async with working(settings, replacement_seconds=0.05) as worker:
+async def test_without_a_replacement_it_goes_on_and_asks_again(supervisor: StubSupervisor, settings: Settings) -> None:
+    async with working(settings) as worker, worker.caller() as caller:
         os.kill(os.getpid(), signal.SIGINT)
-        await worker.heard(LEAVING)
+        await worker.heard(3 * LEAVING)
+        assert (await caller.call("GetSystemStats")).mem_total == 1000
+        assert not worker.task.done()
+        worker.near.close()
         await worker.ended()
 
 

@@ -128,14 +128,35 @@ async def test_one_that_leaves_ends_when_its_replacement_is_there(
     await end_tasks([ended])
 
 
-async def test_one_that_leaves_and_has_no_replacement(slot: GrpcSlot, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_that_leaves_goes_on_until_a_replacement_comes_up(
+    slot: GrpcSlot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_WORKER", "leaving")
     await slot.start()
+    (first,) = pids(slot)
     monkeypatch.setenv("FAKE_WORKER", "broken")
     assert "its replacement did not come up" in await slot.ended()
-    assert pids(slot) == []
     with pytest.raises(ChildFailedError):
         await slot.start()
+    assert pids(slot) == [first]
+    assert slot.pid == first
+    monkeypatch.setenv("FAKE_WORKER", "well")
+    await slot.start()
+    assert slot.pid != first
+    await eventually(lambda: pids(slot) == [slot.pid], "the first has gone")
+
+
+async def test_one_that_dies_while_it_waits_for_a_replacement(slot: GrpcSlot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_WORKER", "leaving")
+    await slot.start()
+    (first,) = pids(slot)
+    monkeypatch.setenv("FAKE_WORKER", "broken")
+    await slot.ended()
+    os.kill(first, signal.SIGKILL)
+    await eventually(lambda: pids(slot) == [], "it has ended")
+    monkeypatch.setenv("FAKE_WORKER", "well")
+    await slot.start()
+    assert slot.is_filled
 
 
 async def test_a_system_without_descriptors_is_told_as_its_own_error() -> None:
