@@ -60,8 +60,9 @@ class _Viewer:
         self._dropped = 0
         self._wake = asyncio.Event()
         self._joined = False
-        #: Last entry of the replay: nothing up to it comes again, however far the reader of the stream lags behind.
-        self._replayed_to = entry_order(BEGINNING)
+        #: Last entry that it has: nothing up to it comes again, however far the reader of the stream lags behind, and also
+        #: where a reader that was told to end does so later than the next one begins.
+        self._has_to = entry_order(BEGINNING)
 
     def put(self, lines: list[Line]) -> None:
         """Queue lines; the oldest are dropped where there are too many."""
@@ -74,15 +75,19 @@ class _Viewer:
 
     def join(self, last: str, replay: list[bytes]) -> None:
         """Put the replay, which reaches up to the entry ``last``, before what came meanwhile and is not in it."""
-        self._replayed_to = entry_order(last)
-        held = [line for line in self._lines if entry_order(line[0]) > self._replayed_to]
+        replayed_to = entry_order(last)
+        held = [line for line in self._lines if entry_order(line[0]) > replayed_to]
         self._lines.clear()
         self._joined = True
+        self._has_to = max(self._has_to, replayed_to)
         self.put([*((last, line) for line in replay), *held])
 
-    def wants(self, entry_id: str) -> bool:
-        """Return whether this entry comes after the replay."""
-        return entry_order(entry_id) > self._replayed_to
+    def take(self, entry_id: str, lines: list[Line]) -> None:
+        """Queue the lines of an entry, unless it has them."""
+        order = entry_order(entry_id)
+        if order > self._has_to:
+            self._has_to = order
+            self.put(lines)
 
     async def lines(self) -> AsyncIterator[Line | None]:
         """Yield what is queued, without end; None when nothing came for a while."""
@@ -190,5 +195,4 @@ class LogHub:
         async for entry_id, lines in self._reader.follow(after):
             batch = [(entry_id, line) for line in lines]
             for viewer in self._viewers:
-                if viewer.wants(entry_id):
-                    viewer.put(batch)
+                viewer.take(entry_id, batch)
