@@ -12,7 +12,7 @@ class State(enum.StrEnum):
     STARTING = "starting"  # a core is being started for a call, or for a config found in the store
     RUNNING = "running"  # the core runs and has its users
     RECOVERING = "recovering"  # the core died and the node is bringing it back
-    FAILED = "failed"  # the core does not stay up; only a new start or a stop ends this state
+    FAILED = "failed"  # the core does not stay up, and is tried again after growing pauses
     LINGERING = "lingering"  # stopped, but the core lingers: a start may take it over
     STOPPING = "stopping"  # the core is being ended
 

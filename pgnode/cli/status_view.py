@@ -136,7 +136,9 @@ def _not_well(facts: Facts, report: NodeReport) -> Iterator[str]:
         case State.RECOVERING:
             yield f"the core is being brought back: {report.core.last_end or 'it has ended'}"
         case State.FAILED:
-            yield f"the core was given up, a start by the panel is needed: {report.core.last_end or 'see the log'}"
+            soon = report.core.next_try_seconds
+            when = f" in {duration(soon)}" if soon is not None else ""
+            yield f"the core does not stay up and is tried again{when}: {report.core.last_end or 'see the log'}"
         case State.STARTING:
             yield "the core is being started"
     if report.unknown:

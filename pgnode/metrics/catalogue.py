@@ -118,6 +118,10 @@ FAMILIES: Final[tuple[Family, ...]] = (
     _histogram("core_start_duration_seconds", "From taking a start to its answer, of starts that succeeded.", _WAY),
     _counter("core_deaths", "Cores that ended by themselves, and those that were ended since they hung."),
     _counter("core_hangs", "Cores that were ended since they hung."),
+    _counter(
+        "core_given_up",
+        "Times that the core did not stay up and was given up, until the next try 1 to 10 minutes later.",
+    ),
     _gauge("core_config_waiting", "Whether a part of the config (more lines of the log) waits for the next core."),
     _counter("core_config_waits", "Starts after which a part of the config waited for the next core."),
     _gauge("core_uptime_seconds", "Of the running core."),

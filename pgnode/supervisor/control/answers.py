@@ -31,6 +31,7 @@ from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.host.certificate import CertificateWatch
 from pgnode.supervisor.host.recent_warnings import RecentWarnings
 from pgnode.supervisor.lifecycle.node import Node
+from pgnode.supervisor.lifecycle.states import State
 from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.users.drift import user_drift
 
@@ -170,6 +171,8 @@ class Answers:
             hangs=life.hangs,
             last_end=life.last_end,
             last_end_seconds_ago=round(now - life.last_end_at, 1) if life.last_end else None,
+            given_up=life.given_up,
+            next_try_seconds=round(max(0.0, life.next_try_at - now), 1) if life.state is State.FAILED else None,
             api_error=life.api_error,
             waiting=core.waiting_log,
             starts=dict(status.starts),

@@ -32,6 +32,10 @@ class CoreReport:
     waiting: str = ""
     #: How often each strategy was used by a start.
     starts: dict[str, int] = field(default_factory=dict)
+    #: How often it was given up for a while, since it did not stay up.
+    given_up: int = 0
+    #: Until it is tried again; None where it is not given up now.
+    next_try_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ class CoreFigures:
     #: "embedded" or "executable".
     kind: str
     deaths: int
+    #: How often it was given up for a while.
+    given_up: int
     start_seconds: Histogram
     #: Changes of users in it, by operation and result.
     calls: Mapping[tuple[str, str], int]

@@ -85,6 +85,7 @@ def _core(series: Series, figures: NodeFigures) -> None:
     _histograms(series, "core_start_duration_seconds", core.start_seconds)
     series.set("core_deaths", core.deaths)
     series.set("core_hangs", status.core_hangs)
+    series.set("core_given_up", core.given_up)
     series.set("core_config_waiting", bool(status.waiting))
     series.set("core_config_waits", sum(number for way, number in status.starts.items() if way.endswith(_WAITS)))
     series.set("core_uptime_seconds", core.uptime_seconds)

@@ -161,7 +161,7 @@ class FigureSource:
         source = self.sources
         because = not_ready(
             source.node.status(),
-            wanted=source.node.life.needs_core,
+            wanted=source.node.life.wants_core,
             store_error=source.committer.error,
             bus_answers=bus_answers,
         )
@@ -205,7 +205,7 @@ class FigureSource:
         until = source.certificate.until
         return NodeFigures(
             status=source.node.status(),
-            wanted=source.node.life.needs_core,
+            wanted=source.node.life.wants_core,
             core=self._core(),
             users=UserFigures(
                 desired=len(table),
@@ -250,6 +250,7 @@ class FigureSource:
         figures = CoreFigures(
             kind=kind,
             deaths=source.node.life.deaths,
+            given_up=source.node.life.given_up,
             start_seconds=source.node.start_seconds,
             calls=source.node.users.core_calls,
             gc_pause_seconds=self._gc_pause_seconds(),
@@ -261,6 +262,7 @@ class FigureSource:
         return CoreFigures(
             kind=figures.kind,
             deaths=figures.deaths,
+            given_up=figures.given_up,
             start_seconds=figures.start_seconds,
             calls=figures.calls,
             gc_pause_seconds=figures.gc_pause_seconds,

@@ -66,11 +66,15 @@ class RetryLater(Action):
 
 @dataclass(frozen=True, slots=True)
 class GiveUp(Action):
-    """Say in the log that the core is given up."""
+    """Say in the log that the core is given up, unless that was said, and send RetryDue after a long pause."""
 
+    delay_seconds: float
+    #: Why there is no core.
     reason: str
-    #: Why not.
+    #: Why it is not brought back at once.
     verdict: str
+    #: It was given up before, and a try changed nothing.
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

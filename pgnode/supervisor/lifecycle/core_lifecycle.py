@@ -283,8 +283,15 @@ class CoreLifecycle:
                 self._set_timer(seconds, LingerEnded())
             case do.CancelTimer():
                 self._cancel_timer()
-            case do.GiveUp(reason, verdict):
-                log.error("the core is given up; a new start is needed", reason=reason, why=verdict)
+            case do.GiveUp(delay_seconds, reason, verdict, again):
+                if not again:
+                    log.error(
+                        "the core is given up for a while; it is tried again after pauses that grow to 10 minutes",
+                        reason=reason,
+                        why=verdict,
+                        pause_seconds=delay_seconds,
+                    )
+                self._set_timer(delay_seconds, RetryDue())
             case do.ReapCore():
                 await self._core.stop()
                 # Only the node has these counters now, so they are stored.

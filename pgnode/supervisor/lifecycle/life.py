@@ -68,6 +68,10 @@ class Life:
     last_end: str = ""
     #: When that was, monotonic seconds.
     last_end_at: float = 0.0
+    #: How often the core was given up, since it did not stay up; each try that changed nothing counts.
+    given_up: int = 0
+    #: When a core that was given up is tried again, monotonic seconds.
+    next_try_at: float = 0.0
     #: Why the core is being killed; "" while it is not.
     killed_for: str = ""
     #: Never changed in place.
@@ -100,8 +104,13 @@ class Life:
 
     @property
     def needs_core(self) -> bool:
-        """Whether a core runs or is being brought back; one that was given up is not."""
+        """Whether a core runs or is being brought back; one that was given up waits for its next try."""
         return self.desired is not None and self.state is not State.FAILED
+
+    @property
+    def wants_core(self) -> bool:
+        """Whether a core has to run, whatever became of it."""
+        return self.desired is not None
 
 
 #: What the machine makes of an event.
@@ -147,11 +156,13 @@ def forgive(life: Life) -> Life:
 
 
 def recover(life: Life, exit_code: int | None, reason: str, at: Moment) -> Transition:
-    """Decide what to do about a missing core: bring it back after a pause, or give it up."""
+    """Decide what to do about a missing core: bring it back after a pause, or give it up until the next try."""
     life = replace(core_gone(life).move(Trigger.CORE_DIED), last_end=reason, last_end_at=at.now)
     policy = copy.deepcopy(life.policy)
     decision = policy.died(at.now, exit_code, at.chance)
-    life = replace(life, policy=policy, timer=not isinstance(decision, Verdict))
+    life = replace(life, policy=policy, timer=True)
     if isinstance(decision, Verdict):
-        return life.move(Trigger.GAVE_UP), (GiveUp(reason, decision.reason),)
+        pause = decision.pause_seconds
+        life = replace(life.move(Trigger.GAVE_UP), given_up=life.given_up + 1, next_try_at=at.now + pause)
+        return life, (GiveUp(pause, reason, decision.reason, decision.again),)
     return life, (RetryLater(decision.delay_seconds, reason),)

@@ -191,7 +191,9 @@ def _exchange(life: Life) -> Transition:
     if life.unknown and life.core is not None and not interrupted:
         text = f"the core cannot be exchanged, for its config is not known ({life.unknown}): start the node first"
         return life, (Answer(UnavailableError(text)),)
-    life, cancelled = cancel_timer(life)  # of a core that lingers, or is to be brought back
+    cancelled: tuple[Action, ...] = ()
+    if life.state is not State.FAILED:
+        life, cancelled = cancel_timer(life)  # of a core that lingers, or is to be brought back
     if life.held and not interrupted:
         life = life.take_back_stop()
     if life.state is State.LINGERING:
@@ -233,9 +235,12 @@ def _core_died(life: Life, exit_code: int | None, at: Moment) -> Transition:
 
 
 def _retry(life: Life) -> Transition:
-    if life.state is not State.RECOVERING or life.desired is None:
+    desired = life.desired
+    if life.state not in (State.RECOVERING, State.FAILED) or desired is None:
         return life, ()
-    return ask(replace(life, timer=False), RecoverTask(StartCore(life.desired)))
+    if life.state is State.FAILED:
+        life = life.move(Trigger.TRIED_AGAIN)
+    return ask(replace(life, timer=False), RecoverTask(StartCore(desired)))
 
 
 def _linger_ended(life: Life) -> Transition:

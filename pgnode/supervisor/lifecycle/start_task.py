@@ -175,6 +175,10 @@ class StartTask:
             case StartCore() as started, Done():
                 life, complete = core_started(life, started)
                 return self._ask(life, complete)
+            case StartCore(), Failed(error=error, at=at) if self.before is State.FAILED and self.fallback is not None:
+                # That one did not stay up either, but perhaps it does now.
+                life, decided = recover(life, None, error.text, at)
+                return finish(life, ReturnUsers(), *decided, life.record, DiscardRunner(), Answer(error))
             case StartCore(), Failed(error=error) if self.failure is None:
                 return self._go_back(life, error, ReturnUsers())
             case StartCore(), Failed(error=error, at=at) if self.failure is not None:
@@ -216,8 +220,8 @@ def take_in(life: Life, task: StartTask) -> Transition:
     """Make the start's users the desired ones: all checks passed."""
     before = life.state
     new_core = task.decision.strategy is StartStrategy.NEW_CORE
-    # A config that did not stay up is nothing to come back to; one that was stopped is, until its core has ended.
-    fallback = life.core if before is State.LINGERING else life.desired if before is not State.FAILED else None
+    # One that was stopped is something to come back to, until its core has ended.
+    fallback = life.core if before is State.LINGERING else life.desired
     if life.unknown:
         # Nobody knows its users, and perhaps not even its config.
         fallback = None

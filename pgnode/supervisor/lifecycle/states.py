@@ -20,6 +20,7 @@ class Trigger(enum.StrEnum):
     START_FAILED = "start failed"  # no core came up, and no earlier one is left
     CORE_DIED = "core died"
     GAVE_UP = "gave up"  # too many deaths in a window, or a config that the core refuses
+    TRIED_AGAIN = "tried again"  # a long pause after it was given up is over
     STOP_REQUESTED = "stop requested"
     LINGER_ENDED = "linger ended"  # nobody took the core over in time, or it may not linger
     CORE_STOPPED = "core stopped"
@@ -50,6 +51,7 @@ TABLE: dict[tuple[State, Trigger], State] = {
     (State.RECOVERING, Trigger.GAVE_UP): State.FAILED,
     (State.RECOVERING, Trigger.START_REQUESTED): State.STARTING,
     (State.RECOVERING, Trigger.STOP_REQUESTED): State.STOPPING,
+    (State.FAILED, Trigger.TRIED_AGAIN): State.RECOVERING,
     (State.FAILED, Trigger.START_REQUESTED): State.STARTING,
     (State.FAILED, Trigger.STOP_REQUESTED): State.STOPPING,
     (State.LINGERING, Trigger.START_REQUESTED): State.STARTING,

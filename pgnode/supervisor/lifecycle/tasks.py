@@ -18,6 +18,7 @@ from pgnode.supervisor.lifecycle.actions import (
     MakeChange,
     Publish,
     Question,
+    RetryLater,
     StartCore,
     TakeOverCore,
     UndoChange,
@@ -31,6 +32,7 @@ from pgnode.supervisor.lifecycle.life import (
     core_gone,
     core_started,
     finish,
+    forgive,
     recover,
     unexpected,
 )
@@ -189,6 +191,10 @@ class ExchangeTask:
                 return ask(ended(life), ExchangeTask(MakeChange()))
             case MakeChange(), Done() if life.state is State.STARTING and life.desired is not None:
                 return ask(life, ExchangeTask(StartCore(life.desired)))
+            case MakeChange(), Done() if life.state is State.FAILED:
+                # Perhaps that was what kept the core from staying up.
+                retry = RetryLater(0.0, "what the core is made of was changed")
+                return finish(replace(forgive(life), timer=True), retry, LearnVersion(), Publish(), Answer())
             case MakeChange(), Done():
                 return finish(life, LearnVersion(), Publish(), Answer())
             case MakeChange() | StartCore(), Failed() if self.failure is None:

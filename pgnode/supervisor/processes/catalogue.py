@@ -32,7 +32,7 @@ PROCESSES = (
         "Xray core",
         "1 when started",
         "users' traffic",
-        "supervisor: growing pauses, `failed` after too many deaths",
+        "supervisor: growing pauses, then single tries, 10 minutes apart at most",
         "goes on",
     ),
     ProcessSpec(

@@ -90,7 +90,12 @@ def test_a_node_that_is_well_fits_on_a_screen() -> None:
         (said(state="dancing"), "dancing", ""),
         (said(state="recovering", core=CoreReport(last_end="no room")), "recovering", "brought back: no room"),
         (said(state="recovering"), "recovering", "brought back: it has ended"),
-        (said(state="failed"), "failed", "a start by the panel is needed: see the log"),
+        (said(state="failed"), "failed", "does not stay up and is tried again: see the log"),
+        (
+            said(state="failed", core=CoreReport(last_end="no room", next_try_seconds=90.0)),
+            "failed",
+            "the core does not stay up and is tried again in 1 min 30 s: no room",
+        ),
         (said(phase="starting", step="the bus"), "starting", "the supervisor is starting, waiting for the bus"),
         (said(phase="ending"), "ending", "the supervisor is ending"),
         (

@@ -32,7 +32,7 @@ IDLE = Life()
 RUNNING = Life(State.RUNNING, desired=A, core=A, core_run=1, decisions=1)
 LINGERING = Life(State.LINGERING, core=A, core_run=1, decisions=2, timer=True)
 RECOVERING = Life(State.RECOVERING, desired=A, core_run=1, decisions=1, timer=True)
-FAILED = Life(State.FAILED, desired=A, core_run=1, decisions=1)
+FAILED = Life(State.FAILED, desired=A, core_run=1, decisions=1, timer=True)
 
 Script = Playbook[Life, Event, Action]
 

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import structlog
 
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.errors import InternalError, StartFailedError
@@ -48,15 +49,40 @@ async def test_a_core_that_does_not_stay_up_is_given_up_and_a_start_clears_that(
         pauses += stage.clock.pauses
         await stage.pause(pauses[-1])
     assert pauses == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
-    assert (stage.told.state, stage.clock.pauses, stage.core.start_errors) == ("failed", [], [])
+    assert (stage.told.state, stage.clock.pauses, stage.core.start_errors) == ("failed", [60.0], [])
     await stage.start(config)
-    assert stage.told.state == "running"
+    assert (stage.told.state, stage.clock.pauses) == ("running", [])
 
 
 async def test_an_exit_code_that_means_a_bad_config_is_given_up_at_once(stage: Stage, config: str) -> None:
     await stage.start(config)
     await stage.die(23)
-    assert (stage.told.state, stage.clock.pauses) == ("failed", [])
+    assert (stage.told.state, stage.clock.pauses) == ("failed", [60.0])
+
+
+async def test_what_was_given_up_comes_back_by_itself_and_the_log_says_it_once(stage: Stage, config: str) -> None:
+    with structlog.testing.capture_logs() as lines:
+        await stage.start(config, user("alice", "a"))
+        stage.core.start_errors = [StartFailedError("no room")] * 3
+        await stage.die(23)
+        for pause in (60.0, 120.0, 300.0):
+            assert (stage.told.state, stage.clock.pauses) == ("failed", [pause])
+            await stage.pause(pause)
+        assert stage.clock.pauses == [600.0]
+        await stage.pause(600.0)
+    assert (stage.told.state, stage.clock.pauses) == ("running", [])
+    said = [line for line in lines if line["log_level"] == "error"]
+    assert [(line["why"], line["pause_seconds"]) for line in said] == [
+        ("exit code 23 means that it refuses its config", 60.0)
+    ]
+    assert stage.node.life.given_up == 4
+
+
+async def test_a_stop_ends_the_tries_of_a_core_that_was_given_up(stage: Stage, config: str) -> None:
+    await stage.start(config)
+    await stage.die(23)
+    await stage.stop()
+    assert (stage.told.state, stage.clock.pauses) == ("idle", [])
 
 
 async def test_a_stop_lets_the_core_linger(stage: Stage, config: str) -> None:

@@ -35,6 +35,7 @@ def test_what_the_store_has_to_know() -> None:
 
 def test_who_needs_a_core() -> None:
     assert [life.needs_core for life in (IDLE, RUNNING, LINGERING, FAILED)] == [False, True, False, False]
+    assert [life.wants_core for life in (IDLE, RUNNING, LINGERING, FAILED)] == [False, True, False, True]
 
 
 def test_a_timer_is_cancelled_where_there_is_one() -> None:
@@ -56,8 +57,8 @@ def test_deaths_are_counted_until_they_are_forgiven() -> None:
     life, actions = recover(forgive(life), 255, "died", Moment(AT.now + 2, 0.5))
     assert actions == (RetryLater(0.0, "died"),)
     life, actions = recover(life, 23, "died", Moment(AT.now + 3, 0.5))
-    assert (life.state, life.timer) == (State.FAILED, False)
-    assert isinstance(actions[0], GiveUp)
+    assert (life.state, life.timer, life.given_up, life.next_try_at) == (State.FAILED, True, 1, AT.now + 63)
+    assert actions == (GiveUp(60.0, "died", "exit code 23 means that it refuses its config"),)
 
 
 def test_the_error_of_an_outcome_names_it() -> None:

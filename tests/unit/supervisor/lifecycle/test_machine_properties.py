@@ -78,7 +78,7 @@ class World:
                 self.journal = action
             case do.Commit() | do.Answer() if self.journal is not None and not self.chance(10):
                 self.stored, self.core_run, self.journal = self.journal.desired, self.journal.core_run, None
-            case do.RetryLater():
+            case do.RetryLater() | do.GiveUp():
                 self.timer = on.RetryDue()
             case do.LingerFor():
                 self.timer = on.LingerEnded()
@@ -148,7 +148,8 @@ class World:
                 return timer
             case "late timer":
                 # One that was forgotten while it waited for its turn.
-                return on.RetryDue() if life.state is not State.RECOVERING else on.LingerEnded()
+                waits = life.state in (State.RECOVERING, State.FAILED)
+                return on.LingerEnded() if waits else on.RetryDue()
         return on.CoreDied(life.core_run - 1, 0, Moment(self.now, 0.5))
 
 
@@ -170,7 +171,7 @@ def at_rest(life: Life, world: World) -> None:
         case State.RECOVERING | State.FAILED:
             assert life.desired is not None
             assert (life.core, world.cores) == (None, [])
-            assert life.timer == (life.state is State.RECOVERING)
+            assert life.timer
         case _:
             raise AssertionError(f"nothing is under way, and the node is {life.state}")
 

@@ -206,10 +206,17 @@ def test_a_start_with_another_config_ends_a_lingering_core() -> None:
     assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, A, A)
 
 
-def test_a_start_clears_a_failed_node_and_has_nothing_to_come_back_to() -> None:
+def test_a_start_clears_a_failed_node_and_where_it_fails_what_was_desired_is_tried_again() -> None:
     with starting(FAILED, None) as script:
-        script >> failed("exit code 23") << ReturnUsers() << Record(None, 1) << DiscardRunner() << told("exit code 23")
-    assert script.state.state is State.IDLE
+        script >> failed("exit code 23") << ReturnUsers() << RetryLater(0.0, "exit code 23")
+        script << Record(A, 1) << DiscardRunner() << told("exit code 23")
+        assert (script.state.state, script.state.desired) == (State.RECOVERING, A)
+        script >> on.RetryDue() << do.StartCore(A)
+    with starting(FAILED, None, do.TakeInUsers) as script:
+        script >> failed("no room") << ReturnUsers() << EndCore() >> done << do.StartCore(A)
+        script >> done << do.CompleteCore(A)
+        script >> done << Record(A, 2) << DiscardRunner() << told("no room; the previous core was restored")
+    assert (script.state.state, script.state.desired) == (State.RUNNING, A)
     with starting(FAILED, None, do.CompleteCore) as script:
         script >> done << Record(B, 2) << DiscardRunner() << Answer()
     assert (script.state.state, script.state.desired) == (State.RUNNING, B)

@@ -95,11 +95,24 @@ def test_a_change_that_cannot_be_taken_back_is_told(*, comes_up: bool) -> None:
     assert script.state.state is (State.RUNNING if comes_up else State.RECOVERING)
 
 
-@pytest.mark.parametrize("life", [IDLE, FAILED])
-def test_with_nothing_to_run_only_the_change_is_made(life: Life) -> None:
-    with script_of(life) as script:
+def test_with_nothing_to_run_only_the_change_is_made() -> None:
+    with script_of(IDLE) as script:
         script >> on.ExchangeRequested() << do.MakeChange() >> done << LearnVersion() << Publish() << Answer()
-    assert script.state == life
+    assert script.state == IDLE
+
+
+def test_a_core_that_was_given_up_is_tried_with_what_was_changed() -> None:
+    with script_of(FAILED) as script:
+        script >> on.ExchangeRequested() << do.MakeChange()
+        script >> done << RetryLater(0.0, "what the core is made of was changed")
+        script << LearnVersion() << Publish() << Answer()
+        assert (script.state.state, script.state.timer) == (State.FAILED, True)
+        script >> on.RetryDue() << do.StartCore(A) >> failed("no room") << RetryLater(0.0, "no room")
+        script << Commit() << Publish()
+
+
+@pytest.mark.parametrize("life", [IDLE, FAILED])
+def test_a_change_that_failed_changes_nothing(life: Life) -> None:
     with script_of(life) as script:
         script >> on.ExchangeRequested() << do.MakeChange() >> failed("no") << Publish() << told("no")
     assert script.state == life

@@ -5,17 +5,44 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.supervisor.processes.restart_policy import EXIT_BAD_CONFIG, GiveUp, RestartPolicy, Retry
+from pgnode.supervisor.processes.restart_policy import EXIT_BAD_CONFIG, GIVEN_UP_PAUSES, GiveUp, RestartPolicy, Retry
 
 
 def test_the_first_death_is_answered_at_once() -> None:
     assert RestartPolicy().died(100.0, 1, 0.9) == Retry(0.0)
 
 
-def test_a_bad_config_is_never_tried_again() -> None:
+def test_a_bad_config_is_given_up_at_once() -> None:
     decision = RestartPolicy().died(0.0, EXIT_BAD_CONFIG, 0.5)
     assert isinstance(decision, GiveUp)
     assert "23" in decision.reason
+    assert decision.pause_seconds == GIVEN_UP_PAUSES[0]
+
+
+def test_tries_after_it_was_given_up_are_single_and_become_rare() -> None:
+    policy, now, pauses = RestartPolicy(), 0.0, []
+    while isinstance(decision := policy.died(now, 255, 0.5), Retry):
+        now += decision.delay_seconds
+    assert not decision.again
+    for _ in range(6):
+        pauses.append(decision.pause_seconds)
+        # It starts for as long as that takes, and is up for a moment.
+        now += decision.pause_seconds + policy.window_seconds - 1
+        decision = policy.died(now, 255, 0.5)
+        assert isinstance(decision, GiveUp)
+        assert decision.again
+    assert pauses == [60, 120, 300, 600, 600, 600]
+
+
+def test_what_stayed_up_for_a_window_is_as_good_as_new() -> None:
+    policy = RestartPolicy()
+    decision = policy.died(0.0, EXIT_BAD_CONFIG, 0.5)
+    assert isinstance(decision, GiveUp)
+    later = decision.pause_seconds + policy.window_seconds
+    assert policy.died(later, 255, 0.5) == Retry(0.0)
+    decision = policy.died(later, EXIT_BAD_CONFIG, 0.5)
+    assert isinstance(decision, GiveUp)
+    assert (decision.pause_seconds, decision.again) == (GIVEN_UP_PAUSES[0], False)
 
 
 def test_pauses_grow_and_end() -> None:
@@ -39,6 +66,9 @@ def test_a_reset_forgets() -> None:
     policy = RestartPolicy()
     for _ in range(5):
         policy.died(0.0, 1, 0.5)
+    policy.reset()
+    assert policy.died(0.0, 1, 0.5) == Retry(0.0)
+    policy.died(0.0, EXIT_BAD_CONFIG, 0.5)
     policy.reset()
     assert policy.died(0.0, 1, 0.5) == Retry(0.0)
 
