@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pgnode.cli.output import say
 from pgnode.errors import OperatorError
+from pgnode.os_support import streams
 from pgnode.os_support.surroundings import reset_signals, what_is_missing
 from pgnode.supervisor.processes.inheritance import VARIABLE as INHERITANCE
 
@@ -32,12 +33,21 @@ def run_node(env_file: Path | None = None) -> int:
     if missing is not None:
         raise OperatorError(missing)
     from pgnode.settings import load_from, other_variables, unknown_settings  # noqa: PLC0415 - after that
+    from pgnode.supervisor.host.logging import begin_logging, told_in_log  # noqa: PLC0415
     from pgnode.supervisor.main import run  # noqa: PLC0415
 
     env_file = env_file.absolute() if env_file is not None else None
     settings = load_from(env_file)
     if env_file is not None:
         os.environ.update(other_variables(env_file))
+    begin_logging(settings.log_format, os.environ)
     for sentence in unknown_settings():
-        say(f"pgnode: {sentence}", error=True)
-    return run(settings, env_file)
+        if not told_in_log("warning", sentence):
+            say(f"pgnode: {sentence}", error=True)
+    try:
+        return run(settings, env_file)
+    except OperatorError as error:
+        if not told_in_log("error", str(error)):
+            raise
+        streams.drain()
+        return error.exit_code

@@ -255,6 +255,11 @@ class Settings(BaseSettings):
         description="When a config's log asks for more than the running core prints (a more talkative level, say): `next`, with "
         "the next core, or `now`, by a new core, which ends all connections. Fewer lines are had at once either way.",
     )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="Form of the node's own log, on stderr, of all its processes: `text`, or `json`, one object a line with "
+        "`time`, `level`, `process`, `pid`, `message` and, where there are some, `fields` and `traceback`.",
+    )
     debug: bool = Field(
         False,
         description="Log more of the node itself: details of what it does, and what Gunicorn and Valkey print. What the core "

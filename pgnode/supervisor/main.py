@@ -34,8 +34,8 @@ from pgnode.supervisor import ending
 from pgnode.supervisor.composition import Components, compose
 from pgnode.supervisor.control.progress import Phase
 from pgnode.supervisor.host import identity
-from pgnode.supervisor.host.banner import banner
-from pgnode.supervisor.host.logging import set_up_logging
+from pgnode.supervisor.host.banner import banner, ready_fields
+from pgnode.supervisor.host.logging import begin_logging, is_for_programs, set_up_logging
 from pgnode.supervisor.maintenance.initial_core import select_initial_core
 from pgnode.supervisor.persistence.import_v05 import IMPORTED, set_old_folder_aside, take_over
 from pgnode.supervisor.processes import valkey
@@ -216,8 +216,12 @@ class Supervisor:
         # In this order on a terminal, where both are one.
         await asyncio.to_thread(streams.drain)
         if parts.inheritance is NOTHING:
-            banner(settings, who, core=str(parts.core.core), version=parts.core.known_version, users=len(stored.users))
-            identity.note_key_shown(settings)
+            core, version = str(parts.core.core), parts.core.known_version
+            if is_for_programs():
+                log.info("the node is ready", **ready_fields(settings, core=core, version=version))
+            else:
+                banner(settings, who, core=core, version=version, users=len(stored.users))
+                identity.note_key_shown(settings)
         else:
             log.info("restarted in place", restarts=parts.inheritance.restarts, version=__version__)
         progress.enter(Phase.READY)
@@ -316,6 +320,7 @@ def run(settings: Settings, env_file: Path | None = None) -> int:
     environment = dict(os.environ)
     dependencies.check()
     streams.make_safe()
+    begin_logging(settings.log_format, environment, debug=settings.debug)
     # Children inherit both.
     allow_many_files()
     confined = confine(os.environ, settings.child_variables)

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pgnode.os_support.log_lines import read_line
 from pgnode.settings import Settings
 from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
 from pgnode.testing.ports import free_port
@@ -235,9 +236,11 @@ class NodeProcess:
             if not line:
                 return
             self.output.append(line.decode("utf-8", "replace").rstrip())
-            if WORKERS_READY in self.output[-1]:
+            # Also where it prints JSON.
+            said = read_line(self.output[-1], "", 0, 0.0).summary
+            if WORKERS_READY in said:
                 self._workers_ready = True
-            elif GRPC_WORKER_READY in self.output[-1]:
+            elif GRPC_WORKER_READY in said:
                 self._grpc_awaited -= 1
             if self._on_line is not None:
                 self._on_line(self.output[-1])

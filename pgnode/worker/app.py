@@ -119,7 +119,7 @@ class Application:
     async def _live(self, receive: Receive, send: Send) -> None:
         """Connect to the bus, say so, and disconnect when told to."""
         await receive()
-        set_up_logging()
+        set_up_logging("rest")
         try:
             settings = load_handed_over()
             client = NodeClient(settings, WorkerFacts("rest", connections=lambda: {"rest": open_connections()}))

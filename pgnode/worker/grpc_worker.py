@@ -205,7 +205,7 @@ async def _first(*events: asyncio.Event) -> None:
 def main() -> None:
     """Run a worker."""
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    set_up_logging()
+    set_up_logging("grpc")
     grpc_compat.check()
     allow_many_files()
     keep_large_blocks_apart()

@@ -9,12 +9,11 @@ import contextlib as _contextlib
 import os as _os
 import signal as _signal
 import ssl as _ssl
-import sys as _sys
 from dataclasses import replace as _replace
 from typing import Any as _Any
 
-from pgnode.os_support import streams as _streams
 from pgnode.os_support.collector import spare_what_is_loaded as _spare_what_is_loaded
+from pgnode.os_support.log_output import PROCESS as _LOG
 from pgnode.os_support.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
 from pgnode.os_support.pdeath import die_with_parent as _die_with_parent
 from pgnode.settings.handover import READY_VARIABLE as _READY_VARIABLE
@@ -25,10 +24,13 @@ from pgnode.worker.asgi_worker import ConnectionLimits as _ConnectionLimits
 from pgnode.worker.asgi_worker import worker_with as _worker_with
 from pgnode.worker.certificate import live_context as _live_context
 from pgnode.worker.certificate import served_files as _served_files
+from pgnode.worker.gunicorn_log import GunicornLog as _GunicornLog
+from pgnode.worker.logging import name_process as _name_process
+from pgnode.worker.logging import set_up_logging as _set_up_logging
 from pgnode.worker.operator_file import operator_file as _operator_file
 
 # Before Gunicorn makes its log: it keeps the stream that is there.
-_streams.make_safe()
+_set_up_logging("gunicorn")
 _gunicorn_compat.check()
 _settings = _load_handed_over()
 
@@ -76,6 +78,7 @@ certfile, keyfile = map(str, _files)
 
 accesslog = None
 errorlog = "-"
+logger_class = _GunicornLog
 loglevel = "info" if _settings.debug else "warning"
 # Gunicorn would put a control socket into the home folder.
 control_socket_disable = True
@@ -115,13 +118,14 @@ def when_ready(_server: _Any) -> None:
 
 
 def post_fork(_server: _Any, _worker: _Any) -> None:
-    """End each new worker with the master, also when that is killed.
+    """End each new worker with the master, also when that is killed; its lines in the log are its own.
 
     Args:
         _server: Gunicorn's arbiter.
         _worker: The worker, in its own process.
     """
     _die_with_parent(_signal.SIGKILL, _os.getppid())
+    _name_process("rest")
 
 
 def post_worker_init(_worker: _Any) -> None:
@@ -140,7 +144,8 @@ _say_ready = post_worker_init
 
 
 def _tell(sentence: str) -> None:
-    print(f"pgnode: {sentence}", file=_sys.stderr, flush=True)  # noqa: T201 - Gunicorn has no log yet
+    # Gunicorn has no log yet.
+    _LOG.write(_LOG.entry("warning", f"pgnode: {sentence}", {}))
 
 
 if _settings.gunicorn_conf is not None:

@@ -71,6 +71,31 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     _rule()
 
 
+def ready_fields(settings: Settings, *, core: str, version: str) -> dict[str, str]:
+    """Return what is told in the log in place of the block, where the log is not for people. No key is among it.
+
+    Args:
+        settings: Addresses and files.
+        core: What runs as the core.
+        version: The core's version.
+
+    Returns:
+        Values by name.
+    """
+    ports = {"rest": settings.gunicorn_ports.get("SERVICE_PORT"), "maintenance": settings.api_port}
+    if settings.grpc_worker_count:
+        ports["grpc"] = settings.grpc_listen[1]
+    return {
+        "version": __version__,
+        "listens": settings.node_host,
+        **{name: str(port) for name, port in ports.items() if port is not None},
+        "core": f"Xray {version}, {core}",
+        "state": str(settings.state_dir),
+        "key": "pgnode key show",
+        "certificate": str(settings.cert_file),
+    }
+
+
 def print_panel_form(settings: Settings, who: Identity) -> None:
     """Print what a panel's form asks for.
 

@@ -1,56 +1,73 @@
-"""The node's own log: readable lines on stderr, and the same lines for the viewers of the log stream."""
+"""The node's own log: on stderr, and the same lines for the viewers of the log stream. Lines of its processes come here, too."""
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
-import structlog
-
-from pgnode.os_support.log_text import bound_values, print_traceback
+from pgnode.os_support import log_setup
+from pgnode.os_support.log_lines import Entry, LogForm
+from pgnode.os_support.log_output import PROCESS, is_journal
 
 _WARNINGS = frozenset({"warning", "error", "critical"})
 
+#: What the supervisor is called in the log.
+NAME = "supervisor"
+
+
+def begin_logging(form: LogForm, environment: Mapping[str, str], *, debug: bool = False) -> None:
+    """Log to stderr before there is anybody else to tell.
+
+    Args:
+        form: Text or JSON.
+        environment: The environment of the start, which says where stderr leads.
+        debug: Log details, too.
+    """
+    PROCESS.take_form(form, journal=is_journal(environment))
+    PROCESS.name_process(NAME)
+    log_setup.set_up(PROCESS, debug=debug, for_good=False)
+
+
+def is_for_programs() -> bool:
+    """Return whether programs read what this process prints, or keep it: nothing is put there that opens anything."""
+    return PROCESS.journal or PROCESS.form == "json"
+
+
+def told_in_log(level: str, sentence: str) -> bool:
+    """Say a sentence for the operator in the log, where that is not for people at a terminal.
+
+    Args:
+        level: Its level.
+        sentence: The sentence.
+
+    Returns:
+        Whether it was said; else it is for the terminal.
+    """
+    wanted = is_for_programs()
+    if wanted:
+        PROCESS.write(PROCESS.entry(level, sentence, {}))
+    return wanted
+
 
 def set_up_logging(
-    debug: bool, also: Callable[[str], None] | None = None, warned: Callable[[str, str], None] | None = None
+    debug: bool,
+    also: Callable[[str], None] | None = None,
+    warned: Callable[[str, str], None] | None = None,
 ) -> None:
-    """Log to stderr.
+    """Log to stderr, in the form in which it was begun.
 
     Args:
         debug: Log details, too.
-        also: Called with each line, without colours.
-        warned: Called with level and text of each warning and error, without the time.
+        also: Called with each line of the supervisor, as text.
+        warned: Called with level and text of each warning and error of it, without the time.
     """
-    plain = _renderer(colors=False)
-    shown = _renderer(colors=True) if sys.stderr.isatty() else plain
 
-    def tee(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def tell(entry: Entry) -> None:
         if also is not None:
-            copy = {key: value for key, value in event.items() if key not in {"exc_info", "timestamp"}}
-            also(f"{event.get('timestamp', '')} [pgnode] {plain(logger, method, copy)}")
-        if warned is not None and event.get("level") in _WARNINGS:
-            copy = {key: value for key, value in event.items() if key not in {"exc_info", "timestamp", "level"}}
-            warned(str(event["level"]), plain(logger, method, copy))
-        return event
+            # As the core writes the time.
+            also(f"{datetime.fromtimestamp(entry.at):%Y/%m/%d %H:%M:%S} [pgnode] [{entry.level}] {entry.summary}")  # noqa: DTZ006
+        if warned is not None and entry.level in _WARNINGS:
+            warned(entry.level, entry.summary)
 
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%Y/%m/%d %H:%M:%S", utc=False),
-            bound_values,
-            tee,
-            shown,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
-def _renderer(*, colors: bool) -> structlog.dev.ConsoleRenderer:
-    return structlog.dev.ConsoleRenderer(
-        colors=colors, pad_event_to=0, pad_level=False, exception_formatter=print_traceback
-    )
+    PROCESS.name_process(NAME)
+    log_setup.set_up(PROCESS, debug=debug, also=tell)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ import structlog
 from pgnode.errors import ChildFailedError
 from pgnode.os_support import oom_score, pdeath
 from pgnode.os_support.aio import end_tasks
-from pgnode.os_support.log_text import printable
+from pgnode.os_support.log_lines import read_line
+from pgnode.os_support.log_output import PROCESS
 from pgnode.supervisor.processes.inheritance import InheritedProcess, close_all
 from pgnode.supervisor.processes.output_reader import OutputReader
 from pgnode.supervisor.processes.own_process import OwnProcess
@@ -43,9 +44,6 @@ OUTPUT_SECONDS = 1.0
 
 #: Last lines of a child's output that go into the error when it does not come up.
 TAIL_LINES = 15
-
-#: Characters of a line that are printed at most.
-LINE_MAX_CHARACTERS = 8_000
 
 
 def _nothing() -> None:
@@ -84,6 +82,8 @@ class ChildSpec:
     oom_points: int = oom_score.EXPENDABLE_POINTS
     #: Called before each start: what is known only then.
     attach: Callable[[], Attached] = _nothing_attached
+    #: What it is called in the log, where it does not say itself; "": its name.
+    log_name: str = ""
 
 
 class Child:
@@ -340,7 +340,8 @@ class Child:
             await end_tasks([ended, ready])
 
     def _take_line(self, line: bytes) -> None:
-        text = printable(line.decode(errors="replace").rstrip(), LINE_MAX_CHARACTERS)
-        self._tail.append(text)
+        text = line.decode(errors="replace").rstrip()
+        entry = read_line(text, self._spec.log_name or self.name, self.pid or 0, time.time())
+        self._tail.extend([entry.summary, *(entry.traceback.split("\n") if entry.traceback else [])])
         if not self._spec.quiet:
-            sys.stderr.write(text + "\n")
+            PROCESS.write(entry)

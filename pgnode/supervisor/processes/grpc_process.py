@@ -12,6 +12,7 @@ import structlog
 
 from pgnode.bus.heartbeat import BEAT_SECONDS, LEAVING
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.log_output import LINES_VARIABLE
 from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.child import Child, ChildSpec
 from pgnode.supervisor.processes.inheritance import InheritedProcess
@@ -67,9 +68,15 @@ class GrpcProcess:
             ChildSpec(
                 name,
                 [sys.executable, "-m", module, str(self._far.fileno())],
-                environment={**os.environ, **handover.environment, "GRPC_ENABLE_FORK_SUPPORT": "0"},
+                environment={
+                    **os.environ,
+                    **handover.environment,
+                    LINES_VARIABLE: "json",
+                    "GRPC_ENABLE_FORK_SUPPORT": "0",
+                },
                 ready=self._first_beat,
                 pass_fds=(self._far.fileno(), *handover.pass_fds),
+                log_name="grpc",
             ),
             pids,
         )

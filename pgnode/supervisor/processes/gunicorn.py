@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pgnode
 from pgnode.os_support.aio import retry
+from pgnode.os_support.log_output import LINES_VARIABLE
 from pgnode.settings import Settings
 from pgnode.settings.handover import READY_VARIABLE, SOCKETS_VARIABLE, Handover
 from pgnode.supervisor.processes.child import Attached, ChildSpec
@@ -95,7 +96,7 @@ def spec(settings: Settings, handover: Handover, sockets: Callable[[], Sequence[
     return ChildSpec(
         name="gunicorn",
         command=[sys.executable, "-m", "gunicorn", "-c", f"file:{CONFIGURATION}"],
-        environment={**os.environ, **handover.environment},
+        environment={**os.environ, **handover.environment, LINES_VARIABLE: "json"},
         ready=is_ready,
         pass_fds=handover.pass_fds,
         attach=attach,

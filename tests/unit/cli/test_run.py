@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -66,6 +67,25 @@ def test_a_slip_in_a_name_is_told(
     (tmp_path / ".env").write_text("SERVICE_PROT=1\n")
     assert run_node() == 0
     assert capsys.readouterr().err == "pgnode: SERVICE_PROT in .env means nothing here: did you mean SERVICE_PORT?\n"
+
+
+def test_programs_are_told_in_the_form_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> int:
+        raise SettingsError("no room")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    monkeypatch.setattr(supervisor, "run", fail)
+    (tmp_path / ".env").write_text("SERVICE_PROT=1\n")
+    assert run_node() == SettingsError.exit_code
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(one["level"], one["message"]) for one in said] == [
+        ("warning", "SERVICE_PROT in .env means nothing here: did you mean SERVICE_PORT?"),
+        ("error", "no room"),
+    ]
 
 
 def test_wrong_settings_are_refused_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

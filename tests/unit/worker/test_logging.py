@@ -1,14 +1,21 @@
-"""A worker's log lines are plain: the supervisor passes them on as they are."""
+"""A worker prints JSON to the supervisor, and text or JSON where it was started by hand."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+
+from pgnode.os_support.log_lines import read_line
+from pgnode.os_support.log_output import LINES_VARIABLE, PROCESS
+from pgnode.worker.logging import name_process
+from tests.support.kept_logging import kept_logging
 
 _PROGRAM = """
 import structlog
 from pgnode.worker.logging import set_up_logging
-set_up_logging()
+set_up_logging("grpc")
 log = structlog.get_logger("x")
 log.warning("commands not sent", count=3)
 try:
@@ -18,11 +25,39 @@ except ZeroDivisionError:
 """
 
 
-def test_one_line_an_event_on_stderr_without_colours() -> None:
-    found = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, timeout=30, check=True)
+def _lines(**environment: str) -> list[str]:
+    found = subprocess.run(
+        [sys.executable, "-c", _PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, **environment},
+    )
     assert found.stdout == ""
     assert "\x1b" not in found.stderr
-    first, second, *trace = found.stderr.splitlines()
-    assert first.endswith("[warning] commands not sent count=3")
-    assert second.endswith("[error] worker cannot start")
+    return found.stderr.splitlines()
+
+
+def test_one_line_an_event_on_stderr_without_colours() -> None:
+    first, second, *trace = _lines()
+    assert first.partition(" [")[2].startswith("warning] grpc[")
+    assert first.endswith("]: commands not sent count=3")
+    assert second.endswith("]: worker cannot start")
     assert trace[-1].startswith("ZeroDivisionError")
+
+
+def test_the_supervisor_reads_json_whatever_is_wanted_at_the_end() -> None:
+    for environment in ({LINES_VARIABLE: "json", "LOG_FORMAT": "text"}, {"LOG_FORMAT": "json"}):
+        first, second = _lines(**environment)
+        assert json.loads(first)["fields"] == {"count": 3}
+        read = read_line(second, "", 0, 0.0)
+        assert (read.process, read.level, read.message) == ("grpc", "error", "worker cannot start")
+        assert read.traceback.startswith("Traceback (most recent call last):\n")
+        assert read.traceback.endswith("\nZeroDivisionError: division by zero")
+
+
+def test_a_process_that_was_forked_has_a_name_of_its_own() -> None:
+    with kept_logging():
+        name_process("rest")
+        assert PROCESS.process == "rest"

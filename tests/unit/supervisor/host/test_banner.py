@@ -11,7 +11,7 @@ import pytest
 
 from pgnode import __version__
 from pgnode.settings import load
-from pgnode.supervisor.host.banner import banner
+from pgnode.supervisor.host.banner import banner, ready_fields
 from pgnode.supervisor.host.identity import Identity
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
@@ -113,3 +113,15 @@ def test_a_width_that_is_too_small_is_no_error(
     assert f"pgnode {__version__} is ready \n" in text
     assert text.endswith("─────\n")
     assert "\x1b" not in text
+
+
+def test_programs_are_told_where_it_listens_and_no_key(tmp_path: Path) -> None:
+    settings = load(state_dir=str(tmp_path), api_key=KEY)
+    found = ready_fields(settings, core="embedded", version="26.10.10")
+    assert {name: found[name] for name in ("rest", "grpc", "maintenance")} == {
+        "rest": "62050",
+        "grpc": "62052",
+        "maintenance": "62051",
+    }
+    assert KEY not in str(found)
+    assert "grpc" not in ready_fields(load(state_dir=str(tmp_path), service_protocol="rest"), core="x", version="1")

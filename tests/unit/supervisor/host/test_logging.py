@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import sys
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from pgnode.supervisor.host.logging import set_up_logging
-
-
-@pytest.fixture(autouse=True)
-def _keep_configuration() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
+from pgnode.supervisor.host.logging import begin_logging, is_for_programs, set_up_logging, told_in_log
 
 
 def test_each_line_goes_to_viewers_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,3 +61,34 @@ def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     set_up_logging(False)
     structlog.get_logger("tty").info("it works")
     assert "\x1b" in shown.getvalue()
+
+
+def test_what_is_said_before_all_else_has_the_form_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, told = io.StringIO(), list[str]()
+    monkeypatch.setattr(sys, "stderr", shown)
+    begin_logging("json", {})
+    log = structlog.get_logger("early")
+    log.warning("early")
+    assert is_for_programs()
+    assert told_in_log("error", "port 1 is in use")
+    set_up_logging(False, told.append)
+    log.warning("late")
+    said = [json.loads(line) for line in shown.getvalue().splitlines()]
+    assert [(one["level"], one["process"], one["message"]) for one in said] == [
+        ("warning", "supervisor", "early"),
+        ("error", "supervisor", "port 1 is in use"),
+        ("warning", "supervisor", "late"),
+    ]
+    assert [line.partition("[pgnode] ")[2] for line in told] == ["[warning] late"]
+
+
+def test_sentences_for_people_stay_where_people_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    begin_logging("text", {})
+    assert not told_in_log("error", "port 1 is in use")
+    assert shown.getvalue() == ""
+    found = os.fstat(2)
+    begin_logging("text", {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"})
+    assert told_in_log("error", "port 1 is in use")
+    assert shown.getvalue() == f"<3>[error] supervisor[{os.getpid()}]: port 1 is in use\n"

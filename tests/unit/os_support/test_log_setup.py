@@ -1,0 +1,34 @@
+"""structlog's events become entries, from the level on that is wanted."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import structlog
+
+from pgnode.os_support import log_setup
+from pgnode.os_support.log_lines import Entry
+from pgnode.os_support.log_output import LogOutput
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_events_are_written_and_told(debug: bool) -> None:
+    stream, also = io.StringIO(), list[Entry]()
+    log_setup.set_up(LogOutput("rest", "json", False, stream), debug=debug, also=also.append)
+    log = structlog.get_logger("here")
+    log.debug("detail", value="a\x1b[2J")
+    log.info("it works", count=3)
+    try:
+        raise OSError("full")
+    except OSError:
+        log.exception("failed")
+    said = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [one["level"] for one in said] == [*(["debug"] if debug else []), "info", "error"]
+    assert said[-2]["fields"] == {"count": 3}
+    assert said[-1]["traceback"].endswith("OSError: full")
+    assert [entry.message for entry in also] == [one["message"] for one in said]
+    assert "\x1b" not in stream.getvalue()
+    if debug:
+        assert said[0]["fields"] == {"value": "a\\x1b[2J"}
