@@ -263,7 +263,7 @@ async def test_a_stale_socket_keeps_no_core_from_coming_up_or_back(stage: Stage)
     assert serves()
     core = core_pid(stage.node)
     kill(core)
-    await eventually(lambda: core_pid(stage.node) not in (0, core) and serves(), "it is back", 20, errors=(OSError,))
+    await eventually(lambda: core_pid(stage.node) not in (0, core) and serves(), "it is back", errors=(OSError,))
     # Nor does one that a first start finds.
     await stage.panel.stop()
     path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from tests.support.processes import core_pid
 
 def served(port: int) -> bytes:
     """The certificate that is served on a port."""
-    return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=5.0))
+    return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", port), timeout=30.0))
 
 
 @pytest.mark.parametrize("stopped", [False, True])

@@ -76,7 +76,8 @@ async def test_workers_killed_in_a_loop(stage: Stage, at_length: bool) -> None:
     monitor = Monitor(stage.node)
     async with under_load(stage) as load:
         end = loop.time() + seconds
-        while loop.time() < end:
+        # At least twice, however slow the machine is.
+        while loop.time() < end or killed < 2:
             for pid in worker_pids(stage.node)[:1]:
                 # One that ends by itself meanwhile is none of ours.
                 with contextlib.suppress(ProcessLookupError):
@@ -87,7 +88,6 @@ async def test_workers_killed_in_a_loop(stage: Stage, at_length: bool) -> None:
             await monitor.scrape()
         # From the last of them.
         stage.trial.struck()
-    assert killed > 1
     await eventually(lambda: len(worker_pids(stage.node)) == WORKERS, "all workers are back")
 
     async def counted() -> bool:
