@@ -171,7 +171,8 @@ class Settings(BaseSettings):
     update_command: Annotated[Command | None, OptionalText] = Field(
         None,
         description="Command that updates this installation, for `POST /node/update`; split like a shell would, but run "
-        "without one. Unset: such calls answer 501.",
+        "without one. Unset: what pip put into a virtual environment that the node's user may write to is upgraded by pip; for "
+        "others such calls answer 501 and say what to do.",
     )
     maintenance_timeout_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
         290.0, description="Seconds that a maintenance job may prepare, or UPDATE_COMMAND run; panels wait 330."

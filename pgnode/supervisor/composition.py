@@ -57,6 +57,7 @@ from pgnode.supervisor.maintenance.hard_reset import HardReset
 from pgnode.supervisor.maintenance.interrupted_update import InterruptedUpdate
 from pgnode.supervisor.maintenance.jobs import Job, Maintenance
 from pgnode.supervisor.maintenance.new_core import NewCore
+from pgnode.supervisor.maintenance.package_update import TryVersion
 from pgnode.supervisor.maintenance.self_update import SelfUpdate
 from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
@@ -67,6 +68,7 @@ from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.ports import ListeningSockets
+from pgnode.supervisor.processes.restart_in_place import VersionTrial
 from pgnode.supervisor.processes.restarts import Restarter
 from pgnode.supervisor.tasks import TaskRunner, TaskSpec, Work
 from pgnode.supervisor.traffic.collector import TrafficCollector
@@ -155,6 +157,7 @@ def compose(
     handover: Handover,
     core_oom_score_adj: int | None = None,
     inheritance: Inheritance = NOTHING,
+    try_version: TryVersion | None = None,
 ) -> Components:
     """Put a supervisor together. Nothing is started, and no file is touched.
 
@@ -163,6 +166,7 @@ def compose(
         handover: How workers get them.
         core_oom_score_adj: What the core gets as ``oom_score_adj``; None: what this process has.
         inheritance: What the supervisor before left, where this is a restart in place.
+        try_version: Tries whether a version can start; None: as this process would be started now.
 
     Returns:
         Its parts.
@@ -237,7 +241,7 @@ def compose(
         Kind.CORE_UPDATE: CoreUpdate(settings, node, core, cores, downloads).run,
         Kind.GEOFILES: GeoFiles(settings, node, core, downloads).run,
         Kind.HARD_RESET: HardReset(node).run,
-        Kind.UPDATE: SelfUpdate(settings).run,
+        Kind.UPDATE: SelfUpdate(settings, try_version or VersionTrial(settings.state_dir, handover)).run,
         Kind.NEW_CORE: NewCore(node).run,
     }
     maintenance = Maintenance(settings.run_dir, bus.server, committer, jobs)

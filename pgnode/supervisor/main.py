@@ -46,11 +46,10 @@ from pgnode.supervisor.processes.restart_budget import spend
 from pgnode.supervisor.processes.restart_in_place import (
     HELD_SIGNALS,
     RestartStatus,
+    VersionTrial,
     become_next,
     hold_signals,
     release_signals,
-    trial_command,
-    try_installed,
 )
 from pgnode.supervisor.processes.unknown_children import find_unknown, reap
 from pgnode.supervisor.restart_requests import AT_REST_SECONDS, RestartRequests
@@ -95,9 +94,8 @@ class Supervisor:
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self._reaping: asyncio.Task[None] | None = None
         settings, restarts = parts.settings, parts.inheritance.restarts
-        before = environment if environment is not None else os.environ
         self._requests = RestartRequests(
-            lambda: try_installed(trial_command(settings.state_dir, env_file), before, parts.handover),
+            VersionTrial(settings.state_dir, parts.handover, environment, env_file),
             parts.node,
             parts.processes.api.reread,
             settings.run_dir,
@@ -341,7 +339,8 @@ def run(settings: Settings, env_file: Path | None = None) -> int:
 
         async def supervise() -> int:
             nonlocal left
-            parts = compose(settings, handover, core_oom_score_adj, inheritance)
+            trial = VersionTrial(settings.state_dir, handover, environment, env_file)
+            parts = compose(settings, handover, core_oom_score_adj, inheritance, trial)
             set_up_logging(settings.debug, parts.pump.node_line, parts.warnings.note)
             if "GUNICORN_CMD_ARGS" in confined:
                 log.warning("GUNICORN_CMD_ARGS has no effect: GUNICORN_CONF names a file with settings of Gunicorn")

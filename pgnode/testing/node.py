@@ -49,8 +49,8 @@ class NodeProcess:
 
     ``env`` is laid over the settings a private node gets. ``state_dir``, when given, is the caller's and stays; the node
     makes it if it is missing, and works in the folder above it. ``api_key`` is one of its own unless it is given. ``on_line``
-    is called with each line that it prints. :meth:`start` and :meth:`stop` may also be used by hand, more than once, to
-    restart a node.
+    is called with each line that it prints, ``python`` runs it. :meth:`start` and :meth:`stop` may also be used by hand, more
+    than once, to restart a node.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class NodeProcess:
         state_dir: Path | None = None,
         api_key: str | None = None,
         on_line: Callable[[str], object] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self._own_dir = Path(tempfile.mkdtemp(prefix="pgn")) if state_dir is None else None
         self.state_dir = state_dir or Path(self._own_dir or "", "state")
@@ -67,6 +68,7 @@ class NodeProcess:
         self.port, self.api_port, self.grpc_port = free_port(), free_port(), free_port()
         self.api_key = api_key or str(uuid.uuid4())
         self._on_line = on_line
+        self._python = python
         self._env = dict(env or {})
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -143,7 +145,7 @@ class NodeProcess:
         served = environment.get("SERVICE_PROTOCOL", "both") != "rest"
         self._grpc_awaited = int(environment.get("GRPC_WORKERS", "1")) if served else 0
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            self._python,
             "-m",
             "pgnode",
             "run",

@@ -94,7 +94,8 @@ CALLS: tuple[MaintenanceCall, ...] = (
         "/node/update",
         "update",
         False,
-        "Runs UPDATE_COMMAND and returns its output; without one it says how to update this installation.",
+        "Runs UPDATE_COMMAND and returns its output. Without one it upgrades an installation of pip's that the node may write "
+        "to, and restarts in place; of others it says how they are updated.",
         (UnsupportedError, UpdateFailedError),
     ),
 )

@@ -105,7 +105,7 @@ class Maintenance:
         if became and name == Kind.UPDATE:
             # What such a command is for; it goes on by itself, to its end.
             log.info("the node was restarted in place during an update", version=became)
-            detail = f"the node was restarted in place, pgnode {became} runs now; UPDATE_COMMAND goes on to its end"
+            detail = f"the node was restarted in place, pgnode {became} runs now; an UPDATE_COMMAND goes on to its end"
             self._remember(command_id, Reply(body=json.dumps({"detail": detail}).encode()))
             return
         log.warning("maintenance job interrupted", job=name)

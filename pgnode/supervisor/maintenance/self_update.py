@@ -1,28 +1,31 @@
-"""The job ``update``: runs the operator's UPDATE_COMMAND, without a shell and without anything that the caller sent.
+"""The job ``update``: runs the operator's UPDATE_COMMAND, or upgrades what pip installed, and restarts in place then.
 
-Its output goes to a file, so a command that restarts this node is not ended with it.
+Nothing that the caller sent is passed on. The command's output goes to a file, so one that restarts this node is not ended by
+that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shlex
 import signal
-import subprocess
-from pathlib import Path
+from collections.abc import Callable
 
 import structlog
 
-from pgnode.errors import DeadlineExceededError, UnsupportedError, UpdateFailedError
-from pgnode.os_support.pidfd import Pidfd
+from pgnode.errors import UpdateFailedError
 from pgnode.settings import Settings
+from pgnode.supervisor.maintenance.installation import Installation, find_installation
+from pgnode.supervisor.maintenance.package_update import PackageUpdate, TryVersion
+from pgnode.supervisor.maintenance.programs import run_program
 
 log = structlog.get_logger(__name__)
 
-#: Bytes of the command's output that are answered: its end.
-OUTPUT_BYTES = 8 * 1024
+
+def ask_for_restart() -> None:
+    """Ask this very process to restart in place, as an operator would."""
+    os.kill(os.getpid(), signal.SIGUSR2)
 
 
 class SelfUpdate:
@@ -30,12 +33,24 @@ class SelfUpdate:
 
     Args:
         settings: The command, its time limit, and the folder for its output.
+        try_version: Tries whether a version can start.
+        find: Finds out how this node was installed.
+        restart: Asks for a restart in place.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        try_version: TryVersion,
+        find: Callable[[], Installation] = find_installation,
+        restart: Callable[[], None] = ask_for_restart,
+    ) -> None:
         self._command = shlex.split(settings.update_command or "")
         self._limit_seconds = settings.maintenance_timeout_seconds
-        self._output = settings.run_dir / "update.log"
+        self._run_dir = settings.run_dir
+        self._try_version = try_version
+        self._find = find
+        self._restart = restart
 
     def __repr__(self) -> str:
         return f"SelfUpdate({self._command[:1]})"
@@ -47,63 +62,39 @@ class SelfUpdate:
             _request: Not used.
 
         Returns:
-            The command's output.
+            The command's output, or what was installed.
 
         Raises:
-            UnsupportedError: There is no command.
-            UpdateFailedError: It cannot be run, or failed.
+            UnsupportedError: There is no command, and this installation is not upgraded by the node.
+            UpdateFailedError: It cannot be done, or failed.
             DeadlineExceededError: It took too long and was killed.
         """
-        if not self._command:
-            raise UnsupportedError(
-                "no UPDATE_COMMAND is set: update this node in its folder with `git pull` and `make install`, then run "
-                "`pgnode restart`; or set UPDATE_COMMAND to a command that does so"
-            )
-        log.info("running UPDATE_COMMAND", program=self._command[0], output=str(self._output))
+        return await (self._run_command() if self._command else self._upgrade())
+
+    async def _upgrade(self) -> str:
+        installation = await asyncio.to_thread(self._find)
+        log.info("upgrading with pip", environment=str(installation.prefix), version=installation.version)
+        update = PackageUpdate(installation, self._run_dir / "update", self._limit_seconds, self._try_version)
+        version = await update.run()
+        if version is None:
+            return f"pgnode {installation.version} is the newest version that pip finds: nothing was changed"
+        self._restart()
+        return (
+            f"pgnode {version} is installed in place of {installation.version}; the node restarts in place now, which "
+            "disconnects nobody"
+        )
+
+    async def _run_command(self) -> str:
+        output = self._run_dir / "update.log"
+        log.info("running UPDATE_COMMAND", program=self._command[0], output=str(output))
         try:
-            process = await asyncio.to_thread(self._spawn)
+            ended = await run_program(self._command, output, self._limit_seconds, name="UPDATE_COMMAND")
         except OSError as error:
             raise UpdateFailedError(
                 f"UPDATE_COMMAND cannot be run: {error.strerror} ({self._command[0]}); correct UPDATE_COMMAND"
             ) from None
-        with Pidfd(process.pid) as descriptor:
-            ended = await self._ended_in_time(descriptor)
-        if not ended:
-            process.poll()
-            raise DeadlineExceededError(
-                f"UPDATE_COMMAND did not end within {self._limit_seconds:g} s and was killed: {await self._tail()}"
+        if ended.code != 0:
+            raise UpdateFailedError(
+                f"UPDATE_COMMAND ended with exit code {ended.code}: {ended.output or 'it printed nothing'}"
             )
-        code = process.poll()
-        tail = await self._tail()
-        if code != 0:
-            raise UpdateFailedError(f"UPDATE_COMMAND ended with exit code {code}: {tail or 'it printed nothing'}")
-        return tail or "UPDATE_COMMAND is done; it printed nothing"
-
-    async def _ended_in_time(self, process: Pidfd) -> bool:
-        """Wait for the command's end; return False when the time was up and it was killed."""
-        try:
-            async with asyncio.timeout(self._limit_seconds):
-                await process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            return False
-        return True
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        # Not asyncio's: that would end the command together with the event loop.
-        with self._output.open("wb") as output:
-            return subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-
-    async def _tail(self) -> str:
-        return await asyncio.to_thread(_end_of, self._output)
-
-
-def _end_of(path: Path) -> str:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - OUTPUT_BYTES))
-        return file.read().decode(errors="replace").strip()
+        return ended.output or "UPDATE_COMMAND is done; it printed nothing"

@@ -172,6 +172,35 @@ async def try_installed(
     return Trial(last[-REASON_CHARACTERS:] or f"the new version ended with exit code {process.returncode}")
 
 
+class VersionTrial:
+    """Tries versions as this process would be started with them.
+
+    Args:
+        state_dir: The folder that they have to work with.
+        handover: The settings that are in force, to compare with.
+        environment: The environment of the start; None: the present one.
+        env_file: The file of settings of the start.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        handover: Handover,
+        environment: Mapping[str, str] | None = None,
+        env_file: Path | None = None,
+    ) -> None:
+        self._command = trial_command(state_dir, env_file)
+        self._handover = handover
+        self._environment = dict(environment if environment is not None else os.environ)
+
+    def __repr__(self) -> str:
+        return f"VersionTrial({self._command})"
+
+    async def __call__(self, variables: Mapping[str, str] | None = None) -> Trial:
+        """Try the version that is found with these variables; without any, the one that is installed now."""
+        return await try_installed(self._command, {**self._environment, **(variables or {})}, self._handover)
+
+
 #: Signals that came while nobody handled them.
 _held: list[int] = []
 

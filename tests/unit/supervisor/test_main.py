@@ -205,7 +205,7 @@ def restartable(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Parts:
     identity.prepare_state_dir(parts.settings)
     parts.node.core_lock = asyncio.Lock()
     parts.node.state = State.RUNNING
-    monkeypatch.setattr(main, "try_installed", parts.returns(Trial()))
+    monkeypatch.setattr(main, "VersionTrial", lambda *_: parts.returns(Trial()))
     return parts
 
 
@@ -287,7 +287,7 @@ async def test_an_end_that_was_asked_for_meanwhile_finds_the_core_first(restarta
 
 
 async def test_a_version_that_cannot_start_is_refused(restartable: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "try_installed", restartable.returns(Trial("No module named x")))
+    monkeypatch.setattr(main, "VersionTrial", lambda *_: restartable.returns(Trial("No module named x")))
     running = await ready(restartable, supervisor(restartable))
     signal.raise_signal(signal.SIGUSR2)
 
@@ -304,6 +304,12 @@ async def test_a_version_that_cannot_start_is_refused(restartable: Parts, monkey
 async def test_settings_are_read_anew_where_that_is_asked_for(
     restartable: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trials = [Trial()]
+
+    async def told() -> Trial:
+        return trials[0]
+
+    monkeypatch.setattr(main, "VersionTrial", lambda *_: told)
     running = await ready(restartable, supervisor(restartable))
     signal.raise_signal(signal.SIGHUP)
 
@@ -313,7 +319,7 @@ async def test_settings_are_read_anew_where_that_is_asked_for(
 
     await eventually(reread, "no setting is different")
     assert not running.done()
-    monkeypatch.setattr(main, "try_installed", restartable.returns(Trial(difference=Difference(taken=("DEBUG",)))))
+    trials[0] = Trial(difference=Difference(taken=("DEBUG",)))
     signal.raise_signal(signal.SIGHUP)
     assert await running == EXIT_NOT_RESTARTED
 

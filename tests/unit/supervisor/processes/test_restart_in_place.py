@@ -22,6 +22,7 @@ from pgnode.supervisor.processes.restart_in_place import (
     TRIAL_MODULE,
     RestartStatus,
     Trial,
+    VersionTrial,
     become_next,
     hold_signals,
     trial_command,
@@ -72,6 +73,22 @@ def test_it_is_tried_as_it_was_started() -> None:
     ]  # fmt: skip
     assert trial_command(Path("/s"), None, ["python", "/bin/pgnode", "run"])[1] == "-P"
     assert trial_command(Path("/s"), Path("/etc/pgnode.env"))[-2:] == ["/s", "/etc/pgnode.env"]
+
+
+async def test_a_version_beside_the_installed_one_is_tried_with_variables_of_its_own(tmp_path: Path) -> None:
+    beside = tmp_path / "pgnode" / "supervisor"
+    beside.mkdir(parents=True)
+    for folder in (beside.parent, beside):
+        (folder / "__init__.py").touch()
+    (beside / "dry_start.py").write_text("raise SystemExit('this is the other one')\n")
+    handover = Handover(os.memfd_create("settings"))
+    try:
+        trial = VersionTrial(tmp_path / "state", handover, {"STATE_DIR": "/nowhere"})
+        assert "STATE_DIR=/nowhere is not the folder of the node that runs" in (await trial()).reason
+        assert (await trial({"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"})).reason == "this is the other one"
+    finally:
+        os.close(handover.descriptor)
+    assert "VersionTrial" in repr(trial)
 
 
 def test_the_status_is_kept_also_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
