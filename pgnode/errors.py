@@ -257,6 +257,12 @@ class StateDirBusyError(OperatorError):
     exit_code = 3
 
 
+class NotAnsweringError(OperatorError):
+    """A command needs an answer of the node, which runs and gives none."""
+
+    exit_code = 4
+
+
 class PortInUseError(OperatorError):
     """A port that the node wants to listen on is in use."""
 

@@ -13,8 +13,13 @@ from pgnode import __version__
 from pgnode.cli.output import say
 from pgnode.errors import OperatorError
 from pgnode.os_support import lean_start
+from pgnode.os_support.log_levels import LEVELS
 
 json_option = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
+
+
+#: A level of the log.
+_LEVEL = click.Choice(LEVELS, case_sensitive=False)
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,23 +55,25 @@ def _run(env_file: Path | None) -> None:
 
 @main.command("restart")
 @click.option("--core", "new_core", is_flag=True, help="Start a new core as well; this ends users' connections.")
+@json_option
 @target_options
-def _restart(new_core: bool, **named: Any) -> None:
+def _restart(new_core: bool, json_wanted: bool, **named: Any) -> None:
     """Restart the running node in place, with the version and settings that are there now; nobody is disconnected."""
     from pgnode.cli.restart import restart_node  # noqa: PLC0415
     from pgnode.cli.target import Named  # noqa: PLC0415
 
-    _carry_out(lambda: restart_node(Named(**named), new_core=new_core))
+    _carry_out(lambda: restart_node(Named(**named), new_core=new_core, json_wanted=json_wanted))
 
 
 @main.command("reload")
+@json_option
 @target_options
-def _reload(**named: Any) -> None:
+def _reload(json_wanted: bool, **named: Any) -> None:
     """Have the running node take its settings anew; nobody is disconnected, and a wrong setting changes nothing."""
     from pgnode.cli.restart import reload_node  # noqa: PLC0415
     from pgnode.cli.target import Named  # noqa: PLC0415
 
-    _carry_out(lambda: reload_node(Named(**named)))
+    _carry_out(lambda: reload_node(Named(**named), json_wanted=json_wanted))
 
 
 @main.command("status")
@@ -152,6 +159,60 @@ def _workers(json_wanted: bool, **named: Any) -> None:
     from pgnode.cli.workers import show_workers  # noqa: PLC0415
 
     _carry_out(lambda: show_workers(Named(**named), json_wanted=json_wanted))
+
+
+@main.command("logs")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--core/--no-core", "core", default=None, help="The core's lines alone, or those of the node alone.")
+@click.option("-n", "--lines", default=100, show_default=True, type=click.IntRange(0), help="The last ones; 0 = all.")
+@click.option("--since", metavar="TIME", help="Not what is older than that: 30s, 10m, 2h.")
+@click.option("--level", type=_LEVEL, default="debug", help="What is at least as grave as that.")
+@click.option("--grep", "text", default="", metavar="TEXT", help="Lines with this text.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object a line.")
+@target_options
+def _logs(
+    *,
+    follow: bool,
+    core: bool | None,
+    lines: int,
+    since: str | None,
+    level: str,
+    text: str,
+    json_wanted: bool,
+    **named: Any,
+) -> None:
+    """Show the last lines of the log, of the core and of the node's own processes, and with -f what comes."""
+    from pgnode.cli.logs import begin_logs  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(
+        lambda: begin_logs(
+            Named(**named),
+            core=core,
+            level=level,
+            since=since,
+            text=text,
+            count=lines,
+            follow=follow,
+            json_wanted=json_wanted,
+        )
+    )
+
+
+@main.command("log-level")
+@click.argument("level", required=False, type=_LEVEL)
+@click.option("--for", "duration", metavar="TIME", help="Only for so long: 30s, 10m, 2h.")
+@json_option
+@target_options
+def _log_level(level: str | None, duration: str | None, json_wanted: bool, **named: Any) -> None:
+    """Show which lines the node prints of its own, or have it print others; the settings count again at its next start.
+
+    It is the level of all processes of the node on this machine, workers too. What the core logs is the panel's decision.
+    """
+    from pgnode.cli.log_level import show_level  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: show_level(Named(**named), level, duration=duration, json_wanted=json_wanted))
 
 
 @main.command("users")

@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import time
+from typing import Any
 
 import psutil
 
@@ -19,8 +20,9 @@ from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
 from pgnode.cli.output import say
+from pgnode.cli.screen import Screen
 from pgnode.cli.target import Named, Target, find_target
-from pgnode.errors import NodeError, NotRunningError, OperatorError
+from pgnode.errors import NodeError, NotAnsweringError, NotRunningError, OperatorError
 from pgnode.settings import Settings
 from pgnode.supervisor.host.node_lock import may_be_signalled
 from pgnode.supervisor.processes.restart_in_place import RestartStatus
@@ -42,6 +44,7 @@ def restart_node(
     named: Named = Named(),  # noqa: B008 - frozen
     *,
     new_core: bool,
+    json_wanted: bool = False,
     wait_seconds: float = WAIT_SECONDS,
 ) -> int:
     """Restart a node in place, and wait until it is ready.
@@ -49,6 +52,7 @@ def restart_node(
     Args:
         named: What the operator said about which node is meant.
         new_core: Whether it gets a new core as well, which drops its users' connections.
+        json_wanted: Print JSON.
         wait_seconds: Seconds that it may take.
 
     Returns:
@@ -57,23 +61,31 @@ def restart_node(
     Raises:
         OperatorError: It does not run, or goes on as it was; the text says why.
     """
-    target = _find(named)
+    target = _find(named, json_wanted=json_wanted)
     now = _ask(target, signal.SIGUSR2, wait_seconds)
-    say(f"pgnode {now.version} runs now, restarted in place (pid {now.pid})")
-    if now.changed:
-        say(f"settings {now.changed}")
-    if now.trouble:
-        return _trouble(now)
-    if new_core:
-        say(asyncio.run(_new_core(target.settings)))
-    return 0
+    if not json_wanted:
+        say(f"pgnode {now.version} runs now, restarted in place (pid {now.pid})")
+        if now.changed:
+            say(f"settings {now.changed}")
+    core = asyncio.run(_new_core(target.settings)) if new_core and not now.trouble else None
+    if json_wanted:
+        Screen().json({**_outcome(now), "core": core})
+    elif core is not None:
+        say(core)
+    return _trouble(now) if now.trouble else 0
 
 
-def reload_node(named: Named = Named(), *, wait_seconds: float = WAIT_SECONDS) -> int:  # noqa: B008 - frozen
+def reload_node(
+    named: Named = Named(),  # noqa: B008 - frozen
+    *,
+    json_wanted: bool = False,
+    wait_seconds: float = WAIT_SECONDS,
+) -> int:
     """Have a node take its settings anew, and wait until it has.
 
     Args:
         named: What the operator said about which node is meant.
+        json_wanted: Print JSON.
         wait_seconds: Seconds that it may take.
 
     Returns:
@@ -82,16 +94,30 @@ def reload_node(named: Named = Named(), *, wait_seconds: float = WAIT_SECONDS) -
     Raises:
         OperatorError: It does not run, or goes on as it was; the text says why.
     """
-    now = _ask(_find(named), signal.SIGHUP, wait_seconds)
-    say(f"settings {now.changed}" if now.changed else "no setting is different; GUNICORN_CONF was read again")
+    now = _ask(_find(named, json_wanted=json_wanted), signal.SIGHUP, wait_seconds)
+    if json_wanted:
+        Screen().json(_outcome(now))
+    else:
+        say(f"settings {now.changed}" if now.changed else "no setting is different; GUNICORN_CONF was read again")
     return _trouble(now) if now.trouble else 0
 
 
-def _find(named: Named) -> Target:
+def _find(named: Named, *, json_wanted: bool) -> Target:
     target = find_target(named)
     if target.why:
-        say(target.why)
+        say(target.why, error=json_wanted)
     return target
+
+
+def _outcome(now: RestartStatus) -> dict[str, Any]:
+    """Return what became of it, for programs."""
+    return {
+        "version": now.version,
+        "pid": now.pid,
+        "restarts_in_place": now.restarts,
+        "settings": now.changed,
+        "trouble": now.trouble,
+    }
 
 
 def _trouble(now: RestartStatus) -> int:
@@ -114,6 +140,10 @@ def _ask(target: Target, number: signal.Signals, wait_seconds: float) -> Restart
     before = _status(settings, pid)
     try:
         process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+            raise NotAnsweringError(
+                f"the supervisor (pid {pid}) was stopped by a signal (SIGSTOP) and was asked for nothing: kill -CONT it"
+            )
         os.kill(pid, number)
     except (psutil.NoSuchProcess, ProcessLookupError):
         raise NotRunningError(f"the node (pid {pid}) has just ended: start it") from None

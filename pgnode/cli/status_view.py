@@ -338,6 +338,8 @@ def _certificate_row(facts: Facts) -> Row:
 
 
 def _warning_rows(report: NodeReport) -> Iterator[Row]:
+    if report.log_level != report.usual_log_level:
+        yield Row("log", f"level {report.log_level}, usually {report.usual_log_level}")
     for name, times in report.task_failures.items():
         yield Row("task", f"{name} failed {count(times, 'time')} and was begun again: see the log", Tone.WARN)
     for number, found in enumerate(reversed(report.warnings[-WARNINGS:])):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from rich.filesize import decimal
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def duration(seconds: float) -> str:
@@ -25,3 +30,16 @@ def size(number: int) -> str:
 def count(number: int, what: str) -> str:
     """Return a number with its noun: 1 time, 2 times."""
     return f"{number:,} {what}{'s' if number != 1 else ''}"
+
+
+def seconds_of(text: str) -> int | None:
+    """Read a time such as 30s, 10m, 2h or 1d.
+
+    Args:
+        text: What somebody wrote.
+
+    Returns:
+        The time in seconds; None where it is none.
+    """
+    found = re.fullmatch(r"(\d{1,7})([smhd])", text.strip(), re.ASCII)
+    return int(found[1]) * _UNITS[found[2]] if found is not None else None

@@ -154,12 +154,16 @@ class StandardHandler(logging.Handler):
     Args:
         output: Where it goes.
         also: Called with each entry.
+        as_details: Whether what is only information of who logs here is a detail for the node.
     """
 
-    def __init__(self, output: LogOutput, also: Callable[[Entry], None] | None = None) -> None:
+    def __init__(
+        self, output: LogOutput, also: Callable[[Entry], None] | None = None, *, as_details: bool = False
+    ) -> None:
         super().__init__()
         self._output = output
         self._also = also
+        self._as_details = as_details
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record.
@@ -169,6 +173,8 @@ class StandardHandler(logging.Handler):
         """
         try:
             level = record.levelname.lower()
+            if self._as_details and level == "info":
+                level = "debug"
             text = traceback_text(record.exc_info) if record.exc_info and record.exc_info[1] is not None else ""
             message = printable(record.getMessage(), log_lines.MESSAGE_MAX)
             entry = self._output.entry(level if level in log_lines.PRIORITIES else "info", message, {}, text)

@@ -15,28 +15,41 @@ from pgnode.os_support.log_text import bound_values
 
 
 def set_up(
-    output: LogOutput, *, debug: bool = True, also: Callable[[Entry], None] | None = None, for_good: bool = True
+    output: LogOutput,
+    *,
+    shows: Callable[[str], bool] = lambda _level: True,
+    also: Callable[[Entry], None] | None = None,
+    for_good: bool = True,
 ) -> None:
     """Log to an output.
 
     Args:
         output: Where it goes.
-        debug: Log details, too.
+        shows: Says whether an event of a level is logged; asked for each, since that may change.
         also: Called with each entry of this process.
         for_good: Whether it is not set up again.
     """
 
+    def choose(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if not shows(_level_of(method)):
+            raise structlog.DropEvent
+        return event
+
     def write(_logger: Any, method: str, event: MutableMapping[str, Any]) -> NoReturn:
-        entry = entry_of(output, "error" if method == "exception" else method, event)
+        entry = entry_of(output, _level_of(method), event)
         output.write(entry)
         if also is not None:
             also(entry)
         raise structlog.DropEvent
 
     structlog.configure(
-        processors=[bound_values, write],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
+        processors=[choose, bound_values, write],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=for_good,
     )
     take_standard_logging(output, also)
+
+
+def _level_of(method: str) -> str:
+    return "error" if method == "exception" else method

@@ -263,8 +263,8 @@ class Settings(BaseSettings):
     )
     debug: bool = Field(
         False,
-        description="Log more of the node itself: details of what it does, and what Gunicorn and Valkey print. What the core "
-        "logs is the panel's decision either way.",
+        description="Log more of the node itself: details of what it does, and what Gunicorn and Valkey print; "
+        "`pgnode log-level` changes that while it runs. What the core logs is the panel's decision either way.",
     )
 
     @property

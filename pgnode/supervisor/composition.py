@@ -7,7 +7,6 @@ other, the first one gets a function that asks the second one later.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,7 +41,7 @@ from pgnode.supervisor.figures.processes import ProcessSampler
 from pgnode.supervisor.figures.source import FigureSource, Sources
 from pgnode.supervisor.figures.worker_reports import WorkerReports
 from pgnode.supervisor.host.certificate import CertificateWatch
-from pgnode.supervisor.host.recent_warnings import RecentWarnings
+from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.host.system_stats import SystemSampler
 from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.hang_watch import HangWatch
@@ -137,8 +136,7 @@ class Components:
     figures_loop: FiguresLoop
     system_loop: SystemLoop
     certificate: CertificateWatch
-    #: The last warnings of the log.
-    warnings: RecentWarnings
+    node_log: NodeLog
     #: How far the supervisor is between its start and its end.
     progress: Progress
     #: Keeps the tasks going.
@@ -173,6 +171,7 @@ def compose(
     """
     keys = Keys(settings.redis_prefix)
     journal = Journal()
+    node_log = NodeLog("debug" if settings.debug else "info", inheritance.log_lines)
     snapshots = SnapshotWriter(keys, inheritance.revision)
     redis = connect(settings.bus_url)
     ownership = PrefixOwnership(redis, keys, this_node(settings.state_dir))
@@ -200,6 +199,7 @@ def compose(
         keep_lines=settings.log_buffer_size,
         tail_lines=settings.startup_log_tail_size,
         rest=inheritance.core_rest.encode("latin-1"),
+        keep=node_log.lines.core,
     )
     core = CoreController(settings, default_core(settings), pump, oom_score_adj=core_oom_score_adj)
 
@@ -272,12 +272,12 @@ def compose(
     pids = PidRegistry(settings.run_dir / "children.json")
     restarter = Restarter()
     sockets = ListeningSockets(settings, inheritance)
-    rest = Child(gunicorn.spec(settings, handover, lambda: sockets.descriptors), pids)
-    grpc = GrpcWorkers(settings, handover, pids, restarter, inheritance=inheritance)
+    rest = Child(gunicorn.spec(settings, handover, lambda: sockets.descriptors), pids, tell=node_log.child_says)
+    grpc = GrpcWorkers(settings, handover, pids, restarter, inheritance=inheritance, tell=node_log.child_says)
     processes = Processes(
         pids=pids,
         restarter=restarter,
-        valkey=Child(valkey.spec(settings), pids) if settings.redis_url is None else None,
+        valkey=Child(valkey.spec(settings), pids, tell=node_log.child_says) if settings.redis_url is None else None,
         api=ApiProcesses(sockets, rest, grpc, inheritance),
     )
     figures_loop = FiguresLoop(collector, figures.news, bus.publisher, bus.server.now_ms)
@@ -292,7 +292,7 @@ def compose(
         interval_seconds=settings.stats_update_interval_seconds,
     )
     health_loop = HealthLoop(core, node, bus.publisher, deadline_seconds=settings.core_call_timeout_seconds)
-    runner, warnings, progress = TaskRunner(), RecentWarnings(time.time), Progress()
+    runner, progress = TaskRunner(), Progress()
     answers = Answers(
         Known(
             settings,
@@ -301,7 +301,7 @@ def compose(
             committer,
             certificate,
             pump,
-            warnings,
+            node_log,
             progress,
             ping=redis.ping,
             pids=lambda: {**processes.api.pids, **({embedded.name: embedded.pid} if embedded is not None else {})},
@@ -395,7 +395,7 @@ def compose(
         figures_loop=figures_loop,
         system_loop=system_loop,
         certificate=certificate,
-        warnings=warnings,
+        node_log=node_log,
         progress=progress,
         runner=runner,
         tasks=work,

@@ -84,4 +84,5 @@ def what_is_left(parts: Components, failures: tuple[float, ...]) -> Inheritance:
         failures=failures,
         core_rest=parts.pump.rest.decode("latin-1"),
         revision=parts.snapshots.last_revision,
+        log_lines=parts.node_log.lines.left(),
     )

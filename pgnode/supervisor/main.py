@@ -341,7 +341,7 @@ def run(settings: Settings, env_file: Path | None = None) -> int:
             nonlocal left
             trial = VersionTrial(settings.state_dir, handover, environment, env_file)
             parts = compose(settings, handover, core_oom_score_adj, inheritance, trial)
-            set_up_logging(settings.debug, parts.pump.node_line, parts.warnings.note)
+            set_up_logging(parts.node_log, parts.pump.node_line)
             if "GUNICORN_CMD_ARGS" in confined:
                 log.warning("GUNICORN_CMD_ARGS has no effect: GUNICORN_CONF names a file with settings of Gunicorn")
             supervisor = Supervisor(parts, environment, env_file)

@@ -79,7 +79,8 @@ certfile, keyfile = map(str, _files)
 accesslog = None
 errorlog = "-"
 logger_class = _GunicornLog
-loglevel = "info" if _settings.debug else "warning"
+# The supervisor leaves out what the level of the log does not show: it may be changed at any time.
+loglevel = "info"
 # Gunicorn would put a control socket into the home folder.
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if _os.access("/dev/shm", _os.W_OK | _os.X_OK) else str(_settings.run_dir)  # noqa: S108 - Gunicorn's heartbeat

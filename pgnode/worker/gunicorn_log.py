@@ -25,7 +25,7 @@ class GunicornLog(Logger):  # type: ignore[misc]
         # A file that an operator names stays as Gunicorn writes it.
         kept = [handler for handler in handlers if not _goes_to_stderr(handler)]
         if len(kept) < len(handlers):
-            handlers[:] = [*kept, StandardHandler(PROCESS)]
+            handlers[:] = [*kept, StandardHandler(PROCESS, as_details=True)]
 
 
 def _goes_to_stderr(handler: logging.Handler) -> bool:

@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from pgnode import __version__
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.os_support.clock import Clock
+from pgnode.os_support.log_levels import LEVELS, rank
 from pgnode.settings import Settings, shown_url
 from pgnode.settings.shown import api_addresses, shown_settings
 from pgnode.supervisor.control import messages
@@ -29,11 +32,16 @@ from pgnode.supervisor.control.server import Answer
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.host.certificate import CertificateWatch
-from pgnode.supervisor.host.recent_warnings import RecentWarnings
+from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.users.drift import user_drift
+
+log = structlog.get_logger(__name__)
+
+#: What was said with a question.
+Values = Mapping[str, Any]
 
 #: Seconds that the bus has to give a sign of life.
 PING_SECONDS = 0.5
@@ -49,7 +57,7 @@ class Known:
     committer: StateCommitter
     certificate: CertificateWatch
     pump: LogPump
-    warnings: RecentWarnings
+    node_log: NodeLog
     progress: Progress
     #: Gives a sign of life of the bus. Raises BUS_ERRORS.
     ping: Callable[[], Awaitable[object]]
@@ -84,14 +92,20 @@ class Answers:
     @property
     def by_question(self) -> Mapping[str, Answer]:
         """Who answers what."""
-        return {messages.STATUS: self.status, messages.USERS: self.users, messages.SETTINGS: self.settings}
+        return {
+            messages.STATUS: self.status,
+            messages.USERS: self.users,
+            messages.SETTINGS: self.settings,
+            messages.LOGS: self.logs,
+            messages.LOG_LEVEL: self.log_level,
+        }
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, _values: Values) -> dict[str, Any]:
         """Say how the node is."""
         bus = await self._bus()
         return self.report(bus).encode()
 
-    async def users(self) -> dict[str, Any]:
+    async def users(self, _values: Values) -> dict[str, Any]:
         """Say whom the core does not have as desired."""
         known = self._known
         return {
@@ -100,9 +114,35 @@ class Answers:
             **user_drift(known.node.users.table).encode(),
         }
 
-    async def settings(self) -> dict[str, Any]:
+    async def settings(self, _values: Values) -> dict[str, Any]:
         """Say with which settings it runs, secrets hidden."""
         return shown_settings(self._known.settings)
+
+    async def logs(self, values: Values) -> dict[str, Any]:
+        """Say the last lines of the log: those after the line ``after`` where that one is of the lines called ``name``."""
+        lines = self._known.node_log.lines
+        after = values.get("after") if values.get("name") == lines.name else 0
+        found = lines.after(after if isinstance(after, int) else 0)
+        # Encoded elsewhere: these are thousands at most.
+        encoded = await asyncio.to_thread(lambda: [line.encode() for line in found])
+        return {"name": lines.name, "lines": encoded}
+
+    async def log_level(self, values: Values) -> dict[str, Any]:
+        """Say which lines of the node's own are printed; put the level ``level`` in force before, for ``seconds``."""
+        level, wanted, seconds = self._known.node_log.level, values.get("level"), values.get("seconds")
+        if wanted is not None:
+            if wanted not in LEVELS:
+                raise messages.RefusedError(f"there is no level {wanted!r:.40}: it is {', '.join(LEVELS)}")
+            if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+                raise messages.RefusedError(f"{seconds!r:.40} is no number of seconds above 0")
+            graver = rank(wanted) > rank(level.level)
+            if not graver:
+                level.change(wanted, seconds)
+            # While the more talkative level is in force.
+            log.info("the level of the log is changed", to=wanted, usual=level.usual, seconds=seconds)
+            if graver:
+                level.change(wanted, seconds)
+        return {"level": level.level, "usual": level.usual, "until": level.until}
 
     async def _bus(self) -> BusReport:
         url = self._known.settings.redis_url
@@ -155,7 +195,12 @@ class Answers:
             rest_workers=known.settings.web_concurrency,
             task_failures=dict(known.task_failures),
             log_lines_dropped=known.pump.dropped,
-            warnings=[WarningReport(found.at, found.level, found.text, found.times) for found in known.warnings.last()],
+            log_level=known.node_log.level.level,
+            usual_log_level=known.node_log.level.usual,
+            warnings=[
+                WarningReport(found.at, found.level, found.text, found.times)
+                for found in known.node_log.warnings.last()
+            ],
         )
 
     def _core(self, now: float) -> CoreReport:

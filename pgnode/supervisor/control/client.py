@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from pgnode.supervisor.control.messages import (
     ANSWER_MAX,
     SOCKET_NAME,
+    Question,
     RefusedError,
     decode_answer,
     encode_question,
@@ -34,12 +37,24 @@ class SilentError(NotAnsweredError):
     """Somebody listens, and does not answer in time."""
 
 
-def ask(run_dir: Path, question: str, *, seconds: float = ASK_SECONDS, answer_max: int = ANSWER_MAX) -> dict[str, Any]:
+class DeclinedError(NotAnsweredError):
+    """The supervisor answers, and says why not what was asked."""
+
+
+def ask(
+    run_dir: Path,
+    question: str,
+    values: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    seconds: float = ASK_SECONDS,
+    answer_max: int = ANSWER_MAX,
+) -> dict[str, Any]:
     """Ask the supervisor of a run folder.
 
     Args:
         run_dir: The folder.
         question: What is asked.
+        values: What is said with the question.
         seconds: Seconds that it has to answer.
         answer_max: Bytes of an answer at most.
 
@@ -54,12 +69,12 @@ def ask(run_dir: Path, question: str, *, seconds: float = ASK_SECONDS, answer_ma
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             _limit(connection, deadline)
             connection.connect(str(run_dir / SOCKET_NAME))
-            connection.sendall(encode_question(question))
+            connection.sendall(encode_question(Question(question, values)))
             return decode_answer(_read(connection, deadline, answer_max))
     except TimeoutError:
         raise SilentError(f"it did not answer within {seconds:g} s") from None
     except RefusedError as error:
-        raise NotAnsweredError(str(error)) from None
+        raise DeclinedError(str(error)) from None
     except ValueError as error:
         raise NotAnsweredError(f"it answered something else: {error}") from None
     except OSError as error:

@@ -1,13 +1,15 @@
 """What is said over the control socket: one line of JSON asks, one line of JSON answers, then the connection ends. Pure.
 
-``{"ask": "status"}`` is answered ``{"answer": …}``, or ``{"error": "a sentence"}``. Both sides may be of different versions:
-after an upgrade the commands are new, and the supervisor is not. What one does not know it leaves out.
+``{"ask": "status"}`` is answered ``{"answer": …}``, or ``{"error": "a sentence"}``. What else there is to say stands beside it:
+``{"ask": "logs", "with": {"after": 7}}``. Both sides may be of different versions: after an upgrade the commands are new, and the
+supervisor is not. What one does not know it leaves out.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 #: The socket, in the run folder.
@@ -21,18 +23,31 @@ ANSWER_MAX: Final = 256 * 1024 * 1024
 STATUS: Final = "status"
 USERS: Final = "users"
 SETTINGS: Final = "settings"
+LOGS: Final = "logs"
+LOG_LEVEL: Final = "log-level"
 
 
 class RefusedError(Exception):
     """The supervisor said why it does not answer; the text is its sentence."""
 
 
-def encode_question(ask: str) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and what else is said with it."""
+
+    ask: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def encode_question(question: Question) -> bytes:
     """Return the line that asks."""
-    return json.dumps({"ask": ask}).encode() + b"\n"
+    asked: dict[str, Any] = {"ask": question.ask}
+    if question.values:
+        asked["with"] = dict(question.values)
+    return json.dumps(asked).encode() + b"\n"
 
 
-def decode_question(line: bytes) -> str:
+def decode_question(line: bytes) -> Question:
     """Read what :func:`encode_question` made.
 
     Args:
@@ -45,12 +60,15 @@ def decode_question(line: bytes) -> str:
         ValueError: It is no question.
     """
     try:
-        asked = json.loads(line)["ask"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        said = json.loads(line)
+        asked, values = said["ask"], said.get("with", {})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise ValueError('a question is a line such as {"ask": "status"}') from None
     if not isinstance(asked, str):
         raise ValueError("what is asked is no text")
-    return asked
+    if not isinstance(values, dict):
+        raise ValueError("what is said with it is no object")
+    return Question(asked, values)
 
 
 def encode_answer(answer: Mapping[str, Any]) -> bytes:

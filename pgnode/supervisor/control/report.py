@@ -125,6 +125,9 @@ class NodeReport:
     task_failures: dict[str, int] = field(default_factory=dict)
     #: Log lines that were dropped, since nobody took them.
     log_lines_dropped: int = 0
+    #: The level of the log that is in force, and the one of the settings; "" where it is not told.
+    log_level: str = ""
+    usual_log_level: str = ""
     #: The newest last.
     warnings: list[WarningReport] = field(default_factory=list)
 

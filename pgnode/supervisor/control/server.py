@@ -20,7 +20,13 @@ import structlog
 
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.files import SUFFIX
-from pgnode.supervisor.control.messages import QUESTION_MAX, decode_question, encode_answer, encode_error
+from pgnode.supervisor.control.messages import (
+    QUESTION_MAX,
+    RefusedError,
+    decode_question,
+    encode_answer,
+    encode_error,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -39,8 +45,8 @@ CONNECTIONS_MAX = 16
 #: What SO_PEERCRED gives: pid, user, group.
 _CREDENTIALS = struct.Struct("3i")
 
-#: Makes one answer.
-Answer = Callable[[], Awaitable[Mapping[str, Any]]]
+#: Makes one answer of what was said with the question. Raises RefusedError.
+Answer = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
 class ControlServer:
@@ -117,7 +123,7 @@ class ControlServer:
         try:
             if len(self._tasks) <= CONNECTIONS_MAX:
                 async with asyncio.timeout(self._caller_seconds):
-                    answer = await self._answered(reader, _user_of(writer))
+                    answer = await self._answered(reader, writer)
                 async with asyncio.timeout(self._caller_seconds):
                     writer.write(answer)
                     await writer.drain()
@@ -130,7 +136,9 @@ class ControlServer:
         finally:
             writer.close()
 
-    async def _answered(self, reader: asyncio.StreamReader, user: int) -> bytes:
+    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """Answer one question. Raises OSError."""
+        user = _user_of(writer)
         try:
             # Read in any case: who closes a connection with something unread resets it, and the answer is lost.
             asked = decode_question(await reader.readline())
@@ -139,13 +147,18 @@ class ControlServer:
             return encode_error(str(error))
         if user not in self._allowed:
             return encode_error("this node is another user's: be that user, or root")
-        make = self._answers.get(asked)
+        if _has_gone(writer):
+            # It was told that there is no answer, perhaps long ago: nothing is done for it.
+            return b""
+        make = self._answers.get(asked.ask)
         if make is None:
             known = ", ".join(sorted(self._answers))
-            return encode_error(f"this supervisor does not know the question {asked[:40]!r}; it knows {known}")
+            return encode_error(f"this supervisor does not know the question {asked.ask[:40]!r}; it knows {known}")
         try:
             async with asyncio.timeout(self._answer_seconds):
-                return await asyncio.to_thread(encode_answer, await make())
+                return await asyncio.to_thread(encode_answer, await make(asked.values))
+        except RefusedError as error:
+            return encode_error(str(error))
         except TimeoutError:
             return encode_error(f"the supervisor did not have the answer within {self._answer_seconds:g} s")
 
@@ -177,9 +190,22 @@ def _is_there(path: Path, mine: os.stat_result) -> bool:
     return stat.S_ISSOCK(found.st_mode) and os.path.samestat(found, mine)
 
 
+def _connection_of(writer: asyncio.StreamWriter) -> socket.socket:
+    """Return a copy of the connection: what a transport gives cannot be asked under every event loop. Raises OSError."""
+    return socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+
+
 def _user_of(writer: asyncio.StreamWriter) -> int:
     """Return which user asks. Raises OSError."""
-    # A copy of the descriptor: what a transport gives cannot be asked under every event loop.
-    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as connection:
+    with _connection_of(writer) as connection:
         packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(packed)[1])
+
+
+def _has_gone(writer: asyncio.StreamWriter) -> bool:
+    """Whether who asks has closed its end. Raises OSError."""
+    with _connection_of(writer) as connection:
+        try:
+            return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False

@@ -51,6 +51,7 @@ class LogPump:
         tail_lines: Lines kept for the error of a failed start.
         retry_seconds: Seconds until lines that were not taken are sent again.
         rest: The beginning of the first line of the first core that is watched: the supervisor before has read it.
+        keep: Called with each line of the core that is passed on.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LogPump:
         tail_lines: int,
         retry_seconds: float = RETRY_SECONDS,
         rest: bytes = b"",
+        keep: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -76,6 +78,7 @@ class LogPump:
         self._fd: int | None = None
         self._partial = b""
         self._first_rest = rest
+        self._keep = keep
         self._access_path: Path | None = None
         self._error_path: Path | None = None
         self._file_lines: dict[Path, list[bytes]] = {}
@@ -195,8 +198,10 @@ class LogPump:
             if obeyed:
                 line = printable_bytes(line)
             if line:
-                self.tail.append(line.decode(errors="replace"))
+                text = line.decode(errors="replace")
+                self.tail.append(text)
                 if self._wants(line):
+                    self._keep(text)
                     self._to_file(line)
                     self._put(line)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from pgnode.os_support import log_setup
 from pgnode.os_support.log_lines import Entry, LogForm
 from pgnode.os_support.log_output import PROCESS, is_journal
+from pgnode.supervisor.host.log_level import LogLevel
+from pgnode.supervisor.host.node_log import NodeLog
 
 _WARNINGS = frozenset({"warning", "error", "critical"})
 
@@ -25,7 +28,8 @@ def begin_logging(form: LogForm, environment: Mapping[str, str], *, debug: bool 
     """
     PROCESS.take_form(form, journal=is_journal(environment))
     PROCESS.name_process(NAME)
-    log_setup.set_up(PROCESS, debug=debug, for_good=False)
+    level = LogLevel("debug" if debug else "info", time.time)
+    log_setup.set_up(PROCESS, shows=level.shows, for_good=False)
 
 
 def is_for_programs() -> bool:
@@ -49,25 +53,21 @@ def told_in_log(level: str, sentence: str) -> bool:
     return wanted
 
 
-def set_up_logging(
-    debug: bool,
-    also: Callable[[str], None] | None = None,
-    warned: Callable[[str, str], None] | None = None,
-) -> None:
+def set_up_logging(node_log: NodeLog, also: Callable[[str], None] | None = None) -> None:
     """Log to stderr, in the form in which it was begun.
 
     Args:
-        debug: Log details, too.
+        node_log: Says which levels are logged, and keeps what is.
         also: Called with each line of the supervisor, as text.
-        warned: Called with level and text of each warning and error of it, without the time.
     """
 
     def tell(entry: Entry) -> None:
+        node_log.lines.node(entry)
         if also is not None:
             # As the core writes the time.
             also(f"{datetime.fromtimestamp(entry.at):%Y/%m/%d %H:%M:%S} [pgnode] [{entry.level}] {entry.summary}")  # noqa: DTZ006
-        if warned is not None and entry.level in _WARNINGS:
-            warned(entry.level, entry.summary)
+        if entry.level in _WARNINGS:
+            node_log.warnings.note(entry.level, entry.summary)
 
     PROCESS.name_process(NAME)
-    log_setup.set_up(PROCESS, debug=debug, also=tell)
+    log_setup.set_up(PROCESS, shows=node_log.level.shows, also=tell)

@@ -21,7 +21,7 @@ import structlog
 from pgnode.errors import ChildFailedError
 from pgnode.os_support import oom_score, pdeath
 from pgnode.os_support.aio import end_tasks
-from pgnode.os_support.log_lines import read_line
+from pgnode.os_support.log_lines import Entry, read_line
 from pgnode.os_support.log_output import PROCESS
 from pgnode.supervisor.processes.inheritance import InheritedProcess, close_all
 from pgnode.supervisor.processes.output_reader import OutputReader
@@ -96,6 +96,7 @@ class Child:
         pids: Where its pid is noted while it runs.
         ready_seconds: Seconds within which it must be ready.
         stop_seconds: Seconds it has to end by itself when it is stopped.
+        tell: Is given what it says, but for a quiet one; prints it.
     """
 
     def __init__(
@@ -105,11 +106,13 @@ class Child:
         *,
         ready_seconds: float = READY_SECONDS,
         stop_seconds: float = STOP_SECONDS,
+        tell: Callable[[Entry], None] = PROCESS.write,
     ) -> None:
         self._spec = spec
         self._pids = pids
         self._ready_seconds = ready_seconds
         self._stop_seconds = stop_seconds
+        self._tell = tell
         self._process: OwnProcess | None = None
         self._reader: OutputReader | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -344,4 +347,4 @@ class Child:
         entry = read_line(text, self._spec.log_name or self.name, self.pid or 0, time.time())
         self._tail.extend([entry.summary, *(entry.traceback.split("\n") if entry.traceback else [])])
         if not self._spec.quiet:
-            PROCESS.write(entry)
+            self._tell(entry)

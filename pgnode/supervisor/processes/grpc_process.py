@@ -7,12 +7,14 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 import structlog
 
 from pgnode.bus.heartbeat import BEAT_SECONDS, LEAVING
 from pgnode.os_support.aio import end_tasks
-from pgnode.os_support.log_output import LINES_VARIABLE
+from pgnode.os_support.log_lines import Entry
+from pgnode.os_support.log_output import LINES_VARIABLE, PROCESS
 from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.child import Child, ChildSpec
 from pgnode.supervisor.processes.inheritance import InheritedProcess
@@ -41,6 +43,7 @@ class GrpcProcess:
         module: The module to run, with the number of the channel's descriptor as its argument.
         beat_seconds: Seconds between two heartbeats.
         left: The process, where the supervisor before left it; :meth:`take_over` takes it over.
+        tell: Is given what it says.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class GrpcProcess:
         module: str = WORKER_MODULE,
         beat_seconds: float = BEAT_SECONDS,
         left: InheritedProcess | None = None,
+        tell: Callable[[Entry], None] = PROCESS.write,
     ) -> None:
         self._left = left
         if left is None:
@@ -79,6 +83,7 @@ class GrpcProcess:
                 log_name="grpc",
             ),
             pids,
+            tell=tell,
         )
 
     def __repr__(self) -> str:

@@ -15,6 +15,8 @@ import structlog
 
 from pgnode.errors import ChildFailedError
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.log_lines import Entry
+from pgnode.os_support.log_output import PROCESS
 from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.grpc_process import WORKER_MODULE, GrpcProcess
@@ -168,6 +170,7 @@ class GrpcWorkers:
         restarter: Brings workers back.
         module: The module that a worker runs.
         inheritance: What the supervisor before left.
+        tell: Is given what workers say.
     """
 
     def __init__(
@@ -179,6 +182,7 @@ class GrpcWorkers:
         *,
         module: str = WORKER_MODULE,
         inheritance: Inheritance = NOTHING,
+        tell: Callable[[Entry], None] = PROCESS.write,
     ) -> None:
         self._settings = settings
         self._restarter = restarter
@@ -188,7 +192,7 @@ class GrpcWorkers:
 
         def make(left: InheritedProcess | None = None) -> GrpcProcess:
             name = f"{_PREFIX}{next(numbers)}" if left is None else left.name
-            return GrpcProcess(name, handover, pids, module=module, left=left)
+            return GrpcProcess(name, handover, pids, module=module, left=left, tell=tell)
 
         self._make = make
         self._inheritance = inheritance

@@ -51,6 +51,8 @@ class Inheritance:
     core_rest: str = ""
     #: The number of the last revision of a snapshot.
     revision: int = 0
+    #: The last lines of the log (:meth:`pgnode.supervisor.host.recent_lines.RecentLines.left`).
+    log_lines: Mapping[str, Any] = field(default_factory=dict)
 
     def process(self, name: str) -> InheritedProcess | None:
         """Return the process of this name."""

@@ -45,7 +45,6 @@ def spec(settings: Settings) -> ChildSpec:
         environment=dict(os.environ),
         ready=lambda: ready(settings),
         prepare=prepare,
-        quiet=not settings.debug,
         oom_points=oom_score.BUS_POINTS,
     )
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ async def node(valkey: TestValkey, *, answers: bool = True) -> AsyncIterator[Non
     settings = load()
     settings.run_dir.mkdir(exist_ok=True)
 
-    async def users() -> dict[str, Any]:
+    async def users(_values: Mapping[str, Any]) -> dict[str, Any]:
         return {"state": "running", "panel_away": False, "to_add": ["bob"], "to_remove": [], "uncertain": []}
 
     control = ControlServer(settings.run_dir / SOCKET_NAME, {USERS: users})

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from pgnode.bus.commands import Kind
 from pgnode.cli import main, restart
 from pgnode.cli.restart import EXIT_NOT_WELL, restart_node
-from pgnode.errors import NodeError, NotRunningError, OperatorError, UnavailableError
+from pgnode.errors import NodeError, NotAnsweringError, NotRunningError, OperatorError, UnavailableError
 from pgnode.settings import Settings, load
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.processes.restart_in_place import RestartStatus
@@ -107,6 +107,34 @@ def test_without_a_status_before_any_outcome_counts(
     RestartStatus(1, 9, "0.9").write(settings.run_dir)
     answer(replace(BEFORE, restarts=1))
     assert run().exit_code == 0
+
+
+def test_programs_get_an_object(answer: Callable[[RestartStatus], None]) -> None:
+    answer(replace(BEFORE, restarts=3, version="1.1", changed="taken: DEBUG"))
+    result = run("--json")
+    assert json.loads(result.output) == {
+        "version": "1.1",
+        "pid": os.getpid(),
+        "restarts_in_place": 3,
+        "settings": "taken: DEBUG",
+        "trouble": "",
+        "core": None,
+    }
+    # The one before is the one that was just made.
+    BEFORE.write(load().run_dir)
+    result = CliRunner().invoke(main, ["reload", "--json"])
+    assert (result.exit_code, json.loads(result.output)["settings"]) == (0, "taken: DEBUG")
+
+
+def test_a_supervisor_that_was_stopped_is_asked_for_nothing(
+    answer: Callable[[RestartStatus | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda *_: asked.append(1))
+    monkeypatch.setattr(psutil.Process, "status", lambda _self: psutil.STATUS_STOPPED)
+    with pytest.raises(NotAnsweringError, match="kill -CONT it"):
+        restart_node(new_core=False)
+    assert asked == []
 
 
 def test_no_outcome_in_time_is_told(answer: Callable[[RestartStatus | None], None]) -> None:

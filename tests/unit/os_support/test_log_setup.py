@@ -16,7 +16,8 @@ from pgnode.os_support.log_output import LogOutput
 @pytest.mark.parametrize("debug", [True, False])
 def test_events_are_written_and_told(debug: bool) -> None:
     stream, also = io.StringIO(), list[Entry]()
-    log_setup.set_up(LogOutput("rest", "json", False, stream), debug=debug, also=also.append)
+    output = LogOutput("rest", "json", False, stream)
+    log_setup.set_up(output, shows=lambda level: debug or level != "debug", also=also.append)
     log = structlog.get_logger("here")
     log.debug("detail", value="a\x1b[2J")
     log.info("it works", count=3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from pgnode.settings import load
 from pgnode.settings.handover import Handover
 from pgnode.store.state import StoredState
 from pgnode.supervisor.control.progress import Progress
-from pgnode.supervisor.host.recent_warnings import RecentWarnings
+from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.processes.inheritance import NOTHING, InheritedProcess
 from pgnode.supervisor.tasks import CHANGES, CONTROL, LOGS, TaskRunner, TaskSpec
 
@@ -76,7 +75,7 @@ class Parts:
         self.processes.api.kill_all = lambda: self.calls.append("killed")
         self.inheritance = NOTHING
         self.snapshots = SimpleNamespace(last_revision=5)
-        self.runner, self.progress, self.warnings = TaskRunner(), Progress(), RecentWarnings(time.time)
+        self.runner, self.progress, self.node_log = TaskRunner(), Progress(), NodeLog("info")
         self.tasks: dict[TaskSpec, Callable[[], Awaitable[object]]] = {
             CONTROL: asyncio.Event().wait,
             LOGS: asyncio.Event().wait,

@@ -66,8 +66,15 @@ def test_the_next_supervisor_is_told_what_there_is(parts: Parts, embedded: Any) 
     parts.processes.valkey.hand_over = lambda: embedded
     parts.inheritance = Inheritance(restarts=2)
     children = (LEFT,) if embedded is None else (LEFT, embedded)
+    parts.node_log.lines.core("a line")
     assert ending.what_is_left(components(parts), (1.5,)) == Inheritance(
-        sockets={"SERVICE_PORT": 7}, processes=children, restarts=3, failures=(1.5,), core_rest="half", revision=5
+        sockets={"SERVICE_PORT": 7},
+        processes=children,
+        restarts=3,
+        failures=(1.5,),
+        core_rest="half",
+        revision=5,
+        log_lines=parts.node_log.lines.left(),
     )
 
 

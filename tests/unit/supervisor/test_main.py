@@ -181,7 +181,7 @@ def test_a_node_is_run_with_its_settings_until_it_is_told_to_end(
     monkeypatch.setattr(main, "set_up_logging", lambda *arguments: logging.extend(arguments))
     assert main.run(settings) == 0
     assert os.umask(0o022) == 0o077, "its files are for this user alone"
-    assert logging == [settings.debug, parts.pump.node_line, parts.warnings.note]
+    assert logging == [parts.node_log, parts.pump.node_line]
     assert settings.cert_file.exists()
     assert "storing.store_now" in parts.calls, "it ended in order"
 
@@ -223,6 +223,7 @@ async def test_a_restart_leaves_everything_to_the_next_supervisor(restartable: P
         restarts=1,
         core_rest="half",
         revision=5,
+        log_lines=parts.node_log.lines.left(),
     )
     assert parts.calls == [
         *("maintenance.close", "storing.store_now", "pump.pass_on", "committer.close", "store.close", "server.close"),

@@ -34,9 +34,10 @@ def test_a_reload_adds_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     log = GunicornLog(config)
     log.setup(config)
     log.warning("worker %d is gone", 3)
-    [line] = capsys.readouterr().err.splitlines()
-    said = json.loads(line)
+    log.info("booting")
+    said, detail = map(json.loads, capsys.readouterr().err.splitlines())
     assert (said["level"], said["process"], said["message"]) == ("warning", "gunicorn", "worker 3 is gone")
+    assert (detail["level"], detail["message"]) == ("debug", "booting"), "of Gunicorn's own doings"
 
 
 def test_a_file_stays_gunicorns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

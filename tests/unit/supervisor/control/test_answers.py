@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.bus.state import State
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.log_lines import Entry
 from pgnode.settings import load
 from pgnode.settings.handover import Handover
 from pgnode.store.changes import Journal
@@ -23,7 +24,7 @@ from pgnode.supervisor.control.answers import Answers, Known
 from pgnode.supervisor.control.client import ask
 from pgnode.supervisor.control.progress import Phase, Progress
 from pgnode.supervisor.control.report import NodeReport, ProcessReport, UsersReport, WarningReport
-from pgnode.supervisor.host.recent_warnings import RecentWarnings
+from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.lifecycle.life import Life
 from pgnode.supervisor.tasks import CONTROL
 from pgnode.supervisor.users.table import UserTable
@@ -58,8 +59,8 @@ def known(tmp_path: Path, **others: Any) -> Known:
         running=SimpleNamespace(pid=900, started_at=time.time() - 100),
         waiting_log="level debug",
     )
-    warnings = RecentWarnings(lambda: 5.0)
-    warnings.note("warning", "no room")
+    node_log = NodeLog("info", now=lambda: 5.0, show=lambda _entry: None)
+    node_log.warnings.note("warning", "no room")
     progress = Progress()
     progress.enter(Phase.READY)
     parts: dict[str, Any] = {
@@ -69,7 +70,7 @@ def known(tmp_path: Path, **others: Any) -> Known:
         "committer": SimpleNamespace(error="no room on the disk"),
         "certificate": SimpleNamespace(refused=""),
         "pump": SimpleNamespace(dropped=4),
-        "warnings": warnings,
+        "node_log": node_log,
         "progress": progress,
         "ping": _answers,
         "pids": lambda: {"gunicorn": 11, "gRPC worker 1": None},
@@ -83,7 +84,7 @@ def known(tmp_path: Path, **others: Any) -> Known:
 
 async def test_all_that_is_known_is_said(tmp_path: Path) -> None:
     answers = Answers(known(tmp_path), HurryingClock())
-    report = NodeReport.decode(await answers.status())
+    report = NodeReport.decode(await answers.status({}))
     assert (report.state, report.phase, report.store_error) == ("running", "ready", "no room on the disk")
     assert report.users == UsersReport(desired=2, applied=1, to_remove=1, rejected=1)
     assert report.processes == [ProcessReport("gunicorn", 11, 3), ProcessReport("gRPC worker 1", 0, 0)]
@@ -101,17 +102,49 @@ async def test_all_that_is_known_is_said(tmp_path: Path) -> None:
 
 
 async def test_whom_the_core_does_not_have_is_said(tmp_path: Path) -> None:
-    said = await Answers(known(tmp_path)).users()
+    said = await Answers(known(tmp_path)).users({})
     assert (said["to_add"], said["to_remove"], said["uncertain"]) == (["bob"], ["eve"], [])
     assert (said["state"], said["panel_away"]) == ("running", False)
 
 
 async def test_settings_are_said_without_secrets(tmp_path: Path) -> None:
     answers = Answers(known(tmp_path))
-    said = await answers.settings()
+    said = await answers.settings({})
     assert said["STATE_DIR"] == str(tmp_path)
     assert said["API_KEY"] == "(set)"
-    assert set(answers.by_question) == {messages.STATUS, messages.USERS, messages.SETTINGS}
+    every = {messages.STATUS, messages.USERS, messages.SETTINGS, messages.LOGS, messages.LOG_LEVEL}
+    assert set(answers.by_question) == every
+
+
+async def test_lines_of_the_log_are_said_from_where_the_caller_has_them(tmp_path: Path) -> None:
+    node = known(tmp_path)
+    answers, lines = Answers(node), node.node_log.lines
+    lines.node(Entry(4.0, "info", "supervisor", 812, "one"))
+    lines.core("[Warning] two")
+    said = await answers.logs({})
+    assert said["name"] == lines.name
+    assert said["lines"] == [
+        [1, 4.0, "supervisor", 812, "info", "one"],
+        [2, 5.0, "core", 0, "warning", "[Warning] two"],
+    ]
+    assert [line[0] for line in (await answers.logs({"name": lines.name, "after": 1}))["lines"]] == [2]
+    for odd in ({"name": "another", "after": 1}, {"name": lines.name, "after": "x"}):
+        assert len((await answers.logs(odd))["lines"]) == 2
+
+
+async def test_the_level_of_the_log_is_said_and_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = Answers(known(tmp_path))
+    assert await answers.log_level({}) == {"level": "info", "usual": "info", "until": None}
+    changed = await answers.log_level({"level": "debug", "seconds": 60})
+    assert changed == {"level": "debug", "usual": "info", "until": 65.0}
+    assert await answers.log_level({"level": "error"}) == {"level": "error", "usual": "info", "until": None}
+    assert (await answers.status({}))["log_level"] == "error"
+    assert capsys.readouterr().out.count("the level of the log is changed") == 2
+    with pytest.raises(messages.RefusedError, match=r"no level 'loud': it is debug, info, warning, error"):
+        await answers.log_level({"level": "loud"})
+    with pytest.raises(messages.RefusedError, match="no number of seconds"):
+        await answers.log_level({"level": "info", "seconds": -1})
+    assert (await answers.log_level({}))["level"] == "error", "nothing was changed"
 
 
 async def test_a_bus_that_is_away_is_said(tmp_path: Path) -> None:
@@ -122,13 +155,13 @@ async def test_a_bus_that_is_away_is_said(tmp_path: Path) -> None:
         await asyncio.Event().wait()
 
     settings = load(state_dir=str(tmp_path), redis_url="redis://:secret@192.0.2.1:6379/0")
-    report = NodeReport.decode(await Answers(known(tmp_path, ping=fails, settings=settings)).status())
+    report = NodeReport.decode(await Answers(known(tmp_path, ping=fails, settings=settings)).status({}))
     assert (report.bus.address, report.bus.error) == ("redis://:…@192.0.2.1:6379/0", "refused")
-    report = NodeReport.decode(await Answers(known(tmp_path, ping=hangs), ping_seconds=0.01).status())
+    report = NodeReport.decode(await Answers(known(tmp_path, ping=hangs), ping_seconds=0.01).status({}))
     assert report.bus.error == "it did not answer within 0.01 s"
 
 
-@pytest.mark.parametrize("question", [messages.STATUS, messages.USERS, messages.SETTINGS])
+@pytest.mark.parametrize("question", [messages.STATUS, messages.USERS, messages.SETTINGS, messages.LOGS])
 async def test_a_supervisor_that_only_just_began_answers(tmp_path: Path, question: str) -> None:
     parts = compose(load(state_dir=str(tmp_path)), Handover(0))
     parts.settings.run_dir.mkdir()

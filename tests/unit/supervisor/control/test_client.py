@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pgnode.supervisor.control.client import NobodyListensError, NotAnsweredError, SilentError, ask
+from pgnode.supervisor.control.client import DeclinedError, NobodyListensError, NotAnsweredError, SilentError, ask
 from pgnode.supervisor.control.messages import SOCKET_NAME
 
 
@@ -82,6 +82,11 @@ def test_other_answers_are_told(folder: Path, answer: bytes, error: str) -> None
 def test_an_answer_is_returned(folder: Path) -> None:
     with answering(folder, b'{"answer": {"a": 1}}\n'):
         assert ask(folder, "status", seconds=30) == {"a": 1}
+
+
+def test_a_refusal_is_told_apart(folder: Path) -> None:
+    with answering(folder, b'{"error": "not for you"}\n'), pytest.raises(DeclinedError, match="not for you"):
+        ask(folder, "status", {"more": 1}, seconds=30)
 
 
 def test_too_long_an_answer_is_not_read_to_its_end(folder: Path) -> None:

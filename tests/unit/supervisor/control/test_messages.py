@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgnode.supervisor.control.messages import (
+    Question,
     RefusedError,
     decode_answer,
     decode_question,
@@ -15,12 +16,17 @@ from pgnode.supervisor.control.messages import (
 
 
 def test_a_question_comes_as_it_was_asked() -> None:
-    assert decode_question(encode_question("status")) == "status"
+    for question in (Question("status"), Question("logs", {"after": 3})):
+        assert decode_question(encode_question(question)) == question
+    assert encode_question(Question("status")) == b'{"ask": "status"}\n', "as an earlier version asks"
 
 
-@pytest.mark.parametrize("line", [b"", b"status\n", b"[]\n", b"{}\n", b'{"ask": 3}\n', b"[" * 20_000, b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"status\n", b"[]\n", b"{}\n", b'{"ask": 3}\n', b'{"ask": "x", "with": 3}\n', b"[" * 20_000, b"\xff\xfe"],
+)
 def test_what_is_no_question_is_told(line: bytes) -> None:
-    with pytest.raises(ValueError, match=r"a question is|no text"):
+    with pytest.raises(ValueError, match=r"a question is|no text|no object"):
         decode_question(line)
 
 

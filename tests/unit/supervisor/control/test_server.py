@@ -15,26 +15,40 @@ import pytest
 import pytest_asyncio
 
 from pgnode.os_support.aio import end_tasks
-from pgnode.supervisor.control.client import NobodyListensError, NotAnsweredError, ask
-from pgnode.supervisor.control.messages import QUESTION_MAX, SOCKET_NAME
+from pgnode.supervisor.control.client import DeclinedError, NobodyListensError, NotAnsweredError, ask
+from pgnode.supervisor.control.messages import (
+    QUESTION_MAX,
+    SOCKET_NAME,
+    Question,
+    RefusedError,
+    encode_question,
+)
 from pgnode.supervisor.control.server import CONNECTIONS_MAX, ControlServer
 from tests.support.polling import eventually
 
+Said = Mapping[str, Any]
 
-async def _status() -> Mapping[str, Any]:
+
+async def _status(_values: Said) -> Said:
     return {"state": "running"}
 
 
-async def _never() -> Mapping[str, Any]:
+async def _echo(values: Said) -> Said:
+    if "secret" in values:
+        raise RefusedError("that is nobody's business")
+    return values
+
+
+async def _never(_values: Said) -> Said:
     await asyncio.Event().wait()
     return {}
 
 
-async def _fails() -> Mapping[str, Any]:
+async def _fails(_values: Said) -> Said:
     raise RuntimeError("unexpected")
 
 
-ANSWERS = {"status": _status, "never": _never, "fails": _fails}
+ANSWERS = {"echo": _echo, "status": _status, "never": _never, "fails": _fails}
 
 
 @pytest.fixture
@@ -77,6 +91,44 @@ async def test_who_may_ask_is_answered(folder: Path, serve: Serve) -> None:
         await asked(folder)
 
 
+async def test_what_is_said_with_a_question_is_passed_on(folder: Path, serve: Serve) -> None:
+    serve()
+    await up(folder)
+    assert await asyncio.to_thread(ask, folder, "echo", {"after": 3}, seconds=30.0) == {"after": 3}
+    with pytest.raises(DeclinedError, match="nobody's business"):
+        await asyncio.to_thread(ask, folder, "echo", {"secret": 3}, seconds=30.0)
+
+
+async def test_for_who_has_gone_nothing_is_done(folder: Path) -> None:
+    done: list[str] = []
+
+    async def do(values: Said) -> Said:
+        done.append(values["what"])
+        return {}
+
+    path = folder / SOCKET_NAME
+    server = ControlServer(path, {"do": do})
+    with socket.socket(socket.AF_UNIX) as listening:
+        # It stood still, and who asked meanwhile has given up.
+        listening.bind(str(path))
+        listening.listen(2)
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(str(path))
+            caller.sendall(encode_question(Question("do", {"what": "too late"})))
+        connection, _ = listening.accept()
+    path.unlink()
+    reader, writer = await asyncio.open_unix_connection(sock=connection)
+    server._take(reader, writer)
+    await eventually(lambda: not server._tasks, "it was looked at")
+    running = asyncio.create_task(server.run())
+    try:
+        await up(folder)
+        assert await asyncio.to_thread(ask, folder, "do", {"what": "in time"}, seconds=30.0) == {}
+    finally:
+        await end_tasks([running])
+    assert done == ["in time"]
+
+
 async def test_others_are_refused(folder: Path, serve: Serve) -> None:
     serve(allowed=frozenset({os.geteuid() + 1}))
     await up(folder)
@@ -87,7 +139,7 @@ async def test_others_are_refused(folder: Path, serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("question", "error"),
     [
-        ("nonsense", r"does not know the question 'nonsense'; it knows fails, never, status"),
+        ("nonsense", r"does not know the question 'nonsense'; it knows echo, fails, never, status"),
         ("never", r"did not have the answer within 0.05 s"),
         ("x" * QUESTION_MAX, "answered something else|limit|longer|cannot be used"),
     ],

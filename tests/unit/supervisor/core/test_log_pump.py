@@ -24,6 +24,9 @@ from tests.support.valkey import TestValkey
 
 KEYS = Keys("pgnode")
 
+#: What the pump kept for operators.
+KEPT: list[str] = []
+
 
 @pytest_asyncio.fixture
 async def redis(valkey: TestValkey) -> AsyncIterator[Redis]:
@@ -36,7 +39,8 @@ async def redis(valkey: TestValkey) -> AsyncIterator[Redis]:
 
 @pytest_asyncio.fixture
 async def pump(redis: Redis) -> AsyncIterator[LogPump]:
-    made = LogPump(redis, KEYS, keep_lines=50_000, tail_lines=3, retry_seconds=0.05)
+    made = LogPump(redis, KEYS, keep_lines=50_000, tail_lines=3, retry_seconds=0.05, keep=KEPT.append)
+    KEPT.clear()
     running = asyncio.create_task(made.run())
     yield made
     made.unwatch()
@@ -75,6 +79,8 @@ async def test_lines_reach_the_stream_and_the_tail(pump: LogPump, valkey: TestVa
     os.write(pipe[1], b"ee\nfour\n")
     pump.node_line("of the node")
     await eventually(lambda: list(pump.tail) == ["two", "three", "four"], "the tail has the last lines")
+
+    assert KEPT == ["one", "two", "three", "four"], "the core's alone"
 
     async def all_there() -> bool:
         return sorted(await lines(valkey)) == [b"four", b"of the node", b"one", b"three", b"two"]

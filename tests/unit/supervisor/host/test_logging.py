@@ -10,13 +10,14 @@ import sys
 import pytest
 import structlog
 
-from pgnode.supervisor.host.logging import begin_logging, is_for_programs, set_up_logging, told_in_log
+from pgnode.supervisor.host.logging import NAME, begin_logging, is_for_programs, set_up_logging, told_in_log
+from pgnode.supervisor.host.node_log import NodeLog
 
 
 def test_each_line_goes_to_viewers_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, told = io.StringIO(), list[str]()
     monkeypatch.setattr(sys, "stderr", shown)
-    set_up_logging(False, told.append)
+    set_up_logging(NodeLog("info"), told.append)
     log = structlog.get_logger("here")
     log.debug("detail")
     log.info("it works", count=3)
@@ -27,20 +28,39 @@ def test_each_line_goes_to_viewers_as_well(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_warnings_are_told_without_time_and_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    warned = list[tuple[str, str]]()
+    node_log = NodeLog("info")
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    set_up_logging(False, None, lambda level, text: warned.append((level, text)))
+    set_up_logging(node_log)
     log = structlog.get_logger("here")
     log.info("it works")
     log.warning("no room", free=3)
     log.error("no core")
+    warned = [(found.level, found.text) for found in node_log.warnings.last()]
     assert warned == [("warning", "no room free=3"), ("error", "no core")]
+
+
+def test_what_is_printed_is_kept_and_the_level_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, node_log = io.StringIO(), NodeLog("info")
+    monkeypatch.setattr(sys, "stderr", shown)
+    set_up_logging(node_log)
+    log = structlog.get_logger("here")
+    log.debug("one")
+    node_log.level.change("debug")
+    log.debug("two", why="asked for")
+    node_log.level.change("error")
+    log.warning("three")
+    log.critical("four")
+    assert [(line.source, line.pid, line.level, line.text) for line in node_log.lines.after(0)] == [
+        (NAME, os.getpid(), "debug", "two why='asked for'"),
+        (NAME, os.getpid(), "error", "four"),
+    ]
+    assert [line.partition("]: ")[2] for line in shown.getvalue().splitlines()] == ["two why='asked for'", "four"]
 
 
 def test_a_traceback_shows_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, told = io.StringIO(), list[str]()
     monkeypatch.setattr(sys, "stderr", shown)
-    set_up_logging(True, told.append)
+    set_up_logging(NodeLog("debug"), told.append)
     secret = "k" + "ey"
     try:
         raise RuntimeError(secret[:0] + "unexpected")
@@ -58,7 +78,7 @@ def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
 
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
-    set_up_logging(False)
+    set_up_logging(NodeLog("info"))
     structlog.get_logger("tty").info("it works")
     assert "\x1b" in shown.getvalue()
 
@@ -71,7 +91,7 @@ def test_what_is_said_before_all_else_has_the_form_that_is_wanted(monkeypatch: p
     log.warning("early")
     assert is_for_programs()
     assert told_in_log("error", "port 1 is in use")
-    set_up_logging(False, told.append)
+    set_up_logging(NodeLog("info"), told.append)
     log.warning("late")
     said = [json.loads(line) for line in shown.getvalue().splitlines()]
     assert [(one["level"], one["process"], one["message"]) for one in said] == [

@@ -78,6 +78,5 @@ async def test_whatever_is_in_place_of_its_socket_is_no_obstacle(settings: Setti
     await child.stop()
 
 
-def test_its_output_is_shown_when_asked_for(settings: Settings) -> None:
-    assert valkey.spec(settings).quiet
-    assert not valkey.spec(settings.model_copy(update={"debug": True})).quiet
+def test_its_output_may_be_shown(settings: Settings) -> None:
+    assert not valkey.spec(settings).quiet, "the level of the log decides"

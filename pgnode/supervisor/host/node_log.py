@@ -1,0 +1,53 @@
+"""The node's own log: what is shown of it, what is kept for operators, and what its child processes say."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pgnode.os_support.log_lines import Entry
+from pgnode.os_support.log_output import PROCESS
+from pgnode.supervisor.host.log_level import LogLevel
+from pgnode.supervisor.host.recent_lines import RecentLines
+from pgnode.supervisor.host.recent_warnings import RecentWarnings
+
+#: Whatever it says is only of use to who looks for a fault.
+_VALKEY = "valkey"
+
+
+class NodeLog:
+    """Belongs to the supervisor's loop.
+
+    Args:
+        level: The level of the settings.
+        left: The lines that the supervisor before handed on.
+        now: Says the time, Unix seconds.
+        show: Prints what a process says.
+    """
+
+    def __init__(
+        self,
+        level: str,
+        left: Mapping[str, Any] | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+        show: Callable[[Entry], None] = PROCESS.write,
+    ) -> None:
+        self.level = LogLevel(level, now)
+        self.lines = RecentLines(now, secrets.token_hex(4), left)
+        self.warnings = RecentWarnings(now)
+        self._show = show
+
+    def __repr__(self) -> str:
+        return f"NodeLog({self.level!r}, {self.lines!r})"
+
+    def child_says(self, entry: Entry) -> None:
+        """Print what a child process says, and keep it, where its level is shown."""
+        if entry.process == _VALKEY:
+            entry = replace(entry, level="debug")
+        if self.level.shows(entry.level):
+            self._show(entry)
+            self.lines.node(entry)

@@ -1,0 +1,41 @@
+"""What child processes say: printed and kept, by the level of the log."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgnode.os_support.log_lines import Entry
+from pgnode.supervisor.host.node_log import NodeLog
+
+
+def said(level: str, process: str = "rest") -> Entry:
+    return Entry(5.0, level, process, 7, f"{process} {level}")
+
+
+ENTRIES = [said("debug"), said("info"), said("warning"), said("error"), said("critical"), said("warning", "valkey")]
+
+#: Level -> what is shown at it.
+SHOWN = {
+    "debug": ["rest debug", "rest info", "rest warning", "rest error", "rest critical", "valkey warning"],
+    "info": ["rest info", "rest warning", "rest error", "rest critical"],
+    "warning": ["rest warning", "rest error", "rest critical"],
+    "error": ["rest error", "rest critical"],
+}
+
+
+@pytest.mark.parametrize("level", SHOWN)
+def test_what_processes_say_is_shown_by_its_level(level: str) -> None:
+    shown: list[Entry] = []
+    log = NodeLog("info", now=lambda: 5.0, show=shown.append)
+    log.level.change(level)
+    for entry in ENTRIES:
+        log.child_says(entry)
+    assert [entry.message for entry in shown] == SHOWN[level]
+    assert [line.text for line in log.lines.after(0)] == SHOWN[level]
+
+
+def test_it_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    log = NodeLog("info")
+    log.child_says(said("info"))
+    assert "[info] rest[7]: rest info" in capsys.readouterr().err
+    assert repr(log) == "NodeLog(LogLevel(info), RecentLines(0 of the core, 1 of the node))"
