@@ -28,6 +28,9 @@ from tests.support.processes import core_pid, listens, of_state_dir, sockets_in
 #: ``pgnode run`` promises to end within 10 s; a machine with other things to do gets more.
 END_SECONDS = 30.0
 
+#: A connection that has not sent a request's headers is closed after so long, by default.
+HEADER_SECONDS = 15.0
+
 
 @pytest.fixture
 def state_dir(short_dir: Path) -> Path:
@@ -194,8 +197,8 @@ async def test_many_connections_that_say_nothing_do_not_stop_others(node: NodePr
         silent = await asyncio.gather(*(panel.connect() for _ in range(200)))
         for connection in silent[::2]:
             connection.send(b"GET /info HTTP/1.1\r\nHost: x\r\n")  # and never the rest
-        begun = time.monotonic()
         for _ in range(20):
+            begun = time.monotonic()
             await panel.info()
-        assert time.monotonic() - begun < 10
+            assert time.monotonic() - begun < HEADER_SECONDS, "it waited until they were closed"
         await asyncio.gather(*(connection.close() for connection in silent))
