@@ -182,6 +182,15 @@ FAMILIES: Final[tuple[Family, ...]] = (
     _gauge("api_requests_in_flight", "Under way now.", _FACE),
     _gauge("api_connections", "Open connections of callers.", _FACE),
     _counter("api_unauthenticated", "Calls without the right key.", _FACE),
+    _counter(
+        "api_wrong_key_limited", "Of these, those over WRONG_KEY_LIMIT: each cost its caller the connection.", _FACE
+    ),
+    _counter(
+        "api_not_allowed",
+        "Connections that were closed since ALLOWED_CALLERS does not name their callers; those that the kernel kept away are not "
+        "counted.",
+        _KIND,
+    ),
     _counter("api_key_uses", "Calls by the key that they brought.", Label("key", "current, previous, metrics")),
     _counter("api_cut_off", "Connections that were ended for the conduct of their callers."),
     _gauge("api_log_viewers", "Callers that watch the log."),

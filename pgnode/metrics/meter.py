@@ -43,7 +43,7 @@ class FaceMeter:
         now: Seconds on a clock that nobody sets.
     """
 
-    __slots__ = ("_groups", "_lines", "_now", "key_uses", "other", "unauthenticated")
+    __slots__ = ("_groups", "_lines", "_now", "key_uses", "limited", "other", "unauthenticated")
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -51,6 +51,8 @@ class FaceMeter:
         self._groups: dict[str, Buckets] = {}
         #: Calls without the right key.
         self.unauthenticated = 0
+        #: Those of them that were over WRONG_KEY_LIMIT.
+        self.limited = 0
         #: Calls that were begun, by the key that they brought.
         self.key_uses: dict[str, int] = {}
         #: What is counted of calls that name no method of ours.
@@ -110,9 +112,14 @@ class FaceMeter:
             buckets[bisect_left(CALL_SECONDS, seconds)] += 1
             buckets[-1] += seconds
 
-    def refused(self) -> None:
-        """Note a call without the right key, which is not begun."""
+    def refused(self, *, limited: bool = False) -> None:
+        """Note a call without the right key, which is not begun.
+
+        Args:
+            limited: It was over WRONG_KEY_LIMIT.
+        """
         self.unauthenticated += 1
+        self.limited += limited
 
     @property
     def in_flight(self) -> int:

@@ -20,6 +20,9 @@ from pgnode.settings.gunicorn_file import check_gunicorn_file
 #: Characters of METRICS_KEY at least.
 METRICS_KEY_MIN = 16
 
+#: Entries of ALLOWED_CALLERS at most: the kernel looks at them with each packet.
+CALLERS_MAX = 256
+
 #: Characters of a DNS name at most.
 DNS_NAME_MAX = 253
 _DNS_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -120,6 +123,27 @@ def check_cert_names(value: str) -> str:
     return ",".join(_usual_form(name) for name in names)
 
 
+def check_callers(value: str) -> str:
+    """Return the addresses and networks in ``value``, separated by commas; refuse it where one is none."""
+    entries = [entry.strip().replace("[", "").replace("]", "") for entry in value.split(",") if entry.strip()]
+    if len(entries) > CALLERS_MAX:
+        raise ValueError(f"allowed are {CALLERS_MAX} addresses and networks at most, and these are {len(entries)}")
+    return ",".join(str(_network(entry)) for entry in entries)
+
+
+def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        network = ipaddress.ip_network(entry.replace("%", " "), strict=False)
+    except ValueError:
+        raise ValueError(
+            "allowed are addresses and networks, separated by commas, such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32, "
+            f"and {entry!r} is none"
+        ) from None
+    if str(network.network_address) != str(ipaddress.ip_address(entry.partition("/")[0])):
+        raise ValueError(f"{entry} is an address in a network: allowed is {network}, or the address alone")
+    return network
+
+
 def is_cert_name(name: str) -> bool:
     """Whether a certificate can name this: an address, or a DNS name, also one that begins with ``*.``."""
     try:
@@ -148,6 +172,7 @@ Command = Annotated[str, AfterValidator(check_command)]
 KeyPrefix = Annotated[str, AfterValidator(check_key_prefix)]
 CertNames = Annotated[str, AfterValidator(check_cert_names)]
 Names = Annotated[str, AfterValidator(check_names)]
+Callers = Annotated[str, AfterValidator(check_callers)]
 GunicornFile = Annotated[Path, AfterValidator(check_gunicorn_file)]
 ExistingFolder = Annotated[Path, AfterValidator(check_existing_folder)]
 Executable = Annotated[Path, AfterValidator(check_executable)]

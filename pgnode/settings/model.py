@@ -5,6 +5,7 @@ A setting's environment variable is its field name in capitals. docs/configurati
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pgnode.errors import SettingsError
 from pgnode.settings import bus_password
 from pgnode.settings.checks import (
+    Callers,
     CertNames,
     Command,
     Executable,
@@ -93,6 +95,16 @@ class Settings(BaseSettings):
         None,
         description="Key that opens `/metrics`, `/livez` and `/readyz` on API_PORT and nothing else, 16 characters and more; "
         "for a monitor that must not have the API key, which opens them, too.",
+    )
+    allowed_callers: Callers = Field(
+        "",
+        description="Addresses and networks, separated by commas, from which the API's ports take connections, besides loopback; "
+        "for others nobody listens there. Unset: all. METRICS_PORT is not among them.",
+    )
+    wrong_key_limit: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        30,
+        description="Calls without a right key that one address may make a minute (in IPv6 one /64; in each worker) before each "
+        "costs it the connection; 0 = any number. A right key is never refused for it.",
     )
     metrics_port: Annotated[Port | None, OptionalText] = Field(
         None,
@@ -282,6 +294,11 @@ class Settings(BaseSettings):
     def allowed_log_paths(self) -> tuple[Path, ...]:
         """Other folders and files where they may be."""
         return tuple(Path(path.strip()) for path in self.log_paths.split(",") if path.strip())
+
+    @property
+    def caller_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """What ALLOWED_CALLERS names; nothing: everybody may call."""
+        return tuple(ipaddress.ip_network(entry) for entry in self.allowed_callers.split(",") if entry)
 
     @property
     def gunicorn_ports(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import structlog
 
 from pgnode import __version__
 from pgnode.api.auth import ApiKeys
+from pgnode.api.callers import WrongKeys
 from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
 from pgnode.api.rest.observation import WithObservation
@@ -18,13 +20,15 @@ from pgnode.api.service.observation import Observation
 from pgnode.settings import Settings
 from pgnode.settings.handover import load_handed_over
 from pgnode.worker.api_keys import KeyFollower
-from pgnode.worker.asgi_worker import open_connections
+from pgnode.worker.asgi_worker import closed_as_not_allowed, open_connections
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
 from pgnode.worker.own_metrics import own_metrics
 from pgnode.worker.reporting import MONITOR, WorkerFacts
 
 log = structlog.get_logger(__name__)
+
+_FACTS = WorkerFacts("rest", connections=lambda: {"rest": open_connections()}, not_allowed=closed_as_not_allowed)
 
 #: New objects between two walks of the garbage collector through the newest ones. What 64 requests that wait for the
 #: supervisor hold is more than the usual 700, so it would be walked again and again: 6 % of the worker's time (perf,
@@ -46,12 +50,14 @@ class Apps:
     """
 
     def __init__(self, client: NodeClient, settings: Settings, keys: ApiKeys) -> None:
+        wrong_keys = WrongKeys(settings.wrong_key_limit, time.monotonic, _too_many_wrong_keys)
         self.rest = build(
             client.service,
             api_key=keys,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
             meter=client.meter.face("rest"),
+            wrong_keys=wrong_keys,
         )
         self.api_port = settings.api_port
         maintenance_app = maintenance.build(
@@ -67,6 +73,7 @@ class Apps:
             body_timeout_seconds=settings.body_timeout_seconds,
             called=client.activity.called,
             meter=client.meter.face("maintenance"),
+            wrong_keys=wrong_keys,
         )
         snapshots = client.follower.snapshots
 
@@ -81,7 +88,12 @@ class Apps:
             metrics_key=settings.metrics_key,
             body_timeout_seconds=settings.body_timeout_seconds,
             meter=client.meter.face(MONITOR),
+            wrong_keys=wrong_keys,
         )
+
+
+def _too_many_wrong_keys(host: str, more_before: int) -> None:
+    log.warning("calls without the right API key: each costs the connection", caller=host, more_before=more_before)
 
 
 class Application:
@@ -122,7 +134,7 @@ class Application:
         set_up_logging("rest")
         try:
             settings = load_handed_over()
-            client = NodeClient(settings, WorkerFacts("rest", connections=lambda: {"rest": open_connections()}))
+            client = NodeClient(settings, _FACTS)
             follower = KeyFollower(settings)
             self._apps = Apps(client, settings, follower.keys)
             await client.start()

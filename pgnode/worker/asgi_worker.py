@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pgnode.api.callers import AllowedCallers
 from pgnode.api.rest.context import attach_connection
 from pgnode.worker.delivery import TcpDelivery
 from pgnode.worker.gunicorn_compat import HttpConnection, HttpWorker
@@ -58,8 +59,14 @@ class NodeConnection(HttpConnection):
         self._slow_reader_allowed = False
 
     def opened(self) -> None:
-        """Wait for the headers of the first request."""
-        self._expect_headers()
+        """Wait for the headers of the first request; close the connection of somebody who may not connect."""
+        peer = self.transport.get_extra_info("peername")
+        if self.worker.callers.networks and isinstance(peer, tuple) and not self.worker.callers.admit(peer[0]):
+            # The kernel let it through: where it takes no filter, or before it had one.
+            self.worker.note_not_allowed()
+            self.transport.abort()
+        else:
+            self._expect_headers()
 
     def request_begun(self) -> None:
         """Wait for the rest of a further request's headers."""
@@ -141,6 +148,17 @@ class NodeWorker(HttpWorker):
     connection_class = NodeConnection
     #: Time limits for callers.
     limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+    #: Who may connect.
+    callers: ClassVar[AllowedCallers] = AllowedCallers(())
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Connections that were closed because their callers may not connect.
+        self.not_allowed = 0
+
+    def note_not_allowed(self) -> None:
+        """Count a connection that was closed because its caller may not connect."""
+        self.not_allowed += 1
 
     def init_process(self) -> None:
         """Become the worker of this process."""
@@ -171,13 +189,19 @@ def open_connections() -> int:
     return sum(len(worker.connections) for worker in _WORKERS)
 
 
-def worker_with(limits: ConnectionLimits) -> type[NodeWorker]:
+def closed_as_not_allowed() -> int:
+    """Return how many connections this process has closed because their callers may not connect."""
+    return sum(worker.not_allowed for worker in _WORKERS)
+
+
+def worker_with(limits: ConnectionLimits, callers: AllowedCallers | None = None) -> type[NodeWorker]:
     """Make the worker class for Gunicorn's configuration.
 
     Args:
         limits: Time limits for callers.
+        callers: Who may connect; None: everybody.
 
     Returns:
         A class of its own, since Gunicorn makes the workers.
     """
-    return type("NodeWorker", (NodeWorker,), {"limits": limits})
+    return type("NodeWorker", (NodeWorker,), {"limits": limits, "callers": callers or AllowedCallers(())})

@@ -20,6 +20,7 @@ import uvloop
 from grpc import aio
 
 from pgnode.api.auth import ApiKeys
+from pgnode.api.callers import AllowedCallers, WrongKeys
 from pgnode.api.grpc import grpc_compat, health, reflection
 from pgnode.api.grpc.conduct import Conduct
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
@@ -31,6 +32,7 @@ from pgnode.os_support.connections import Peer, received_bytes
 from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
+from pgnode.os_support.packet_filter import restrict_listeners
 from pgnode.os_support.threads import put_behind
 from pgnode.settings import Settings
 from pgnode.settings.handover import load_handed_over
@@ -127,7 +129,19 @@ def make_server(handlers: GrpcHandlers, settings: Settings) -> aio.Server:
     server = aio.server(options=server_options(settings), maximum_concurrent_rpcs=all_calls(settings))
     server.add_generic_rpc_handlers((handlers,))
     server.add_secure_port(address(settings), credentials(settings))
+    networks = allowed_callers(settings).networks
+    if networks:
+        try:
+            # It listens, and accepts nobody yet.
+            restrict_listeners(settings.grpc_listen[1], networks)
+        except OSError as error:
+            log.warning("callers that may not connect are refused after the handshake only", error=str(error))
     return server
+
+
+def allowed_callers(settings: Settings) -> AllowedCallers:
+    """Return who may call."""
+    return AllowedCallers(settings.caller_networks, settings.local_hosts)
 
 
 def look(port: int) -> dict[Peer, int]:
@@ -158,8 +172,14 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_end.set)
     channel = HeartbeatChannel(channel_number)
-    conduct = Conduct(Clock())
-    client = NodeClient(settings, WorkerFacts("grpc", cut_off=lambda: conduct.cut_off))
+    clock = Clock()
+    conduct = Conduct(
+        clock,
+        wrong_keys=WrongKeys(settings.wrong_key_limit, clock.now),
+        allowed=allowed_callers(settings),
+    )
+    facts = WorkerFacts("grpc", cut_off=lambda: conduct.cut_off, not_allowed=lambda: conduct.not_allowed)
+    client = NodeClient(settings, facts)
     await client.start()
     follower = KeyFollower(settings)
     handlers = make_handlers(client, settings, follower.keys, conduct)

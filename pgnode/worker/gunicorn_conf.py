@@ -12,6 +12,7 @@ import ssl as _ssl
 from dataclasses import replace as _replace
 from typing import Any as _Any
 
+from pgnode.api.callers import AllowedCallers as _AllowedCallers
 from pgnode.os_support.collector import spare_what_is_loaded as _spare_what_is_loaded
 from pgnode.os_support.log_output import PROCESS as _LOG
 from pgnode.os_support.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
@@ -55,7 +56,7 @@ _limits = _replace(
     stall_seconds=_settings.stall_timeout_seconds,
     delivery_seconds=_settings.delivery_timeout_seconds,
 )
-worker_class = _worker_with(_limits)
+worker_class = _worker_with(_limits, _AllowedCallers(_settings.caller_networks, _settings.local_hosts))
 workers = _settings.web_concurrency
 proc_name = "pgnode"
 

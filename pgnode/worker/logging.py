@@ -20,7 +20,7 @@ def set_up_logging(process: str) -> None:
     as_json = by_supervisor or os.environ.get("LOG_FORMAT", "").strip().lower() == "json"
     PROCESS.take_form("json" if as_json else "text", journal=not by_supervisor and is_journal(os.environ))
     PROCESS.name_process(process)
-    log_setup.set_up(PROCESS)
+    log_setup.set_up(PROCESS, for_good=False)
 
 
 def name_process(process: str) -> None:

@@ -55,6 +55,8 @@ class WorkerFacts:
     connections: Callable[[], Mapping[str, int]] = dict
     #: Connections that were ended for the conduct of their callers.
     cut_off: Callable[[], int] = lambda: 0
+    #: Connections of callers that ALLOWED_CALLERS does not name, where the kernel let them through.
+    not_allowed: Callable[[], int] = lambda: 0
 
 
 class WorkerReporter:
@@ -157,6 +159,7 @@ class WorkerReporter:
             counts={
                 **counts_of(faces),
                 reports.CUT_OFF: self._facts.cut_off(),
+                SEPARATOR.join((reports.NOT_ALLOWED, self._facts.kind)): self._facts.not_allowed(),
                 SEPARATOR.join((reports.FILES_EXHAUSTED, self._facts.kind)): self._files.reached,
                 SEPARATOR.join((reports.CPU_SECONDS, self._facts.kind)): cpu_seconds(),
             },
@@ -195,6 +198,8 @@ def counts_of(faces: Mapping[str, FaceMeter]) -> dict[str, float]:
                 found[SEPARATOR.join((reports.CALLS, name, method, code))] = number
         if face.unauthenticated:
             found[SEPARATOR.join((reports.UNAUTHENTICATED, name))] = face.unauthenticated
+        if face.limited:
+            found[SEPARATOR.join((reports.LIMITED, name))] = face.limited
         for key, number in face.key_uses.items():
             counted = SEPARATOR.join((reports.KEY_USES, key))
             found[counted] = found.get(counted, 0) + number

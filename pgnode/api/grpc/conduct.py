@@ -12,7 +12,6 @@ those; but the kernel knows how much has come, and everybody who may call has sh
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from urllib.parse import unquote
 
 import structlog
 
+from pgnode.api.callers import AllowedCallers, Strikes, WrongKeys
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.connections import Peer, end_connections, plain_host
 
@@ -35,17 +35,14 @@ LOOK_SECONDS: Final = 1.0
 #: So many times as long as a look took, nobody looks again: with thousands of connections it takes a while.
 REST_FACTOR: Final = 20
 
-#: So many addresses and connections are remembered, those of the latest strikes.
-REMEMBERED: Final = 10_000
+#: Calls without a right key from one address in a minute, where no settings say.
+WRONG_KEYS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
 class ConductLimits:
     """What is borne of callers."""
 
-    #: Calls without the key from one address, at once and for each second; with more, each costs the connection it came over.
-    strangers_calls: float = 50.0
-    strangers_calls_per_second: float = 1.0
     #: Calls that one connection takes back before they are answered, at once and for each second. All calls that it may have
     #: open can run into their deadline some times.
     taken_back: float = 500.0
@@ -56,40 +53,6 @@ class ConductLimits:
     strangers_bytes: int = 1024 * 1024
 
 
-class Strikes:
-    """Counts strikes by key; they fade. Pure.
-
-    Args:
-        per_second: So many fade in a second.
-        remembered: So many keys are known at most; the one that was struck the longest ago is forgotten first.
-    """
-
-    def __init__(self, per_second: float, remembered: int = REMEMBERED) -> None:
-        self._per_second = per_second
-        self._remembered = remembered
-        self._counts: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def __repr__(self) -> str:
-        return f"Strikes({len(self._counts)} keys)"
-
-    def add(self, key: str, now: float) -> float:
-        """Count one more.
-
-        Args:
-            key: Who is struck.
-            now: Monotonic seconds.
-
-        Returns:
-            How many there are by now that have not faded.
-        """
-        count, at = self._counts.pop(key, (0.0, now))
-        count = max(0.0, count - (now - at) * self._per_second) + 1.0
-        self._counts[key] = count, now
-        if len(self._counts) > self._remembered:
-            self._counts.popitem(last=False)
-        return count
-
-
 class Conduct:
     """Counts what callers do, and ends connections of those who do too much of it.
 
@@ -97,6 +60,8 @@ class Conduct:
         clock: Tells when it is.
         limits: What is borne.
         end: Ends the connections of callers, in a thread.
+        wrong_keys: Counts calls without a right key; with more than it bears, each costs the connection it came over.
+        allowed: Who may call.
     """
 
     def __init__(
@@ -104,11 +69,15 @@ class Conduct:
         clock: Clock,
         limits: ConductLimits | None = None,
         end: Callable[[AbstractSet[Peer]], int] = end_connections,
+        *,
+        wrong_keys: WrongKeys | None = None,
+        allowed: AllowedCallers | None = None,
     ) -> None:
         self._clock = clock
         self._limits = limits or ConductLimits()
         self._end = end
-        self._strangers = Strikes(self._limits.strangers_calls_per_second)
+        self._wrong_keys = wrong_keys or WrongKeys(WRONG_KEYS, clock.now)
+        self._allowed = allowed or AllowedCallers(())
         self._connections = Strikes(self._limits.taken_back_per_second)
         self._hosts = Strikes(self._limits.taken_back_per_second)
         #: Connections on which the key was shown, as the library names their callers.
@@ -118,29 +87,42 @@ class Conduct:
         self._said: dict[str, tuple[float, int]] = {}
         #: Connections that were ended.
         self.cut_off = 0
+        #: Those of them whose callers may not connect.
+        self.not_allowed = 0
 
     def __repr__(self) -> str:
-        return f"Conduct({self._strangers}, {self._connections})"
+        return f"Conduct({self._wrong_keys}, {self._connections})"
 
-    def came_without_key(self, peer: str) -> None:
+    def came_without_key(self, peer: str) -> bool:
         """Take note of a call without the key.
 
         Args:
             peer: The caller, as the library names it.
+
+        Returns:
+            Whether it is one too many.
         """
         found = peer_of(peer)
-        if found is None:
-            return
-        if self._strangers.add(found.host, self._clock.now()) > self._limits.strangers_calls:
-            self._misconduct(found, "its caller comes again and again without the key")
+        if found is None or not self._wrong_keys.came(found.host):
+            return False
+        self._misconduct(found, "its caller comes again and again without the key")
+        return True
 
-    def came_with_key(self, peer: str) -> None:
+    def came_with_key(self, peer: str) -> bool:
         """Take note of a call with the key.
 
         Args:
             peer: The caller, as the library names it.
+
+        Returns:
+            Whether it may be answered: it comes from where callers may come from.
         """
-        self._known.add(peer)
+        if peer not in self._known:
+            found = peer_of(peer)
+            if found is not None and not self._may_call(found):
+                return False
+            self._known.add(peer)
+        return True
 
     async def watch(self, received: Callable[[], Mapping[Peer, int]]) -> None:
         """End connections on which much comes and the key does not, again and again, until this is cancelled.
@@ -162,7 +144,12 @@ class Conduct:
                 self._known -= {name for name in known if peer_of(name) not in found}
             friends = {peer_of(name) for name in self._known}
             for peer, count in found.items():
-                if count - before.get(peer, 0) > self._limits.strangers_bytes and peer not in friends:
+                # The kernel may have let it through: where it takes no filter, or before it had one.
+                if (
+                    self._may_call(peer)
+                    and count - before.get(peer, 0) > self._limits.strangers_bytes
+                    and peer not in friends
+                ):
                     self._misconduct(peer, "its caller sends much and does not show the key")
             before = found
             await self._clock.sleep(LOOK_SECONDS + REST_FACTOR * (self._clock.now() - begun))
@@ -181,6 +168,15 @@ class Conduct:
         again = self._hosts.add(found.host, now) > self._limits.taken_back
         if by_connection > (self._limits.taken_back_again if again else self._limits.taken_back):
             self._misconduct(found, "its caller opens calls and takes them back")
+
+    def _may_call(self, peer: Peer) -> bool:
+        """Tell whether a caller may connect; the connection of one that may not is ended."""
+        if self._allowed.admit(peer.host):
+            return True
+        if peer not in self._to_end:
+            self.not_allowed += 1
+        self._misconduct(peer, "its address is not in ALLOWED_CALLERS")
+        return False
 
     def _misconduct(self, peer: Peer, why: str) -> None:
         if peer in self._to_end:

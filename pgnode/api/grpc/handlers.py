@@ -17,7 +17,7 @@ import grpc
 import structlog
 from grpc import aio
 
-from pgnode.api.auth import CURRENT, PREVIOUS, ApiKeys
+from pgnode.api.auth import CURRENT, PREVIOUS, WRONG_KEY, ApiKeys
 from pgnode.api.grpc.backpressure import LargeResponseLimiter
 from pgnode.api.grpc.conduct import Conduct
 from pgnode.api.grpc.delivery import deliver
@@ -29,7 +29,7 @@ from pgnode.api.grpc.messages import MessageReader
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.service.node_service import NodeService
 from pgnode.api.service.tracked import TrackedHandler, TrackedResponse
-from pgnode.errors import InternalError, NodeError, UnsupportedError
+from pgnode.errors import InternalError, NodeError, UnauthenticatedError, UnsupportedError
 from pgnode.metrics.meter import CANCELLED, OK, FaceMeter
 from pgnode.os_support.clock import Clock
 from pgnode.wire.texts import path_shown
@@ -116,8 +116,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         self._viewers.end()
 
     def _came_without_key(self, peer: str) -> None:
-        self._meter.refused()
-        self._conduct.came_without_key(peer)
+        self._meter.refused(limited=self._conduct.came_without_key(peer))
 
     def _handler(self, row: Method, key: str) -> RpcHandler:
         if row.streaming:
@@ -180,7 +179,9 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         own_line, taken_line = meter.line(row.name, row.group), meter.line(row.name, "take")
 
         async def answer(_messages: Any, context: Context) -> bytes:
-            self._conduct.came_with_key(context.peer())
+            if not self._conduct.came_with_key(context.peer()):
+                self._meter.refused()
+                await refuse(context, UnauthenticatedError(WRONG_KEY))
             line, code, begun = own_line, CANCELLED, meter.begin(key)
             try:
                 with allowed:

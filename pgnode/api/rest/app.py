@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgnode.api.auth import ApiKeys
+from pgnode.api.callers import WrongKeys
 from pgnode.api.methods import METHODS
 from pgnode.api.rest.asgi import App
 from pgnode.api.rest.auth_step import AuthStep
@@ -22,6 +23,7 @@ def build(
     max_body_bytes: int,
     body_timeout_seconds: float,
     meter: FaceMeter | None = None,
+    wrong_keys: WrongKeys | None = None,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> App:
     """Return the ASGI callable of the node's API, for scopes of type ``http``.
@@ -32,6 +34,7 @@ def build(
         max_body_bytes: Size of the largest body.
         body_timeout_seconds: Time for a whole body.
         meter: Counts the calls.
+        wrong_keys: Counts those without a right key by address.
         drain_seconds: Time for which the rest of a refused body is thrown away.
 
     Returns:
@@ -52,5 +55,6 @@ def build(
         direct={row.route: getattr(service, row.handler) for row in METHODS if row.direct},
         tracked={row.route: tracked for row in METHODS if row.tracked},
         meter=meter,
+        wrong_keys=wrong_keys,
         drain_seconds=drain_seconds,
     )

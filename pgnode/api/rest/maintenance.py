@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pgnode.api.auth import ApiKeys
+from pgnode.api.callers import WrongKeys
 from pgnode.api.rest.asgi import App, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader
@@ -30,6 +31,7 @@ def build(
     body_timeout_seconds: float,
     called: Callable[[], None],
     meter: FaceMeter | None = None,
+    wrong_keys: WrongKeys | None = None,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> App:
     """Return the ASGI callable of the maintenance API, for scopes of type ``http``.
@@ -40,6 +42,7 @@ def build(
         body_timeout_seconds: Time for a whole body.
         called: Called for every request that brings the key.
         meter: Counts the calls.
+        wrong_keys: Counts those without a right key by address.
         drain_seconds: Time for which the rest of a refused body is thrown away.
 
     Returns:
@@ -53,6 +56,7 @@ def build(
         json_only=True,
         error_form=_detail_form,
         meter=meter,
+        wrong_keys=wrong_keys,
         drain_seconds=drain_seconds,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from pgnode.api.auth import ApiKeys
+from pgnode.api.callers import WrongKeys
 from pgnode.api.rest.asgi import App, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader
@@ -55,6 +56,7 @@ class WithObservation:
         body_timeout_seconds: Time for a whole body.
         meter: Counts the calls.
         called: Called for every request that brings the API key.
+        wrong_keys: Counts calls without a right key by address.
         drain_seconds: Time for which a body that nobody needs is thrown away.
     """
 
@@ -68,6 +70,7 @@ class WithObservation:
         body_timeout_seconds: float,
         meter: FaceMeter,
         called: Callable[[], None] = lambda: None,
+        wrong_keys: WrongKeys | None = None,
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._otherwise = otherwise
@@ -81,6 +84,7 @@ class WithObservation:
                 BodyReader(max_bytes=_MAX_BODY_BYTES, timeout_seconds=body_timeout_seconds, size_setting=None),
                 error_form=lambda _headers, _admitted: DETAIL_FORM,
                 meter=meter,
+                wrong_keys=wrong_keys,
                 drain_seconds=drain_seconds,
             )
             self._pipelines[page.path] = self._pipelines[f"{page.path}/"] = pipeline

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from pgnode.api.auth import WRONG_KEY
+from pgnode.api.callers import WrongKeys
 from pgnode.api.rest.asgi import App, Headers, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader, check_framing, drain, receive_nothing
@@ -78,6 +79,7 @@ class RequestPipeline:
         direct: Routes whose handlers are awaited here.
         tracked: Routes whose answers may be tracked.
         meter: Counts the calls.
+        wrong_keys: Counts those without a right key by address; where one is over the limit, the connection is closed.
         drain_seconds: Time for which the rest of a refused body is thrown away.
     """
 
@@ -94,6 +96,7 @@ class RequestPipeline:
         direct: Mapping[RouteKey, DirectHandler] | None = None,
         tracked: Mapping[RouteKey, TrackedRoute] | None = None,
         meter: FaceMeter | None = None,
+        wrong_keys: WrongKeys | None = None,
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._app = app
@@ -102,6 +105,7 @@ class RequestPipeline:
         self._json_only = json_only
         self._error_form = error_form
         self._drain_seconds = drain_seconds
+        self._wrong_keys = wrong_keys
         self._meter = meter if meter is not None else FaceMeter(perf_counter)
         self._policies: dict[RouteKey, RoutePolicy] = {}
         for route in routes:
@@ -136,9 +140,12 @@ class RequestPipeline:
         meter = self._meter
         key = self._admits(headers)
         if not key:
-            meter.refused()
+            client = scope["client"]
+            limited = self._wrong_keys is not None and self._wrong_keys.came(client[0] if client else "")
+            meter.refused(limited=limited)
             error: NodeError = UnauthenticatedError(WRONG_KEY)
-            await self._refuse(_Request(scope, receive, send, has_body), error, self._error_form(headers, False))
+            request = _Request(scope, receive, send, has_body)
+            await self._refuse(request, error, self._error_form(headers, False), close=limited)
             return
         line, code, begun = meter.other, CANCELLED, meter.begin(key)
         try:
@@ -218,15 +225,22 @@ class RequestPipeline:
         return MethodNotAllowedError(f"{method} is not allowed here, {allowed} is"), [(b"allow", allowed.encode())]
 
     async def _refuse(
-        self, request: _Request, error: NodeError, form: ErrorForm, headers: Headers | None = None
+        self,
+        request: _Request,
+        error: NodeError,
+        form: ErrorForm,
+        headers: Headers | None = None,
+        *,
+        close: bool = False,
     ) -> None:
-        """Answer ``error`` in place of the application; a body that was not read ends the connection."""
+        """Answer ``error`` in place of the application; a body that was not read ends the connection, and so does ``close``."""
         scope, receive, send, has_body = request
         head_only = scope["method"] == "HEAD"
-        if not has_body:
+        if not has_body and not close:
             await send_error(send, error, form, headers, head_only=head_only)
             return
         if (connection := connection_of(scope)) is not None:
             connection.close_after_answer()
         await send_error(send, error, form, [*(headers or ()), (b"connection", b"close")], head_only=head_only)
-        await drain(receive, self._drain_seconds)
+        if has_body:
+            await drain(receive, self._drain_seconds)

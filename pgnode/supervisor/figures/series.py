@@ -145,6 +145,10 @@ def _api(series: Series, workers: WorkersFigures) -> None:
                 series.set("api_requests", value, face, method, code)
             case reports.UNAUTHENTICATED, face:
                 series.set("api_unauthenticated", value, face)
+            case reports.LIMITED, face:
+                series.set("api_wrong_key_limited", value, face)
+            case reports.NOT_ALLOWED, kind:
+                series.set("api_not_allowed", value, kind)
             case reports.KEY_USES, key:
                 series.set("api_key_uses", value, key)
     for name, buckets in workers.sums.times.items():

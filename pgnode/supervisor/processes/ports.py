@@ -6,9 +6,15 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import structlog
+
+from pgnode.api.callers import AllowedCallers
 from pgnode.errors import PortInUseError
+from pgnode.os_support.packet_filter import restrict
 from pgnode.settings import Settings
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
+
+log = structlog.get_logger(__name__)
 
 #: Connections that may wait to be accepted.
 BACKLOG: Final = 4096
@@ -52,17 +58,27 @@ class ListeningSockets:
         """
         for key, (name, port) in self.names.items():
             if inherited:
-                self._sockets[key] = socket.socket(fileno=self._inherited[key])
+                # It may have the filter of the settings before.
+                self._sockets[key] = self._restricted(socket.socket(fileno=self._inherited[key]))
                 continue
             listener = _socket(self._settings.node_host)
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind((self._settings.node_host, port))
-                listener.listen(BACKLOG)
+                self._restricted(listener).listen(BACKLOG)
             except OSError as error:
                 listener.close()
                 raise _in_use(self._settings.node_host, name, port, error) from None
             self._sockets[key] = listener
+
+    def _restricted(self, listener: socket.socket) -> socket.socket:
+        """Return a socket to which only those get who may call."""
+        callers = AllowedCallers(self._settings.caller_networks, self._settings.local_hosts)
+        try:
+            restrict(listener, callers.networks)
+        except OSError as error:
+            log.warning("callers that may not connect are refused after the handshake only", error=str(error))
+        return listener
 
     def hand_over(self) -> Mapping[str, int]:
         """Leave the sockets to the next supervisor; they stay open."""

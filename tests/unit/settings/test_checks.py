@@ -23,6 +23,12 @@ from pgnode.settings import checks
         (checks.check_command, "update --to 'the latest'", "update --to 'the latest'"),
         (checks.check_key_prefix, "node-1", "node-1"),
         (checks.check_metrics_key, "0123456789abcdef", "0123456789abcdef"),
+        (checks.check_callers, "", ""),
+        (
+            checks.check_callers,
+            " 203.0.113.7, [2001:DB8::]/32,,203.0.113.0/24 ",
+            "203.0.113.7/32,2001:db8::/32,203.0.113.0/24",
+        ),
         (checks.check_cert_names, "", ""),
         (
             checks.check_cert_names,
@@ -45,6 +51,12 @@ def test_good_values_come_back_as_they_are_used(check: Callable[[str], str], val
             (checks.check_cert_names, value, "separated by commas, and")
             for value in ("203.0.113.300", "a b", "-a", "a..b", "https://a", "fe80::1%eth0", "é.com", "a" * 64, "*")
         ),
+        *(
+            (checks.check_callers, value, f"and '{value}' is none")
+            for value in ("203.0.113.300", "203.0.113.0/33", "panel.example.com", "10.0.0.0-10.0.0.9", "::1%eth0")
+        ),
+        (checks.check_callers, "203.0.113.7/24", "allowed is 203.0.113.0/24, or the address alone"),
+        (checks.check_callers, ",".join(["::1"] * 257), "256 addresses and networks at most"),
         (checks.check_metrics_key, "short", "16 characters and more"),
         (checks.check_metrics_key, "\u00e9" * 20, "16 characters and more"),
         (checks.check_metrics_key, " 0123456789abcdef", "16 characters and more"),

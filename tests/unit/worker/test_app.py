@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from pgnode.worker.app import GC_THRESHOLD, Application
+from pgnode.worker.app import GC_THRESHOLD, Application, _too_many_wrong_keys
 from tests.support.stub_supervisor import StubSupervisor
 from tests.support.valkey import TestValkey
 
@@ -117,3 +118,10 @@ async def test_a_worker_that_cannot_start_says_why(tmp_path: Path, monkeypatch: 
     assert said["type"] == "lifespan.startup.failed"
     assert "SERVICE_PORT" in said["message"]
     await life.ended()
+
+
+def test_who_has_too_many_wrong_keys_is_named() -> None:
+    with capture_logs() as logged:
+        _too_many_wrong_keys("192.0.2.1", 3)
+    [line] = logged
+    assert (line["log_level"], line["caller"], line["more_before"]) == ("warning", "192.0.2.1", 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import os
 from collections.abc import AsyncIterator
@@ -11,8 +12,15 @@ from typing import Any
 
 import pytest
 
+from pgnode.api.callers import AllowedCallers
 from pgnode.api.rest.context import connection_of
-from pgnode.worker.asgi_worker import ConnectionLimits, NodeConnection, NodeWorker, worker_with
+from pgnode.worker.asgi_worker import (
+    ConnectionLimits,
+    NodeConnection,
+    NodeWorker,
+    closed_as_not_allowed,
+    worker_with,
+)
 from pgnode.worker.delivery import TcpDelivery
 from tests.support.gunicorn_worker import lifespan, serving
 from tests.support.polling import eventually, pause
@@ -72,6 +80,23 @@ async def answered(reader: asyncio.StreamReader) -> None:
 
 
 GET = b"GET /%b HTTP/1.1\r\nHost: n\r\n\r\n"
+
+
+class Nobody(AllowedCallers):
+    """Whom the kernel let through although they may not connect."""
+
+    def admit(self, host: str) -> bool:
+        assert host == "127.0.0.1"
+        return False
+
+
+async def test_who_may_not_connect_gets_no_answer() -> None:
+    nobody = Nobody([ipaddress.ip_network("192.0.2.1/32")])
+    async with serving(worker_with(LONG, nobody), App()) as (worker, port), connected(port) as (reader, writer):
+        writer.write(GET % b"")
+        assert await ended(reader) == b""
+        assert worker.not_allowed == 1
+        assert closed_as_not_allowed() in (0, 1), "the worker of this process, where there is one"
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT"], ids=["nothing", "a part"])

@@ -18,8 +18,10 @@ import pytest
 from grpc import aio
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
 from grpc_health.v1 import health_pb2
+from structlog.testing import capture_logs
 
 from pgnode.api.grpc import grpc_compat
+from pgnode.api.grpc.handlers import GrpcHandlers
 from pgnode.bus.heartbeat import BEAT, LEAVING
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings, load
@@ -257,3 +259,20 @@ async def test_a_caller_that_pings_often_keeps_its_log_open(supervisor: StubSupe
             await pause()
             assert not viewer.done()
         viewer.cancel()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_may_not_call_is_kept_away_by_the_kernel_where_it_can(settings: Settings, fails: bool) -> None:
+    named = settings.model_copy(update={"allowed_callers": "192.0.2.0/24"})
+    assert str(grpc_worker.allowed_callers(named).networks[-1]) == "192.0.2.0/24"
+    error = OSError(92, "Protocol not available") if fails else None
+    with (
+        mock.patch.object(grpc_worker, "restrict_listeners", side_effect=error) as restrict,
+        capture_logs() as logged,
+    ):
+        server = grpc_worker.make_server(mock.Mock(spec=GrpcHandlers), named)
+        await server.stop(None)
+        other = grpc_worker.make_server(mock.Mock(spec=GrpcHandlers), settings)
+        await other.stop(None)
+    assert [call.args[0] for call in restrict.call_args_list] == [settings.grpc_listen[1]]
+    assert bool(logged) is fails

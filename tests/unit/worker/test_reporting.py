@@ -40,7 +40,7 @@ class Stage:
         self.bus = Bus()
         self.meter = Meter(lambda: self.seconds)
         self.reporter = WorkerReporter(
-            WorkerFacts("rest", connections=lambda: {"rest": 7}, cut_off=lambda: 3),
+            WorkerFacts("rest", connections=lambda: {"rest": 7}, cut_off=lambda: 3, not_allowed=lambda: 4),
             self.meter,
             self.bus,
             log_viewers=lambda: 2,
@@ -59,12 +59,15 @@ def test_what_a_report_says() -> None:
     stage.call()
     stage.call("maintenance")
     stage.meter.face("rest").refused()
+    stage.meter.face("rest").refused(limited=True)
     report = stage.reporter.report()
     assert (report.number, report.kind, report.pid, report.last) == (1, "rest", os.getpid(), False)
     assert {name: value for name, value in report.counts.items() if not name.startswith("cpu")} == {
         "calls/rest/GetStats/OK": 1,
         "calls/maintenance/GetStats/OK": 1,
-        "unauthenticated/rest": 1,
+        "unauthenticated/rest": 2,
+        "limited/rest": 1,
+        "not_allowed/rest": 4,
         "key/current": 2,
         "cut_off": 3,
         "files_exhausted/rest": 0,

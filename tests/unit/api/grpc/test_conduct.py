@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 
@@ -10,14 +11,13 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from pgnode.api.grpc.conduct import LOOK_SECONDS, SAY_SECONDS, Conduct, ConductLimits, Strikes, peer_of
+from pgnode.api.callers import AllowedCallers, WrongKeys
+from pgnode.api.grpc.conduct import LOOK_SECONDS, SAY_SECONDS, Conduct, ConductLimits, peer_of
 from pgnode.os_support.connections import Peer
 from pgnode.testing.clock import ManualClock
 from tests.support.polling import eventually, next_turn
 
 LIMITS = ConductLimits(
-    strangers_calls=3,
-    strangers_calls_per_second=1,
     taken_back=10,
     taken_back_per_second=2,
     taken_back_again=2,
@@ -26,10 +26,16 @@ LIMITS = ConductLimits(
 
 
 class Stage:
-    def __init__(self) -> None:
+    def __init__(self, *allowed: str) -> None:
         self.clock = ManualClock()
         self.ended: list[Peer] = []
-        self.conduct = Conduct(self.clock, LIMITS, self._end)
+        self.conduct = Conduct(
+            self.clock,
+            LIMITS,
+            self._end,
+            wrong_keys=WrongKeys(3, self.clock.now),
+            allowed=AllowedCallers(map(ipaddress.ip_network, allowed)),
+        )
 
     def _end(self, peers: AbstractSet[Peer]) -> int:
         self.ended += sorted(peers)
@@ -43,10 +49,10 @@ def peer(port: int, host: str = "192.0.2.1") -> str:
 async def test_a_stranger_who_comes_again_and_again_loses_each_connection() -> None:
     stage = Stage()
     for port in range(3):
-        stage.conduct.came_without_key(peer(port))
+        assert not stage.conduct.came_without_key(peer(port))
     await next_turn()
     assert stage.ended == []
-    stage.conduct.came_without_key(peer(7))
+    assert stage.conduct.came_without_key(peer(7))
     stage.conduct.came_without_key(peer(8, "192.0.2.2"))
     await eventually(lambda: stage.ended == [("192.0.2.1", 7)], "the one above the limit, and nobody else")
     stage.conduct.came_without_key(peer(9))
@@ -57,7 +63,7 @@ async def test_strangers_who_come_now_and_then_are_refused_and_no_more() -> None
     stage = Stage()
     for _ in range(100):
         stage.conduct.came_without_key(peer(1))
-        stage.clock.seconds += 1.0
+        stage.clock.seconds += 20.0
     assert stage.ended == []
 
 
@@ -103,8 +109,8 @@ async def test_a_connection_that_is_being_ended_is_ended_once() -> None:
 class Watched(Stage):
     """A stage on which somebody looks at what comes."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *allowed: str) -> None:
+        super().__init__(*allowed)
         #: What has come from each caller; an error in its place is raised.
         self.received: dict[Peer, int] | OSError = {}
         self.looks = 0
@@ -161,6 +167,31 @@ async def test_who_showed_the_key_is_known_for_as_long_as_its_connection_lasts(w
     await eventually(lambda: watched.ended == [panel], "somebody else has its port")
 
 
+async def test_a_right_key_does_not_help_who_may_not_call_and_wrong_ones_do_not_hurt_who_has_it() -> None:
+    stage = Stage("203.0.113.0/24")
+    for port in range(10):
+        stage.conduct.came_without_key(peer(port, "203.0.113.5"))
+    await eventually(lambda: len(stage.ended) == 7, "those with wrong keys are ended")
+    assert stage.conduct.came_with_key(peer(20, "203.0.113.5"))
+    assert stage.conduct.came_with_key(peer(20, "203.0.113.5"))
+    assert stage.conduct.came_with_key(peer(21, "127.0.0.1"))
+    assert stage.conduct.came_with_key("unix:/run/x")
+    assert not stage.conduct.came_with_key(peer(22, "192.0.2.1"))
+    await eventually(lambda: stage.ended[7:] == [("192.0.2.1", 22)], "the one who may not call is ended")
+    assert (stage.conduct.not_allowed, stage.conduct.cut_off) == (1, 8)
+
+
+async def test_who_may_not_call_is_ended_before_it_asks_for_anything() -> None:
+    stage = Watched("203.0.113.0/24")
+    with capture_logs() as logged:
+        await stage.look({Peer("203.0.113.5", 1): 10, Peer("127.0.0.1", 2): 10, Peer("192.0.2.1", 3): 10})
+        await eventually(lambda: stage.ended, "it is ended")
+    stage.watching.cancel()
+    # It may be seen in two looks here, where nothing really ends it.
+    assert set(stage.ended) == {("192.0.2.1", 3)}, "and nobody else"
+    assert [line["cause"] for line in logged] == ["its address is not in ALLOWED_CALLERS"]
+
+
 async def test_callers_without_an_address_are_left_alone() -> None:
     stage = Stage()
     for _ in range(30):
@@ -168,6 +199,7 @@ async def test_callers_without_an_address_are_left_alone() -> None:
         stage.conduct.came_without_key("unix:/run/x")
     assert stage.ended == []
     assert "0 keys" in repr(stage.conduct)
+    assert "0 addresses" in repr(stage.conduct)
 
 
 @pytest.mark.parametrize(
@@ -183,12 +215,3 @@ async def test_callers_without_an_address_are_left_alone() -> None:
 )
 def test_how_the_library_names_callers(name: str, found: Peer | None) -> None:
     assert peer_of(name) == found
-
-
-def test_strikes_fade_and_only_the_latest_are_remembered() -> None:
-    strikes = Strikes(per_second=1.0, remembered=2)
-    assert [strikes.add("a", now) for now in (0.0, 0.0, 0.5, 100.0)] == [1.0, 2.0, 2.5, 1.0]
-    strikes.add("b", 100.0)
-    strikes.add("c", 100.0)
-    assert strikes.add("a", 100.0) == 1.0, "it was forgotten"
-    assert repr(strikes) == "Strikes(2 keys)"

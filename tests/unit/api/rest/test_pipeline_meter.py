@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from pgnode.api.callers import WrongKeys
 from pgnode.api.rest.app import build
 from pgnode.api.rest.asgi import App
 from pgnode.bus.commands import Kind
@@ -87,6 +88,31 @@ async def test_errors_of_handlers(app: App, meter: FaceMeter, node: Node) -> Non
 async def test_without_the_key(app: App, meter: FaceMeter) -> None:
     await Call("GET", "/info", {"x-api-key": "wrong"}, []).run(app)
     assert (meter.unauthenticated, meter.calls, meter.in_flight) == (1, {}, 0)
+
+
+@pytest.mark.parametrize("body", [None, b"x"])
+async def test_over_the_limit_of_wrong_keys_an_answer_is_the_connections_last(
+    node: Node, meter: FaceMeter, body: bytes | None
+) -> None:
+    app = build(
+        node.service(),
+        api_key=KEY,
+        max_body_bytes=LIMIT_BYTES,
+        body_timeout_seconds=0.05,
+        meter=meter,
+        wrong_keys=WrongKeys(2, lambda: 0.0),
+        drain_seconds=0.01,
+    )
+    length = {} if body is None else {"content-length": "1"}
+    closed = []
+    for key in ("wrong", "", KEY, "wrong", "wrong", KEY):
+        call = Call("GET", "/info", {"x-api-key": key, **length}, [] if body is None else [part(body)])
+        answer = await call.run(app)
+        assert answer.status == (200 if key == KEY else 401)
+        closed.append(answer.headers.get(b"connection") == b"close")
+    expected = [False, False, False, True, True, False] if body is None else [True, True, False, True, True, False]
+    assert closed == expected
+    assert (meter.unauthenticated, meter.limited) == (4, 2)
 
 
 @pytest.mark.parametrize("as_json", [False, True])

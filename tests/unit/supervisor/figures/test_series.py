@@ -38,6 +38,8 @@ def everything() -> NodeFigures:
         {
             "calls/rest/GetStats/OK": 5,
             "unauthenticated/rest": 2,
+            "limited/rest": 1,
+            "not_allowed/grpc": 3,
             "key/current": 5,
             "cut_off": 1,
             "files_exhausted/rest": 3,

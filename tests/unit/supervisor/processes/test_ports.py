@@ -6,8 +6,10 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from structlog.testing import capture_logs
 
 from pgnode.errors import PortInUseError
 from pgnode.settings import load
@@ -73,3 +75,38 @@ def test_a_reserved_port_is_for_those_who_share_it() -> None:
             worker.bind(("127.0.0.1", port))
         with pytest.raises(PortInUseError, match="set SERVICE_PORT"):
             reserve_port("127.0.0.1", "SERVICE_PORT", port)
+
+
+def test_callers_that_are_not_named_do_not_get_there_and_the_next_supervisor_may_let_them_in(tmp_path: Path) -> None:
+    values = {"state_dir": str(tmp_path), "service_port": free_port(), "api_port": free_port()}
+    settings = load(**values, node_host="127.0.0.1", allowed_callers="192.0.2.1")
+    first = ListeningSockets(settings)
+    first.open()
+    with socket.create_connection(("127.0.0.1", settings.service_port), timeout=30):
+        pass
+    with mock.patch("pgnode.supervisor.processes.ports.restrict") as restrict:
+        second = ListeningSockets(load(**values, node_host="127.0.0.1"), Inheritance(sockets=first.hand_over()))
+        with contextlib.closing(second):
+            second.open(inherited=True)
+    assert [call.args[1] for call in restrict.call_args_list] == [(), ()], "the filter is taken away"
+
+
+def test_a_kernel_without_filters_keeps_nobody_from_listening(tmp_path: Path) -> None:
+    settings = load(
+        state_dir=str(tmp_path),
+        node_host="127.0.0.1",
+        service_port=free_port(),
+        api_port=free_port(),
+        allowed_callers="192.0.2.1",
+    )
+    error = OSError(92, "Protocol not available")
+    with (
+        mock.patch("pgnode.supervisor.processes.ports.restrict", side_effect=error),
+        contextlib.closing(ListeningSockets(settings)) as sockets,
+        capture_logs() as logged,
+    ):
+        sockets.open()
+        assert len(sockets.descriptors) == 2
+    assert [line["event"] for line in logged] == [
+        "callers that may not connect are refused after the handshake only"
+    ] * 2
