@@ -296,16 +296,15 @@ async def test_core_killed_under_traffic(billed: Stage, node: NodeProcess) -> No
 
 
 async def stuck(billed: Stage, caller: SlowCaller) -> None:
-    """The caller has asked, and has the answer's head; the rest of it waits for it to read."""
+    """The caller has asked, and has the answer's head; the rest of it waits for it to read.
+
+    So it is on loan: what is answered was stored before. To look into the store takes longer, on a busy machine, than an answer
+    may be on its way.
+    """
     await caller.ask(billed.panel, TAKE)
     status, headers = await caller.connection.read_head(30)
     assert status == 200
     assert int(headers["content-length"]) > 500_000
-
-    async def on_loan() -> bool:
-        return (await stored_with_loans(billed.node))[1] > 0
-
-    await eventually(on_loan, "the answer is on loan", rest=True)
 
 
 @pytest.mark.fault("a caller closes after half of the answer with the traffic it is given")
@@ -369,11 +368,13 @@ async def test_worker_killed_while_it_sends(billed: Stage, node: NodeProcess) ->
         ]
         billed.struck(pid)
         await eventually(lambda: not is_running(pid), "the worker has gone")
+        response = await all_that_is_owed(billed)
         async with node.panel(timeout_seconds=30) as panel:
-            first = await panel.stats(pb.UsersStat, reset=True)
             second = await panel.stats(pb.UsersStat, reset=True)
         with pytest.raises(NoAnswerError):
             await caller.connection.read_body(200, {"content-length": "500000"}, 30)
+    first = pb.StatResponse.FromString(response.body).stats
+    assert response.status == 200
     assert sum(totals([first]).values()) == owed
     assert list(second) == []
     billed.books.took(first)
