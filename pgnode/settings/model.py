@@ -263,6 +263,11 @@ class Settings(BaseSettings):
         description="Other folders and files, separated by commas, where a config's log files may be, too. A path elsewhere is "
         "refused: a panel may not write into every file of the node's user.",
     )
+    log_file_max_mib: Annotated[int, Field(ge=0, le=1024 * 1024)] = Field(
+        100,
+        description="Size in MiB at which such a log file becomes `NAME.1`, the one before that `NAME.2` and so on, three in "
+        "all, and another one is begun; 0 = it grows, and something else has to rotate it.",
+    )
     apply_log_level: Literal["next", "now"] = Field(
         "next",
         description="When a config's log asks for more than the running core prints (a more talkative level, say): `next`, with "

@@ -199,6 +199,7 @@ def compose(
         keep_lines=settings.log_buffer_size,
         tail_lines=settings.startup_log_tail_size,
         rest=inheritance.core_rest.encode("latin-1"),
+        file_max_bytes=settings.log_file_max_mib * 1024 * 1024,
         keep=node_log.lines.core,
     )
     core = CoreController(settings, default_core(settings), pump, oom_score_adj=core_oom_score_adj)

@@ -7,12 +7,12 @@ A panel's key is no key to every file of the node's user. So these files are bel
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pgnode.os_support.bounded_files import append
 from pgnode.settings import Settings
 from pgnode.wire.texts import control_character, shown
 from pgnode.xray.config.document import BaseConfig
@@ -74,20 +74,16 @@ class LogFiles:
         return Path(os.path.normpath(self._folder / path))
 
 
-def append_lines(path: Path, lines: Iterable[bytes]) -> None:
+def append_lines(path: Path, lines: Iterable[bytes], max_bytes: int = 0) -> None:
     """Add lines to a log file, which is made where it is missing.
 
     Args:
         path: The file.
         lines: The lines, without their ends.
+        max_bytes: The size at which it is set aside and another one begun; 0: it grows.
 
     Raises:
         OSError: That cannot be; it may be a link, a device, a FIFO or a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
-    with open(descriptor, "ab") as handle:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file")
-        handle.write(b"\n".join(lines) + b"\n")
+    append(path, b"\n".join(lines) + b"\n", max_bytes)

@@ -52,6 +52,7 @@ class LogPump:
         retry_seconds: Seconds until lines that were not taken are sent again.
         rest: The beginning of the first line of the first core that is watched: the supervisor before has read it.
         keep: Called with each line of the core that is passed on.
+        file_max_bytes: The size at which a log file is set aside and another one begun; 0: it grows.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class LogPump:
         retry_seconds: float = RETRY_SECONDS,
         rest: bytes = b"",
         keep: Callable[[str], None] = lambda _line: None,
+        file_max_bytes: int = 0,
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -79,6 +81,7 @@ class LogPump:
         self._partial = b""
         self._first_rest = rest
         self._keep = keep
+        self._file_max_bytes = file_max_bytes
         self._access_path: Path | None = None
         self._error_path: Path | None = None
         self._file_lines: dict[Path, list[bytes]] = {}
@@ -133,7 +136,7 @@ class LogPump:
         """Pass on what waits; returns when nothing does."""
         if self._file_lines:
             batches, self._file_lines = self._file_lines, {}
-            self._tell(batches, await asyncio.to_thread(_append, batches))
+            self._tell(batches, await asyncio.to_thread(_append, batches, self._file_max_bytes))
         while self._waiting:
             lines = [self._waiting.popleft() for _ in range(min(SEND_MAX, len(self._waiting)))]
             if self.dropped:
@@ -226,12 +229,12 @@ def _all(_line: bytes) -> bool:
     return True
 
 
-def _append(batches: dict[Path, list[bytes]]) -> dict[Path, str]:
+def _append(batches: dict[Path, list[bytes]], max_bytes: int) -> dict[Path, str]:
     """Write lines to their files; returns which files do not take them, and why."""
     failed = {}
     for path, lines in batches.items():
         try:
-            append_lines(path, lines)
+            append_lines(path, lines, max_bytes)
         except OSError as error:
             failed[path] = error.strerror or str(error)
     return failed

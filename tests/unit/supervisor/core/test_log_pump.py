@@ -151,6 +151,29 @@ async def test_files_that_the_config_names_are_written(pump: LogPump, pipe: tupl
     assert [(entry["log_level"], entry.get("dropped")) for entry in logged] == [("warning", None), ("info", 3)]
 
 
+def _is_last(pump: LogPump, line: str) -> bool:
+    return list(pump.tail)[-1:] == [line]
+
+
+async def test_files_stay_below_their_bound_and_three_full_ones_are_kept(
+    redis: Redis, pipe: tuple[int, int], tmp_path: Path
+) -> None:
+    pump = LogPump(redis, KEYS, keep_lines=10, tail_lines=3, file_max_bytes=100)
+    pump.write_files(None, str(tmp_path / "error.log"))
+    pump.watch(pipe[0])
+    last = b""
+    for number in range(50):
+        last = b"2026/01/01 10:00:00 [Warning] %d" % number
+        os.write(pipe[1], last + b"\n")
+        await eventually(functools.partial(_is_last, pump, last.decode()), "it is read")
+        await pump.pass_on()
+    pump.unwatch()
+    found = {name: (tmp_path / name).stat().st_size for name in os.listdir(tmp_path)}
+    assert set(found) == {"error.log", "error.log.1", "error.log.2", "error.log.3"}
+    assert max(found.values()) <= 100
+    assert (tmp_path / "error.log").read_bytes().endswith(last + b"\n")
+
+
 async def test_lines_wait_while_the_bus_is_away_and_the_oldest_are_dropped(pump: LogPump, valkey: TestValkey) -> None:
     valkey.kill()
     for number in range(log_pump.WAITING_MAX + 5):
