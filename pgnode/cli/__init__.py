@@ -90,6 +90,18 @@ def _status(json_wanted: bool, **named: Any) -> None:
     _carry_out(lambda: show_status(Named(**named), json_wanted=json_wanted))
 
 
+@main.command("top")
+@click.option("--once", is_flag=True, help="Print one look, for a pipe or a terminal that cannot be drawn on.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print one look as one JSON object.")
+@target_options
+def _top(once: bool, json_wanted: bool, **named: Any) -> None:
+    """Show the node live: traffic, connections, calls, core, users by rate, workers, last warnings; q ends it."""
+    from pgnode.cli.target import Named  # noqa: PLC0415
+    from pgnode.cli.top import show_top  # noqa: PLC0415
+
+    _carry_out(lambda: show_top(Named(**named), once=once, json_wanted=json_wanted))
+
+
 @main.command("health")
 @click.option("--live", "kind", flag_value="live", default=True, help="The supervisor answers (the default).")
 @click.option("--ready", "kind", flag_value="ready", help="The API works, and the core is up where one has to be.")

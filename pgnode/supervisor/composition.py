@@ -19,7 +19,6 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.ownership import PrefixOwnership, this_node
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.presence import workers_alive
-from pgnode.bus.report_channel import forget_reports, read_reports
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.settings import Settings
@@ -31,13 +30,13 @@ from pgnode.supervisor.bus_watch import BusWatch
 from pgnode.supervisor.commands.change_times import ChangeTimes
 from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
 from pgnode.supervisor.control.answers import Answers, Known
-from pgnode.supervisor.control.messages import SOCKET_NAME
+from pgnode.supervisor.control.live import LiveAnswers
+from pgnode.supervisor.control.messages import LIVE, SOCKET_NAME
 from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.control.server import ControlServer
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.figures.http_server import FiguresServer
-from pgnode.supervisor.figures.processes import ProcessSampler
 from pgnode.supervisor.figures.source import FigureSource, Sources
 from pgnode.supervisor.figures.worker_reports import WorkerReports
 from pgnode.supervisor.host.certificate import CertificateWatch
@@ -294,6 +293,16 @@ def compose(
     )
     health_loop = HealthLoop(core, node, bus.publisher, deadline_seconds=settings.core_call_timeout_seconds)
     runner, progress = TaskRunner(), Progress()
+    reports = WorkerReports.on_bus(
+        redis,
+        keys,
+        lambda: {
+            "supervisor": os.getpid(),
+            "gunicorn": rest.pid,
+            "valkey": embedded.pid if embedded is not None else None,
+            "core": core.running.pid if core.running is not None else None,
+        },
+    )
     answers = Answers(
         Known(
             settings,
@@ -312,6 +321,7 @@ def compose(
             restarts_in_place=inheritance.restarts,
         )
     )
+    live = LiveAnswers(answers.status, collector, figures, reports.workers)
     source = FigureSource(
         Sources(
             settings=settings,
@@ -325,18 +335,7 @@ def compose(
             ledger=figures.ledger,
             payouts=payouts,
             changes=changes,
-            workers=WorkerReports(
-                lambda: read_reports(redis, keys),
-                lambda workers: forget_reports(redis, keys, workers),
-                ProcessSampler(
-                    lambda: {
-                        "supervisor": os.getpid(),
-                        "gunicorn": rest.pid,
-                        "valkey": embedded.pid if embedded is not None else None,
-                        "core": core.running.pid if core.running is not None else None,
-                    }
-                ),
-            ),
+            workers=reports,
             committer=committer,
             publisher=bus.publisher,
             pump=pump,
@@ -348,7 +347,7 @@ def compose(
         )
     )
     work: dict[TaskSpec, Work] = {
-        tasks.CONTROL: ControlServer(settings.run_dir / SOCKET_NAME, answers.by_question).run,
+        tasks.CONTROL: ControlServer(settings.run_dir / SOCKET_NAME, {**answers.by_question, LIVE: live.live}).run,
         tasks.COMMANDS: commands.read,
         tasks.CHANGES: commands.write,
         tasks.QUERIES: commands.answer_queries,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,19 +138,28 @@ class NodeReport:
     @classmethod
     def decode(cls, values: Mapping[str, Any]) -> NodeReport:
         """Read what :meth:`encode` made, perhaps of another version: what is missing or odd has its default."""
-        return _decode(cls, values)
+        return decode(cls, values)
 
 
 _T = TypeVar("_T")
 
 
-def _decode(kind: type[_T], values: object) -> _T:
+def decode(kind: type[_T], values: object) -> _T:
+    """Read a dataclass of JSON, perhaps of another version.
+
+    Args:
+        kind: The dataclass; each of its fields has a default.
+        values: The JSON.
+
+    Returns:
+        One of them; what is missing or odd has its default.
+    """
     if not isinstance(values, Mapping):
         return kind()
     hints = get_type_hints(kind)
     found: dict[str, Any] = {}
     for name in hints.keys() & values.keys():
-        found[name] = _value(hints[name], values[name], name)
+        found[name] = _value(hints[name], values[name])
     return kind(**{name: value for name, value in found.items() if value is not _ODD})
 
 
@@ -158,11 +167,12 @@ def _decode(kind: type[_T], values: object) -> _T:
 _ODD = object()
 
 
-def _value(hint: Any, value: object, name: str) -> Any:
+def _value(hint: Any, value: object) -> Any:
     if is_dataclass(hint):
-        return _decode(hint, value)  # type: ignore[arg-type]
-    if name in _LISTS:
-        return [_decode(_LISTS[name], each) for each in value] if isinstance(value, list) else _ODD
+        return decode(hint, value)  # type: ignore[arg-type]
+    [*kinds] = get_args(hint)
+    if get_origin(hint) is list and isinstance(kinds[0], type) and is_dataclass(kinds[0]):
+        return [decode(kinds[0], each) for each in value] if isinstance(value, list) else _ODD
     if hint == list[str]:
         return [str(each) for each in value] if isinstance(value, list) else _ODD
     if hint == dict[str, int]:
@@ -174,7 +184,3 @@ def _value(hint: Any, value: object, name: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return _ODD
     return int(value) if hint is int else float(value)
-
-
-#: Fields that are lists, and of what.
-_LISTS: Mapping[str, type] = {"processes": ProcessReport, "warnings": WarningReport}

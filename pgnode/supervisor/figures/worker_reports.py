@@ -7,8 +7,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
+from redis.asyncio import Redis
 
 from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.keys import Keys
+from pgnode.bus.report_channel import forget_reports, read_reports
 from pgnode.bus.reports import Report
 from pgnode.supervisor.figures.node_figures import ProcessFigures
 from pgnode.supervisor.figures.processes import ProcessSampler
@@ -54,6 +57,24 @@ class WorkerReports:
         self._taking = asyncio.Lock()
         self._sampling = asyncio.Lock()
         self.workers = WorkerSums()
+
+    @classmethod
+    def on_bus(cls, redis: Redis, keys: Keys, pids: Callable[[], Mapping[str, int | None]]) -> WorkerReports:
+        """Make one that takes reports from the bus.
+
+        Args:
+            redis: The bus.
+            keys: Its keys.
+            pids: Returns the pids of the supervisor's processes by kind; None for one that does not run.
+
+        Returns:
+            What takes them.
+        """
+        return cls(
+            lambda: read_reports(redis, keys),
+            lambda workers: forget_reports(redis, keys, workers),
+            ProcessSampler(pids),
+        )
 
     def __repr__(self) -> str:
         return f"WorkerReports({self.workers!r})"

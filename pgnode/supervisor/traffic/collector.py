@@ -150,6 +150,10 @@ class TrafficCollector:
         """How many users were online at the last reading, and from how many addresses."""
         return self._reader.online
 
+    def addresses_of(self, email: str) -> int:
+        """Return from how many addresses a user was online at the last reading."""
+        return self._reader.addresses_of(email)
+
     async def blocks(self) -> dict[str, bytes]:
         """Return snapshot name -> body: who is online, and the statistics that changed since the last call."""
         return {ONLINE: await self._reader.online_block(), **await self._figures.blocks()}
@@ -193,6 +197,7 @@ class TrafficCollector:
             return self._poll_error
         now = loop.time()
         self._policy.done(now, run, marks, reading, now - begun, lacking=self._lacking)
+        self._figures.watch.reading_done(begun - self._polled_at if self._polled_at is not None else None)
         self._polled_at, self._poll_error, self._took_seconds = begun, "", loop.time() - begun
         self.reading_seconds.observe(self._took_seconds, reading.name.lower())
         self._figures.news.set()

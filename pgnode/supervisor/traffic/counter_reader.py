@@ -56,6 +56,11 @@ class CounterReader:
         """How many users were online at the last reading, and from how many addresses."""
         return len(self._present), self._addresses
 
+    def addresses_of(self, email: str) -> int:
+        """Return from how many addresses a user was online at the last reading."""
+        entry = self._present.get(email)
+        return entry[2] if entry is not None else 0
+
     @property
     def counters(self) -> int:
         """How many the last whole reading found."""

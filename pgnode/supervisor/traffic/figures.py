@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from itertools import islice
 
@@ -12,6 +13,7 @@ from pgnode.store.state import StoredState
 from pgnode.supervisor.traffic.counter_reader import Counters
 from pgnode.supervisor.traffic.ledger import Ledger
 from pgnode.supervisor.traffic.stats_index import KINDS, EncodedStats
+from pgnode.supervisor.traffic.traffic_watch import TrafficWatch
 
 #: Kind -> name of its snapshot.
 SNAPSHOTS = {"user": STATS_USERS, "inbound": STATS_INBOUNDS, "outbound": STATS_OUTBOUNDS}
@@ -29,7 +31,9 @@ class TrafficFigures:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self.ledger = Ledger()
+        #: What moved between the last two readings, while somebody looks.
+        self.watch = TrafficWatch(time.monotonic)
+        self.ledger = Ledger(self.watch)
         self.encoded = {kind: EncodedStats(kind, self.ledger) for kind in KINDS}
         #: Set when snapshots are older than what is known.
         self.news = asyncio.Event()

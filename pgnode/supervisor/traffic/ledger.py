@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pgnode.store.rows import LedgerRow, LedgerRun
 from pgnode.supervisor.traffic.attribution import ByteDelta
 from pgnode.supervisor.traffic.traffic_sums import TrafficSums
+from pgnode.supervisor.traffic.traffic_watch import TrafficWatch
 
 
 @dataclass(slots=True)
@@ -42,9 +43,14 @@ class Entry:
 
 
 class Ledger:
-    """All counters of the node by their name in the core, such as ``user>>>alice>>>traffic>>>uplink``."""
+    """All counters of the node by their name in the core, such as ``user>>>alice>>>traffic>>>uplink``.
 
-    def __init__(self) -> None:
+    Args:
+        watch: Is told what moves, while somebody looks.
+    """
+
+    def __init__(self, watch: TrafficWatch | None = None) -> None:
+        self._watch = watch
         self._entries: dict[str, Entry] = {}
         #: Loan -> (counter, bytes) of each that was handed out with it.
         self._loans: dict[str, list[tuple[str, int]]] = {}
@@ -92,6 +98,7 @@ class Ledger:
         changed = []
         entries, number = self._entries, self.run
         up = down = 0
+        watched = self._watch.counts if self._watch is not None else None
         for name, value in counters:
             entry = entries.get(name)
             if entry is None:
@@ -107,6 +114,8 @@ class Ledger:
             entry.total += moved
             entry.seen = value
             changed.append(name)
+            if watched is not None:
+                watched[name] = watched.get(name, 0) + moved
             if not name.startswith("user>>>"):
                 self.sums.tag_moved(name, moved)
             elif name.endswith("uplink"):

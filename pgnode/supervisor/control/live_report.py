@@ -1,0 +1,170 @@
+"""What a supervisor says to whoever looks at the node live: rates and workers, as data and as JSON. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pgnode.bus.reports import CALLS, SEPARATOR, Report
+from pgnode.metrics.meter import CANCELLED, OK
+from pgnode.supervisor.control.report import decode
+from pgnode.supervisor.traffic.traffic_watch import Moved
+from pgnode.wire.stat_names import parse_counter
+
+#: Users that are told of, those that move most.
+USERS_MAX = 200
+
+#: Inbounds and outbounds that are told of, those that move most.
+TAGS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FlowReport:
+    """A user, an inbound or an outbound that moved something between the last two readings."""
+
+    name: str = ""
+    #: Bytes a second.
+    up: float = 0.0
+    down: float = 0.0
+    #: Bytes since the state folder was made.
+    total: int = 0
+    #: Addresses that a user is online from.
+    addresses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """An API worker, as it reports."""
+
+    #: "rest" or "grpc".
+    kind: str = ""
+    pid: int = 0
+    host: str = ""
+    #: Calls that it answered since it began, and those under way.
+    calls: int = 0
+    under_way: int = 0
+    #: Open connections; for gRPC not known.
+    connections: int = 0
+    memory_bytes: int = 0
+    #: The longest silence of its event loop of late.
+    lag_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReport:
+    """All of it, rates between the last two readings. Every field has a default, for a supervisor of another version."""
+
+    #: Number of the last reading of the core that is told of, and the seconds between it and the one before; 0 for none yet.
+    reading: int = 0
+    reading_seconds: float = 0.0
+    #: Seconds since the core was read; None where it never was. And why the last attempt failed, "" when it did not.
+    read_seconds_ago: float | None = None
+    read_error: str = ""
+    interval_seconds: float = 0.0
+    #: What users moved, bytes a second: by inbounds, where any is counted, else by users.
+    up: float = 0.0
+    down: float = 0.0
+    #: Users who are online, and their addresses.
+    online: int = 0
+    addresses: int = 0
+    users: list[FlowReport] = field(default_factory=list)
+    #: Users who moved something, those included that are not told of.
+    users_moving: int = 0
+    inbounds: list[FlowReport] = field(default_factory=list)
+    outbounds: list[FlowReport] = field(default_factory=list)
+    #: Calls that all workers answered since the supervisor began, and those with an error.
+    calls: int = 0
+    errors: int = 0
+    workers: list[WorkerReport] = field(default_factory=list)
+
+    def encode(self) -> dict[str, Any]:
+        """Return it as JSON knows it."""
+        return asdict(self)
+
+    @classmethod
+    def decode(cls, values: object) -> LiveReport:
+        """Read what :meth:`encode` made, perhaps of another version: what is missing or odd has its default."""
+        return decode(cls, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """What moved between two readings, as rates."""
+
+    #: Kind -> those that moved most, the first of them first.
+    by_kind: Mapping[str, list[FlowReport]]
+    #: How many users moved something.
+    users: int
+    #: Bytes a second, all together.
+    up: float
+    down: float
+
+
+def flows_of(moved: Moved, total: Callable[[str], int], addresses: Callable[[str], int]) -> Flows:
+    """Turn what counters moved into rates.
+
+    Args:
+        moved: What moved.
+        total: Returns the bytes of a counter since the state folder was made.
+        addresses: Returns from how many addresses a user is online.
+
+    Returns:
+        The rates.
+    """
+    by_kind: dict[str, dict[str, list[int]]] = {"user": {}, "inbound": {}, "outbound": {}}
+    for counter, count in moved.by_counter.items():
+        parsed = parse_counter(counter)
+        if parsed is None or parsed.kind not in by_kind:
+            continue
+        both = by_kind[parsed.kind].setdefault(parsed.name, [0, 0])
+        both[parsed.type != "uplink"] += count
+    found = {}
+    for kind, names in by_kind.items():
+        most = heapq.nlargest(
+            USERS_MAX if kind == "user" else TAGS_MAX, names.items(), key=lambda item: (sum(item[1]), item[0])
+        )
+        found[kind] = [
+            FlowReport(
+                name,
+                round(up / moved.seconds, 1),
+                round(down / moved.seconds, 1),
+                sum(total(f"{kind}>>>{name}>>>traffic>>>{way}") for way in ("uplink", "downlink")),
+                addresses(name) if kind == "user" else 0,
+            )
+            for name, (up, down) in most
+            if up or down
+        ]
+    together = [sum(both[way] for both in (by_kind["inbound"] or by_kind["user"]).values()) for way in (0, 1)]
+    up, down = (round(count / moved.seconds, 1) if moved.seconds else 0.0 for count in together)
+    return Flows(found, sum(1 for both in by_kind["user"].values() if any(both)), up, down)
+
+
+def calls_of(counts: Mapping[str, float]) -> tuple[int, int]:
+    """Return how many calls were answered, and how many of them with an error, from the workers' counts."""
+    calls = errors = 0
+    for name, count in counts.items():
+        parts = name.split(SEPARATOR)
+        if parts[0] == CALLS:
+            calls += int(count)
+            errors += int(count) if parts[-1] not in (OK, CANCELLED) else 0
+    return calls, errors
+
+
+def workers_of(alive: Iterable[Report]) -> list[WorkerReport]:
+    """Return what is told of the workers, REST workers first."""
+    found = [
+        WorkerReport(
+            report.kind,
+            report.pid,
+            report.host,
+            calls_of(report.counts)[0],
+            sum(report.in_flight.values()),
+            sum(report.connections.values()),
+            report.memory_bytes,
+            round(report.lag_seconds, 4),
+        )
+        for report in alive
+    ]
+    return sorted(found, key=lambda worker: (worker.kind != "rest", worker.host, worker.pid))

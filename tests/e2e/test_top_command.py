@@ -1,0 +1,115 @@
+"""``pgnode top`` on a terminal, beside a node that moves bytes, hangs, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient
+from pgnode.testing.target import Target
+from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import make_user
+from tests.support.polling import eventually
+from tests.support.processes import is_stopped, run_to_end
+from tests.support.terminals import Terminal
+
+TAG = "VLESS"
+TOP = [sys.executable, "-m", "pgnode", "top"]
+
+#: Seconds that the command may take to draw on a machine that is busy.
+LONG = 90.0
+
+
+async def shows(terminal: Terminal, *texts: str) -> None:
+    await eventually(lambda: all(text in terminal.screen.text for text in texts), f"{texts} are shown", LONG)
+
+
+async def ends(terminal: Terminal, code: int) -> None:
+    async with asyncio.timeout(LONG):
+        assert await terminal.process.wait() == code
+    await eventually(lambda: terminal.is_as_before, "the terminal is as it was")
+
+
+async def test_traffic_is_shown_live(node: NodeProcess, panel: PanelClient, target: Target) -> None:
+    config = make_config([make_inbound(TAG, "vless")])
+    users = [make_user(name, [TAG]) for name in ("much@e2e", "little@e2e")]
+    await panel.start(config, users)
+    links = [
+        link(config["inbounds"][0], user, name=user.email, source_address=f"127.0.0.{number}")
+        for number, user in enumerate(users, 7)
+    ]
+
+    async def move(client: ClientCore, email: str, count: int) -> None:
+        while True:
+            await client.move(email, 1000, count)
+
+    async with ClientCore(links, target) as client, Terminal(TOP, node.environment()) as terminal:
+        moving = [
+            asyncio.create_task(move(client, "much@e2e", 400_000)),
+            asyncio.create_task(move(client, "little@e2e", 1_000)),
+        ]
+        try:
+            await shows(terminal, " · running · up ", "much@e2e", "little@e2e", "2 online", "rest ", "down▼")
+            assert terminal.screen.is_coloured
+            assert terminal.screen.modes == {"1049"}, "another screen, and no cursor"
+            text = terminal.screen.text
+            assert text.index("much@e2e") < text.index("little@e2e")
+            assert text.splitlines()[-1].startswith("q quit")
+            terminal.press("n")
+            await shows(terminal, "users▼")
+            assert terminal.screen.text.index("much@e2e") > terminal.screen.text.index("little@e2e")
+            terminal.press("\t")
+            await shows(terminal, "inbounds▼", TAG)
+            code, text = await run_to_end([*TOP, "--json"], env=node.environment())
+            found: dict[str, Any] = json.loads(text)["live"]
+            assert code == 0
+            assert [user["name"] for user in found["users"]][:1] == ["much@e2e"]
+            assert found["down"] > 0
+            terminal.press("q")
+            await ends(terminal, 0)
+        finally:
+            for task in moving:
+                task.cancel()
+            await asyncio.gather(*moving, return_exceptions=True)
+
+
+async def test_without_colours_and_by_a_pipe(node: NodeProcess) -> None:
+    async with Terminal(TOP, {**node.environment(), "NO_COLOR": "1"}, columns=60, lines=14) as terminal:
+        await shows(terminal, "users", "workers")
+        assert not terminal.screen.is_coloured
+        terminal.process.send_signal(signal.SIGINT)
+        await ends(terminal, 0)
+    code, text = await run_to_end(TOP, env=node.environment())
+    assert (code, "pgnode top --once prints one look" in text) == (1, True)
+    code, text = await run_to_end([*TOP, "--once"], env={**node.environment(), "COLUMNS": "80"})
+    assert (code, text.splitlines()[0].startswith("pgnode ")) == (0, True)
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+async def test_a_node_that_hangs_and_ends_is_shown(node: NodeProcess) -> None:
+    async with Terminal(TOP, node.environment()) as terminal, Terminal(TOP, node.environment()) as other:
+        await shows(terminal, " · running · up ")
+        os.kill(node.pid, signal.SIGSTOP)
+        try:
+            await eventually(lambda: is_stopped(node.pid), "it stands still")
+            await shows(terminal, " · hung · ", "kill -CONT it")
+            code, text = await run_to_end([*TOP, "--once"], env=node.environment())
+            assert (code, " · hung · " in text) == (4, True)
+            await shows(other, " · hung · ")
+            other.process.send_signal(signal.SIGTERM)
+            await ends(other, 128 + signal.SIGTERM)
+        finally:
+            os.kill(node.pid, signal.SIGCONT)
+        await shows(terminal, " · running · up ")
+        await node.stop()
+        await shows(terminal, " · down · ", "no core runs")
+        terminal.press("q")
+        await ends(terminal, 0)
+    code, text = await run_to_end(TOP, env=node.environment())
+    assert (code, "no node runs with STATE_DIR=" in text) == (3, True)

@@ -1,0 +1,40 @@
+"""What is said to who looks, from memory."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from pgnode.bus.reports import Report
+from pgnode.bus.snapshots import Polled
+from pgnode.store.changes import Journal
+from pgnode.supervisor.control.live import LiveAnswers
+from pgnode.supervisor.control.live_report import LiveReport
+from pgnode.supervisor.traffic.figures import TrafficFigures
+
+UP = "user>>>alice>>>traffic>>>uplink"
+
+
+async def test_what_is_known_is_said() -> None:
+    async def status(_values: object) -> dict[str, Any]:
+        return {"state": "running"}
+
+    collector = SimpleNamespace(
+        polled=lambda: Polled(1500, 5000, "", counters=1), online=(3, 4), addresses_of=lambda _email: 2
+    )
+    workers = SimpleNamespace(
+        sums=SimpleNamespace(counts={"calls/rest/GetStats/OK": 5.0}), alive=[Report(1, "rest", pid=7)]
+    )
+    figures = TrafficFigures(Journal())
+    answers = LiveAnswers(status, cast(Any, collector), figures, cast(Any, workers))
+    first = await answers.live({})
+    assert first["status"] == {"state": "running"}
+    assert LiveReport.decode(first["live"]).users == []
+    await figures.count("1", [(UP, 700)])
+    figures.watch.reading_done(2.0)
+    found = LiveReport.decode((await answers.live({}))["live"])
+    [user] = found.users
+    assert (user.name, user.up, user.total, user.addresses) == ("alice", 350.0, 700, 2)
+    assert (found.reading, found.read_seconds_ago, found.interval_seconds) == (1, 1.5, 5.0)
+    assert (found.online, found.addresses, found.calls, found.workers[0].pid) == (3, 4, 5, 7)
+    assert repr(answers) == "LiveAnswers(TrafficWatch(0 counters))"
