@@ -92,6 +92,8 @@ async def test_what_comes_is_shown(node: NodeProcess) -> None:
         *(sys.executable, "-m", "pgnode", "logs", "--follow", "--lines", "1", "--no-core"),
         env=node.environment(),
         stdout=asyncio.subprocess.PIPE,
+        # Tests that a shell runs in the background have it ignored, and so would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert following.stdout is not None
     try:

@@ -12,6 +12,8 @@ What is relied on, with grpcio 1.85:
 * A server asks for its certificate at every handshake, and None means "as before".
 * A server that was started serves in a task of its own, known by the name of its coroutine. That task ends where a call's path
   is no UTF-8, and no call is taken any more; nothing else tells of it.
+* What cannot be sent to a caller who has gone is an :data:`WriteError` that the library logs, unless it knew already; its
+  logger has a name of its own.
 * The reflection service has a form for asyncio.
 * The threads that work on connections have a name of their own.
 """
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -40,6 +43,9 @@ WriteError = aio.InternalError
 
 #: The name of the coroutine in which a server serves.
 _SERVES = "AioServer._server_main_loop"
+
+#: The library's own logger, of what becomes of calls.
+_LOGGER: Final = "grpc._cython.cygrpc"
 
 #: What the threads are called that read, take apart and write what comes and goes on connections.
 CORE_THREADS: Final = "event_engine"
@@ -124,6 +130,15 @@ def tell_nothing_twice(loop: asyncio.AbstractEventLoop) -> None:
             complaining.default_exception_handler(context)
 
     loop.set_exception_handler(handle)
+
+
+def tell_nothing_of_callers_who_left() -> None:
+    """Keep the library from logging, with a traceback, that an answer or a status could not be sent: its caller has gone."""
+    logging.getLogger(_LOGGER).addFilter(_is_of_another_kind)
+
+
+def _is_of_another_kind(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], WriteError))
 
 
 async def discard(server: aio.Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -26,11 +27,14 @@ from pgnode.api.grpc.grpc_compat import (
     discard,
     reflection_handler,
     start,
+    tell_nothing_of_callers_who_left,
     tell_nothing_twice,
     when_call_ends,
 )
+from pgnode.xray.transport import frames as h2
 from tests.fuzz import http2
 from tests.support.certificates import make_certificate
+from tests.support.hostile_http2 import EMPTY_MESSAGE, call_block
 from tests.support.polling import eventually, pause
 
 
@@ -244,6 +248,50 @@ async def test_a_write_to_a_caller_that_has_gone_fails_or_is_cancelled() -> None
         async with asyncio.timeout(10):
             await gone.wait()
     assert outcome in (["failed"], ["cancelled"])
+
+
+async def test_what_cannot_be_sent_to_who_has_gone_is_a_record_that_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The library tells of it only where it did not know yet that the caller has gone, so several callers go."""
+    logger = logging.getLogger("grpc._cython.cygrpc")
+    monkeypatch.setattr(logger, "filters", [])
+
+    async def handle(_messages: Any, context: Context) -> None:
+        await context.read()
+        with contextlib.suppress(WriteError):
+            await context.write(b"to a caller who takes nothing")
+
+    server = aio.server()
+    server.add_generic_rpc_handlers((Handlers({"/t/m": grpc.stream_stream_rpc_method_handler(handle)}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    async def told() -> logging.LogRecord | None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            h2.PREFACE
+            + h2.settings_frame({h2.SETTINGS_INITIAL_WINDOW_SIZE: 0})
+            + h2.frame(h2.HEADERS, h2.END_HEADERS, 1, call_block(None, "/t/m"))
+            + h2.frame(h2.DATA, h2.END_STREAM, 1, EMPTY_MESSAGE)
+        )
+        kind = -1
+        while kind != h2.HEADERS:
+            high, low, kind, _, _ = h2.HEAD.unpack(await reader.readexactly(h2.HEAD.size))
+            await reader.readexactly(high << 16 | low)
+        writer.transport.abort()
+        return next((record for record in caplog.records if record.name == logger.name), None)
+
+    try:
+        record = await eventually(told, "the library tells of a caller who has gone")
+    finally:
+        await server.stop(0)
+    assert isinstance(record.exc_info[1], WriteError)
+    tell_nothing_of_callers_who_left()
+    assert not logger.filter(record)
+    other = logger.makeRecord(logger.name, logging.ERROR, "", 0, "other", (), (ValueError, ValueError(), None))
+    assert logger.filter(other)
+    assert logger.filter(logger.makeRecord(logger.name, logging.ERROR, "", 0, "without an error", (), None))
 
 
 async def served(port: int) -> bytes:
