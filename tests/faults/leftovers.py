@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -57,8 +57,11 @@ _LISTENING: Final = "00010000"
 
 #: Descriptors of a supervisor that come and go: connections to the bus and to the core, lines to children.
 _SPARE: Final = {"socket": 8, "pipe": 10, "anon_inode": 6, "file": 2}
+#: Those of an API worker: connections to the bus, and what gRPC's own threads wait with. Callers' connections are not counted.
+_SPARE_OF_WORKERS: Final = {"socket": 8, "pipe": 4, "anon_inode": 16, "file": 2}
+_WORKERS: Final = ("-m gunicorn", "pgnode.worker.grpc_worker")
 
-#: Node -> pid of a supervisor -> its descriptors by kind at the first look.
+#: Node -> pid of a supervisor or an API worker -> its descriptors by kind at the first look.
 _DESCRIPTORS: WeakKeyDictionary[NodeProcess, dict[int, Counter[str]]] = WeakKeyDictionary()
 
 
@@ -208,16 +211,33 @@ def _most(kind: str) -> float:
 
 
 def _look_at_descriptors(node: NodeProcess, found: Found) -> None:
+    _look_at_descriptors_of(node, node.pid, _SPARE, found)
+    for process in tree(node.pid):
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+            if _kind(command_line(process)) in _WORKERS:
+                _look_at_descriptors_of(node, process.pid, _SPARE_OF_WORKERS, found, callers=connections_of(process))
+
+
+def _look_at_descriptors_of(
+    node: NodeProcess, pid: int, spare: Mapping[str, int], found: Found, *, callers: int = 0
+) -> None:
     now: Counter[str] = Counter()
-    folder = Path("/proc", str(node.pid), "fd")
+    folder = Path("/proc", str(pid), "fd")
     for descriptor in os.listdir(folder):
         with contextlib.suppress(FileNotFoundError):
             target = str((folder / descriptor).readlink())
             kind = target.partition(":")[0]
-            now[kind if kind in _SPARE else "file"] += 1
-    first = _DESCRIPTORS.setdefault(node, {}).setdefault(node.pid, now)
-    grown = {kind: count - first[kind] for kind, count in now.items() if count > first[kind] + _SPARE[kind]}
-    found.add(now.total(), [f"{more} more descriptors of the kind {kind!r}" for kind, more in grown.items()])
+            now[kind if kind in spare else "file"] += 1
+    now["socket"] -= callers
+    first = _DESCRIPTORS.setdefault(node, {}).setdefault(pid, now)
+    grown = {kind: count - first[kind] for kind, count in now.items() if count > first[kind] + spare[kind]}
+    whose = "" if pid == node.pid else f" in the worker {pid}"
+    found.add(now.total(), [f"{more} more descriptors of the kind {kind!r}{whose}" for kind, more in grown.items()])
+
+
+def connections_of(process: psutil.Process) -> int:
+    """How many connections callers have with a worker. One whose caller has gone, and which the worker keeps, is none."""
+    return sum(found.status == psutil.CONN_ESTABLISHED for found in process.net_connections(kind="tcp"))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------------
