@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     grpc_max_streams: Annotated[int, Field(ge=1, le=100_000)] = Field(
         1000, description="Most log viewers of one gRPC worker; further ones get RESOURCE_EXHAUSTED."
     )
+    max_connections_per_address: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        2000,
+        description="Most connections that one address of callers (IPv6: one /64) may have open with one API worker. Of more, "
+        "those end first on which nothing was asked. 0: no limit.",
+    )
     grpc_reflection: bool = Field(
         False, description="Whether gRPC's reflection service answers callers that have the key."
     )

@@ -20,7 +20,7 @@ from pgnode.api.service.observation import Observation
 from pgnode.settings import Settings
 from pgnode.settings.handover import load_handed_over
 from pgnode.worker.api_keys import KeyFollower
-from pgnode.worker.asgi_worker import closed_as_not_allowed, open_connections
+from pgnode.worker.asgi_worker import closed_as_not_allowed, cut_off, open_connections
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
 from pgnode.worker.own_metrics import own_metrics
@@ -28,7 +28,9 @@ from pgnode.worker.reporting import MONITOR, WorkerFacts
 
 log = structlog.get_logger(__name__)
 
-_FACTS = WorkerFacts("rest", connections=lambda: {"rest": open_connections()}, not_allowed=closed_as_not_allowed)
+_FACTS = WorkerFacts(
+    "rest", connections=lambda: {"rest": open_connections()}, cut_off=cut_off, not_allowed=closed_as_not_allowed
+)
 
 #: New objects between two walks of the garbage collector through the newest ones. What 64 requests that wait for the
 #: supervisor hold is more than the usual 700, so it would be walked again and again: 6 % of the worker's time (perf,

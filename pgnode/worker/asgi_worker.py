@@ -13,10 +13,15 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import structlog
+
 from pgnode.api.callers import AllowedCallers
 from pgnode.api.rest.context import attach_connection
 from pgnode.worker.delivery import TcpDelivery
 from pgnode.worker.gunicorn_compat import HttpConnection, HttpWorker
+from pgnode.worker.open_connections import OpenConnections
+
+log = structlog.get_logger(__name__)
 
 #: What is told of a request that cannot be read, by status. The texts are not the server's own, by which it could be recognised.
 _ERRORS = {
@@ -29,6 +34,9 @@ _ERRORS = {
 
 #: Seconds between two looks at the handshakes that are under way when a worker ends.
 ARRIVAL_SECONDS = 0.02
+
+#: Seconds between two lines in the log about addresses with too many connections.
+SAY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,8 @@ class NodeConnection(HttpConnection):
         self._stall_timer: asyncio.TimerHandle | None = None
         #: The caller of the last request may take nothing for a long time.
         self._slow_reader_allowed = False
+        #: It was noted that something was asked on it.
+        self._was_noted = False
 
     def opened(self) -> None:
         """Wait for the headers of the first request; close the connection of somebody who may not connect."""
@@ -67,6 +77,7 @@ class NodeConnection(HttpConnection):
             self.transport.abort()
         else:
             self._expect_headers()
+            self.worker.connection_opened(self)
 
     def request_begun(self) -> None:
         """Wait for the rest of a further request's headers."""
@@ -75,13 +86,20 @@ class NodeConnection(HttpConnection):
 
     def headers_read(self) -> None:
         """Stop waiting for headers."""
+        if not self._was_noted:
+            self._was_noted = True
+            self.worker.open_connections.asked(self)
+        self._stop_header_timer()
+
+    def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
     def closed(self) -> None:
         """Forget all timers."""
-        self.headers_read()
+        self.worker.open_connections.closed(self)
+        self._stop_header_timer()
         self.flows()
 
     def stalled(self) -> None:
@@ -150,11 +168,41 @@ class NodeWorker(HttpWorker):
     limits: ClassVar[ConnectionLimits] = ConnectionLimits()
     #: Who may connect.
     callers: ClassVar[AllowedCallers] = AllowedCallers(())
+    #: How many connections one address of callers may have; 0: as many as it likes.
+    most_per_address: ClassVar[int] = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: Connections that were closed because their callers may not connect.
         self.not_allowed = 0
+        self.open_connections: OpenConnections[NodeConnection] = OpenConnections(self.most_per_address)
+        #: Connections that were ended since their address had too many.
+        self.cut_off = 0
+        self._said_at = -SAY_SECONDS
+
+    def connection_opened(self, connection: NodeConnection) -> None:
+        """Count a new connection, and end one where its address has too many.
+
+        Args:
+            connection: The new one.
+        """
+        peer = connection.transport.get_extra_info("peername")
+        host = str(peer[0]) if isinstance(peer, tuple) else ""
+        ends = self.open_connections.opened(connection, host)
+        if ends is None:
+            return
+        self.cut_off += 1
+        self.open_connections.closed(ends)
+        ends.transport.abort()
+        if self.loop.time() - self._said_at >= SAY_SECONDS:
+            self._said_at = self.loop.time()
+            log.warning(
+                "connections of one address ended: it has too many",
+                caller=host,
+                most=self.most_per_address,
+                ended=self.cut_off,
+                setting="MAX_CONNECTIONS_PER_ADDRESS",
+            )
 
     def note_not_allowed(self) -> None:
         """Count a connection that was closed because its caller may not connect."""
@@ -194,14 +242,23 @@ def closed_as_not_allowed() -> int:
     return sum(worker.not_allowed for worker in _WORKERS)
 
 
-def worker_with(limits: ConnectionLimits, callers: AllowedCallers | None = None) -> type[NodeWorker]:
+def cut_off() -> int:
+    """Return how many connections this process has ended for the conduct of their callers."""
+    return sum(worker.cut_off for worker in _WORKERS)
+
+
+def worker_with(
+    limits: ConnectionLimits, callers: AllowedCallers | None = None, *, most_per_address: int = 0
+) -> type[NodeWorker]:
     """Make the worker class for Gunicorn's configuration.
 
     Args:
         limits: Time limits for callers.
         callers: Who may connect; None: everybody.
+        most_per_address: How many connections one address may have; 0: as many as it likes.
 
     Returns:
         A class of its own, since Gunicorn makes the workers.
     """
-    return type("NodeWorker", (NodeWorker,), {"limits": limits, "callers": callers or AllowedCallers(())})
+    members = {"limits": limits, "callers": callers or AllowedCallers(()), "most_per_address": most_per_address}
+    return type("NodeWorker", (NodeWorker,), members)

@@ -22,7 +22,7 @@ from grpc import aio
 from pgnode.api.auth import ApiKeys
 from pgnode.api.callers import AllowedCallers, WrongKeys
 from pgnode.api.grpc import grpc_compat, health, reflection
-from pgnode.api.grpc.conduct import Conduct
+from pgnode.api.grpc.conduct import Conduct, ConductLimits
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.bus.heartbeat import HeartbeatChannel
 from pgnode.os_support.aio import end_tasks
@@ -176,6 +176,7 @@ async def serve(
     clock = Clock()
     conduct = Conduct(
         clock,
+        ConductLimits(connections=settings.max_connections_per_address),
         wrong_keys=WrongKeys(settings.wrong_key_limit, clock.now),
         allowed=allowed_callers(settings),
     )

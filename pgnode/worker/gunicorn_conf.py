@@ -56,7 +56,11 @@ _limits = _replace(
     stall_seconds=_settings.stall_timeout_seconds,
     delivery_seconds=_settings.delivery_timeout_seconds,
 )
-worker_class = _worker_with(_limits, _AllowedCallers(_settings.caller_networks, _settings.local_hosts))
+worker_class = _worker_with(
+    _limits,
+    _AllowedCallers(_settings.caller_networks, _settings.local_hosts),
+    most_per_address=_settings.max_connections_per_address,
+)
 workers = _settings.web_concurrency
 proc_name = "pgnode"
 

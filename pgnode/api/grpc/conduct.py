@@ -12,7 +12,7 @@ those; but the kernel knows how much has come, and everybody who may call has sh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 import structlog
 
-from pgnode.api.callers import AllowedCallers, Strikes, WrongKeys
+from pgnode.api.callers import AllowedCallers, Strikes, WrongKeys, counted_address
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.connections import Peer, end_connections, plain_host
 
@@ -51,6 +51,8 @@ class ConductLimits:
     taken_back_again: float = 20.0
     #: Bytes that may come between two looks, a second or more, on a connection on which nobody has shown the key.
     strangers_bytes: int = 1024 * 1024
+    #: Connections that one address may have; 0: as many as it likes.
+    connections: int = 0
 
 
 class Conduct:
@@ -151,8 +153,22 @@ class Conduct:
                     and peer not in friends
                 ):
                     self._misconduct(peer, "its caller sends much and does not show the key")
+            self._end_too_many(found, friends)
             before = found
             await self._clock.sleep(LOOK_SECONDS + REST_FACTOR * (self._clock.now() - begun))
+
+    def _end_too_many(self, found: Iterable[Peer], friends: Container[Peer | None]) -> None:
+        """End connections of addresses that have too many, first those on which nobody has shown the key."""
+        if not self._limits.connections:
+            return
+        networks: dict[str, list[Peer]] = {}
+        for peer in found:
+            networks.setdefault(counted_address(peer.host), []).append(peer)
+        for peers in networks.values():
+            too_many = len(peers) - self._limits.connections
+            if too_many > 0:
+                for peer in sorted(peers, key=lambda one: one in friends)[:too_many]:
+                    self._misconduct(peer, "its caller's address has too many connections")
 
     def took_back(self, peer: str) -> None:
         """Take note of a call that its caller took back.

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import structlog
 
 from pgnode.api.callers import AllowedCallers
 from pgnode.api.rest.context import connection_of
@@ -97,6 +98,29 @@ async def test_who_may_not_connect_gets_no_answer() -> None:
         assert await ended(reader) == b""
         assert worker.not_allowed == 1
         assert closed_as_not_allowed() in (0, 1), "the worker of this process, where there is one"
+
+
+async def test_of_too_many_connections_of_one_address_those_end_on_which_nothing_was_asked() -> None:
+    async with (
+        serving(worker_with(LONG, most_per_address=3), App()) as (worker, port),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        asked = [await stack.enter_async_context(connected(port)) for _ in range(2)]
+        for reader, writer in asked:
+            writer.write(GET % b"")
+            await answered(reader)
+        with structlog.testing.capture_logs() as lines:
+            silent = [await stack.enter_async_context(connected(port)) for _ in range(3)]
+            assert [await ended(reader) for reader, _ in silent[:2]] == [b"", b""]
+        (line,) = lines
+        assert (line["caller"], line["most"], line["setting"]) == ("127.0.0.1", 3, "MAX_CONNECTIONS_PER_ADDRESS")
+        for reader, writer in (*asked, silent[2]):
+            writer.write(GET % b"")
+            await answered(reader)
+        # All have asked something now, so the next one has no place.
+        assert await ended((await stack.enter_async_context(connected(port)))[0]) == b""
+        assert worker.cut_off == 3
+    await eventually(lambda: "(0 of 0 addresses" in repr(worker.open_connections), "nobody is counted any more")
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT"], ids=["nothing", "a part"])

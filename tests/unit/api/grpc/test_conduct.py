@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -26,12 +27,12 @@ LIMITS = ConductLimits(
 
 
 class Stage:
-    def __init__(self, *allowed: str) -> None:
+    def __init__(self, *allowed: str, limits: ConductLimits = LIMITS) -> None:
         self.clock = ManualClock()
         self.ended: list[Peer] = []
         self.conduct = Conduct(
             self.clock,
-            LIMITS,
+            limits,
             self._end,
             wrong_keys=WrongKeys(3, self.clock.now),
             allowed=AllowedCallers(map(ipaddress.ip_network, allowed)),
@@ -109,8 +110,8 @@ async def test_a_connection_that_is_being_ended_is_ended_once() -> None:
 class Watched(Stage):
     """A stage on which somebody looks at what comes."""
 
-    def __init__(self, *allowed: str) -> None:
-        super().__init__(*allowed)
+    def __init__(self, *allowed: str, limits: ConductLimits = LIMITS) -> None:
+        super().__init__(*allowed, limits=limits)
         #: What has come from each caller; an error in its place is raised.
         self.received: dict[Peer, int] | OSError = {}
         self.looks = 0
@@ -147,6 +148,26 @@ async def test_who_sends_much_and_does_not_show_the_key_loses_its_connection(wat
         await watched.look({stranger: 2001, panel: 900_000})
         await eventually(lambda: watched.ended == [stranger], "the stranger's is ended, the panel's is not")
     assert logged[0]["cause"] == "its caller sends much and does not show the key"
+
+
+async def test_of_too_many_connections_of_one_address_those_of_strangers_end_first() -> None:
+    watched = Watched(limits=replace(LIMITS, connections=3))
+    mine = {Peer("192.0.2.1", port): 0 for port in range(3)}
+    watched.conduct.came_with_key(peer(0))
+    watched.conduct.came_with_key(peer(1))
+    await watched.look(mine | {Peer("192.0.2.2", 9): 0})
+    assert watched.ended == []
+    with capture_logs() as logged:
+        await watched.look(mine | {Peer("192.0.2.1", 8): 0, Peer("192.0.2.2", 9): 0})
+        await eventually(lambda: len(watched.ended) == 1, "one has to go")
+    assert watched.ended[0] in (Peer("192.0.2.1", 2), Peer("192.0.2.1", 8))
+    assert logged[0]["cause"] == "its caller's address has too many connections"
+    # Where all have shown the key, the number counts all the same.
+    for port in range(10, 15):
+        watched.conduct.came_with_key(peer(port))
+    await watched.look({Peer("192.0.2.1", port): 0 for port in range(10, 15)})
+    await eventually(lambda: len(watched.ended) == 3, "two more")
+    watched.watching.cancel()
 
 
 async def test_who_sends_little_at_a_time_is_left_alone(watched: Watched) -> None:
