@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from hmac import compare_digest
+from typing import Final
 
 #: What a caller without the key is told: nothing by which a node could be told from other services.
 WRONG_KEY = "the API key is missing or wrong"
@@ -12,6 +14,9 @@ WRONG_KEY = "the API key is missing or wrong"
 #: The longest text that may be a UUID: ``urn:uuid:`` and braces around the 36 characters.
 _KEY_BYTES_MAX = 64
 
+
+#: Digits of a digest that are shown.
+DIGEST_DIGITS: Final = 8
 
 #: What the keys are called: the API key, the one before it while it is still valid, and METRICS_KEY.
 CURRENT = "current"
@@ -92,6 +97,18 @@ class ApiKeys:
         self._current, self._previous = KeyCheck(current), KeyCheck(previous) if previous is not None else None
         for follower in self._followers:
             follower(self._current.canonical)
+
+    def digest(self, name: str) -> str:
+        """Return what tells keys apart, and opens nothing.
+
+        Args:
+            name: What the key is called.
+
+        Returns:
+            The beginning of its SHA-256 (as 8 hexadecimal digits), as nearly everybody writes the key; "" for other keys.
+        """
+        found = {CURRENT: self._current, PREVIOUS: self._previous}.get(name)
+        return sha256(found.canonical).hexdigest()[:DIGEST_DIGITS] if found is not None else ""
 
     def tell(self, follower: Callable[[bytes], None]) -> None:
         """Tell ``follower`` the API key as nearly everybody writes it: now, and whenever it is another one."""

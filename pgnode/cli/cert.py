@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pgnode.cli.facts import seen_certificate
+from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.seen import SeenCertificate
@@ -83,6 +84,7 @@ def renew_certificate(
     # Those that are set now, too: the running node need not have taken them.
     asked = [name for name in (*target.settings.cert_names.split(","), *names) if name]
     make_certificate(settings, asked, days=days)
+    note(settings, "certificate", "certificate renewed", {"names": ",".join(asked), "days": days})
     seen = _seen(settings)
     gone = sorted(before - {*seen.names})
     if json_wanted:

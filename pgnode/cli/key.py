@@ -6,6 +6,8 @@ import datetime
 import re
 from typing import Final
 
+from pgnode.api.auth import CURRENT, ApiKeys
+from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.target import Named, Target, find_target, running_settings
@@ -84,6 +86,7 @@ def rotate(named: Named, *, overlap: str = "24h", json_wanted: bool = False) -> 
     _key(target, settings)
     before = _previous(settings)
     new, previous = rotate_key(settings, span, datetime.datetime.now(datetime.UTC))
+    note(settings, "key", "API key replaced", {"key": ApiKeys(new).digest(CURRENT), "overlap": overlap})
     if json_wanted:
         Screen().json({"key": new, "previous_until": None if previous is None else previous.until.timestamp()})
         return 0
@@ -114,6 +117,8 @@ def forget_previous(named: Named, *, json_wanted: bool = False) -> int:
     target, settings = _find(named)
     _require_file(target, settings)
     forgotten = forget_previous_key(settings)
+    if forgotten:
+        note(settings, "key", "previous API key ended")
     if json_wanted:
         Screen().json({"forgotten": forgotten})
     elif forgotten:

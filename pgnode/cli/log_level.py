@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 from pgnode.cli.asking import ask_node, seconds_from
+from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.target import Named, find_target
@@ -42,6 +43,8 @@ def show_level(
         say(target.why)
     values: dict[str, Any] = {} if level is None else {"level": level.lower(), "seconds": seconds}
     answer = ask_node(target, messages.LOG_LEVEL, values, seconds=ask_seconds)
+    if level is not None:
+        note(target.settings, "settings", "level of the log changed", {"level": level.lower()})
     if json_wanted:
         Screen().json(answer)
     else:

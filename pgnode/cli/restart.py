@@ -19,6 +19,7 @@ import psutil
 from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
+from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.target import Named, Target, find_target
@@ -145,6 +146,7 @@ def _ask(target: Target, number: signal.Signals, wait_seconds: float) -> Restart
                 f"the supervisor (pid {pid}) was stopped by a signal (SIGSTOP) and was asked for nothing: kill -CONT it"
             )
         os.kill(pid, number)
+        note(settings, "node", "reload asked for" if number is signal.SIGHUP else "restart in place asked for")
     except (psutil.NoSuchProcess, ProcessLookupError):
         raise NotRunningError(f"the node (pid {pid}) has just ended: start it") from None
     except PermissionError:

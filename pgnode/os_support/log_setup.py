@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import structlog
 
+from pgnode.os_support.audit import FIELD
 from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import LogOutput, entry_of, take_standard_logging
 from pgnode.os_support.log_text import bound_values
@@ -19,6 +20,7 @@ def set_up(
     *,
     shows: Callable[[str], bool] = lambda _level: True,
     also: Callable[[Entry], None] | None = None,
+    audited: Callable[[Entry], None] | None = None,
     for_good: bool = True,
 ) -> None:
     """Log to an output.
@@ -27,19 +29,23 @@ def set_up(
         output: Where it goes.
         shows: Says whether an event of a level is logged; asked for each, since that may change.
         also: Called with each entry of this process.
+        audited: Called with each entry that belongs to the audit trail, whatever is logged, and with what is.
         for_good: Whether it is not set up again.
     """
 
     def choose(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if not shows(_level_of(method)):
+        if not shows(_level_of(method)) and (audited is None or FIELD not in event):
             raise structlog.DropEvent
         return event
 
     def write(_logger: Any, method: str, event: MutableMapping[str, Any]) -> NoReturn:
         entry = entry_of(output, _level_of(method), event)
-        output.write(entry)
-        if also is not None:
-            also(entry)
+        if audited is not None:
+            audited(entry)
+        if shows(entry.level):
+            output.write(entry)
+            if also is not None:
+                also(entry)
         raise structlog.DropEvent
 
     structlog.configure(

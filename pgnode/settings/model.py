@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgnode.errors import SettingsError
+from pgnode.os_support import audit
 from pgnode.settings import bus_password
 from pgnode.settings.checks import (
     Callers,
@@ -337,6 +338,11 @@ class Settings(BaseSettings):
     def store_path(self) -> Path:
         """The node's durable state; only the supervisor writes it."""
         return self.state_dir / "state.db"
+
+    @property
+    def audit_file(self) -> Path:
+        """Who changed what about the node, and when."""
+        return self.state_dir / audit.NAME
 
     @property
     def assets_dir(self) -> Path:

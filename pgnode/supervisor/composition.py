@@ -21,6 +21,7 @@ from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.presence import workers_alive
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.os_support.audit import AuditTrail
 from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
 from pgnode.store.changes import Journal
@@ -170,7 +171,9 @@ def compose(
     """
     keys = Keys(settings.redis_prefix)
     journal = Journal()
-    node_log = NodeLog("debug" if settings.debug else "info", inheritance.log_lines)
+    node_log = NodeLog(
+        "debug" if settings.debug else "info", inheritance.log_lines, audit=AuditTrail(settings.audit_file)
+    )
     snapshots = SnapshotWriter(keys, inheritance.revision)
     redis = connect(settings.bus_url)
     ownership = PrefixOwnership(redis, keys, this_node(settings.state_dir))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -61,6 +62,8 @@ async def close(parts: Components) -> None:
     await parts.bus.server.close()
     parts.bus.answers.drop()
     await parts.bus.redis.aclose()
+    # What ends a process in order does not happen here.
+    await asyncio.to_thread(parts.node_log.audit.drain)
 
 
 def what_is_left(parts: Components, failures: tuple[float, ...]) -> Inheritance:

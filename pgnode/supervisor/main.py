@@ -215,13 +215,14 @@ class Supervisor:
         await asyncio.to_thread(streams.drain)
         if parts.inheritance is NOTHING:
             core, version = str(parts.core.core), parts.core.known_version
+            log.info("the node has started", audit="node", version=__version__)
             if is_for_programs():
                 log.info("the node is ready", **ready_fields(settings, core=core, version=version))
             else:
                 banner(settings, who, core=core, version=version, users=len(stored.users))
                 identity.note_key_shown(settings)
         else:
-            log.info("restarted in place", restarts=parts.inheritance.restarts, version=__version__)
+            log.info("restarted in place", audit="node", restarts=parts.inheritance.restarts, version=__version__)
         progress.enter(Phase.READY)
         await self._requests.say(trouble=trouble)
         return tasks
@@ -258,7 +259,7 @@ class Supervisor:
         finally:
             await end_tasks([asked])
         if signalled in done:
-            log.info("ending", signal=signalled.result().name)
+            log.info("ending", audit="node", signal=signalled.result().name)
         await end_tasks(tasks)
         for task in done & set(tasks):
             task.result()

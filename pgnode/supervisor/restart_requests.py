@@ -98,7 +98,10 @@ class RestartRequests:
         while True:
             await self._asked()
             reload_only = not self._restart_asked.is_set()
-            log.info("a reload of the settings is asked for" if reload_only else "a restart in place is asked for")
+            log.info(
+                "a reload of the settings is asked for" if reload_only else "a restart in place is asked for",
+                audit="node",
+            )
             trial = await self._try_installed()
             found, reason = trial.difference, trial.reason or trial.difference.refusal
             if reload_only and not found and not reason:
@@ -108,11 +111,12 @@ class RestartRequests:
                 reason = BUSY
             if not reason:
                 if found:
-                    log.info("settings have changed", settings=found.summary)
+                    log.info("settings have changed", audit="settings", settings=found.summary)
                 await self._write(changed=found.summary)
                 return
             self._forget()
-            log.error("refused, the node goes on as it is", asked="reload" if reload_only else "restart", reason=reason)
+            asked = "reload" if reload_only else "restart"
+            log.error("refused, the node goes on as it is", audit="node", asked=asked, reason=reason)
             await self._write(refused=self._status.refused + 1, reason=reason)
 
     async def _asked(self) -> None:
@@ -129,7 +133,7 @@ class RestartRequests:
 
     async def _nothing_changed(self) -> None:
         self._forget()
-        log.info("no setting is different; GUNICORN_CONF is read again")
+        log.info("no setting is different; GUNICORN_CONF is read again", audit="settings")
         self._reread()
         await self._write(rereads=self._status.rereads + 1, changed="")
 

@@ -106,15 +106,15 @@ class KeyFollower:
         """
         if found is not None and found != (self._key, self._previous):
             if found[0] != self._key:
-                log.info("new API key taken", file=str(self._settings.key_file))
+                log.info("new API key taken", audit="key", file=str(self._settings.key_file))
             if self._previous is not None and found[1] is None:
-                log.info("the previous API key is not valid any more")
+                log.info("the previous API key is not valid any more", audit="key")
             self._key, self._previous = found
             self._warned_at = None
         elif self._previous is None or self._previous.until.timestamp() > self._now():
             return
         else:
-            log.info("the previous API key is not valid any more", until=self._until())
+            log.info("the previous API key is not valid any more", audit="key", until=self._until())
             self._previous = None
         self.keys.replace(self._key, self._valid_previous())
 

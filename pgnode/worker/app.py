@@ -11,6 +11,7 @@ import structlog
 
 from pgnode import __version__
 from pgnode.api.auth import ApiKeys
+from pgnode.api.call_audit import CallAudit
 from pgnode.api.callers import WrongKeys
 from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
@@ -52,6 +53,8 @@ class Apps:
     """
 
     def __init__(self, client: NodeClient, settings: Settings, keys: ApiKeys) -> None:
+        #: Takes note of calls that change something.
+        self.audit = CallAudit(keys)
         wrong_keys = WrongKeys(settings.wrong_key_limit, time.monotonic, _too_many_wrong_keys)
         self.rest = build(
             client.service,
@@ -60,6 +63,7 @@ class Apps:
             body_timeout_seconds=settings.body_timeout_seconds,
             meter=client.meter.face("rest"),
             wrong_keys=wrong_keys,
+            audit=self.audit,
         )
         self.api_port = settings.api_port
         maintenance_app = maintenance.build(
@@ -76,6 +80,7 @@ class Apps:
             called=client.activity.called,
             meter=client.meter.face("maintenance"),
             wrong_keys=wrong_keys,
+            audit=self.audit,
         )
         snapshots = client.follower.snapshots
 
@@ -95,7 +100,12 @@ class Apps:
 
 
 def _too_many_wrong_keys(host: str, more_before: int) -> None:
-    log.warning("calls without the right API key: each costs the connection", caller=host, more_before=more_before)
+    log.warning(
+        "calls without the right API key: each costs the connection",
+        audit="caller",
+        caller=host,
+        more_before=more_before,
+    )
 
 
 class Application:
@@ -151,6 +161,7 @@ class Application:
         gc.set_threshold(GC_THRESHOLD)
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        self._apps.audit.tell()
         await follower.close()
         await client.close()
         await send({"type": "lifespan.shutdown.complete"})

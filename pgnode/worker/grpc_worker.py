@@ -20,6 +20,7 @@ import uvloop
 from grpc import aio
 
 from pgnode.api.auth import ApiKeys
+from pgnode.api.call_audit import CallAudit
 from pgnode.api.callers import AllowedCallers, WrongKeys
 from pgnode.api.grpc import grpc_compat, health, reflection
 from pgnode.api.grpc.conduct import Conduct, ConductLimits
@@ -108,7 +109,9 @@ def address(settings: Settings) -> str:
     return f"{host}:{settings.grpc_listen[1]}"
 
 
-def make_handlers(client: NodeClient, settings: Settings, keys: ApiKeys, conduct: Conduct) -> GrpcHandlers:
+def make_handlers(
+    client: NodeClient, settings: Settings, keys: ApiKeys, conduct: Conduct, audit: CallAudit | None = None
+) -> GrpcHandlers:
     """Make the handlers, with health, and with reflection where it is wanted."""
     reflected = reflection.handlers((SERVICE, health.SERVICE, *reflection.SERVICES)) if settings.grpc_reflection else {}
     return GrpcHandlers(
@@ -119,6 +122,7 @@ def make_handlers(client: NodeClient, settings: Settings, keys: ApiKeys, conduct
         max_streams=settings.grpc_max_streams,
         conduct=conduct,
         meter=client.meter.face("grpc"),
+        audit=audit,
         extra_handlers={**health.handlers(client.follower.is_up_to_date), **reflected},
         open_paths=health.PATHS if settings.grpc_health == "open" else (),
     )
@@ -184,7 +188,8 @@ async def serve(
     client = NodeClient(settings, facts)
     await client.start()
     follower = KeyFollower(settings)
-    handlers = make_handlers(client, settings, follower.keys, conduct)
+    audit = CallAudit(follower.keys)
+    handlers = make_handlers(client, settings, follower.keys, conduct, audit)
     server = make_server(handlers, settings)
     await async_fault_point("grpc_worker.listen")
     ended = await grpc_compat.start(server)
@@ -210,6 +215,7 @@ async def serve(
     finally:
         await end_tasks([watching])
         channel.close()
+        audit.tell()
         await follower.close()
         await client.close()
 

@@ -219,7 +219,7 @@ class Conduct:
             self._said[why] = said_at, unsaid + 1
             return
         self._said[why] = now, 0
-        log.warning("gRPC connection ended", cause=why, caller=peer.host, more_before=unsaid)
+        log.warning("gRPC connection ended", audit="caller", cause=why, caller=peer.host, more_before=unsaid)
 
 
 def peer_of(name: str) -> Peer | None:

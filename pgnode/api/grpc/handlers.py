@@ -18,8 +18,9 @@ import structlog
 from grpc import aio
 
 from pgnode.api.auth import CURRENT, PREVIOUS, WRONG_KEY, ApiKeys
+from pgnode.api.call_audit import CallAudit
 from pgnode.api.grpc.backpressure import LargeResponseLimiter
-from pgnode.api.grpc.conduct import Conduct
+from pgnode.api.grpc.conduct import Conduct, peer_of
 from pgnode.api.grpc.delivery import deliver
 from pgnode.api.grpc.errors import no_key_handler, refuse, refusing_handler
 from pgnode.api.grpc.grpc_compat import Context, WriteError
@@ -60,6 +61,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         extra_handlers: Further handlers by path.
         open_paths: Paths of those that answer without the key, too.
         meter: Counts the calls.
+        audit: Takes note of those that change something.
     """
 
     def __init__(
@@ -74,9 +76,11 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         extra_handlers: Mapping[str, RpcHandler] | None = None,
         open_paths: Collection[str] = (),
         meter: FaceMeter | None = None,
+        audit: CallAudit | None = None,
     ) -> None:
         self._service = service
         self._meter = meter if meter is not None else FaceMeter(perf_counter)
+        self._audit = audit
         self._keys = ApiKeys.of(api_key)
         self._messages = MessageReader(body_timeout_seconds)
         self._conduct = conduct or Conduct(Clock())
@@ -175,7 +179,8 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
     ) -> Callable[[Any, Context], Awaitable[bytes]]:
         """Return ``respond`` within a limit, counted, with every error made the call's status."""
         allowed: AbstractContextManager[None] = limit if limit is not None else nullcontext()
-        meter = self._meter
+        meter, audit = self._meter, self._audit
+        audited = audit is not None and audit.takes(row.group)
         own_line, taken_line = meter.line(row.name, row.group), meter.line(row.name, "take")
 
         async def answer(_messages: Any, context: Context) -> bytes:
@@ -207,6 +212,9 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
                 await refuse(context, InternalError.of(error))
             finally:
                 meter.end(line, code, begun)
+                if audit is not None and audited:
+                    peer = peer_of(context.peer())
+                    audit.ended(row.name, row.group, peer.host if peer is not None else "", key, code)
 
         return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgnode.api.auth import ApiKeys
+from pgnode.api.call_audit import CallAudit
 from pgnode.api.callers import WrongKeys
 from pgnode.api.methods import METHODS
 from pgnode.api.rest.asgi import App
@@ -24,6 +25,7 @@ def build(
     body_timeout_seconds: float,
     meter: FaceMeter | None = None,
     wrong_keys: WrongKeys | None = None,
+    audit: CallAudit | None = None,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> App:
     """Return the ASGI callable of the node's API, for scopes of type ``http``.
@@ -35,6 +37,7 @@ def build(
         body_timeout_seconds: Time for a whole body.
         meter: Counts the calls.
         wrong_keys: Counts those without a right key by address.
+        audit: Takes note of those that change something.
         drain_seconds: Time for which the rest of a refused body is thrown away.
 
     Returns:
@@ -56,5 +59,6 @@ def build(
         tracked={row.route: tracked for row in METHODS if row.tracked},
         meter=meter,
         wrong_keys=wrong_keys,
+        audit=audit,
         drain_seconds=drain_seconds,
     )

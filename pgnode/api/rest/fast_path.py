@@ -56,6 +56,8 @@ class RoutePolicy(NamedTuple):
     line: Line
     #: Counts those whose answer is on loan.
     taken_line: Line
+    #: What the audit trail says of its calls: name and group of the method; None where it says nothing.
+    audited: tuple[str, str] | None = None
 
 
 def protobuf_headers(answer: bytes) -> Headers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pgnode.api.auth import ApiKeys
+from pgnode.api.call_audit import CallAudit
 from pgnode.api.callers import WrongKeys
 from pgnode.api.rest.asgi import App, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
@@ -32,6 +33,7 @@ def build(
     called: Callable[[], None],
     meter: FaceMeter | None = None,
     wrong_keys: WrongKeys | None = None,
+    audit: CallAudit | None = None,
     drain_seconds: float = DRAIN_SECONDS,
 ) -> App:
     """Return the ASGI callable of the maintenance API, for scopes of type ``http``.
@@ -43,6 +45,7 @@ def build(
         called: Called for every request that brings the key.
         meter: Counts the calls.
         wrong_keys: Counts those without a right key by address.
+        audit: Takes note of those that change something.
         drain_seconds: Time for which the rest of a refused body is thrown away.
 
     Returns:
@@ -57,6 +60,7 @@ def build(
         error_form=_detail_form,
         meter=meter,
         wrong_keys=wrong_keys,
+        audit=audit,
         drain_seconds=drain_seconds,
     )
 

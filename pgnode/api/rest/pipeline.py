@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from pgnode.api.auth import WRONG_KEY
+from pgnode.api.call_audit import CallAudit
 from pgnode.api.callers import WrongKeys
 from pgnode.api.rest.asgi import App, Headers, Receive, Scope, Send
 from pgnode.api.rest.auth_step import AuthStep
@@ -80,6 +81,7 @@ class RequestPipeline:
         tracked: Routes whose answers may be tracked.
         meter: Counts the calls.
         wrong_keys: Counts those without a right key by address; where one is over the limit, the connection is closed.
+        audit: Takes note of those that change something.
         drain_seconds: Time for which the rest of a refused body is thrown away.
     """
 
@@ -97,6 +99,7 @@ class RequestPipeline:
         tracked: Mapping[RouteKey, TrackedRoute] | None = None,
         meter: FaceMeter | None = None,
         wrong_keys: WrongKeys | None = None,
+        audit: CallAudit | None = None,
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._app = app
@@ -106,6 +109,7 @@ class RequestPipeline:
         self._error_form = error_form
         self._drain_seconds = drain_seconds
         self._wrong_keys = wrong_keys
+        self._audit = audit
         self._meter = meter if meter is not None else FaceMeter(perf_counter)
         self._policies: dict[RouteKey, RoutePolicy] = {}
         for route in routes:
@@ -118,6 +122,7 @@ class RequestPipeline:
                 needs_length=route.takes_body and route.http_method in ("PUT", "POST"),
                 line=self._meter.line(route.name, route.group),
                 taken_line=self._meter.line(route.name, "take"),
+                audited=(route.name, route.group) if audit is not None and audit.takes(route.group) else None,
             )
             self._policies[key] = policy
             self._policies[route.http_method, route.path.rstrip("/") + "/"] = policy
@@ -148,6 +153,7 @@ class RequestPipeline:
             await self._refuse(request, error, self._error_form(headers, False), close=limited)
             return
         line, code, begun = meter.other, CANCELLED, meter.begin(key)
+        policy = None
         try:
             policy = self._policies.get((scope["method"], scope["path"]))
             if policy is None:
@@ -216,6 +222,9 @@ class RequestPipeline:
                 line = policy.taken_line
         finally:
             meter.end(line, code, begun)
+            if policy is not None and policy.audited is not None and self._audit is not None:
+                client = scope["client"]
+                self._audit.ended(*policy.audited, client[0] if client else "", key, code)
 
     def _unknown(self, method: str, path: str) -> tuple[NodeError, Headers]:
         """Return the error for a route that there is not, and its headers."""

@@ -115,10 +115,10 @@ class CertificateWatch:
             self._take()
         except SettingsError as error:
             self.refused = str(error)
-            log.warning("new certificate not taken, the one before stays", error=self.refused)
+            log.warning("new certificate not taken, the one before stays", audit="certificate", error=self.refused)
         else:
             self.refused = ""
-            log.info("new certificate taken", file=str(self._settings.cert_file))
+            log.info("new certificate taken", audit="certificate", file=str(self._settings.cert_file))
 
     def _take(self) -> None:
         pem, ends = check_pair(self._settings)

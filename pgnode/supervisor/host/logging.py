@@ -70,4 +70,4 @@ def set_up_logging(node_log: NodeLog, also: Callable[[str], None] | None = None)
             node_log.warnings.note(entry.level, entry.summary)
 
     PROCESS.name_process(NAME)
-    log_setup.set_up(PROCESS, shows=node_log.level.shows, also=tell)
+    log_setup.set_up(PROCESS, shows=node_log.level.shows, also=tell, audited=node_log.audit.note)

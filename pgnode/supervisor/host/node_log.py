@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from pgnode.os_support.audit import AuditTrail
 from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import PROCESS
 from pgnode.supervisor.host.log_level import LogLevel
@@ -26,6 +27,7 @@ class NodeLog:
         left: The lines that the supervisor before handed on.
         now: Says the time, Unix seconds.
         show: Prints what a process says.
+        audit: Keeps what belongs to the audit trail.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class NodeLog:
         *,
         now: Callable[[], float] = time.time,
         show: Callable[[Entry], None] = PROCESS.write,
+        audit: AuditTrail | None = None,
     ) -> None:
         self.level = LogLevel(level, now)
         self.lines = RecentLines(now, secrets.token_hex(4), left)
         self.warnings = RecentWarnings(now)
+        self.audit = audit or AuditTrail(None)
         self._show = show
 
     def __repr__(self) -> str:
@@ -46,6 +50,7 @@ class NodeLog:
 
     def child_says(self, entry: Entry) -> None:
         """Print what a child process says, and keep it, where its level is shown."""
+        self.audit.note(entry)
         if entry.process == _VALKEY:
             entry = replace(entry, level="debug")
         if self.level.shows(entry.level):

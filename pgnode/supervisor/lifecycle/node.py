@@ -184,7 +184,7 @@ class Node:
         decisions = self._life.now.decisions
         await self._lifecycle.note(PanelNoticed(away))
         if away and self._settings.keep_alive_action == "stop":
-            log.warning("the panel is away, and KEEP_ALIVE_ACTION makes that a stop")
+            log.warning("the panel is away, and KEEP_ALIVE_ACTION makes that a stop", audit="node")
             async with self.core_lock:
                 await self._lifecycle.request(KeepAliveExpired(decisions, self._settings.stop_linger_seconds))
 

@@ -163,22 +163,22 @@ class Maintenance:
         await asyncio.to_thread(self._forget_note)
 
     async def _do(self, command: Command, name: str, request: dict[str, str]) -> Reply:
-        log.info("maintenance job begins", job=name)
+        log.info("maintenance job begins", audit="maintenance", job=name)
         try:
             await asyncio.to_thread(write_atomically, self._note, json.dumps({"id": command.id, "job": name}) + "\n")
             detail = await self._jobs[command.kind](request)
         except NodeError as error:
-            log.warning("maintenance job failed", job=name, error=error.text)
+            log.warning("maintenance job failed", audit="maintenance", job=name, error=error.text)
             return Reply(error=error)
         except OSError as error:
-            log.warning("maintenance job failed", job=name, error=str(error))
+            log.warning("maintenance job failed", audit="maintenance", job=name, error=str(error))
             return Reply(
                 error=UpdateFailedError(f"{error.strerror or error}: {error.filename or 'while doing ' + name}")
             )
         except Exception:
             log.exception("maintenance job failed", job=name)
             return Reply(error=InternalError(INTERNAL_TEXT))
-        log.info("maintenance job done", job=name, detail=detail[:500])
+        log.info("maintenance job done", audit="maintenance", job=name, detail=detail[:500])
         return Reply(body=json.dumps({"detail": detail}).encode())
 
     def _remember(self, command_id: str, reply: Reply) -> None:

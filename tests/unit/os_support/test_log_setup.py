@@ -13,6 +13,19 @@ from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import LogOutput
 
 
+def test_the_audit_trail_has_what_belongs_there_whatever_is_logged() -> None:
+    stream, audited = io.StringIO(), list[Entry]()
+    log_setup.set_up(
+        LogOutput("rest", "json", False, stream), shows=lambda level: level == "error", audited=audited.append
+    )
+    log = structlog.get_logger("there")
+    log.info("called", audit="call")
+    log.info("not said")
+    log.error("said")
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["said"]
+    assert [entry.message for entry in audited] == ["called", "said"], "the trail takes what has the field"
+
+
 @pytest.mark.parametrize("debug", [True, False])
 def test_events_are_written_and_told(debug: bool) -> None:
     stream, also = io.StringIO(), list[Entry]()

@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from structlog.testing import capture_logs
 
 from pgnode.api.auth import CURRENT, PREVIOUS, WRONG_KEY, ApiKeys
+from pgnode.api.call_audit import CallAudit
 from pgnode.api.grpc import health, reflection
 from pgnode.api.grpc.grpc_compat import WriteError
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
@@ -63,6 +64,7 @@ class Server:
             },
             open_paths=open_paths,
             meter=self.meter,
+            audit=CallAudit(ApiKeys.of(self.keys)),
         )
         self._server = aio.server(options=[("grpc.max_receive_message_length", LIMIT)])
         self._server.add_generic_rpc_handlers((self.handlers,))
@@ -457,6 +459,19 @@ async def test_calls_are_counted_with_what_they_were_answered(server: Server, ca
     await caller.call("GetStats", request)
     groups = {group: sum(buckets[:-1]) for group, buckets in server.meter.times.items()}
     assert groups == {"read": 2, "take": 1}
+
+
+async def test_calls_that_change_something_are_in_the_audit_trail(server: Server, caller: GrpcNode) -> None:
+    with capture_logs() as lines:
+        await caller.call("Stop")
+        await caller.call("GetBaseInfo")
+        with pytest.raises(aio.AioRpcError):
+            await caller.call("Stop", metadata=key_metadata(WRONG))
+        await eventually(lambda: any("audit" in line for line in lines), "it is told")
+    [line] = [line for line in lines if line.get("audit") == "call"]
+    # The caller has no address here.
+    assert (line["method"], line["caller"], line["answer"]) == ("Stop", "", "OK")
+    assert len(line["key"]) == 8
 
 
 async def test_health_without_the_key_where_that_is_wanted() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from pgnode.os_support.audit import FIELD, NAME, AuditTrail
 from pgnode.os_support.log_lines import Entry
 from pgnode.supervisor.host.node_log import NodeLog
 
@@ -32,6 +37,16 @@ def test_what_processes_say_is_shown_by_its_level(level: str) -> None:
         log.child_says(entry)
     assert [entry.message for entry in shown] == SHOWN[level]
     assert [line.text for line in log.lines.after(0)] == SHOWN[level]
+
+
+def test_the_audit_trail_has_it_whatever_the_level_is(tmp_path: Path) -> None:
+    trail = AuditTrail(tmp_path / NAME)
+    log = NodeLog("error", show=lambda _entry: None, audit=trail)
+    log.child_says(replace(said("info"), fields={FIELD: "call"}))
+    log.child_says(said("error"))
+    assert trail.drain(30)
+    [line] = (tmp_path / NAME).read_text().splitlines()
+    assert json.loads(line)["message"] == "rest info"
 
 
 def test_it_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
