@@ -173,7 +173,7 @@ async def serve(
     told_to_end = asyncio.Event()
     loop = asyncio.get_running_loop()
     grpc_compat.tell_nothing_twice(loop)
-    grpc_compat.tell_nothing_of_callers_who_left()
+    grpc_compat.tell_nothing_of_what_callers_do()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_end.set)
     channel = HeartbeatChannel(channel_number)

@@ -12,8 +12,8 @@ What is relied on, with grpcio 1.85:
 * A server asks for its certificate at every handshake, and None means "as before".
 * A server that was started serves in a task of its own, known by the name of its coroutine. That task ends where a call's path
   is no UTF-8, and no call is taken any more; nothing else tells of it.
-* What cannot be sent to a caller who has gone is an :data:`WriteError` that the library logs, unless it knew already; its
-  logger has a name of its own.
+* The library logs, with a traceback, what cannot be sent to a caller who has gone (an :data:`WriteError`, unless it knew
+  already), and headers that are no text (a UnicodeDecodeError), with what they hold. Its logger has a name of its own.
 * The reflection service has a form for asyncio.
 * The threads that work on connections have a name of their own.
 """
@@ -132,13 +132,16 @@ def tell_nothing_twice(loop: asyncio.AbstractEventLoop) -> None:
     loop.set_exception_handler(handle)
 
 
-def tell_nothing_of_callers_who_left() -> None:
-    """Keep the library from logging, with a traceback, that an answer or a status could not be sent: its caller has gone."""
+def tell_nothing_of_what_callers_do() -> None:
+    """Keep the library from logging that a caller has gone before its answer, or has sent headers that are no text.
+
+    Anybody may do so, as often as they like; and what is in such a header may be meant as the key.
+    """
     logging.getLogger(_LOGGER).addFilter(_is_of_another_kind)
 
 
 def _is_of_another_kind(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], WriteError))
+    return not (record.exc_info and isinstance(record.exc_info[1], WriteError | UnicodeDecodeError))
 
 
 async def discard(server: aio.Server) -> None:

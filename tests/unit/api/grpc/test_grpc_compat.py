@@ -27,7 +27,7 @@ from pgnode.api.grpc.grpc_compat import (
     discard,
     reflection_handler,
     start,
-    tell_nothing_of_callers_who_left,
+    tell_nothing_of_what_callers_do,
     tell_nothing_twice,
     when_call_ends,
 )
@@ -250,14 +250,16 @@ async def test_a_write_to_a_caller_that_has_gone_fails_or_is_cancelled() -> None
     assert outcome in (["failed"], ["cancelled"])
 
 
-async def test_what_cannot_be_sent_to_who_has_gone_is_a_record_that_is_told_apart(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("gone", [True, False], ids=["who has gone", "a header that is no text"])
+async def test_what_the_library_says_of_callers_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, gone: bool
 ) -> None:
-    """The library tells of it only where it did not know yet that the caller has gone, so several callers go."""
+    """That one has gone it tells only where it did not know it yet, so several callers go."""
     logger = logging.getLogger("grpc._cython.cygrpc")
     monkeypatch.setattr(logger, "filters", [])
 
     async def handle(_messages: Any, context: Context) -> None:
+        context.invocation_metadata()
         await context.read()
         with contextlib.suppress(WriteError):
             await context.write(b"to a caller who takes nothing")
@@ -266,13 +268,14 @@ async def test_what_cannot_be_sent_to_who_has_gone_is_a_record_that_is_told_apar
     server.add_generic_rpc_handlers((Handlers({"/t/m": grpc.stream_stream_rpc_method_handler(handle)}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    block = call_block(None, "/t/m") + (b"" if gone else b"\0\x01x\x02\xff\xfe")
 
     async def told() -> logging.LogRecord | None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             h2.PREFACE
             + h2.settings_frame({h2.SETTINGS_INITIAL_WINDOW_SIZE: 0})
-            + h2.frame(h2.HEADERS, h2.END_HEADERS, 1, call_block(None, "/t/m"))
+            + h2.frame(h2.HEADERS, h2.END_HEADERS, 1, block)
             + h2.frame(h2.DATA, h2.END_STREAM, 1, EMPTY_MESSAGE)
         )
         kind = -1
@@ -280,14 +283,15 @@ async def test_what_cannot_be_sent_to_who_has_gone_is_a_record_that_is_told_apar
             high, low, kind, _, _ = h2.HEAD.unpack(await reader.readexactly(h2.HEAD.size))
             await reader.readexactly(high << 16 | low)
         writer.transport.abort()
-        return next((record for record in caplog.records if record.name == logger.name), None)
+        wanted = WriteError if gone else UnicodeDecodeError
+        found = (record for record in caplog.records if record.name == logger.name and record.exc_info)
+        return next((record for record in found if isinstance(record.exc_info[1], wanted)), None)  # type: ignore[index]
 
     try:
-        record = await eventually(told, "the library tells of a caller who has gone")
+        record = await eventually(told, "the library tells of it")
     finally:
         await server.stop(0)
-    assert isinstance(record.exc_info[1], WriteError)
-    tell_nothing_of_callers_who_left()
+    tell_nothing_of_what_callers_do()
     assert not logger.filter(record)
     other = logger.makeRecord(logger.name, logging.ERROR, "", 0, "other", (), (ValueError, ValueError(), None))
     assert logger.filter(other)
