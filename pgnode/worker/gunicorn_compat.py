@@ -19,11 +19,15 @@ from gunicorn.asgi import protocol
 from gunicorn.asgi.parser import PythonProtocol
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.config import Config
+from gunicorn.glogging import Logger
 from gunicorn.workers import gasgi
 
 from pgnode import dependencies
 from pgnode.errors import DependencyError
 from pgnode.os_support.connections import unread_bytes
+
+#: What Gunicorn logs with; :mod:`pgnode.worker.gunicorn_log` has another one.
+GunicornLogger: Any = Logger
 
 #: Whether the fast parser, which is compiled at its installation, is there.
 FAST_PARSER_INSTALLED = find_spec("gunicorn_h1c") is not None

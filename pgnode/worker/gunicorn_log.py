@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 
-from gunicorn.glogging import Logger
-
 from pgnode.os_support.log_output import PROCESS, StandardHandler
+from pgnode.worker.gunicorn_compat import GunicornLogger
 
 
-class GunicornLog(Logger):  # type: ignore[misc]
+class GunicornLog(GunicornLogger):  # type: ignore[misc]
     """What Gunicorn makes one of, as ``logger_class`` says."""
 
     def setup(self, cfg: object) -> None:
