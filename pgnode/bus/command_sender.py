@@ -85,7 +85,8 @@ class CommandSender:
             if patience_seconds:
                 loop = asyncio.get_running_loop()
                 self._patience = loop.call_later(patience_seconds, self._patience_over)
-            self._wake_up()
+            if not self._gathering.under_way:
+                self._wake_up()
 
     async def run(self) -> None:
         """Send until cancelled."""

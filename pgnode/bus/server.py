@@ -148,13 +148,11 @@ class CommandServer:
             if now - self._lifetimes.get(key, float("-inf")) > EXPIRE_AGAIN_SECONDS:
                 self._lifetimes[key] = now
                 pipe.expire(key, REPLIES_TTL_SECONDS)
-        entry_ids = list(
-            {
-                entry_id: None
-                for command, _ in answers
-                for entry_id in (command.entry_id, *self._duplicates.entries(command.id))
-            }
-        )
+        found = dict.fromkeys([command.entry_id for command, _ in answers])
+        for command, _ in answers:
+            if further := self._duplicates.entries(command.id):
+                found.update(dict.fromkeys(further))
+        entry_ids = list(found)
         if entry_ids:
             pipe.xack(self._keys.commands, GROUP, *entry_ids)
             pipe.xdel(self._keys.commands, *entry_ids)
@@ -164,9 +162,11 @@ class CommandServer:
 
     def release(self, commands: Iterable[Command]) -> None:
         """Forget commands that were answered, or that will be taken again."""
+        held, duplicates = self._held, self._duplicates
         for command in commands:
-            self._held.discard(command.entry_id)
-            self._held.difference_update(self._duplicates.release(command.id))
+            held.discard(command.entry_id)
+            if further := duplicates.release(command.id):
+                held.difference_update(further)
 
     async def _read(self, start: str) -> list[Command]:
         try:

@@ -27,13 +27,13 @@ class Histogram:
     def __repr__(self) -> str:
         return f"Histogram({len(self._buckets)} series, up to {self.bounds[-1]:g})"
 
-    def observe(self, value: float, *labels: str) -> None:
-        """Count one value, under the values of its labels."""
+    def observe(self, value: float, *labels: str, count: int = 1) -> None:
+        """Count one value, or several that are alike, under the values of their labels."""
         buckets = self._buckets.get(labels)
         if buckets is None:
             buckets = self._buckets[labels] = no_buckets(self.bounds)
-        buckets[bisect_left(self.bounds, value)] += 1
-        buckets[-1] += value
+        buckets[bisect_left(self.bounds, value)] += count
+        buckets[-1] += value * count
 
     def items(self) -> Iterator[tuple[tuple[str, ...], Buckets]]:
         """Yield the labels and the values of each histogram."""

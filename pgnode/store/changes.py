@@ -7,8 +7,10 @@ gathered there and writes it in one transaction; what could not be written is pu
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any
 
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 
@@ -58,7 +60,14 @@ class StoreChanges:
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return self.user_set is not None or any(getattr(self, part.name) for part in fields(self))
+        if self.users or self.user_set is not None or self.run is not None:
+            return True
+        return any(map(bool, _rows_of(self)))
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are to write, without ``user_set``."""
+        return sum(map(len, _rows_of(self)))
 
     def add(self, newer: StoreChanges) -> None:
         """Put ``newer`` over this."""
@@ -66,8 +75,9 @@ class StoreChanges:
             self.run = newer.run
         if newer.user_set is not None:
             self.put_all_users(newer.user_set)
-        for name in _TABLES:
-            getattr(self, name).update(getattr(newer, name))
+        for mine, theirs in zip(_rows_of(self), _rows_of(newer), strict=True):
+            if theirs:
+                mine.update(theirs)
 
     def put_all_users(self, users: Mapping[str, bytes]) -> None:
         """Put everybody who is desired in place of all changes of users so far.
@@ -82,6 +92,8 @@ class StoreChanges:
 #: What is written whole, or not at all; everything else is a table of rows by key.
 _WHOLE = ("run", "user_set")
 _TABLES = tuple(part.name for part in fields(StoreChanges) if part.name not in _WHOLE)
+#: The rows of all of these.
+_rows_of: Callable[[StoreChanges], tuple[dict[str, Any], ...]] = attrgetter(*_TABLES)
 
 
 class Journal(StoreChanges):

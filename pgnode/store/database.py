@@ -18,12 +18,12 @@ from pathlib import Path
 from pgnode.errors import StoreUnusableError
 from pgnode.os_support.fault_points import fault_point
 from pgnode.store.changes import StoreChanges
-from pgnode.store.counter_log import pack, unpack
+from pgnode.store.counter_log import unpack
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, WITH_USER_SET, Migrations
 from pgnode.store.sqlite_errors import WHEN_RUNNING, advice_for, cause_of, told_to_operator
 from pgnode.store.state import StoredState
-from pgnode.store.statements import Statement, fold_statements, statements_of
+from pgnode.store.statements import Statement, Transaction, fold_statements, transaction_of
 from pgnode.store.user_set import unpack as unpack_users
 
 #: Seconds for which a lock of another process is waited for.
@@ -32,9 +32,6 @@ BUSY_SECONDS = 2.0
 #: The log of counters goes into their table when it has so many bytes, or rows.
 FOLD_BYTES = 4 * 1024 * 1024
 FOLD_ROWS = 4096
-
-#: After a transaction of so many rows the memory for pages is given back.
-LARGE_ROWS = 5_000
 
 #: Bytes of pages kept in memory, at most. With less, a large transaction writes pages twice and more.
 CACHE_BYTES = 48 * 1024 * 1024
@@ -141,18 +138,26 @@ class Database:
         Raises:
             StoreWriteError: None was written.
         """
-        statements = statements_of(changes)
-        log = pack(changes.counters) if changes.counters else None
-        log_statements = [("INSERT INTO counter_log (packed) VALUES (?)", (log,))] if log is not None else []
+        self.commit(transaction_of(changes))
+
+    def commit(self, transaction: Transaction) -> None:
+        """Write what a transaction holds: all of it, or nothing.
+
+        Args:
+            transaction: What is to be written.
+
+        Raises:
+            StoreWriteError: Nothing was written.
+        """
         try:
             fault_point("store.write")
-            self._execute(chain(statements, log_statements))
+            self._execute(transaction.statements)
         except (sqlite3.Error, OSError) as error:
             raise StoreWriteError(f"{cause_of(error)}; {advice_for(error)}") from error
-        if len(changes.users) >= LARGE_ROWS or changes.user_set is not None:
+        if transaction.large:
             self._shrink()
-        if log is not None:
-            self._log_bytes += len(log) + _ROW_BYTES
+        if transaction.log_bytes is not None:
+            self._log_bytes += transaction.log_bytes + _ROW_BYTES
             self._log_rows += 1
 
     def _execute(self, statements: Iterable[Statement]) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
 
 from pgnode.store.changes import StoreChanges
+from pgnode.store.counter_log import pack as pack_counters
 from pgnode.store.rows import LedgerRow
 from pgnode.store.user_set import pack
 
@@ -22,6 +23,12 @@ Statement = tuple[str, Sequence[Any]]
 
 #: Rows in one statement at most: each number of rows is a statement of its own, which SQLite compiles once and keeps.
 STATEMENT_ROWS = 64
+
+#: After a transaction of so many rows the memory for pages is given back.
+LARGE_ROWS = 5_000
+
+#: Changes of so many rows are packed by the event loop: handing them to a thread costs more.
+SMALL_ROWS = 256
 
 #: So many rows are written in the order of their table: each page is visited once then.
 SORTED_ROWS = 500
@@ -85,10 +92,11 @@ def statements_of(changes: StoreChanges) -> Iterator[Statement]:
     Yields:
         Statements, to be executed in one transaction.
     """
-    meta: dict[str, Any] = dict(changes.meta)
-    if changes.run is not None:
-        meta["run"] = changes.run.encode()
-    yield from _META.statements(meta)
+    if changes.meta or changes.run is not None:
+        meta: dict[str, Any] = dict(changes.meta)
+        if changes.run is not None:
+            meta["run"] = changes.run.encode()
+        yield from _META.statements(meta)
     if changes.user_set is not None:
         yield "DELETE FROM users", ()
         yield "DELETE FROM user_log", ()
@@ -97,20 +105,53 @@ def statements_of(changes: StoreChanges) -> Iterator[Statement]:
             yield "INSERT INTO user_set (packed) VALUES (?)", (packed,)
     if changes.users:
         yield from _changed_users(changes.users)
-    rejected = {
-        key: (user.email, user.cause, user.at_ms, user.user, user.by_core) if user is not None else None
-        for key, user in changes.rejected.items()
-    }
-    yield from _REJECTED.statements(rejected)
-    yield from _SUPERSEDED.statements(changes.superseded)
-    yield from _TAKEN.statements(changes.taken)
-    yield from _ROUTING.statements(changes.routing)
+    if changes.rejected:
+        rejected = {
+            key: (user.email, user.cause, user.at_ms, user.user, user.by_core) if user is not None else None
+            for key, user in changes.rejected.items()
+        }
+        yield from _REJECTED.statements(rejected)
     loans = {
         name: (part.loan, part.kind, part.worker, part.body) if part is not None else None
         for name, part in changes.loans.items()
     }
-    yield from _LOANS.statements(loans)
-    yield from _SETTLED.statements(changes.settled)
+    for table, rows in (
+        (_SUPERSEDED, changes.superseded),
+        (_TAKEN, changes.taken),
+        (_ROUTING, changes.routing),
+        (_LOANS, loans),
+        (_SETTLED, changes.settled),
+    ):
+        if rows:
+            yield from table.statements(rows)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What one transaction writes."""
+
+    statements: Iterable[Statement]
+    #: Bytes that it adds to the log of counters; None for none.
+    log_bytes: int | None = None
+    #: It needs much memory for pages.
+    large: bool = False
+
+
+def transaction_of(changes: StoreChanges) -> Transaction:
+    """Return what writes changes. Nearly all of the work is done when its statements are gone through."""
+    large = len(changes.users) >= LARGE_ROWS or changes.user_set is not None
+    if not changes.counters:
+        return Transaction(statements_of(changes), large=large)
+    log = pack_counters(changes.counters)
+    append: Statement = ("INSERT INTO counter_log (packed) VALUES (?)", (log,))
+    return Transaction(chain(statements_of(changes), [append]), len(log), large)
+
+
+def small_transaction_of(changes: StoreChanges) -> Transaction | None:
+    """Return what writes changes, ready to be written, where making it takes no time to speak of; None where it may."""
+    if changes.counters or changes.loans or changes.user_set is not None or changes.rows > SMALL_ROWS:
+        return None
+    return Transaction(list(statements_of(changes)))
 
 
 def _changed_users(users: Mapping[str, bytes | None]) -> Iterator[Statement]:

@@ -15,6 +15,7 @@ import structlog
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import FOLD_ROWS, Database, StoreWriteError
 from pgnode.store.state import StoredState
+from pgnode.store.statements import small_transaction_of, transaction_of
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +105,8 @@ class StoreWriter:
             StoreWriteError: None of them was written.
         """
         database = self._opened
-        await self._commits.run(lambda: database.write(changes))
+        small = small_transaction_of(changes)
+        await self._commits.run(lambda: database.commit(small if small is not None else transaction_of(changes)))
         if database.fold_due():
             self._commits.begin(lambda: _fold(database))
         if not self._sync_always and (self._syncing is None or self._syncing.done()):

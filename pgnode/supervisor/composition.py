@@ -30,6 +30,7 @@ from pgnode.supervisor import tasks
 from pgnode.supervisor.bus_watch import BusWatch
 from pgnode.supervisor.commands.change_times import ChangeTimes
 from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
+from pgnode.supervisor.commands.together import Together
 from pgnode.supervisor.control.answers import Answers, Known
 from pgnode.supervisor.control.live import LiveAnswers
 from pgnode.supervisor.control.messages import LIVE, SOCKET_NAME
@@ -41,6 +42,7 @@ from pgnode.supervisor.figures.http_server import FiguresServer
 from pgnode.supervisor.figures.source import FigureSource, Sources
 from pgnode.supervisor.figures.worker_reports import WorkerReports
 from pgnode.supervisor.host.certificate import CertificateWatch
+from pgnode.supervisor.host.cgroup import usable_processors
 from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.host.system_stats import SystemSampler
 from pgnode.supervisor.lifecycle.assembly import assemble_node
@@ -269,7 +271,8 @@ def compose(
         begin=node.begin,
         maintain=maintenance.take,
     )
-    commands = CommandDispatcher(bus.server, committer, node.core_lock, handlers)
+    together = Together(usable_processors())
+    commands = CommandDispatcher(bus.server, committer, node.core_lock, handlers, together=together)
 
     certificate = CertificateWatch(settings)
     pids = PidRegistry(settings.run_dir / "children.json")

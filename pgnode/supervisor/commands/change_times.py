@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.stream_ids import added_at_ms
-from pgnode.errors import UsersRefusedError
+from pgnode.errors import NodeError, UsersRefusedError
 from pgnode.metrics.instruments import Histogram
 
 #: What is counted.
@@ -33,15 +33,16 @@ class ChangeTimes:
 
     def answered(self, answers: Iterable[tuple[Command, Reply]]) -> None:
         """Count what was answered just now."""
-        now = self._now_ms()
+        # Those of one entry took the same time.
+        found: Counter[tuple[str, str, str]] = Counter()
         for command, reply in answers:
             if command.kind in _KINDS:
-                kind = command.kind.value
-                self.results[kind, _result(reply)] += 1
-                self.seconds.observe(max(0.0, now - added_at_ms(command.entry_id)) / 1000, kind)
+                found[command.kind.value, command.entry_id, "ok" if reply.error is None else _result(reply.error)] += 1
+        now = self._now_ms()
+        for (kind, entry_id, result), count in found.items():
+            self.results[kind, result] += count
+            self.seconds.observe(max(0.0, now - added_at_ms(entry_id)) / 1000, kind, count=count)
 
 
-def _result(reply: Reply) -> str:
-    if reply.error is None:
-        return "ok"
-    return "refused" if isinstance(reply.error, UsersRefusedError) else "failed"
+def _result(error: NodeError) -> str:
+    return "refused" if isinstance(error, UsersRefusedError) else "failed"

@@ -8,20 +8,32 @@ kind of command is one entry in :class:`Handlers`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import structlog
 
-from pgnode.bus.commands import INSPECTION_KINDS, MAINTENANCE_KINDS, QUERY_KINDS, Command, Kind, Reply
+from pgnode.bus.commands import (
+    GATHERED_KINDS,
+    INSPECTION_KINDS,
+    MAINTENANCE_KINDS,
+    QUERY_KINDS,
+    Command,
+    Kind,
+    Reply,
+)
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.server import CommandServer
 from pgnode.errors import DeadlineExceededError, InternalError, NodeError
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.fault_points import async_fault_point
+from pgnode.supervisor.commands.command_queue import CommandQueue
 from pgnode.supervisor.commands.grouping import LONG_KINDS, batches, is_gathered
 from pgnode.supervisor.commands.inspections import Inspections
+from pgnode.supervisor.commands.together import Together
 from pgnode.supervisor.persistence.committer import Staged, StateCommitter
 
 log = structlog.get_logger(__name__)
@@ -76,17 +88,25 @@ class CommandDispatcher:
         committer: Stores, and answers.
         core_lock: Held by whoever starts, stops or changes the core.
         handlers: Who does what.
+        together: Says how long a group waits for others; without it none does.
     """
 
     def __init__(
-        self, server: CommandServer, committer: StateCommitter, core_lock: asyncio.Lock, handlers: Handlers
+        self,
+        server: CommandServer,
+        committer: StateCommitter,
+        core_lock: asyncio.Lock,
+        handlers: Handlers,
+        *,
+        together: Together | None = None,
     ) -> None:
         self._server = server
         self._committer = committer
         self._core_lock = core_lock
         self._handlers = handlers
-        self._writes: asyncio.Queue[Command] = asyncio.Queue()
-        self._queries: asyncio.Queue[Command] = asyncio.Queue()
+        self._writes = CommandQueue()
+        self._queries = CommandQueue()
+        self._together = together if together is not None else Together(inf)
         self._inspections = Inspections(lambda command: self._one(command, handlers.inspections), self._send)
         #: A long change that is under way, and what does the next step of it.
         self._long: tuple[Command, Step] | None = None
@@ -96,7 +116,7 @@ class CommandDispatcher:
         self._storing: asyncio.Task[bool] | None = None
 
     def __repr__(self) -> str:
-        return f"CommandDispatcher({self._writes.qsize()} changes and {self._queries.qsize()} queries waiting)"
+        return f"CommandDispatcher({len(self._writes)} changes and {len(self._queries)} queries waiting)"
 
     async def read(self) -> None:
         """Take commands from the bus until cancelled; nothing is done here, only sorted."""
@@ -119,15 +139,26 @@ class CommandDispatcher:
                 # Something older was not stored and comes again: these come after it.
                 self._server.release(commands)
                 continue
-            for command in commands:
-                if command.kind not in OPERATORS_KINDS:
-                    self.last_command_at = time.monotonic()
-                if command.kind in INSPECTION_KINDS:
-                    self._inspections.begin(command)
-                elif command.kind in MAINTENANCE_KINDS:
-                    self._handlers.maintain(command)
-                else:
-                    (self._queries if command.kind in QUERY_KINDS else self._writes).put_nowait(command)
+            self._sort(commands)
+
+    def _sort(self, commands: Sequence[Command]) -> None:
+        writes: list[Command] = []
+        now = time.monotonic()
+        for command in commands:
+            kind = command.kind
+            if kind not in OPERATORS_KINDS:
+                self.last_command_at = now
+            if kind in GATHERED_KINDS:
+                writes.append(command)
+            elif kind in INSPECTION_KINDS:
+                self._inspections.begin(command)
+            elif kind in MAINTENANCE_KINDS:
+                self._handlers.maintain(command)
+            elif kind in QUERY_KINDS:
+                self._queries.put([command])
+            else:
+                writes.append(command)
+        self._writes.put(writes)
 
     async def _send(self, command: Command, reply: Reply) -> None:
         await self._committer.answer([(command, reply)])
@@ -136,7 +167,7 @@ class CommandDispatcher:
         """Answer what only reads, or settles loans; never behind a change, and none behind another."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                for command in await _all_waiting(self._queries):
+                for command in await self._queries.take():
                     tasks.create_task(self._answer_query(command))
 
     async def _answer_query(self, command: Command) -> None:
@@ -153,11 +184,7 @@ class CommandDispatcher:
         """
         try:
             while True:
-                group = await _all_waiting(self._writes, wait=self._long is None)
-                if self._storing is not None and self._long is None:
-                    # Larger groups cost less a change. A disk that takes longer is not waited for.
-                    await asyncio.wait([self._storing], timeout=GATHER_SECONDS)
-                    group += await _all_waiting(self._writes, wait=False)
+                group = await self._next_group()
                 try:
                     for batch in batches(group):
                         await self._one_batch(batch)
@@ -176,6 +203,26 @@ class CommandDispatcher:
             storing, self._storing = self._storing, None
             if storing is not None:
                 await end_tasks([storing])
+
+    async def _next_group(self) -> list[Command]:
+        if self._long is not None:
+            return self._writes.take_now()
+        group, since = await self._writes.take(), 0
+        if self._storing is None or self._storing.done():
+            since = len(group)
+        else:
+            # Larger groups cost less a change. A disk that takes longer is not waited for.
+            await asyncio.wait([self._storing], timeout=GATHER_SECONDS)
+            group += self._writes.take_now()
+        more = self._together.expected(len(group), since, time.monotonic())
+        if more:
+            before = len(group)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._together.patience_seconds(more)):
+                    while len(group) < before + more:
+                        group += await self._writes.take()
+            self._together.waited(len(group) - before)
+        return group
 
     async def _one_batch(self, batch: Sequence[Command]) -> None:
         alone = not is_gathered(batch[0])
@@ -211,7 +258,9 @@ class CommandDispatcher:
         except _NotAnsweredError:
             self._committer.give_up(staged)
             raise
+        count = len(staged.answers)
         self._storing = asyncio.create_task(self._committer.store(staged))
+        self._storing.add_done_callback(lambda _: self._together.answered(count, time.monotonic()))
 
     async def _stored(self) -> None:
         storing = self._storing
@@ -228,8 +277,7 @@ class CommandDispatcher:
         """
         under_way = self._long[0] if self._long is not None else None
         self._server.release(command for command in group if command is not under_way)
-        while not self._writes.empty():
-            self._server.release([self._writes.get_nowait()])
+        self._server.release(self._writes.take_now())
         self._server.lost_connection()
 
     async def _do(self, batch: Sequence[Command]) -> Answers:
@@ -258,11 +306,3 @@ class CommandDispatcher:
 
 class _NotAnsweredError(Exception):
     """An answer was not sent, so its command comes again: nothing that came after it may be answered before."""
-
-
-async def _all_waiting(queue: asyncio.Queue[Command], *, wait: bool = True) -> list[Command]:
-    """Return everything that waits; at least one, unless told not to ``wait``."""
-    group = [await queue.get()] if wait else []
-    while not queue.empty():
-        group.append(queue.get_nowait())
-    return group

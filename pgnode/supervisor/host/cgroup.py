@@ -7,8 +7,10 @@ is not found there is looked for at the top of the mounted tree, which then is t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
@@ -49,6 +51,11 @@ def read_limits(root: Path = ROOT, membership: Path = MEMBERSHIP) -> Limits:
     if cpus is None:
         cpus, cpu_seconds = _cpu_1(root, paths)
     return Limits(memory_bytes, memory_used_bytes, cpus, cpu_seconds)
+
+
+def usable_processors(limits: Callable[[], Limits] = read_limits) -> float:
+    """Return how many processors' worth of time the node may use: what it may run on, or less where its group is limited."""
+    return min(len(os.sched_getaffinity(0)), limits().cpus or inf)
 
 
 def _paths(membership: Path) -> dict[str, str]:

@@ -194,8 +194,11 @@ class StateCommitter:
 
     async def _write(self, scoped: _Scoped, changes: StoreChanges) -> str:
         """Write ``changes`` over what was kept; returns why that was not possible, "" when it was."""
-        older, scoped.kept = scoped.kept, StoreChanges()
-        older.add(changes)
+        if scoped.kept:
+            older, scoped.kept = scoped.kept, StoreChanges()
+            older.add(changes)
+        else:
+            older = changes
         if not older:
             return ""
         await async_fault_point("commit.applied")

@@ -199,13 +199,21 @@ class UserSync:
         """Do the same for a command with one user. Raises InvalidRequestError where that one is unusable."""
         body, table, rejected = change.command.body, self.table, self.rejected
         email = leading_email(body)
-        if email is not None and table.get(key := email_key(email)) == body and key not in rejected:
-            # Known as it is, to the byte: nothing in it has to be read.
-            change.keys = {key}
-            return
+        named = None
+        if email is not None:
+            key = email_key(email)
+            if table.get(key) == body and key not in rejected:
+                # Known as it is, to the byte: nothing in it has to be read.
+                change.keys = {key}
+                return
+            named = email, key
         user = pb.User.FromString(body)
+        if named is not None and user.email != email:
+            # Named twice: the last one counts.
+            named = None
         change.keys = keys = set[str]()
-        refusal = accept(validate(user, table, rejected, inbounds, decoded=decoded), table, rejected, keys)
+        verdict = validate(user, table, rejected, inbounds, decoded=decoded, named=named)
+        refusal = accept(verdict, table, rejected, keys)
         if refusal is not None:
             if refusal_of(user, inbounds) is not None:
                 # One caller, one user: the request itself is wrong.

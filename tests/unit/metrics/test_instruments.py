@@ -13,6 +13,12 @@ def test_a_value_is_counted_in_the_first_bucket_that_holds_it() -> None:
     assert repr(histogram) == "Histogram(1 series, up to 2)"
 
 
+def test_values_that_are_alike_are_counted_at_once() -> None:
+    histogram = Histogram((1, 2))
+    histogram.observe(1.5, "a", count=3)
+    assert dict(histogram.items()) == {("a",): [0, 3, 0, 4.5]}
+
+
 def test_series_are_kept_apart() -> None:
     histogram = Histogram()
     histogram.observe(0.01, "a", "b")

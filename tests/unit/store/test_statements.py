@@ -6,7 +6,16 @@ import pytest
 
 from pgnode.store.changes import StoreChanges
 from pgnode.store.rows import LedgerRow, LedgerRun
-from pgnode.store.statements import SORTED_ROWS, STATEMENT_ROWS, fold_statements, statements_of
+from pgnode.store.statements import (
+    LARGE_ROWS,
+    SMALL_ROWS,
+    SORTED_ROWS,
+    STATEMENT_ROWS,
+    fold_statements,
+    small_transaction_of,
+    statements_of,
+    transaction_of,
+)
 from pgnode.store.user_set import ROW_USERS, unpack
 
 
@@ -52,6 +61,35 @@ def test_changed_users_are_one_row_of_their_log() -> None:
     rows = [values for _, values in statements_of(StoreChanges(users=users | {"gone": None}))]
     assert [gone for _, gone in rows] == ['["gone"]', None]
     assert list(unpack(packed for packed, _ in rows)) == list(users)
+
+
+def test_what_takes_long_to_make_is_no_small_transaction() -> None:
+    users: dict[str, bytes | None] = {str(number): b"" for number in range(SMALL_ROWS)}
+    small = small_transaction_of(StoreChanges(users=dict(users)))
+    assert small is not None
+    assert small.statements == list(statements_of(StoreChanges(users=dict(users))))
+    assert (small.log_bytes, small.large) == (None, False)
+    for changes in (
+        StoreChanges(users=users, meta={"active": 1}),
+        StoreChanges(user_set={}),
+        StoreChanges(counters={"a": None}),
+        StoreChanges(loans={"a": None}),
+    ):
+        assert small_transaction_of(changes) is None
+
+
+def test_a_transaction_knows_what_it_adds_to_the_log_of_counters_and_whether_it_is_large() -> None:
+    transaction = transaction_of(StoreChanges(meta={"active": 1}, counters={"a": LedgerRow(1, 2, 3, 4)}))
+    *_, (append, [packed]) = transaction.statements
+    assert append.startswith("INSERT INTO counter_log")
+    assert transaction.log_bytes == len(packed)
+    assert not transaction.large
+    many: dict[str, bytes | None] = {str(number): b"" for number in range(LARGE_ROWS)}
+    assert [transaction_of(changes).large for changes in (StoreChanges(users=many), StoreChanges(user_set={}))] == [
+        True,
+        True,
+    ]
+    assert transaction_of(StoreChanges()).log_bytes is None
 
 
 def test_rows_of_several_columns() -> None:

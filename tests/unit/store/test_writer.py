@@ -13,6 +13,7 @@ from pgnode.store.database import Database, StoreWriteError
 from pgnode.store.reader import read_state
 from pgnode.store.rows import LedgerRow
 from pgnode.store.state import StoredState
+from pgnode.store.statements import Transaction
 from pgnode.store.writer import StoreWriter
 from tests.support.polling import eventually, next_turn
 
@@ -46,15 +47,15 @@ async def test_a_commit_that_fails_is_told_and_the_next_one_goes_on(
 ) -> None:
     writer = StoreWriter(tmp_path / "state.db")
     await writer.open()
-    write = Database.write
+    commit = Database.commit
 
-    def full(_self: Database, _changes: StoreChanges) -> None:
+    def full(_self: Database, _transaction: Transaction) -> None:
         raise StoreWriteError("no room on the disk")
 
-    monkeypatch.setattr(Database, "write", full)
+    monkeypatch.setattr(Database, "commit", full)
     with pytest.raises(StoreWriteError, match="no room"):
         await writer.commit(StoreChanges(users={"a": b"1"}))
-    monkeypatch.setattr(Database, "write", write)
+    monkeypatch.setattr(Database, "commit", commit)
     await writer.commit(StoreChanges(users={"b": b"1"}))
     await writer.close()
 

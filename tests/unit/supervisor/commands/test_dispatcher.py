@@ -15,6 +15,7 @@ from pgnode.errors import DeadlineExceededError, InternalError, InvalidRequestEr
 from pgnode.os_support.aio import end_tasks
 from pgnode.store.changes import StoreChanges
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher, Step
+from pgnode.supervisor.commands.together import Patience, Together
 from pgnode.supervisor.persistence.committer import Staged, StateCommitter
 from tests.support.polling import eventually, next_turn
 from tests.unit.supervisor.commands.handlers import handlers
@@ -22,6 +23,10 @@ from tests.unit.supervisor.commands.handlers import handlers
 
 def _command(number: int, kind: Kind = Kind.SYNC_USER) -> Command:
     return Command(f"{number}-0", str(number), kind, "w", 10**15, b"")
+
+
+#: Waits for others for as long as it takes.
+PATIENT = Patience(least_seconds=60, each_seconds=60, most_seconds=60, recent_seconds=600)
 
 
 class _Server:
@@ -98,15 +103,15 @@ async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_befo
     task = asyncio.create_task(commands.write())
     try:
         for number in range(2):
-            commands._writes.put_nowait(_command(number))
+            commands._writes.put([_command(number)])
             await eventually(lambda number=number: applied == [str(n) for n in range(number + 1)], "applied")  # type: ignore[misc]
         assert committer.stored == []
         committer.outcomes.put_nowait(True)
         committer.outcomes.put_nowait(True)
         await eventually(lambda: committer.stored == [["0"], ["1"]], "stored in order")
         # A barrier is not begun before what came before it is stored; when that fails, it is taken again as well.
-        commands._writes.put_nowait(_command(2))
-        commands._writes.put_nowait(_command(3, Kind.STOP))
+        commands._writes.put([_command(2)])
+        commands._writes.put([_command(3, Kind.STOP)])
         await eventually(lambda: applied[-1] == "2", "applied")
         committer.outcomes.put_nowait(False)
         await eventually(lambda: server.lost == 1, "given back")
@@ -114,13 +119,44 @@ async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_befo
         assert {"2", "3"} <= set(server.released)
         # The group behind one that fails is not stored either.
         for number in (4, 5):
-            commands._writes.put_nowait(_command(number))
+            commands._writes.put([_command(number)])
             await eventually(lambda number=number: applied[-1] == str(number), "applied")  # type: ignore[misc]
         committer.outcomes.put_nowait(False)
         await eventually(lambda: committer.given_up == [["5"]], "the second one is given up")
         assert committer.stored == [["0"], ["1"]]
     finally:
         await end_tasks([task])
+
+
+async def test_with_few_processors_those_who_were_just_answered_come_with_the_next_group() -> None:
+    server, committer, groups = _Server(), _Committer(), list[list[str]]()
+
+    async def sync(group: Sequence[Command]) -> Answers:
+        groups.append([command.id for command in group])
+        return [(command, Reply()) for command in group]
+
+    commands = CommandDispatcher(
+        cast(CommandServer, server),
+        cast(StateCommitter, committer),
+        asyncio.Lock(),
+        handlers(sync=sync),
+        together=Together(2, PATIENT),
+    )
+    writing = asyncio.create_task(commands.write())
+    try:
+        commands._writes.put([_command(number) for number in range(8)])
+        await eventually(lambda: len(groups) == 1, "the first group is applied")
+        commands._writes.put([_command(number) for number in range(10, 15)])
+        committer.outcomes.put_nowait(True)
+        await eventually(lambda: committer.stored, "and answered")
+        for _ in range(20):
+            await next_turn()
+        assert len(groups) == 1, "the others wait for those who come again"
+        commands._writes.put([_command(number) for number in range(20, 26)])
+        await eventually(lambda: len(groups) == 2, "and go with them")
+        assert len(groups[1]) == 11
+    finally:
+        await end_tasks([writing])
 
 
 def dispatcher(server: _Server, committer: _Committer, **known: Any) -> CommandDispatcher:
@@ -170,7 +206,7 @@ async def test_queries_are_answered_beside_each_other_whatever_happens() -> None
     commands = dispatcher(server, committer, queries={Kind.TAKE_STATS: take})
     server.expired_ids = {"3"}
     for number in range(5):
-        commands._queries.put_nowait(_command(number, Kind.TAKE_STATS))
+        commands._queries.put([_command(number, Kind.TAKE_STATS)])
     answering = asyncio.create_task(commands.answer_queries())
     await eventually(lambda: len(committer.answered) == 4, "all but one are answered")
     held.set()
@@ -193,7 +229,7 @@ async def test_small_changes_come_between_the_steps_of_a_long_one() -> None:
         async def step() -> Reply | None:
             done.append(f"step of {command.id}")
             if done.count(f"step of {command.id}") == 1:
-                commands._writes.put_nowait(_command(2))
+                commands._writes.put([_command(2)])
             await next_turn()
             return Reply() if done.count(f"step of {command.id}") == 4 else None
 
@@ -202,7 +238,7 @@ async def test_small_changes_come_between_the_steps_of_a_long_one() -> None:
     commands = dispatcher(server, committer, sync=sync, begin=begin)
     server.expired_ids = {"3"}
     for number, kind in ((1, Kind.SYNC_USERS), (3, Kind.SYNC_USER)):
-        commands._writes.put_nowait(_command(number, kind))
+        commands._writes.put([_command(number, kind)])
     for _ in range(9):
         committer.outcomes.put_nowait(True)
     writing = asyncio.create_task(commands.write())
@@ -225,10 +261,10 @@ async def test_after_a_fault_nobody_waits_for_ever() -> None:
         return step
 
     commands = dispatcher(server, committer, sync=sync, begin=begin)
-    commands._writes.put_nowait(_command(1))
+    commands._writes.put([_command(1)])
     with pytest.raises(ZeroDivisionError):
         await commands.write()
-    commands._writes.put_nowait(_command(2, Kind.SYNC_USERS))
+    commands._writes.put([_command(2, Kind.SYNC_USERS)])
     with pytest.raises(ZeroDivisionError):
         await commands.write()
     assert set(server.released) == {"1", "2"}

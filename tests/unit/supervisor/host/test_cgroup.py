@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
-from pgnode.supervisor.host.cgroup import Limits, read_limits
+from pgnode.supervisor.host.cgroup import Limits, read_limits, usable_processors
 from pgnode.supervisor.host.system_stats import SystemSampler
 
 MIB = 1024 * 1024
@@ -20,6 +21,13 @@ def _limits(folder: Path, membership: str, files: Mapping[str, str]) -> Limits:
         path.write_text(text)
     (folder / "self").write_text(membership)
     return read_limits(folder / "cgroup", folder / "self")
+
+
+def test_the_processors_are_those_that_may_be_used() -> None:
+    allowed = len(os.sched_getaffinity(0))
+    assert usable_processors(Limits) == allowed
+    assert usable_processors(lambda: Limits(cpus=0.5)) == 0.5
+    assert usable_processors(lambda: Limits(cpus=allowed + 1.0)) == allowed
 
 
 def test_version_2_in_a_container(tmp_path: Path) -> None:
