@@ -261,6 +261,49 @@ def _stats(json_wanted: bool, watch: bool, top: int, **named: Any) -> None:
     _carry_out(lambda: show_stats(Named(**named), json_wanted=json_wanted, watch=watch, top=top))
 
 
+@main.command("backup")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False))
+@click.option("--force", is_flag=True, help="Replace FILE where it is there.")
+@json_option
+@target_options
+def _backup(file: Path, force: bool, json_wanted: bool, **named: Any) -> None:
+    """Write users, config, routing, traffic books, key and certificate to FILE (- for standard output); the node may run."""
+    from pgnode.cli.backup import back_up  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(lambda: back_up(Named(**named), file, force=force, json_wanted=json_wanted))
+
+
+@main.command("restore")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False))
+@click.option("--without-identity", is_flag=True, help="Leave key and certificate as they are here.")
+@click.option(
+    "--owed",
+    type=click.Choice(["drop", "keep"]),
+    default="drop",
+    show_default=True,
+    help="Traffic that was counted and not reported then: keep reports it, once more where it was since.",
+)
+@click.option("--foreign", is_flag=True, help="Also where this is another node than that of the backup.")
+@json_option
+@target_options
+def _restore(file: Path, without_identity: bool, owed: Any, foreign: bool, json_wanted: bool, **named: Any) -> None:
+    """Restore a backup, FILE or - for standard input, into a node that is stopped: wholly, or not at all."""
+    from pgnode.cli.restore import restore  # noqa: PLC0415
+    from pgnode.cli.target import Named  # noqa: PLC0415
+
+    _carry_out(
+        lambda: restore(
+            Named(**named),
+            file,
+            owed=owed,
+            with_identity=not without_identity,
+            foreign=foreign,
+            json_wanted=json_wanted,
+        )
+    )
+
+
 @main.group("key")
 def _key() -> None:
     """Show or replace the API key."""

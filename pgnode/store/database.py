@@ -339,6 +339,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
             active=bool(meta.get("active")),
             restoring=int(meta.get("restoring") or 0),
             restore_errors=int(meta.get("restore_errors") or 0),
+            foreign_books=bool(meta.get("write_off")),
             core_run=int(meta.get("core_run") or 0),
             users=users,
             changed_users=changed,

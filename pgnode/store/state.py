@@ -23,6 +23,8 @@ class StoredState:
     restoring: int = 0
     #: How often in a row one ended by itself over it.
     restore_errors: int = 0
+    #: The books are of a backup: what a core that is found has counted may have been reported since.
+    foreign_books: bool = False
     #: Number of the last core run.
     core_run: int = 0
     users: dict[str, bytes] = field(default_factory=dict)

@@ -36,6 +36,7 @@ from pgnode.supervisor.control.progress import Phase
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.banner import banner, ready_fields
 from pgnode.supervisor.host.logging import begin_logging, is_for_programs, set_up_logging
+from pgnode.supervisor.host.restored_state import BEFORE, finish_restore
 from pgnode.supervisor.maintenance.initial_core import select_initial_core
 from pgnode.supervisor.persistence.import_v05 import IMPORTED, set_old_folder_aside, take_over
 from pgnode.supervisor.processes import valkey
@@ -331,6 +332,8 @@ def run(settings: Settings, env_file: Path | None = None) -> int:
     spare_what_is_loaded()
     identity.prepare_state_dir(settings)
     with identity.lock_state_dir(settings, inheritance.lock) as lock:
+        if finish_restore(settings.state_dir):
+            log.warning("a restore that had been interrupted was finished", before=str(settings.state_dir / BEFORE))
         who = identity.ensure_identity(settings)
         if settings.redis_url is None and inheritance.process(valkey.NAME) is None:
             # Before anybody is told the address of the bus. A Valkey that goes on has its password.

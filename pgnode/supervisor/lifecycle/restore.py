@@ -103,6 +103,8 @@ class Restore:
         self._unknown = ""
         self._stored_message = b""
         self._books_lost = False
+        #: The books are of a backup.
+        self._foreign_books = False
         #: Why the stored config is left alone; "" where it is not.
         self._set_aside = ""
         self._crash_note = crash_note if crash_note is not None else CrashNote(settings.run_dir / CRASH_NAME)
@@ -154,6 +156,7 @@ class Restore:
         self._routing_changes.restore(stored)
         self._stored_message = stored.backend or b""
         self._books_lost = not stored.known
+        self._foreign_books = stored.foreign_books
         self._unknown = "" if stored.known else "the store is new, or another one"
         desired = self._read(stored)
         if desired is not None:
@@ -214,6 +217,10 @@ class Restore:
     async def _find(self, action: do.FindCore) -> CoreFound:
         desired, unknown = action.desired, self._unknown
         running = await self._core.adopt()
+        if self._foreign_books:
+            if running is not None:
+                await self._traffic.write_off(self._core.api, self._core.run_id)
+            self._journal.meta["write_off"] = None
         try:
             await self._resolve_update(running.record.core if running is not None else "")
         except Exception:

@@ -17,18 +17,22 @@ import pytest
 from pgnode.bus.state import State
 from pgnode.errors import ChildFailedError, StateDirBusyError, TaskFailedError
 from pgnode.os_support import streams
-from pgnode.settings import Settings
+from pgnode.settings import Settings, read_api_key
 from pgnode.settings.difference import Difference
 from pgnode.supervisor import main
 from pgnode.supervisor.control.progress import Phase
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.identity import Identity
+from pgnode.supervisor.host.restored_state import READY
 from pgnode.supervisor.main import EXIT_KILLED, EXIT_NOT_RESTARTED, Supervisor
 from pgnode.supervisor.processes.inheritance import Inheritance
 from pgnode.supervisor.processes.restart_in_place import HELD_SIGNALS, RestartStatus, Trial
 from pgnode.supervisor.tasks import CHANGES, LOGS
 from tests.support.polling import eventually
 from tests.unit.supervisor.fakes import LEFT, Parts
+
+#: The key of a backup.
+RESTORED_KEY = "00000000-0000-4000-8000-000000000001"
 
 WHO = Identity("key", key_is_new=False, cert_is_new=False)
 
@@ -179,7 +183,11 @@ def test_a_node_is_run_with_its_settings_until_it_is_told_to_end(
 
     monkeypatch.setattr(main, "compose", compose)
     monkeypatch.setattr(main, "set_up_logging", lambda *arguments: logging.extend(arguments))
+    # What a restore had decided, and did not come to.
+    (settings.state_dir / READY).mkdir(parents=True)
+    (settings.state_dir / READY / "api_key").write_text(f"{RESTORED_KEY}\n")
     assert main.run(settings) == 0
+    assert read_api_key(settings) == RESTORED_KEY
     assert os.umask(0o022) == 0o077, "its files are for this user alone"
     assert logging == [parts.node_log, parts.pump.node_line]
     assert settings.cert_file.exists()

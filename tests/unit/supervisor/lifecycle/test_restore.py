@@ -419,3 +419,20 @@ async def test_a_core_update_is_told_which_core_was_found(tmp_path: Path, config
     await stage.node.restore(stored(config))
     assert told == ["", "fake core"]
     assert stage.told.state == "running", "whatever is wrong with an update"
+
+
+async def test_what_a_core_has_counted_beside_a_backups_books_was_reported(stage: Stage, config: str) -> None:
+    left_behind(stage, config)
+    state = stored(config, user("alice", "a"))
+    state.foreign_books = True
+    await stage.node.restore(state)
+    assert (stage.told.state, stage.traffic.done.count("write off")) == ("running", 1)
+    assert stage.committer.meta["write_off"] is None, "the books are the node's own from here on"
+
+
+async def test_a_backups_books_without_a_core_are_the_nodes_own(stage: Stage, config: str) -> None:
+    state = stored(config)
+    state.foreign_books = True
+    await stage.node.restore(state)
+    assert (stage.told.state, stage.traffic.done.count("write off")) == ("running", 0)
+    assert stage.committer.meta["write_off"] is None
