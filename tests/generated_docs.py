@@ -14,6 +14,7 @@ from pgnode.settings.document import markdown as configuration_page
 from pgnode.supervisor.lifecycle import states
 from pgnode.supervisor.processes.catalogue import PROCESSES
 from pgnode.supervisor.tasks import TASKS
+from tests.man_page import man_page
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -22,6 +23,8 @@ API = ROOT / "docs" / "api.md"
 METRICS = ROOT / "docs" / "metrics.md"
 OPENAPI = ROOT / "docs" / "openapi.json"
 PROTO = ROOT / "docs" / "service.proto"
+#: In the package, so that it is there wherever a wheel is built.
+MANUAL = ROOT / "pgnode" / "pgnode.1"
 
 _END = "<!-- end -->"
 
@@ -82,6 +85,7 @@ def pages() -> dict[Path, str]:
         METRICS: with_sections(METRICS.read_text(encoding="utf-8"), {"metrics": metrics_table()}),
         API: api_page(),
         OPENAPI: openapi_text(__version__),
+        MANUAL: man_page(ROOT / "CHANGELOG.md"),
         PROTO: (ROOT / "pgnode" / "wire" / "service.proto").read_text(encoding="utf-8"),
     }
 

@@ -103,7 +103,7 @@ def test_the_package_has_all_files_that_are_no_code() -> None:
     others = {
         path.name for path in (ROOT / "pgnode").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}
     }
-    assert {name for name in others if not name.endswith((".proto", ".pyi"))} == {"py.typed"}
+    assert {name for name in others if not name.endswith((".proto", ".pyi"))} == {"py.typed", "pgnode.1"}
 
 
 def test_the_installer_explains_itself() -> None:
@@ -128,3 +128,18 @@ def test_scripts_have_no_known_slips(script: Path) -> None:
         pytest.skip("shellcheck is not installed")
     looked = subprocess.run([tool, str(script)], capture_output=True, text=True, check=False, timeout=60)
     assert looked.returncode == 0, looked.stdout
+
+
+def test_the_wheel_has_the_manual_where_man_looks(tmp_path: Path) -> None:
+    # What the installer and the image copy: nothing else may be needed.
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "pgnode", source / "pgnode", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path)]
+    subprocess.run([*pip, "wheel", *options, str(source)], check=True, timeout=200)
+    with zipfile.ZipFile(tmp_path / f"pgnode-{__version__}-py3-none-any.whl") as wheel:
+        names = wheel.namelist()
+    assert f"pgnode-{__version__}.data/data/share/man/man1/pgnode.1" in names
+    assert {"pgnode/py.typed", "pgnode/wire/service.proto", "pgnode/cli/completion.py"} <= set(names)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
-from tests.generated_docs import ROOT, pages
+from pgnode.cli import main
+from tests.generated_docs import MANUAL, ROOT, pages
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
@@ -46,3 +50,24 @@ def test_links_within_a_page_have_their_heading() -> None:
             if anchor not in headings:
                 missing.append(f"{page.name}: {target}#{anchor}")
     assert missing == []
+
+
+def test_the_manual_has_every_command() -> None:
+    text = MANUAL.read_text(encoding="utf-8").replace("\\-", "-")
+    for name, command in main.commands.items():
+        inner = command.commands if isinstance(command, click.Group) else {"": command}
+        for words, one in inner.items():
+            assert f"\n.SS {f'pgnode {name} {words}'.strip()} " in text
+            for option in (opt for parameter in one.params for opt in parameter.opts if opt.startswith("--")):
+                assert f".B {option}" in text or f", {option}" in text or f" / {option}" in text, f"{name} {option}"
+
+
+def test_the_manual_can_be_read() -> None:
+    program = shutil.which("groff")
+    if program is None:
+        pytest.skip("groff is not on this machine")
+    shown = subprocess.run(
+        [program, "-man", "-Tutf8", "-ww", str(MANUAL)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stderr == ""
+    assert re.search(r"pgnode restore .*FILE", re.sub(r".\x08|\x1b\[\d+m", "", shown.stdout))

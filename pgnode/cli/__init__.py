@@ -22,12 +22,18 @@ json_option = click.option("--json", "json_wanted", is_flag=True, help="Print on
 _LEVEL = click.Choice(LEVELS, case_sensitive=False)
 
 
+def _node_names(_context: click.Context, _parameter: click.Parameter, beginning: str) -> list[Any]:
+    from pgnode.cli.completion import node_names  # noqa: PLC0415
+
+    return node_names(beginning)
+
+
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say which node is meant."""
     for option in (
         click.option("--state-dir", type=click.Path(path_type=Path), help="The node with this state folder."),
         click.option("--env-file", type=click.Path(path_type=Path), help="The node with this file of settings."),
-        click.option("--node", help="The node with the settings in /etc/pgnode/NODE.env."),
+        click.option("--node", shell_complete=_node_names, help="The node with the settings in /etc/pgnode/NODE.env."),
     ):
         command = option(command)
     return command
@@ -382,6 +388,15 @@ def _cert_check(file: Path, key: Path, json_wanted: bool) -> None:
     from pgnode.cli.cert import check_files  # noqa: PLC0415
 
     _carry_out(lambda: check_files(file, key, json_wanted=json_wanted))
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def _completion(shell: str) -> None:
+    """Print what SHELL needs to complete these commands, say: eval "$(pgnode completion bash)" in ~/.bashrc."""
+    from pgnode.cli.completion import print_completion  # noqa: PLC0415
+
+    _carry_out(lambda: print_completion(shell, main))
 
 
 @main.command("demo")
