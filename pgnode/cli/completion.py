@@ -8,6 +8,7 @@ from typing import Final
 import click
 from click.shell_completion import CompletionItem, ShellComplete, get_completion_class
 
+from pgnode.cli.output import say
 from pgnode.errors import OperatorError
 
 #: Shells that can be served.
@@ -35,7 +36,7 @@ def print_completion(shell: str, command: click.Command) -> int:
     if found is None:
         raise OperatorError(f"{shell} is not known: known are {', '.join(SHELLS)}")
     # Without the look at the shell that is installed here: the script may be for another machine.
-    click.echo(ShellComplete.source(found(command, {}, PROGRAM, VARIABLE)))
+    say(ShellComplete.source(found(command, {}, PROGRAM, VARIABLE)))
     return 0
 
 
