@@ -21,11 +21,14 @@ from bench.registry import Bench, scenario
 from bench.report import Figure, Row, below
 from bench.samples import median
 from bench.scenarios.grpc import grpc_order, run_grpc_load
-from bench.scenarios.reads import request_bytes
+from bench.scenarios.reads import TAG, USERS, fill_books, request_bytes
 from bench.servers import node
 from pgnode.testing.node import NodeProcess
+from pgnode.testing.users import make_users
 
 GRPC, REST = "GetBaseInfo over gRPC", "GET /info"
+#: What slow readers ask for.
+LARGE_ANSWER = f"the statistics of {USERS:,} users"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ ATTACKS = (
     Attack("handshakes", GRPC, "TLS handshakes, 16 at once"),
     Attack("requests", REST, "requests without the key, 50 on each of 16 connections at a time"),
     Attack("handshakes", REST, "TLS handshakes, 16 at once"),
+    Attack("many_messages", GRPC, "4 streams of small messages without end, with the key", with_key=True),
+    Attack("large_messages", GRPC, "messages of 32 MiB of 4 callers with the key", with_key=True),
+    Attack("slow_streams", GRPC, f"50 callers who take a byte a second of {LARGE_ANSWER}", with_key=True),
+    Attack("slow_readers", REST, f"50 callers who take a byte a second of {LARGE_ANSWER}", with_key=True),
 )
 AIM_MS = 100.0
 CHANNELS = 2
@@ -60,7 +67,7 @@ UNDER_WAY_SECONDS = 0.5
 Load = Callable[[], Awaitable[LoadResult]]
 
 
-@scenario("callers", "calls while one caller attacks, beside those in peace", default=False, timeout_seconds=300.0)
+@scenario("callers", "calls while one caller attacks, beside those in peace", default=False, timeout_seconds=600.0)
 async def callers(bench: Bench) -> AsyncGenerator[Row, None]:
     all_cores = sorted(os.sched_getaffinity(0))
     half = len(all_cores) // 2
@@ -69,6 +76,8 @@ async def callers(bench: Bench) -> AsyncGenerator[Row, None]:
     async with contextlib.AsyncExitStack() as stack:
         with _on(of_node):
             beside = await stack.enter_async_context(node(bench))
+            # Statistics that are large, and a core that runs: changes of those who hold the key have an effect.
+            await fill_books(bench, beside, make_users(USERS, [TAG]))
         stack.enter_context(_on(of_callers))
         async with beside.panel() as panel:
             requests = stack.enter_context(Requests([request_bytes(panel, "/info", None)]))
