@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from pgnode.os_support.bounded_files import append
 from pgnode.os_support.log_lines import Entry, json_line
 
+log = structlog.get_logger(__name__)
+
 #: The field that makes a line of the log one of the trail; its value says what it is about.
 FIELD: Final = "audit"
-
-#: Name of the file in the state folder.
-NAME: Final = "audit.log"
 
 #: The size at which the file is set aside; three such are kept.
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -63,6 +64,7 @@ class AuditTrail:
         self.dropped = 0
         #: Why the last line was not written; "" where it was.
         self.error = ""
+        self._told = False
         atexit.register(self.drain)
 
     def __repr__(self) -> str:
@@ -76,6 +78,7 @@ class AuditTrail:
         """
         if FIELD not in entry.fields or self._path is None:
             return
+        self._tell()
         with self._changed:
             if len(self._waiting) >= WAITING_MAX:
                 self._drop("the disk is too slow")
@@ -103,6 +106,13 @@ class AuditTrail:
         """
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._writing, seconds)
+
+    def _tell(self) -> None:
+        """Say once that lines are not written, and again after some were."""
+        error, self._told = self.error, bool(self.error) and self._told
+        if error and not self._told:
+            self._told = True
+            log.warning("audit trail not written", file=str(self._path), error=error, lost=self.dropped)
 
     def _drop(self, error: str) -> None:
         self.dropped += 1

@@ -14,7 +14,6 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgnode.errors import SettingsError
-from pgnode.os_support import audit
 from pgnode.settings import bus_password
 from pgnode.settings.checks import (
     Callers,
@@ -342,7 +341,7 @@ class Settings(BaseSettings):
     @property
     def audit_file(self) -> Path:
         """Who changed what about the node, and when."""
-        return self.state_dir / audit.NAME
+        return self.state_dir / "audit.log"
 
     @property
     def assets_dir(self) -> Path:

@@ -43,7 +43,7 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
         await panel.sync_chunked([make_user("good@e2e", TAGS), unusable, refused, changed])
     assert caught.value.status == 500
     assert caught.value.text.startswith("failed to update users: ")
-    for email in ("unusable@e2e: vless id '12345' is not a UUID", "Refused@e2e: ", "user3@demo: "):
+    for email in ("unusable@e2e: vless id is not a UUID", "Refused@e2e: ", "user3@demo: "):
         assert email in caught.value.text
 
     expected = {user.email for user in make_users(20, TAGS)} | {"good@e2e"}

@@ -21,7 +21,7 @@ from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import put_lines
 from pgnode.os_support.log_text import obeyed_by_terminals, printable_bytes
 from pgnode.supervisor.core.log_files import append_lines
-from pgnode.xray.config.log_section import is_access_line
+from pgnode.xray.config.log_section import ID_MARK, is_access_line, without_ids
 
 log = structlog.get_logger(__name__)
 
@@ -191,6 +191,7 @@ class LogPump:
         data = self._partial + data
         # Users choose names of hosts that stand in these lines, and operators look at them on a terminal.
         obeyed = obeyed_by_terminals(data)
+        with_ids = ID_MARK in data
         lines = data.split(b"\n")
         self._partial = lines.pop()
         if len(self._partial) > LINE_MAX_BYTES:
@@ -200,6 +201,8 @@ class LogPump:
             line = raw[:LINE_MAX_BYTES].rstrip(b"\r")
             if obeyed:
                 line = printable_bytes(line)
+            if with_ids:
+                line = without_ids(line)
             if line:
                 text = line.decode(errors="replace")
                 self.tail.append(text)

@@ -334,7 +334,8 @@ def _uuid(protocol: str, text: str) -> str:
         return text
     identity = canonical_id(text)
     if identity is None:
-        raise UnusableAccountError(f"{protocol} id {_shown(text)} is not a UUID")
+        # Without the id: most are nearly one, and this gets into logs.
+        raise UnusableAccountError(f"{protocol} id is not a UUID")
     return identity
 
 

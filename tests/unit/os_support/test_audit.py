@@ -8,11 +8,14 @@ import threading
 from pathlib import Path
 from unittest import mock
 
+from structlog.testing import capture_logs
+
 from pgnode.os_support import audit
-from pgnode.os_support.audit import FIELD, MAX_BYTES, NAME, WAITING_MAX, AuditTrail, append_entry, operator_fields
+from pgnode.os_support.audit import FIELD, MAX_BYTES, WAITING_MAX, AuditTrail, append_entry, operator_fields
 from pgnode.os_support.log_lines import Entry
 
 LONG_SECONDS = 30.0
+NAME = "audit.log"
 
 
 def entry(message: str = "called", **fields: object) -> Entry:
@@ -64,10 +67,15 @@ def test_a_line_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     trail.note(entry(**{FIELD: "call"}))
     assert trail.drain(LONG_SECONDS)
     assert (trail.dropped, trail.error) == (1, "No such file or directory")
+    with capture_logs() as logged:
+        for _ in range(2):
+            trail.note(entry(**{FIELD: "call"}))
+            assert trail.drain(LONG_SECONDS)
+    assert [(line["event"], line["lost"]) for line in logged] == [("audit trail not written", 1)], "said once"
     (tmp_path / "missing").mkdir()
     trail.note(entry(**{FIELD: "call"}))
     assert trail.drain(LONG_SECONDS)
-    assert (trail.dropped, trail.error) == (1, "")
+    assert (trail.dropped, trail.error) == (3, "")
 
 
 def test_where_no_thread_can_be_had_lines_are_dropped(tmp_path: Path) -> None:

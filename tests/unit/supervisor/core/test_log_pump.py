@@ -151,6 +151,14 @@ async def test_files_that_the_config_names_are_written(pump: LogPump, pipe: tupl
     assert [(entry["log_level"], entry.get("dropped")) for entry in logged] == [("warning", None), ("info", 3)]
 
 
+async def test_ids_are_hidden(pump: LogPump, pipe: tuple[int, int]) -> None:
+    pump.watch(pipe[0])
+    os.write(pipe[1], b"x: invalid request user id: 6e0a2249-a10a-5672-")
+    os.write(pipe[1], b"b647-544f9bb45868\nnext\n")
+    await eventually(lambda: list(pump.tail)[-1:] == ["next"], "the lines are read")
+    assert pump.tail[0] == "x: invalid request user id: (hidden)"
+
+
 def _is_last(pump: LogPump, line: str) -> bool:
     return list(pump.tail)[-1:] == [line]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pgnode.os_support.audit import FIELD, NAME, AuditTrail
+from pgnode.os_support.audit import FIELD, AuditTrail
 from pgnode.os_support.log_lines import Entry
 from pgnode.supervisor.host.node_log import NodeLog
 
@@ -40,12 +40,12 @@ def test_what_processes_say_is_shown_by_its_level(level: str) -> None:
 
 
 def test_the_audit_trail_has_it_whatever_the_level_is(tmp_path: Path) -> None:
-    trail = AuditTrail(tmp_path / NAME)
+    trail = AuditTrail(tmp_path / "audit.log")
     log = NodeLog("error", show=lambda _entry: None, audit=trail)
     log.child_says(replace(said("info"), fields={FIELD: "call"}))
     log.child_says(said("error"))
     assert trail.drain(30)
-    [line] = (tmp_path / NAME).read_text().splitlines()
+    [line] = (tmp_path / "audit.log").read_text().splitlines()
     assert json.loads(line)["message"] == "rest info"
 
 

@@ -15,7 +15,7 @@ def test_a_bad_user_is_named_with_the_cause() -> None:
     refusal = refusal_of(user, INBOUNDS)
     assert refusal is not None
     assert str(refusal).startswith("x: ")
-    assert "not a uuid" in str(refusal)
+    assert "vless id is not a UUID" in str(refusal)
     assert str(refusal_of(pb.User(), INBOUNDS)) == "(empty e-mail): the e-mail is empty"
 
 

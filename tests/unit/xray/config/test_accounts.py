@@ -73,11 +73,11 @@ def test_no_proxy_of_the_protocol_is_no_account(protocol: str) -> None:
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("xyz", "vless id 'xyz' is not a UUID"),
+        ("xyz", "vless id is not a UUID"),
         (USER_ID + "0", "is not a UUID"),
         (USER_ID + "\n", "is not a UUID"),
         ("{" + USER_ID, "is not a UUID"),
-        ("z" * 200, "vless id '" + "z" * 40 + "…' is not a UUID"),
+        ("z" * 200, "vless id is not a UUID"),
     ],
 )
 def test_ids_that_are_no_uuid(text: str, cause: str) -> None:
@@ -162,7 +162,7 @@ def test_accounts_of_takes_managed_inbounds_of_the_user_only() -> None:
     )
     assert accounts_of(user, inbounds) == {"a": Account("trojan", "p")}
     user.proxies.vless.id = "bad"
-    with pytest.raises(UnusableAccountError, match="vless id 'bad'"):
+    with pytest.raises(UnusableAccountError, match="vless id is not a UUID"):
         accounts_of(user, inbounds)
     del user.inbounds[:]
     assert accounts_of(user, inbounds) == {}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgnode.xray.config.log_section import LogSection, is_access_line
+from pgnode.xray.config.log_section import LogSection, is_access_line, without_ids
 
 DEFAULT = LogSection.of(None)
 LINE = b"2026/11/29 13:00:25.104547 [%s] core: something"
@@ -72,3 +72,12 @@ def test_which_lines_are_passed_on(section: Any, passed: set[str]) -> None:
 )
 def test_which_lines_are_about_connections(line: bytes, is_access: bool) -> None:
     assert is_access_line(line) is is_access
+
+
+@pytest.mark.parametrize("text", ["6e0a2249-a10a-5672-b647-544f9bb45868", "6E0A2249A10A5672B647544F9BB45868"])
+def test_ids_of_those_who_are_not_let_in_are_hidden(text: str) -> None:
+    line = (
+        f"2026/11/29 10:00:00 from 127.0.0.1:1 rejected  proxy/vless/encoding: invalid request user id: {text}".encode()
+    )
+    assert without_ids(line).endswith(b"invalid request user id: (hidden)")
+    assert without_ids(b"user id: none, x") == b"user id: none, x"
