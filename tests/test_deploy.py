@@ -100,6 +100,16 @@ def test_no_unit_ends_the_core_with_the_supervisor() -> None:
         assert found.get("RemoveIPC", "no") == "no", "it would remove a core's socket in /dev/shm"
 
 
+def test_a_supervisor_that_hangs_is_replaced_for_as_long_as_it_takes() -> None:
+    for unit in UNITS:
+        found = dict(fields(unit))
+        assert (found["Type"], found["WatchdogSignal"]) == ("notify", "SIGKILL")
+        # No ExecStop, no other process that may speak for it, and every restart is one that the limit bears.
+        assert not found.keys() & {"ExecStop", "ExecStopPost", "NotifyAccess", "FinalKillSignal"}
+        restarts = int(found["StartLimitIntervalSec"]) / int(found["WatchdogSec"])
+        assert restarts < int(found["StartLimitBurst"])
+
+
 def test_the_units_are_read_as_ini_files_are() -> None:
     for unit in UNITS:
         parser = configparser.ConfigParser(strict=False, interpolation=None, comment_prefixes=("#",))

@@ -37,6 +37,7 @@ from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.banner import banner, ready_fields
 from pgnode.supervisor.host.logging import begin_logging, is_for_programs, set_up_logging
 from pgnode.supervisor.host.restored_state import BEFORE, finish_restore
+from pgnode.supervisor.host.service_manager import ServiceManager
 from pgnode.supervisor.maintenance.initial_core import select_initial_core
 from pgnode.supervisor.persistence.import_v05 import IMPORTED, set_old_folder_aside, take_over
 from pgnode.supervisor.processes import valkey
@@ -54,7 +55,7 @@ from pgnode.supervisor.processes.restart_in_place import (
 )
 from pgnode.supervisor.processes.unknown_children import find_unknown, reap
 from pgnode.supervisor.restart_requests import AT_REST_SECONDS, RestartRequests
-from pgnode.supervisor.tasks import CHANGES, COMMANDS, CONTROL, GRPC_WORKERS, GUNICORN
+from pgnode.supervisor.tasks import CHANGES, COMMANDS, CONTROL, GRPC_WORKERS, GUNICORN, SERVICE, TaskSpec, Work
 from pgnode.xray.process import run_folder
 
 log = structlog.get_logger(__name__)
@@ -79,6 +80,7 @@ class Supervisor:
         parts: What the node consists of.
         environment: The environment of the start, with which it is restarted in place.
         env_file: The file of settings that it was started with.
+        manager: Who started this process; None: nobody that wants to be told.
         at_rest_seconds: Seconds that a start or a stop which is under way may delay that.
     """
 
@@ -87,11 +89,13 @@ class Supervisor:
         parts: Components,
         environment: Mapping[str, str] | None = None,
         env_file: Path | None = None,
+        manager: ServiceManager | None = None,
         *,
         at_rest_seconds: float = AT_REST_SECONDS,
     ) -> None:
         self._parts = parts
         self._runner = parts.runner
+        self._manager = manager if manager is not None else ServiceManager()
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self._reaping: asyncio.Task[None] | None = None
         settings, restarts = parts.settings, parts.inheritance.restarts
@@ -101,6 +105,7 @@ class Supervisor:
             parts.processes.api.reread,
             settings.run_dir,
             RestartStatus.of_this_process(settings.run_dir, restarts),
+            manager=self._manager,
             at_rest_seconds=at_rest_seconds,
         )
         #: What is left to the supervisor that this one has to become; None where it just ends.
@@ -126,7 +131,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGUSR2, self._requests.ask_restart)
         release_signals()
         signalled = asyncio.create_task(self._signals.get())
-        control = self._runner.start({CONTROL: self._parts.tasks[CONTROL]})
+        control = self._runner.start(self._all_along())
         started = asyncio.create_task(self._start(who))
         keep_core, failures = False, None
         try:
@@ -155,6 +160,16 @@ class Supervisor:
                 code = await self._leave(failures)
             await end_tasks(control)
         return code
+
+    def _all_along(self) -> dict[TaskSpec, Work]:
+        """Return the tasks that begin first and end last."""
+        parts, manager = self._parts, self._manager
+        found: dict[TaskSpec, Work] = {CONTROL: parts.tasks[CONTROL]}
+        if manager.listens:
+            found[SERVICE] = lambda: manager.keep(
+                lambda: parts.progress.line(parts.node.state, len(parts.node.users.table))
+            )
+        return found
 
     def _spend(self, error: Exception) -> tuple[float, ...] | None:
         """Return when there were restarts because of errors, with one for this error; None where it is not allowed."""
@@ -225,6 +240,7 @@ class Supervisor:
         else:
             log.info("restarted in place", audit="node", restarts=parts.inheritance.restarts, version=__version__)
         progress.enter(Phase.READY)
+        self._manager.ready()
         await self._requests.say(trouble=trouble)
         return tasks
 
@@ -289,6 +305,7 @@ class Supervisor:
     async def _end(self, *, keep_core: bool) -> int:
         """End everything in order; a second signal ends it at once. Return the exit code."""
         self._parts.progress.enter(Phase.ENDING)
+        self._manager.stopping()
         again = asyncio.create_task(self._signals.get())
         ended = asyncio.create_task(ending.end_in_order(self._parts, keep_core=keep_core))
         try:
@@ -318,6 +335,7 @@ def run(settings: Settings, env_file: Path | None = None) -> int:
     """
     inheritance = inheritance_of(os.environ) or NOTHING
     environment = dict(os.environ)
+    manager = ServiceManager.take(os.environ)
     dependencies.check()
     streams.make_safe()
     begin_logging(settings.log_format, environment, debug=settings.debug)
@@ -348,7 +366,7 @@ def run(settings: Settings, env_file: Path | None = None) -> int:
             set_up_logging(parts.node_log, parts.pump.node_line)
             if "GUNICORN_CMD_ARGS" in confined:
                 log.warning("GUNICORN_CMD_ARGS has no effect: GUNICORN_CONF names a file with settings of Gunicorn")
-            supervisor = Supervisor(parts, environment, env_file)
+            supervisor = Supervisor(parts, environment, env_file, manager)
             code = await supervisor.run(who)
             left = supervisor.left
             return code

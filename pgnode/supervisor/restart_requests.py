@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from pgnode.bus.state import State
+from pgnode.supervisor.host.service_manager import ServiceManager
 from pgnode.supervisor.processes.restart_in_place import RestartStatus, Trial
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ class RestartRequests:
         reread: Has Gunicorn read GUNICORN_CONF again.
         run_dir: Where is said what became of a request.
         status: What is said of restarts so far.
+        manager: Is told of each request, and of those that came to nothing.
         at_rest_seconds: Seconds that a start or a stop which is under way may delay a restart.
     """
 
@@ -63,6 +65,7 @@ class RestartRequests:
         run_dir: Path,
         status: RestartStatus,
         *,
+        manager: ServiceManager | None = None,
         at_rest_seconds: float = AT_REST_SECONDS,
     ) -> None:
         self._try_installed = try_installed
@@ -70,6 +73,7 @@ class RestartRequests:
         self._reread = reread
         self._run_dir = run_dir
         self._status = status
+        self._manager = manager if manager is not None else ServiceManager()
         self._at_rest_seconds = at_rest_seconds
         self._restart_asked = asyncio.Event()
         self._reload_asked = asyncio.Event()
@@ -97,6 +101,7 @@ class RestartRequests:
         """Return when this supervisor has to become the next one, and may: nobody starts, stops or changes the core then."""
         while True:
             await self._asked()
+            self._manager.reloading()
             reload_only = not self._restart_asked.is_set()
             log.info(
                 "a reload of the settings is asked for" if reload_only else "a restart in place is asked for",
@@ -118,6 +123,7 @@ class RestartRequests:
             asked = "reload" if reload_only else "restart"
             log.error("refused, the node goes on as it is", audit="node", asked=asked, reason=reason)
             await self._write(refused=self._status.refused + 1, reason=reason)
+            self._manager.ready()
 
     async def _asked(self) -> None:
         waiting = [asyncio.ensure_future(event.wait()) for event in (self._restart_asked, self._reload_asked)]
@@ -136,6 +142,7 @@ class RestartRequests:
         log.info("no setting is different; GUNICORN_CONF is read again", audit="settings")
         self._reread()
         await self._write(rereads=self._status.rereads + 1, changed="")
+        self._manager.ready()
 
     async def _write(self, **changes: Any) -> None:
         self._status = replace(self._status, **changes)
