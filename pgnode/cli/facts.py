@@ -72,7 +72,7 @@ def _ask(settings: Settings, pid: int, seconds: float) -> tuple[NodeReport | Non
     try:
         return NodeReport.decode(ask(settings.run_dir, messages.STATUS, seconds=seconds)), "", False
     except SilentError as error:
-        stopped = _is_stopped(pid)
+        stopped = is_stopped(pid)
         return None, "it was stopped by a signal (SIGSTOP): kill -CONT it" if stopped else str(error), True
     except NobodyListensError as error:
         return None, str(error), False
@@ -80,7 +80,8 @@ def _ask(settings: Settings, pid: int, seconds: float) -> tuple[NodeReport | Non
         return None, str(error), False
 
 
-def _is_stopped(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
+    """Return whether a process was stopped by a signal."""
     with contextlib.suppress(psutil.Error):
         return bool(psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP))
     return False

@@ -19,6 +19,7 @@ import psutil
 from pgnode.bus.client import CommandClient
 from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
+from pgnode.cli.facts import is_stopped
 from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
@@ -141,7 +142,7 @@ def _ask(target: Target, number: signal.Signals, wait_seconds: float) -> Restart
     before = _status(settings, pid)
     try:
         process = psutil.Process(pid)
-        if process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+        if is_stopped(pid):
             raise NotAnsweringError(
                 f"the supervisor (pid {pid}) was stopped by a signal (SIGSTOP) and was asked for nothing: kill -CONT it"
             )

@@ -282,8 +282,15 @@ def _api_rows(facts: Facts, report: NodeReport) -> Iterator[Row]:
         texts.append(f"{count(len(grpc), 'gRPC worker')}{_pids(grpc)}")
     again = [f"{name} {count(times, 'time')}" for name, times in restarts.items() if times]
     tail = f"; started again: {', '.join(again)}" if again else ""
+    more = [f"{number:+d} {_KINDS.get(kind, kind)}" for kind, number in report.added_workers.items() if number]
+    if more:
+        texts.append(f"{', '.join(more)} than the settings say, until the next restart or reload")
     yield Row("API", ", ".join(texts) + tail, Tone.WARN if again else Tone.PLAIN)
     yield Row("", ", ".join(facts.api))
+
+
+#: Kinds of workers as they are shown.
+_KINDS: Final = {"rest": "REST", "grpc": "gRPC"}
 
 
 def _pids(pids: list[int], shown: int = 4) -> str:

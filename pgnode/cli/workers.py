@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Any, Literal
 
-from pgnode.cli.facts import find_facts
+from pgnode.cli.asking import ask_node
+from pgnode.cli.facts import find_facts, is_stopped
+from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.seen import SeenWorker
+from pgnode.cli.status_view import NOT_WELL, WELL
 from pgnode.cli.target import Named, find_target
-from pgnode.cli.texts import count, duration, size
-from pgnode.errors import NotRunningError
+from pgnode.cli.texts import count as count_of
+from pgnode.cli.texts import duration, size
+from pgnode.errors import NotAnsweringError, NotRunningError
+from pgnode.supervisor.control import messages
+from pgnode.supervisor.control.worker_orders import SETTING as SETTINGS
+
+#: Seconds that new workers may take to come up, and others to end.
+ORDER_SECONDS = 130.0
 
 _HEAD = ("kind", "pid", "up", "memory", "CPU", "files")
 
@@ -38,10 +49,77 @@ def show_workers(named: Named, *, json_wanted: bool = False) -> int:
         return 0
     for line in table(facts.workers):
         screen.line(line)
-    again = [f"{name} {count(times, 'time')}" for name, times in restarts.items() if times]
+    again = [f"{name} {count_of(times, 'time')}" for name, times in restarts.items() if times]
     if again:
         screen.line(f"started again since the supervisor began: {', '.join(again)}")
     return 0
+
+
+def order_workers(
+    named: Named,
+    do: Literal["add", "remove", "restart"],
+    *,
+    kind: str = "rest",
+    count: int = 1,
+    pid: int | None = None,
+    json_wanted: bool = False,
+) -> int:
+    """Have a node change its workers, and wait until it has.
+
+    Args:
+        named: What the operator said about which node is meant.
+        do: What to do.
+        kind: "rest" or "grpc", for more or fewer.
+        count: How many more, or fewer.
+        pid: The one that is replaced; None for all.
+        json_wanted: Print JSON.
+
+    Returns:
+        The exit code: 0, or 4 where a worker has not ended in time.
+
+    Raises:
+        OperatorError: The node does not run, does not answer, or says why not.
+    """
+    target = find_target(named)
+    if target.why and not json_wanted:
+        say(target.why)
+    if target.pid is not None and is_stopped(target.pid):
+        raise NotAnsweringError(f"the supervisor (pid {target.pid}) was stopped by a signal (SIGSTOP): kill -CONT it")
+    values = {"do": do, "pid": pid} if do == "restart" else {"do": do, "kind": kind, "count": count}
+    answer = ask_node(target, messages.WORKERS, values, seconds=ORDER_SECONDS)
+    if json_wanted:
+        Screen().json(answer)
+    else:
+        for sentence in order_sentences(answer, "" if do == "restart" else kind):
+            say(sentence)
+    return NOT_WELL if answer.get("left") else WELL
+
+
+def order_sentences(answer: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """Say what came of it.
+
+    Args:
+        answer: What the supervisor says.
+        kind: The kind of workers that was changed; "" for all of them.
+
+    Yields:
+        Sentences.
+    """
+    before, now = answer.get("before") or {}, answer.get("now") or {}
+    for one, pids in now.items():
+        was = before.get(one) or []
+        if kind in ("", one) and (pids or was):
+            yield (
+                f"{one}: {count_of(len(pids), 'worker')} (pid {', '.join(map(str, pids))}); before: {len(was)}"
+                f" (pid {', '.join(map(str, was))})"
+            )
+    if left := answer.get("left"):
+        yield f"not ended yet, and goes on: pid {', '.join(map(str, left))}; see pgnode logs"
+    if kind and (answer.get("added") or {}).get(kind):
+        yield (
+            "until the next restart or reload, which take the number in the settings: "
+            f"{SETTINGS[kind]}={len(now.get(kind) or [])} keeps it"
+        )
 
 
 def table(workers: list[SeenWorker]) -> list[str]:

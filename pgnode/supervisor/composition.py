@@ -33,9 +33,10 @@ from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
 from pgnode.supervisor.commands.together import Together
 from pgnode.supervisor.control.answers import Answers, Known
 from pgnode.supervisor.control.live import LiveAnswers
-from pgnode.supervisor.control.messages import LIVE, SOCKET_NAME
+from pgnode.supervisor.control.messages import LIVE, SOCKET_NAME, WORKERS
 from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.control.server import ControlServer
+from pgnode.supervisor.control.worker_orders import WorkerOrders
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.figures.http_server import FiguresServer
@@ -325,6 +326,7 @@ def compose(
             task_failures=runner.failures,
             last_command_at=lambda: commands.last_command_at,
             restarts_in_place=inheritance.restarts,
+            added_workers=lambda: processes.api.added,
         )
     )
     live = LiveAnswers(answers.status, collector, figures, reports.workers)
@@ -342,6 +344,7 @@ def compose(
             payouts=payouts,
             changes=changes,
             workers=reports,
+            added_workers=lambda: processes.api.added,
             committer=committer,
             publisher=bus.publisher,
             pump=pump,
@@ -353,7 +356,11 @@ def compose(
         )
     )
     work: dict[TaskSpec, Work] = {
-        tasks.CONTROL: ControlServer(settings.run_dir / SOCKET_NAME, {**answers.by_question, LIVE: live.live}).run,
+        tasks.CONTROL: ControlServer(
+            settings.run_dir / SOCKET_NAME,
+            {**answers.by_question, LIVE: live.live, WORKERS: WorkerOrders(processes.api).order},
+            slow=(WORKERS,),
+        ).run,
         tasks.COMMANDS: commands.read,
         tasks.CHANGES: commands.write,
         tasks.QUERIES: commands.answer_queries,

@@ -69,6 +69,8 @@ class Known:
     #: When a command came last over the bus, in seconds on the monotonic clock; None before the first one.
     last_command_at: Callable[[], float | None]
     restarts_in_place: int = 0
+    #: How many more workers were asked for than the settings say, by kind.
+    added_workers: Callable[[], Mapping[str, int]] = dict
 
 
 class Answers:
@@ -193,6 +195,7 @@ class Answers:
                 ProcessReport(name, pid or 0, known.restarts.get(name, 0)) for name, pid in known.pids().items()
             ],
             rest_workers=known.settings.web_concurrency,
+            added_workers=dict(known.added_workers()),
             task_failures=dict(known.task_failures),
             log_lines_dropped=known.pump.dropped,
             log_level=known.node_log.level.level,

@@ -23,6 +23,7 @@ ANSWER_MAX: Final = 256 * 1024 * 1024
 STATUS: Final = "status"
 USERS: Final = "users"
 SETTINGS: Final = "settings"
+WORKERS: Final = "workers"
 LIVE: Final = "live"
 LOGS: Final = "logs"
 LOG_LEVEL: Final = "log-level"

@@ -121,6 +121,8 @@ class NodeReport:
     processes: list[ProcessReport] = field(default_factory=list)
     #: How many REST workers the settings ask for; a GUNICORN_CONF may ask for others.
     rest_workers: int = 0
+    #: How many more workers were asked for than the settings say, by kind; negative for fewer.
+    added_workers: dict[str, int] = field(default_factory=dict)
     #: How often tasks of the supervisor failed and were begun again.
     task_failures: dict[str, int] = field(default_factory=dict)
     #: Log lines that were dropped, since nobody took them.

@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ CALLER_SECONDS = 5.0
 #: Seconds that an answer may take to make.
 ANSWER_SECONDS = 5.0
 
+#: Seconds that what takes longer may take: new workers have to come up.
+SLOW_SECONDS = 120.0
+
 #: Seconds between two looks whether the socket is still there.
 CHECK_SECONDS = 5.0
 
@@ -55,6 +58,7 @@ class ControlServer:
     Args:
         path: The socket.
         answers: Who answers which question.
+        slow: Questions whose answers take longer.
         allowed: Users who are answered.
         caller_seconds: Seconds that a caller has to ask, and to take the answer.
         answer_seconds: Seconds that an answer may take to make.
@@ -66,6 +70,7 @@ class ControlServer:
         path: Path,
         answers: Mapping[str, Answer],
         *,
+        slow: Collection[str] = (),
         allowed: frozenset[int] | None = None,
         caller_seconds: float = CALLER_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
@@ -73,6 +78,7 @@ class ControlServer:
     ) -> None:
         self._path = path
         self._answers = answers
+        self._slow = slow
         self._allowed = frozenset({0, os.geteuid()}) if allowed is None else allowed
         self._caller_seconds = caller_seconds
         self._answer_seconds = answer_seconds
@@ -122,8 +128,7 @@ class ControlServer:
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if len(self._tasks) <= CONNECTIONS_MAX:
-                async with asyncio.timeout(self._caller_seconds):
-                    answer = await self._answered(reader, writer)
+                answer = await self._answered(reader, writer)
                 async with asyncio.timeout(self._caller_seconds):
                     writer.write(answer)
                     await writer.drain()
@@ -137,11 +142,12 @@ class ControlServer:
             writer.close()
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-        """Answer one question. Raises OSError."""
+        """Answer one question. Raises OSError, TimeoutError."""
         user = _user_of(writer)
         try:
             # Read in any case: who closes a connection with something unread resets it, and the answer is lost.
-            asked = decode_question(await reader.readline())
+            async with asyncio.timeout(self._caller_seconds):
+                asked = decode_question(await reader.readline())
         except ValueError as error:
             # Also where the line is too long.
             return encode_error(str(error))
@@ -154,13 +160,14 @@ class ControlServer:
         if make is None:
             known = ", ".join(sorted(self._answers))
             return encode_error(f"this supervisor does not know the question {asked.ask[:40]!r}; it knows {known}")
+        seconds = SLOW_SECONDS if asked.ask in self._slow else self._answer_seconds
         try:
-            async with asyncio.timeout(self._answer_seconds):
+            async with asyncio.timeout(seconds):
                 return await asyncio.to_thread(encode_answer, await make(asked.values))
         except RefusedError as error:
             return encode_error(str(error))
         except TimeoutError:
-            return encode_error(f"the supervisor did not have the answer within {self._answer_seconds:g} s")
+            return encode_error(f"the supervisor did not have the answer within {seconds:g} s")
 
 
 def _listen(path: Path) -> tuple[socket.socket, os.stat_result]:

@@ -74,6 +74,8 @@ class Sources:
     payouts: Payouts
     changes: ChangeTimes
     workers: WorkerReports
+    #: How many more workers were asked for than the settings say, by kind.
+    added_workers: Callable[[], Mapping[str, int]]
     committer: StateCommitter
     publisher: SnapshotPublisher
     pump: LogPump
@@ -288,6 +290,8 @@ class FigureSource:
         wanted = {"rest": settings.web_concurrency} if settings.gunicorn_ports else {}
         if settings.grpc_worker_count:
             wanted["grpc"] = settings.grpc_worker_count
+        added = self.sources.added_workers()
+        wanted = {kind: count + added.get(kind, 0) for kind, count in wanted.items()}
         called_at = None
         if sums.last_call_at is not None:
             called_at = self._now() - (self._monotonic() - sums.last_call_at)

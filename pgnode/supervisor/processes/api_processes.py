@@ -7,7 +7,6 @@ and then replaces them, since they still are of the version before. Where their 
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Mapping
 
 import structlog
@@ -17,6 +16,7 @@ from pgnode.supervisor.processes.child import Child
 from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance, InheritedProcess, close_all
 from pgnode.supervisor.processes.ports import ListeningSockets
+from pgnode.supervisor.processes.rest_workers import RestWorkers
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +38,8 @@ class ApiProcesses:
         self._gunicorn = gunicorn
         self._grpc = grpc
         self._inheritance = inheritance
+        #: The workers of Gunicorn.
+        self.rest = RestWorkers(gunicorn)
         #: Whether the processes of the supervisor before serve.
         self.taken_over = False
 
@@ -97,7 +99,17 @@ class ApiProcesses:
 
     def reread(self) -> None:
         """Have Gunicorn read GUNICORN_CONF again, and replace its workers; no call fails."""
-        self._gunicorn.signal(signal.SIGHUP)
+        self.rest.reread()
+
+    @property
+    def grpc(self) -> GrpcWorkers:
+        """The gRPC workers."""
+        return self._grpc
+
+    @property
+    def added(self) -> Mapping[str, int]:
+        """Kind -> how many more workers were asked for than the settings say; negative for fewer."""
+        return {"rest": self.rest.added, "grpc": self._grpc.added}
 
     def hand_over(self) -> tuple[Mapping[str, int], list[InheritedProcess]]:
         """Leave sockets and processes to the next supervisor, as far as they run."""

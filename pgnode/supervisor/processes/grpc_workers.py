@@ -7,6 +7,9 @@ was told to end does so when its replacement has the port, however long that tak
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -19,6 +22,7 @@ from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import PROCESS
 from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
+from pgnode.supervisor.processes.child import READY_SECONDS
 from pgnode.supervisor.processes.grpc_process import WORKER_MODULE, GrpcProcess
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance, InheritedProcess
 from pgnode.supervisor.processes.pid_registry import PidRegistry
@@ -26,6 +30,9 @@ from pgnode.supervisor.processes.ports import reserve_port
 from pgnode.supervisor.processes.restarts import Restarter
 
 log = structlog.get_logger(__name__)
+
+#: Seconds between two looks at workers that are to be replaced.
+POLL_SECONDS = 0.05
 
 #: Names of workers in the log; a number follows.
 _PREFIX = "grpc-"
@@ -197,6 +204,9 @@ class GrpcWorkers:
         self._make = make
         self._inheritance = inheritance
         self._slots = [GrpcSlot(number + 1, make) for number in range(settings.grpc_worker_count)]
+        #: Keeps each slot filled, while somebody keeps them all.
+        self._keeping: dict[GrpcSlot, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
 
     def __repr__(self) -> str:
         return f"GrpcWorkers({self._slots})"
@@ -267,14 +277,70 @@ class GrpcWorkers:
         """The process in each slot; None where there is none."""
         return {slot.name: slot.pid for slot in self._slots}
 
+    @property
+    def added(self) -> int:
+        """How many more slots there are than the settings say; negative for fewer."""
+        return len(self._slots) - self._settings.grpc_worker_count
+
     async def keep(self) -> None:
         """Keep every slot filled, until cancelled."""
-        tasks = [asyncio.create_task(self._restarter.keep(slot)) for slot in self._slots]
         try:
-            await asyncio.gather(*tasks)
-            await asyncio.Event().wait()  # Without a slot there is nothing to wait for.
+            async with asyncio.TaskGroup() as self._group:
+                for slot in self._slots:
+                    self._keep(slot)
+                # Without a slot there is nothing to wait for.
+                await asyncio.Event().wait()
         finally:
-            await end_tasks(tasks)
+            self._group, self._keeping = None, {}
+
+    def _keep(self, slot: GrpcSlot) -> None:
+        if self._group is not None:
+            self._keeping[slot] = self._group.create_task(self._restarter.keep(slot))
+
+    async def add(self) -> None:
+        """Have one more.
+
+        Raises:
+            ChildFailedError: It did not come up, and there are as many as before.
+        """
+        slot = GrpcSlot(len(self._slots) + 1, self._make)
+        await slot.start()
+        self._slots.append(slot)
+        self._keep(slot)
+
+    async def remove(self) -> None:
+        """Have one fewer: the last one ends, after the calls that are under way; one stays in any case."""
+        if len(self._slots) < 2:
+            return
+        slot = self._slots.pop()
+        if (keeping := self._keeping.pop(slot, None)) is not None:
+            await end_tasks([keeping])
+        await slot.stop()
+
+    async def restart(self, pid: int | None = None) -> list[int]:
+        """Have a worker, or all of them, replaced, each by one that takes calls before the other ends.
+
+        Args:
+            pid: The worker; None for all.
+
+        Returns:
+            Those that were not replaced in time; they go on.
+        """
+        asked = [found for found in self.pids.values() if found is not None and pid in (None, found)]
+        for found in asked:
+            # It asks for its replacement itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_SECONDS):
+                while not self._replaced_all(asked):  # noqa: ASYNC110 - slots tell nobody
+                    await asyncio.sleep(POLL_SECONDS)
+        return [found for found in asked if found in self.pids.values()]
+
+    def _replaced_all(self, pids: list[int]) -> bool:
+        """Whether none of these processes is in a slot, and every slot is filled."""
+        now = set(self.pids.values())
+        return None not in now and not now & set(pids)
 
     async def stop(self) -> None:
         """End all of them, and give the port back."""

@@ -80,6 +80,11 @@ def test_a_node_that_is_well_fits_on_a_screen() -> None:
     ]
 
 
+def test_workers_that_were_added_are_told_of() -> None:
+    text = text_of(said(added_workers={"rest": 2, "grpc": -1}))
+    assert "+2 REST, -1 gRPC than the settings say, until the next restart or reload" in text
+
+
 @pytest.mark.parametrize(
     ("facts", "word", "because"),
     [

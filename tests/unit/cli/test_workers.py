@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
-from pgnode.cli import workers
+from pgnode.cli import main, workers
 from pgnode.cli.seen import SeenWorker
 from pgnode.cli.target import Named, Target
 from pgnode.cli.workers import show_workers, table
@@ -41,6 +43,62 @@ def test_they_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert show_workers(Named(), json_wanted=True) == 0
     found = json.loads(capsys.readouterr().out)
     assert (len(found["workers"]), found["restarts"]) == (3, {"gunicorn": 2, "valkey": 0})
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the supervisor was told; 5 does not end."""
+    told: list[dict[str, Any]] = []
+
+    def ask(_target: Target, _question: str, values: dict[str, Any], *, seconds: float) -> dict[str, Any]:
+        assert seconds > 60
+        told.append(values)
+        added = {"rest": 1, "grpc": 0} if values["do"] == "add" else {"rest": 0, "grpc": 0}
+        left = [5] if values.get("pid") == 5 else []
+        return {
+            "before": {"rest": [1], "grpc": [9]},
+            "now": {"rest": [1, 2], "grpc": [9]},
+            "left": left,
+            "added": added,
+        }
+
+    monkeypatch.setattr(workers, "find_target", lambda _named: Target(load(state_dir=str(tmp_path)), 812, "this one"))
+    monkeypatch.setattr(workers, "is_stopped", lambda _pid: False)
+    monkeypatch.setattr(workers, "ask_node", ask)
+    return told
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["workers", *arguments])
+
+
+def test_they_are_changed(asked: list[dict[str, Any]]) -> None:
+    assert run("add").output.splitlines() == [
+        "this one",
+        "rest: 2 workers (pid 1, 2); before: 1 (pid 1)",
+        "until the next restart or reload, which take the number in the settings: WEB_CONCURRENCY=2 keeps it",
+    ]
+    assert run("remove", "2", "--grpc").output.splitlines()[1:] == ["grpc: 1 worker (pid 9); before: 1 (pid 9)"]
+    assert [line.split(":")[0] for line in run("restart").output.splitlines()[1:]] == ["rest", "grpc"]
+    result = run("restart", "5")
+    assert (result.exit_code, "not ended yet, and goes on: pid 5" in result.output) == (4, True)
+    assert json.loads(run("restart", "1", "--json").output)["left"] == []
+    assert asked == [
+        {"do": "add", "kind": "rest", "count": 1},
+        {"do": "remove", "kind": "grpc", "count": 2},
+        {"do": "restart", "pid": None},
+        {"do": "restart", "pid": 5},
+        {"do": "restart", "pid": 1},
+    ]
+    assert (run("add", "0").exit_code, run("restart", "x").exit_code) == (2, 2)
+
+
+def test_a_supervisor_that_was_stopped_is_told_nothing(
+    asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "is_stopped", lambda _pid: True)
+    result = run("add")
+    assert (result.exit_code, "kill -CONT it" in result.output, asked) == (4, True, [])
 
 
 def test_a_node_that_is_down_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

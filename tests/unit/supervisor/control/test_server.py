@@ -24,7 +24,7 @@ from pgnode.supervisor.control.messages import (
     encode_question,
 )
 from pgnode.supervisor.control.server import CONNECTIONS_MAX, ControlServer
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 
 Said = Mapping[str, Any]
 
@@ -149,6 +149,23 @@ async def test_what_cannot_be_answered_is_told(folder: Path, serve: Serve, quest
     await up(folder)
     with pytest.raises(NotAnsweredError, match=error):
         await asked(folder, question)
+
+
+async def test_what_takes_longer_may(folder: Path) -> None:
+    async def slow(_values: Said) -> Said:
+        for _ in range(100):
+            await next_turn()
+        return {"done": True}
+
+    server = ControlServer(folder / SOCKET_NAME, {"slow": slow, "never": _never}, slow=("slow",), answer_seconds=0.0)
+    running = asyncio.create_task(server.run())
+    await up(folder)
+    try:
+        assert await asked(folder, "slow") == {"done": True}
+        with pytest.raises(NotAnsweredError, match="within 0 s"):
+            await asked(folder, "never")
+    finally:
+        await end_tasks([running])
 
 
 async def test_an_answer_that_fails_ends_nothing(folder: Path, serve: Serve) -> None:

@@ -21,11 +21,13 @@ class Parts:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.gunicorn: Any = self._part("gunicorn", "start", "stop", "renew")
+        self.gunicorn.signal = lambda number: self.calls.append(f"gunicorn.{number.name}")
         self.gunicorn.name, self.gunicorn.pid = "gunicorn", None
         self.gunicorn.take_over = self._takes_over
         self.gunicorn.hand_over = lambda: LEFT
         self.gunicorn.kill_group = lambda: self.calls.append("gunicorn.kill")
         self.grpc: Any = self._part("grpc", "start", "stop", "renew", "take_over")
+        self.grpc.added = 2
         self.grpc.port_names = ["gRPC"]
         self.grpc.reserve_port = lambda inherited: self.calls.append(f"grpc.reserve_port {inherited}")
         self.grpc.hand_over = list
@@ -74,6 +76,15 @@ async def test_they_are_started_and_ended() -> None:
     api.kill_all()
     assert parts.calls == ["sockets.close", "gunicorn.stop", "grpc.stop", "gunicorn.kill", "grpc.kill"]
     assert "ApiProcesses" in repr(api)
+
+
+async def test_workers_are_told_to_read_their_settings_again() -> None:
+    parts = Parts()
+    api = parts.api()
+    api.reread()
+    assert parts.calls == ["gunicorn.SIGHUP"]
+    assert api.added == {"rest": 0, "grpc": 2}
+    assert api.grpc is parts.grpc
 
 
 async def test_they_are_left_taken_over_and_renewed() -> None:

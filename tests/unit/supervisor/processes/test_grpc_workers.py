@@ -24,7 +24,7 @@ from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.restarts import Restarter
 from pgnode.testing.clock import HurryingClock
 from pgnode.testing.processes import is_running
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 
 MODULE = "tests.support.fake_grpc_worker"
 
@@ -215,3 +215,48 @@ async def test_a_slot_whose_worker_has_ended_is_filled(
     monkeypatch.setenv("FAKE_WORKER", "broken")
     with pytest.raises(ChildFailedError, match="was not replaced; the one before goes on"):
         await following.renew()
+
+
+async def test_there_are_more_and_fewer_and_all_are_kept(workers: GrpcWorkers) -> None:
+    await workers.start()
+    await workers.add()
+    assert (len(pids(workers)), workers.added) == (3, 1)
+    keeping = asyncio.create_task(workers.keep())
+    await next_turn()
+    await workers.add()
+    assert (len(set(workers.pids.values())), workers.added) == (4, 2)
+    victims = set(pids(workers)[2:])
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    await eventually(lambda: len(pids(workers)) == 4 and not victims & set(pids(workers)), "others")
+    last = pids(workers)[3]
+    for _ in range(2):
+        await workers.remove()
+    assert (len(pids(workers)), workers.added) == (2, 0)
+    assert not is_running(last)
+    await workers.remove()
+    await workers.remove()
+    assert (len(pids(workers)), workers.added) == (1, -1), "one stays"
+    assert not keeping.done()
+    await end_tasks([keeping])
+
+
+async def test_one_that_does_not_come_up_is_not_there(workers: GrpcWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
+    await workers.start()
+    monkeypatch.setenv("FAKE_WORKER", "broken")
+    with pytest.raises(ChildFailedError):
+        await workers.add()
+    assert (len(pids(workers)), workers.added) == (2, 0)
+
+
+async def test_they_are_replaced_while_the_node_runs(workers: GrpcWorkers) -> None:
+    await workers.start()
+    keeping = asyncio.create_task(workers.keep())
+    first, second = pids(workers)
+    assert await workers.restart(first) == []
+    assert second in pids(workers)
+    assert first not in pids(workers)
+    assert await workers.restart() == []
+    assert not {first, second} & set(pids(workers))
+    assert len(pids(workers)) == 2
+    await end_tasks([keeping])

@@ -1,0 +1,145 @@
+"""The REST workers, which Gunicorn's master keeps: how many there are, and how to have more, fewer, or others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Protocol
+
+import psutil
+import structlog
+
+from pgnode.os_support.clock import Clock
+
+log = structlog.get_logger(__name__)
+
+#: Seconds between two signals: of two at once the second may be lost.
+PACE_SECONDS = 0.2
+
+#: Seconds within which signals show an effect: a worker comes at once, and one that leaves gives its calls some seconds.
+EFFECT_SECONDS = 12.0
+
+#: Seconds between two looks.
+POLL_SECONDS = 0.05
+
+#: How often signals are sent of which nothing was seen.
+ATTEMPTS = 3
+
+
+class Master(Protocol):
+    """Gunicorn's master: :class:`pgnode.supervisor.processes.child.Child`."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid; None while it does not run."""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the pids of a process's children; none where it has ended."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    except psutil.Error:
+        return []
+
+
+class RestWorkers:
+    """Belongs to the supervisor's loop.
+
+    Args:
+        master: Gunicorn's master.
+        children: Returns the pids of a process's children.
+        clock: Time; tests replace it.
+    """
+
+    def __init__(
+        self, master: Master, children: Callable[[int], list[int]] = children_of, clock: Clock | None = None
+    ) -> None:
+        self._master = master
+        self._children = children
+        self._clock = clock if clock is not None else Clock()
+        #: How many more there are than the settings say, of which master: another one begins with the settings.
+        self._more, self._more_of = 0, 0
+
+    def __repr__(self) -> str:
+        return f"RestWorkers({self._master!r}, {self.added:+d})"
+
+    @property
+    def added(self) -> int:
+        """How many more were asked for than the settings say; negative for fewer."""
+        return self._more if self._master.pid == self._more_of else 0
+
+    async def pids(self) -> list[int]:
+        """Return the workers, those included that are about to leave."""
+        master = self._master.pid
+        return await asyncio.to_thread(self._children, master) if master is not None else []
+
+    async def change(self, by: int) -> None:
+        """Have so many more, or fewer; returns when there are, or when nothing more is to be expected.
+
+        Args:
+            by: How many more; negative for fewer. Gunicorn keeps one in any case.
+        """
+        number = signal.SIGTTIN if by > 0 else signal.SIGTTOU
+        wanted = len(await self.pids()) + by
+        self._more, self._more_of = self.added + by, self._master.pid or 0
+        missing = abs(by)
+        for _ in range(ATTEMPTS):
+            for _ in range(missing):
+                self._master.signal(number)
+                await self._clock.sleep(PACE_SECONDS)
+            missing = await self._missing(wanted, more=by > 0)
+            if not missing:
+                return
+        log.warning("Gunicorn does not have the workers that were asked for", wanted=wanted, missing=missing)
+
+    async def restart_all(self) -> list[int]:
+        """Have Gunicorn read its settings again and replace all workers; there are as many as the settings say again.
+
+        Returns:
+            Those that were there before and have not ended in time.
+        """
+        before = set(await self.pids())
+        self.reread()
+        return await self._left_of(before)
+
+    async def restart(self, pid: int) -> list[int]:
+        """End a worker in order; Gunicorn brings another one.
+
+        Args:
+            pid: One of :meth:`pids`.
+
+        Returns:
+            The worker, if it has not ended in time.
+        """
+        os.kill(pid, signal.SIGTERM)
+        return await self._left_of({pid})
+
+    def reread(self) -> None:
+        """Have Gunicorn read its settings again and replace all workers, without waiting."""
+        self._more = 0
+        self._master.signal(signal.SIGHUP)
+
+    async def _missing(self, wanted: int, *, more: bool) -> int:
+        """Wait for a number of workers; return how many are missing, or too many, in the end."""
+        until = self._clock.now() + EFFECT_SECONDS
+        while True:
+            found = len(await self.pids())
+            missing = wanted - found if more else found - wanted
+            if missing <= 0 or self._clock.now() >= until:
+                return max(0, missing)
+            await self._clock.sleep(POLL_SECONDS)
+
+    async def _left_of(self, before: set[int]) -> list[int]:
+        """Wait until workers have ended and others are there; return those that have not."""
+        until = self._clock.now() + EFFECT_SECONDS
+        while True:
+            now = set(await self.pids())
+            left = before & now
+            if (not left and now) or self._clock.now() >= until:
+                return sorted(left)
+            await self._clock.sleep(POLL_SECONDS)
