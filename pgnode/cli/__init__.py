@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from pgnode import __version__
-from pgnode.cli.output import say
-from pgnode.errors import OperatorError
+from pgnode.cli import worker_commands
+from pgnode.cli.declaring import LEVEL as _LEVEL
+from pgnode.cli.declaring import carry_out as _carry_out
+from pgnode.cli.declaring import json_option, target_options
 from pgnode.os_support import lean_start
-from pgnode.os_support.log_levels import LEVELS
-
-json_option = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
-
-
-#: A level of the log.
-_LEVEL = click.Choice(LEVELS, case_sensitive=False)
-
-
-def _node_names(_context: click.Context, _parameter: click.Parameter, beginning: str) -> list[Any]:
-    from pgnode.cli.completion import node_names  # noqa: PLC0415
-
-    return node_names(beginning)
-
-
-def target_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say which node is meant."""
-    for option in (
-        click.option("--state-dir", type=click.Path(path_type=Path), help="The node with this state folder."),
-        click.option("--env-file", type=click.Path(path_type=Path), help="The node with this file of settings."),
-        click.option("--node", shell_complete=_node_names, help="The node with the settings in /etc/pgnode/NODE.env."),
-    ):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -166,56 +142,6 @@ def _import_env(file: Path, write: Path | None, json_wanted: bool) -> None:
     from pgnode.cli.import_env import import_env  # noqa: PLC0415
 
     _carry_out(lambda: import_env(file, write=write, json_wanted=json_wanted))
-
-
-@main.group("workers", invoke_without_command=True)
-@json_option
-@target_options
-@click.pass_context
-def _workers(context: click.Context, /, json_wanted: bool, **named: Any) -> None:
-    """Show the API workers: kind, pid, age, memory, CPU time, open files. Or have more, fewer, or others; no call fails."""
-    if context.invoked_subcommand is not None:
-        return
-    from pgnode.cli.target import Named  # noqa: PLC0415
-    from pgnode.cli.workers import show_workers  # noqa: PLC0415
-
-    _carry_out(lambda: show_workers(Named(**named), json_wanted=json_wanted))
-
-
-def _order(name: str, text: str) -> None:
-    """Declare ``pgnode workers add`` or ``remove``."""
-
-    @_workers.command(name, help=text)
-    @click.argument("count", type=click.IntRange(1), default=1)
-    @click.option("--grpc", "kind", flag_value="grpc", help="gRPC workers.")
-    @click.option("--rest", "kind", flag_value="rest", default=True, help="REST workers (the default).")
-    @json_option
-    @target_options
-    def order(count: int, kind: str, json_wanted: bool, **named: Any) -> None:
-        from pgnode.cli.target import Named  # noqa: PLC0415
-        from pgnode.cli.workers import order_workers  # noqa: PLC0415
-
-        what: Any = name
-        _carry_out(lambda: order_workers(Named(**named), what, kind=kind, count=count, json_wanted=json_wanted))
-
-
-_order(
-    "add",
-    "Have COUNT more API workers, until the next restart or reload; WEB_CONCURRENCY and GRPC_WORKERS keep a number.",
-)
-_order("remove", "Have COUNT fewer API workers, until the next restart or reload; one of a kind stays.")
-
-
-@_workers.command("restart")
-@click.argument("pid", type=click.IntRange(1), required=False)
-@json_option
-@target_options
-def _workers_restart(pid: int | None, json_wanted: bool, **named: Any) -> None:
-    """Replace all API workers, or the one with this PID; GUNICORN_CONF is read again with all of them."""
-    from pgnode.cli.target import Named  # noqa: PLC0415
-    from pgnode.cli.workers import order_workers  # noqa: PLC0415
-
-    _carry_out(lambda: order_workers(Named(**named), "restart", pid=pid, json_wanted=json_wanted))
 
 
 @main.command("logs")
@@ -446,11 +372,4 @@ def _demo() -> None:
     _carry_out(run_demo)
 
 
-def _carry_out(command: Callable[[], int]) -> NoReturn:
-    """End the process with what ``command`` returns, or with the code of its OperatorError."""
-    try:
-        code = command()
-    except OperatorError as error:
-        say(f"pgnode: {error}", error=True)
-        code = error.exit_code
-    sys.exit(code)
+main.add_command(worker_commands.workers)

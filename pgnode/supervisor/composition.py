@@ -33,9 +33,8 @@ from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
 from pgnode.supervisor.commands.together import Together
 from pgnode.supervisor.control.answers import Answers, Known
 from pgnode.supervisor.control.live import LiveAnswers
-from pgnode.supervisor.control.messages import LIVE, SOCKET_NAME, WORKERS
+from pgnode.supervisor.control.operators import control_server
 from pgnode.supervisor.control.progress import Progress
-from pgnode.supervisor.control.server import ControlServer
 from pgnode.supervisor.control.worker_orders import WorkerOrders
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
@@ -356,11 +355,7 @@ def compose(
         )
     )
     work: dict[TaskSpec, Work] = {
-        tasks.CONTROL: ControlServer(
-            settings.run_dir / SOCKET_NAME,
-            {**answers.by_question, LIVE: live.live, WORKERS: WorkerOrders(processes.api).order},
-            slow=(WORKERS,),
-        ).run,
+        tasks.CONTROL: control_server(settings.run_dir, answers, live, WorkerOrders(processes.api)).run,
         tasks.COMMANDS: commands.read,
         tasks.CHANGES: commands.write,
         tasks.QUERIES: commands.answer_queries,

@@ -1,0 +1,46 @@
+"""What the declarations of commands share: options, and how a command ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from pgnode.cli.output import say
+from pgnode.errors import OperatorError
+from pgnode.os_support.log_levels import LEVELS
+
+json_option = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
+
+#: A level of the log.
+LEVEL = click.Choice(LEVELS, case_sensitive=False)
+
+
+def _node_names(_context: click.Context, _parameter: click.Parameter, beginning: str) -> list[Any]:
+    from pgnode.cli.completion import node_names  # noqa: PLC0415
+
+    return node_names(beginning)
+
+
+def target_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which node is meant."""
+    for option in (
+        click.option("--state-dir", type=click.Path(path_type=Path), help="The node with this state folder."),
+        click.option("--env-file", type=click.Path(path_type=Path), help="The node with this file of settings."),
+        click.option("--node", shell_complete=_node_names, help="The node with the settings in /etc/pgnode/NODE.env."),
+    ):
+        command = option(command)
+    return command
+
+
+def carry_out(command: Callable[[], int]) -> NoReturn:
+    """End the process with what ``command`` returns, or with the code of its OperatorError."""
+    try:
+        code = command()
+    except OperatorError as error:
+        say(f"pgnode: {error}", error=True)
+        code = error.exit_code
+    sys.exit(code)
