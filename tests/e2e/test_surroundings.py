@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -238,3 +239,23 @@ async def test_two_nodes_with_one_prefix_are_told_apart(short_dir: Path) -> None
         # Who ends lets go of it.
         async with second:
             await started(second)
+
+
+async def test_in_the_journal_each_line_has_its_priority_and_a_new_key_is_in_none(
+    node: NodeProcess, short_dir: Path
+) -> None:
+    path = short_dir / "journal"
+    with path.open("wb") as file:
+        found = os.fstat(file.fileno())
+        stream = f"{found.st_dev}:{found.st_ino}"
+        with running(node, output=file.fileno(), JOURNAL_STREAM=stream, API_KEY="", LOG_FORMAT="text") as process:
+            await eventually(lambda: "the node is ready" in path.read_text(), "it is up", LONG)
+            process.send_signal(signal.SIGUSR2)
+            await eventually(lambda: "restarted in place" in path.read_text(), "it knows it still", LONG)
+    text = path.read_text()
+    odd = [
+        line for line in text.splitlines() if re.match(r"<[2-7]>\[(critical|error|warning|info|debug)\] ", line) is None
+    ]
+    assert odd == []
+    assert re.search(r"^<6>\[info\] supervisor\[\d+\]: the node is ready ", text, re.MULTILINE)
+    assert (node.state_dir / "api_key").read_text().strip() not in text

@@ -77,6 +77,9 @@ class ListeningSockets:
         try:
             restrict(listener, callers.networks)
         except OSError as error:
+            # Nobody is to be kept away, and there was nothing to take away.
+            if not callers.networks:
+                return listener
             log.warning("callers that may not connect are refused after the handshake only", error=str(error))
         return listener
 
