@@ -1,7 +1,8 @@
 """An address of this machine that is not loopback's: a caller who uses it is a stranger to the node.
 
-In a network of its own, where tests run side by side, there is none, so loopback gets a second one (TEST-NET-1). Elsewhere the
-machine's own is taken.
+In a network of its own, where tests run side by side, there is none, so loopback gets a second one (of TEST-NET-2). Elsewhere the
+machine's own is taken. It is that one address alone: addresses of a whole network beside it would be this machine's, too, and
+a core can be made sure not to serve only by an address that no machine has (one of TEST-NET-1).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import ipaddress
 import socket
 import struct
 
-_SIOCSIFADDR = 0x8916
-_ADDRESS = "192.0.2.77"
+_SIOCSIFADDR, _SIOCSIFNETMASK = 0x8916, 0x891C
+_ADDRESS, _ALONE = "198.51.100.77", "255.255.255.255"
 _REQUEST = struct.Struct("16sHH4s16x")
 
 
@@ -26,7 +27,7 @@ def outside_address() -> str:
         if not ipaddress.ip_address(found).is_loopback:
             return found
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control, contextlib.suppress(OSError):
-        request = _REQUEST.pack(b"lo:0", socket.AF_INET, 0, socket.inet_aton(_ADDRESS))
-        fcntl.ioctl(control, _SIOCSIFADDR, request)
+        for what, value in ((_SIOCSIFADDR, _ADDRESS), (_SIOCSIFNETMASK, _ALONE)):
+            fcntl.ioctl(control, what, _REQUEST.pack(b"lo:0", socket.AF_INET, 0, socket.inet_aton(value)))
         return _ADDRESS
     return ""
