@@ -47,15 +47,13 @@ class Kind(enum.StrEnum):
     BALANCER_INFO = "balancer_info"  # [BalancerInfoRequest -> BalancerInfoResponse]
     TEST_ROUTE = "test_route"  # [TestRouteRequest -> RouteResult]
     LATENCY = "latency"  # [LatencyRequest -> LatencyResponse]
-    # For the operator.
-    STORE_TRAFFIC = "store_traffic"  # [Empty -> Empty], what was counted so far
     # For monitors.
     METRICS = "metrics"  # [an Accept header -> a content type, a line end, and the text]
     READY = "ready"  # [Empty -> JSON, "ready" and "because"]
 
 
 #: Commands about traffic, which change no user: they never wait for a change of users.
-QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE, Kind.STORE_TRAFFIC})
+QUERY_KINDS = frozenset({Kind.TAKE_STATS, Kind.SETTLE})
 
 #: Commands that take minutes, one at a time and beside everything else.
 MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET, Kind.UPDATE, Kind.NEW_CORE})

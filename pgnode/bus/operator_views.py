@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pgnode.bus.indexed import IndexedBlock
-from pgnode.bus.snapshots import NodeStatus, Polled
-
 
 @dataclass(frozen=True, slots=True)
 class UserDrift:
@@ -39,16 +36,3 @@ class UserDrift:
             TypeError: They are no lists of texts.
         """
         return cls(*(frozenset(values[name]) for name in cls.__slots__))
-
-
-@dataclass(frozen=True, slots=True)
-class LiveTraffic:
-    """What the bus says of the traffic, beside the figures themselves."""
-
-    status: NodeStatus
-    #: None before the first reading of a core.
-    polled: Polled | None
-    #: Seconds since the core was read last, None where it never was.
-    age_seconds: float | None
-    #: ``StatsOnlineIpListResponse`` by e-mail.
-    online: IndexedBlock

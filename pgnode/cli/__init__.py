@@ -89,12 +89,13 @@ def _top(once: bool, json_wanted: bool, **named: Any) -> None:
 @click.option("--ready", "kind", flag_value="ready", help="The API works, and the core is up where one has to be.")
 @click.option("--core", "kind", flag_value="core", help="The core is up.")
 @click.option("--quiet", is_flag=True, help="Print nothing.")
+@json_option
 @target_options
-def _health(kind: Any, quiet: bool, **named: Any) -> None:
+def _health(*, kind: Any, quiet: bool, json_wanted: bool, **named: Any) -> None:
     """Say by the exit code, 0 or 1, whether the node is healthy: for HEALTHCHECK and scripts."""
     from pgnode.cli.health import show_health  # noqa: PLC0415
 
-    _carry_out(lambda: show_health(kind, quiet=quiet, **named))
+    _carry_out(lambda: show_health(kind, quiet=quiet, json_wanted=json_wanted, **named))
 
 
 @main.command("doctor")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ def show_health(
     env_file: Path | None = None,
     state_dir: Path | None = None,
     quiet: bool = False,
+    json_wanted: bool = False,
     ask_seconds: float = ASK_SECONDS,
 ) -> int:
     """Say whether a node is healthy.
@@ -33,6 +35,7 @@ def show_health(
         env_file: The same.
         state_dir: The same.
         quiet: Print nothing.
+        json_wanted: Print JSON.
         ask_seconds: Seconds that its supervisor has to answer.
 
     Returns:
@@ -46,7 +49,9 @@ def show_health(
         because = [*unwell(kind, ask(folder, STATUS, seconds=ask_seconds))]
     except NotAnsweredError as error:
         because = [f"the supervisor does not answer: {error}"]
-    if not quiet:
+    if json_wanted:
+        sys.stdout.write(json.dumps({"asked": kind, "well": not because, "because": because}) + "\n")
+    elif not quiet:
         sys.stdout.write(f"not {kind}: {'; '.join(because)}\n" if because else f"{kind}\n")
     return 1 if because else 0
 

@@ -1,6 +1,7 @@
 """``pgnode stats``: traffic of users, inbounds and outbounds, what is owed, and how old it all is.
 
-The figures come from the node's store, also while the node is down; how old they are and who is online from its bus.
+The figures come from the node's store, also while the node is down; how old they are and who is online from its supervisor, which
+stores before what it has counted so far.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from rich.filesize import decimal
 from rich.live import Live
 from rich.table import Table
 
-from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.keys import Keys
-from pgnode.bus.traffic import ASK_SECONDS, LiveTraffic, ask_to_store_traffic, read_live_traffic
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.target import Named, Target, find_target
 from pgnode.cli.texts import duration
-from pgnode.cli.traffic import Flow, ShownTraffic, traffic_of
+from pgnode.cli.traffic import Flow, LiveTraffic, ShownTraffic, traffic_of
 from pgnode.os_support.log_text import printable, printable_json
-from pgnode.settings import Settings
 from pgnode.store.reader import read_state, stored_at
+from pgnode.supervisor.control.client import NotAnsweredError, ask
+from pgnode.supervisor.control.messages import TRAFFIC
 from pgnode.supervisor.host.node_lock import running_pid
+
+#: Seconds that the supervisor has to store and to answer.
+ASK_SECONDS = 4.0
 
 #: Seconds between two reports with ``--watch``.
 WATCH_SECONDS = 2.0
@@ -39,9 +41,9 @@ _NAMES = {"user": "users", "inbound": "inbounds", "outbound": "outbounds"}
 
 def as_json(stored: ShownTraffic, *, one_line: bool = False) -> str:
     """Return everything there is as one JSON object; sizes in bytes, times in seconds."""
-    status, polled = stored.status, stored.polled
+    polled = stored.polled
     made: dict[str, object] = {
-        "state": status.state if status is not None else None,
+        "state": stored.state,
         "stored_at": round(stored.stored_at),
         "core_runs": stored.core_run,
         "age_seconds": round(stored.age_seconds, 3) if stored.age_seconds is not None else None,
@@ -64,13 +66,13 @@ def _fields(flow: Flow, kind: str) -> dict[str, object]:
 
 def summary(stored: ShownTraffic) -> Iterator[str]:
     """Yield what the tables do not show, in sentences."""
-    status, polled = stored.status, stored.polled
+    polled = stored.polled
     run = f"core run {stored.core_run}" if stored.core_run else "no core has run yet"
-    if status is None:
-        yield f"{not_running(stored.stored_at)}; {run}"
+    if stored.state is None:
+        yield f"{not_running(stored.stored_at, stored.pid)}; {run}"
     else:
-        yield f"node {status.state}, {run}"
-    if status is None:
+        yield f"node {stored.state}, {run}"
+    if stored.state is None:
         pass
     elif stored.age_seconds is None or polled is None:
         yield "the core has not been read yet"
@@ -184,24 +186,18 @@ async def _report(
 async def _read(target: Target, ask_seconds: float) -> ShownTraffic:
     settings = target.settings
     # Without a supervisor there is nobody to wait for.
-    runs = await asyncio.to_thread(running_pid, settings) is not None
-    live = await _read_live(settings, ask_seconds) if runs else None
+    pid = await asyncio.to_thread(running_pid, settings)
+    live = await asyncio.to_thread(_ask, target, ask_seconds) if pid is not None else None
+    # After the question, so that what was stored for it is there.
     state = await asyncio.to_thread(read_state, settings.store_path)
     if state is None:
         raise no_state(settings)
-    return traffic_of(state, live, stored_at(settings.store_path))
+    return traffic_of(state, live, stored_at(settings.store_path), pid)
 
 
-async def _read_live(settings: Settings, ask_seconds: float) -> LiveTraffic | None:
-    """Read what a running node says; None where it does not answer."""
-    keys = Keys(settings.redis_prefix)
-    redis = connect(settings.bus_url, connections=1)
+def _ask(target: Target, seconds: float) -> LiveTraffic | None:
+    """Ask the supervisor; None where it does not answer, or is of another version."""
     try:
-        live = await read_live_traffic(redis, keys)
-        stored = live is not None and await ask_to_store_traffic(settings.bus_url, keys, ask_seconds=ask_seconds)
-        # An external Redis goes on without the node, and has what it published last.
-        return live if stored or settings.redis_url is None else None
-    except BUS_ERRORS:
+        return LiveTraffic.decode(ask(target.settings.run_dir, TRAFFIC, seconds=seconds))
+    except (NotAnsweredError, KeyError, TypeError, ValueError, AttributeError):
         return None
-    finally:
-        await redis.aclose()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from pgnode.bus.indexed import EMPTY, IndexedBlock
-from pgnode.bus.operator_views import LiveTraffic
-from pgnode.bus.snapshots import NodeStatus, Polled
+from pgnode.bus.snapshots import Polled
 from pgnode.store.rows import LedgerRow
 from pgnode.store.state import StoredState
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.stat_names import parse_counter
+from pgnode.xray.config.accounts import email_key
 
 #: Kinds of counters, in the order in which they are shown.
 KINDS = ("user", "inbound", "outbound")
@@ -36,11 +36,43 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveTraffic:
+    """What a running node says of its traffic, beside the figures themselves."""
+
+    state: str
+    core_run: int
+    #: None before the first reading of a core.
+    polled: Polled | None = None
+    #: From how many addresses users are online, by e-mail in lower case.
+    online: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def decode(cls, values: Mapping[str, Any]) -> LiveTraffic:
+        """Read what a supervisor says.
+
+        Args:
+            values: Its answer.
+
+        Returns:
+            The same.
+
+        Raises:
+            KeyError: It is of another version.
+            TypeError: The same.
+            ValueError: The same.
+        """
+        known = {each.name for each in fields(Polled)}
+        polled = Polled(**{name: value for name, value in values["polled"].items() if name in known})
+        online = {email_key(email): int(count) for email, count in values["online"].items()}
+        return cls(str(values["state"]), int(values["core_run"]), polled if polled.age_ms is not None else None, online)
+
+
+@dataclass(frozen=True, slots=True)
 class ShownTraffic:
     """What is shown."""
 
-    #: None where the node does not answer.
-    status: NodeStatus | None
+    #: The state of the node; None where it does not answer.
+    state: str | None
     #: Number of the last core run.
     core_run: int
     #: When the store was written last, Unix seconds.
@@ -53,6 +85,8 @@ class ShownTraffic:
     polled: Polled | None
     #: Seconds since the core was read last, None where it never was.
     age_seconds: float | None
+    #: The supervisor; None where none runs.
+    pid: int | None = None
 
     def total(self, kind: str) -> Flow:
         """Add up one kind. What a user moved is an inbound's and an outbound's, too: kinds are not to be added up."""
@@ -66,13 +100,14 @@ class ShownTraffic:
         )
 
 
-def traffic_of(state: StoredState, live: LiveTraffic | None, stored_at: float) -> ShownTraffic:
+def traffic_of(state: StoredState, live: LiveTraffic | None, stored_at: float, pid: int | None = None) -> ShownTraffic:
     """Put together what the store and a running node say.
 
     Args:
         state: What the store holds.
         live: What the node says; None where it does not answer.
         stored_at: When the store was written last, Unix seconds.
+        pid: The supervisor; None where none runs.
 
     Returns:
         What is to be shown.
@@ -81,22 +116,23 @@ def traffic_of(state: StoredState, live: LiveTraffic | None, stored_at: float) -
     for part in state.loans.values():
         on_loan[part.kind] += sum(stat.value for stat in pb.StatResponse.FromString(part.body).stats)
     return ShownTraffic(
-        status=live.status if live is not None else None,
-        core_run=live.status.core_run if live is not None else state.core_run,
+        state=live.state if live is not None else None,
+        core_run=live.core_run if live is not None else state.core_run,
         stored_at=stored_at,
-        flows=flows_of(state.counters, live.online if live is not None else IndexedBlock(EMPTY)),
+        flows=flows_of(state.counters, live.online if live is not None else {}),
         on_loan_bytes=on_loan,
         polled=live.polled if live is not None else None,
-        age_seconds=live.age_seconds if live is not None else None,
+        age_seconds=live.polled.age_seconds(0.0) if live is not None and live.polled is not None else None,
+        pid=pid,
     )
 
 
-def flows_of(counters: Mapping[str, LedgerRow], online: IndexedBlock) -> dict[str, list[Flow]]:
+def flows_of(counters: Mapping[str, LedgerRow], online: Mapping[str, int]) -> dict[str, list[Flow]]:
     """Sort the ledger's rows by kind and name.
 
     Args:
         counters: Name in the core -> row.
-        online: Who is online, by e-mail.
+        online: From how many addresses users are online, by e-mail in lower case.
 
     Returns:
         Kind -> flows, those with most traffic first.
@@ -113,7 +149,5 @@ def flows_of(counters: Mapping[str, LedgerRow], online: IndexedBlock) -> dict[st
             flow.downlink_bytes += row.total
         flow.owed_bytes += row.total - row.reported
     for flow in found["user"].values():
-        entry = online.get(flow.name)
-        if entry is not None:
-            flow.online = len(pb.StatsOnlineIpListResponse.FromString(entry).ips)
+        flow.online = online.get(email_key(flow.name), 0)
     return {kind: sorted(of.values(), key=lambda flow: (-flow.total_bytes, flow.name)) for kind, of in found.items()}

@@ -255,13 +255,9 @@ def compose(
         node.require_running()
         return await payouts.take(command)
 
-    async def store_traffic(_command: Command) -> bytes:
-        await storing.store_now()
-        return b""
-
     handlers = Handlers(
         changes=node.changes,
-        queries={Kind.TAKE_STATS: take_stats, Kind.SETTLE: payouts.settle, Kind.STORE_TRAFFIC: store_traffic},
+        queries={Kind.TAKE_STATS: take_stats, Kind.SETTLE: payouts.settle},
         inspections={
             **node.inspections,
             Kind.METRICS: lambda command: source.metrics(command),  # noqa: PLW0108 - it is made below

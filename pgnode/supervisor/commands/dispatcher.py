@@ -51,7 +51,7 @@ INTERNAL_TEXT = "internal error while doing this call: see the node's log"
 NOT_BEGUN = "the call waited too long and was not begun"
 
 #: Commands of an operator's on this machine.
-OPERATORS_KINDS = frozenset({Kind.STORE_TRAFFIC, Kind.NEW_CORE})
+OPERATORS_KINDS = frozenset({Kind.NEW_CORE})
 
 #: Does one command and returns the reply or its body, or raises a NodeError.
 Handler = Callable[[Command], Awaitable[bytes | Reply]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pgnode.supervisor.control.live_report import LiveReport, calls_of, flows_of, workers_of
@@ -41,6 +42,18 @@ class LiveAnswers:
         """Say how the node is, under ``status``, and what moves, under ``live``."""
         status = await self._status(values)
         return {"status": status, "live": (await self.report()).encode()}
+
+    async def traffic(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Store what was counted so far, and say how old it is, and who is online."""
+        collector = self._collector
+        await collector.store_now()
+        status = await self._status(values)
+        return {
+            "state": status.get("state"),
+            "core_run": status.get("core", {}).get("run", 0),
+            "polled": asdict(collector.polled()),
+            "online": await collector.online_addresses(),
+        }
 
     async def report(self) -> LiveReport:
         """Put together what is in memory; from now on what moves is kept for some time."""

@@ -23,5 +23,10 @@ def control_server(run_dir: Path, answers: Answers, live: LiveAnswers, orders: W
     Returns:
         The server.
     """
-    by_question = {**answers.by_question, messages.LIVE: live.live, messages.WORKERS: orders.order}
+    by_question = {
+        **answers.by_question,
+        messages.LIVE: live.live,
+        messages.TRAFFIC: live.traffic,
+        messages.WORKERS: orders.order,
+    }
     return ControlServer(run_dir / messages.SOCKET_NAME, by_question, slow=(messages.WORKERS,))

@@ -154,6 +154,10 @@ class TrafficCollector:
         """Return from how many addresses a user was online at the last reading."""
         return self._reader.addresses_of(email)
 
+    async def online_addresses(self) -> dict[str, int]:
+        """Return from how many addresses each user was online at the last reading, by e-mail."""
+        return await asyncio.to_thread(self._reader.online_addresses)
+
     async def blocks(self) -> dict[str, bytes]:
         """Return snapshot name -> body: who is online, and the statistics that changed since the last call."""
         return {ONLINE: await self._reader.online_block(), **await self._figures.blocks()}

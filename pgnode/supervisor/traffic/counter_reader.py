@@ -61,6 +61,10 @@ class CounterReader:
         entry = self._present.get(email)
         return entry[2] if entry is not None else 0
 
+    def online_addresses(self) -> dict[str, int]:
+        """Return from how many addresses each user was online at the last reading, by e-mail."""
+        return {email: entry[2] for email, entry in list(self._present.items())}
+
     @property
     def counters(self) -> int:
         """How many the last whole reading found."""

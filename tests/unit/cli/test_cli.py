@@ -9,21 +9,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from pgnode.bus.commands import Reply
-from pgnode.bus.connection import connect
-from pgnode.bus.indexed import name_hash, pack
-from pgnode.bus.keys import Keys
-from pgnode.bus.pipelined_redis import PipelinedRedis
-from pgnode.bus.server import CommandServer
-from pgnode.bus.snapshot_writer import SnapshotWriter
-from pgnode.bus.snapshots import ONLINE, POLLED, STATE, NodeStatus, Polled
-from pgnode.bus.state import State
+from pgnode.bus.snapshots import Polled
 from pgnode.cli import main
 from pgnode.cli import stats as stats_module
 from pgnode.cli.stats import show_stats
@@ -38,14 +31,11 @@ from pgnode.store.changes import StoreChanges
 from pgnode.store.database import Database
 from pgnode.store.rows import LedgerRow, RejectedUser
 from pgnode.supervisor import main as supervisor
-from pgnode.supervisor.control.messages import SOCKET_NAME, USERS
+from pgnode.supervisor.control.messages import SOCKET_NAME, TRAFFIC, USERS
 from pgnode.supervisor.control.server import ControlServer
 from pgnode.supervisor.host import identity
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
-from tests.support.valkey import TestValkey, running_valkey
-
-KEYS = Keys("pgnode")
 
 
 @pytest.fixture(autouse=True)
@@ -75,33 +65,20 @@ async def run(*arguments: str) -> Result:
 
 
 @contextlib.asynccontextmanager
-async def node(valkey: TestValkey, *, answers: bool = True) -> AsyncIterator[None]:
-    """What a running node says over the bus and its control socket, with its lock held."""
+async def node(*, answers: bool = True) -> AsyncIterator[None]:
+    """What a running node says over its control socket, with its lock held."""
     settings = load()
     settings.run_dir.mkdir(exist_ok=True)
 
     async def users(_values: Mapping[str, Any]) -> dict[str, Any]:
         return {"state": "running", "panel_away": False, "to_add": ["bob"], "to_remove": [], "uncertain": []}
 
-    control = ControlServer(settings.run_dir / SOCKET_NAME, {USERS: users})
-    redis, bus, server = connect(valkey.url), PipelinedRedis(valkey.url), CommandServer(valkey.url, KEYS)
-    writer = SnapshotWriter(KEYS)
+    async def traffic(_values: Mapping[str, Any]) -> dict[str, Any]:
+        polled = asdict(Polled(100, 5_000, "", counters=1, took_ms=2))
+        return {"state": "running", "core_run": 4, "polled": polled, "online": {"Alice": 1}}
 
-    async def serve() -> None:
-        while True:
-            for command in await server.take():
-                pipe = redis.pipeline()
-                server.answer(pipe, [(command, Reply(body=b""))])
-                await bus.transaction(pipe)
-                server.release([command])
-
-    pipe = redis.pipeline()
-    writer.put(pipe, STATE, NodeStatus(State.RUNNING, True, "26.10.10", "0", "", 4).encode())
-    writer.put(pipe, POLLED, Polled(100, 5_000, "", counters=1, took_ms=2).encode())
-    online = pb.StatsOnlineIpListResponse(name="alice", ips={"192.0.2.1": 1}).SerializeToString()
-    writer.put(pipe, ONLINE, pack([(name_hash("alice"), online)]))
-    await pipe.execute()
-    tasks = [asyncio.create_task(serve()), asyncio.create_task(control.run())] if answers else []
+    control = ControlServer(settings.run_dir / SOCKET_NAME, {USERS: users, TRAFFIC: traffic})
+    tasks = [asyncio.create_task(control.run())] if answers else []
     try:
         with identity.lock_state_dir(settings):
             if answers:
@@ -109,9 +86,6 @@ async def node(valkey: TestValkey, *, answers: bool = True) -> AsyncIterator[Non
             yield
     finally:
         await end_tasks(tasks)
-        await server.close()
-        bus.drop()
-        await redis.aclose()
 
 
 async def test_a_node_that_is_down_shows_what_it_stored() -> None:
@@ -134,13 +108,8 @@ async def test_a_node_that_is_down_shows_what_it_stored() -> None:
     assert found["owed_bytes"]["users"] == 500
 
 
-@pytest.mark.parametrize("external", [False, True])
-async def test_a_running_node_is_asked(state_dir: Path, monkeypatch: pytest.MonkeyPatch, *, external: bool) -> None:
-    async with running_valkey() as valkey, node(valkey):
-        if external:
-            monkeypatch.setenv("REDIS_URL", valkey.url)
-        else:
-            (state_dir / "run" / "valkey.sock").symlink_to(valkey.socket)
+async def test_a_running_node_is_asked(state_dir: Path) -> None:
+    async with node():
         users = await run("users", "--waiting")
         assert users.output.splitlines() == [
             "2 desired, 1 applied, 1 not yet, 1 failed; node running",
@@ -151,30 +120,17 @@ async def test_a_running_node_is_asked(state_dir: Path, monkeypatch: pytest.Monk
         assert "users: 1 with counters; 1 online" in stats.output
 
 
-@pytest.mark.parametrize("external", [False, True])
-async def test_a_node_that_does_not_answer(
-    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, external: bool
-) -> None:
+async def test_a_node_that_does_not_answer(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async def shown(command: Callable[[], int]) -> str:
         assert await asyncio.to_thread(command) == 0
         return capsys.readouterr().out
 
-    async def users() -> str:
-        return await shown(lambda: show_users(ask_seconds=-0.9))
-
-    async def stats() -> str:
-        return await shown(lambda: show_stats(json_wanted=False, watch=False, top=1, ask_seconds=-0.9))
-
-    async with running_valkey() as valkey, node(valkey, answers=False):
-        if external:
-            # It goes on without the node, and has what that said last.
-            monkeypatch.setenv("REDIS_URL", valkey.url)
-            assert f"the supervisor (pid {os.getpid()}) does not answer: see pgnode status" in await users()
-            assert "the node is not running" in await stats()
-        else:
-            (state_dir / "run" / "valkey.sock").symlink_to(valkey.socket)
-            assert f"the supervisor (pid {os.getpid()}) does not answer: see pgnode status" in await users()
-            assert "node running, core run 4" in await stats()
+    async with node(answers=False):
+        silent = f"the supervisor (pid {os.getpid()}) does not answer: see pgnode status"
+        assert silent in await shown(lambda: show_users(ask_seconds=-0.9))
+        stats = await shown(lambda: show_stats(json_wanted=False, watch=False, top=1, ask_seconds=-0.9))
+        assert silent in stats
+        assert "users: 1 with counters; 0 online" in stats
 
 
 async def test_without_a_store_it_is_told(state_dir: Path) -> None:

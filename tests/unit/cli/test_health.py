@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -57,10 +58,13 @@ def test_it_is_an_exit_code(
     monkeypatch.setattr(health, "ask", answers)
     assert (show_health("ready"), capsys.readouterr().out) == (0, "ready\n")
     assert (show_health("core", quiet=True), capsys.readouterr().out) == (1, "")
+    assert show_health("core", json_wanted=True) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["asked"], said["well"], len(said["because"])) == ("core", False, 1)
     assert show_health("live", state_dir=tmp_path) == 0
     (tmp_path / "a.env").write_text(f"STATE_DIR={tmp_path}/b\n")
     assert show_health("live", env_file=tmp_path / "a.env") == 0
-    assert asked == [tmp_path / "state" / "run", tmp_path / "state" / "run", tmp_path / "run", tmp_path / "b" / "run"]
+    assert asked == [*[tmp_path / "state" / "run"] * 3, tmp_path / "run", tmp_path / "b" / "run"]
 
     def hangs(_run_dir: Path, _question: str, *, seconds: float) -> dict[str, Any]:
         raise SilentError(f"it did not answer within {seconds:g} s")

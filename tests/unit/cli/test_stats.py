@@ -8,13 +8,12 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from pgnode.bus.snapshots import NodeStatus, Polled
-from pgnode.bus.state import State
+from pgnode.bus.snapshots import Polled
 from pgnode.cli.stats import as_json, heading, summary, tables
 from pgnode.cli.traffic import Flow, ShownTraffic
 
 STORED = ShownTraffic(
-    status=NodeStatus(State.RUNNING, True, "26.10.10", "0", "", 3),
+    state="running",
     core_run=3,
     stored_at=1_700_000_000.0,
     flows={
@@ -77,13 +76,13 @@ def test_the_age_is_readable(seconds: float, text: str) -> None:
 
 
 def test_a_node_that_has_not_run_and_one_whose_core_does_not_answer() -> None:
-    down, *others = summary(replace(STORED, status=None, polled=None, age_seconds=None))
+    down, *others = summary(replace(STORED, state=None, polled=None, age_seconds=None))
     assert down.startswith("the node is not running; this is the state it stored at 2023-11-1")
     assert down.endswith("; core run 3")
     assert others[0].startswith("owed: ")
-    new = replace(
-        STORED, core_run=0, status=NodeStatus(State.IDLE, False, "", "0", "", 0), polled=None, age_seconds=None
-    )
+    silent = next(summary(replace(STORED, state=None, polled=None, age_seconds=None, pid=812)))
+    assert silent.startswith("the supervisor (pid 812) does not answer: see pgnode status; this is the state it stored")
+    new = replace(STORED, core_run=0, state="idle", polled=None, age_seconds=None)
     assert list(summary(new))[:2] == ["node idle, no core has run yet", "the core has not been read yet"]
     failed = replace(STORED, polled=Polled(100, 5_000, "no answer"))
     assert "the last reading failed: no answer" in list(summary(failed))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pgnode.bus.indexed import IndexedBlock, name_hash, pack
-from pgnode.bus.operator_views import LiveTraffic
-from pgnode.bus.snapshots import NodeStatus, Polled
-from pgnode.bus.state import State
-from pgnode.cli.traffic import flows_of, traffic_of
+import pytest
+
+from pgnode.bus.snapshots import Polled
+from pgnode.cli.traffic import LiveTraffic, flows_of, traffic_of
 from pgnode.store.rows import LedgerRow, LoanPart
 from pgnode.store.state import StoredState
 from pgnode.wire import service_pb2 as pb
 
 
 def test_flows_of_a_ledger() -> None:
-    online = pb.StatsOnlineIpListResponse(name="Al@x", ips={"192.0.2.1": 1, "192.0.2.2": 2})
     ledger = {
         "user>>>Al@x>>>traffic>>>uplink": LedgerRow(100, 40, 10, 3),
         "user>>>Al@x>>>traffic>>>downlink": LedgerRow(1000, 0, 10, 3),
@@ -21,7 +19,7 @@ def test_flows_of_a_ledger() -> None:
         "inbound>>>in>>>traffic>>>uplink": LedgerRow(7, 0, 7, 3),
         "short>>>name": LedgerRow(1, 1, 1, 1),
     }
-    flows = flows_of(ledger, IndexedBlock(pack([(name_hash("al@x"), online.SerializeToString())])))
+    flows = flows_of(ledger, {"al@x": 2})
     first, second = flows["user"]
     assert (first.name, first.owed_bytes, first.online) == ("odd>>>name", 0, 0)
     assert (second.uplink_bytes, second.downlink_bytes, second.owed_bytes, second.online) == (100, 1000, 1060, 2)
@@ -35,9 +33,20 @@ def test_what_is_on_its_way_is_added_up_by_kind_and_a_node_that_is_down_has_no_a
         core_run=2, loans={"1:0": LoanPart("1", "user", "w", body), "1:1": LoanPart("1", "user", "w", body)}
     )
     down = traffic_of(state, None, 5.0)
-    assert (down.status, down.core_run, down.stored_at, down.age_seconds) == (None, 2, 5.0, None)
+    assert (down.state, down.core_run, down.stored_at, down.age_seconds) == (None, 2, 5.0, None)
     assert down.on_loan_bytes == {"user": 14, "inbound": 0, "outbound": 0}
-    status, polled = NodeStatus(State.RUNNING, True, "26.10.10", "0", "", 3), Polled(100, 5_000, "")
-    live = traffic_of(state, LiveTraffic(status, polled, 1.5, IndexedBlock(pack([]))), 5.0)
-    assert (live.status, live.core_run, live.polled, live.age_seconds) == (status, 3, polled, 1.5)
+    polled = Polled(1500, 5_000, "")
+    live = traffic_of(state, LiveTraffic("running", 3, polled), 5.0, 812)
+    assert (live.state, live.core_run, live.polled, live.age_seconds, live.pid) == ("running", 3, polled, 1.5, 812)
     assert live.total("user").total_bytes == 0
+
+
+def test_what_the_supervisor_says_is_read() -> None:
+    said = {"state": "running", "core_run": 7, "polled": {"age_ms": 5, "interval_ms": 10, "error": "", "news": 1}}
+    assert LiveTraffic.decode({**said, "online": {"Al@x": 2}}) == LiveTraffic(
+        "running", 7, Polled(5, 10, ""), {"al@x": 2}
+    )
+    unread = {**said, "polled": {"age_ms": None, "interval_ms": 10, "error": ""}, "online": {}}
+    assert LiveTraffic.decode(unread).polled is None
+    with pytest.raises((KeyError, TypeError)):
+        LiveTraffic.decode({"state": "running"})

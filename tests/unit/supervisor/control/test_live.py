@@ -15,6 +15,33 @@ from pgnode.supervisor.traffic.figures import TrafficFigures
 UP = "user>>>alice>>>traffic>>>uplink"
 
 
+async def test_traffic_is_stored_before_it_is_told_of() -> None:
+    calls: list[str] = []
+
+    async def status(_values: object) -> dict[str, Any]:
+        calls.append("status")
+        return {"state": "running", "core": {"run": 7}}
+
+    async def store_now() -> None:
+        calls.append("stored")
+
+    async def online_addresses() -> dict[str, int]:
+        return {"alice": 2}
+
+    collector = SimpleNamespace(
+        polled=lambda: Polled(1500, 5000, ""), store_now=store_now, online_addresses=online_addresses
+    )
+    answers = LiveAnswers(status, cast(Any, collector), TrafficFigures(Journal()), cast(Any, None))
+    said = await answers.traffic({})
+    assert (said["state"], said["core_run"], said["online"], said["polled"]["age_ms"]) == (
+        "running",
+        7,
+        {"alice": 2},
+        1500,
+    )
+    assert calls == ["stored", "status"]
+
+
 async def test_what_is_known_is_said() -> None:
     async def status(_values: object) -> dict[str, Any]:
         return {"state": "running"}

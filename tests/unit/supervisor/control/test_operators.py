@@ -25,13 +25,18 @@ async def test_every_question_has_an_answer() -> None:
     folder = Path(tempfile.mkdtemp(prefix="pgn"))
     parts: list[Any] = [
         SimpleNamespace(by_question={messages.STATUS: says("answers")}),
-        SimpleNamespace(live=says("live")),
+        SimpleNamespace(live=says("live"), traffic=says("traffic")),
         SimpleNamespace(order=says("orders")),
     ]
     running = asyncio.create_task(control_server(folder, *cast(Any, parts)).run())
     try:
         await eventually((folder / messages.SOCKET_NAME).exists, "it listens")
-        for question, by in ((messages.STATUS, "answers"), (messages.LIVE, "live"), (messages.WORKERS, "orders")):
+        for question, by in (
+            (messages.STATUS, "answers"),
+            (messages.LIVE, "live"),
+            (messages.TRAFFIC, "traffic"),
+            (messages.WORKERS, "orders"),
+        ):
             assert await asyncio.to_thread(ask, folder, question, seconds=30) == {"by": by}
     finally:
         await end_tasks([running])

@@ -76,6 +76,14 @@ async def test_users_who_are_online_account_for_what_moves() -> None:
         assert polls.booked == polls.core.moved_by_users
 
 
+async def test_who_is_online_is_told_by_name() -> None:
+    polls = Polls()
+    await polls.begin()
+    assert set(await polls.traffic.online_addresses()) == {"alice", "bob"}
+    assert polls.traffic.addresses_of("alice") == (await polls.traffic.online_addresses())["alice"] > 0
+    assert polls.traffic.addresses_of("nobody") == 0
+
+
 async def test_who_came_and_went_is_found_at_once() -> None:
     polls = Polls()
     await polls.begin()
