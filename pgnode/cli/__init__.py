@@ -208,11 +208,9 @@ def _log_level(level: str | None, duration: str | None, json_wanted: bool, **nam
 def _users(name: str | None, failed: bool, waiting: bool, json_wanted: bool, **named: Any) -> None:
     """Show the node's users, or the one with the e-mail NAME: desired, applied or not yet, failed and why."""
     from pgnode.cli.target import Named  # noqa: PLC0415
-    from pgnode.cli.users import show_users  # noqa: PLC0415
+    from pgnode.cli.users import Wanted, show_users  # noqa: PLC0415
 
-    _carry_out(
-        lambda: show_users(Named(**named), failed_only=failed, waiting_only=waiting, name=name, json_wanted=json_wanted)
-    )
+    _carry_out(lambda: show_users(Named(**named), Wanted(failed, waiting, name), json_wanted=json_wanted))
 
 
 @main.command("stats")

@@ -13,7 +13,7 @@ from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.seen import SeenCertificate
 from pgnode.cli.status_view import Tone
-from pgnode.cli.target import Named, Target, find_target, running_settings
+from pgnode.cli.target import Named, find_with_settings
 from pgnode.errors import OperatorError
 from pgnode.os_support.files import read_regular
 from pgnode.settings import Settings
@@ -28,19 +28,8 @@ _PINNED = "panels pin the certificate: give them this one (pgnode cert show), or
 
 
 def show_certificate(named: Named, *, json_wanted: bool = False) -> int:
-    """Print the certificate, to be pasted into a panel's form, and what it says.
-
-    Args:
-        named: What the operator said about which node is meant.
-        json_wanted: Print JSON.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        OperatorError: There is none, or it cannot be read.
-    """
-    _, settings = _find(named)
+    """Print the certificate, to be pasted into a panel's form, and what it says. Raise OperatorError where there is none."""
+    _, settings = find_with_settings(named)
     seen = _seen(settings)
     pem = read_regular(settings.cert_file, PEM_BYTES_MAX).decode("ascii", errors="replace").strip()
     if json_wanted:
@@ -69,7 +58,7 @@ def renew_certificate(
     Raises:
         OperatorError: The one that there is stays; the text says why.
     """
-    target, settings = _find(named)
+    target, settings = find_with_settings(named)
     if settings.ssl_cert_file is not None:
         raise OperatorError(
             f"SSL_CERT_FILE={settings.ssl_cert_file} is not the node's own certificate: renew it where it comes from. The node "
@@ -128,13 +117,6 @@ def check_files(file: Path, key: Path, *, json_wanted: bool = False) -> int:
         Tone.BAD if expired else Tone.GOOD,
     )
     return EXIT_EXPIRED if expired else 0
-
-
-def _find(named: Named) -> tuple[Target, Settings]:
-    target = find_target(named)
-    if target.why:
-        say(target.why, error=True)
-    return target, running_settings(target)
 
 
 def _seen(settings: Settings) -> SeenCertificate:

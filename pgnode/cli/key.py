@@ -10,7 +10,7 @@ from pgnode.api.auth import CURRENT, ApiKeys
 from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
-from pgnode.cli.target import Named, Target, find_target, running_settings
+from pgnode.cli.target import Named, Target, find_with_settings
 from pgnode.cli.texts import duration
 from pgnode.errors import OperatorError
 from pgnode.settings import Settings, read_api_key
@@ -47,7 +47,7 @@ def show_key(named: Named, *, block: bool = False, json_wanted: bool = False) ->
     Raises:
         OperatorError: There is no key, or it may not be read.
     """
-    target, settings = _find(named)
+    target, settings = find_with_settings(named)
     key = _key(target, settings)
     if json_wanted:
         previous = _previous(settings)
@@ -81,7 +81,7 @@ def rotate(named: Named, *, overlap: str = "24h", json_wanted: bool = False) -> 
         OperatorError: The key stays as it is; the text says why.
     """
     span = parse_overlap(overlap)
-    target, settings = _find(named)
+    target, settings = find_with_settings(named)
     _require_file(target, settings)
     _key(target, settings)
     before = _previous(settings)
@@ -102,19 +102,8 @@ def rotate(named: Named, *, overlap: str = "24h", json_wanted: bool = False) -> 
 
 
 def forget_previous(named: Named, *, json_wanted: bool = False) -> int:
-    """Have the previous key end now.
-
-    Args:
-        named: What the operator said about which node is meant.
-        json_wanted: Print JSON.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        OperatorError: It stays as it is; the text says why.
-    """
-    target, settings = _find(named)
+    """Have the previous key end now. Raise OperatorError where it stays as it is."""
+    target, settings = find_with_settings(named)
     _require_file(target, settings)
     forgotten = forget_previous_key(settings)
     if forgotten:
@@ -150,13 +139,6 @@ def parse_overlap(text: str) -> datetime.timedelta:
         f"--overlap {text} is not allowed: give 0, or a number with s, m, h or d behind it,"
         f" such as 24h, up to {OVERLAP_MAX.days}d"
     )
-
-
-def _find(named: Named) -> tuple[Target, Settings]:
-    target = find_target(named)
-    if target.why:
-        say(target.why, error=True)
-    return target, running_settings(target)
 
 
 def _is_of_api_key(target: Target) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgnode.cli.output import say
 from pgnode.errors import OperatorError, SettingsError
 from pgnode.settings import Settings, load_from, names_in_env_file
 from pgnode.settings.model import SECRET_FIELDS
@@ -149,6 +150,25 @@ def require_access(settings: Settings) -> None:
             f"STATE_DIR={folder} is for user {user_name(found.st_uid)} alone: be that user (sudo -u {user_name(found.st_uid)} "
             "pgnode …), or root"
         )
+
+
+def find_with_settings(named: Named) -> tuple[Target, Settings]:
+    """Find the node that is meant, say which one it is where nobody named it, and what settings it runs with.
+
+    Args:
+        named: What the operator said.
+
+    Returns:
+        The node, and its settings.
+
+    Raises:
+        OperatorError: It cannot be told which one is meant, or it may not be looked at.
+    """
+    target = find_target(named)
+    if target.why:
+        # What is printed may be for a program.
+        say(target.why, error=True)
+    return target, running_settings(target)
 
 
 def running_settings(target: Target, *, seconds: float = ASK_SECONDS) -> Settings:

@@ -55,6 +55,21 @@ class ShownUsers:
         return cls(state, desired, stored.rejected, stored_at, panel_away, pid)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which users are shown."""
+
+    #: Leave out who was not refused; with ``waiting_only`` users of either kind are shown.
+    failed_only: bool = False
+    #: Leave out whom the core has as desired.
+    waiting_only: bool = False
+    #: The one user that is wanted, by e-mail; None for all.
+    name: str | None = None
+
+
+#: Everybody.
+ALL = Wanted()
+
 _NOBODY = UserDrift(frozenset(), frozenset(), frozenset())
 
 
@@ -84,33 +99,15 @@ class Entry:
         return f"{self.email}  {self.waits}"
 
 
-def entries(
-    stored: ShownUsers,
-    waiting: UserDrift | None,
-    *,
-    failed_only: bool = False,
-    waiting_only: bool = False,
-    name: str | None = None,
-) -> Iterator[Entry]:
-    """Yield users, sorted by e-mail.
-
-    Args:
-        stored: What the store and the node say.
-        waiting: Whom the core does not have as desired; None where that is not known.
-        failed_only: Leave out who was not refused; with ``waiting_only`` users of either kind are shown.
-        waiting_only: Leave out whom the core has as desired.
-        name: The one user that is wanted, by e-mail; None for all.
-
-    Yields:
-        A user.
-    """
+def entries(stored: ShownUsers, waiting: UserDrift | None, wanted: Wanted = ALL) -> Iterator[Entry]:
+    """Yield users, sorted by e-mail; ``waiting`` is None where nobody knows whom the core does not have as desired."""
     shown = waiting if stored.state in WITH_CORE and waiting is not None else _NOBODY
-    everybody = not failed_only and not waiting_only
+    everybody = not wanted.failed_only and not wanted.waiting_only
     keys = stored.desired.keys() | stored.failed.keys() | shown.to_add | shown.to_remove
-    for key in sorted(keys if name is None else keys & {email_key(name)}):
+    for key in sorted(keys if wanted.name is None else keys & {email_key(wanted.name)}):
         user, failure = stored.desired.get(key), stored.failed.get(key)
         waits = _waits(key, shown)
-        if not (everybody or (failed_only and failure is not None) or (waiting_only and waits)):
+        if not (everybody or (wanted.failed_only and failure is not None) or (wanted.waiting_only and waits)):
             continue
         inbounds = tuple(user.inbounds) if user is not None else ()
         if failure is not None:
@@ -119,26 +116,8 @@ def entries(
             yield Entry(user.email if user is not None else key, inbounds, waits=waits)
 
 
-def lines(
-    stored: ShownUsers,
-    waiting: UserDrift | None,
-    *,
-    failed_only: bool = False,
-    waiting_only: bool = False,
-    name: str | None = None,
-) -> Iterator[str]:
-    """Yield the report, line by line: a summary, then one user a line, sorted by e-mail.
-
-    Args:
-        stored: What the store and the node say.
-        waiting: Whom the core does not have as desired; None where that is not known.
-        failed_only: Leave out who was not refused; with ``waiting_only`` users of either kind are shown.
-        waiting_only: Leave out whom the core has as desired.
-        name: The one user that is wanted, by e-mail; None for all.
-
-    Yields:
-        A line.
-    """
+def lines(stored: ShownUsers, waiting: UserDrift | None, wanted: Wanted = ALL) -> Iterator[str]:
+    """Yield the report, line by line: a summary, then what :func:`entries` yields."""
     with_core = stored.state in WITH_CORE
     if stored.state is None:
         yield f"{len(stored.desired)} desired, {len(stored.failed)} failed; {not_running(stored.stored_at, stored.pid)}"
@@ -149,9 +128,9 @@ def lines(
         )
     if with_core and waiting is None:
         yield "the supervisor does not answer: who is not applied is not known"
-    elif not with_core and waiting_only:
+    elif not with_core and wanted.waiting_only:
         yield "no core runs: nobody is applied"
-    for entry in entries(stored, waiting, failed_only=failed_only, waiting_only=waiting_only, name=name):
+    for entry in entries(stored, waiting, wanted):
         yield entry.line
 
 
@@ -204,10 +183,8 @@ def _waits(key: str, waiting: UserDrift) -> str:
 
 def show_users(
     named: Named = Named(),  # noqa: B008 - frozen
+    wanted: Wanted = ALL,
     *,
-    failed_only: bool = False,
-    waiting_only: bool = False,
-    name: str | None = None,
     json_wanted: bool = False,
     ask_seconds: float = ASK_SECONDS,
 ) -> int:
@@ -215,9 +192,7 @@ def show_users(
 
     Args:
         named: What the operator said about which node is meant.
-        failed_only: Leave out who was not refused.
-        waiting_only: Leave out whom the core has as desired.
-        name: The one user that is wanted, by e-mail; None for all.
+        wanted: Which users are shown.
         json_wanted: As one JSON object.
         ask_seconds: Seconds that the supervisor has to answer.
 
@@ -231,14 +206,14 @@ def show_users(
     if target.why and not json_wanted:
         say(target.why)
     stored, waiting = _read(target, ask_seconds)
-    if name is not None and next(entries(stored, waiting, name=name), None) is None:
-        raise OperatorError(f"no user {name} is desired, refused or in the core: `pgnode users` shows all")
+    if wanted.name is not None and next(entries(stored, waiting, Wanted(name=wanted.name)), None) is None:
+        raise OperatorError(f"no user {wanted.name} is desired, refused or in the core: `pgnode users` shows all")
     if json_wanted:
-        found = entries(stored, waiting, failed_only=failed_only, waiting_only=waiting_only, name=name)
+        found = entries(stored, waiting, wanted)
         # Escaped by JSON itself.
         say(as_json(stored, waiting, found))
         return 0
-    for line in lines(stored, waiting, failed_only=failed_only, waiting_only=waiting_only, name=name):
+    for line in lines(stored, waiting, wanted):
         say(line)
     return 0
 

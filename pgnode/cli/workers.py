@@ -26,19 +26,7 @@ _HEAD = ("kind", "pid", "up", "memory", "CPU", "files")
 
 
 def show_workers(named: Named, *, json_wanted: bool = False) -> int:
-    """Print a line for each worker.
-
-    Args:
-        named: What the operator said about which node is meant.
-        json_wanted: Print JSON.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        OperatorError: It cannot be told which node is meant, or it may not be looked at.
-        NotRunningError: It does not run.
-    """
+    """Print a line for each worker. Raise NotRunningError where the node does not run."""
     target = find_target(named)
     if target.pid is None:
         raise NotRunningError(f"no node runs with STATE_DIR={target.settings.state_dir}: it has no workers")

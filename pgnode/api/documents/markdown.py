@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from pgnode.api.methods import EVERY_CALL, MESSAGE_CALL, METHODS, NEEDS_CORE, Method
 from pgnode.api.service.maintenance_calls import CALLS
+from pgnode.api.service.monitor_pages import PAGES
 from pgnode.errors import BY_CODE, BusUnavailableError, ConflictError, DeadlineExceededError, NodeError
 
 _HEAD = """\
@@ -76,6 +77,13 @@ text in `detail`, too. All calls but the first are jobs, which may take minutes.
 away does not stop its job.\
 """
 
+_MONITORS = """\
+## Pages for monitors
+
+GET on `API_PORT`, with the key; METRICS_KEY opens those that say so, and nothing else. Where METRICS_PORT is set the supervisor
+serves them there, over plain HTTP and without a key. What they say is in [metrics.md](metrics.md).\
+"""
+
 _ERRORS = """\
 ## Errors
 
@@ -112,7 +120,7 @@ The core is read every `STATS_UPDATE_INTERVAL_SECONDS` (5). Over REST {calls} sa
 
 def api_page() -> str:
     """Return the text of docs/api.md."""
-    return _HEAD + _methods() + _STATES + _age() + _JSON + _STREAMS + _maintenance() + _ERRORS + _errors()
+    return _HEAD + _methods() + _STATES + _age() + _JSON + _STREAMS + _maintenance() + _monitors() + _ERRORS + _errors()
 
 
 def _methods() -> str:
@@ -141,6 +149,15 @@ def _messages(row: Method) -> str:
 def _maintenance() -> str:
     rows = [f"| `{call.http_method} {call.path}` | {call.summary} |" for call in CALLS]
     return _table(_MAINTENANCE, ("call", "what it does"), rows)
+
+
+def _monitors() -> str:
+    rows = [
+        f"| `{page.http_method} {page.path}` | {page.summary} | {page.unwell or 'never'} "
+        f"| {'yes' if page.with_metrics_key else 'no'} |"
+        for page in PAGES
+    ]
+    return _table(_MONITORS, ("page", "what it says", "503", "METRICS_KEY"), rows)
 
 
 def _errors() -> str:

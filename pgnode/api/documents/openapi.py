@@ -12,7 +12,8 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.rest.negotiation import EVENT_STREAM, JSON, JSON_LINES, PLAIN_TEXT, PROTOBUF
 from pgnode.api.service.maintenance_calls import CALLS, MaintenanceCall
-from pgnode.errors import BY_CODE, NodeError, UnauthenticatedError
+from pgnode.api.service.monitor_pages import PAGES, Page
+from pgnode.errors import BY_CODE, InternalError, NodeError, UnauthenticatedError
 from pgnode.wire import service_pb2 as pb
 
 Json = dict[str, Any]
@@ -69,6 +70,8 @@ def openapi(version: str) -> Json:
     schemas["MaintenanceError"] = _MAINTENANCE_ERROR
     for call in CALLS:
         paths[call.path] = {"servers": [_server("62051")], call.http_method.lower(): _maintenance(call)}
+    for page in PAGES:
+        paths[page.path] = {"servers": [_server("62051")], page.http_method.lower(): _page(page)}
     return {
         "openapi": "3.1.0",
         "info": {**_INFO, "version": version},
@@ -161,6 +164,27 @@ def _maintenance(call: MaintenanceCall) -> Json:
         **_failures(call.all_errors, "MaintenanceError"),
     }
     return operation
+
+
+#: What OpenMetrics is told by.
+_OPEN_METRICS = "application/openmetrics-text"
+
+
+def _page(page: Page) -> Json:
+    """Describe a page for monitors, on the port of the maintenance API."""
+    text = {"schema": {"type": "string"}}
+    found = (
+        {PLAIN_TEXT: text, _OPEN_METRICS: text} if page.path == "/metrics" else {JSON: {"schema": {"type": "object"}}}
+    )
+    responses: Json = {"200": {"description": "Well.", "content": found}}
+    if page.unwell:
+        responses["503"] = {"description": f"{page.unwell}.", "content": found}
+    return {
+        "operationId": f"monitor_{page.name}",
+        "summary": page.summary,
+        "description": "METRICS_KEY opens it, too." if page.with_metrics_key else "Opened by the API key alone.",
+        "responses": {**responses, **_failures((UnauthenticatedError, InternalError), "MaintenanceError")},
+    }
 
 
 def _failures(possible: tuple[type[NodeError], ...], schema: str) -> Json:

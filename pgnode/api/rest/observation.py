@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from pgnode.api.auth import ApiKeys
 from pgnode.api.callers import WrongKeys
@@ -13,6 +13,7 @@ from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader
 from pgnode.api.rest.context import context_of
 from pgnode.api.rest.errors import DETAIL_FORM, answerable, send_error
 from pgnode.api.rest.pipeline import RequestPipeline
+from pgnode.api.service.monitor_pages import PAGES, Page
 from pgnode.api.service.observation import Observation
 from pgnode.metrics.meter import FaceMeter
 
@@ -21,28 +22,6 @@ _MAX_BODY_BYTES: Final = 1024
 
 #: The largest Accept header that is looked at.
 _ACCEPT_MAX: Final = 1000
-
-
-class Page(NamedTuple):
-    """One of the pages, as the pipeline sees it."""
-
-    path: str
-    #: What it is called where calls are counted.
-    name: str
-    #: METRICS_KEY opens it, too.
-    with_metrics_key: bool
-    http_method: str = "GET"
-    takes_body: bool = False
-    group: str = "read"
-
-
-#: All pages. Name of the method of :class:`~pgnode.api.service.observation.Observation` that answers: its name.
-PAGES: Final = (
-    Page("/metrics", "metrics", True),
-    Page("/livez", "live", True),
-    Page("/readyz", "ready", True),
-    Page("/health", "health", False),
-)
 
 
 class WithObservation:

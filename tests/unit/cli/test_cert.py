@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pgnode.cli import cert
+from pgnode.cli import target as target_module
 from pgnode.cli.cert import check_files, renew_certificate, show_certificate
 from pgnode.cli.target import Named, Target
 from pgnode.errors import OperatorError, SettingsError
@@ -30,9 +31,11 @@ def node(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What is different in the settings that there are now from those of the running node."""
     now: dict[str, Any] = {}
     monkeypatch.setattr(
-        cert, "find_target", lambda _named: Target(settings.model_copy(update=now), 812, "the node that runs here")
+        target_module,
+        "find_target",
+        lambda _named: Target(settings.model_copy(update=now), 812, "the node that runs here"),
     )
-    monkeypatch.setattr(cert, "running_settings", lambda _target: settings)
+    monkeypatch.setattr(target_module, "running_settings", lambda _target: settings)
     return now
 
 
@@ -89,11 +92,11 @@ def test_nothing_is_renewed_where_that_cannot_be(
     with pytest.raises(OperatorError, match="--name a b is not allowed: give an address"):
         renew_certificate(Named(), names=["a b"])
     theirs = settings.model_copy(update={"ssl_cert_file": tmp_path / "theirs.pem"})
-    monkeypatch.setattr(cert, "running_settings", lambda _target: theirs)
+    monkeypatch.setattr(target_module, "running_settings", lambda _target: theirs)
     with pytest.raises(OperatorError, match="is not the node's own certificate"):
         renew_certificate(Named())
     nowhere = settings.model_copy(update={"state_dir": tmp_path / "none"})
-    monkeypatch.setattr(cert, "running_settings", lambda _target: nowhere)
+    monkeypatch.setattr(target_module, "running_settings", lambda _target: nowhere)
     with pytest.raises(OperatorError, match="the node makes it at its first start"):
         renew_certificate(Named())
     assert settings.cert_file.read_text() == before

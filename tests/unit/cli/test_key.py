@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pgnode.cli import key as key_module
+from pgnode.cli import target as target_module
 from pgnode.cli.key import forget_previous, parse_overlap, rotate, show_key
 from pgnode.cli.target import Named, Target
 from pgnode.errors import OperatorError, SettingsError
@@ -27,8 +28,8 @@ class Node:
     def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         self.target = Target(settings, None, "the node that runs here")
         self.says: dict[str, Any] | None = {}
-        monkeypatch.setattr(key_module, "find_target", lambda _named: self.target)
-        monkeypatch.setattr(key_module, "running_settings", lambda target: target.settings)
+        monkeypatch.setattr(target_module, "find_target", lambda _named: self.target)
+        monkeypatch.setattr(target_module, "running_settings", lambda target: target.settings)
         monkeypatch.setattr(key_module, "ask", lambda _folder, _what: self.answer())
 
     def answer(self) -> dict[str, Any]:

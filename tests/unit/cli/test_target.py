@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pgnode.cli.target import Named, Places, find_target, require_access
+from pgnode.cli import target as target_module
+from pgnode.cli.target import Named, Places, Target, find_target, find_with_settings, require_access
 from pgnode.errors import OperatorError, SettingsError
 from pgnode.settings import load
 from pgnode.supervisor.host import identity
@@ -123,3 +124,12 @@ def test_another_users_folder_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Path, "stat", denied)
     with pytest.raises(OperatorError, match="may not be looked into"):
         require_access(settings)
+
+
+def test_a_node_that_nobody_named_is_told_and_not_on_standard_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = load(state_dir=str(tmp_path))
+    monkeypatch.setattr(target_module, "find_target", lambda _named: Target(settings, None, "the node that runs here"))
+    assert find_with_settings(Named()) == (Target(settings, None, "the node that runs here"), settings)
+    assert capsys.readouterr() == ("", "the node that runs here\n")

@@ -9,7 +9,7 @@ import pytest
 
 from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.state import State
-from pgnode.cli.users import ShownUsers, as_json, entries, lines
+from pgnode.cli.users import ShownUsers, Wanted, as_json, entries, lines
 from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
 from pgnode.supervisor.users.drift import user_drift
@@ -56,15 +56,15 @@ def test_whom_the_core_does_not_have_as_desired_is_named() -> None:
         "frank  removed, still active in the core: the core did not answer",
     ]
     assert len(rows) == 6
-    only = [row.split(" ")[0] for row in lines(stored(), waits, waiting_only=True)]
+    only = [row.split(" ")[0] for row in lines(stored(), waits, Wanted(waiting_only=True))]
     assert only == ["3", "Alice", "bob", "eve", "frank"]
-    both = [row.split(" ")[0] for row in lines(stored(), waits, waiting_only=True, failed_only=True)]
+    both = [row.split(" ")[0] for row in lines(stored(), waits, Wanted(waiting_only=True, failed_only=True))]
     assert both == ["3", "Alice", "bob", "Dave", "eve", "frank"]
 
 
 def test_a_user_whom_the_store_does_not_have_yet_is_named() -> None:
     waits = UserDrift(frozenset({"new"}), frozenset(), frozenset())
-    summary, *rows = lines(stored(), waits, waiting_only=True)
+    summary, *rows = lines(stored(), waits, Wanted(waiting_only=True))
     assert summary == "3 desired, 3 applied, 1 failed; node running"
     assert rows == ["new  not applied yet"]
 
@@ -72,7 +72,7 @@ def test_a_user_whom_the_store_does_not_have_yet_is_named() -> None:
 @pytest.mark.parametrize("waits", [None, UserDrift(frozenset(), frozenset(), frozenset())])
 @pytest.mark.parametrize("state", ["running", "failed"])
 def test_what_is_not_known_is_said(state: str, waits: UserDrift | None) -> None:
-    summary, *rows = lines(stored(state), waits, waiting_only=True)
+    summary, *rows = lines(stored(state), waits, Wanted(waiting_only=True))
     applied = "0 applied" if state == "failed" else "applied not known" if waits is None else "3 applied"
     assert summary == f"3 desired, {applied}, 1 failed; node {state}"
     if state == "failed":
@@ -88,7 +88,7 @@ def test_a_node_that_is_down_has_the_users_that_it_stored() -> None:
     summary, *rows = lines(down, None)
     assert summary.startswith("3 desired, 1 failed; the node is not running; this is the state it stored at 2023-11-1")
     assert len(rows) == 4
-    assert list(lines(down, None, waiting_only=True))[1:] == ["no core runs: nobody is applied"]
+    assert list(lines(down, None, Wanted(waiting_only=True)))[1:] == ["no core runs: nobody is applied"]
 
 
 def test_one_user_is_shown_by_name_in_any_case() -> None:
@@ -97,13 +97,13 @@ def test_one_user_is_shown_by_name_in_any_case() -> None:
         ("ALICE", "Alice  VLESS, Trojan; not applied yet"),
         ("eve", "eve  removed, still active in the core"),
     ):
-        assert list(lines(stored(), waits, name=name))[1:] == [line]
-    assert list(entries(stored(), waits, name="nobody")) == []
+        assert list(lines(stored(), waits, Wanted(name=name)))[1:] == [line]
+    assert list(entries(stored(), waits, Wanted(name="nobody"))) == []
 
 
 def test_programs_get_an_object() -> None:
     waits = UserDrift.decode(user_drift(table()).encode())
-    found = json.loads(as_json(stored(), waits, entries(stored(), waits, failed_only=True)))
+    found = json.loads(as_json(stored(), waits, entries(stored(), waits, Wanted(failed_only=True))))
     [failed] = found.pop("users")
     assert found == {
         "state": "running",

@@ -13,6 +13,7 @@ from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import BodyReader
 from pgnode.api.rest.pipeline import RequestPipeline
 from pgnode.api.service.maintenance_calls import CALLS
+from pgnode.api.service.monitor_pages import PAGES, Page
 from pgnode.wire import service_pb2 as pb
 from tests.generated_docs import OPENAPI
 
@@ -40,11 +41,20 @@ def test_openapi_has_exactly_the_rest_routes() -> None:
 
 def test_openapi_has_exactly_the_maintenance_calls() -> None:
     elsewhere = {route for route in operations() if "servers" in DOCUMENT["paths"][route[1]]}
-    assert elsewhere == {(call.http_method, call.path) for call in CALLS}
+    pages = {(page.http_method, page.path) for page in PAGES}
+    assert elsewhere == {(call.http_method, call.path) for call in CALLS} | pages
     for call in CALLS:
         operation = operations()[call.http_method, call.path]
         assert ("requestBody" in operation) is call.takes_body
         assert set(operation["responses"]) == {"200", *(str(error.status) for error in call.all_errors)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_openapi_has_the_pages_for_monitors(page: Page) -> None:
+    operation = operations()[page.http_method, page.path]
+    assert ("503" in operation["responses"]) is bool(page.unwell)
+    assert {"200", "401", "500"} <= operation["responses"].keys()
+    assert ("METRICS_KEY" in operation["description"]) is page.with_metrics_key
 
 
 @pytest.mark.parametrize("row", METHODS, ids=lambda row: row.grpc_name)

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from pgnode.api.rest.asgi import App, Receive, Scope, Send
-from pgnode.api.rest.observation import PAGES, WithObservation
+from pgnode.api.rest.observation import WithObservation
+from pgnode.api.service.monitor_pages import PAGES
 from pgnode.api.service.observation import Observation
 from pgnode.metrics.meter import FaceMeter
 from tests.unit.api.fakes import KEY, Call, FakeCommands, FakeReads, part
