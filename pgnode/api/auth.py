@@ -39,6 +39,8 @@ class KeyCheck:
         #: The key as nearly everybody writes it.
         self.canonical = str(key).encode()
         self._value = key.bytes
+        #: See :meth:`ApiKeys.digest`.
+        self.digest = sha256(self.canonical).hexdigest()[:DIGEST_DIGITS]
 
     def __repr__(self) -> str:
         return "KeyCheck()"
@@ -107,8 +109,10 @@ class ApiKeys:
         Returns:
             The beginning of its SHA-256 (as 8 hexadecimal digits), as nearly everybody writes the key; "" for other keys.
         """
-        found = {CURRENT: self._current, PREVIOUS: self._previous}.get(name)
-        return sha256(found.canonical).hexdigest()[:DIGEST_DIGITS] if found is not None else ""
+        # Made once for each key, since this is asked for every call that changes something.
+        if name == CURRENT:
+            return self._current.digest
+        return self._previous.digest if name == PREVIOUS and self._previous is not None else ""
 
     def tell(self, follower: Callable[[bytes], None]) -> None:
         """Tell ``follower`` the API key as nearly everybody writes it: now, and whenever it is another one."""

@@ -85,7 +85,9 @@ class CallAudit:
         who = (caller, digest)
         if who not in self._counts and len(self._counts) >= CALLERS_MAX:
             who = (_OTHERS, "")
-        counts = self._counts.setdefault(who, Counter())
+        counts = self._counts.get(who)
+        if counts is None:
+            counts = self._counts[who] = Counter()
         counts[method] += 1
         if code != OK:
             counts["failed"] += 1

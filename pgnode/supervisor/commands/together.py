@@ -18,14 +18,17 @@ TOGETHER_MIN: Final = 4
 #: The last ones are not waited for.
 SHARE: Final = 0.75
 
+#: So many turns are waited for: in one, those come who take turns with the ones that wait, and somewhat late where all are busy.
+TURNS: Final = 2
+
 #: After so many waits in vain there are none for so many groups.
 VAIN_MAX: Final = 3
-VAIN_PAUSE: Final = 30
+VAIN_PAUSE: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """For how long others are waited for, all in seconds: as long as the last turn took, within these limits."""
+    """For how long others are waited for: twice as long as the last turn took, within these limits."""
 
     #: At least.
     least_seconds: float = 0.0
@@ -93,8 +96,8 @@ class Together:
     def patience_seconds(self, more: int) -> float:
         """Return how long so many are waited for."""
         patience = self._patience
-        turn = max(self._turn_seconds, patience.least_seconds)
-        return min(turn, more * patience.each_seconds, patience.most_seconds)
+        turns = max(TURNS * self._turn_seconds, patience.least_seconds)
+        return min(turns, more * patience.each_seconds, patience.most_seconds)
 
     def waited(self, came: int) -> None:
         """Note how many came while a group waited."""

@@ -42,9 +42,9 @@ def test_with_many_processors_or_before_any_answer_nobody_waits() -> None:
     assert Together(1).expected(16, 0, 10.006) == 0
 
 
-def test_the_wait_is_as_long_as_a_turn_within_limits() -> None:
+def test_the_wait_is_as_long_as_two_turns_within_limits() -> None:
     together = _in_turns()
-    assert together.patience_seconds(12) == pytest.approx(0.005)
+    assert together.patience_seconds(12) == pytest.approx(0.01)
     assert together.patience_seconds(2) == pytest.approx(2 * PATIENCE.each_seconds)
     together.answered(500, 70.0)
     assert together.patience_seconds(400) == PATIENCE.most_seconds
