@@ -35,6 +35,7 @@ from tests.support.processes import core_in, listens
 _STANDING: Final = (
     # On a disk without room the log of the store stays beside it, with what is in no other place.
     r"api_key|assets|run|state\.db(-wal|-shm)?|store\.0\.5(/.*)?|tls|tls/(cert|key)\.pem",
+    r"audit\.log(\.1)?",
     r"run/(children\.json|node\.lock|restart\.json|tls\.pem|valkey\.conf)",
     r"cores|cores/chosen\.json",
     # What an operator may want to look at.
