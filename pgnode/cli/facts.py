@@ -88,7 +88,8 @@ def is_stopped(pid: int) -> bool:
 
 
 def _up_seconds(pid: int) -> float:
-    with contextlib.suppress(psutil.Error):
+    # RuntimeError: the system does not tell when it was booted, as in some containers.
+    with contextlib.suppress(psutil.Error, RuntimeError):
         if pid:
             return max(0.0, time.time() - psutil.Process(pid).create_time())
     return 0.0
@@ -127,10 +128,10 @@ def seen_workers(supervisor: int) -> list[SeenWorker]:
     found: list[SeenWorker] = []
     try:
         children = psutil.Process(supervisor).children() if supervisor else []
-    except psutil.Error:
+    except (psutil.Error, RuntimeError):
         return []
     for child in children:
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, RuntimeError):
             command = child.cmdline()
             if any(word.endswith(_GUNICORN) for word in command):
                 found += [_worker("rest", worker) for worker in child.children()]
@@ -149,7 +150,7 @@ def _worker(kind: str, process: psutil.Process) -> SeenWorker:
         return SeenWorker(
             kind=kind,
             pid=process.pid,
-            up_seconds=max(0.0, time.time() - process.create_time()),
+            up_seconds=_up_seconds(process.pid),
             memory_bytes=process.memory_info().rss,
             cpu_seconds=times.user + times.system,
             open_files=files,

@@ -43,7 +43,8 @@ def sample_process(pid: int) -> Sample | None:
                     max_files=process.rlimit(resource.RLIMIT_NOFILE)[0],
                 ),
             )
-    except (psutil.Error, OSError):
+    except Exception:
+        # It has ended; or whatever psutil makes of a file that is missing, empty or another one.
         return None
 
 

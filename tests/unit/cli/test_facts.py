@@ -12,9 +12,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
+import psutil
 import pytest
 
+from pgnode.cli import facts as facts_module
 from pgnode.cli.facts import find_facts, seen_certificate, seen_core, seen_disk, seen_store, seen_workers
 from pgnode.cli.target import Target
 from pgnode.settings import Settings, load
@@ -105,6 +108,13 @@ def test_a_core_is_known_by_its_record(settings: Settings) -> None:
         os.waitid(os.P_PID, core.pid, os.WEXITED | os.WNOWAIT)
         assert seen_core(settings) is None, "it has ended, though nobody took note"
     assert seen_core(settings) is None
+
+
+def test_a_system_that_does_not_tell_when_it_was_booted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where /proc/stat is empty."""
+    monkeypatch.setattr(psutil.Process, "create_time", mock.Mock(side_effect=RuntimeError("line 'btime' not found")))
+    assert facts_module._up_seconds(os.getpid()) == 0.0
+    assert seen_workers(os.getpid()) == []
 
 
 def test_workers_are_known_by_their_command_lines() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from unittest import mock
+
+import psutil
+import pytest
 
 from pgnode.supervisor.figures.node_figures import ProcessFigures
 from pgnode.supervisor.figures.processes import ProcessSampler, Sample, sample_process
@@ -37,6 +41,14 @@ def test_this_process() -> None:
     assert found.figures.memory_bytes > 1_000_000
     assert 0 < found.figures.open_files < found.figures.max_files
     assert sample_process(NO_PID) is None
+
+
+def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where /proc/stat is empty."""
+    unknown = mock.Mock(side_effect=RuntimeError("line 'btime' not found in /proc/stat"))
+    monkeypatch.setattr(psutil.Process, "create_time", unknown)
+    assert sample_process(os.getpid()) is None
+    unknown.assert_called_once()
 
 
 def test_what_was_used_before_the_first_look_is_not_counted() -> None:
