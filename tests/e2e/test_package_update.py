@@ -16,6 +16,9 @@ from pgnode.supervisor.maintenance.package_update import PackageUpdate
 from pgnode.supervisor.processes.restart_in_place import Trial, try_installed
 from tests.support.wheels import make_environment, make_wheel
 
+#: Pip is run some ten times in each.
+pytestmark = pytest.mark.timeout(600)
+
 #: Seconds that an upgrade may take on a busy machine.
 LIMIT_SECONDS = 200.0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from pgnode import __version__
@@ -25,6 +26,9 @@ from pgnode.testing.users import make_user, make_users
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, run_to_end
 from tests.support.wheels import make_environment, make_node_wheel
+
+#: Pip is run some twenty times, and on a busy machine it takes seconds to begin.
+pytestmark = pytest.mark.timeout(600)
 
 TAG = "VLESS"
 NEW = "9.9.9"
