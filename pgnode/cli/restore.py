@@ -12,6 +12,7 @@ from typing import IO, Literal
 from pgnode.cli.archive import Manifest, read_archive
 from pgnode.cli.backup import STANDARD, fingerprint
 from pgnode.cli.facts import seen_core
+from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.target import Named, Target, find_target
@@ -78,6 +79,7 @@ def restore(
         finally:
             shutil.rmtree(settings.state_dir / GATHERING, ignore_errors=True)
             _give_to_owner(settings.state_dir)
+        note(settings, "node", "restored from a backup", {"file": str(file), "owed": owed, "identity": with_identity})
         core = seen_core(settings)
     restored.report(file, core.pid if core is not None else None, json_wanted=json_wanted)
     return 0

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pgnode.cli.asking import ask_node
 from pgnode.cli.facts import find_facts, is_stopped
+from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.seen import SeenWorker
@@ -75,6 +76,8 @@ def order_workers(
         raise NotAnsweringError(f"the supervisor (pid {target.pid}) was stopped by a signal (SIGSTOP): kill -CONT it")
     values = {"do": do, "pid": pid} if do == "restart" else {"do": do, "kind": kind, "count": count}
     answer = ask_node(target, messages.WORKERS, values, seconds=ORDER_SECONDS)
+    told = {name: value for name, value in values.items() if value is not None}
+    note(target.settings, "node", "workers changed", told)
     if json_wanted:
         Screen().json(answer)
     else:
