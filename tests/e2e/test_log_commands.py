@@ -75,7 +75,7 @@ async def test_the_level_is_of_all_processes_and_lasts_until_a_restart(node: Nod
     await eventually(lambda: booted(before), "Gunicorn has new workers")
 
     async def all_told() -> bool:
-        return len(await says_booting()) == 2
+        return len(await says_booting()) >= 2
 
     await eventually(all_told, "Gunicorn's own lines are shown")
     code, text = await pgnode(node, "status")
@@ -83,7 +83,7 @@ async def test_the_level_is_of_all_processes_and_lasts_until_a_restart(node: Nod
     assert (await pgnode(node, "restart"))[0] == 0
     assert await pgnode(node, "log-level") == (0, "info, as the settings say\n")
     kept = [line["text"] for line in await lines(node)]
-    assert len([text for text in kept if "Booting worker" in text]) == 2, "the next supervisor has them, too"
+    assert len([text for text in kept if "Booting worker" in text]) >= 2, "the next supervisor has them, too"
     assert any("restarted in place" in text for text in kept)
 
 

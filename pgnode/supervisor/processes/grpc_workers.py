@@ -22,7 +22,6 @@ from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import PROCESS
 from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
-from pgnode.supervisor.processes.child import READY_SECONDS
 from pgnode.supervisor.processes.grpc_process import WORKER_MODULE, GrpcProcess
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance, InheritedProcess
 from pgnode.supervisor.processes.pid_registry import PidRegistry
@@ -30,6 +29,9 @@ from pgnode.supervisor.processes.ports import reserve_port
 from pgnode.supervisor.processes.restarts import Restarter
 
 log = structlog.get_logger(__name__)
+
+#: Seconds that workers have to be replaced.
+REPLACED_SECONDS = 60.0
 
 #: Seconds between two looks at workers that are to be replaced.
 POLL_SECONDS = 0.05
@@ -332,7 +334,7 @@ class GrpcWorkers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READY_SECONDS):
+            async with asyncio.timeout(REPLACED_SECONDS):
                 while not self._replaced_all(asked):  # noqa: ASYNC110 - slots tell nobody
                     await asyncio.sleep(POLL_SECONDS)
         return [found for found in asked if found in self.pids.values()]

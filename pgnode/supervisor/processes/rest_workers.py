@@ -18,13 +18,16 @@ log = structlog.get_logger(__name__)
 #: Seconds between two signals: of two at once the second may be lost.
 PACE_SECONDS = 0.2
 
-#: Seconds within which signals show an effect: a worker comes at once, and one that leaves gives its calls some seconds.
-EFFECT_SECONDS = 12.0
+#: Seconds within which a worker comes: at once, but for a machine that is very busy.
+COMING_SECONDS = 10.0
+
+#: Seconds within which workers leave: each gives its calls some.
+LEAVING_SECONDS = 45.0
 
 #: Seconds between two looks.
 POLL_SECONDS = 0.05
 
-#: How often signals are sent of which nothing was seen.
+#: How often signals are sent of which no worker came.
 ATTEMPTS = 3
 
 
@@ -84,18 +87,26 @@ class RestWorkers:
         Args:
             by: How many more; negative for fewer. Gunicorn keeps one in any case.
         """
-        number = signal.SIGTTIN if by > 0 else signal.SIGTTOU
-        wanted = len(await self.pids()) + by
+        known = set(await self.pids())
         self._more, self._more_of = self.added + by, self._master.pid or 0
-        missing = abs(by)
-        for _ in range(ATTEMPTS):
-            for _ in range(missing):
-                self._master.signal(number)
-                await self._clock.sleep(PACE_SECONDS)
-            missing = await self._missing(wanted, more=by > 0)
-            if not missing:
+        if by < 0:
+            # Never again: nobody sees whether one leaves already.
+            await self._send(signal.SIGTTOU, -by)
+            if await self._until(lambda now: len(now) <= len(known) + by, LEAVING_SECONDS):
                 return
-        log.warning("Gunicorn does not have the workers that were asked for", wanted=wanted, missing=missing)
+        else:
+            missing = by
+            for _ in range(ATTEMPTS):
+                await self._send(signal.SIGTTIN, missing)
+                if await self._until(lambda now: len(now - known) >= by, COMING_SECONDS):
+                    return
+                missing = by - len(set(await self.pids()) - known)
+        log.warning("Gunicorn does not have the workers that were asked for", before=len(known), by=by)
+
+    async def _send(self, number: signal.Signals, times: int) -> None:
+        for _ in range(times):
+            self._master.signal(number)
+            await self._clock.sleep(PACE_SECONDS)
 
     async def restart_all(self) -> list[int]:
         """Have Gunicorn read its settings again and replace all workers; there are as many as the settings say again.
@@ -124,22 +135,16 @@ class RestWorkers:
         self._more = 0
         self._master.signal(signal.SIGHUP)
 
-    async def _missing(self, wanted: int, *, more: bool) -> int:
-        """Wait for a number of workers; return how many are missing, or too many, in the end."""
-        until = self._clock.now() + EFFECT_SECONDS
-        while True:
-            found = len(await self.pids())
-            missing = wanted - found if more else found - wanted
-            if missing <= 0 or self._clock.now() >= until:
-                return max(0, missing)
-            await self._clock.sleep(POLL_SECONDS)
-
     async def _left_of(self, before: set[int]) -> list[int]:
         """Wait until workers have ended and others are there; return those that have not."""
-        until = self._clock.now() + EFFECT_SECONDS
-        while True:
-            now = set(await self.pids())
-            left = before & now
-            if (not left and now) or self._clock.now() >= until:
-                return sorted(left)
+        await self._until(lambda now: bool(now) and not before & now, LEAVING_SECONDS)
+        return sorted(before & set(await self.pids()))
+
+    async def _until(self, is_so: Callable[[set[int]], bool], seconds: float) -> bool:
+        """Look at the workers until something is so; return whether it is in time."""
+        until = self._clock.now() + seconds
+        while not is_so(set(await self.pids())):
+            if self._clock.now() >= until:
+                return False
             await self._clock.sleep(POLL_SECONDS)
+        return True

@@ -66,6 +66,17 @@ async def test_a_signal_that_was_lost_is_sent_again(master: Master, workers: Res
     assert (len(await workers.pids()), len(master.got)) == (4, 3)
 
 
+async def test_one_that_leaves_slowly_is_not_asked_again_and_not_counted(master: Master, workers: RestWorkers) -> None:
+    master.misses = 1
+    await workers.change(-1)
+    assert master.got == [signal.SIGTTOU], "another one would end another worker"
+    master.misses = 0
+    looks = iter([[1, 2], [2, 3], [2, 3]])
+    slow = RestWorkers(master, lambda _pid: next(looks), HurryingClock())
+    await slow.change(1)
+    assert master.got[1:] == [signal.SIGTTIN], "one of those before has left meanwhile"
+
+
 async def test_what_shows_no_effect_is_given_up(
     master: Master, workers: RestWorkers, capsys: pytest.CaptureFixture[str]
 ) -> None:
