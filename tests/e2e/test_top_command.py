@@ -27,7 +27,10 @@ LONG = 90.0
 
 
 async def shows(terminal: Terminal, *texts: str) -> None:
-    await eventually(lambda: all(text in terminal.screen.text for text in texts), f"{texts} are shown", LONG)
+    try:
+        await eventually(lambda: all(text in terminal.screen.text for text in texts), f"{texts} are shown", LONG)
+    except AssertionError:
+        raise AssertionError(f"{texts} are not all on the screen:\n{terminal.screen.text}") from None
 
 
 async def ends(terminal: Terminal, code: int) -> None:
