@@ -58,8 +58,9 @@ _LISTENING: Final = "00010000"
 
 #: Descriptors of a supervisor that come and go: connections to the bus and to the core, lines to children.
 _SPARE: Final = {"socket": 8, "pipe": 10, "anon_inode": 6, "file": 2}
-#: Those of an API worker: connections to the bus, and what gRPC's own threads wait with. Callers' connections are not counted.
-_SPARE_OF_WORKERS: Final = {"socket": 8, "pipe": 4, "anon_inode": 16, "file": 2}
+#: Those of an API worker: one that has just begun has no connection to the bus and no threads yet. Callers' connections are not
+#: counted.
+_SPARE_OF_WORKERS: Final = {"socket": 16, "pipe": 10, "anon_inode": 16, "file": 2}
 _WORKERS: Final = ("-m gunicorn", "pgnode.worker.grpc_worker")
 
 #: Node -> pid of a supervisor or an API worker -> its descriptors by kind at the first look.

@@ -225,7 +225,8 @@ def take_in(life: Life, task: StartTask) -> Transition:
     if life.unknown:
         # Nobody knows its users, and perhaps not even its config.
         fallback = None
-    life, cancelled = cancel_timer(replace(life, held=False))
+    # Somebody asked for a start, whichever core it leads to.
+    life, cancelled = cancel_timer(forgive(replace(life, held=False)))
     if new_core or before is State.LINGERING:
         life = life.move(Trigger.START_REQUESTED)
     users = TakeInUsers(task.new, everyone=task.decision.strategy is not StartStrategy.SAME)

@@ -437,3 +437,14 @@ def test_a_hot_change_of_a_lingering_core_that_fails_half_way_is_a_new_core() ->
         script >> done << EndCore() >> done << do.StartCore(B, rendered=True)
         script >> done << do.CompleteCore(B) >> done << Record(B, 2) << DiscardRunner() << Answer()
     assert (script.state.state, script.state.core) == (State.RUNNING, B)
+
+
+def test_a_start_that_keeps_the_core_forgets_deaths_as_any_other() -> None:
+    life = died(RUNNING, times=5)
+    with script_of(life) as script:
+        script >> on.RetryDue() << do.StartCore(A) >> done << do.CompleteCore(A)
+        script >> done << Record(A, script.state.core_run) << do.Commit() << do.Publish()
+        script >> on.StartRequested(B, SAME)
+        script.skip_to(Answer, done)
+        script >> on.CoreDied(script.state.core_run, 1, AT) << do.ReapCore()
+        script << RetryLater(0.0, "the core ended with exit code 1") << do.Commit() << do.Publish()
