@@ -76,7 +76,9 @@ class Terminal:
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], *, columns: int = 80, lines: int = 24) -> None:
         self.screen = Screen(columns, lines)
-        self._command, self._env = command, dict(env)
+        self._command = command
+        # A library of the tests' own process says how large its terminal is; this one has a size of its own.
+        self._env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
         self._ours, self._theirs = os.openpty()
         fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
         self._before = termios.tcgetattr(self._theirs)
