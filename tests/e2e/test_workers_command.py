@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest_asyncio
@@ -18,7 +19,7 @@ from pgnode.testing.node import NodeProcess
 from pgnode.testing.users import make_user, make_users
 from tests.e2e.conftest import WITH_GRPC
 from tests.e2e.test_restart_in_place import TAGS, Callers
-from tests.support.grpc_node import GrpcNode
+from tests.support.grpc_node import GrpcNode, asked_again
 from tests.support.polling import eventually
 from tests.support.processes import is_stopped, run_to_end, worker_pids
 
@@ -45,7 +46,7 @@ async def changed(node: NodeProcess, *arguments: str) -> dict[str, Any]:
 
 
 class GrpcCallers:
-    """Each changes a user of its own, on a connection of its own."""
+    """Each changes a user of its own, on a connection of its own, and asks again where a worker that leaves closes that."""
 
     def __init__(self, node: NodeProcess, count: int) -> None:
         self._node = node
@@ -61,7 +62,7 @@ class GrpcCallers:
             while not self._end.is_set():
                 try:
                     user = make_user(f"grpc{number}@e2e", TAGS, key=str(self.answered[number] + 1))
-                    await caller.stream("SyncUser", [user])
+                    await asked_again(partial(caller.stream, "SyncUser", [user]))
                     self.answered[number] += 1
                 except Exception as error:
                     self.failures.append(repr(error))

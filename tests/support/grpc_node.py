@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import grpc
@@ -21,6 +21,27 @@ Metadata = tuple[tuple[str, str], ...]
 
 def key_metadata(key: str, form: Literal["x-api-key", "bearer"] = "x-api-key") -> Metadata:
     return (("x-api-key", key),) if form == "x-api-key" else (("authorization", f"Bearer {key}"),)
+
+
+#: Tries of a call whose connection is closed by its worker.
+TRIES = 5
+
+
+async def asked_again(call: Callable[[], Awaitable[object]]) -> None:
+    """Make a call, and make it again where its worker closes the connection in that very moment.
+
+    The library cancels a call that arrives between the beginning of its server's end and the caller's knowledge of that: no
+    handler has seen it (grpcio 1.85). The tries follow at once, so that they fail where nobody serves.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            await call()
+        except aio.AioRpcError as error:
+            if error.code() not in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE):
+                raise
+        else:
+            return
+    await call()
 
 
 class GrpcNode:
