@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -43,8 +44,12 @@ def valkey_pid(node: NodeProcess) -> int:
 
 def gunicorn_master_pid(node: NodeProcess) -> int:
     """Gunicorn's master; 0 when it is not there."""
-    masters = [p for p in tree(node.pid) if "gunicorn" in command_line(p)]
-    return next((p.pid for p in masters if p.ppid() == node.pid), 0)
+    for process in tree(node.pid):
+        # One that has just ended is none.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "gunicorn" in command_line(process) and process.ppid() == node.pid:
+                return process.pid
+    return 0
 
 
 def worker_pids(node: NodeProcess) -> list[int]:
