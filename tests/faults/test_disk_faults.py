@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
-from pgnode.testing.panel import NoAnswerError, PanelError
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.testing.processes import is_running, tree
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
@@ -76,6 +76,18 @@ def may_mount() -> bool:
     return bool(int(effective, 16) >> 21 & 1)
 
 
+async def gunicorn_comes_back(node: NodeProcess, panel: PanelClient) -> None:
+    """Kill Gunicorn's master and a worker, and wait until others serve."""
+    master, worker = gunicorn_master_pid(node), worker_pids(node)[0]
+    kill(worker)
+    kill(master)
+
+    async def serves() -> bool:
+        return gunicorn_master_pid(node) not in (0, master) and (await panel.info()).started
+
+    await eventually(serves, "Gunicorn is back", 60, errors=NOT_YET)
+
+
 @pytest.fixture
 def disk() -> Any:
     if not may_mount():
@@ -129,14 +141,7 @@ async def test_a_disk_without_room(node: NodeProcess, disk: SmallDisk, what: str
             await held.go_on()
 
             # Whatever is killed comes back.
-            master, worker = gunicorn_master_pid(node), worker_pids(node)[0]
-            kill(worker)
-            kill(master)
-
-            async def serves() -> bool:
-                return gunicorn_master_pid(node) not in (0, master) and (await panel.info()).started
-
-            await eventually(serves, "Gunicorn is back", 60, errors=NOT_YET)
+            await gunicorn_comes_back(node, panel)
             await held.go_on()
 
         kill(core)

@@ -21,10 +21,10 @@ from pgnode.testing.users import make_user, make_users
 from tests.faults.checker import Record, check, state_of
 from tests.faults.held import holders
 from tests.faults.leftovers import TidyNode, core_anywhere, tidy
-from tests.faults.test_disk_faults import NOT_YET, SmallDisk, may_mount
+from tests.faults.test_disk_faults import NOT_YET, SmallDisk, gunicorn_comes_back, may_mount
 from tests.faults.trial import Trial
 from tests.support.polling import eventually
-from tests.support.processes import gunicorn_master_pid, kill, valkey_pid, worker_pids
+from tests.support.processes import kill, valkey_pid
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -98,14 +98,7 @@ async def test_a_folder_without_room(node: NodeProcess, disk: SmallDisk, above: 
 
             if what == "log":
                 await eventually(lines_are_dropped, "it is said that lines are dropped", 60)
-            master, worker = gunicorn_master_pid(node), worker_pids(node)[0]
-            kill(worker)
-            kill(master)
-
-            async def serves() -> bool:
-                return gunicorn_master_pid(node) not in (0, master) and (await panel.info()).started
-
-            await eventually(serves, "Gunicorn is back", 60, errors=NOT_YET)
+            await gunicorn_comes_back(node, panel)
             bus = valkey_pid(node)
             kill(bus)
 

@@ -25,10 +25,10 @@ from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from tests.faults.held import holders
 from tests.faults.leftovers import TidyNode, core_anywhere, tidy
-from tests.faults.test_disk_faults import may_mount
+from tests.faults.test_disk_faults import gunicorn_comes_back, may_mount
 from tests.faults.trial import Trial
 from tests.support.polling import eventually
-from tests.support.processes import gunicorn_master_pid, kill, worker_pids
+from tests.support.processes import kill
 from tests.support.stored import stored_users
 
 pytestmark = pytest.mark.timeout(300)
@@ -136,14 +136,7 @@ async def test_a_disk_that_became_read_only(node: NodeProcess, disk: FailingDisk
             await held.go_on()
 
             # Whatever is killed comes back.
-            master, worker = gunicorn_master_pid(node), worker_pids(node)[0]
-            kill(worker)
-            kill(master)
-
-            async def serves() -> bool:
-                return gunicorn_master_pid(node) not in (0, master) and (await panel.info()).started
-
-            await eventually(serves, "Gunicorn is back", 60, errors=NOT_YET)
+            await gunicorn_comes_back(node, panel)
             await held.go_on()
 
         kill(core)
