@@ -38,7 +38,8 @@ NAMES: Final = frozenset(
     }
 )
 
-#: Beginnings of names: language, folders, Python and its installers, loader and allocator, gRPC, the core, this project.
+#: Beginnings of names: language, folders, Python and its installers, loader and allocator, the core, this project. None for the
+#: gRPC library: a polling strategy that it does not know ends its process, and what it traces are headers, the key among them.
 PREFIXES: Final = (
     "LC_",
     "XDG_",
@@ -48,7 +49,6 @@ PREFIXES: Final = (
     "LD_",
     "MALLOC_",
     "GLIBC_",
-    "GRPC_",
     "XRAY_",
     "PGNODE_",
     "COVERAGE_",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,9 @@ SOCKETS_VARIABLE: Final = "PGNODE_SOCKET_FDS"
 
 #: Tells Gunicorn's workers the number of the descriptor to which they write a byte when they are there.
 READY_VARIABLE: Final = "PGNODE_READY_FD"
+
+#: Tells a trial of another version the number of the descriptor of the environment that it would be started with.
+ENVIRONMENT_VARIABLE: Final = "PGNODE_ENVIRONMENT_FD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,43 @@ def hand_over(settings: Settings) -> Handover:
     Raises:
         OSError: There is neither memory nor a folder for such a file.
     """
+    return Handover(_unnamed_file(_encode(settings), settings.run_dir))
+
+
+def hand_over_environment(environment: Mapping[str, str], folder: Path) -> int:
+    """Write an environment where a trial of another version finds it; the trial's own holds no secret.
+
+    Args:
+        environment: The environment of the start.
+        folder: Where a file may be made where there is no memory for it.
+
+    Returns:
+        The descriptor, for the caller to close.
+
+    Raises:
+        OSError: There is neither memory nor a folder for such a file.
+    """
+    return _unnamed_file(json.dumps(dict(environment)).encode(), folder)
+
+
+def take_environment(environment: MutableMapping[str, str]) -> None:
+    """Lay the environment that was handed over, if there is one, over this process's.
+
+    Args:
+        environment: This process's environment; it is changed.
+
+    Raises:
+        SettingsError: The descriptor that was named holds none.
+    """
+    number = environment.pop(ENVIRONMENT_VARIABLE, None)
+    if number is None:
+        return
     try:
-        descriptor = os.memfd_create("pgnode-settings")
-    except (AttributeError, OSError):
-        # Where the call is forbidden: a file without a name.
-        with tempfile.TemporaryFile(dir=settings.run_dir) as file:
-            descriptor = os.dup(file.fileno())
-    os.write(descriptor, _encode(settings))
-    return Handover(descriptor)
+        environment.update(json.loads(_read(int(number))))
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingsError(
+            f"{ENVIRONMENT_VARIABLE}={number} does not hold an environment ({error}): it is set by the supervisor; unset it"
+        ) from None
 
 
 def load_handed_over() -> Settings:
@@ -80,13 +112,27 @@ def load_handed_over() -> Settings:
     if number is None:
         return load()
     try:
-        descriptor = int(number)
-        # By position: all workers share the descriptor.
-        return _decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        return _decode(_read(int(number)))
     except (OSError, ValueError, TypeError) as error:
         raise SettingsError(
             f"{VARIABLE}={number} does not hold settings ({error}): it is set by the supervisor for its workers; unset it"
         ) from None
+
+
+def _unnamed_file(data: bytes, folder: Path) -> int:
+    try:
+        descriptor = os.memfd_create("pgnode-settings")
+    except (AttributeError, OSError):
+        # Where the call is forbidden: a file without a name.
+        with tempfile.TemporaryFile(dir=folder) as file:
+            descriptor = os.dup(file.fileno())
+    os.write(descriptor, data)
+    return descriptor
+
+
+def _read(descriptor: int) -> bytes:
+    # By position: all workers share the descriptor.
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
 
 
 def _encode(settings: Settings) -> bytes:

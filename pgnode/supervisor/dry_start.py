@@ -15,7 +15,7 @@ from pgnode import dependencies
 from pgnode.errors import OperatorError, SettingsError
 from pgnode.settings import load_from
 from pgnode.settings.difference import NO_DIFFERENCE, Difference, difference
-from pgnode.settings.handover import VARIABLE, Handover, load_handed_over
+from pgnode.settings.handover import VARIABLE, Handover, load_handed_over, take_environment
 from pgnode.store.reader import check_readable
 from pgnode.supervisor.composition import compose
 
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit code.
     """
     try:
+        take_environment(os.environ)
         found = check(*map(Path, arguments))
     except OperatorError as error:
         sys.stdout.write(f"{' '.join(str(error).split())}\n")

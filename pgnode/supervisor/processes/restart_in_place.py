@@ -21,9 +21,10 @@ from typing import Final
 import structlog
 
 from pgnode import __version__
+from pgnode.os_support.environment import confine
 from pgnode.os_support.files import overwrite, read_json, write_atomically
 from pgnode.settings.difference import NO_DIFFERENCE, Difference
-from pgnode.settings.handover import Handover
+from pgnode.settings.handover import ENVIRONMENT_VARIABLE, Handover, hand_over_environment
 from pgnode.supervisor.processes.inheritance import Inheritance, leave
 
 log = structlog.get_logger(__name__)
@@ -133,29 +134,44 @@ async def try_installed(
     handover: Handover | None = None,
     *,
     limit_seconds: float = TRIAL_SECONDS,
+    folder: Path = Path("/tmp"),  # noqa: S108 - a file without a name
 ) -> Trial:
     """Try whether the version that is installed now can start.
 
     Args:
         command: See :func:`trial_command`.
-        environment: The environment of the start.
+        environment: The environment of the start. What children have no need of, the key among it, is handed over in a file
+            without a name.
         handover: The settings that are in force, to compare with; None: they are not compared.
         limit_seconds: Seconds that it may take.
+        folder: Where that file may be made.
 
     Returns:
         What it says.
     """
+    own = dict(environment)
+    confine(own)
+    try:
+        whole = hand_over_environment(environment, folder)
+    except OSError as error:
+        return Trial(f"the new version cannot be tried: {error.strerror or error}")
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**environment, **(handover.environment if handover is not None else {})},
-            pass_fds=handover.pass_fds if handover is not None else (),
+            env={
+                **own,
+                ENVIRONMENT_VARIABLE: str(whole),
+                **(handover.environment if handover is not None else {}),
+            },
+            pass_fds=(whole, *(handover.pass_fds if handover is not None else ())),
         )
     except OSError as error:
         return Trial(f"the new version cannot be tried: {error.strerror or error} ({command[0]})")
+    finally:
+        os.close(whole)
     try:
         async with asyncio.timeout(limit_seconds):
             output, _ = await process.communicate()
@@ -191,6 +207,7 @@ class VersionTrial:
     ) -> None:
         self._command = trial_command(state_dir, env_file)
         self._handover = handover
+        self._folder = state_dir
         self._environment = dict(environment if environment is not None else os.environ)
 
     def __repr__(self) -> str:
@@ -198,7 +215,8 @@ class VersionTrial:
 
     async def __call__(self, variables: Mapping[str, str] | None = None) -> Trial:
         """Try the version that is found with these variables; without any, the one that is installed now."""
-        return await try_installed(self._command, {**self._environment, **(variables or {})}, self._handover)
+        environment = {**self._environment, **(variables or {})}
+        return await try_installed(self._command, environment, self._handover, folder=self._folder)
 
 
 #: Signals that came while nobody handled them.

@@ -12,6 +12,8 @@ def test_what_children_may_need_stays_and_all_else_goes() -> None:
         "https_proxy": "http://127.0.0.1:1",
         "HTTPS_PROXY": "http://127.0.0.1:1",
         "GOMEMLIMIT": "1GiB",
+        "GRPC_POLL_STRATEGY": "none that is known",
+        "GRPC_TRACE": "all",
         "PORT_A": "8443",
         "PYTHONINSPECT": "1",
         "GUNICORN_CMD_ARGS": "--daemon",
@@ -22,6 +24,8 @@ def test_what_children_may_need_stays_and_all_else_goes() -> None:
     assert confine(environment, {"PORT_A"}) == [
         "API_KEY",
         "CLOUD_TOKEN",
+        "GRPC_POLL_STRATEGY",
+        "GRPC_TRACE",
         "GUNICORN_CMD_ARGS",
         "NOTIFY_SOCKET",
         "PYTHONINSPECT",

@@ -10,7 +10,14 @@ import pytest
 
 from pgnode.errors import SettingsError
 from pgnode.settings import load
-from pgnode.settings.handover import VARIABLE, hand_over, load_handed_over
+from pgnode.settings.handover import (
+    ENVIRONMENT_VARIABLE,
+    VARIABLE,
+    hand_over,
+    hand_over_environment,
+    load_handed_over,
+    take_environment,
+)
 
 
 @pytest.fixture
@@ -60,3 +67,26 @@ def test_a_descriptor_that_holds_none(number: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(VARIABLE, number)
     with pytest.raises(SettingsError, match=r"PGNODE_SETTINGS_FD=.*unset it"):
         load_handed_over()
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_an_environment_is_taken_whole(memory: bool, tmp_path: Path) -> None:
+    # What is no text in the system's encoding stands for itself.
+    whole = {"API_KEY": "opens the API", "ODD": "\udcff\n=", "PATH": "/bin"}
+    with mock.patch("os.memfd_create", side_effect=None if memory else PermissionError, wraps=os.memfd_create):
+        descriptor = hand_over_environment(whole, tmp_path)
+    assert not any(tmp_path.iterdir())
+    environment = {"PATH": "/usr/bin", "LANG": "C", ENVIRONMENT_VARIABLE: str(descriptor)}
+    take_environment(environment)
+    os.close(descriptor)
+    assert environment == {**whole, "LANG": "C"}
+
+
+@pytest.mark.parametrize("number", ["none", "987654", ""])
+def test_a_descriptor_that_holds_no_environment(number: str) -> None:
+    environment = {ENVIRONMENT_VARIABLE: number}
+    with pytest.raises(SettingsError, match="does not hold an environment"):
+        take_environment(environment)
+    none: dict[str, str] = {}
+    take_environment(none)
+    assert none == {}

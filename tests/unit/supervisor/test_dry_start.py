@@ -10,7 +10,7 @@ import pytest
 
 from pgnode.settings import load
 from pgnode.settings.difference import NO_DIFFERENCE, Difference
-from pgnode.settings.handover import hand_over
+from pgnode.settings.handover import ENVIRONMENT_VARIABLE, hand_over, hand_over_environment
 from pgnode.supervisor.dry_start import main
 
 
@@ -59,6 +59,20 @@ def test_a_wrong_setting_is_told_in_one_line(
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert "API_PORT=many" in said
+
+
+def test_settings_of_the_start_are_in_the_environment_that_is_handed_over(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    descriptor = hand_over_environment({"API_PORT": "many"}, state_dir)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(descriptor))
+    # Undone at the end.
+    monkeypatch.setenv("API_PORT", "1")
+    try:
+        assert main([str(state_dir)]) == 2
+    finally:
+        os.close(descriptor)
+    assert "API_PORT=many" in capsys.readouterr().out
 
 
 def test_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from pgnode import __version__
 from pgnode.settings.difference import Difference
+from pgnode.settings.handover import ENVIRONMENT_VARIABLE, Handover
 from pgnode.settings.handover import VARIABLE as VARIABLE_OF_SETTINGS
-from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes import restart_in_place
 from pgnode.supervisor.processes.inheritance import VARIABLE, Inheritance
 from pgnode.supervisor.processes.restart_in_place import (
@@ -48,6 +48,16 @@ async def test_what_is_different_in_its_settings_is_taken() -> None:
     finally:
         os.close(handover.descriptor)
     assert trial == Trial(difference=found)
+
+
+async def test_no_secret_of_the_start_is_in_its_environment() -> None:
+    start = {"API_KEY": "opens the API", "METRICS_KEY": "opens the metrics", "LANG": "C"}
+    code = (
+        f"import json, os; found = os.pread(int(os.environ[{ENVIRONMENT_VARIABLE!r}]), 4096, 0); "
+        "raise SystemExit(f'{sorted(os.environ)} {json.loads(found)}')"
+    )
+    trial = await try_installed([sys.executable, "-I", "-S", "-c", code], start)
+    assert trial.reason in {f"{sorted(('LANG', ENVIRONMENT_VARIABLE, *more))} {start}" for more in ((), ("LC_CTYPE",))}
 
 
 async def test_the_reason_is_the_last_line() -> None:
