@@ -54,8 +54,28 @@ PREFIXES: Final = (
     "COVERAGE_",
 )
 
-#: Of these, what would change how each of our own processes ends.
-EXCEPT: Final = frozenset({"PYTHONINSPECT"})
+#: Of these, what would change how each of our own processes ends, or make errors of a library's warnings.
+EXCEPT: Final = frozenset({"PYTHONINSPECT", "PYTHONWARNINGS"})
+
+
+#: What the gRPC library reads when it is imported.
+_GRPC: Final = "GRPC_"
+
+
+def drop_grpc_variables(environment: MutableMapping[str, str], settings: Collection[str]) -> list[str]:
+    """Take out what would change how the gRPC library works; before it is imported.
+
+    Args:
+        environment: The environment; it is changed.
+        settings: The names of this node's settings, in capitals, some of which begin likewise.
+
+    Returns:
+        The names that were taken out, sorted.
+    """
+    gone = sorted(name for name in environment if name.startswith(_GRPC) and name not in settings)
+    for name in gone:
+        del environment[name]
+    return gone
 
 
 def confine(environment: MutableMapping[str, str], also: Collection[str] = ()) -> list[str]:

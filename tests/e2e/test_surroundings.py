@@ -95,7 +95,8 @@ async def started(node: NodeProcess) -> int:
     ids=["full", "closed", "no stderr", "reader gone"],
 )
 async def test_what_cannot_be_printed_ends_nothing(node: NodeProcess, shell: str) -> None:
-    with running(node, shell):
+    # A slip, of which the node's first words are.
+    with running(node, shell, SERVICE_PROT="1"):
         try:
             await answers(node)
             await started(node)
@@ -129,7 +130,7 @@ async def test_a_reader_that_hangs_holds_up_nothing(node: NodeProcess) -> None:
             os.write(writer, b"x" * 512)
     os.set_blocking(writer, True)
     try:
-        with running(node, output=writer) as process:
+        with running(node, output=writer, SERVICE_PROT="1") as process:
             await answers(node)
             await started(node)
             async with node.panel() as panel:
@@ -162,7 +163,14 @@ async def test_a_terminal_that_is_closed_ends_nobody(node: NodeProcess) -> None:
 
 async def test_no_child_knows_the_key_or_what_else_the_operator_keeps(short_dir: Path) -> None:
     canary = str(uuid.uuid4())
-    variables = {"CLOUD_TOKEN": canary, "NOTIFY_SOCKET": f"/run/{canary}", "WANTED_BY_THE_CORE": "8443"}
+    variables = {
+        "CLOUD_TOKEN": canary,
+        "NOTIFY_SOCKET": f"/run/{canary}",
+        "WANTED_BY_THE_CORE": "8443",
+        # The library ends its process over the first, and prints what it receives with the second.
+        "GRPC_POLL_STRATEGY": "none that is known",
+        "GRPC_TRACE": "all",
+    }
     node = NodeProcess(
         env={**WITH_GRPC, **variables, "PASS_ENVIRONMENT": "WANTED_BY_THE_CORE, OTHER"}, state_dir=short_dir / "state"
     )
@@ -177,7 +185,10 @@ async def test_no_child_knows_the_key_or_what_else_the_operator_keeps(short_dir:
                 assert not [name for name, value in environment.items() if secret in value], child
                 assert secret not in " ".join(child.cmdline())
         assert psutil.Process(core).environ()["WANTED_BY_THE_CORE"] == "8443"
+        async with node.panel() as panel:
+            await panel.info()
         assert node.api_key not in node.output_text
+        assert "GRPC_POLL_STRATEGY has no effect" in node.output_text
 
 
 async def test_what_is_edited_meanwhile_changes_no_worker(short_dir: Path) -> None:

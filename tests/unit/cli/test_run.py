@@ -11,8 +11,17 @@ import pytest
 from pgnode.cli import main
 from pgnode.cli.run import run_node
 from pgnode.errors import OperatorError, SettingsError
+from pgnode.os_support import streams
 from pgnode.settings import Settings
 from pgnode.supervisor import main as supervisor
+
+
+@pytest.fixture(autouse=True)
+def safe(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The streams of this process are the test's."""
+    made: list[str] = []
+    monkeypatch.setattr(streams, "make_safe", lambda: made.append("safe"))
+    return made
 
 
 def test_the_supervisor_gets_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +106,26 @@ def test_wrong_settings_are_refused_before_anything_is_done(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_missing_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_told_first_and_no_reader_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, safe: list[str]
+) -> None:
     monkeypatch.setattr("pgnode.cli.run.what_is_missing", lambda: "there is no /proc")
     with pytest.raises(OperatorError, match="no /proc"):
         run_node()
+    assert safe == ["safe"]
+
+
+def test_variables_of_the_grpc_library_have_no_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("GRPC_TRACE", "all")
+    monkeypatch.setenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "/etc/ssl/certs/ca-certificates.crt")
+    monkeypatch.setenv("GRPC_WORKERS", "1")
+    monkeypatch.setattr(supervisor, "run", lambda *_: 0)
+    assert run_node() == 0
+    assert "GRPC_TRACE" not in os.environ
+    assert os.environ["GRPC_WORKERS"] == "1"
+    assert "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" not in os.environ
+    assert capsys.readouterr().err == "pgnode: GRPC_TRACE has no effect: it is for the gRPC library\n"
