@@ -12,11 +12,13 @@ BIN := $(VENV)/bin
 # The panel's own client, which tests drive a node with, needs a newer Python than the node and an environment of its own.
 PANEL_VENV := .venv-panel
 
-# How many tests run at the same time. Those with real processes wait as long as they compute, so there are twice as many.
+# How many tests run at the same time. Units wait somewhat, so there is one more; those with real processes wait as long
+# as they compute, so there are twice as many.
 JOBS ?= 2
+UNIT_JOBS ?= $(shell echo $$(( $(JOBS) > 1 ? $(JOBS) + 1 : 1 )))
 SLOW_JOBS ?= $(shell echo $$(( $(JOBS) > 1 ? 2 * $(JOBS) : 1 )))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
-UNITS := $(PYTEST) tests/unit
+UNITS := $(BIN)/python -m pytest -n $(UNIT_JOBS) tests/unit
 # Tests with a row in the table of faults.
 FAULTS := tests/faults tests/e2e
 FUZZ_SECONDS ?= 60

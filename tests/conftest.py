@@ -6,6 +6,7 @@ workers share the ports out, and modules that use ports of the samples run in on
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -89,6 +90,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByModule:
     """Let pytest-xdist hand out modules, in the order of :func:`pytest_collection_modifyitems`."""
     config.option.loadscopereorder = False
     return ByModule(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules of all tests: it would walk through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -96,20 +96,25 @@ NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
 
 
 @functools.cache
-def modules() -> list[tuple[str, ast.Module]]:
+def modules() -> list[tuple[str, list[ast.AST]]]:
+    """All modules with all that stands in each: a walk through a tree takes as long as to parse it."""
     found = sorted(path for path in (ROOT / "pgnode").rglob("*.py") if "_pb2" not in path.name)
-    return [(str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))) for path in found]
+    return [
+        (str(path.relative_to(ROOT)), list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))) for path in found
+    ]
 
 
 def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLE
 
 
-def of_its_own(tree: ast.Module) -> set[str]:
+def of_its_own(nodes: list[ast.AST]) -> set[str]:
     """Private names that a module gives to its own classes and objects."""
-    found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
             found.add(node.attr)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             found.add(node.target.id)
@@ -118,9 +123,9 @@ def of_its_own(tree: ast.Module) -> set[str]:
 
 def test_what_others_keep_to_themselves_is_used_in_one_module_each() -> None:
     used = []
-    for name, tree in modules():
-        own = of_its_own(tree)
-        for node in ast.walk(tree):
+    for name, nodes in modules():
+        own = of_its_own(nodes)
+        for node in nodes:
             if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own:
                 used.append(f"{name}:{node.lineno} {ast.unparse(node)}")
             elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
@@ -133,10 +138,10 @@ def test_what_others_keep_to_themselves_is_used_in_one_module_each() -> None:
 
 
 def test_what_is_subclassed_is_imported_by_one_module_alone() -> None:
-    for name, tree in modules():
+    for name, nodes in modules():
         imported = {
             part.partition(".")[0]
-            for node in ast.walk(tree)
+            for node in nodes
             for part in (
                 [alias.name for alias in node.names]
                 if isinstance(node, ast.Import)

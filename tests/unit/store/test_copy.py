@@ -20,6 +20,10 @@ UP = "user>>>1.alice>>>traffic>>>uplink"
 OF_INBOUND = "inbound>>>VLESS>>>traffic>>>uplink"
 LOAN = LoanPart("7-0", "user", "worker", b"100")
 
+#: How many copies are made, and how many commits are made around each.
+COPIES = 10
+COMMITS_OF_A_COPY = 40
+
 
 def write(path: Path, changes: StoreChanges) -> None:
     database = Database.open(path)
@@ -58,37 +62,47 @@ def test_no_store_has_no_copy(tmp_path: Path) -> None:
 
 
 def test_a_copy_is_of_one_moment_while_the_store_is_written(path: Path, tmp_path: Path) -> None:
-    """Each commit writes two things that have to agree, and enough of it that pages move."""
+    """Each commit writes two things that have to agree, and enough of it that pages move.
+
+    A copy begins when the writer is in the middle of some commits. They are not endless: what is copied grows with each.
+    """
     database = Database.open(path)
-    ended = threading.Event()
+    permits, ended = threading.Semaphore(0), threading.Event()
+    begun = [threading.Event() for _ in range(COPIES)]
     commits = 0
 
     def go_on_writing() -> None:
         nonlocal commits
-        while not ended.is_set():
-            commits += 1
-            text = str(commits)
-            users: dict[str, bytes | None] = {f"user{number}": text.encode() * 50 for number in range(300)}
-            database.write(StoreChanges(users=users, routing={"rules": text}))
+        for event in begun:
+            for number in range(COMMITS_OF_A_COPY):
+                permits.acquire()
+                if ended.is_set():
+                    return
+                commits += 1
+                text = str(commits)
+                users: dict[str, bytes | None] = {f"user{number}": text.encode() * 50 for number in range(300)}
+                database.write(StoreChanges(users=users, routing={"rules": text}))
+                if number == 1:
+                    event.set()
 
     writing = threading.Thread(target=go_on_writing)
     writing.start()
     try:
-        for number in range(10):
+        for number, event in enumerate(begun):
+            permits.release(COMMITS_OF_A_COPY)
+            assert event.wait(60), "the writer goes on"
             before = commits
             state = copy_store(path, tmp_path / f"copy{number}")
             assert state is not None
-            if not state.routing:
-                continue
             text = state.routing["rules"]
             assert {state.users[f"user{number}"] for number in range(300)} == {text.encode() * 50}
             assert int(text) >= before - 1
             assert read(tmp_path / f"copy{number}") == state
     finally:
         ended.set()
+        permits.release(COPIES * COMMITS_OF_A_COPY)
         writing.join()
         database.close()
-    assert commits > 1
 
 
 def test_what_cannot_be_copied_is_told(path: Path, tmp_path: Path) -> None:

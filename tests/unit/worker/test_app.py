@@ -92,10 +92,10 @@ async def test_requests_go_to_the_application_of_their_port(
         assert (status, json.loads(body)["core_version"]) == (200, "26.10.10")
         status, body = await get(app, 62051, "/")
         assert (status, json.loads(body)["core_version"]) == (200, "26.10.10")
-        # The stub takes no commands: a supervisor that is silent.
-        status, body = await get(app, 62051, "/metrics")
+        # The stub takes no commands: a supervisor that is silent. Both wait for it.
+        (status, body), ready = await asyncio.gather(get(app, 62051, "/metrics"), get(app, 62051, "/readyz"))
         assert (status, b"pgnode_supervisor_up 0.0\n" in body) == (200, True)
-        assert (await get(app, 62051, "/readyz"))[0] == 503
+        assert ready[0] == 503
         assert (await get(app, 62051, "/health"))[0] == 200
         assert (await get(app, 62050, "/metrics"))[0] == 404
         assert (await get(app, 62051, "/metrics", "wrong"))[0] == 401

@@ -34,7 +34,8 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     return Stage(tmp_path)
 
 
