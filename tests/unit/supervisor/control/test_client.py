@@ -16,8 +16,10 @@ from pgnode.supervisor.control.messages import SOCKET_NAME
 
 
 @pytest.fixture
-def folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="pgn"))
+def folder() -> Iterator[Path]:
+    """A folder with a path short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="pgn") as made:
+        yield Path(made)
 
 
 @contextmanager

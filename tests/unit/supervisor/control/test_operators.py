@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,3 +41,4 @@ async def test_every_question_has_an_answer() -> None:
             assert await asyncio.to_thread(ask, folder, question, seconds=30) == {"by": by}
     finally:
         await end_tasks([running])
+        shutil.rmtree(folder)
