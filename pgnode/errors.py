@@ -233,6 +233,12 @@ class SettingsError(OperatorError):
     exit_code = 2
 
 
+class ArgumentError(OperatorError):
+    """A command was given an argument that is not allowed."""
+
+    exit_code = 2
+
+
 class DependencyError(OperatorError):
     """A distribution that the node is built on is missing, or has a version that is not known to work."""
 

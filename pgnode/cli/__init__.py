@@ -9,13 +9,15 @@ import click
 
 from pgnode import __version__
 from pgnode.cli import worker_commands
+from pgnode.cli.declaring import FILE_PATH as _FILE_PATH
 from pgnode.cli.declaring import LEVEL as _LEVEL
+from pgnode.cli.declaring import Group as _Group
 from pgnode.cli.declaring import carry_out as _carry_out
 from pgnode.cli.declaring import json_option, target_options
 from pgnode.os_support import lean_start
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pgnode")
 def main() -> None:
     """A node for proxy panels: runs the Xray core and answers for its users' traffic."""  # noqa: D401 - it is the help text
@@ -24,15 +26,17 @@ def main() -> None:
 @main.command("run")
 @click.option(
     "--env-file",
-    type=click.Path(path_type=Path),
+    type=_FILE_PATH,
     help="A file of settings, which wins over the environment; read again at a reload.",
 )
-def _run(env_file: Path | None) -> None:
+@click.option("--node", help="The settings in /etc/pgnode/NODE.env; without STATE_DIR there, /var/lib/pgnode/NODE.")
+@click.option("--state-dir", type=_FILE_PATH, help="The state folder; wins over STATE_DIR.")
+def _run(**named: Any) -> None:
     """Run the node in the foreground, until SIGTERM or Ctrl-C."""
     lean_start.begin()
-    from pgnode.cli.run import run_node  # noqa: PLC0415 - --help and the other commands need none of it
+    from pgnode.cli.run import run_named  # noqa: PLC0415 - --help and the other commands need none of it
 
-    _carry_out(lambda: run_node(env_file))
+    _carry_out(lambda: run_named(**named))
 
 
 @main.command("restart")
@@ -110,14 +114,22 @@ def _doctor(json_wanted: bool, **named: Any) -> None:
 
 
 @main.command("check-config")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, readable=False), required=False)
 @click.option("--exclude", multiple=True, metavar="TAG", help="An inbound whose clients stay as the config has them.")
 @json_option
 @target_options
-def _check_config(file: Path, exclude: tuple[str, ...], json_wanted: bool, **named: Any) -> None:
-    """Check a core's config (JSON, - for standard input) as a start would; the node is not touched."""
-    from pgnode.cli.check_config import show_check  # noqa: PLC0415
+def _check_config(file: Path | None, exclude: tuple[str, ...], json_wanted: bool, **named: Any) -> None:
+    """Check a core's config, FILE (JSON, - for standard input), as a start would; without one the node's settings.
+
+    The node is not touched. Exit codes: 0 a start would take it, 1 the config is refused, 2 a setting is wrong.
+    """
     from pgnode.cli.target import Named  # noqa: PLC0415
+
+    if file is None:
+        from pgnode.cli.check_settings import show_settings_check  # noqa: PLC0415
+
+        _carry_out(lambda: show_settings_check(Named(**named), json_wanted=json_wanted))
+    from pgnode.cli.check_config import show_check  # noqa: PLC0415
 
     _carry_out(lambda: show_check(Named(**named), file, exclude=exclude, json_wanted=json_wanted))
 
@@ -135,8 +147,8 @@ def _config(changed: bool, json_wanted: bool, **named: Any) -> None:
 
 
 @main.command("import-env")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--write", type=click.Path(path_type=Path), metavar="NEW", help="Write the settings to a new file.")
+@click.argument("file", type=_FILE_PATH)
+@click.option("--write", type=_FILE_PATH, metavar="NEW", help="Write the settings to a new file.")
 @json_option
 def _import_env(file: Path, write: Path | None, json_wanted: bool) -> None:
     """Turn the .env file of PasarGuard's Go node into settings of pgnode, and say what differs; secrets are printed."""
@@ -201,16 +213,24 @@ def _log_level(level: str | None, duration: str | None, json_wanted: bool, **nam
 
 @main.command("users")
 @click.argument("name", required=False)
-@click.option("--failed", is_flag=True, help="Only those that were refused.")
+@click.option("--failed", is_flag=True, help="Only those that were rejected.")
 @click.option("--waiting", is_flag=True, help="Only those that the core does not have as desired yet, or still has.")
+@click.option(
+    "--top",
+    is_flag=False,
+    flag_value=20,
+    type=click.IntRange(1),
+    metavar="[N]",
+    help="Only the N (20) users with most traffic since the state folder was made, and what each moved.",
+)
 @json_option
 @target_options
-def _users(name: str | None, failed: bool, waiting: bool, json_wanted: bool, **named: Any) -> None:
-    """Show the node's users, or the one with the e-mail NAME: desired, applied or not yet, failed and why."""
+def _users(*, name: str | None, failed: bool, waiting: bool, top: int | None, json_wanted: bool, **named: Any) -> None:
+    """Show the node's users, or the one with the e-mail NAME: desired, applied or not yet, rejected and why."""
     from pgnode.cli.target import Named  # noqa: PLC0415
     from pgnode.cli.users import Wanted, show_users  # noqa: PLC0415
 
-    _carry_out(lambda: show_users(Named(**named), Wanted(failed, waiting, name), json_wanted=json_wanted))
+    _carry_out(lambda: show_users(Named(**named), Wanted(failed, waiting, name, top), json_wanted=json_wanted))
 
 
 @main.command("stats")
@@ -232,7 +252,7 @@ def _stats(json_wanted: bool, watch: bool, top: int, **named: Any) -> None:
 
 
 @main.command("backup")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False, readable=False))
 @click.option("--force", is_flag=True, help="Replace FILE where it is there.")
 @json_option
 @target_options
@@ -245,7 +265,7 @@ def _backup(file: Path, force: bool, json_wanted: bool, **named: Any) -> None:
 
 
 @main.command("restore")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False, readable=False))
 @click.option("--without-identity", is_flag=True, help="Leave key and certificate as they are here.")
 @click.option(
     "--owed",
@@ -274,7 +294,7 @@ def _restore(file: Path, without_identity: bool, owed: Any, foreign: bool, json_
     )
 
 
-@main.group("key")
+@main.group("key", cls=_Group)
 def _key() -> None:
     """Show or replace the API key."""
 
@@ -314,7 +334,7 @@ def _key_forget_previous(json_wanted: bool, **named: Any) -> None:
     _carry_out(lambda: forget_previous(Named(**named), json_wanted=json_wanted))
 
 
-@main.group("cert")
+@main.group("cert", cls=_Group)
 def _cert() -> None:
     """Show, renew or check the certificate of the API."""
 
@@ -344,8 +364,8 @@ def _cert_renew(names: tuple[str, ...], days: int, json_wanted: bool, **named: A
 
 
 @_cert.command("check")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("key", type=click.Path(path_type=Path))
+@click.argument("file", type=_FILE_PATH)
+@click.argument("key", type=_FILE_PATH)
 @json_option
 def _cert_check(file: Path, key: Path, json_wanted: bool) -> None:
     """Check a certificate and its private key (PEM) as a start would; no node is needed."""
@@ -356,11 +376,12 @@ def _cert_check(file: Path, key: Path, json_wanted: bool) -> None:
 
 @main.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def _completion(shell: str) -> None:
+@json_option
+def _completion(shell: str, json_wanted: bool) -> None:
     """Print what SHELL needs to complete these commands, say: eval "$(pgnode completion bash)" in ~/.bashrc."""
     from pgnode.cli.completion import print_completion  # noqa: PLC0415
 
-    _carry_out(lambda: print_completion(shell, main))
+    _carry_out(lambda: print_completion(shell, main, json_wanted=json_wanted))
 
 
 @main.command("demo")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pgnode.cli.target import Target
 from pgnode.cli.texts import seconds_of
-from pgnode.errors import NotAnsweringError, NotRunningError, OperatorError
+from pgnode.errors import ArgumentError, NotAnsweringError, NotRunningError, OperatorError
 from pgnode.supervisor.control.client import ASK_SECONDS, DeclinedError, NotAnsweredError, ask
 
 
@@ -63,11 +63,11 @@ def seconds_from(option: str, text: str | None) -> int | None:
         The time in seconds; None for none.
 
     Raises:
-        OperatorError: It is no time.
+        ArgumentError: It is no time.
     """
     if text is None:
         return None
     seconds = seconds_of(text)
     if seconds is None or seconds == 0:
-        raise OperatorError(f"{option} {text} is not allowed: give a number with s, m, h or d behind it, such as 10m")
+        raise ArgumentError(f"{option} {text} is not allowed: give a number with s, m, h or d behind it, such as 10m")
     return seconds

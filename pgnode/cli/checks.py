@@ -8,7 +8,7 @@ import platform
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,7 @@ from pgnode.cli.findings import Finding, fail, ok, warn
 from pgnode.cli.seen import Facts
 from pgnode.cli.status_view import CERTIFICATE_DAYS, DISK_BYTES, DISK_FILES, NOT_RUNNING, verdict
 from pgnode.cli.target import Target
-from pgnode.cli.texts import size
+from pgnode.cli.texts import count, size
 from pgnode.errors import SettingsError
 from pgnode.os_support.surroundings import what_is_missing
 from pgnode.settings import Settings, unknown_settings
@@ -38,6 +38,9 @@ CONNECT_SECONDS = 2.0
 
 _DAY = 86_400.0
 
+#: Kinds of workers as they are written.
+_KINDS = {"rest": "REST", "grpc": "gRPC"}
+
 
 def check_all(target: Target, facts: Facts) -> Iterator[Finding]:
     """Do all checks that need no Redis.
@@ -51,7 +54,7 @@ def check_all(target: Target, facts: Facts) -> Iterator[Finding]:
     """
     settings = target.settings
     yield check_surroundings()
-    yield from check_settings(settings)
+    yield from check_settings(settings, target.env_file)
     yield from check_node(facts)
     yield from check_state_dir(settings)
     yield from check_ports(settings, runs=facts.pid != 0)
@@ -71,11 +74,19 @@ def check_surroundings(missing: Callable[[], str | None] = what_is_missing) -> F
     return ok(f"Python {platform.python_version()}, {libc}, {platform.machine()}, Linux {platform.release()}")
 
 
-def check_settings(settings: Settings) -> Iterator[Finding]:
-    """Look for names that mean nothing. The values were checked when they were read."""
+def check_settings(settings: Settings, env_file: Path | None = None) -> Iterator[Finding]:
+    """Look for names that mean nothing. The values were checked when they were read.
+
+    Args:
+        settings: What was read.
+        env_file: The file of settings by which the node was found; None for none.
+
+    Yields:
+        What was found.
+    """
     changed = [name for name, value in settings.model_dump().items() if value != _default(name)]
     yield ok(f"settings: {len(changed)} set, all allowed")
-    for sentence in unknown_settings():
+    for sentence in unknown_settings(env_file):
         yield warn(sentence, "correct the name, or remove it")
 
 
@@ -100,7 +111,9 @@ def check_node(facts: Facts) -> Iterator[Finding]:
                 "pgnode restart --core, which drops users",
             )
         if report.users.rejected:
-            yield warn(f"{report.users.rejected:,} users are rejected", "pgnode users --failed says why")
+            rejected = count(report.users.rejected, "user")
+            verb = "is" if report.users.rejected == 1 else "are"
+            yield warn(f"{rejected} {verb} rejected", "pgnode users --failed says why")
 
 
 def check_state_dir(settings: Settings) -> Iterator[Finding]:
@@ -135,22 +148,44 @@ def check_ports(settings: Settings, *, runs: bool) -> Iterator[Finding]:
     Yields:
         What was found.
     """
+    if not runs:
+        yield from check_free_ports(settings, frozenset())
+        return
+    for name, port in _ports(settings).items():
+        what = f"{name}={port}"
+        error = _connect_error(settings.local_hosts, port)
+        yield (
+            ok(f"{what} takes connections")
+            if not error
+            else fail(f"{what} takes no connections: {error}", "see the log")
+        )
+
+
+def check_free_ports(settings: Settings, held: Set[int]) -> Iterator[Finding]:
+    """Find out whether a start could have the API's ports.
+
+    Args:
+        settings: The ports.
+        held: Those that the running node has.
+
+    Yields:
+        What was found.
+    """
+    for name, port in _ports(settings).items():
+        what = f"{name}={port}"
+        if port in held:
+            yield ok(f"{what} is the running node's")
+            continue
+        error = _bind_error(settings.node_host, port)
+        yield ok(f"{what} is free") if not error else fail(f"{what}: {error}", f"end who has it, or set {name}")
+
+
+def _ports(settings: Settings) -> dict[str, int]:
     ports = dict(settings.gunicorn_ports)
     if settings.grpc_worker_count:
         name, port = settings.grpc_listen
         ports[name] = port
-    for name, port in ports.items():
-        what = f"{name}={port}"
-        if runs:
-            error = _connect_error(settings.local_hosts, port)
-            yield (
-                ok(f"{what} takes connections")
-                if not error
-                else fail(f"{what} takes no connections: {error}", "see the log")
-            )
-        else:
-            error = _bind_error(settings.node_host, port)
-            yield ok(f"{what} is free") if not error else fail(f"{what}: {error}", f"end who has it, or set {name}")
+    return ports
 
 
 def _connect_error(hosts: tuple[str, ...], port: int) -> str:
@@ -257,7 +292,7 @@ def check_open_files(facts: Facts, proc: Path = Path("/proc")) -> Iterator[Findi
     Yields:
         What was found.
     """
-    pids = {f"{worker.kind.upper()} workers": worker.pid for worker in facts.workers}
+    pids = {f"{_KINDS.get(worker.kind, worker.kind)} workers": worker.pid for worker in facts.workers}
     if facts.core is not None:
         pids["the core"] = facts.core.pid
     found = {name: limit for name, pid in pids.items() if (limit := _files_limit(proc / str(pid))) is not None}
@@ -265,7 +300,7 @@ def check_open_files(facts: Facts, proc: Path = Path("/proc")) -> Iterator[Findi
     if few:
         yield warn(
             f"{', '.join(few)}: {min(found.values()):,} open files at most, and about so many connections",
-            "LimitNOFILE=1048576 in the unit, or ulimit -Hn",
+            "LimitNOFILE=1048576 in the unit, or as root: ulimit -n 1048576 before pgnode run",
         )
     if found and not few:
         yield ok(f"open files: {min(found.values()):,} and more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +20,13 @@ PROGRAM: Final = "pgnode"
 VARIABLE: Final = "_PGNODE_COMPLETE"
 
 
-def print_completion(shell: str, command: click.Command) -> int:
+def print_completion(shell: str, command: click.Command, *, json_wanted: bool = False) -> int:
     """Print the script that a shell has to read.
 
     Args:
         shell: One of :data:`SHELLS`.
         command: The command that is completed.
+        json_wanted: Print JSON.
 
     Returns:
         The exit code.
@@ -36,7 +38,8 @@ def print_completion(shell: str, command: click.Command) -> int:
     if found is None:
         raise OperatorError(f"{shell} is not known: known are {', '.join(SHELLS)}")
     # Without the look at the shell that is installed here: the script may be for another machine.
-    say(ShellComplete.source(found(command, {}, PROGRAM, VARIABLE)))
+    script = ShellComplete.source(found(command, {}, PROGRAM, VARIABLE))
+    say(json.dumps({"shell": shell, "script": script}) if json_wanted else script)
     return 0
 
 

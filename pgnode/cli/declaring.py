@@ -15,6 +15,9 @@ from pgnode.os_support.log_levels import LEVELS
 
 json_option = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
 
+#: A path; whether it may be read is found out, and told, by who reads it.
+FILE_PATH: Any = click.Path(path_type=Path, readable=False)
+
 #: A level of the log.
 LEVEL = click.Choice(LEVELS, case_sensitive=False)
 
@@ -25,11 +28,25 @@ def _node_names(_context: click.Context, _parameter: click.Parameter, beginning:
     return node_names(beginning)
 
 
+class Group(click.Group):
+    """A command with others below it: without a word behind it, it says which there are, and that is no error."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"no_args_is_help": False, **options})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Print the help where there is nothing to parse."""
+        if not args and not self.invoke_without_command and not ctx.resilient_parsing:
+            say(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say which node is meant."""
     for option in (
-        click.option("--state-dir", type=click.Path(path_type=Path), help="The node with this state folder."),
-        click.option("--env-file", type=click.Path(path_type=Path), help="The node with this file of settings."),
+        click.option("--state-dir", type=FILE_PATH, help="The node with this state folder."),
+        click.option("--env-file", type=FILE_PATH, help="The node with this file of settings."),
         click.option("--node", shell_complete=_node_names, help="The node with the settings in /etc/pgnode/NODE.env."),
     ):
         command = option(command)

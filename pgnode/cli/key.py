@@ -12,7 +12,7 @@ from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.target import Named, Target, find_with_settings
 from pgnode.cli.texts import duration
-from pgnode.errors import OperatorError
+from pgnode.errors import ArgumentError, OperatorError
 from pgnode.settings import Settings, read_api_key
 from pgnode.settings.previous_key import PreviousKey, read_previous_key
 from pgnode.supervisor.control.client import NotAnsweredError, ask
@@ -128,14 +128,14 @@ def parse_overlap(text: str) -> datetime.timedelta:
         The time.
 
     Raises:
-        OperatorError: It is none, or too long.
+        ArgumentError: It is none, or too long.
     """
     found = re.fullmatch(r"(\d{1,7})([smhd])|0", text.strip(), re.ASCII)
     if found is not None:
         span = datetime.timedelta(seconds=int(found[1] or 0) * _UNITS[found[2] or "s"])
         if span <= OVERLAP_MAX:
             return span
-    raise OperatorError(
+    raise ArgumentError(
         f"--overlap {text} is not allowed: give 0, or a number with s, m, h or d behind it,"
         f" such as 24h, up to {OVERLAP_MAX.days}d"
     )

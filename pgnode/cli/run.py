@@ -4,19 +4,59 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgnode.cli.output import say
-from pgnode.errors import OperatorError
+from pgnode.errors import ArgumentError, OperatorError
 from pgnode.os_support import streams
 from pgnode.os_support.environment import drop_grpc_variables
 from pgnode.os_support.surroundings import reset_signals, what_is_missing
 from pgnode.supervisor.processes.inheritance import VARIABLE as INHERITANCE
+
+if TYPE_CHECKING:
+    from pgnode.cli.target import Places
 
 #: A setting of the gRPC library that is the node's own.
 _FORKS = "GRPC_ENABLE_FORK_SUPPORT"
 
 #: What surroundings set for all programs, and nobody has to be told of.
 _USUAL = frozenset({_FORKS, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"})
+
+
+def run_named(env_file: Path | None, node: str | None, state_dir: Path | None, places: Places | None = None) -> int:
+    """Run the node that is named.
+
+    Args:
+        env_file: A file of settings; None for none.
+        node: A service that is one of several: its settings are in /etc/pgnode, its folder is below /var/lib/pgnode.
+        state_dir: The state folder; None for that of the settings.
+        places: Where services keep what is theirs; None for where they do.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OperatorError: It cannot run as it is set up.
+    """
+    if node is not None or state_dir is not None:
+        streams.make_safe()
+        from pgnode.cli import target  # noqa: PLC0415 - a node that is not named needs none of it
+        from pgnode.settings import names_in_env_file  # noqa: PLC0415
+
+        places = places if places is not None else target.Places()
+        if node is not None:
+            if env_file is not None:
+                raise ArgumentError("--node names a file of settings, and so does --env-file: give one of them")
+            env_file = target.service_file(node, places)
+        says = env_file is not None and "STATE_DIR" in names_in_env_file(env_file)
+        if says and state_dir is not None:
+            raise ArgumentError(f"--state-dir is given, and {env_file} sets STATE_DIR: take it out of one of them")
+        if state_dir is None and not says:
+            state_dir = places.state_dir / str(node)
+        if state_dir is not None:
+            # Of the environment, which a restart in place and a look at another version keep.
+            os.environ["STATE_DIR"] = str(state_dir.absolute())
+    return run_node(env_file)
 
 
 def run_node(env_file: Path | None = None) -> int:
@@ -53,7 +93,7 @@ def run_node(env_file: Path | None = None) -> int:
 
     begin_logging(settings.log_format, os.environ)
     no_effect = [f"{name} has no effect: it is for the gRPC library" for name in dropped if name not in _USUAL]
-    for sentence in [*unknown_settings(), *no_effect]:
+    for sentence in [*unknown_settings(env_file), *no_effect]:
         if not told_in_log("warning", sentence):
             say(f"pgnode: {sentence}", error=True)
     try:

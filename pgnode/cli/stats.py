@@ -17,6 +17,7 @@ from rich.filesize import decimal
 from rich.live import Live
 from rich.table import Table
 
+from pgnode.cli.status_view import exit_code_of, word_of
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.target import Named, Target, find_target
 from pgnode.cli.texts import duration
@@ -71,7 +72,7 @@ def summary(stored: ShownTraffic) -> Iterator[str]:
     if stored.state is None:
         yield f"{not_running(stored.stored_at, stored.pid)}; {run}"
     else:
-        yield f"node {stored.state}, {run}"
+        yield f"node {word_of(stored.state)}, {run}"
     if stored.state is None:
         pass
     elif stored.age_seconds is None or polled is None:
@@ -149,7 +150,7 @@ def show_stats(
         ask_seconds: Seconds that the supervisor has to answer.
 
     Returns:
-        The exit code.
+        The exit code: 0; 3 where the node does not run, 4 where it does not answer.
 
     Raises:
         OperatorError: There is no store, or it cannot be read.
@@ -160,23 +161,28 @@ def show_stats(
         return _read(target, ask_seconds)
 
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_report(read, json_wanted=json_wanted, watch_seconds=watch_seconds if watch else None, top=top))
+        return asyncio.run(
+            _report(read, json_wanted=json_wanted, watch_seconds=watch_seconds if watch else None, top=top)
+        )
     return 0
 
 
 async def _report(
     read: Callable[[], Awaitable[ShownTraffic]], *, json_wanted: bool, watch_seconds: float | None, top: int
-) -> None:
+) -> int:
+    """Print one report and return the exit code, or print one after the other for good."""
     console = Console(highlight=False, markup=False)
     if json_wanted:
         while True:
-            console.print(as_json(await read(), one_line=watch_seconds is not None), soft_wrap=True)
+            stored = await read()
+            console.print(as_json(stored, one_line=watch_seconds is not None), soft_wrap=True)
             if watch_seconds is None:
-                return
+                return exit_code_of(stored.state, stored.pid)
             await asyncio.sleep(watch_seconds)
     if watch_seconds is None:
-        console.print(tables(await read(), top))
-        return
+        stored = await read()
+        console.print(tables(stored, top))
+        return exit_code_of(stored.state, stored.pid)
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         while True:
             live.update(tables(await read(), top), refresh=True)

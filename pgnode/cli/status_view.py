@@ -111,6 +111,29 @@ def verdict(facts: Facts) -> Verdict:
     return Verdict(word, NOT_WELL if because else WELL, because)
 
 
+def exit_code_of(state: object, pid: int | None) -> int:
+    """Return how a command ends that shows what is stored, too.
+
+    Args:
+        state: What the supervisor says of the node; None where it says nothing.
+        pid: The supervisor; None where none runs.
+
+    Returns:
+        The exit code.
+    """
+    if state is not None:
+        return WELL
+    return NOT_RUNNING if pid is None else NOT_WELL
+
+
+def word_of(state: str) -> str:
+    """Return the word for a state as operators know it: that of ``pgnode status``."""
+    try:
+        return _WORDS[State(state)]
+    except ValueError:
+        return state
+
+
 def _state(report: NodeReport) -> State | None:
     try:
         return State(report.state)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgnode.cli.output import say
-from pgnode.errors import OperatorError, SettingsError
+from pgnode.errors import ArgumentError, OperatorError, SettingsError
 from pgnode.settings import Settings, load_from, names_in_env_file
 from pgnode.settings.model import SECRET_FIELDS
 from pgnode.supervisor.control.client import ASK_SECONDS, NotAnsweredError, ask
@@ -50,6 +50,8 @@ class Target:
     pid: int | None
     #: Why it is this one, where nobody named it; "" where that goes without saying.
     why: str = ""
+    #: The file of settings that it was found by; None for none.
+    env_file: Path | None = None
 
 
 def find_target(
@@ -73,7 +75,7 @@ def find_target(
     if named.node is not None:
         return _of_service(named, places)
     if named.env_file is not None or named.state_dir is not None or _is_named_here():
-        return _target(load_from(named.env_file, **_folder(named.state_dir)))
+        return _target(load_from(named.env_file, **_folder(named.state_dir)), env_file=named.env_file)
     usual = _target(load_from(None))
     if usual.pid is not None:
         return usual
@@ -84,9 +86,10 @@ def find_target(
     if others:
         [other] = others
         why = f"the node that runs here: {other}"
-        return Target(_other(other.state_dir, places), other.pid, why)
+        return Target(_other(other.state_dir, places), other.pid, why, _file_of(other.state_dir, places))
     if not usual.settings.store_path.exists() and places.state_dir.is_dir():
-        return _target(_other(places.state_dir, places), f"the service's node: STATE_DIR={places.state_dir}")
+        why = f"the service's node: STATE_DIR={places.state_dir}"
+        return _target(_other(places.state_dir, places), why, _file_of(places.state_dir, places))
     return usual
 
 
@@ -95,38 +98,60 @@ def _is_named_here() -> bool:
     return bool(os.environ.get("STATE_DIR")) or "STATE_DIR" in names_in_env_file()
 
 
-def _of_service(named: Named, places: Places) -> Target:
-    """Return the node of a service that is one of several. Raises OperatorError."""
-    name = str(named.node)
+def service_file(name: str, places: Places = Places()) -> Path:
+    """Return the file with the settings of a service that is one of several.
+
+    Args:
+        name: Its name.
+        places: Where services keep what is theirs.
+
+    Returns:
+        The file.
+
+    Raises:
+        ArgumentError: The name is none, or there is no such service.
+    """
     if "/" in name or name.startswith("."):
-        raise OperatorError(
+        raise ArgumentError(
             f"--node {name} is not allowed: it is the name of a file in {places.env_folder}, without .env"
         )
     file = places.env_folder / f"{name}.env"
     if not file.exists():
         known = ", ".join(sorted(path.stem for path in places.env_folder.glob("*.env"))) or "none"
-        raise OperatorError(f"--node {name}: there is no {file}; nodes there: {known}")
+        raise ArgumentError(f"--node {name}: there is no {file}; nodes there: {known}")
+    return file
+
+
+def _of_service(named: Named, places: Places) -> Target:
+    """Return the node of a service that is one of several. Raises OperatorError."""
+    name = str(named.node)
+    file = service_file(name, places)
     chosen = _folder(named.state_dir)
     if not chosen and "STATE_DIR" not in names_in_env_file(file):
         chosen = _folder(places.state_dir / name)
-    return _target(load_from(named.env_file or file, **chosen))
+    return _target(load_from(named.env_file or file, **chosen), env_file=named.env_file or file)
 
 
 def _other(state_dir: Path, places: Places) -> Settings:
     """Return the settings of a node in another folder: those of the service where it is the service's."""
+    return load_from(_file_of(state_dir, places), **_folder(state_dir))
+
+
+def _file_of(state_dir: Path, places: Places) -> Path | None:
+    """Return the file with the settings of the service with this folder; None where there is none that may be read."""
     file: Path | None = places.env_file if state_dir == places.state_dir else None
     if state_dir.parent == places.state_dir:
         file = places.env_folder / f"{state_dir.name}.env"
-    return load_from(file if file is not None and os.access(file, os.R_OK) else None, **_folder(state_dir))
+    return file if file is not None and os.access(file, os.R_OK) else None
 
 
 def _folder(state_dir: Path | None) -> dict[str, str]:
     return {"state_dir": str(state_dir)} if state_dir is not None else {}
 
 
-def _target(settings: Settings, why: str = "") -> Target:
+def _target(settings: Settings, why: str = "", env_file: Path | None = None) -> Target:
     require_access(settings)
-    return Target(settings, running_pid(settings), why)
+    return Target(settings, running_pid(settings), why, env_file)
 
 
 def require_access(settings: Settings) -> None:

@@ -145,7 +145,6 @@ def _print_once(
         say(json.dumps({"status": judged.word, "because": list(judged.because), "core": core, "live": live}))
     else:
         lines = frame(model, screen.width, ONCE_LINES, plain=not screen.encoding.lower().startswith("utf"))
-        while lines and not lines[-2:][0].plain.strip():
-            del lines[-2]
-        screen.print(Group(*lines[:-1]))
+        # Without what fills a screen, and without what keys do.
+        screen.print(Group(*(line for line in lines[:-1] if line.plain.strip())))
     return judged.exit_code

@@ -16,6 +16,9 @@ from pgnode.cli.declaring import carry_out, json_option, target_options
 def workers(context: click.Context, /, json_wanted: bool, **named: Any) -> None:
     """Show the API workers: kind, pid, age, memory, CPU time, open files. Or have more, fewer, or others; no call fails."""
     if context.invoked_subcommand is not None:
+        if json_wanted or any(named.values()):
+            # They would be lost, and the order would go to another node.
+            raise click.UsageError(f"options belong behind {context.invoked_subcommand}, not before it")
         return
     from pgnode.cli.target import Named  # noqa: PLC0415
     from pgnode.cli.workers import show_workers  # noqa: PLC0415

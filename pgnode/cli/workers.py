@@ -12,7 +12,7 @@ from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.seen import SeenWorker
-from pgnode.cli.status_view import NOT_WELL, WELL
+from pgnode.cli.status_view import NOT_WELL, WELL, exit_code_of
 from pgnode.cli.target import Named, find_target
 from pgnode.cli.texts import count as count_of
 from pgnode.cli.texts import duration, size
@@ -27,7 +27,7 @@ _HEAD = ("kind", "pid", "up", "memory", "CPU", "files")
 
 
 def show_workers(named: Named, *, json_wanted: bool = False) -> int:
-    """Print a line for each worker. Raise NotRunningError where the node does not run."""
+    """Print a line for each worker. Return 4 where the supervisor does not answer; raise NotRunningError where none runs."""
     target = find_target(named)
     if target.pid is None:
         raise NotRunningError(f"no node runs with STATE_DIR={target.settings.state_dir}: it has no workers")
@@ -35,13 +35,15 @@ def show_workers(named: Named, *, json_wanted: bool = False) -> int:
     restarts = {each.name: each.restarts for each in facts.report.processes} if facts.report is not None else {}
     if json_wanted:
         screen.json({"workers": [asdict(worker) for worker in facts.workers], "restarts": restarts})
-        return 0
+        return exit_code_of(facts.report, target.pid)
     for line in table(facts.workers):
         screen.line(line)
     again = [f"{name} {count_of(times, 'time')}" for name, times in restarts.items() if times]
     if again:
         screen.line(f"started again since the supervisor began: {', '.join(again)}")
-    return 0
+    if facts.report is None:
+        say(f"the supervisor (pid {target.pid}) does not answer: {facts.silence}", error=True)
+    return exit_code_of(facts.report, target.pid)
 
 
 def order_workers(

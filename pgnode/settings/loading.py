@@ -127,17 +127,23 @@ def _certificate_files(settings: Settings) -> Settings:
     return settings
 
 
-def unknown_settings() -> list[str]:
+def unknown_settings(env_file: Path | None = None) -> list[str]:
     """Find variables that look like settings and are none.
+
+    Args:
+        env_file: A file of settings that was named; None for none.
 
     Returns:
         A sentence for each.
 
     Raises:
-        SettingsError: The ``.env`` file cannot be read.
+        SettingsError: A file cannot be read.
     """
     known = [name.upper() for name in Settings.model_fields]
-    return list(sentences_about_unknown(names_in_env_file(), os.environ, known))
+    named = names_in_env_file(env_file) if env_file is not None else ()
+    return list(
+        sentences_about_unknown(names_in_env_file(), os.environ, known, named_file=str(env_file), in_named_file=named)
+    )
 
 
 def other_variables(env_file: Path) -> dict[str, str]:

@@ -13,16 +13,24 @@ LETTERS = 2
 
 
 def sentences_about_unknown(
-    in_file: Iterable[str], in_environment: Iterable[str], known: Iterable[str]
+    in_file: Iterable[str],
+    in_environment: Iterable[str],
+    known: Iterable[str],
+    *,
+    named_file: str = "",
+    in_named_file: Iterable[str] = (),
 ) -> Iterator[str]:
     """Say which variables mean nothing, and what was probably meant.
 
-    Of the environment only slips are named: most of it is for other programs.
+    Of the environment only slips are named, since most of it is for other programs; and so it is of a file that was named, whose
+    other names become variables of the node.
 
     Args:
         in_file: Names in the ``.env`` file, in capitals.
         in_environment: Names in the environment.
         known: The names of all settings, in capitals.
+        named_file: A file of settings that was named.
+        in_named_file: Names in it, in capitals.
 
     Yields:
         A sentence for each.
@@ -31,7 +39,11 @@ def sentences_about_unknown(
     for name in sorted(set(in_file) - set(settings)):
         meant = _meant(name, settings)
         yield f"{name} in .env means nothing here" + (f": did you mean {meant}?" if meant else "")
-    for name in sorted({name.upper() for name in in_environment} - set(settings) - set(in_file)):
+    named = set(in_named_file) - set(settings)
+    for name in sorted(named):
+        if meant := _meant(name, settings):
+            yield f"{name} in {named_file} means nothing here: did you mean {meant}?"
+    for name in sorted({name.upper() for name in in_environment} - set(settings) - set(in_file) - named):
         if meant := _meant(name, settings):
             yield f"{name} in the environment means nothing here: did you mean {meant}?"
 

@@ -90,16 +90,16 @@ async def node(*, answers: bool = True) -> AsyncIterator[None]:
 
 async def test_a_node_that_is_down_shows_what_it_stored() -> None:
     users = await run("users")
-    assert users.exit_code == 0
+    assert users.exit_code == 3
     first, *rows = users.output.splitlines()
     one = await run("users", "Alice", "--json")
     assert [user["email"] for user in json.loads(one.output)["users"]] == ["alice"]
     nobody = await run("users", "nobody")
     assert (nobody.exit_code, "no user nobody is desired" in nobody.output) == (1, True)
-    assert first.startswith("2 desired, 1 failed; the node is not running; this is the state it stored at 20")
+    assert first.startswith("2 desired, 1 rejected; the node is not running; this is the state it stored at 20")
     assert [row.split("  ")[0] for row in rows] == ["alice", "bob", "Carol"]
     stats = await run("stats")
-    assert stats.exit_code == 0
+    assert stats.exit_code == 3
     assert stats.output.startswith("the node is not running; this is the state it stored at 20")
     assert "core run 3" in stats.output
     found = json.loads((await run("stats", "--json")).output)
@@ -112,17 +112,26 @@ async def test_a_running_node_is_asked(state_dir: Path) -> None:
     async with node():
         users = await run("users", "--waiting")
         assert users.output.splitlines() == [
-            "2 desired, 1 applied, 1 not yet, 1 failed; node running",
+            "2 desired, 1 applied, 1 not yet, 1 rejected; node running",
             "bob  VLESS; not applied yet",
         ]
         stats = await run("stats", "--top", "1")
         assert stats.output.startswith("node running, core run 4\nread 0.")
         assert "users: 1 with counters; 1 online" in stats.output
+        assert (users.exit_code, stats.exit_code) == (0, 0)
+        top = await run("users", "--top")
+        assert [line.split() for line in top.output.splitlines()][1:3] == [
+            ["user", "down", "up", "total", "addresses"],
+            ["alice", "0", "bytes", "700", "bytes", "700", "bytes", "1"],
+        ]
+        assert len((await run("users", "--top", "1")).output.splitlines()) == 3
+        [alice] = json.loads((await run("users", "ALICE", "--json")).output)["users"]
+        assert (alice["uplink_bytes"], alice["downlink_bytes"], alice["online"]) == (700, 0, 1)
 
 
 async def test_a_node_that_does_not_answer(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async def shown(command: Callable[[], int]) -> str:
-        assert await asyncio.to_thread(command) == 0
+        assert await asyncio.to_thread(command) == 4
         return capsys.readouterr().out
 
     async with node(answers=False):
@@ -201,7 +210,7 @@ async def test_key_and_certificate_of_a_node(state_dir: Path) -> None:
     identity.prepare_state_dir(settings)
     who = identity.ensure_identity(settings)
     assert (await run("key", "show")).stdout == f"{who.api_key}\n"
-    assert (await run("key", "rotate", "--overlap", "soon")).exit_code == 1
+    assert (await run("key", "rotate", "--overlap", "soon")).exit_code == 2
     assert "not valid any more" in (await run("key", "rotate", "--overlap", "0")).stdout
     assert who.api_key not in (await run("key", "show", "--block")).stdout
     assert json.loads((await run("key", "forget-previous", "--json")).stdout) == {"forgotten": False}
@@ -211,3 +220,38 @@ async def test_key_and_certificate_of_a_node(state_dir: Path) -> None:
     pair = [str(path) for path in (settings.cert_file, settings.cert_key_file)]
     assert (await run("cert", "check", *pair)).exit_code == 0
     assert (await run("cert", "check", *reversed(pair))).exit_code == 2
+
+
+@pytest.mark.parametrize("words", [(), ("key",), ("cert",)])
+async def test_without_a_word_the_help_is_shown_and_that_is_no_error(words: tuple[str, ...]) -> None:
+    shown = await run(*words)
+    assert (shown.exit_code, "Commands:" in shown.output) == (0, True)
+
+
+async def test_a_node_named_before_an_order_is_not_lost(tmp_path: Path) -> None:
+    for option in (("--state-dir", str(tmp_path)), ("--json",)):
+        ordered = await run("workers", *option, "restart")
+        assert (ordered.exit_code, "options belong behind restart, not before it" in ordered.output) == (2, True)
+    ordered = await run("workers", "restart", "--state-dir", str(tmp_path))
+    assert (ordered.exit_code, ordered.output) == (3, f"pgnode: no node runs with STATE_DIR={tmp_path}\n")
+
+
+async def test_a_folder_that_may_not_be_read_is_told_as_every_folder_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Also for root, who may read everything.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    refused = await run("status", "--state-dir", str(tmp_path))
+    assert (refused.exit_code, "is for user" in refused.output) == (1, True)
+
+
+async def test_arguments_that_are_not_allowed_end_with_2(tmp_path: Path) -> None:
+    for words in (
+        ("status", "--node", "../x"),
+        ("logs", "--since", "soon"),
+        ("log-level", "debug", "--for", "0s"),
+        ("status", "--nothing"),
+        ("users", "--top", "alice"),
+        ("status", "--env-file", str(tmp_path / "no.env")),
+    ):
+        assert (await run(*words)).exit_code == 2, words

@@ -43,7 +43,7 @@ def test_it_is_shown_and_changed(asked: list[dict[str, Any]]) -> None:
 def test_what_is_not_allowed_is_told(asked: list[dict[str, Any]]) -> None:
     assert run("loud").exit_code == 2
     result = run("debug", "--for", "soon")
-    assert (result.exit_code, "--for soon is not allowed" in result.output) == (1, True)
+    assert (result.exit_code, "--for soon is not allowed" in result.output) == (2, True)
     assert asked == []
 
 

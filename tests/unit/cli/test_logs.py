@@ -79,7 +79,7 @@ def test_the_last_lines_are_shown(supervisor: Supervisor) -> None:
 
 def test_what_is_not_allowed_is_told(supervisor: Supervisor) -> None:
     result = run("--since", "yesterday")
-    assert (result.exit_code, "--since yesterday is not allowed" in result.output) == (1, True)
+    assert (result.exit_code, "--since yesterday is not allowed" in result.output) == (2, True)
     assert run("--level", "loud").exit_code == 2
 
 

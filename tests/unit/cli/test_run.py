@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pgnode.cli import main
-from pgnode.cli.run import run_node
-from pgnode.errors import OperatorError, SettingsError
+from pgnode.cli.run import run_named, run_node
+from pgnode.cli.target import Places
+from pgnode.errors import ArgumentError, OperatorError, SettingsError
 from pgnode.os_support import streams
 from pgnode.settings import Settings
 from pgnode.supervisor import main as supervisor
@@ -62,7 +63,9 @@ def test_a_file_of_settings_wins_and_the_rest_of_it_is_for_the_environment(
     assert (settings.web_concurrency, file) == (5, tmp_path / "node.env")
     assert os.environ.pop("SERVICE_PROT") == "1"
     assert os.environ["HTTPS_PROXY"] == "http://127.0.0.1:3128"
-    assert "SERVICE_PROT in the environment means nothing here: did you mean SERVICE_PORT?" in capsys.readouterr().err
+    assert (
+        f"SERVICE_PROT in {tmp_path}/node.env means nothing here: did you mean SERVICE_PORT?" in capsys.readouterr().err
+    )
     with pytest.raises(SettingsError, match="there is no such file"):
         run_node(tmp_path / "no.env")
 
@@ -129,3 +132,40 @@ def test_variables_of_the_grpc_library_have_no_effect(
     assert os.environ["GRPC_WORKERS"] == "1"
     assert "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" not in os.environ
     assert capsys.readouterr().err == "pgnode: GRPC_TRACE has no effect: it is for the gRPC library\n"
+
+
+def test_a_node_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Path, Path | None]] = []
+
+    def run(settings: Settings, env_file: Path | None) -> int:
+        seen.append((settings.state_dir, env_file))
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", "/elsewhere")
+    monkeypatch.setattr(supervisor, "run", run)
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "east.env").write_text("WEB_CONCURRENCY=1\n")
+    (etc / "west.env").write_text(f"STATE_DIR={tmp_path}/west\n")
+    places = Places(etc / "none", etc, tmp_path / "lib")
+    assert run_named(None, "east", None, places) == 0
+    assert os.environ["STATE_DIR"] == str(tmp_path / "lib" / "east"), "what is started again with it finds the same"
+    assert run_named(None, "west", None, places) == 0
+    assert run_named(None, "east", Path("mine"), places) == 0
+    assert run_named(None, None, tmp_path / "own", places) == 0
+    assert run_named(None, None, None, places) == 0
+    assert seen == [
+        (tmp_path / "lib" / "east", etc / "east.env"),
+        (tmp_path / "west", etc / "west.env"),
+        (tmp_path / "mine", etc / "east.env"),
+        (tmp_path / "own", None),
+        (tmp_path / "own", None),
+    ]
+    for file, node, folder in (
+        (etc / "east.env", "west", None),
+        (etc / "west.env", None, tmp_path),
+        (None, "north", None),
+    ):
+        with pytest.raises(ArgumentError):
+            run_named(file, node, folder, places)

@@ -83,7 +83,7 @@ def test_a_node_that_has_not_run_and_one_whose_core_does_not_answer() -> None:
     silent = next(summary(replace(STORED, state=None, polled=None, age_seconds=None, pid=812)))
     assert silent.startswith("the supervisor (pid 812) does not answer: see pgnode status; this is the state it stored")
     new = replace(STORED, core_run=0, state="idle", polled=None, age_seconds=None)
-    assert list(summary(new))[:2] == ["node idle, no core has run yet", "the core has not been read yet"]
+    assert list(summary(new))[:2] == ["node waiting, no core has run yet", "the core has not been read yet"]
     failed = replace(STORED, polled=Polled(100, 5_000, "no answer"))
     assert "the last reading failed: no answer" in list(summary(failed))
 

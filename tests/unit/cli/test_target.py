@@ -133,3 +133,16 @@ def test_a_node_that_nobody_named_is_told_and_not_on_standard_output(
     monkeypatch.setattr(target_module, "find_target", lambda _named: Target(settings, None, "the node that runs here"))
     assert find_with_settings(Named()) == (Target(settings, None, "the node that runs here"), settings)
     assert capsys.readouterr() == ("", "the node that runs here\n")
+
+
+def test_the_file_by_which_it_was_found_is_known(places: Places, tmp_path: Path) -> None:
+    places.env_file.write_text("SERVICE_PORT=4000\n")
+    other = find_target(Named(), places, lambda: [RunningNode(77, places.state_dir, "pgnode")])
+    assert other.env_file == places.env_file
+    places.state_dir.mkdir(parents=True)
+    assert find_target(Named(), places, nobody).env_file == places.env_file
+    assert find_target(Named(env_file=places.env_file), places, nobody).env_file == places.env_file
+    places.env_folder.mkdir()
+    (places.env_folder / "east.env").write_text("SERVICE_PORT=4001\n")
+    assert find_target(Named(node="east"), places, nobody).env_file == places.env_folder / "east.env"
+    assert find_target(Named(state_dir=tmp_path), places, nobody).env_file is None

@@ -9,6 +9,7 @@ import pytest
 
 from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.state import State
+from pgnode.cli.traffic import Flow
 from pgnode.cli.users import ShownUsers, Wanted, as_json, entries, lines
 from pgnode.store.changes import Journal
 from pgnode.store.rows import RejectedUser
@@ -47,8 +48,8 @@ def test_whom_the_core_does_not_have_as_desired_is_named() -> None:
     waits = UserDrift.decode(user_drift(table()).encode())
     assert waits == UserDrift(frozenset({"alice", "bob"}), frozenset({"eve", "frank"}), frozenset({"bob", "frank"}))
     summary, *rows = lines(stored(), waits)
-    assert summary == "3 desired, 1 applied, 2 not yet, 2 to be removed, 1 failed; node running"
-    assert [row for row in rows if not row.startswith("Dave  failed since")] == [
+    assert summary == "3 desired, 1 applied, 2 not yet, 2 to be removed, 1 rejected; node running"
+    assert [row for row in rows if not row.startswith("Dave  rejected since")] == [
         "Alice  VLESS, Trojan; not applied yet",
         "bob  VLESS, Trojan; not applied yet: the core did not answer",
         "carol  VLESS, Trojan",
@@ -65,7 +66,7 @@ def test_whom_the_core_does_not_have_as_desired_is_named() -> None:
 def test_a_user_whom_the_store_does_not_have_yet_is_named() -> None:
     waits = UserDrift(frozenset({"new"}), frozenset(), frozenset())
     summary, *rows = lines(stored(), waits, Wanted(waiting_only=True))
-    assert summary == "3 desired, 3 applied, 1 failed; node running"
+    assert summary == "3 desired, 3 applied, 1 rejected; node running"
     assert rows == ["new  not applied yet"]
 
 
@@ -74,7 +75,7 @@ def test_a_user_whom_the_store_does_not_have_yet_is_named() -> None:
 def test_what_is_not_known_is_said(state: str, waits: UserDrift | None) -> None:
     summary, *rows = lines(stored(state), waits, Wanted(waiting_only=True))
     applied = "0 applied" if state == "failed" else "applied not known" if waits is None else "3 applied"
-    assert summary == f"3 desired, {applied}, 1 failed; node {state}"
+    assert summary == f"3 desired, {applied}, 1 rejected; node {state}"
     if state == "failed":
         assert rows == ["no core runs: nobody is applied"]
     elif waits is None:
@@ -86,7 +87,9 @@ def test_what_is_not_known_is_said(state: str, waits: UserDrift | None) -> None:
 def test_a_node_that_is_down_has_the_users_that_it_stored() -> None:
     down = replace(stored(), state=None, stored_at=1_700_000_000.0)
     summary, *rows = lines(down, None)
-    assert summary.startswith("3 desired, 1 failed; the node is not running; this is the state it stored at 2023-11-1")
+    assert summary.startswith(
+        "3 desired, 1 rejected; the node is not running; this is the state it stored at 2023-11-1"
+    )
     assert len(rows) == 4
     assert list(lines(down, None, Wanted(waiting_only=True)))[1:] == ["no core runs: nobody is applied"]
 
@@ -120,6 +123,49 @@ def test_programs_get_an_object() -> None:
         "failed": "too long",
         "failed_since": 0.0,
         "waits": "",
+        "uplink_bytes": None,
+        "downlink_bytes": None,
+        "online": None,
     }
     down = json.loads(as_json(replace(stored(), state=None), None, ()))
     assert (down["state"], down["not_applied"], down["to_be_removed"]) == (None, None, None)
+
+
+NOBODY_WAITS = UserDrift(frozenset(), frozenset(), frozenset())
+
+MOVED = {"alice": Flow("Alice", 1_000, 20_000, online=2), "carol": Flow("carol", 10, 3_000_000)}
+
+
+def test_those_with_most_traffic_are_a_table() -> None:
+    moved = replace(stored(), flows=MOVED)
+    summary, *rows = lines(moved, NOBODY_WAITS, Wanted(top=3))
+    assert summary == "3 desired, 3 applied, 1 rejected; node running"
+    assert rows == [
+        "user      down        up    total  addresses",
+        "carol   3.0 MB  10 bytes   3.0 MB",
+        "Alice  20.0 kB    1.0 kB  21.0 kB          2",
+        "bob    0 bytes   0 bytes  0 bytes",
+    ]
+    assert [entry.email for entry in entries(moved, None, Wanted(top=1))] == ["carol"]
+    [first, *_] = json.loads(as_json(moved, None, entries(moved, None, Wanted(top=2))))["users"]
+    assert (first["email"], first["uplink_bytes"], first["downlink_bytes"], first["online"]) == (
+        "carol",
+        10,
+        3_000_000,
+        0,
+    )
+    odd = replace(moved, desired={"a\x1b[2J": user("a\x1b[2J", "VLESS")}, failed={})
+    assert all(line.isprintable() for line in lines(odd, None, Wanted(top=3)))
+
+
+def test_one_user_is_shown_with_what_it_moved() -> None:
+    moved = replace(stored(), flows=MOVED)
+    assert list(lines(moved, NOBODY_WAITS, Wanted(name="alice")))[1:] == [
+        "Alice  VLESS, Trojan",
+        "  down 20.0 kB, up 1.0 kB; online from 2 addresses",
+    ]
+    assert list(lines(moved, NOBODY_WAITS, Wanted(name="bob")))[2:] == ["  down 0 bytes, up 0 bytes"]
+
+
+def test_who_stays_is_one_word_as_in_the_status() -> None:
+    assert next(lines(stored("idle"), None)).endswith("node waiting")

@@ -1,0 +1,77 @@
+"""``pgnode check-config`` without a file: whether a start, or a reload, would take the settings that there are now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from pgnode.cli import checks
+from pgnode.cli.doctor import REDIS_SECONDS, check_redis
+from pgnode.cli.facts import find_facts
+from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary
+from pgnode.cli.screen import Screen
+from pgnode.cli.status_view import Tone
+from pgnode.cli.target import Named, Target, find_target, running_settings
+from pgnode.errors import SettingsError
+from pgnode.settings import read_api_key
+
+#: The exit code where something is wrong: the settings are.
+WRONG = SettingsError.exit_code
+
+
+def show_settings_check(named: Named, *, json_wanted: bool = False, redis_seconds: float = REDIS_SECONDS) -> int:
+    """Check the settings and print what was found.
+
+    Args:
+        named: What the operator said about which node is meant.
+        json_wanted: Print JSON.
+        redis_seconds: Seconds that an external Redis has to answer.
+
+    Returns:
+        The exit code: 0 where a start would take them, else 2.
+
+    Raises:
+        OperatorError: A value is not allowed, or it cannot be told which node is meant.
+    """
+    target = find_target(named)
+    findings = [*check_settings(target)]
+    if target.settings.redis_url is not None:
+        findings += asyncio.run(check_redis(target.settings.redis_url, redis_seconds))
+    text, code = summary(findings)
+    screen = Screen()
+    if json_wanted:
+        screen.json({"well": code == 0, "findings": findings_json(findings)})
+    else:
+        screen.rows(finding_rows(findings))
+        screen.line(text, Tone.BAD if code else Tone.GOOD)
+    return WRONG if code else 0
+
+
+def check_settings(target: Target) -> Iterator[Finding]:
+    """Look at all that a start depends on and that can be known without one.
+
+    Args:
+        target: The node, with the settings that there are now.
+
+    Yields:
+        What was found.
+    """
+    settings = target.settings
+    facts = find_facts(target)
+    yield checks.check_surroundings()
+    yield from checks.check_settings(settings, target.env_file)
+    yield from checks.check_state_dir(settings)
+    held: frozenset[int] = frozenset()
+    if target.pid is not None:
+        running = running_settings(target)
+        held = frozenset({*running.gunicorn_ports.values(), running.grpc_listen[1]})
+    yield from checks.check_free_ports(settings, held)
+    if settings.api_key is None and settings.key_file.exists():
+        try:
+            read_api_key(settings)
+        except SettingsError as error:
+            yield fail(str(error), "put a UUID into it, or remove it: the next start makes one")
+        else:
+            yield ok(f"{settings.key_file} has a key")
+    yield from checks.check_certificate(settings, facts.at)
+    yield from checks.check_disk(settings)
