@@ -25,6 +25,7 @@ from pgnode.cli.traffic import ShownTraffic
 from pgnode.cli.users import show_users
 from pgnode.demo import show
 from pgnode.errors import PortInUseError
+from pgnode.os_support import streams
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import load
 from pgnode.store.changes import StoreChanges
@@ -196,6 +197,8 @@ async def test_run_and_demo_end_with_their_codes(monkeypatch: pytest.MonkeyPatch
     def taken(*_given: object) -> int:
         raise PortInUseError("port 62050 is in use")
 
+    # The streams of this process are the test's.
+    monkeypatch.setattr(streams, "make_safe", lambda: None)
     monkeypatch.setattr(supervisor, "run", lambda *_given: 130)
     assert (await run("run")).exit_code == 130
     monkeypatch.setattr(supervisor, "run", taken)
