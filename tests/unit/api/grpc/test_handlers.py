@@ -3,105 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
-import tempfile
-import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from structlog.testing import capture_logs
 
-from pgnode.api.auth import CURRENT, PREVIOUS, WRONG_KEY, ApiKeys
-from pgnode.api.call_audit import CallAudit
+from pgnode.api.auth import CURRENT, PREVIOUS, WRONG_KEY
 from pgnode.api.grpc import health, reflection
 from pgnode.api.grpc.grpc_compat import WriteError
 from pgnode.api.grpc.handlers import SERVICE, GrpcHandlers
 from pgnode.api.methods import METHODS, Method
-from pgnode.bus.commands import Kind
 from pgnode.errors import BY_CODE, NodeError, UsersRefusedError
-from pgnode.metrics.meter import FaceMeter
 from pgnode.wire import service_pb2 as pb
-from tests.support.grpc_node import GrpcNode, code_of, key_metadata
+from tests.support.grpc_node import GrpcNode, key_metadata
 from tests.support.polling import eventually
-from tests.unit.api.fakes import KEY, Node, status
-
-#: Seconds that a call may say nothing, here.
-SILENT_SECONDS = 0.3
-LIMIT = 100_000
-CALLS, VIEWERS = 4, 3
-WRONG = "00000000-0000-4000-8000-000000000000"
-
-
-class Server:
-    """The handlers on a unix socket."""
-
-    def __init__(self, *, max_calls: int = CALLS, reflected: bool = False, open_paths: Sequence[str] = ()) -> None:
-        self.node = Node()
-        self.keys = ApiKeys(KEY)
-        self.meter = FaceMeter(time.monotonic)
-        self.serving = True
-        self.folder = Path(tempfile.mkdtemp(prefix="pgn"))
-        self.address = f"unix:{self.folder}/s"
-        services = (SERVICE, health.SERVICE, *reflection.SERVICES)
-        self.handlers = GrpcHandlers(
-            self.node.service(),
-            api_key=self.keys,
-            body_timeout_seconds=SILENT_SECONDS,
-            max_calls=max_calls,
-            max_streams=VIEWERS,
-            extra_handlers={
-                **health.handlers(lambda: self.serving),
-                **(reflection.handlers(services) if reflected else {}),
-            },
-            open_paths=open_paths,
-            meter=self.meter,
-            audit=CallAudit(ApiKeys.of(self.keys)),
-        )
-        self._server = aio.server(options=[("grpc.max_receive_message_length", LIMIT)])
-        self._server.add_generic_rpc_handlers((self.handlers,))
-        self._server.add_insecure_port(self.address)
-
-    async def __aenter__(self) -> Server:
-        await self._server.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._server.stop(None)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def caller(self) -> GrpcNode:
-        return GrpcNode(self.address, KEY)
-
-
-@pytest_asyncio.fixture
-async def server() -> AsyncIterator[Server]:
-    async with Server() as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def caller(server: Server) -> AsyncIterator[GrpcNode]:
-    async with server.caller() as one:
-        yield one
-
-
-@contextlib.contextmanager
-def refused(code: StatusCode, text: str, error_code: str | None = None) -> Any:
-    with pytest.raises(aio.AioRpcError) as caught:
-        yield
-    assert caught.value.code() is code, caught.value.details()
-    assert text in (caught.value.details() or "")
-    if error_code is not None:
-        assert code_of(caught.value) == error_code
+from tests.unit.api.fakes import KEY, status
+from tests.unit.api.grpc.stage import CALLS, LIMIT, SILENT_SECONDS, VIEWERS, WRONG, Server, refused
 
 
 async def test_the_previous_key_is_counted_and_ends(server: Server) -> None:
@@ -301,98 +224,6 @@ async def test_the_states_that_the_panel_asks_for(
     server.node.reads.status = status(state)
     with refused(StatusCode.UNAVAILABLE, text, code):
         await caller.call("GetBackendStats")
-
-
-async def test_users_and_chunks_reach_the_supervisor(server: Server, caller: GrpcNode) -> None:
-    users = [pb.User(email=f"u{number}") for number in range(5)]
-    await caller.stream("SyncUser", users)
-    await caller.stream("SyncUser", [])
-    chunks = [pb.UsersChunk(users=users[:3], index=0), pb.UsersChunk(users=users[3:], index=1, last=True)]
-    await caller.stream("SyncUsersChunked", chunks)
-    calls = server.node.commands.calls
-    assert [kind for kind, _, _ in calls] == [Kind.SYNC_USER] * 5 + [Kind.SYNC_CHUNKED]
-    assert [pb.User.FromString(body).email for _, body, _ in calls[:5]] == [found.email for found in users]
-    assert pb.Users.FromString(calls[5][1]) == pb.Users(users=users)
-
-
-async def test_an_incomplete_set_changes_nothing(server: Server, caller: GrpcNode) -> None:
-    for chunks, text in (
-        ([pb.UsersChunk(index=0), pb.UsersChunk(index=2, last=True)], "missing chunk index 1"),
-        ([pb.UsersChunk(index=0)], "missing final chunk indicator"),
-        ([pb.UsersChunk(index=1), pb.UsersChunk(index=0, last=True)], "beyond the last chunk"),
-    ):
-        with refused(StatusCode.INVALID_ARGUMENT, text):
-            await caller.stream("SyncUsersChunked", chunks)
-    assert server.node.commands.calls == []
-
-
-async def test_a_stream_that_breaks_off_leaves_what_came_applied(server: Server, caller: GrpcNode) -> None:
-    sent = asyncio.Event()
-
-    async def some() -> AsyncIterator[bytes]:
-        for number in range(3):
-            yield pb.User(email=f"u{number}").SerializeToString()
-        sent.set()
-        await asyncio.Event().wait()
-
-    call = asyncio.create_task(caller.stream("SyncUser", some()))
-    await sent.wait()
-    await eventually(lambda: len(server.node.commands.calls) == 3, "all that was sent is applied")
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    assert (await caller.call("GetBaseInfo")).started
-
-
-async def test_calls_beyond_the_limit_are_refused_and_probes_never(server: Server, caller: GrpcNode) -> None:
-    held = [
-        caller.channel.stream_unary(f"/{SERVICE}/SyncUser")(metadata=caller.metadata, timeout=20) for _ in range(CALLS)
-    ]
-    for call in held:
-        await call.write(pb.User(email="u").SerializeToString())
-    await eventually(lambda: len(server.node.commands.calls) == CALLS, "all are under way")
-    with refused(StatusCode.RESOURCE_EXHAUSTED, f"too many calls: {CALLS} are under way", "RESOURCE_EXHAUSTED"):
-        await caller.call("SyncUsers", pb.Users())
-    assert (await caller.call("GetBaseInfo")).started
-    for call in held:
-        await call.done_writing()
-        await call
-    await caller.call("SyncUsers", pb.Users())
-
-
-async def test_viewers_get_lines_as_they_come_and_begin_at_once(server: Server, caller: GrpcNode) -> None:
-    viewer = caller.logs()
-    async with asyncio.timeout(10):
-        await viewer.initial_metadata()
-        assert server.node.logs.watching == 1, "the log is open before the headers go out"
-        await server.node.logs.queue.put(None)
-        await server.node.logs.queue.put(("1-0", b"not \xff UTF-8"))
-        assert pb.Log.FromString(await viewer.read()).detail == "not \ufffd UTF-8", "no heartbeat before it"
-    assert server.node.logs.watching == 1
-    viewer.cancel()
-    await eventually(lambda: server.node.logs.watching == 0, "the viewer has gone")
-
-
-async def test_viewers_beyond_the_limit_are_refused(server: Server, caller: GrpcNode) -> None:
-    viewers = [caller.logs() for _ in range(VIEWERS)]
-    for viewer in viewers:
-        await viewer.initial_metadata()
-    with refused(StatusCode.RESOURCE_EXHAUSTED, f"too many log viewers: {VIEWERS} are under way"):
-        async for _ in caller.logs():
-            raise AssertionError("a line")
-    viewers[0].cancel()
-    await eventually(lambda: server.node.logs.watching == VIEWERS - 1, "a slot is free again")
-    await caller.logs().initial_metadata()
-
-
-async def test_viewers_are_told_when_the_worker_ends(server: Server, caller: GrpcNode) -> None:
-    viewer = caller.logs()
-    await viewer.initial_metadata()
-    await eventually(lambda: server.node.logs.watching == 1, "the viewer is there")
-    server.handlers.end_viewers()
-    with refused(StatusCode.UNAVAILABLE, "this worker is ending"):
-        async for _ in viewer:
-            raise AssertionError("a line")
 
 
 async def test_health_tells_whether_the_worker_serves(server: Server, caller: GrpcNode) -> None:

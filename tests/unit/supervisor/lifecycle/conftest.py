@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.supervisor.lifecycle.stage import Stage
+from tests.unit.supervisor.lifecycle.stage import Stage, config_of
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +21,8 @@ def quiet() -> Iterator[None]:
 @pytest.fixture
 async def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
+
+
+@pytest.fixture
+def config() -> str:
+    return config_of("a")

@@ -19,11 +19,6 @@ from tests.support.polling import eventually
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user
 
 
-@pytest.fixture
-def config() -> str:
-    return config_of("a")
-
-
 async def test_a_core_that_dies_is_brought_back_at_once_and_then_after_pauses(stage: Stage, config: str) -> None:
     await stage.start(config, user("alice", "a"))
     await stage.die()

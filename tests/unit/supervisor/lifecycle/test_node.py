@@ -18,11 +18,6 @@ from tests.support.polling import eventually
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user
 
 
-@pytest.fixture
-def config() -> str:
-    return config_of("a")
-
-
 def sync(*users: pb.User, kind: Kind = Kind.SYNC_USER) -> Command:
     body = users[0].SerializeToString() if kind is Kind.SYNC_USER else pb.Users(users=users).SerializeToString()
     return Command("0-1", "1", kind, "w", 1000, body)
