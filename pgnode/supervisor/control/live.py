@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from pgnode.supervisor.control.live_report import LiveReport, calls_of, flows_of, workers_of
+from pgnode.supervisor.control.live_report import NOTHING, LiveReport, calls_of, flows_of, workers_of
 from pgnode.supervisor.figures.worker_sums import WorkerSums
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.figures import TrafficFigures
@@ -34,6 +34,10 @@ class LiveAnswers:
         self._collector = collector
         self._figures = figures
         self._workers = workers
+        #: What moved most by the last reading that was looked at, and which one that was: its number and its seconds.
+        self._flows = NOTHING
+        self._sorted_reading = (0, 0.0)
+        self._sorting = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"LiveAnswers({self._figures.watch!r})"
@@ -63,8 +67,13 @@ class LiveAnswers:
             entry = ledger.get(counter)
             return entry.total if entry is not None else 0
 
-        # Those who moved something may be a hundred thousand.
-        flows = await asyncio.to_thread(flows_of, moved, total, collector.addresses_of)
+        # Those who moved something may be a hundred thousand: they are sorted once a reading, however many look.
+        async with self._sorting:
+            reading = (moved.number, moved.seconds)
+            if reading != self._sorted_reading:
+                self._flows = await asyncio.to_thread(flows_of, moved, total, collector.addresses_of)
+                self._sorted_reading = reading
+            flows = self._flows
         polled, (online, addresses) = collector.polled(), collector.online
         calls, errors = calls_of(self._workers.sums.counts)
         return LiveReport(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pgnode.bus.reports import CALLS, SEPARATOR, Report
 from pgnode.metrics.meter import CANCELLED, OK
 from pgnode.supervisor.control.report import decode
 from pgnode.supervisor.traffic.traffic_watch import Moved
+from pgnode.wire.stat_names import SEPARATOR as PARTS
 from pgnode.wire.stat_names import parse_counter
 
 #: Users that are told of, those that move most.
@@ -102,6 +103,10 @@ class Flows:
     down: float
 
 
+#: Before the first reading.
+NOTHING: Final = Flows({"user": [], "inbound": [], "outbound": []}, 0, 0.0, 0.0)
+
+
 def flows_of(moved: Moved, total: Callable[[str], int], addresses: Callable[[str], int]) -> Flows:
     """Turn what counters moved into rates.
 
@@ -113,32 +118,37 @@ def flows_of(moved: Moved, total: Callable[[str], int], addresses: Callable[[str
     Returns:
         The rates.
     """
+    # There may be 200,000 counters: each is cut once, and only those that are told of are taken apart.
     by_kind: dict[str, dict[str, list[int]]] = {"user": {}, "inbound": {}, "outbound": {}}
     for counter, count in moved.by_counter.items():
-        parsed = parse_counter(counter)
-        if parsed is None or parsed.kind not in by_kind:
+        whose, _, way = counter.rpartition(PARTS)
+        of_kind = by_kind.get(whose.partition(PARTS)[0])
+        if of_kind is None or not count:
             continue
-        both = by_kind[parsed.kind].setdefault(parsed.name, [0, 0])
-        both[parsed.type != "uplink"] += count
+        both = of_kind.get(whose)
+        if both is None:
+            both = of_kind[whose] = [0, 0]
+        both[way != "uplink"] += count
     found = {}
-    for kind, names in by_kind.items():
+    for kind, counters in by_kind.items():
         most = heapq.nlargest(
-            USERS_MAX if kind == "user" else TAGS_MAX, names.items(), key=lambda item: (sum(item[1]), item[0])
+            USERS_MAX if kind == "user" else TAGS_MAX,
+            ((up + down, whose, up, down) for whose, (up, down) in counters.items()),
         )
         found[kind] = [
             FlowReport(
-                name,
+                parsed.name,
                 round(up / moved.seconds, 1),
                 round(down / moved.seconds, 1),
-                sum(total(f"{kind}>>>{name}>>>traffic>>>{way}") for way in ("uplink", "downlink")),
-                addresses(name) if kind == "user" else 0,
+                sum(total(f"{whose}{PARTS}{way}") for way in ("uplink", "downlink")),
+                addresses(parsed.name) if kind == "user" else 0,
             )
-            for name, (up, down) in most
-            if up or down
+            for _, whose, up, down in most
+            if (parsed := parse_counter(f"{whose}{PARTS}uplink")) is not None
         ]
     together = [sum(both[way] for both in (by_kind["inbound"] or by_kind["user"]).values()) for way in (0, 1)]
     up, down = (round(count / moved.seconds, 1) if moved.seconds else 0.0 for count in together)
-    return Flows(found, sum(1 for both in by_kind["user"].values() if any(both)), up, down)
+    return Flows(found, len(by_kind["user"]), up, down)
 
 
 def calls_of(counts: Mapping[str, float]) -> tuple[int, int]:

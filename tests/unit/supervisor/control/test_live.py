@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from pgnode.bus.reports import Report
 from pgnode.bus.snapshots import Polled
 from pgnode.store.changes import Journal
+from pgnode.supervisor.control import live
 from pgnode.supervisor.control.live import LiveAnswers
-from pgnode.supervisor.control.live_report import LiveReport
+from pgnode.supervisor.control.live_report import Flows, LiveReport, flows_of
 from pgnode.supervisor.traffic.figures import TrafficFigures
+from pgnode.supervisor.traffic.traffic_watch import Moved
 
 UP = "user>>>alice>>>traffic>>>uplink"
 
@@ -65,3 +70,27 @@ async def test_what_is_known_is_said() -> None:
     assert (found.reading, found.read_seconds_ago, found.interval_seconds) == (1, 1.5, 5.0)
     assert (found.online, found.addresses, found.calls, found.workers[0].pid) == (3, 4, 5, 7)
     assert repr(answers) == "LiveAnswers(TrafficWatch(0 counters))"
+
+
+async def test_those_who_move_most_are_sorted_once_a_reading_however_many_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def status(_values: object) -> dict[str, Any]:
+        return {}
+
+    sorted_readings: list[int] = []
+
+    def flows(moved: Moved, *given: Any) -> Flows:
+        sorted_readings.append(moved.number)
+        return flows_of(moved, *given)
+
+    monkeypatch.setattr(live, "flows_of", flows)
+    collector = SimpleNamespace(polled=lambda: Polled(1, 5000, ""), online=(0, 0), addresses_of=lambda _email: 0)
+    workers = SimpleNamespace(sums=SimpleNamespace(counts={}), alive=[])
+    figures = TrafficFigures(Journal())
+    answers = LiveAnswers(status, cast(Any, collector), figures, cast(Any, workers))
+    assert (await answers.report()).users_moving == 0
+    for number in (1, 2):
+        await figures.count("1", [(UP, 700 * number)])
+        figures.watch.reading_done(2.0)
+        looks = await asyncio.gather(*(answers.report() for _ in range(5)))
+        assert {look.users[0].up for look in looks} == {350.0}
+    assert sorted_readings == [1, 2]
