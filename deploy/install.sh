@@ -1,5 +1,6 @@
 #!/bin/sh
 # Put pgnode on this machine: the node in /opt/pgnode, a user, a systemd unit, first settings in /etc/pgnode.env.
+# The command is /usr/local/bin/pgnode, with its manual and completion for shells in /usr/local/share.
 # Run it again to upgrade: settings stay as they are, and a running node takes the new version without disconnecting anybody.
 set -eu
 
@@ -92,6 +93,29 @@ fi
 # The unit's user may not write here.
 "$home/bin/python" -m compileall -q "$home/lib" || true
 say "installed: $("$home/bin/pgnode" --version)"
+
+# --- the command for everybody: on PATH, with its manual, and completed by shells ------------------------------------------
+
+mkdir -p "$prefix/usr/local/bin"
+command=$prefix/usr/local/bin/pgnode
+if [ -e "$command" ] && [ "$(readlink "$command")" != "$home/bin/pgnode" ]; then
+    say "$command is something else and stays as it is: the node's command is $home/bin/pgnode"
+else
+    ln -sfn "$home/bin/pgnode" "$command"
+    share=$prefix/usr/local/share
+    if [ -f "$home/share/man/man1/pgnode.1" ]; then
+        mkdir -p "$share/man/man1"
+        install -m 0644 "$home/share/man/man1/pgnode.1" "$share/man/man1/pgnode.1"
+    fi
+    teach() { # SHELL FILE: the script where that shell looks for one by the command's name
+        mkdir -p "$(dirname "$share/$2")"
+        "$home/bin/pgnode" completion "$1" >"$share/$2.new" && mv "$share/$2.new" "$share/$2"
+    }
+    teach bash bash-completion/completions/pgnode
+    teach zsh zsh/site-functions/_pgnode
+    teach fish fish/vendor_completions.d/pgnode.fish
+    say "the command is $command; man pgnode, and completion in new bash, zsh and fish shells (in $share)"
+fi
 
 # --- user, settings, unit -----------------------------------------------------------------------------------------------
 

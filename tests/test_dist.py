@@ -120,6 +120,56 @@ def test_the_installer_explains_itself() -> None:
         assert said in failed.stderr
 
 
+@pytest.fixture
+def installation(tmp_path: Path) -> Path:
+    """An unpacked bundle beside an installation that is there already, whose programs say what they were asked."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(DEPLOY, bundle)
+    (bundle / "wheels").mkdir()
+    digest = hashlib.sha256((bundle / "install.sh").read_bytes()).hexdigest()
+    (bundle / "SHA256SUMS").write_text(f"{digest}  install.sh\n")
+    home = tmp_path / "root" / "opt" / "pgnode"
+    (home / "bin").mkdir(parents=True)
+    for name in ("python", "pgnode"):
+        program = home / "bin" / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*"\n')
+        program.chmod(0o755)
+    (home / "share" / "man" / "man1").mkdir(parents=True)
+    shutil.copy(ROOT / "pgnode" / "pgnode.1", home / "share" / "man" / "man1")
+    return tmp_path
+
+
+def install(installation: Path) -> str:
+    command = ["sh", str(installation / "bundle" / "install.sh"), "--prefix", str(installation / "root")]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_the_installer_puts_command_manual_and_completion_where_they_are_looked_for(installation: Path) -> None:
+    local = installation / "root" / "usr" / "local"
+    home = installation / "root" / "opt" / "pgnode"
+    # Run again it changes nothing: an upgrade brings all of it anew.
+    for _ in range(2):
+        said = install(installation)
+        assert f"the command is {local}/bin/pgnode; man pgnode, and completion" in said
+        assert (local / "bin" / "pgnode").readlink() == home / "bin" / "pgnode"
+        assert (local / "share/man/man1/pgnode.1").read_bytes() == (ROOT / "pgnode" / "pgnode.1").read_bytes()
+        shells = [path for path in (local / "share").rglob("*pgnode*") if path.is_file() and path.parent.name != "man1"]
+        assert {str(path.relative_to(local / "share")): path.read_text() for path in shells} == {
+            "bash-completion/completions/pgnode": "pgnode completion bash\n",
+            "zsh/site-functions/_pgnode": "pgnode completion zsh\n",
+            "fish/vendor_completions.d/pgnode.fish": "pgnode completion fish\n",
+        }
+    assert not (installation / "root" / "etc" / "pgnode.env").stat().st_mode & 0o007, "settings hold a key"
+
+
+def test_the_installer_leaves_another_command_of_that_name_alone(installation: Path) -> None:
+    other = installation / "root" / "usr" / "local" / "bin" / "pgnode"
+    other.parent.mkdir(parents=True)
+    other.write_text("mine")
+    assert f"{other} is something else and stays as it is" in install(installation)
+    assert (other.read_text(), [path.name for path in other.parent.parent.iterdir()]) == ("mine", ["bin"])
+
+
 @pytest.mark.parametrize("script", sorted(DEPLOY.rglob("*.sh")), ids=lambda path: path.name)
 def test_scripts_have_no_known_slips(script: Path) -> None:
     beside = Path(sys.executable).with_name("shellcheck")
