@@ -66,6 +66,8 @@ class NodeStatus:
     unknown: str = ""
     #: Cores that were replaced since they hung, since the supervisor began.
     core_hangs: int = 0
+    #: Why nobody new should be sent to this node, "" where that is not so.
+    draining: str = ""
 
     def encode(self) -> bytes:
         """Return the snapshot's body."""

@@ -91,6 +91,11 @@ def unwell(kind: Kind, report: Mapping[str, Any]) -> list[str]:
     if core.get("api_error"):
         found.append(f"the core's API does not answer: {core['api_error']}")
     if kind == "ready":
+        drain = report.get("drain", {})
+        if drain.get("draining"):
+            found.append("the node is being drained")
+        elif drain.get("away") and drain.get("error"):
+            found.append(f"inbounds are not back after a drain: {drain['error']}")
         if report.get("bus", {}).get("error"):
             found.append(f"the bus does not answer: {report['bus']['error']}")
         if report.get("store_error"):

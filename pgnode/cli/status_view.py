@@ -14,7 +14,7 @@ from pgnode.bus.state import State
 from pgnode.cli.seen import Facts
 from pgnode.cli.texts import count, duration, size
 from pgnode.supervisor.control.progress import Phase
-from pgnode.supervisor.control.report import NodeReport
+from pgnode.supervisor.control.report import DrainReport, NodeReport
 
 #: Exit codes: well, not running, running and not well.
 WELL, NOT_RUNNING, NOT_WELL = 0, 3, 4
@@ -164,6 +164,8 @@ def _not_well(facts: Facts, report: NodeReport) -> Iterator[str]:
             yield f"the core does not stay up and is tried again{when}: {report.core.last_end or 'see the log'}"
         case State.STARTING:
             yield "the core is being started"
+    if report.drain.error:
+        yield f"{_drain_trouble(report.drain)}: {report.drain.error}"
     if report.unknown:
         yield f"it is not known what has to run, a start by the panel is needed: {report.unknown}"
     if report.core.api_error:
@@ -178,6 +180,12 @@ def _not_well(facts: Facts, report: NodeReport) -> Iterator[str]:
     if report.certificate_error:
         yield f"the certificate files are not taken: {report.certificate_error}"
     yield from _surroundings(facts)
+
+
+def _drain_trouble(drain: DrainReport) -> str:
+    if drain.draining:
+        return "not all inbounds are out of the core that a drain takes out; it is tried again"
+    return f"inbounds are not back after a drain, and nobody new can connect there ({', '.join(drain.away)}); it is tried again"
 
 
 def _surroundings(facts: Facts) -> Iterator[str]:
@@ -212,6 +220,7 @@ def rows(facts: Facts, judged: Verdict) -> Iterator[Row]:
     yield from _users_rows(facts)
     report = facts.report
     if report is not None:
+        yield from _drain_rows(report.drain)
         yield _panel_row(report)
         yield from _api_rows(facts, report)
         yield _bus_row(report)
@@ -280,6 +289,19 @@ def _users_rows(facts: Facts) -> Iterator[Row]:
         yield Row(
             "users", f"{held.users:,} desired, {held.rejected:,} rejected, as stored at {_time(facts.store.written_at)}"
         )
+
+
+def _drain_rows(drain: DrainReport) -> Iterator[Row]:
+    if not drain.draining:
+        return
+    since = f"since {_time(drain.since)} " if drain.since is not None else ""
+    until = _time(drain.until) if drain.until is not None else "pgnode drain --cancel"
+    start = ", also over a start by the panel" if drain.hold else " or a start by the panel"
+    yield Row("drained", f"{since}until {until}{start}", Tone.WARN)
+    if drain.away:
+        yield Row("", f"no new connections on {', '.join(drain.away)}")
+    for stays in drain.stays:
+        yield Row("", stays)
 
 
 def _panel_row(report: NodeReport) -> Row:

@@ -99,6 +99,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     _gauge("wanted_running", "Whether a core has to run."),
     _gauge("core_up", "Whether a core runs and its API answered at the last look."),
     _gauge("degraded", "Whether the panel has been silent for longer than its keep_alive."),
+    _gauge("draining", "Whether the node is being drained, or inbounds are not back after a drain."),
     _gauge(
         "config_unknown", "Whether it is not known what has to run: the stored config was set aside, or cannot be read."
     ),

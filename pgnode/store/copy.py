@@ -64,7 +64,7 @@ def prepare_restored(path: Path, *, books: StoredState | None = None, keep_owed:
     database = Database.open(path)
     try:
         stored = database.load()
-        changes = StoreChanges(meta={"restoring": None, "restore_errors": None, "write_off": None})
+        changes = StoreChanges(meta=dict.fromkeys(("restoring", "restore_errors", "write_off", "drain")))
         if books is not None:
             _take_books(changes, stored, books)
         elif not keep_owed:

@@ -341,6 +341,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
             restore_errors=int(meta.get("restore_errors") or 0),
             foreign_books=bool(meta.get("write_off")),
             core_run=int(meta.get("core_run") or 0),
+            drain=str(meta.get("drain") or ""),
             users=users,
             changed_users=changed,
             rejected={

@@ -32,6 +32,7 @@ from pgnode.supervisor.commands.change_times import ChangeTimes
 from pgnode.supervisor.commands.dispatcher import CommandDispatcher, Handlers
 from pgnode.supervisor.commands.together import Together
 from pgnode.supervisor.control.answers import Answers, Known
+from pgnode.supervisor.control.drain_orders import DrainOrders
 from pgnode.supervisor.control.live import LiveAnswers
 from pgnode.supervisor.control.operators import control_server
 from pgnode.supervisor.control.progress import Progress
@@ -351,7 +352,9 @@ def compose(
         )
     )
     work: dict[TaskSpec, Work] = {
-        tasks.CONTROL: control_server(settings.run_dir, answers, live, WorkerOrders(processes.api)).run,
+        tasks.CONTROL: control_server(
+            settings.run_dir, answers, live, WorkerOrders(processes.api), DrainOrders(node, core)
+        ).run,
         tasks.COMMANDS: commands.read,
         tasks.CHANGES: commands.write,
         tasks.QUERIES: commands.answer_queries,
@@ -360,6 +363,7 @@ def compose(
         tasks.SNAPSHOTS: bus.publisher.keep,
         tasks.LOANS: payouts.watch_loans,
         tasks.HEALTH: health_loop.run,
+        tasks.DRAIN: node.drain.run,
         tasks.BUS: BusWatch(redis.ping, lambda: ping_anew(settings.bus_url), lambda: bus.server.looked_at).run,
         tasks.SYSTEM: system_loop.run,
         tasks.PANEL: lambda: watch_panel(

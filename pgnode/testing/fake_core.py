@@ -26,7 +26,7 @@ from pgnode.xray.process.base import Core
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.record import CoreRecord
 from pgnode.xray.process.running import RunningCore
-from pgnode.xray.proto import core_pb2, router_pb2, routing_command_pb2, user_pb2
+from pgnode.xray.proto import core_pb2, router_pb2, routing_command_pb2, typed_message_pb2, user_pb2, vless_inbound_pb2
 from pgnode.xray.proto import handler_command_pb2 as pb
 from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
 
@@ -40,6 +40,8 @@ class FakeChannel(CoreChannel):
         super().__init__("/nowhere.sock")
         self.inbounds = {spec.tag for spec in base.inbounds} if base is not None else set()
         self.outbounds: set[str] = set()
+        #: Inbounds that were added, as they were.
+        self.added: list[core_pb2.InboundHandlerConfig] = []
         self.rules = rules_of(base) if base is not None else []
         self.overrides: dict[str, str] = {}
         #: Method -> what the next calls of it fail with, in order; None for one that does not.
@@ -65,9 +67,10 @@ class FakeChannel(CoreChannel):
     def _answer(self, method: str, request: bytes) -> Message | None:
         match method:
             case "ListInbounds":
-                return pb.ListInboundsResponse(inbounds=[core_pb2.InboundHandlerConfig(tag=t) for t in self.inbounds])
+                return pb.ListInboundsResponse(inbounds=map(_listed, sorted(self.inbounds)))
             case "AddInbound":
-                self.inbounds.add(pb.AddInboundRequest.FromString(request).inbound.tag)
+                self.added.append(pb.AddInboundRequest.FromString(request).inbound)
+                self.inbounds.add(self.added[-1].tag)
             case "RemoveInbound":
                 _remove(self.inbounds, pb.RemoveInboundRequest.FromString(request).tag)
             case "AddOutbound":
@@ -87,6 +90,18 @@ class FakeChannel(CoreChannel):
             case "GetSysStats":
                 return SysStatsResponse(Uptime=1)
         return None
+
+
+def _listed(tag: str) -> core_pb2.InboundHandlerConfig:
+    """Make an inbound as a core lists it: VLESS, without users."""
+    vless = typed_message_pb2.TypedMessage(type=vless_inbound_pb2.Config.DESCRIPTOR.full_name)
+    receiver = typed_message_pb2.TypedMessage(type="receiver")
+    return core_pb2.InboundHandlerConfig(tag=tag, receiver_settings=receiver, proxy_settings=vless)
+
+
+def users_of(inbound: core_pb2.InboundHandlerConfig) -> set[str]:
+    """Return the e-mails of the users that a VLESS inbound was added with."""
+    return {user.email for user in vless_inbound_pb2.Config.FromString(inbound.proxy_settings.value).users}
 
 
 def _remove(tags: set[str], tag: str) -> None:

@@ -123,7 +123,7 @@ def make_handlers(
         conduct=conduct,
         meter=client.meter.face("grpc"),
         audit=audit,
-        extra_handlers={**health.handlers(client.follower.is_up_to_date), **reflected},
+        extra_handlers={**health.handlers(client.follower.is_serving), **reflected},
         open_paths=health.PATHS if settings.grpc_health == "open" else (),
     )
 

@@ -76,3 +76,8 @@ class SnapshotFollower:
         if polled_at is None or self.snapshots.status is None:
             return False
         return asyncio.get_running_loop().time() - polled_at < self._unheard_seconds
+
+    def is_serving(self) -> bool:
+        """Return whether callers are to be sent here: the state is up to date, and the node is not being drained."""
+        status = self.snapshots.status
+        return self.is_up_to_date() and status is not None and not status.draining

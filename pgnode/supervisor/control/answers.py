@@ -18,6 +18,7 @@ from pgnode.os_support.log_levels import LEVELS, rank
 from pgnode.settings import Settings, shown_url
 from pgnode.settings.shown import api_addresses, shown_settings
 from pgnode.supervisor.control import messages
+from pgnode.supervisor.control.drain_orders import drain_report
 from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.control.report import (
     BusReport,
@@ -181,6 +182,7 @@ class Answers:
             unknown=life.unknown,
             core=self._core(now),
             users=self._users(),
+            drain=drain_report(known.node),
             panel=PanelReport(
                 last_command_seconds_ago=None if last is None else round(now - last, 1),
                 keep_alive_seconds=known.node.keep_alive_seconds,

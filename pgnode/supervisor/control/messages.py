@@ -28,6 +28,7 @@ TRAFFIC: Final = "traffic"
 LIVE: Final = "live"
 LOGS: Final = "logs"
 LOG_LEVEL: Final = "log-level"
+DRAIN: Final = "drain"
 
 
 class RefusedError(Exception):

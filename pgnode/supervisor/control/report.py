@@ -93,6 +93,28 @@ class WarningReport:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainReport:
+    """A drain, or what is left of one."""
+
+    draining: bool = False
+    #: Since when, and until when, Unix seconds; None for no end.
+    since: float | None = None
+    until: float | None = None
+    #: It goes on over starts by the panel.
+    hold: bool = False
+    #: Tags of the inbounds that are out of the core.
+    away: list[str] = field(default_factory=list)
+    #: A sentence for each inbound that keeps listening, with the reason.
+    stays: list[str] = field(default_factory=list)
+    #: Why the core has not the inbounds that it should have, "" where it has.
+    error: str = ""
+
+    def encode(self) -> dict[str, Any]:
+        """Return it as JSON knows it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReport:
     """All of it. Every field has a default, for a supervisor of another version."""
 
@@ -109,6 +131,7 @@ class NodeReport:
     unknown: str = ""
     core: CoreReport = field(default_factory=CoreReport)
     users: UsersReport = field(default_factory=UsersReport)
+    drain: DrainReport = field(default_factory=DrainReport)
     panel: PanelReport = field(default_factory=PanelReport)
     bus: BusReport = field(default_factory=BusReport)
     #: Why the store did not take the last commit, "" when it did.

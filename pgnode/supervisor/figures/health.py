@@ -19,7 +19,7 @@ def not_ready(status: NodeStatus, *, wanted: bool, store_error: str, bus_answers
     Returns:
         Reasons; none where it is ready.
     """
-    because = []
+    because = [status.draining] if status.draining else []
     if not bus_answers:
         because.append("the bus (Redis) does not answer")
     if wanted and not status.core_ready:

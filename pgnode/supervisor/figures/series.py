@@ -68,6 +68,7 @@ def _node(series: Series, figures: NodeFigures) -> None:
     series.set("wanted_running", figures.wanted)
     series.set("core_up", status.core_ready)
     series.set("degraded", status.degraded)
+    series.set("draining", bool(status.draining))
     series.set("config_unknown", bool(status.unknown))
     for task, failures in figures.host.task_failures.items():
         series.set("task_failures", failures, task)

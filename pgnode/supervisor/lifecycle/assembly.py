@@ -13,6 +13,7 @@ from pgnode.store.changes import Journal
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.core_exchange import CoreExchange
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
+from pgnode.supervisor.lifecycle.drain import Drain, Surroundings
 from pgnode.supervisor.lifecycle.hot_change import Prepare, prepare_hot_change
 from pgnode.supervisor.lifecycle.interrupted_change import InterruptedChange
 from pgnode.supervisor.lifecycle.node import Node
@@ -71,7 +72,21 @@ def assemble_node(
     users = UserSync(CoreUsers(core, settings.core_call_timeout_seconds), journal)
     routing = CoreRouting(settings, core, journal, core_lock, running_base)
     routing_changes = RoutingChanges(settings, core, routing, journal, running_base)
-    status = StatusBoard(life, core, redis, snapshots, taking_over=taking_over)
+    drain = Drain(
+        settings,
+        core,
+        users,
+        journal,
+        core_lock=core_lock,
+        surroundings=Surroundings(
+            core_spec=lambda: life.now.core,
+            commit=committer.commit,
+            publish=lambda: status.publish(),  # noqa: PLW0108 - it is made below
+            prepare=prepare,
+            clock=clock if clock is not None else Clock(),
+        ),
+    )
+    status = StatusBoard(life, core, redis, snapshots, draining=lambda: drain.reason, taking_over=taking_over)
     lifecycle = CoreLifecycle(
         settings,
         life,
@@ -83,6 +98,7 @@ def assemble_node(
         journal=journal,
         commit=committer.commit,
         core_lock=core_lock,
+        settle_inbounds=drain.settle,
         clock=clock,
     )
     starts = Starts(
@@ -94,6 +110,7 @@ def assemble_node(
         routing=routing,
         status=status,
         require_room=committer.require_room,
+        drain=drain,
         prepare=prepare,
         clock=clock,
     )
@@ -114,6 +131,7 @@ def assemble_node(
             journal=journal,
             commit=committer.commit,
             core_lock=core_lock,
+            drain=drain,
             interrupted=InterruptedChange(settings, core, prepare),
             resolve_update=resolve_update if resolve_update is not None else _no_update,
         ),
@@ -124,6 +142,7 @@ def assemble_node(
         queries=RoutingQueries(settings, core, running_base),
         core_lock=core_lock,
         require_room=committer.require_room,
+        drain=drain,
     )
 
 

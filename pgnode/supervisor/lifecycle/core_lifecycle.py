@@ -85,6 +85,7 @@ class CoreLifecycle:
         journal: Where the store's changes are noted.
         commit: Writes the journal to the store.
         core_lock: Held by whoever starts, stops or changes the core.
+        settle_inbounds: Takes inbounds out of a new core where the node is being drained.
         clock: For pauses.
     """
 
@@ -101,8 +102,10 @@ class CoreLifecycle:
         journal: Journal,
         commit: Callable[[], Awaitable[object]],
         core_lock: asyncio.Lock,
+        settle_inbounds: Callable[[], Awaitable[None]],
         clock: Clock | None = None,
     ) -> None:
+        self._settle_inbounds = settle_inbounds
         self._settings = settings
         self._life = life
         self._core = core
@@ -201,6 +204,7 @@ class CoreLifecycle:
                 await self._start_core(question)
             case do.CompleteCore(spec):
                 self.watch_core()
+                await self._settle_inbounds()
                 await self._routing.core_started(spec.base)
                 await self._users.try_failed_again(spec.inbounds)
             case do.EndCore():

@@ -106,7 +106,7 @@ class HotChange:
         diff = self._prepared.diff
         added = {tag: spec for tag, spec in self._new.inbounds.items() if tag in diff.add_inbounds}
         accounts = await accounts_by_tag(users, added)
-        messages = {tag: await _messages(of_tag) for tag, of_tag in accounts.items()}
+        messages = {tag: await user_messages(of_tag) for tag, of_tag in accounts.items()}
         await self._running.set_config_hash(CHANGING)
         try:
             await self._outbounds()
@@ -116,9 +116,10 @@ class HotChange:
             for tag in diff.add_inbounds:
                 inbound = self._prepared.encoded.inbounds[tag]
                 if tag in added:
-                    await self._add_with_users(inbound, messages[tag])
+                    self.refused |= await add_with_users(self._api, inbound, messages[tag], self._limit_seconds)
                 else:
                     await self._api.inbounds.add_inbound(inbound, self._limit_seconds)
+            self._come_back()
             await self._check()
         except CoreApiError as error:
             raise CoreUnavailableError(f"the core could not be changed: {error}") from None
@@ -140,35 +141,17 @@ class HotChange:
             if tag not in diff.add_outbounds:
                 await self._gone(self._api.inbounds.remove_outbound(tag, self._limit_seconds))
 
-    async def _add_with_users(
-        self, inbound: core_pb2.InboundHandlerConfig, users: dict[str, tuple[str, bytes]]
-    ) -> None:
-        keys, entries = list(users), list(users.values())
-        filled, rest = with_users(inbound, [message for _, message in entries])
-        try:
-            await self._api.inbounds.add_inbound(filled, self._limit_seconds)
-            first = len(entries) - len(rest)
-        except CoreApiError as error:
-            if error.kind is not ErrorKind.REFUSED or not entries:
-                raise
-            # Perhaps because of one user: add them one by one, so that the user can be named.
-            log.warning("inbound refused with its users, adding them one by one", inbound=inbound.tag, error=str(error))
-            await self._api.inbounds.add_inbound(with_users(inbound, [])[0], self._limit_seconds)
-            first = 0
-        operations = [AlterOperation(inbound.tag, email, message) for email, message in entries[first:]]
-        for at in range(0, len(operations), SLICE):
-            results = await self._api.users.alter_many(operations[at : at + SLICE], self._limit_seconds)
-            for number, failure in enumerate(results, start=first + at):
-                if failure is None:
-                    continue
-                if failure.kind is not ErrorKind.REFUSED:
-                    raise failure
-                self.refused[keys[number]] = str(failure)
+    def _come_back(self) -> None:
+        """Note that inbounds which were away are what the new config says: there, or gone for good."""
+        diff, away = self._prepared.diff, self._api.inbounds.away
+        for tag in (*diff.remove_inbounds, *diff.add_inbounds):
+            away.pop(tag, None)
 
     async def _check(self) -> None:
-        """Make sure that the core lists exactly the inbounds of the new config."""
+        """Make sure that the core lists exactly the inbounds of the new config; those that are away are in no list."""
         there = await self._api.inbounds.inbound_tags(self._limit_seconds)
         wanted = {spec.tag for spec in self._new.base.inbounds if spec.tag}
+        wanted -= self._api.inbounds.away.keys()
         if there != wanted:
             odd = sorted(there ^ wanted)[0]
             raise CoreApiError(f"inbound {odd!r} is {'still' if odd in there else 'not'} there", ErrorKind.REFUSED)
@@ -183,11 +166,53 @@ class HotChange:
                 raise
 
 
-async def _messages(accounts: Mapping[str, tuple[str, Account]]) -> dict[str, tuple[str, bytes]]:
-    """Encode users: key -> (e-mail, message)."""
+async def user_messages(accounts: Mapping[str, tuple[str, Account]]) -> dict[str, tuple[str, bytes]]:
+    """Encode users: key -> (e-mail, message). The event loop gets its turns meanwhile."""
     items: Sequence[tuple[str, tuple[str, Account]]] = list(accounts.items())
     found: dict[str, tuple[str, bytes]] = {}
     for at in range(0, len(items), SLICE):
         found |= {key: (email, user_message(email, account)) for key, (email, account) in items[at : at + SLICE]}
         await asyncio.sleep(0)
     return found
+
+
+async def add_with_users(
+    api: CoreApi, inbound: core_pb2.InboundHandlerConfig, users: Mapping[str, tuple[str, bytes]], limit_seconds: float
+) -> dict[str, str]:
+    """Add an inbound that has its users from the first moment.
+
+    Args:
+        api: The core's API.
+        inbound: As the core encodes it.
+        users: Key -> (e-mail, message).
+        limit_seconds: Seconds that each call may take.
+
+    Returns:
+        Key -> the core's reason, for users whom it refuses.
+
+    Raises:
+        CoreApiError: The inbound is not there, or not with all users.
+    """
+    refused: dict[str, str] = {}
+    keys, entries = list(users), list(users.values())
+    filled, rest = with_users(inbound, [message for _, message in entries])
+    try:
+        await api.inbounds.add_inbound(filled, limit_seconds)
+        first = len(entries) - len(rest)
+    except CoreApiError as error:
+        if error.kind is not ErrorKind.REFUSED or not entries:
+            raise
+        # Perhaps because of one user: add them one by one, so that the user can be named.
+        log.warning("inbound refused with its users, adding them one by one", inbound=inbound.tag, error=str(error))
+        await api.inbounds.add_inbound(with_users(inbound, [])[0], limit_seconds)
+        first = 0
+    operations = [AlterOperation(inbound.tag, email, message) for email, message in entries[first:]]
+    for at in range(0, len(operations), SLICE):
+        results = await api.users.alter_many(operations[at : at + SLICE], limit_seconds)
+        for number, failure in enumerate(results, start=first + at):
+            if failure is None:
+                continue
+            if failure.kind is not ErrorKind.REFUSED:
+                raise failure
+            refused[keys[number]] = str(failure)
+    return refused

@@ -21,6 +21,7 @@ from pgnode.supervisor.commands.dispatcher import Answers, Handler, Step
 from pgnode.supervisor.host.heap import HeapTrimmer
 from pgnode.supervisor.lifecycle.core_exchange import Change, CoreExchange
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
+from pgnode.supervisor.lifecycle.drain import Drain
 from pgnode.supervisor.lifecycle.events import (
     ApiProbed,
     CoreHung,
@@ -66,6 +67,7 @@ class Node:
         queries: Answers questions about the core's routing.
         core_lock: Held by whoever starts, stops or changes the core.
         require_room: Makes sure that the store takes what a reset changes.
+        drain: Keeps new connections away.
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class Node:
         queries: RoutingQueries,
         core_lock: asyncio.Lock,
         require_room: RequireRoom,
+        drain: Drain,
     ) -> None:
+        self.drain = drain
         self._require_room = require_room
         self._settings = settings
         self._life = life
@@ -244,4 +248,5 @@ class Node:
         """
         async with self.core_lock:
             await self._require_room(RESET_BYTES)
+            self.drain.end("the node was reset")
             await self._lifecycle.request(ResetRequested())

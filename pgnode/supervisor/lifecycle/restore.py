@@ -17,6 +17,7 @@ from pgnode.store.state import StoredState
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
+from pgnode.supervisor.lifecycle.drain import Drain
 from pgnode.supervisor.lifecycle.events import CoreFound, Found, Outcome, SupervisorStarted
 from pgnode.supervisor.lifecycle.interrupted_change import InterruptedChange
 from pgnode.supervisor.lifecycle.kept_spec import decode, encode
@@ -65,6 +66,7 @@ class Restore:
         journal: Where attempts are counted.
         commit: Writes the journal to the store.
         core_lock: Held meanwhile.
+        drain: Goes on where the core goes on.
         interrupted: Finishes a hot change that the earlier supervisor did not finish.
         resolve_update: Finishes a core update, or gives it up; it is told the core that was found, "" for none.
         crash_note: Tells a crash from a kill.
@@ -83,11 +85,13 @@ class Restore:
         journal: Journal,
         commit: Callable[[], Awaitable[object]],
         core_lock: asyncio.Lock,
+        drain: Drain,
         interrupted: InterruptedChange,
         resolve_update: ResolveUpdate,
         crash_note: CrashNote | None = None,
     ) -> None:
         self._resolve_update = resolve_update
+        self._drain = drain
         self._interrupted = interrupted
         self._settings = settings
         self._lifecycle = lifecycle
@@ -151,6 +155,7 @@ class Restore:
         await self._commit()
 
     async def _restore(self, stored: StoredState) -> None:
+        self._drain.restore(stored.drain)
         self._users.restore(stored)
         self._routing.restore(stored)
         self._routing_changes.restore(stored)
@@ -195,6 +200,7 @@ class Restore:
                 self._lifecycle.watch_core()
                 self._users.core_found()
                 if spec.known:
+                    await self._drain.look(spec.base)
                     self._core.follow_logs(spec.base)
                     await self._core.files.recall(spec.base)
             case do.TakeOverCore(spec):
@@ -204,8 +210,10 @@ class Restore:
                 self._routing.table.keep_for(spec.base)
                 self._core.follow_logs(spec.base)
                 await self._core.files.recall(spec.base)
+                await self._drain.look(spec.base)
                 await self._users.reconcile_all(spec.inbounds)
                 await self._routing.reconcile(spec.base, listing_is_enough=False)
+                await self._drain.settle()
         return None
 
     def _is_asked_for(self, kept: RunSpec, desired: RunSpec | None) -> bool:
@@ -227,13 +235,14 @@ class Restore:
             # The core that was found is the node's or not, whatever is wrong with an update.
             log.exception("a core update that was interrupted is left as it is")
         if running is None:
+            self._drain.end("no core runs: this is a new start of the node")
             # A new store without a core is a new node.
             return CoreFound(action, Found.NOTHING, unknown=unknown if self._stored_message else "")
         ours = self._core.matches(running)
         if desired is not None and ours and running.config_hash == desired.base.base_hash:
             log.info("taking over the running core of an earlier run", pid=running.pid)
             return CoreFound(action, Found.MATCHING)
-        if desired is not None and ours and await self._interrupted.finish(desired, self._users.table):
+        if desired is not None and ours and await self._finish_change(desired):
             log.info("taking over the running core of an earlier run, and its change", pid=running.pid)
             return CoreFound(action, Found.MATCHING)
         kept = decode(await self._core.kept(), running.config_hash, str(self._settings.core_socket))
@@ -257,3 +266,12 @@ class Restore:
         why = "nothing has to run" if desired is None else "it has another config, or is another core"
         log.info(f"ending the core of an earlier run: {why}", pid=running.pid)
         return CoreFound(action, Found.OTHER)
+
+    async def _finish_change(self, desired: RunSpec) -> bool:
+        """Finish a hot change that was interrupted; return whether the core is what is desired now."""
+        try:
+            await self._drain.look(desired.base)
+        except NodeError as error:
+            log.warning("it cannot be told whether a change of the core was interrupted", error=error.text)
+            return False
+        return await self._interrupted.finish(desired, self._users.table)

@@ -19,6 +19,7 @@ from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_files import LogFiles
 from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
+from pgnode.supervisor.lifecycle.drain import Drain
 from pgnode.supervisor.lifecycle.events import Outcome, StartRefused, StartRequested, UsersApplied
 from pgnode.supervisor.lifecycle.hot_change import HotChange, HotChangePlan, Prepare, prepare_hot_change
 from pgnode.supervisor.lifecycle.interrupted_change import note_change
@@ -61,6 +62,7 @@ class Starts:
         routing: Desired rules, and the rules in the core.
         status: Counts the strategies used.
         require_room: Makes sure that the store takes what a start changes.
+        drain: Ends with a start, unless it is to go on.
         prepare: Makes the plan of a hot change.
         clock: Tells when a reason that comes again is said again.
     """
@@ -76,6 +78,7 @@ class Starts:
         routing: CoreRouting,
         status: StatusBoard,
         require_room: RequireRoom,
+        drain: Drain,
         prepare: Prepare = prepare_hot_change,
         clock: Clock | None = None,
     ) -> None:
@@ -87,6 +90,7 @@ class Starts:
         self.users = users
         self.routing = routing
         self.status = status
+        self.drain = drain
         self.prepare = prepare
         self._clock = clock if clock is not None else Clock()
         self._refusals = RefusalLog(self._clock)
@@ -215,6 +219,7 @@ class StartJob:
                 self._table.return_to(self._previous)
             case do.ApplyUsers(spec):
                 if self._table.core_unknown:
+                    await self._starts.drain.look(spec.base)
                     await self._table.learn_core(spec.inbounds)
                     await self._starts.routing.reconcile(spec.base, listing_is_enough=False)
                 applied = await self._table.apply(self._table.table.all_known(), spec.inbounds)
@@ -260,6 +265,7 @@ class StartJob:
 
     def _count(self, decision: Decision) -> None:
         self._strategy = decision.strategy
+        self._starts.drain.started()
         state = str(self._starts.life.state)
         log.info("start", strategy=str(decision.strategy), reason=decision.reason, users=len(self._users), state=state)
         self._starts.status.count_start(str(decision.strategy))
@@ -318,6 +324,7 @@ class StartJob:
             await self._starts.core.follow(new.base, lambda: self._starts.lifecycle.render(new))
         else:
             self._starts.core.follow_logs(new.base)
+        await self._starts.drain.settle()
         if self._starts.core.waiting_log:
             self._starts.status.count_start(f"{self._strategy}, log waits")
         await self._table.try_failed_again(new.inbounds)

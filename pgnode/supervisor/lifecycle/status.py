@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import structlog
 from redis.asyncio import Redis
@@ -32,6 +33,7 @@ class StatusBoard:
         core: The core's process.
         redis: Takes snapshots.
         snapshots: Writes them.
+        draining: Says why nobody new should be sent to this node; "" where that is not so.
         taking_over: Whether workers go on by what the supervisor before said: that its core is taken over is not told them.
     """
 
@@ -42,9 +44,11 @@ class StatusBoard:
         redis: Redis,
         snapshots: SnapshotWriter,
         *,
+        draining: Callable[[], str],
         taking_over: bool = False,
     ) -> None:
         self._taking_over = taking_over
+        self._draining = draining
         self._life = life
         self._core = core
         self._redis = redis
@@ -88,6 +92,7 @@ class StatusBoard:
             waiting=self._core.waiting_log,
             core_hangs=now.hangs,
             unknown=now.unknown,
+            draining=self._draining(),
         )
 
     def base_info(self) -> pb.BaseInfoResponse:

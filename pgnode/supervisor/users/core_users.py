@@ -87,8 +87,13 @@ class CoreUsers:
         """Whether there is a core that can be asked."""
         return self._core.api is not None
 
+    def _is_away(self, tag: str) -> bool:
+        """Whether an inbound is out of the core for a while: it comes back with everybody who is desired then."""
+        api = self._core.api
+        return api is not None and tag in api.inbounds.away
+
     async def alter(self, plans: Sequence[InboundPlan], *, chained: bool = False) -> Outcome:
-        """Carry out ``plans``: all removals, and then all additions.
+        """Carry out ``plans``: all removals, and then all additions. Nothing is to be done for an inbound that is away.
 
         Args:
             plans: What to change, inbound by inbound.
@@ -99,6 +104,7 @@ class CoreUsers:
             Whom the core refused, and about whom it did not answer.
         """
         outcome = Outcome()
+        plans = [plan for plan in plans if not self._is_away(plan.tag)]
         removals = [(plan.tag, change) for plan in plans for change in plan.changes if change.old_email is not None]
         additions = [(plan.tag, change) for plan in plans for change in plan.changes if change.new is not None]
         if chained:
@@ -154,7 +160,7 @@ class CoreUsers:
 
     async def prepare_swap(self, tag: str) -> None:
         """Learn how the core encodes this inbound, so that a swap has it at hand; where that fails, the swap will tell."""
-        if self._core.api is not None:
+        if self._core.api is not None and not self._is_away(tag):
             with contextlib.suppress(CoreApiError):
                 await self._core.api.inbounds.bare_inbound(tag, self._timeout_seconds)
 
@@ -169,13 +175,16 @@ class CoreUsers:
             before: Makes the messages of those it has now, for when the core refuses.
 
         Returns:
-            How many from the end of ``messages`` did not fit; None where the core refused and has what it had before.
+            How many from the end of ``messages`` did not fit; None where the core refused and has what it had before, or where
+            the inbound is away.
 
         Raises:
             CoreUnavailableError: Nothing is certain any more.
         """
         if self._core.api is None:
             raise CoreUnavailableError("the core has ended")
+        if self._is_away(tag):
+            return None
         try:
             left_out = len(await self._core.api.swap.replace_users(tag, messages, self._timeout_seconds, before))
             self.calls["swap", "ok"] += 1
@@ -198,7 +207,7 @@ class CoreUsers:
 
         Args:
             users: Who is desired.
-            inbounds: The inbounds to look at, by tag.
+            inbounds: The inbounds to look at, by tag; one that is away has nobody who is not desired.
 
         Returns:
             Keys of the users whom the core has exactly as desired, in every inbound.
@@ -206,6 +215,7 @@ class CoreUsers:
         Raises:
             CoreUnavailableError: The core did not answer.
         """
+        inbounds = {tag: spec for tag, spec in inbounds.items() if not self._is_away(tag)}
         accounts = await accounts_by_tag(users, inbounds)
         fine = users.keys()
         for tag in inbounds:

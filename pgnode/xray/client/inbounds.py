@@ -31,6 +31,8 @@ class InboundsClient:
         self._channel = channel
         #: Inbounds as the core encodes them, without users, by tag: listing them brings all that were configured.
         self._bare: dict[str, core_pb2.InboundHandlerConfig] = {}
+        #: Inbounds that are out of the core and are to come back, by tag: how the core encodes them, None where nobody knows.
+        self.away: dict[str, core_pb2.InboundHandlerConfig | None] = {}
 
     def __repr__(self) -> str:
         return f"<InboundsClient {self._channel!r}>"

@@ -137,6 +137,23 @@ def with_changed_files(
     return Decision(StartStrategy.HOT_CHANGE, "; ".join(reasons), diff)
 
 
+def why_only_with_a_new_core(inbound: Mapping[str, Any], spec: InboundSpec) -> str:
+    """Say why a running core cannot be given this inbound.
+
+    Args:
+        inbound: The inbound, as the config has it.
+        spec: What the node knows of it.
+
+    Returns:
+        The reason; "" where it can.
+    """
+    try:
+        _check_inbound(spec.tag, dict(inbound), spec)
+    except _NewCoreError as error:
+        return str(error)
+    return ""
+
+
 def _parts(old: BaseConfig, new: BaseConfig) -> tuple[ConfigDiff, list[str]]:
     changes: list[str] = []
     # The node's own "api" follows from the others: those say better what changed.

@@ -32,6 +32,11 @@ WELL = REPORT.encode()
         ("ready", {"bus": {"error": "refused"}}, "the bus does not answer: refused"),
         ("core", {"bus": {"error": "refused"}}, ""),
         ("ready", {"store_error": "no room"}, "the store takes no changes: no room"),
+        ("ready", {"drain": {"draining": True, "away": ["a"]}}, "the node is being drained"),
+        ("ready", {"drain": {"draining": False, "away": []}}, ""),
+        ("live", {"drain": {"draining": True}}, ""),
+        ("core", {"drain": {"draining": True}}, ""),
+        ("ready", {"drain": {"away": ["a"], "error": "in use"}}, "inbounds are not back after a drain: in use"),
         ("ready", {"processes": [{"name": "gunicorn", "pid": 0}]}, "gunicorn does not run"),
     ],
 )

@@ -13,6 +13,7 @@ from pgnode.store.state import StoreSummary
 from pgnode.supervisor.control.report import (
     BusReport,
     CoreReport,
+    DrainReport,
     NodeReport,
     PanelReport,
     ProcessReport,
@@ -85,9 +86,30 @@ def test_workers_that_were_added_are_told_of() -> None:
     assert "+2 REST, -1 gRPC than the settings say, until the next restart or reload" in text
 
 
+def test_a_drain_is_told_of_and_is_well() -> None:
+    drained = said(drain=DrainReport(draining=True, since=NOW, until=NOW + 60, away=["a", "b"], stays=["c stays"]))
+    assert verdict(drained).exit_code == WELL
+    row, away, stays = (line[10:] for line in text_of(drained).splitlines()[3:6])
+    assert row.startswith("since 2027-01-15 ")
+    assert row.endswith(" or a start by the panel")
+    assert (away, stays) == ("no new connections on a, b", "c stays")
+    held = said(drain=DrainReport(draining=True, hold=True))
+    assert "drained   until pgnode drain --cancel, also over a start by the panel" in text_of(held)
+
+
 @pytest.mark.parametrize(
     ("facts", "word", "because"),
     [
+        (
+            said(drain=DrainReport(away=["a"], error="in use")),
+            "running",
+            "inbounds are not back after a drain, and nobody new can connect there (a); it is tried again: in use",
+        ),
+        (
+            said(drain=DrainReport(draining=True, error="busy")),
+            "running",
+            "not all inbounds are out of the core that a drain takes out; it is tried again: busy",
+        ),
         (said(state="idle", core=CoreReport("embedded")), "waiting", ""),
         (said(state="lingering"), "stopped", ""),
         (said(state="stopping"), "stopping", ""),

@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
     write(
         made,
         StoreChanges(
-            meta={"backend": b"config", "active": 1, "core_run": 7, "restoring": 1, "restore_errors": 2},
+            meta={"backend": b"config", "active": 1, "core_run": 7, "restoring": 1, "restore_errors": 2, "drain": "{}"},
             users={"alice": b"1"},
             run=LedgerRun(3, "core 3"),
             counters={UP: LedgerRow(500, 300, 200, 3), OF_INBOUND: LedgerRow(900, 0, 900, 3)},
@@ -53,6 +53,12 @@ def path(tmp_path: Path) -> Path:
         ),
     )
     return made
+
+
+def test_a_backup_of_a_drained_node_is_not_drained(path: Path) -> None:
+    assert read(path).drain == "{}"
+    prepare_restored(path)
+    assert read(path).drain == ""
 
 
 def test_no_store_has_no_copy(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from unittest import mock
 
 import pytest
 
-from pgnode.bus.snapshots import SYSTEM
+from pgnode.bus.snapshots import STATE, SYSTEM, Snapshot
 from pgnode.bus.state import State
 from pgnode.worker.snapshot_follower import SnapshotFollower
 from tests.support.polling import eventually, next_turn
@@ -82,3 +83,14 @@ async def test_a_store_that_is_not_heard_for_long_is_not_up_to_date(
     await impatient.refresh()
     assert not impatient.is_up_to_date()
     await impatient.close()
+
+
+async def test_a_node_that_is_drained_does_not_serve(supervisor: StubSupervisor, follower: SnapshotFollower) -> None:
+    assert not follower.is_serving()
+    await supervisor.publish_all()
+    await follower.refresh()
+    assert follower.is_serving()
+    status = follower.snapshots.status
+    assert status is not None
+    follower.snapshots.take(Snapshot(STATE, 1 << 40, 0, replace(status, draining="the node is being drained").encode()))
+    assert (follower.is_up_to_date(), follower.is_serving()) == (True, False)

@@ -51,6 +51,7 @@ def known(tmp_path: Path, **others: Any) -> Known:
         state=life.state,
         keep_alive_seconds=60,
         users=SimpleNamespace(table=table, rejected={"dave": None}),
+        drain=SimpleNamespace(order=None, away=[], error=""),
         status=lambda: NodeStatus(State.RUNNING, True, "26.10.10", "0", "", 7, starts={"new core": 1}),
     )
     core = SimpleNamespace(

@@ -28,6 +28,7 @@ async def test_every_question_has_an_answer() -> None:
         SimpleNamespace(by_question={messages.STATUS: says("answers")}),
         SimpleNamespace(live=says("live"), traffic=says("traffic")),
         SimpleNamespace(order=says("orders")),
+        SimpleNamespace(order=says("drain")),
     ]
     running = asyncio.create_task(control_server(folder, *cast(Any, parts)).run())
     try:
@@ -37,6 +38,7 @@ async def test_every_question_has_an_answer() -> None:
             (messages.LIVE, "live"),
             (messages.TRAFFIC, "traffic"),
             (messages.WORKERS, "orders"),
+            (messages.DRAIN, "drain"),
         ):
             assert await asyncio.to_thread(ask, folder, question, seconds=30) == {"by": by}
     finally:

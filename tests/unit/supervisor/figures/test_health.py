@@ -30,6 +30,7 @@ def test_a_node_that_serves_is_ready_and_so_is_one_that_waits_for_its_panel() ->
         ),
         (RUNNING, {"store_error": "disk full"}, "the store does not take changes: disk full"),
         (RUNNING, {"bus_answers": False}, "the bus (Redis) does not answer"),
+        (replace(RUNNING, draining="the node is being drained"), {}, "the node is being drained"),
         (replace(RUNNING, unknown="set aside"), {}, "it is not known what has to run: set aside"),
     ],
 )

@@ -25,7 +25,7 @@ from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.clock import ManualClock, run_ready
 from pgnode.testing.configs import make_config, make_inbound
-from pgnode.testing.fake_core import FakeController, FakeRunningCore
+from pgnode.testing.fake_core import FakeController, FakeCoreApi, FakeRunningCore
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.diff import Decision
@@ -258,4 +258,6 @@ def left_behind(
     message = pb.Backend(config=asked).SerializeToString() if asked else spec.message
     stage.core.kept_beside = encode(RunSpec(message, base)) if kept else b""
     stage.core.left_behind = FakeRunningCore(900, base.base_hash, core)
+    stage.core.left_behind_api = FakeCoreApi()
+    stage.core.left_behind_api.channel.inbounds = {spec.tag for spec in base.inbounds}
     return stage.core.left_behind

@@ -140,6 +140,14 @@ async def test_an_inbound_that_should_not_be_there(bench: Bench) -> None:
         await bench.change().carry_out(bench.users)
 
 
+async def test_inbounds_that_are_away_are_not_missed(bench: Bench) -> None:
+    bench.api.channel.inbounds = set()
+    bench.api.inbounds.away = {"a": None, "b": None}
+    await bench.change().carry_out(bench.users)
+    assert bench.api.channel.inbounds == {"b", "c"}
+    assert bench.api.inbounds.away == {"a": None}, "b is there again"
+
+
 async def test_without_a_core_nothing_can_be_changed(bench: Bench) -> None:
     await bench.core.stop()
     with pytest.raises(CoreUnavailableError, match="the core has ended"):

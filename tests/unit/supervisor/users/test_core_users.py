@@ -31,6 +31,7 @@ class FakeApi:
         self.orders: list[list[tuple[str, bool]]] = []
         self.swap_error: CoreApiError | None = None
         self.listed: list[user_pb2.User] | CoreApiError = []
+        self.away: dict[str, Any] = {}
         self.users = self
         self.inbounds = self
         self.swap = self
@@ -192,3 +193,16 @@ async def test_whoever_is_listed_with_the_credential_of_a_stranger_is_put_again(
     ]
     api.there = {"stranger": b""}
     assert await users.compare(table, {"vless": VLESS}) == {"bob"}
+
+
+async def test_nothing_is_done_for_an_inbound_that_is_away() -> None:
+    users, _, api = stage()
+    api.away["vless"] = None
+    outcome = await users.alter([*adding("alice"), InboundPlan("other", [Change("bob", None, "bob", ACCOUNT)])])
+    assert (outcome.refused, outcome.unanswered, set(api.there)) == ({}, set(), {"bob"})
+    assert await users.swap("vless", [b"", b"", b""], nobody) is None
+    await users.prepare_swap("vless")
+    table = UserTable(Journal())
+    table.restore({"alice": vless_user("alice", 0).SerializeToString()})
+    api.listed = CoreApiError("handler not found", ErrorKind.NO_HANDLER)
+    assert await users.compare(table, {"vless": VLESS}) == {"alice"}

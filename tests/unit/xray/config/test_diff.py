@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.ports import free_port
-from pgnode.xray.config.diff import Capabilities, ConfigDiff, Decision, StartStrategy, decide, with_changed_files
+from pgnode.xray.config.diff import (
+    Capabilities,
+    ConfigDiff,
+    Decision,
+    StartStrategy,
+    decide,
+    why_only_with_a_new_core,
+    with_changed_files,
+)
 from pgnode.xray.config.document import BaseConfig, parse_config
 
 Config = dict[str, Any]
@@ -260,3 +268,9 @@ def test_without_changed_files_all_stays() -> None:
     new = Decision(StartStrategy.NEW_CORE, "dns changed")
     assert with_changed_files(SAME, {}, base_with(), ABLE) is SAME
     assert with_changed_files(new, {FILE: {("A", True)}}, base_with(), ABLE) is new
+
+
+def test_why_a_running_core_cannot_be_given_an_inbound() -> None:
+    for first, why in (({}, ""), ({"port": "env:PORT"}, "only the core can tell where inbound 'A' listens")):
+        base = base_with(**first)
+        assert why_only_with_a_new_core(base.document["inbounds"][0], base.inbounds[0]) == why
