@@ -16,7 +16,7 @@ from pgnode.cli.screen import Screen
 from pgnode.cli.status_view import NOT_WELL, WELL
 from pgnode.cli.target import Named, Target, find_target
 from pgnode.cli.texts import count, duration
-from pgnode.errors import NotAnsweringError, OperatorError
+from pgnode.errors import ArgumentError, NotAnsweringError
 from pgnode.supervisor.control import messages
 from pgnode.supervisor.control.report import DrainReport, decode
 
@@ -83,11 +83,12 @@ def drain_node(
         The exit code: 0, or 4 where the core does not do it yet, or connections are open when the wait is over.
 
     Raises:
-        OperatorError: The node does not run, does not answer, or the options do not go together.
+        ArgumentError: The options do not go together.
+        OperatorError: The node does not run, or does not answer.
     """
     seconds, wait_seconds = seconds_from("--for", for_text), seconds_from("--wait", wait_text)
     if cancel and (seconds is not None or wait_seconds is not None or hold):
-        raise OperatorError("--cancel ends a drain: --for, --hold and --wait do not go with it")
+        raise ArgumentError("--cancel ends a drain: --for, --hold and --wait do not go with it")
     target = find_target(named)
     if target.why and not json_wanted:
         say(target.why)

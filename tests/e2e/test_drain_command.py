@@ -107,7 +107,7 @@ async def test_what_is_no_time_and_what_does_not_go_together(stage: Stage) -> No
         (["--cancel", "--hold"], "do not go with it"),
     ):
         code, text = await stage.drain(*arguments)
-        assert (code, said in text) == (1, True), text
+        assert (code, said in text) == (2, True), text
     assert await stage.there() == ["VLESS"]
 
 

@@ -110,8 +110,8 @@ def test_it_is_ended(node: Node) -> None:
 def test_what_does_not_go_together_is_told(node: Node) -> None:
     for arguments in (["--for", "1m"], ["--hold"], ["--wait", "1m"]):
         result = run("--cancel", *arguments)
-        assert (result.exit_code, "do not go with it" in result.output) == (1, True)
-    assert (run("--for", "soon").exit_code, node.told) == (1, [])
+        assert (result.exit_code, "do not go with it" in result.output) == (2, True)
+    assert (run("--for", "soon").exit_code, node.told) == (2, [])
 
 
 def test_one_that_is_stopped_is_asked_for_nothing(node: Node) -> None:
