@@ -24,6 +24,9 @@ from redis.exceptions import RedisError, ResponseError
 from pgnode.bus.connection import SOCKET_TIMEOUT_SECONDS
 from pgnode.bus.redis_compat import Args, LoggedInTransport, commands_of, log_in
 
+#: Bytes of an argument from which on it is sent as it is, and never copied: a caller's message of 32 MiB would hold up the loop.
+LARGE_BYTES = 64 * 1024
+
 #: What Redis takes and stores in a second at least: large transactions have more time.
 BYTES_PER_SECOND = 10_000_000
 
@@ -64,11 +67,11 @@ class PipelinedRedis:
 
     async def pipeline(self, commands: Iterable[Args]) -> list[Any]:
         """Send several commands; returns their replies, or raises the first error among them after all have come."""
-        packed = [hiredis.pack_command(tuple(args)) for args in commands]  # type: ignore[arg-type]
+        packed = [pack(args) for args in commands]
         if not packed:
             return []
         try:
-            size = sum(map(len, packed))
+            size = sum(len(part) for parts in packed for part in parts)
             async with asyncio.timeout(self._timeout_seconds + size / BYTES_PER_SECOND):
                 wire = self._wire
                 if wire is None or wire.lost is not None:
@@ -101,6 +104,29 @@ class PipelinedRedis:
             return self._wire
 
 
+def pack(args: Args) -> list[bytes]:
+    """Pack a command.
+
+    Args:
+        args: The command.
+
+    Returns:
+        What is to be sent, in order: one piece, or several where an argument is large.
+    """
+    if not any(isinstance(arg, bytes) and len(arg) >= LARGE_BYTES for arg in args):
+        return [hiredis.pack_command(tuple(args))]  # type: ignore[arg-type]
+    parts = [b"*%d\r\n" % len(args)]
+    for arg in args:
+        data = arg if isinstance(arg, bytes) else str(arg).encode()
+        head = b"$%d\r\n" % len(data)
+        if len(data) < LARGE_BYTES:
+            parts[-1] += head + data + b"\r\n"
+        else:
+            parts[-1] += head
+            parts += (data, b"\r\n")
+    return parts
+
+
 class _Wire(asyncio.Protocol):
     """The bytes of one connection that redis-py has logged in."""
 
@@ -114,13 +140,19 @@ class _Wire(asyncio.Protocol):
         self.lost: BaseException | None = None
         self._transport.set_protocol(self)
 
-    def send(self, packed: list[bytes]) -> asyncio.Future[list[Any]]:
+    def send(self, packed: list[list[bytes]]) -> asyncio.Future[list[Any]]:
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         if self.lost is not None:
             future.set_exception(RedisConnectionError(str(self.lost)))
             return future
         self._waiting.append((len(packed), [], future))
-        self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
+        parts = [part for parts in packed for part in parts]
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        elif len(parts) == len(packed):
+            self._transport.write(b"".join(parts))
+        else:
+            self._transport.writelines(parts)
         return future
 
     def data_received(self, data: bytes) -> None:

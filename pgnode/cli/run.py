@@ -10,7 +10,7 @@ from pgnode.cli.output import say
 from pgnode.errors import ArgumentError, OperatorError
 from pgnode.os_support import streams
 from pgnode.os_support.environment import drop_grpc_variables
-from pgnode.os_support.surroundings import reset_signals, what_is_missing
+from pgnode.os_support.surroundings import MEMORY, find_temporary_folder, reset_signals, what_is_missing
 from pgnode.supervisor.processes.inheritance import VARIABLE as INHERITANCE
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ def run_node(env_file: Path | None = None) -> int:
     settings = load_from(env_file)
     if env_file is not None:
         os.environ.update(other_variables(env_file))
+    missing = find_temporary_folder(os.environ, (settings.state_dir, settings.state_dir.parent, MEMORY))
+    if missing is not None:
+        raise OperatorError(missing)
     dropped = drop_grpc_variables(os.environ, {name.upper() for name in Settings.model_fields})
     # The library's hooks around fork are of no use here (every process of ours is spawned) and print about it.
     os.environ[_FORKS] = "0"

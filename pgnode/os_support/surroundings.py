@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import threading
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 
 #: Open files below which nothing comes up.
@@ -17,6 +18,9 @@ FILES_MIN = 64
 
 #: Bytes of a file below which nothing can be stored.
 FILE_BYTES_MIN = 16 * 1024 * 1024
+
+#: A folder whose files are in memory.
+MEMORY = Path("/dev/shm")  # noqa: S108
 
 _UNLIMITED = resource.RLIM_INFINITY
 
@@ -76,6 +80,29 @@ def _loopback_missing(loopback: str) -> str | None:
             probe.connect((loopback, 9))
     except OSError as error:
         return f"{loopback} cannot be reached ({error.strerror}): bring loopback up (ip link set lo up)"
+    return None
+
+
+def find_temporary_folder(environment: MutableMapping[str, str], others: Iterable[Path]) -> str | None:
+    """Let temporary files be made where that is possible: in some containers nothing can be written but what is mounted.
+
+    Args:
+        environment: This process's environment; its TMPDIR is set where no usual folder can be used.
+        others: Further folders, the best first.
+
+    Returns:
+        A sentence where there is none at all; else None.
+    """
+    import tempfile  # noqa: PLC0415 - needed in no other case
+
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        for folder in others:
+            if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+                environment["TMPDIR"] = str(folder)
+                return None
+        return "there is no folder for temporary files that can be written: make /tmp writable, or name one in TMPDIR"
     return None
 
 

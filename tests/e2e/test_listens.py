@@ -97,6 +97,11 @@ def file_in_the_way(stage: Stage) -> Config:
     return stage.with_inbound(listen=str(stage.folder / "file"))
 
 
+def lock_in_the_way(stage: Stage) -> Config:
+    (stage.folder / "locked.sock.lock").mkdir(exist_ok=True)
+    return stage.with_inbound(listen=str(stage.folder / "locked.sock"))
+
+
 def fallback_to_the_store(stage: Stage) -> Config:
     """A user of that inbound would be led to the node's own Valkey."""
     settings = {"decryption": "none", "clients": [], "fallbacks": [{"dest": str(stage.node.run_dir / "valkey.sock")}]}
@@ -163,6 +168,18 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
     "a log file": (lambda stage: stage.config | {"log": {"access": "/etc/passwd"}}, ["log.access '/etc/passwd'"]),
     "no folder": (lambda stage: stage.with_inbound(listen="/none/in.sock"), ["'Other'", "there is no folder '/none'"]),
     "a file": (file_in_the_way, ["'Other'", "no socket"]),
+    "no socket there": (lambda stage: stage.with_inbound(listen="/proc/in.sock"), ["'Other'", "/proc/in.sock cannot"]),
+    "a lock": (lock_in_the_way, ["'Other'", "locked.sock cannot be opened"]),
+    "by the core's folder": (
+        lambda stage: stage.with_inbound(
+            settings={
+                "decryption": "none",
+                "clients": [],
+                "fallbacks": [{"dest": f"/proc/self/cwd{stage.node.run_dir}/valkey.sock"}],
+            }
+        ),
+        ["inbound 'Other': settings.fallbacks[0].dest"],
+    ),
     "port 0": (lambda stage: stage.with_inbound(port=0), ["'Other'", "port 0"]),
     "port 70000": (lambda stage: stage.with_inbound(port=70000), ["'Other'", "port 70000"]),
     "all addresses": (two_at_all_addresses, ["'Other'", "'Third'", "on all addresses"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from tests.support.stored import StoredUsers, stored_users
 KEYS = range(5)
 NAMES = [f"name{number}@e2e" for number in range(6)]
 STEPS = 250
+PAIRS = 40
 #: Drawn once; a failure shows the steps.
 SEED = 20261129
 
@@ -145,6 +148,33 @@ async def test_a_name_that_is_changed_by_adding_the_new_one_first(stage: Stage) 
         await held.wait_rounds(2)
     assert not (await stage.check()).failed
     await stage.check_traffic()
+
+
+async def test_forty_pairs_swap_their_ids_by_single_changes_at_once(stage: Stage, target: Target) -> None:
+    def users(swapped: bool) -> list[pb.User]:
+        made = []
+        for number in range(PAIRS):
+            for name, key in (("a", "b"), ("b", "a")) if swapped else (("a", "a"), ("b", "b")):
+                made.append(make_user(f"pair {number} key {key}", ["VLESS"]))
+                made[-1].email = f"pair{number}{name}@e2e"
+        return made
+
+    links = [link(stage.config["inbounds"][0], user, name=user.email) for user in users(swapped=True)]
+    await stage.panel.sync_users([stage.keeper(), *users(swapped=False)])
+    panels = [stage.node.panel() for _ in range(8)]
+    async with contextlib.AsyncExitStack() as stack, ClientCore(links, target) as client:
+        for panel in panels:
+            await stack.enter_async_context(panel)
+        changes = list(enumerate(users(swapped=True)))
+        # Nobody keeps an order here: who is robbed first, and by whom, is up to chance.
+        random.Random(SEED).shuffle(changes)
+        await asyncio.gather(*(panels[number % 8].sync_user(user) for number, user in changes))
+        stored = await stage.check()
+        assert not stored.failed
+        assert {name: one.proxies.vless.id for name, one in stored.desired.items() if name.startswith("pair")} == {
+            user.email: user.proxies.vless.id for _, user in changes
+        }
+        await asyncio.gather(*(client.move(user.email, 1_000, 1_000) for _, user in changes))
 
 
 async def test_ids_that_differ_in_what_the_core_ignores_are_one_to_it(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from pgnode.os_support.bounded_files import append
 from pgnode.settings import Settings
 from pgnode.wire.texts import control_character, shown
 from pgnode.xray.config.document import BaseConfig
-from pgnode.xray.config.strings import strings
+from pgnode.xray.config.strings import named, strings
 
 
 class LogFiles:
@@ -43,8 +43,16 @@ class LogFiles:
         """Say which log path of a config is not allowed, or None. Looks at files, so not to be called on the loop."""
         paths = [("log.access", base.access_log_path), ("log.error", base.error_log_path)]
         # The core itself writes the keys of connections there, where a config asks for it.
-        paths += [item for item in strings(base.document) if item[0].lower().endswith(".masterkeylog")]
-        for name, path in paths:
+        document, numbers = base.document, base.numbers.of(base.document)
+        by_core = [
+            (named(document, place, numbers), text)
+            for place, text in strings(document)
+            if place.lower().endswith(".masterkeylog")
+        ]
+        for name, text in by_core:
+            if text and text != "none" and not text.startswith("/"):
+                return f"{name} {shown(text)} is no whole path, and the core writes it itself: give one below {self._folder}"
+        for name, path in [*paths, *by_core]:
             fault = self.fault(path) if path and path != "none" else None
             if fault is not None:
                 return f"{name} {fault}"

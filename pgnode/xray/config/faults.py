@@ -44,7 +44,11 @@ def config_fault(
 def _faults(base: BaseConfig, own_folder: Path, environment: Mapping[str, str], cert_dir: Path | None) -> Iterator[str]:
     document = base.document
     numbers = base.numbers.of(document)
-    fault = name_fault(document, numbers) or target_fault(document, numbers) or own_socket_fault(document, own_folder)
+    fault = (
+        name_fault(document, numbers)
+        or target_fault(document, numbers)
+        or own_socket_fault(document, own_folder, numbers=numbers)
+    )
     if fault is not None:
         yield fault
     yield from _certificate_faults(document, numbers, cert_dir)

@@ -25,6 +25,9 @@ _LARGEST_PORT: Final = 65535
 _ALL_ADDRESSES: Final = "::"
 _WILDCARDS: Final = frozenset({"0.0.0.0", _ALL_ADDRESSES})
 
+#: The core makes a file of that name beside a unix socket, to lock it.
+LOCK_SUFFIX: Final = ".lock"
+
 _FILE_MODE: Final = re.compile(r"[0-7]{1,4}")
 
 
@@ -149,7 +152,9 @@ def _between(inbounds: Iterable[InboundSpec], resolve: Callable[[str], str]) -> 
         if inbound.is_unix or inbound.device is not None:
             [listener] = listeners(inbound)
             name = resolve(listener.address) if listener.address.startswith("/") else listener.address
-            ranges.setdefault((listener.kind, name), []).append((0, 0, number, inbound.title))
+            taken = [name, name + LOCK_SUFFIX] if listener.address.startswith("/") else [name]
+            for held in taken:
+                ranges.setdefault((listener.kind, held), []).append((0, 0, number, inbound.title))
             continue
         address = plain_address(inbound.listen)
         for kind in inbound.kinds if address is not None else ():

@@ -25,7 +25,7 @@ from typing import Final
 from pgnode.errors import StartFailedError
 from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.xray.config.inbounds import short
-from pgnode.xray.config.listeners import Claim, Listener
+from pgnode.xray.config.listeners import LOCK_SUFFIX, Claim, Listener
 
 #: How long a server behind a unix socket has to take a connection before its path counts as stale, in seconds.
 _UNIX_CONNECT_SECONDS: Final = 0.5
@@ -183,19 +183,33 @@ def _try_unix(listener: Listener, own: HeldSockets | None) -> str | None:
 
 def _path_fault(path: Path) -> str | None:
     folder = path.parent
+    lock = Path(f"{path}{LOCK_SUFFIX}")
     try:
+        if lock.exists() and not lock.is_file():
+            return f"cannot be opened: {short(str(lock))}, where the core locks it, is no plain file; remove that"
         found = os.lstat(path)
     except FileNotFoundError:
         if not folder.is_dir():
             return f"cannot be opened: there is no folder {short(str(folder))}"
-        return (
-            None if os.access(folder, os.W_OK | os.X_OK) else f"cannot be opened: {short(str(folder))} is not writable"
-        )
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return f"cannot be opened: {short(str(folder))} is not writable"
+        return _bind_fault(path)
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
     if not stat.S_ISSOCK(found.st_mode):
         return "cannot be opened: something else is there, no socket; remove it, or choose another path"
     return "is in use" if _is_served(str(path)) else None
+
+
+def _bind_fault(path: Path) -> str | None:
+    """Make a socket there for a moment: a folder that may be written need not take any, as in /proc."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.bind(str(path))
+        path.unlink()
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    return None
 
 
 def _is_served(address: str) -> bool:

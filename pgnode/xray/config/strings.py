@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from pgnode.xray.config.inbounds import short
+from pgnode.xray.config.numbering import list_at
 
 #: An escape in JSON that may be half of a surrogate pair, or a NUL.
 _SUSPECT = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
-_ENTRY = re.compile(r"(inbounds|outbounds)\[(\d+)\]\.(.+)")
+#: A place in one of the lists whose items have a number or a name of their own.
+_ENTRY = re.compile(r"(?s)(inbounds|outbounds|routing\.rules|routing\.balancers)\[(\d+)\]\.(.+)")
+
+#: Ways to the root directory: "/proc/self/cwd" is the core's own working directory.
+_TO_ROOT: Final = (("proc",), ("self", "thread-self"), ("cwd", "root"))
+
+#: Lists whose items are known by their tags.
+_BY_TAG: Final = ("inbounds", "outbounds")
 
 #: Sections that the node writes itself.
 _OWN: Final = ("api",)
@@ -39,12 +48,16 @@ def text_fault(source: str, document: dict[str, Any]) -> str | None:
         # A NUL is a text's end only in paths, and the node opens none but these.
         if found is not None and (found[0] != "\0" or place.startswith("log.")):
             what = "a NUL character" if found[0] == "\0" else "half a surrogate pair, which is no text"
-            return f"{_named(document, place)} holds {what}"
+            return f"{named(document, place, {})} holds {what}"
     return None
 
 
 def own_socket_fault(
-    document: dict[str, Any], folder: Path, resolve: Callable[[str], str] = os.path.realpath
+    document: dict[str, Any],
+    folder: Path,
+    resolve: Callable[[str], str] = os.path.realpath,
+    *,
+    numbers: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> str | None:
     """Say where a config names a path in the node's own folder of sockets, or shows its files, or None.
 
@@ -54,6 +67,7 @@ def own_socket_fault(
         document: The config.
         folder: The folder; the one above it is the node's, too.
         resolve: Follows links in a path.
+        numbers: By list the place of each item in the panel's own.
 
     Returns:
         A sentence that begins with the place.
@@ -61,19 +75,38 @@ def own_socket_fault(
     real = resolve(str(folder))
     state = str(Path(real).parent)
     for place, text in strings({key: value for key, value in document.items() if key not in _OWN}):
+        if place.lower().endswith("masquerade.dir"):
+            # Whatever is in it is shown to everybody: the node's key is not. Cores work in "/".
+            for shown in {resolve(f"/{text}"), resolve(by_the_core(f"/{text}"))}:
+                if _is_in(shown, state) or _is_in(state, shown) or shown == "/":
+                    return (
+                        f"{named(document, place, numbers)} {short(text)} would show the node's own files to everybody"
+                    )
         if "/" not in text:
             continue
-        if place.lower().endswith("masquerade.dir"):
-            # Whatever is in it is shown to everybody: the node's key is not.
-            shown = resolve(text)
-            if _is_in(shown, state) or _is_in(state, shown) or shown == "/":
-                return f"{_named(document, place)} {short(text)} would show the node's own files to everybody"
         # "unix:/path", "/path,0666", "/path:1": whatever stands around it.
         path = text[text.index("/") :]
-        for candidate in {path, re.split("[,:@]", path)[0]}:
+        ends = (path, re.split("[,:@]", path)[0])
+        for candidate in {*ends, *map(by_the_core, ends)}:
             if _is_in(resolve(candidate), real) or _is_in(os.path.normpath(candidate), str(folder)):
-                return f"{_named(document, place)} {short(text)} is in the node's own folder of sockets, which is not for users"
+                where = f"{named(document, place, numbers)} {short(text)}"
+                return f"{where} is in the node's own folder of sockets, which is not for users"
     return None
+
+
+def by_the_core(path: str) -> str:
+    """Return a path as a core takes it that leads through what the kernel shows of a process: that core, which works in "/"."""
+    if "proc" not in path:
+        return path
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+        if len(parts) == len(_TO_ROOT) and all(found in wanted for found, wanted in zip(parts, _TO_ROOT, strict=True)):
+            parts.clear()
+    return "/" + "/".join(parts)
 
 
 def strings(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -97,18 +130,29 @@ def _key(key: str) -> str:
     return short(key)[1:-1] if key else "''"
 
 
-def _named(document: dict[str, Any], place: str) -> str:
-    """Name a place as an operator would: an inbound or outbound by its tag, where it has one that can be shown."""
+def named(document: dict[str, Any], place: str, numbers: Mapping[str, Sequence[int]]) -> str:
+    """Name a place as an operator would.
+
+    Args:
+        document: The config.
+        place: The place, as :func:`strings` has it.
+        numbers: By list the place of each item in the panel's own; without them items are counted as they stand.
+
+    Returns:
+        The place; an inbound or outbound by its tag, where it has one that can be shown, and other items by the panel's count.
+    """
     found = _ENTRY.match(place)
     if found is None:
         return f"config: {place}"
-    entries = document.get(found[1])
+    section, index, rest = found[1], int(found[2]), found[3]
+    entries = list_at(document, section)
     # A key may look like a place, too.
-    entry = entries[int(found[2])] if isinstance(entries, list) and int(found[2]) < len(entries) else None
-    tag = entry.get("tag") if isinstance(entry, dict) else None
-    if not isinstance(tag, str) or not tag or _NO_TEXT.search(tag) is not None:
-        return f"config: {place}"
-    return f"{found[1][:-1]} {short(tag)}: {found[3]}"
+    entry = entries[index] if index < len(entries) else None
+    tag = entry.get("tag") if isinstance(entry, dict) and section in _BY_TAG else None
+    if isinstance(tag, str) and tag and _NO_TEXT.search(tag) is None:
+        return f"{section[:-1]} {short(tag)}: {rest}"
+    counted = numbers.get(section, ())
+    return f"config: {section}[{(counted[index] - 1) if index < len(counted) and counted[index] else index}].{rest}"
 
 
 def _is_in(path: str, folder: str) -> bool:

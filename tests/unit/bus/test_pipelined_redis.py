@@ -8,12 +8,13 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import hiredis
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
+from pgnode.bus.pipelined_redis import LARGE_BYTES, PipelinedRedis, entries_of, pack
 from pgnode.os_support.aio import end_tasks
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually, next_turn
@@ -39,6 +40,26 @@ async def test_replies_go_to_whoever_asked(valkey: TestValkey) -> None:
             None,
         ]
         assert await link.pipeline([]) == []
+
+
+@pytest.mark.parametrize("size", [LARGE_BYTES - 1, LARGE_BYTES, 3 * LARGE_BYTES])
+def test_large_arguments_are_sent_as_they_are(size: int) -> None:
+    body = b"\r\n" * (size // 2) + b"x" * (size % 2)
+    args = ("SET", "key", body, "EX", 900)
+    parts = pack(args)
+    assert b"".join(parts) == hiredis.pack_command(args)  # type: ignore[arg-type]  # as its own types have it
+    assert any(part is body for part in parts) == (size >= LARGE_BYTES)
+
+
+async def test_large_and_small_ones_of_several_callers_keep_their_order(valkey: TestValkey) -> None:
+    bodies = [bytes([number]) * (LARGE_BYTES * number + number) for number in range(6)]
+    async with link_to(valkey.url) as link:
+        calls = [
+            link.pipeline([("SET", f"k{number}", body), ("ECHO", str(number)), ("GET", f"k{number}")])
+            for number, body in enumerate(bodies)
+        ]
+        answers = await asyncio.gather(*calls)
+    assert answers == [[b"OK", str(number).encode(), body] for number, body in enumerate(bodies)]
 
 
 async def test_errors_are_raised_after_all_replies_have_come(valkey: TestValkey) -> None:

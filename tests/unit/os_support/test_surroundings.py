@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from pgnode.os_support.surroundings import reset_signals, what_is_missing
+from pgnode.os_support.surroundings import find_temporary_folder, reset_signals, what_is_missing
 
 
 def test_nothing_is_missing_here() -> None:
@@ -30,6 +31,20 @@ def test_limits_that_are_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {resource.RLIMIT_NOFILE: (-1, -1), resource.RLIMIT_FSIZE: (5, 5)}
     monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
     assert "files may have 5 bytes" in (what_is_missing() or "")
+
+
+def test_another_folder_for_temporary_files_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"TMPDIR": "/nonexistent"}
+    assert find_temporary_folder(environment, [tmp_path]) is None
+    assert environment == {"TMPDIR": "/nonexistent"}, "one of the usual ones can be used"
+
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    assert "name one in TMPDIR" in (find_temporary_folder(environment, [tmp_path / "none"]) or "")
+    assert find_temporary_folder(environment, [tmp_path / "none", tmp_path]) is None
+    assert environment == {"TMPDIR": str(tmp_path)}
 
 
 def test_signals_that_were_blocked_come_through() -> None:

@@ -116,6 +116,11 @@ def test_claims_name_their_part_and_are_not_too_many() -> None:
             "port 2 on",
         ),
         ([spec(0, listen="/a", tag="a"), spec(0, listen="/a,0666", tag="b")], None, "inbound 'b': unix socket /a is"),
+        (
+            [spec(0, listen="/a", tag="a"), spec(0, listen="/a.lock", tag="b")],
+            None,
+            "inbound 'b': unix socket /a.lock is that of inbound 'a'",
+        ),
         ([spec(0, listen="@a", tag="a"), spec(0, listen="@b", tag="b")], None, None),
         ([spec(1, listen="env:A", tag="a"), spec(1, listen="env:A", tag="b")], None, None),
         ([spec(1, tag="a")], {"listen": "127.0.0.1:1"}, "inbound 'a': port 1 on 127.0.0.1 (tcp) is that of metrics"),

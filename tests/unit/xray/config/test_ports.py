@@ -97,6 +97,23 @@ def test_unix_sockets_count_as_used_only_with_a_server(folder: Path) -> None:
     check_claims(claims_of([inbound]))
 
 
+def test_a_path_where_no_socket_can_be_made_is_refused(folder: Path) -> None:
+    # Root may write there, says the system.
+    with pytest.raises(StartFailedError, match=r"inbound 'in': unix socket /proc/in\.sock cannot be opened"):
+        check_claims(claims_of([spec(0, listen="/proc/in.sock")]))
+    path = folder / "in.sock"
+    claims = claims_of([spec(0, listen=str(path))])
+    check_claims(claims)
+    assert not path.exists()
+    lock = folder / "in.sock.lock"
+    lock.touch()
+    check_claims(claims)
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(StartFailedError, match=r"in\.sock\.lock', where the core locks it, is no plain file"):
+        check_claims(claims)
+
+
 @pytest.mark.parametrize("padding", [b"", b"\0"])
 def test_abstract_sockets(padding: bytes) -> None:
     name = f"pgn-{uuid.uuid4()}"

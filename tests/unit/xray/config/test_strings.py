@@ -63,6 +63,9 @@ def folder(tmp_path: Path) -> Path:
         "unix:{folder}/core.sock",
         "{parent}/link/core.sock",
         "/proc/self/root{folder}/core.sock",
+        "/proc/self/cwd{folder}/core.sock",
+        "/proc/./thread-self//cwd/..{folder}/core.sock",
+        "/tmp/../proc/self/root/proc/self/cwd{folder}/core.sock:1",
     ],
 )
 def test_the_nodes_own_sockets_are_no_destination(folder: Path, text: str) -> None:
@@ -81,7 +84,25 @@ def test_the_nodes_own_sockets_are_no_destination(folder: Path, text: str) -> No
         assert fault.startswith(("inbound 'in': ", "inbound 't': settings", "outbound 'f': settings.")), fault
 
 
-@pytest.mark.parametrize("shown", ["/", "{parent}", "{parent}/tls", "{folder}", "{above}"])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "/",
+        "{parent}",
+        "{parent}/tls",
+        "{folder}",
+        "{above}",
+        # A core works in "/": these lead there.
+        "",
+        ".",
+        "..",
+        "./",
+        "proc/self/cwd",
+        "/proc/self/cwd{parent}/tls",
+        ".{parent}",
+        "../../..{folder}",
+    ],
+)
 def test_the_nodes_own_files_are_not_shown(folder: Path, shown: str) -> None:
     path = shown.format(folder=folder, parent=folder.parent, above=folder.parent.parent)
     stream = {"hysteriaSettings": {"masquerade": {"type": "file", "dir": path}}}
@@ -89,6 +110,14 @@ def test_the_nodes_own_files_are_not_shown(folder: Path, shown: str) -> None:
     assert (fault or "").startswith("inbound 'in': streamSettings.hysteriaSettings.masquerade.dir")
     elsewhere = {"hysteriaSettings": {"masquerade": {"dir": f"{folder.parent}-site"}}}
     assert own_socket_fault(config(inbounds=[vless(streamSettings=elsewhere)]), folder) is None
+
+
+def test_places_are_counted_as_the_panel_counts(folder: Path) -> None:
+    rules = {"rules": [{"ruleTag": "the node's own"}, {"webhook": {"url": f"unix:{folder}/core.sock"}}]}
+    document = config(routing=rules)
+    for numbers, place in (({"routing.rules": (0, 1)}, "rules[0]"), ({}, "rules[1]")):
+        fault = own_socket_fault(document, folder, numbers=numbers)
+        assert (fault or "").startswith(f"config: routing.{place}.webhook.url ")
 
 
 def test_other_paths_are(folder: Path) -> None:
