@@ -20,7 +20,7 @@ from tests.support.processes import is_stopped, run_to_end
 from tests.support.terminals import Terminal
 
 TAG = "VLESS"
-TOP = [sys.executable, "-m", "pgnode", "top"]
+TOP = [sys.executable, "-X", "faulthandler", "-m", "pgnode", "top"]
 
 #: Seconds that the command may take to draw on a machine that is busy.
 LONG = 90.0
@@ -34,8 +34,7 @@ async def shows(terminal: Terminal, *texts: str) -> None:
 
 
 async def ends(terminal: Terminal, code: int) -> None:
-    async with asyncio.timeout(LONG):
-        assert await terminal.process.wait() == code
+    assert await terminal.ended(LONG) == code
     await eventually(lambda: terminal.is_as_before, "the terminal is as it was")
 
 

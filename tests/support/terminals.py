@@ -7,11 +7,16 @@ import contextlib
 import fcntl
 import os
 import re
+import signal
 import struct
 import termios
 from collections.abc import Mapping, Sequence
 
 _SEQUENCE = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b[()][A-Z0-9]|\x1b[=>78]")
+
+
+#: Bytes of what a command wrote that are kept: the end.
+_KEPT_BYTES = 20_000
 
 
 class Screen:
@@ -83,6 +88,8 @@ class Terminal:
         fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
         self._before = termios.tcgetattr(self._theirs)
         self._rest = b""
+        #: The end of what it wrote.
+        self._written = b""
 
     async def __aenter__(self) -> Terminal:
         self.process = await asyncio.create_subprocess_exec(
@@ -107,7 +114,9 @@ class Terminal:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
-            data = self._rest + os.read(self._ours, 65536)
+            read = os.read(self._ours, 65536)
+            self._written = (self._written + read)[-_KEPT_BYTES:]
+            data = self._rest + read
             # What is cut in the middle waits for its end: a sequence, or a character.
             cut = data.rfind(b"\x1b")
             whole = data if cut < 0 or _SEQUENCE.match(data[cut:].decode(errors="replace")) else data[:cut]
@@ -122,6 +131,23 @@ class Terminal:
 
     def press(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
+
+    async def ended(self, seconds: float) -> int:
+        """Return the exit code. AssertionError where it goes on: with its screen, and where its threads stand.
+
+        For the latter Python has to be started with ``-X faulthandler``.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.process.wait()
+        except TimeoutError:
+            shown = self.screen.text
+            self._written = b""
+            self.process.send_signal(signal.SIGABRT)
+            await self.process.wait()
+            self._read()
+            said = self._written.decode(errors="replace").replace("\r", "")
+            raise AssertionError(f"it has not ended after {seconds:g} s:\n{shown}\n{said}") from None
 
     @property
     def is_as_before(self) -> bool:
