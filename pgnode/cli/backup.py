@@ -86,7 +86,8 @@ def back_up(named: Named, file: Path, *, force: bool = False, json_wanted: bool 
         raise OperatorError(
             f"the backup could not be written: {error.strerror or error} ({error.filename or file}); nothing was left behind"
         ) from None
-    _report(file, manifest, left_out, json_wanted=json_wanted)
+    holds = [name for name, held in (("config", stored.backend is not None), ("routing", bool(stored.routing))) if held]
+    _report(file, manifest, holds, left_out, json_wanted=json_wanted)
     return 0
 
 
@@ -170,7 +171,7 @@ def _copy(source: Path, target: Path, max_bytes: int) -> bool:
     return True
 
 
-def _report(file: Path, manifest: Manifest, left_out: list[str], *, json_wanted: bool) -> None:
+def _report(file: Path, manifest: Manifest, holds: list[str], left_out: list[str], *, json_wanted: bool) -> None:
     to_file = file != STANDARD
     said = {
         "file": str(file),
@@ -178,23 +179,27 @@ def _report(file: Path, manifest: Manifest, left_out: list[str], *, json_wanted:
         "rejected": manifest.rejected,
         "counters": manifest.counters,
         "owed_bytes": manifest.owed_bytes,
+        "holds": holds,
         "members": list(manifest.members),
         "left_out": left_out,
     }
     if json_wanted and to_file:
         Screen().json({**said, "bytes": file.stat().st_size})
         return
-    held = (
-        "key and certificate"
+    identity = (
+        ["key and certificate"]
         if {"api_key", "tls/key.pem"} <= manifest.members.keys()
-        else ", ".join(name for name in manifest.members if name != STORE)
+        else [name for name in manifest.members if name != STORE]
     )
+    parts = [
+        count(manifest.users, "user"),
+        f"{manifest.rejected:,} rejected",
+        *holds,
+        f"books of {count(manifest.counters, 'counter')}",
+        *identity,
+    ]
     how_large = f"; {size(file.stat().st_size)}" if to_file else ""
-    say(
-        f"written: {count(manifest.users, 'user')}, {manifest.rejected:,} rejected, config, routing, "
-        f"books of {count(manifest.counters, 'counter')}{f', {held}' if held else ''}{how_large}",
-        error=not to_file,
-    )
+    say(f"written: {', '.join(parts)}{how_large}", error=not to_file)
     for what in left_out:
         say(f"not in it: {what}", error=not to_file)
     say("whoever has this file can be this node: keep it as you keep its key", error=not to_file)

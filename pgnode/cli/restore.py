@@ -208,7 +208,7 @@ class _Restore:
             )
             return
         say(
-            f"restored from {file}: {count(manifest.users, 'user')}, {manifest.rejected:,} rejected, config and routing of "
+            f"restored from {file}: {count(manifest.users, 'user')}, {manifest.rejected:,} rejected, as it was "
             f"{duration(age)} ago, in {self._settings.state_dir}"
         )
         for line in (self._of_traffic(manifest), *self._left):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pgnode.os_support.tcp_counts import open_connections
 from pgnode.supervisor.control.messages import RefusedError
@@ -13,6 +13,9 @@ from pgnode.supervisor.control.report import DrainReport
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.xray.config.document import BaseConfig
+
+#: Days for which a node is drained at most, where that is to end by itself.
+DAYS_MAX: Final = 366
 
 
 class DrainOrders:
@@ -46,10 +49,8 @@ class DrainOrders:
         match values.get("do"):
             case "begin":
                 seconds = values.get("seconds")
-                if seconds is not None and (
-                    isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds <= 0
-                ):
-                    raise RefusedError(f"{seconds!r:.40} is no number of seconds above 0")
+                if seconds is not None and not _is_time(seconds):
+                    raise RefusedError(f"{seconds!r:.40} is no number of seconds above 0 and up to {DAYS_MAX} days")
                 await drain.begin(seconds, hold=values.get("hold") is True)
             case "cancel":
                 ended = await drain.cancel()
@@ -70,6 +71,10 @@ class DrainOrders:
         for port, number in counted.items():
             found[names[port]] += number
         return dict(found)
+
+
+def _is_time(seconds: object) -> bool:
+    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds <= DAYS_MAX * 86_400
 
 
 def names_by_port(base: BaseConfig) -> dict[int, str]:

@@ -227,8 +227,10 @@ class Restore:
         running = await self._core.adopt()
         if self._foreign_books:
             if running is not None:
-                await self._traffic.write_off(self._core.api, self._core.run_id)
-            self._journal.meta["write_off"] = None
+                # A core that does not tell its counters now is asked again, also by the next supervisor.
+                await self._traffic.write_off(self._core.api, self._core.run_id, self._books_are_ours)
+            else:
+                self._books_are_ours()
         try:
             await self._resolve_update(running.record.core if running is not None else "")
         except Exception:
@@ -275,3 +277,7 @@ class Restore:
             log.warning("it cannot be told whether a change of the core was interrupted", error=error.text)
             return False
         return await self._interrupted.finish(desired, self._users.table)
+
+    def _books_are_ours(self) -> None:
+        """Note that the books of a backup have what the core had counted before."""
+        self._journal.meta["write_off"] = None

@@ -56,6 +56,8 @@ class TrafficCollector:
         self._reading: asyncio.Task[str] | None = None
         self._reading_of: CoreApi | None = None
         self._run_of_readings = ""
+        #: A core whose counters count as reported as soon as they can be read, and who is told then.
+        self._written_off: tuple[str, Callable[[], None]] | None = None
         #: Set when the core is to be read now.
         self.due = asyncio.Event()
         #: When the last reading began, in seconds of the loop's clock.
@@ -99,16 +101,20 @@ class TrafficCollector:
         """Store everything that was counted."""
         await self._storing.store_now()
 
-    async def write_off(self, api: CoreApi | None, run: str) -> None:
-        """Read every counter of a core that was found without its books, and take it for reported, for most of it was.
+    async def write_off(self, api: CoreApi | None, run: str, done: Callable[[], None] = lambda: None) -> None:
+        """Take every counter of a core that was found without its books for reported, for most of it was.
+
+        Where the core cannot be read now, that is done by the first reading which succeeds, before anything of it is owed.
 
         Args:
             api: The core; None where none runs.
             run: Tells its process from every other.
+            done: Called when it is done, or the core has gone.
         """
+        self._written_off = (run, done) if api is not None else None
         await self.last_poll(api, run)
-        self._figures.touch(self._figures.ledger.write_off())
-        await self._storing.store_now()
+        if api is None:
+            done()
 
     async def last_poll(self, api: CoreApi | None, run: str) -> None:
         """Read every counter of a core that is about to end, and store that.
@@ -176,6 +182,7 @@ class TrafficCollector:
             self._attribution.begin()
             self._run_of_readings = run
         try:
+            await self._write_off_first(api, run)
             marked = await self._read_watermarks(api, run)
             marks: Watermarks = tuple(value for _, value in marked) or None
             counters = self._reader.counters
@@ -206,6 +213,17 @@ class TrafficCollector:
         self.reading_seconds.observe(self._took_seconds, reading.name.lower())
         self._figures.news.set()
         return ""
+
+    async def _write_off_first(self, api: CoreApi, run: str) -> None:
+        """Read a core whose counters count as reported, before anything else of it is read. Raises CoreApiError."""
+        if self._written_off is None:
+            return
+        written_off, done = self._written_off
+        if run == written_off:
+            await self._figures.count(run, await self._reader.all(api))
+            self._figures.touch(self._figures.ledger.write_off())
+        self._written_off = None
+        done()
 
     async def _read_online(self, api: CoreApi, run: str) -> None:
         """Read and count what users moved who are online, or were at the last reading."""

@@ -16,6 +16,7 @@ from pgnode.cli import restore as restore_module
 from pgnode.cli.backup import STANDARD, back_up
 from pgnode.cli.restore import restore
 from pgnode.errors import OperatorError, SettingsError
+from pgnode.store.changes import StoreChanges
 from pgnode.supervisor.host import identity
 from pgnode.testing.faults import ArmedFaults
 from tests.unit.cli.state_folders import Folder, armed_here, leave_alone, make_node
@@ -54,7 +55,7 @@ def test_a_backup_is_for_its_owner_alone_and_says_what_is_in_it(
     file = tmp_path / "file"
     assert back_up(node.named, file) == 0
     said = capsys.readouterr().out
-    assert "written: 2 users, 0 rejected, config, routing, books of 1 counter, key and certificate; " in said
+    assert "written: 2 users, 0 rejected, config, books of 1 counter, key and certificate; " in said
     assert "whoever has this file can be this node" in said
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in file.parent.iterdir() if path.name.startswith(".")] == []
@@ -66,6 +67,22 @@ def test_a_backup_is_for_its_owner_alone_and_says_what_is_in_it(
     assert (found["users"], found["owed_bytes"], found["left_out"]) == (2, 200, [])
     assert (found["bytes"], found["members"][-1]) == (file.stat().st_size, "state.db")
     assert file.stat().st_ino != before
+
+
+def test_what_a_node_does_not_have_yet_is_not_said_to_be_in_it(
+    node: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node.write(StoreChanges(meta={"backend": b"config"}, routing={"base": "1"}))
+    assert back_up(node.named, tmp_path / "first") == 0
+    assert "0 rejected, config, routing, books of 1 counter" in capsys.readouterr().out
+    node.write(StoreChanges(routing={"base": None}))
+    assert back_up(node.named, tmp_path / "second") == 0
+    assert "0 rejected, config, books of 1 counter" in capsys.readouterr().out
+    node.write(StoreChanges(meta={"backend": None}))
+    assert back_up(node.named, tmp_path / "third") == 0
+    assert "0 rejected, books of 1 counter" in capsys.readouterr().out
+    assert back_up(node.named, tmp_path / "fourth", json_wanted=True) == 0
+    assert json.loads(capsys.readouterr().out)["holds"] == []
 
 
 def test_what_the_settings_name_is_not_the_nodes_own(

@@ -62,7 +62,7 @@ def test_another_host_becomes_the_node(
     capsys.readouterr()
     assert restore(other.named, file) == 0
     said = capsys.readouterr().out
-    assert "2 users, 0 rejected, config and routing of 0 s ago" in said
+    assert "2 users, 0 rejected, as it was 0 s ago" in said
     assert "traffic: 200 bytes that were owed then may have been reported since: they count as reported" in said
     assert "start the node now" in said
     assert other.identity == node.identity

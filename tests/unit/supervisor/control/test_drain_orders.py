@@ -46,6 +46,7 @@ async def test_a_drain_is_begun_looked_at_and_ended(stage: Stage) -> None:
         {},
         {"do": "end"},
         {"do": "begin", "seconds": 0},
+        {"do": "begin", "seconds": 367 * 86_400},
         {"do": "begin", "seconds": "1"},
         {"do": "begin", "seconds": True},
     ],

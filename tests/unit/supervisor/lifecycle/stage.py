@@ -97,6 +97,7 @@ class FakeCommitter:
 class FakeTraffic:
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.counters_known = True
 
     def core_ready(self) -> None:
         self.done.append("core ready")
@@ -104,8 +105,10 @@ class FakeTraffic:
     async def last_poll(self, _api: object, _run: str) -> None:
         self.done.append("last poll")
 
-    async def write_off(self, _api: object, _run: str) -> None:
+    async def write_off(self, _api: object, _run: str, done: Callable[[], None] = lambda: None) -> None:
         self.done.append("write off")
+        if self.counters_known:
+            done()
 
     async def store_now(self) -> None:
         self.done.append("store")

@@ -303,6 +303,16 @@ async def test_what_a_core_has_counted_beside_a_backups_books_was_reported(stage
     assert stage.committer.meta["write_off"] is None, "the books are the node's own from here on"
 
 
+async def test_counters_that_cannot_be_read_yet_are_written_off_by_the_next_supervisor_at_the_latest(
+    stage: Stage, config: str
+) -> None:
+    left_behind(stage, config)
+    state = stored(config)
+    state.foreign_books, stage.traffic.counters_known = True, False
+    await stage.node.restore(state)
+    assert (stage.told.state, "write_off" in stage.committer.meta) == ("running", False)
+
+
 async def test_a_backups_books_without_a_core_are_the_nodes_own(stage: Stage, config: str) -> None:
     state = stored(config)
     state.foreign_books = True

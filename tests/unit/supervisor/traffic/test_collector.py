@@ -57,6 +57,12 @@ class Polls:
             if name.startswith("user") and (entry := ledger.get(name)) is not None
         )
 
+    @property
+    def owed(self) -> int:
+        ledger = self.figures.ledger
+        entries = [ledger.get(name) for name in ledger.names() if name.startswith("user")]
+        return sum(entry.owed for entry in entries if entry is not None)
+
     async def begin(self) -> None:
         """Alice and bob are online and were read."""
         for email in ("alice", "bob"):
@@ -189,6 +195,34 @@ async def test_what_a_core_counted_whose_books_were_lost_is_owed_to_nobody() -> 
     ledger = polls.figures.ledger
     assert not any(entry.owed for name in ledger.names() if (entry := ledger.get(name)) is not None)
     await polls.traffic.write_off(None, "")
+
+
+async def test_a_core_that_is_silent_then_is_written_off_by_the_first_reading() -> None:
+    polls = Polls()
+    polls.core.move("alice", 1000, 1000)
+    polls.core.silent = True
+    told: list[str] = []
+    await polls.traffic.write_off(cast(CoreApi, polls.core), "run", lambda: told.append("done"))
+    assert (polls.booked, told) == (0, [])
+    polls.core.silent = False
+    polls.core.move("alice", 10, 10)
+    await polls.poll()
+    assert (polls.booked, polls.owed, told) == (2020, 0, ["done"])
+    # What moves from now on is owed.
+    polls.core.move("alice", 5, 0)
+    await polls.traffic.last_poll(cast(CoreApi, polls.core), "run")
+    assert polls.owed == 5
+
+
+async def test_a_core_that_went_before_it_was_read_is_written_off_no_more() -> None:
+    polls = Polls()
+    polls.core.silent = True
+    told: list[str] = []
+    await polls.traffic.write_off(cast(CoreApi, polls.core), "another run", lambda: told.append("done"))
+    polls.core.silent = False
+    polls.core.move("alice", 10, 10)
+    await polls.poll()
+    assert (polls.owed, told) == (20, ["done"])
 
 
 async def test_snapshots_say_who_is_online_and_what_moved() -> None:
