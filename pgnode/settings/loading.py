@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from pgnode.errors import SettingsError
 from pgnode.os_support.files import read_regular
+from pgnode.os_support.log_text import printable
 from pgnode.settings.checks import check_uuid
 from pgnode.settings.env_file import names_in_env_file, usable_env_file, values_in_env_file
 from pgnode.settings.model import SECRET_FIELDS, Settings
@@ -18,6 +20,9 @@ from pgnode.settings.unknown import sentences_about_unknown
 
 #: Longest path of a unix socket that every Linux accepts (sun_path holds 108 bytes with the final NUL).
 MAX_SOCKET_PATH_BYTES = 107
+
+#: What ends a path, or stands for something else, where the core or the gRPC library reads one: half a character, and these.
+_NO_ADDRESS = re.compile("[\ud800-\udfff,%?#]")
 
 #: Bytes that are read of a file with a key, at most.
 KEY_BYTES = 4096
@@ -43,6 +48,12 @@ def load(**overrides: Any) -> Settings:
         raise SettingsError(
             f"STATE_DIR={absolute} is too long: paths of unix sockets in it may have {MAX_SOCKET_PATH_BYTES} bytes "
             "at most; choose a shorter folder"
+        )
+    unusable = _NO_ADDRESS.search(str(absolute))
+    if unusable is not None:
+        raise SettingsError(
+            f"STATE_DIR={printable(str(absolute))} holds {printable(repr(unusable[0]))}, which no address of its sockets can have: "
+            "choose another folder"
         )
     return settings.model_copy(update={"state_dir": absolute})
 

@@ -9,6 +9,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -389,7 +390,7 @@ class Settings(BaseSettings):
         if self.redis_url is not None:
             return self.redis_url
         password = bus_password.read(self.run_dir)
-        return f"unix://{f':{password}@' if password else ''}{self.valkey_socket}"
+        return f"unix://{f':{password}@' if password else ''}{quote(str(self.valkey_socket))}"
 
     @property
     def max_body_bytes(self) -> int:

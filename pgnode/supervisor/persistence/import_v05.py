@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import structlog
 from redis.asyncio import Redis
@@ -96,18 +97,19 @@ async def _from_folder(settings: Settings, pids: PidRegistry) -> StoreChanges | 
     if not (old_folder(settings) / "appendonlydir").is_dir():
         return None
     socket = settings.run_dir / "import.sock"
+    url = f"unix://{quote(str(socket))}"
     child = Child(
         ChildSpec(
             name="valkey for the import",
             command=valkey.import_command(socket, old_folder(settings)),
             environment=dict(os.environ),
-            ready=lambda: valkey.answers(f"unix://{socket}"),
+            ready=lambda: valkey.answers(url),
             quiet=True,
         ),
         pids,
     )
     await child.start()
-    redis = connect(f"unix://{socket}")
+    redis = connect(url)
     try:
         return await _read(redis, settings.redis_prefix)
     finally:

@@ -51,3 +51,5 @@ def test_the_address_of_the_bus_has_it(tmp_path: Path) -> None:
     password = bus_password.make(settings.run_dir)
     assert settings.bus_url == f"unix://:{password}@{tmp_path}/run/valkey.sock"
     assert settings.model_copy(update={"redis_url": "redis://r"}).bus_url == "redis://r"
+    odd = load(state_dir=tmp_path / "a b@c:d")
+    assert odd.bus_url == f"unix://{tmp_path}/a%20b%40c%3Ad/run/valkey.sock"

@@ -102,6 +102,13 @@ def test_a_pair_has_to_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         load()
 
 
+@pytest.mark.parametrize("name", ["\udcff", "a,b", "a%20b", "a?b", "a#b"])
+def test_a_folder_that_no_address_of_a_socket_can_name_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIR", f"/tmp/{name}")
+    with pytest.raises(SettingsError, match=r"STATE_DIR=/tmp/.* holds '.*', which no address of its sockets can have"):
+        load()
+
+
 def test_a_folder_too_deep_for_unix_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_DIR", "/" + "deep/" * 30)
     with pytest.raises(SettingsError, match="too long"):
