@@ -101,7 +101,9 @@ async def check(settings: Settings, message: pb.Backend, core: Core) -> RunSpec:
         StartFailedError: A start would be refused; the text says why.
     """
     spec = RunSpec.read(message, settings)
-    fault = await asyncio.to_thread(config_fault, spec.base, settings.run_dir, cert_dir=core.cert_dir)
+    fault = await asyncio.to_thread(
+        config_fault, spec.base, settings.run_dir, cert_dir=core.cert_dir, own_port=settings.metrics_port
+    )
     if fault is not None:
         raise StartFailedError(fault)
     running = seen_core(settings)

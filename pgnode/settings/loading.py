@@ -52,8 +52,8 @@ def load(**overrides: Any) -> Settings:
     unusable = _NO_ADDRESS.search(str(absolute))
     if unusable is not None:
         raise SettingsError(
-            f"STATE_DIR={printable(str(absolute))} holds {printable(repr(unusable[0]))}, which no address of its sockets can have: "
-            "choose another folder"
+            f"STATE_DIR={printable(str(absolute))} holds {printable(repr(unusable[0]))}, which no address of its sockets can "
+            "have: choose another folder"
         )
     return settings.model_copy(update={"state_dir": absolute})
 

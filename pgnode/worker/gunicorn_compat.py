@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 from gunicorn.asgi import protocol
@@ -31,6 +31,10 @@ GunicornLogger: Any = Logger
 
 #: Whether the fast parser, which is compiled at its installation, is there.
 FAST_PARSER_INSTALLED = find_spec("gunicorn_h1c") is not None
+
+
+#: Phrases that Gunicorn's table lacks. Its "Unknown" is what a server of Gunicorn's alone says.
+_PHRASES: Final = {431: "Request Header Fields Too Large"}
 
 
 def check() -> None:
@@ -256,7 +260,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
         content_type, body = self.error_content(status, message)
         head = [
-            f"HTTP/1.1 {status} {self._get_reason_phrase(status)}",
+            f"HTTP/1.1 {status} {_PHRASES.get(status) or self._get_reason_phrase(status)}",
             f"content-type: {content_type}",
             f"content-length: {len(body)}",
             "connection: close",

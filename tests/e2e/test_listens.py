@@ -33,7 +33,11 @@ Config = dict[str, Any]
 #: How much of an error a panel shows in a notification.
 SHOWN_CHARACTERS = 128
 TAGS = ["VLESS", "Other"]
-ENVIRONMENT = {"LISTEN_PORT_OF_TEST": str(free_port()), "PASS_ENVIRONMENT": "LISTEN_PORT_OF_TEST"}
+ENVIRONMENT = {
+    "LISTEN_PORT_OF_TEST": str(free_port()),
+    "PASS_ENVIRONMENT": "LISTEN_PORT_OF_TEST",
+    "METRICS_PORT": str(free_port()),
+}
 
 
 @dataclass
@@ -170,6 +174,16 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
     "a file": (file_in_the_way, ["'Other'", "no socket"]),
     "no socket there": (lambda stage: stage.with_inbound(listen="/proc/in.sock"), ["'Other'", "/proc/in.sock cannot"]),
     "a lock": (lock_in_the_way, ["'Other'", "locked.sock cannot be opened"]),
+    "fallback to the metrics": (
+        lambda stage: stage.with_inbound(
+            settings={
+                "decryption": "none",
+                "clients": [],
+                "fallbacks": [{"dest": f"[::ffff:127.0.0.1]:{ENVIRONMENT['METRICS_PORT']}"}],
+            }
+        ),
+        ["inbound 'Other': settings.fallbacks[0].dest", "is METRICS_PORT"],
+    ),
     "by the core's folder": (
         lambda stage: stage.with_inbound(
             settings={

@@ -252,7 +252,10 @@ class StartJob:
         held = {claim.listener for claim in there.base.claims} if there is not None and running is not None else set()
         own = HeldSockets(running.pid) if running is not None else None
         cert_dir = self._starts.core.core.cert_dir
-        fault = await asyncio.to_thread(config_fault, new.base, self._starts.settings.run_dir, cert_dir=cert_dir)
+        settings = self._starts.settings
+        fault = await asyncio.to_thread(
+            config_fault, new.base, settings.run_dir, cert_dir=cert_dir, own_port=settings.metrics_port
+        )
         if fault is not None:
             raise StartFailedError(fault)
         await self._starts.require_room(len(new.message) + USER_BYTES * len(self._users))

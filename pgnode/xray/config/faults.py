@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pgnode.xray.config.certificates import certificate_fault
+from pgnode.xray.config.destinations import own_port_fault
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.inbounds import listen_fault, port_fault, short
 from pgnode.xray.config.listeners import conflict, metrics_fault, plain_address, unix_fault
@@ -26,6 +27,7 @@ def config_fault(
     *,
     environment: Mapping[str, str] = os.environ,
     cert_dir: Path | None = None,
+    own_port: int | None = None,
 ) -> str | None:
     """Return what is wrong with a config, or None. Follows links in paths that it names, and reads its certificates.
 
@@ -34,11 +36,13 @@ def config_fault(
         own_folder: The folder of the node's sockets.
         environment: What the core inherits.
         cert_dir: The folder where the core looks for certificates with a relative path.
+        own_port: A port on which the node answers without a key.
 
     Returns:
         A sentence that begins with the name of the part.
     """
-    return next(_faults(base, own_folder, environment, cert_dir), None)
+    led = own_port_fault(base.document, own_port, base.numbers.of(base.document))
+    return led or next(_faults(base, own_folder, environment, cert_dir), None)
 
 
 def _faults(base: BaseConfig, own_folder: Path, environment: Mapping[str, str], cert_dir: Path | None) -> Iterator[str]:

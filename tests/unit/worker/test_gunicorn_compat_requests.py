@@ -41,6 +41,7 @@ async def test_what_is_no_request_is_answered_in_our_form(data: bytes, status: i
             head = await reader.readuntil(b"\r\n\r\n")
             assert await reader.read() == b"%d!" % status
         assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert b"Unknown" not in head
         assert b"content-type: text/x-test\r\ncontent-length: 4\r\nconnection: close\r\n" in head
         assert f"error_content {status}" in worker.seen[0].calls
 

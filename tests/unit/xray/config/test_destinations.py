@@ -1,0 +1,66 @@
+"""Destinations that lead to the node's own metrics are found, and others are left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pgnode.xray.config.destinations import own_port_fault
+
+PORT = 9100
+
+
+def with_inbound(settings: Any, **more: Any) -> dict[str, Any]:
+    return {"inbounds": [{"tag": "in", "port": PORT, "listen": "127.0.0.9", "settings": settings, **more}]}
+
+
+def with_outbound(settings: Any) -> dict[str, Any]:
+    return {"outbounds": [{"settings": settings}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        (with_inbound({"fallbacks": [{}, {"dest": PORT}]}), "inbound 'in': settings.fallbacks[1].dest 9100"),
+        (with_inbound({"fallbacks": [{"dest": "9100"}]}), "inbound 'in': settings.fallbacks[0].dest '9100'"),
+        (with_inbound({"fallbacks": [{"Dest": "localhost:9100"}]}), "inbound 'in': settings.fallbacks[0].Dest"),
+        (with_inbound({"fallbacks": [{"dest": "[::ffff:127.0.0.1]:9100"}]}), "inbound 'in': settings.fallbacks[0]"),
+        (with_inbound({}, streamSettings={"realitySettings": {"target": "0.0.0.0:9100"}}), "inbound 'in': stream"),
+        (
+            with_inbound({"masquerade": {"url": "http://x@127.8.8.8:9100/metrics"}}),
+            "inbound 'in': settings.masquerade.url",
+        ),
+        (with_inbound({"address": "LOCALHOST.", "port": PORT}), "inbound 'in': settings.port 9100"),
+        (with_inbound({"rewriteAddress": "::1", "rewritePort": PORT}), "inbound 'in': settings.rewritePort"),
+        (with_outbound({"redirect": ":9100"}), "config: outbounds[4].settings.redirect ':9100'"),
+        (
+            with_outbound({"servers": [{"address": "a.localhost", "port": PORT}]}),
+            "config: outbounds[4].settings.servers",
+        ),
+    ],
+)
+def test_what_leads_to_the_metrics_is_named(document: dict[str, Any], place: str) -> None:
+    fault = own_port_fault(document, PORT, {"outbounds": (5,)})
+    assert (fault or "").startswith(place), fault
+    assert (fault or "").endswith("is METRICS_PORT of the node itself, which is not for users")
+    assert own_port_fault(document, None, {}) is None
+    assert own_port_fault(document, PORT + 1, {}) is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dest": "example.com:9100"},
+        {"dest": "10.0.0.1:9100"},
+        {"dest": "/run/9100"},
+        {"dest": None},
+        {"dest": ["127.0.0.1:9100"]},
+        {"address": "example.com", "port": PORT},
+        {"address": 1, "port": PORT},
+        {"port": PORT},
+        {"url": "http://localhost/9100"},
+    ],
+)
+def test_others_are_left_alone(settings: Any) -> None:
+    assert own_port_fault(with_inbound(settings), PORT, {}) is None
