@@ -132,7 +132,10 @@ class RoutingChanges:
         """Let a process of its own try a rule that could end the core. Raises InvalidRequestError."""
         reason = await self._core.refusal(base)
         if reason:
-            log.warning("a routing rule was refused on trial", rule_tag=rule["ruleTag"], reason=reason)
+            # The process that tried it has ended over it; what counts is its last word.
+            log.warning(
+                "a routing rule was refused on trial", rule_tag=rule["ruleTag"], reason=reason.rpartition("panic: ")[2]
+            )
             raise InvalidRequestError(
                 "rule: the core refuses it: a value in attrs is no regular expression as Go knows them"
             )
