@@ -1,6 +1,6 @@
 #!/bin/sh
 # Put pgnode on this machine: the node in /opt/pgnode, a user, a systemd unit, first settings in /etc/pgnode.env.
-# The command is /usr/local/bin/pgnode, with its manual and completion for shells in /usr/local/share.
+# The command is /usr/local/bin/pgnode, with its manual and completion for shells.
 # Run it again to upgrade: settings stay as they are, and a running node takes the new version without disconnecting anybody.
 set -eu
 
@@ -108,13 +108,14 @@ else
         install -m 0644 "$home/share/man/man1/pgnode.1" "$share/man/man1/pgnode.1"
     fi
     teach() { # SHELL FILE: the script where that shell looks for one by the command's name
-        mkdir -p "$(dirname "$share/$2")"
-        "$home/bin/pgnode" completion "$1" >"$share/$2.new" && mv "$share/$2.new" "$share/$2"
+        mkdir -p "$(dirname "$2")"
+        "$home/bin/pgnode" completion "$1" >"$2.new" && mv "$2.new" "$2"
     }
-    teach bash bash-completion/completions/pgnode
-    teach zsh zsh/site-functions/_pgnode
-    teach fish fish/vendor_completions.d/pgnode.fish
-    say "the command is $command; man pgnode, and completion in new bash, zsh and fish shells (in $share)"
+    teach bash "$share/bash-completion/completions/pgnode"
+    teach zsh "$share/zsh/site-functions/_pgnode"
+    # Of the folders of all users fish looks only into its own and into this one.
+    teach fish "$prefix/etc/fish/completions/pgnode.fish"
+    say "the command is $command; man pgnode, and completion in new bash (with bash-completion), zsh and fish shells"
 fi
 
 # --- user, settings, unit -----------------------------------------------------------------------------------------------

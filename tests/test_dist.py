@@ -153,12 +153,17 @@ def test_the_installer_puts_command_manual_and_completion_where_they_are_looked_
         assert f"the command is {local}/bin/pgnode; man pgnode, and completion" in said
         assert (local / "bin" / "pgnode").readlink() == home / "bin" / "pgnode"
         assert (local / "share/man/man1/pgnode.1").read_bytes() == (ROOT / "pgnode" / "pgnode.1").read_bytes()
-        shells = [path for path in (local / "share").rglob("*pgnode*") if path.is_file() and path.parent.name != "man1"]
-        assert {str(path.relative_to(local / "share")): path.read_text() for path in shells} == {
-            "bash-completion/completions/pgnode": "pgnode completion bash\n",
-            "zsh/site-functions/_pgnode": "pgnode completion zsh\n",
-            "fish/vendor_completions.d/pgnode.fish": "pgnode completion fish\n",
-        }
+        root = installation / "root"
+        places = (
+            "usr/local/share/bash-completion/completions/pgnode",
+            "usr/local/share/zsh/site-functions/_pgnode",
+            "etc/fish/completions/pgnode.fish",
+        )
+        assert [(root / place).read_text() for place in places] == [
+            "pgnode completion bash\n",
+            "pgnode completion zsh\n",
+            "pgnode completion fish\n",
+        ]
     assert not (installation / "root" / "etc" / "pgnode.env").stat().st_mode & 0o007, "settings hold a key"
 
 

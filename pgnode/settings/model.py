@@ -284,6 +284,12 @@ class Settings(BaseSettings):
         description="Form of the node's own log, on stderr, of all its processes: `text`, or `json`, one object a line with "
         "`time`, `level`, `process`, `pid`, `message` and, where there are some, `fields` and `traceback`.",
     )
+    core_log: Literal["viewers", "stderr"] = Field(
+        "viewers",
+        description="Where the lines of the core go besides the log files that its config names: to `viewers` alone (panels that "
+        "watch the log, `pgnode logs`), or to `stderr`, too, among the node's own lines, as those of the process `core`. With an "
+        "access log that is a line for each connection, with the user's e-mail and where it goes.",
+    )
     debug: bool = Field(
         False,
         description="Log more of the node itself: details of what it does, and what Gunicorn and Valkey print; "

@@ -198,6 +198,12 @@ def compose(
         tell=lambda pipe: node.tell(pipe),  # noqa: PLW0108 - the node is made below
         answered=changes.answered,
     )
+
+    def keep(line: str) -> None:
+        node_log.lines.core(line)
+        if settings.core_log == "stderr":
+            node_log.core_says(line, core.running.pid if core.running is not None else 0)
+
     pump = LogPump(
         redis,
         keys,
@@ -205,7 +211,7 @@ def compose(
         tail_lines=settings.startup_log_tail_size,
         rest=inheritance.core_rest.encode("latin-1"),
         file_max_bytes=settings.log_file_max_mib * 1024 * 1024,
-        keep=node_log.lines.core,
+        keep=keep,
     )
     core = CoreController(settings, default_core(settings), pump, oom_score_adj=core_oom_score_adj)
 

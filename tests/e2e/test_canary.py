@@ -199,6 +199,7 @@ class Stage:
             "METRICS_KEY": self.canaries.add("METRICS_KEY", f"metrics-{secrets.token_hex(12)}"),
             "DEBUG": "true",
             "LOG_FORMAT": "json",
+            "CORE_LOG": "stderr",
             "CANARY_OF_THE_ENVIRONMENT": self.canaries.add("a variable", f"env-{secrets.token_hex(12)}"),
         }
         self.node = NodeProcess(env=env, state_dir=folder / "state", api_key=key, on_line=self.lines.append)
@@ -286,7 +287,7 @@ def _check_form(lines: Sequence[str]) -> None:
         assert {"time", "level", "process", "pid", "message"} <= set(found), line
         assert set(found) <= {"time", "level", "process", "pid", "message", "fields", "traceback"}, line
         processes.add(found["process"])
-    assert {"supervisor", "gunicorn", "rest", "grpc", "valkey"} <= processes
+    assert {"supervisor", "gunicorn", "rest", "grpc", "valkey", "core"} <= processes
 
 
 async def _calls(node: NodeProcess) -> bool:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from pgnode.os_support.audit import AuditTrail
+from pgnode.os_support.log_levels import level_of_line
 from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import PROCESS
 from pgnode.supervisor.host.log_level import LogLevel
-from pgnode.supervisor.host.recent_lines import RecentLines
+from pgnode.supervisor.host.recent_lines import CORE, RecentLines
 from pgnode.supervisor.host.recent_warnings import RecentWarnings
+
+#: How the core begins a line.
+_HEAD: Final = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(\.\d+)? (\[\w+\] )?", re.ASCII)
 
 #: Whatever it says is only of use to who looks for a fault.
 _VALKEY = "valkey"
@@ -44,9 +49,22 @@ class NodeLog:
         self.warnings = RecentWarnings(now)
         self.audit = audit or AuditTrail(None)
         self._show = show
+        self._now = now
 
     def __repr__(self) -> str:
         return f"NodeLog({self.level!r}, {self.lines!r})"
+
+    def core_says(self, line: str, pid: int) -> None:
+        """Print a line of the core among the node's own, where its level is shown.
+
+        Args:
+            line: The line, as the core wrote it.
+            pid: The core's pid; 0 where that is not known.
+        """
+        level = level_of_line(line)
+        if self.level.shows(level):
+            # It begins with a time and mostly with a level of its own, which stand in every line anyway.
+            self._show(Entry(self._now(), level, CORE, pid, _HEAD.sub("", line)))
 
     def child_says(self, entry: Entry) -> None:
         """Print what a child process says, and keep it, where its level is shown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -30,6 +31,8 @@ def test_each_shell_gets_a_script_that_it_takes(shell: str, capsys: pytest.Captu
     assert print_completion(shell, main) == 0
     script = capsys.readouterr().out
     assert f"_PGNODE_COMPLETE={shell}_complete" in script
+    assert print_completion(shell, main, json_wanted=True) == 0
+    assert json.loads(capsys.readouterr().out) == {"shell": shell, "script": script.removesuffix("\n")}
     if (program := shutil.which(shell)) is not None:
         checked = subprocess.run([program, "-n"], input=script, text=True, capture_output=True, check=False, timeout=60)
         assert (checked.returncode, checked.stderr) == (0, "")
@@ -51,10 +54,25 @@ def test_names_of_nodes(tmp_path: Path) -> None:
     assert isinstance(option.shell_complete(click.Context(command), "no such node"), list)
 
 
-class Bash:
-    """A bash on a terminal, as an operator has it."""
+#: How each is begun without files of anybody, and what readies it for completion.
+INTERACTIVE = {
+    "bash": (
+        ["bash", "--norc", "--noprofile", "-i"],
+        "bind 'set bell-style none'; bind 'set enable-bracketed-paste off'; bind 'set completion-query-items 0'",
+    ),
+    "zsh": (
+        ["zsh", "-f", "-i"],
+        # Without a cache of its own, and without a look at who owns the functions.
+        "PS1='$ '; unset zle_bracketed_paste; LISTMAX=1000; autoload -Uz compinit; compinit -u -D",
+    ),
+}
 
-    def __init__(self, folder: Path) -> None:
+
+class Shell:
+    """A shell on a terminal, as an operator has it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        command, ready = INTERACTIVE[name]
         environment = {
             "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}",
             "HOME": str(folder),
@@ -63,7 +81,7 @@ class Bash:
         }
         self._terminal, inside = pty.openpty()
         self._process = subprocess.Popen(
-            ["bash", "--norc", "--noprofile", "-i"],
+            command,
             stdin=inside,
             stdout=inside,
             stderr=inside,
@@ -73,10 +91,8 @@ class Bash:
         )
         os.close(inside)
         self._seen = ""
-        self.run(
-            "bind 'set bell-style none'; bind 'set enable-bracketed-paste off'; bind 'set completion-query-items 0'"
-        )
-        self.run('eval "$(pgnode completion bash)"')
+        self.run(ready)
+        self.run(f'eval "$(pgnode completion {name})"')
 
     def run(self, line: str) -> None:
         """Type a line, and wait until it is done."""
@@ -105,26 +121,49 @@ class Bash:
 
 
 @pytest.fixture
-def bash(tmp_path: Path) -> Iterator[Bash]:
-    if shutil.which("bash") is None or not PROGRAM.exists():
-        pytest.skip("there is no bash here, or no installed pgnode")
-    made = Bash(tmp_path)
+def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
+    if shutil.which(request.param) is None or not PROGRAM.exists():
+        pytest.skip(f"there is no {request.param} here, or no installed pgnode")
+    made = Shell(tmp_path, request.param)
     yield made
     made.close()
 
 
-def test_bash_completes(bash: Bash, tmp_path: Path) -> None:
-    bash.type("pgnode check-c\t")
-    bash.wait_for("check-config ")
-    bash.type("\x15pgnode key ro\t")
-    bash.wait_for("rotate ")
-    bash.type("--ov\t")
-    bash.wait_for("erlap ")
-    bash.type("\x15pgnode re\t\t")
-    shown = bash.wait_for("restore")
+@pytest.mark.parametrize("shell", INTERACTIVE, indirect=True)
+def test_a_shell_completes(shell: Shell, tmp_path: Path) -> None:
+    shell.type("pgnode check-c\t")
+    shell.wait_for("check-config ")
+    shell.type("\x15pgnode key ro\t")
+    shell.wait_for("rotate ")
+    shell.type("--ov\t")
+    shell.wait_for("erlap ")
+    shell.type("\x15pgnode re\t\t")
+    shown = shell.wait_for("restore")
     assert "restart" in shown
     assert "reload" in shown
     # Files, where a file is meant.
     (tmp_path / "config-of-mine.json").touch()
-    bash.type("\x15pgnode check-config config-of\t")
-    bash.wait_for("-mine.json ")
+    shell.type("\x15pgnode check-config config-of\t")
+    shell.wait_for("-mine.json ")
+
+
+def test_fish_completes(tmp_path: Path) -> None:
+    fish = shutil.which("fish")
+    if fish is None or not PROGRAM.exists():
+        pytest.skip("there is no fish here, or no installed pgnode")
+    (tmp_path / "config-of-mine.json").touch()
+    # Where fish looks for it by the command's name, as docs/commands.md says.
+    place = tmp_path / ".config" / "fish" / "completions" / "pgnode.fish"
+    place.parent.mkdir(parents=True)
+    environment = {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "TERM": "dumb"}
+    place.write_bytes(subprocess.check_output([PROGRAM, "completion", "fish"], env=environment, timeout=ANSWER_SECONDS))
+
+    def completions(line: str) -> list[str]:
+        asked = [fish, "-c", f"complete -C '{line}'"]
+        said = subprocess.check_output(asked, env=environment, cwd=tmp_path, text=True, timeout=ANSWER_SECONDS)
+        return [found.split("\t")[0] for found in said.splitlines()]
+
+    assert completions("pgnode check-c") == ["check-config"]
+    assert completions("pgnode re") == ["reload", "restart", "restore"]
+    assert completions("pgnode key rotate --ov") == ["--overlap"]
+    assert completions("pgnode check-config config-of") == ["config-of-mine.json"]

@@ -49,6 +49,29 @@ def test_the_audit_trail_has_it_whatever_the_level_is(tmp_path: Path) -> None:
     assert json.loads(line)["message"] == "rest info"
 
 
+@pytest.mark.parametrize(
+    ("line", "level", "message"),
+    [
+        ("2026/11/30 01:14:29.393011 [Warning] core: Xray 26.10.10 started", "warning", "core: Xray 26.10.10 started"),
+        ("2026/11/30 01:14:29 [Debug] app/dispatcher: x", "debug", "app/dispatcher: x"),
+        (
+            "2026/11/30 01:14:29.1 from 203.0.113.7:5 accepted tcp:example.org:443 email: alice",
+            "info",
+            "from 203.0.113.7:5 accepted tcp:example.org:443 email: alice",
+        ),
+        ("panic: nothing like a line of the log", "info", "panic: nothing like a line of the log"),
+    ],
+)
+def test_lines_of_the_core_are_printed_in_the_nodes_form(line: str, level: str, message: str) -> None:
+    shown: list[Entry] = []
+    log = NodeLog("debug", now=lambda: 5.0, show=shown.append)
+    log.core_says(line, 9)
+    assert shown == [Entry(5.0, level, "core", 9, message)]
+    log.level.change("error")
+    log.core_says(line, 9)
+    assert (len(shown), log.lines.after(0)) == (1, [])
+
+
 def test_it_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     log = NodeLog("info")
     log.child_says(said("info"))
