@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from pgnode.cli import main
 from pgnode.cli.target import Places
 from pgnode.settings import Settings
+from pgnode.supervisor.core.log_files import append_lines
 from tests.generated_docs import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -115,6 +117,35 @@ def test_the_units_are_read_as_ini_files_are() -> None:
         parser = configparser.ConfigParser(strict=False, interpolation=None, comment_prefixes=("#",))
         parser.read(unit)
         assert parser.sections() == ["Unit", "Service", "Install"]
+
+
+def test_logrotate_takes_the_files_and_the_node_goes_on(tmp_path: Path) -> None:
+    tool = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if tool is None:
+        pytest.skip("logrotate is not on this machine")
+    logs = tmp_path / "state" / "logs"
+    logs.mkdir(parents=True, mode=0o700)
+    text = (DEPLOY / "systemd" / "pgnode.logrotate").read_text(encoding="utf-8")
+    # The user of a service is not on every machine.
+    text = text.replace(str(Places().state_dir), str(tmp_path / "state")).replace("\tsu pgnode pgnode\n", "")
+    (tmp_path / "conf").write_text(text)
+    (tmp_path / "conf").chmod(0o644)
+    log = logs / "access.log"
+    append_lines(log, [b"first"], 0)
+    aside = logs / "access.log.1"
+    aside.write_bytes(b"set aside by the node\n")
+    done = subprocess.run(
+        [tool, "--force", "--state", str(tmp_path / "rotated"), str(tmp_path / "conf")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    append_lines(log, [b"second"], 0)
+    [rotated] = logs.glob("access.log-*")
+    assert (rotated.read_bytes(), log.read_bytes()) == (b"first\n", b"second\n")
+    assert aside.read_bytes() == b"set aside by the node\n"
 
 
 def test_the_example_names_settings_alone() -> None:

@@ -174,10 +174,10 @@ def lines(stored: ShownUsers, waiting: UserDrift | None, wanted: Wanted = ALL) -
     """Yield the report, line by line: a summary, then what :func:`entries` yields."""
     with_core = stored.state in WITH_CORE
     if stored.state is None:
-        yield f"{len(stored.desired)} desired, {len(stored.failed)} rejected; {not_running(stored.stored_at, stored.pid)}"
+        yield f"{len(stored.desired):,} desired, {len(stored.failed):,} rejected; {not_running(stored.stored_at, stored.pid)}"
     else:
         yield (
-            f"{len(stored.desired)} desired, {_applied(stored, with_core, waiting)}, {len(stored.failed)} rejected; "
+            f"{len(stored.desired):,} desired, {_applied(stored, with_core, waiting)}, {len(stored.failed):,} rejected; "
             f"node {word_of(stored.state)}{', panel away' if stored.panel_away else ''}"
         )
     if with_core and waiting is None:
@@ -238,11 +238,11 @@ def _applied(stored: ShownUsers, with_core: bool, waiting: UserDrift | None) -> 
     if waiting is None:
         return "applied not known"
     to_add = len(stored.desired.keys() & waiting.to_add)
-    parts = [f"{len(stored.desired) - to_add} applied"]
+    parts = [f"{len(stored.desired) - to_add:,} applied"]
     if to_add:
-        parts.append(f"{to_add} not yet")
+        parts.append(f"{to_add:,} not yet")
     if waiting.to_remove:
-        parts.append(f"{len(waiting.to_remove)} to be removed")
+        parts.append(f"{len(waiting.to_remove):,} to be removed")
     return ", ".join(parts)
 
 

@@ -174,9 +174,8 @@ def compose(
     """
     keys = Keys(settings.redis_prefix)
     journal = Journal()
-    node_log = NodeLog(
-        "debug" if settings.debug else "info", inheritance.log_lines, audit=AuditTrail(settings.audit_file)
-    )
+    level, audit = "debug" if settings.debug else "info", AuditTrail(settings.audit_file)
+    node_log = NodeLog(level, inheritance.log_lines, audit=audit, print_core=settings.core_log == "stderr")
     snapshots = SnapshotWriter(keys, inheritance.revision)
     redis = connect(settings.bus_url)
     ownership = PrefixOwnership(redis, keys, this_node(settings.state_dir))
@@ -198,12 +197,6 @@ def compose(
         tell=lambda pipe: node.tell(pipe),  # noqa: PLW0108 - the node is made below
         answered=changes.answered,
     )
-
-    def keep(line: str) -> None:
-        node_log.lines.core(line)
-        if settings.core_log == "stderr":
-            node_log.core_says(line, core.running.pid if core.running is not None else 0)
-
     pump = LogPump(
         redis,
         keys,
@@ -211,7 +204,7 @@ def compose(
         tail_lines=settings.startup_log_tail_size,
         rest=inheritance.core_rest.encode("latin-1"),
         file_max_bytes=settings.log_file_max_mib * 1024 * 1024,
-        keep=keep,
+        keep=lambda line: node_log.core_says(line, core.running.pid if core.running is not None else 0),
     )
     core = CoreController(settings, default_core(settings), pump, oom_score_adj=core_oom_score_adj)
 

@@ -33,6 +33,7 @@ class NodeLog:
         now: Says the time, Unix seconds.
         show: Prints what a process says.
         audit: Keeps what belongs to the audit trail.
+        print_core: Print lines of the core, too.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class NodeLog:
         now: Callable[[], float] = time.time,
         show: Callable[[Entry], None] = PROCESS.write,
         audit: AuditTrail | None = None,
+        print_core: bool = False,
     ) -> None:
         self.level = LogLevel(level, now)
         self.lines = RecentLines(now, secrets.token_hex(4), left)
@@ -50,17 +52,21 @@ class NodeLog:
         self.audit = audit or AuditTrail(None)
         self._show = show
         self._now = now
+        self._print_core = print_core
 
     def __repr__(self) -> str:
         return f"NodeLog({self.level!r}, {self.lines!r})"
 
     def core_says(self, line: str, pid: int) -> None:
-        """Print a line of the core among the node's own, where its level is shown.
+        """Keep a line of the core, and print it among the node's own, where that is wanted and its level is shown.
 
         Args:
             line: The line, as the core wrote it.
             pid: The core's pid; 0 where that is not known.
         """
+        self.lines.core(line)
+        if not self._print_core:
+            return
         level = level_of_line(line)
         if self.level.shows(level):
             # It begins with a time and mostly with a level of its own, which stand in every line anyway.

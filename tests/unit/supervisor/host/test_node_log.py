@@ -64,12 +64,19 @@ def test_the_audit_trail_has_it_whatever_the_level_is(tmp_path: Path) -> None:
 )
 def test_lines_of_the_core_are_printed_in_the_nodes_form(line: str, level: str, message: str) -> None:
     shown: list[Entry] = []
-    log = NodeLog("debug", now=lambda: 5.0, show=shown.append)
+    log = NodeLog("debug", now=lambda: 5.0, show=shown.append, print_core=True)
     log.core_says(line, 9)
     assert shown == [Entry(5.0, level, "core", 9, message)]
     log.level.change("error")
     log.core_says(line, 9)
-    assert (len(shown), log.lines.after(0)) == (1, [])
+    assert (len(shown), [kept.text for kept in log.lines.after(0)]) == (1, [line, line])
+
+
+def test_lines_of_the_core_are_kept_and_not_printed_unless_that_is_wanted() -> None:
+    shown: list[Entry] = []
+    log = NodeLog("debug", show=shown.append)
+    log.core_says("one line", 9)
+    assert (shown, [kept.text for kept in log.lines.after(0)]) == ([], ["one line"])
 
 
 def test_it_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
