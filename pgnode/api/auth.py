@@ -39,7 +39,8 @@ class KeyCheck:
         #: The key as nearly everybody writes it.
         self.canonical = str(key).encode()
         self._value = key.bytes
-        #: See :meth:`ApiKeys.digest`.
+        #: What tells keys apart, and opens nothing: the beginning of the SHA-256 of the key as nearly everybody writes it (8
+        #: hexadecimal digits).
         self.digest = sha256(self.canonical).hexdigest()[:DIGEST_DIGITS]
 
     def __repr__(self) -> str:
@@ -77,6 +78,8 @@ class ApiKeys:
         self._followers: list[Callable[[bytes], None]] = []
         self._current = KeyCheck(current)
         self._previous = KeyCheck(previous) if previous is not None else None
+        #: Name of a key -> what tells keys apart, and opens nothing (:attr:`KeyCheck.digest`).
+        self.digests: Mapping[str, str] = self._digests()
 
     def __repr__(self) -> str:
         return f"ApiKeys({'one' if self._previous is None else 'two'})"
@@ -97,22 +100,15 @@ class ApiKeys:
             ValueError: One of them is no UUID; all stays as it was.
         """
         self._current, self._previous = KeyCheck(current), KeyCheck(previous) if previous is not None else None
+        self.digests = self._digests()
         for follower in self._followers:
             follower(self._current.canonical)
 
-    def digest(self, name: str) -> str:
-        """Return what tells keys apart, and opens nothing.
-
-        Args:
-            name: What the key is called.
-
-        Returns:
-            The beginning of its SHA-256 (as 8 hexadecimal digits), as nearly everybody writes the key; "" for other keys.
-        """
-        # Made once for each key, since this is asked for every call that changes something.
-        if name == CURRENT:
-            return self._current.digest
-        return self._previous.digest if name == PREVIOUS and self._previous is not None else ""
+    def _digests(self) -> dict[str, str]:
+        found = {CURRENT: self._current.digest}
+        if self._previous is not None:
+            found[PREVIOUS] = self._previous.digest
+        return found
 
     def tell(self, follower: Callable[[bytes], None]) -> None:
         """Tell ``follower`` the API key as nearly everybody writes it: now, and whenever it is another one."""

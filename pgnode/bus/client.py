@@ -95,9 +95,15 @@ class CommandClient:
             NodeError: What the supervisor answered; BusUnavailableError when Redis is away, DeadlineExceededError when
                 the time is up.
         """
-        command_id = self._new_id()
-        reply = await self._ask(command_id, kind, body, budget_seconds)
-        return await self._fetch(command_id.decode(), reply.lent) if reply.lent else reply.body
+        # The reply is awaited here rather than in one more coroutine: this is done for every change of a user.
+        command, answered = self._ask(kind, body, budget_seconds)
+        try:
+            reply = await answered
+        finally:
+            self._sender.ended(command)
+        if reply.error is not None:
+            raise reply.error
+        return await self._fetch(command.id.decode(), reply.lent) if reply.lent else reply.body
 
     async def lend(self, kind: Kind, body: bytes, budget_seconds: float) -> tuple[bytes, Callable[[bool], None]]:
         """Ask for what is on loan. When this raises, the loan, if there is one, is given back.
@@ -114,10 +120,15 @@ class CommandClient:
         Raises:
             NodeError: As :meth:`call` does.
         """
-        command_id = self._new_id()
-        loan = command_id.decode()
+        command, answered = self._ask(kind, body, budget_seconds)
+        loan = command.id.decode()
         try:
-            reply = await self._ask(command_id, kind, body, budget_seconds)
+            try:
+                reply = await answered
+            finally:
+                self._sender.ended(command)
+            if reply.error is not None:
+                raise reply.error
             data = await self._fetch(loan, reply.lent) if reply.lent else reply.body
         except BaseException as error:
             if not isinstance(error, NodeError) or isinstance(error, _PERHAPS_DONE):
@@ -125,34 +136,27 @@ class CommandClient:
             raise
         return data, _nothing if reply.lent is None else self._settler.once(loan)
 
-    def _new_id(self) -> bytes:
-        self._number += 1
-        return b"%b%x" % (self._prefix, self._number)
-
-    async def _ask(self, command_id: bytes, kind: Kind, body: bytes, budget_seconds: float) -> Reply:
+    def _ask(self, kind: Kind, body: bytes, budget_seconds: float) -> tuple[PendingCommand, asyncio.Future[Reply]]:
+        """Begin to ask; whoever does so awaits the reply, and tells the sender of the end."""
         if self._other is not None:
             raise BusUnavailableError(
                 f"another node uses REDIS_PREFIX={self._keys.prefix} ({self._other.description}): give one of them another"
             )
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
-
-        def resolve(reply: Reply) -> None:
-            if not future.done():
-                future.set_result(reply)
-
+        self._number = number = self._number + 1
         answer_by = loop.time() + budget_seconds
-        ends_at = answer_by + self._waits.answer_seconds
-        command = PendingCommand(command_id, kind, body, budget_seconds, answer_by, ends_at, resolve)
+        command = PendingCommand(
+            b"%b%x" % (self._prefix, number),
+            kind,
+            body,
+            budget_seconds,
+            answer_by,
+            answer_by + self._waits.answer_seconds,
+            future,
+        )
         self._sender.add(command)
-        try:
-            reply = await future
-        finally:
-            self._pending.remove(command_id)
-            self._sender.ended(command)
-        if reply.error is not None:
-            raise reply.error
-        return reply
+        return command, future
 
     async def _fetch(self, loan: str, count: int) -> bytes:
         """Fetch the body of a loan that is too large for the stream of replies. Raises BusUnavailableError."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from pgnode.bus.commands import GATHERED_KINDS, WORKER_FIELD, encode_command
+from pgnode.bus.commands import GATHERED_KINDS, WORKER_FIELD, Kind, encode_command
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.gathering import Gathering
 from pgnode.bus.keys import BLOB_BYTES, BLOB_TTL_SECONDS, Keys
@@ -64,9 +64,9 @@ class CommandSender:
 
     def add(self, command: PendingCommand) -> None:
         """Send a command as soon as it may be."""
-        self._pending.add(command)
-        self._gathering.queued(command.kind)
-        self._wake_up()
+        waiting = self._pending.add(command)
+        if self._gathering.queued(command.kind, waiting):
+            self._wake.set()
 
     def send_again(self, commands: Sequence[PendingCommand]) -> None:
         """Send commands once more that were lost."""
@@ -75,13 +75,14 @@ class CommandSender:
             if command.under_way:
                 command.under_way = False
                 self._gathering.unsent()
-            self._gathering.queued(command.kind)
+            self._gathering.queued(command.kind, self._pending.waiting)
         self._wake_up()
 
     def ended(self, command: PendingCommand) -> None:
-        """Note that a command was answered, or that its caller has gone."""
+        """Forget a command: it was answered, or its caller has gone."""
+        waiting = self._pending.remove(command.id)
         if command.under_way:
-            patience_seconds = self._gathering.ended(self._pending.waiting)
+            patience_seconds = self._gathering.ended(waiting)
             if patience_seconds:
                 loop = asyncio.get_running_loop()
                 self._patience = loop.call_later(patience_seconds, self._patience_over)
@@ -132,15 +133,17 @@ class CommandSender:
         blobs: list[Args] = []
         entries: list[list[bytes]] = []
         holders: list[list[PendingCommand]] = []
-        size, gathering = 0, False
+        size, gathering, singles = 0, False, 0
         for command in group:
             blob = len(command.body) > BLOB_BYTES
             if blob:
                 blobs.append(("SET", self._keys.blob(command.id.decode()), command.body, "EX", BLOB_TTL_SECONDS))
             # Counted from the entry's id on: what was spent on waiting here is gone.
-            data = encode_command(command.kind, command.budget_left(now), command.body, blob=blob)
-            if not command.under_way:
-                command.under_way = self._gathering.sent(command.kind)
+            left_seconds = command.answer_by - now
+            data = encode_command(command.kind, left_seconds if left_seconds > 0 else 0.0, command.body, blob=blob)
+            if command.kind is Kind.SYNC_USER and not command.under_way:
+                command.under_way = True
+                singles += 1
             gathered = command.kind in GATHERED_KINDS
             if not (gathered and gathering and size < ENTRY_BYTES):
                 entries.append([WORKER_FIELD, self._worker])
@@ -150,6 +153,7 @@ class CommandSender:
             holders[-1].append(command)
             size += len(data)
             gathering = gathered
+        self._gathering.sent(singles)
         return blobs, [("XADD", self._keys.commands, "*", *fields) for fields in entries], holders
 
     async def _not_sent(self, group: list[PendingCommand], error: BaseException) -> None:

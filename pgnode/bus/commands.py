@@ -18,6 +18,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pgnode.bus.stream_ids import added_at_ms
 from pgnode.errors import NodeError, from_code
@@ -119,8 +120,8 @@ class Reply:
     @classmethod
     def decode(cls, data: bytes) -> Reply:
         """Read what :meth:`encode` made."""
-        if data == _DONE_BYTES:
-            return _DONE
+        if data == DONE_BYTES:
+            return DONE
         code, _, body = data.partition(b" ")
         if code:
             if code.startswith(b"="):
@@ -158,8 +159,9 @@ def parse_settlement(body: bytes) -> tuple[str, bool]:
     return loan, delivered == "1"
 
 
-_DONE_BYTES = b" "
-_DONE = Reply()
+#: The answer that says no more than that it was done, and how it is encoded.
+DONE_BYTES: Final = b" "
+DONE: Final = Reply()
 
 
 def encode_command(kind: Kind, budget_seconds: float, body: bytes, *, blob: bool) -> bytes:

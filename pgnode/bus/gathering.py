@@ -38,10 +38,20 @@ class Gathering:
     def __repr__(self) -> str:
         return f"Gathering({self.under_way} under way, {self._awaited} awaited)"
 
-    def queued(self, kind: Kind) -> None:
-        """Note that a command waits to be sent."""
+    def queued(self, kind: Kind, waiting: int) -> bool:
+        """Note that a command waits to be sent.
+
+        Args:
+            kind: What it asks for.
+            waiting: How many commands wait, this one among them.
+
+        Returns:
+            What :meth:`may_send` returns.
+        """
         if kind is not Kind.SYNC_USER:
             self._urgent = True
+        # Not by a call of that: this is asked for every change.
+        return self._urgent or waiting >= GROUP_ENOUGH or (not self.under_way and waiting >= self._awaited)
 
     def may_send(self, waiting: int) -> bool:
         """Return whether what waits is to be sent now.
@@ -58,18 +68,9 @@ class Gathering:
         """Note that what waits is being sent: whoever was waited for need not be any more."""
         self._urgent, self._answered, self._awaited = False, 0, 0
 
-    def sent(self, kind: Kind) -> bool:
-        """Note that a command was sent.
-
-        Args:
-            kind: What it asks for.
-
-        Returns:
-            Whether :meth:`ended` is to be told of its end.
-        """
-        single = kind is Kind.SYNC_USER
-        self.under_way += single
-        return single
+    def sent(self, singles: int) -> None:
+        """Note that so many single changes were sent; :meth:`ended` is to be told of the end of each."""
+        self.under_way += singles
 
     def ended(self, waiting: int) -> float:
         """Note that a single change has its answer, or nobody waits for it any more.

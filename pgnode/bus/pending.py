@@ -7,11 +7,22 @@ answered, and can be sent again, under the same id and with the time that is lef
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from pgnode.bus.commands import Kind, Reply
+from pgnode.bus.commands import DONE, DONE_BYTES, Kind, Reply
 from pgnode.errors import DeadlineExceededError, NodeError
+
+
+class Waiter(Protocol):
+    """Whoever waits for an answer; a future is one."""
+
+    def done(self) -> bool:
+        """Return whether it has its answer, or waits no longer."""
+
+    def set_result(self, reply: Reply, /) -> None:
+        """Take the answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +39,7 @@ class PendingCommand:
     #: When it is given up, a moment later.
     ends_at: float
     #: Takes the answer.
-    resolve: Callable[[Reply], None]
+    waiter: Waiter
     #: The entry of the stream that holds it; "" while it waits to be sent.
     entry_id: str = ""
     #: When it was sent.
@@ -36,9 +47,10 @@ class PendingCommand:
     #: A single change that was sent and has no answer.
     under_way: bool = False
 
-    def budget_left(self, now: float) -> float:
-        """Return the seconds in which the supervisor can answer; counted from when the entry is added."""
-        return max(0.0, self.answer_by - now)
+    def answer(self, reply: Reply) -> None:
+        """Hand over the answer, unless nobody waits for it any more."""
+        if not self.waiter.done():
+            self.waiter.set_result(reply)
 
 
 class PendingCommands:
@@ -59,14 +71,16 @@ class PendingCommands:
         """How many wait to be sent; some of their callers may have gone."""
         return len(self._queue)
 
-    def add(self, command: PendingCommand) -> None:
-        """Take a command, to be sent."""
+    def add(self, command: PendingCommand) -> int:
+        """Take a command, to be sent; return how many wait for that."""
         self._commands[command.id] = command
         self._queue.append(command.id)
+        return len(self._queue)
 
-    def remove(self, command_id: bytes) -> PendingCommand:
-        """Forget a command: it was answered, or its caller has gone."""
-        return self._commands.pop(command_id)
+    def remove(self, command_id: bytes) -> int:
+        """Forget a command that was answered, or whose caller has gone; return how many wait to be sent."""
+        del self._commands[command_id]
+        return len(self._queue)
 
     def take(self, most: int) -> list[PendingCommand]:
         """Take what is to be sent next from the queue, oldest first; without those whose callers have gone.
@@ -86,11 +100,11 @@ class PendingCommands:
             command.entry_id = ""
         self._queue.extendleft(command.id for command in reversed(commands))
 
-    def resolve(self, command_id: bytes, reply: Reply) -> None:
-        """Hand over an answer; one that nobody waits for is dropped."""
+    def hand_over(self, command_id: bytes, data: bytes) -> None:
+        """Hand over an answer, as it came; one that nobody waits for is dropped."""
         command = self._commands.get(command_id)
-        if command is not None:
-            command.resolve(reply)
+        if command is not None and not command.waiter.done():
+            command.waiter.set_result(DONE if data == DONE_BYTES else Reply.decode(data))
 
     def expects(self, command_id: bytes) -> bool:
         """Return whether somebody waits for this answer."""
@@ -104,14 +118,14 @@ class PendingCommands:
             commands: To which ones; all when it is left out.
         """
         for command in list(self._commands.values() if commands is None else commands):
-            command.resolve(Reply(error=error))
+            command.answer(Reply(error=error))
 
     def fail_overdue(self, now: float) -> None:
         """Tell the callers whose time is up."""
         for command in list(self._commands.values()):
             if command.ends_at <= now:
                 text = f"no answer from the supervisor within {command.budget_seconds:g} s"
-                command.resolve(Reply(error=DeadlineExceededError(text)))
+                command.answer(Reply(error=DeadlineExceededError(text)))
 
     def sent_before(self, moment: float) -> dict[str, list[PendingCommand]]:
         """Return the commands that were sent before a moment and have no answer, by the entry that holds them."""

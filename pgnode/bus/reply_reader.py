@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from pgnode.bus.command_sender import AWAY_TEXT
-from pgnode.bus.commands import Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
 from pgnode.bus.pending import PendingCommand, PendingCommands
@@ -92,8 +91,7 @@ class ReplyReader:
         for entry_id, fields in entries:
             self._last = entry_id
             for command_id, data in fields.items():
-                if self._pending.expects(command_id):
-                    self._pending.resolve(command_id, Reply.decode(data))
+                self._pending.hand_over(command_id, data)
         return len(entries)
 
     async def _find_lost(self, now: float, *, everything: bool) -> None:

@@ -86,7 +86,7 @@ def rotate(named: Named, *, overlap: str = "24h", json_wanted: bool = False) -> 
     _key(target, settings)
     before = _previous(settings)
     new, previous = rotate_key(settings, span, datetime.datetime.now(datetime.UTC))
-    note(settings, "key", "API key replaced", {"key": ApiKeys(new).digest(CURRENT), "overlap": overlap})
+    note(settings, "key", "API key replaced", {"key": ApiKeys(new).digests[CURRENT], "overlap": overlap})
     if json_wanted:
         Screen().json({"key": new, "previous_until": None if previous is None else previous.until.timestamp()})
         return 0

@@ -43,10 +43,10 @@ class FaceMeter:
         now: Seconds on a clock that nobody sets.
     """
 
-    __slots__ = ("_groups", "_lines", "_now", "key_uses", "limited", "other", "unauthenticated")
+    __slots__ = ("_groups", "_lines", "key_uses", "limited", "now", "other", "unauthenticated")
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+        self.now = now
         self._lines: dict[tuple[str, str], Line] = {}
         self._groups: dict[str, Buckets] = {}
         #: Calls without the right key.
@@ -54,7 +54,7 @@ class FaceMeter:
         #: Those of them that were over WRONG_KEY_LIMIT.
         self.limited = 0
         #: Calls that were begun, by the key that they brought.
-        self.key_uses: dict[str, int] = {}
+        self.key_uses: Counter[str] = Counter()
         #: What is counted of calls that name no method of ours.
         self.other = self.line(OTHER, "")
 
@@ -86,12 +86,8 @@ class FaceMeter:
         Returns:
             What :meth:`end` has to know.
         """
-        uses = self.key_uses
-        try:
-            uses[key] += 1
-        except KeyError:
-            uses[key] = 1
-        return self._now()
+        self.key_uses[key] += 1
+        return self.now()
 
     def end(self, line: Line, code: str, begun: float) -> None:
         """Note that a call has ended.
@@ -108,7 +104,7 @@ class FaceMeter:
             codes[code] = 1
         buckets = line.buckets
         if buckets is not None:
-            seconds = self._now() - begun
+            seconds = self.now() - begun
             buckets[bisect_left(CALL_SECONDS, seconds)] += 1
             buckets[-1] += seconds
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import structlog
 
 from pgnode.api.callers import AllowedCallers
-from pgnode.api.rest.context import attach_connection
+from pgnode.api.rest.context import CONNECTION
 from pgnode.worker.delivery import TcpDelivery
 from pgnode.worker.gunicorn_compat import HttpConnection, HttpWorker
 from pgnode.worker.open_connections import OpenConnections
@@ -89,7 +89,9 @@ class NodeConnection(HttpConnection):
         if not self._was_noted:
             self._was_noted = True
             self.worker.open_connections.asked(self)
-        self._stop_header_timer()
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
@@ -119,7 +121,7 @@ class NodeConnection(HttpConnection):
         Args:
             scope: The ASGI scope of a request.
         """
-        attach_connection(scope, self)
+        scope[CONNECTION] = self
         self._slow_reader_allowed = False
 
     def watch_delivery(self) -> TcpDelivery:
@@ -128,7 +130,7 @@ class NodeConnection(HttpConnection):
 
     def close_after_answer(self) -> None:
         """Make the answer that is about to be written the connection's last one."""
-        self.last_answer = True
+        self.answer_is_last()
 
     def allow_slow_reader(self) -> None:
         """Keep the connection although its caller takes nothing of this answer for a long time."""

@@ -117,8 +117,6 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         self.was_asked = False
         #: The first bytes of a request are there, and the rest of its headers is not.
         self.request_incomplete = False
-        #: The answer under way is its last one.
-        self.last_answer = False
 
     # What subclasses fill in
 
@@ -174,6 +172,11 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
             return False
         connection = self.transport.get_extra_info("socket")
         return connection is None or not unread_bytes(connection.fileno())
+
+    def answer_is_last(self) -> None:
+        """Make the answer that is about to be written the connection's last one."""
+        # Here rather than by a question for every answer.
+        self._will_close = closes_always
 
     def close(self) -> None:
         """Close it, and let Gunicorn's task for it know."""
@@ -236,8 +239,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         # Counted so that Gunicorn stops reading from a connection of which too much waits.
         held: int = super()._http1_buffered()
         # Gunicorn's own parser keeps nothing apart.
-        waiting: int = getattr(self._callback_parser, "waiting_bytes", 0)
-        return held + waiting
+        return held + len(getattr(self._callback_parser, "tail", b""))
 
     def _on_headers_complete(self) -> Any:
         self.was_asked = True
@@ -249,9 +251,6 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         scope = super()._build_http_scope(request, sockname, peername)
         self.scope_built(scope)
         return scope
-
-    def _will_close(self, request: Any, response_requires_close: Any) -> Any:
-        return self.last_answer or super()._will_close(request, response_requires_close)
 
     def _is_websocket_upgrade(self, _request: Any) -> bool:
         # The node speaks HTTP alone, and an upgrade may be ignored (RFC 9110, section 7.8).
@@ -308,6 +307,11 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
             server.close()
         await self.about_to_end()
         await super()._shutdown()
+
+
+def closes_always(_request: Any, _response_requires_close: Any) -> bool:
+    """Return, in Gunicorn's place, that the connection ends with this answer."""
+    return True
 
 
 def use_connection_class(connection_class: type[HttpConnection]) -> None:

@@ -25,7 +25,8 @@ class RoomyParser(H1CProtocol):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._tail = b""
+        #: What waits for :meth:`reset`, apart from the parser's own part.
+        self.tail = b""
         #: The request line as far as it is there; None when it was looked at.
         self._line: bytes | None = b""
 
@@ -45,7 +46,7 @@ class RoomyParser(H1CProtocol):  # type: ignore[misc]
             return
         for at in range(0, len(data), FEED_BYTES):
             if self.is_complete:
-                self._tail += data[at:]
+                self.tail += data[at:]
                 return
             super().feed(data[at : at + FEED_BYTES])
 
@@ -58,18 +59,13 @@ class RoomyParser(H1CProtocol):  # type: ignore[misc]
         if _VERSION not in line:
             raise InvalidHTTPVersion("no version of HTTP")
 
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes that wait for :meth:`reset`, apart from the parser's own part."""
-        return len(self._tail)
-
     def remaining(self) -> bytes:
         """Return what followed the complete request."""
         kept: bytes = super().remaining()
-        return kept + self._tail if self._tail else kept
+        return kept + self.tail if self.tail else kept
 
     def reset(self) -> None:
         """Begin with the next request; what :meth:`remaining` returned is forgotten."""
-        self._tail = b""
+        self.tail = b""
         self._line = b""
         super().reset()

@@ -15,7 +15,8 @@ from pgnode.api.service.tracked import Settle
 from pgnode.metrics.meter import OK
 
 _CONTEXT: Final = "pgnode.request"
-_CONNECTION: Final = "pgnode.connection"
+#: Where a server puts the :class:`ServerConnection` of a request into its scope.
+CONNECTION: Final = "pgnode.connection"
 
 
 @dataclass(slots=True)
@@ -77,12 +78,7 @@ def context_of(scope: Scope) -> RequestContext:
     return context
 
 
-def attach_connection(scope: Scope, connection: ServerConnection) -> None:
-    """Attach the server's ``connection`` to the request of ``scope``."""
-    scope[_CONNECTION] = connection
-
-
 def connection_of(scope: Scope) -> ServerConnection | None:
     """Return what the server offers of the request's connection; None where it offers nothing."""
-    connection: ServerConnection | None = scope.get(_CONNECTION)
+    connection: ServerConnection | None = scope.get(CONNECTION)
     return connection

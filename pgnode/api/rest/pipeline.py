@@ -152,7 +152,9 @@ class RequestPipeline:
             request = _Request(scope, receive, send, has_body)
             await self._refuse(request, error, self._error_form(headers, False), close=limited)
             return
-        line, code, begun = meter.other, CANCELLED, meter.begin(key)
+        # As FaceMeter.begin does.
+        meter.key_uses[key] += 1
+        line, code, begun = meter.other, CANCELLED, meter.now()
         policy = None
         try:
             policy = self._policies.get((scope["method"], scope["path"]))

@@ -6,7 +6,7 @@ None looks at the state first: only the supervisor's own is not out of date.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
@@ -20,6 +20,8 @@ from pgnode.wire import service_pb2 as pb
 from pgnode.wire.framing import users_of
 
 _M = TypeVar("_M", bound=Message)
+
+_NO_EMAIL: Final = "empty email: every user needs one"
 
 
 class ChangeCalls:
@@ -62,13 +64,20 @@ class ChangeCalls:
         await self._refresh()
         return response
 
-    async def sync_user(self, body: bytes) -> bytes:
+    def sync_user(self, body: bytes) -> Awaitable[bytes]:
         """Return Empty, for a User. Raise InvalidRequestError, or UsersRefusedError from the supervisor."""
-        # The call that comes most often: a small body is read right here.
-        user = decode(pb.User, body) if len(body) <= THREAD_BYTES else await _decode_off_loop(pb.User, body)
+        # The call that comes most often: a small body is read right here, in no coroutine of its own.
+        if len(body) > THREAD_BYTES:
+            return self._sync_large_user(body)
+        if not decode(pb.User, body).email:
+            raise InvalidRequestError(_NO_EMAIL)
+        return self._commands.call(Kind.SYNC_USER, body, deadline.remaining(self._write_seconds))
+
+    async def _sync_large_user(self, body: bytes) -> bytes:
+        user = await _decode_off_loop(pb.User, body)
         if not user.email:
-            raise InvalidRequestError("empty email: every user needs one")
-        return await self._commands.call(Kind.SYNC_USER, body, deadline.remaining(self._write_seconds))
+            raise InvalidRequestError(_NO_EMAIL)
+        return await self._call(Kind.SYNC_USER, body)
 
     async def sync_users(self, body: bytes) -> bytes:
         """Return Empty, for Users. Raise as :meth:`sync_user`."""

@@ -43,7 +43,7 @@ def test_starts_and_maintenance_are_told_one_by_one(audit: CallAudit) -> None:
     with capture_logs() as lines:
         audit.ended("Start", "start", "192.0.2.1", CURRENT, "OK")
         audit.ended("core_update", "maintain", "192.0.2.1", PREVIOUS, "CONFLICT")
-    first, second = ApiKeys(KEY).digest(CURRENT), ApiKeys(OTHER).digest(CURRENT)
+    first, second = ApiKeys(KEY).digests[CURRENT], ApiKeys(OTHER).digests[CURRENT]
     assert without_level(lines) == [
         {"event": "called", "audit": "call", "method": "Start", "caller": "192.0.2.1", "key": first, "answer": "OK"},
         {
@@ -72,7 +72,7 @@ def test_changes_are_numbers_told_after_a_time(audit: CallAudit, timer: Timer) -
         tell()
         tell()
     assert seconds == 60.0
-    key = ApiKeys(KEY).digest(CURRENT)
+    key = ApiKeys(KEY).digests[CURRENT]
     assert without_level(lines) == [
         {
             "event": "changes",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from pgnode.bus.command_sender import CommandSender
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import BLOB_BYTES
+from pgnode.bus.pending import PendingCommand, PendingCommands
+from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
+from pgnode.os_support.aio import end_tasks
 from tests.support.bus_ends import KEYS, answering, client_of, echo
 from tests.support.polling import eventually, next_turn
 from tests.support.valkey import TestValkey
@@ -83,3 +87,19 @@ async def test_callers_that_were_answered_together_go_together_again(valkey: Tes
         await asyncio.gather(*calls)
         await server.close()
         await redis.aclose()
+
+
+async def test_the_supervisor_has_what_is_left_of_the_callers_time(valkey: TestValkey) -> None:
+    redis, server, pending = PipelinedRedis(valkey.url), CommandServer(valkey.url, KEYS), PendingCommands()
+    sender = CommandSender(redis, KEYS, "worker", pending)
+    loop = asyncio.get_running_loop()
+    for name, left_seconds in ((b"late", -1.0), (b"in time", 60.0)):
+        answer_by = loop.time() + left_seconds
+        sender.add(PendingCommand(name, Kind.STOP, b"", 90, answer_by, answer_by, loop.create_future()))
+    sending = asyncio.create_task(sender.run())
+    late, in_time = await eventually(server.take, "both")
+    assert late.budget_ms == 0
+    assert 0 < in_time.budget_ms <= 60_000
+    await end_tasks([sending])
+    redis.drop()
+    await server.close()

@@ -76,7 +76,7 @@ WORKER_ATTRIBUTES = {"alive", "loop", "servers"}
 
 #: What this project's classes add.
 OURS: dict[type, set[str]] = {
-    HttpConnection: {"_tail", "closed", "close", "error_content", "flows", "headers_read", "is_idle", "last_answer"}
+    HttpConnection: {"_tail", "closed", "close", "error_content", "flows", "headers_read", "is_idle", "answer_is_last"}
     | {"opened", "request_begun", "scope_built", "stalled", "was_asked"},
     LineLimitParser: set(),
     HttpWorker: {"_main", "about_to_end", "arriving", "connection_class", "connections"},
@@ -203,7 +203,7 @@ async def test_the_last_answer_of_a_connection_ends_it() -> None:
     async with serving(RecordingWorker, App()) as (worker, port), connected(port) as (reader, writer):
         writer.write(request(b"one"))
         assert await answer_of(reader) == (200, b"one")
-        worker.seen[0].last_answer = True
+        worker.seen[0].answer_is_last()
         # What follows it in the same packet is not answered.
         writer.write(request(b"two") * 3)
         assert await answer_of(reader) == (200, b"two")

@@ -65,10 +65,10 @@ def test_the_parser_alone_would_cut_it() -> None:
 def test_what_waits_is_counted_and_forgotten() -> None:
     parser = RoomyParser()
     parser.feed(request(b"first") + bytes(3 * FEED_BYTES))
-    assert parser.waiting_bytes >= 2 * FEED_BYTES
+    assert len(parser.tail) >= 2 * FEED_BYTES
     assert len(parser.remaining()) == 3 * FEED_BYTES
     parser.reset()
-    assert (parser.waiting_bytes, parser.remaining()) == (0, b"")
+    assert (parser.tail, parser.remaining()) == (b"", b"")
 
 
 def test_the_request_line_is_looked_at_before_the_headers_are_there() -> None:

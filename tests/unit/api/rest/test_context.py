@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgnode.api.rest.context import RequestContext, attach_connection, attach_context, connection_of, context_of
+from pgnode.api.rest.context import CONNECTION, RequestContext, attach_context, connection_of, context_of
 from pgnode.api.rest.negotiation import JsonForm
 from tests.unit.api.fakes import Call
 
@@ -28,5 +28,5 @@ def test_a_server_may_offer_its_connection_or_nothing() -> None:
     connection: Any = object()
     scope: dict[str, Any] = {}
     assert connection_of(scope) is None
-    attach_connection(scope, connection)
+    scope[CONNECTION] = connection
     assert connection_of(scope) is connection

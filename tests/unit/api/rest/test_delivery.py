@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgnode.api.rest.asgi import App, Event
-from pgnode.api.rest.context import attach_connection
+from pgnode.api.rest.context import CONNECTION
 from pgnode.wire import service_pb2 as pb
 from tests.unit.api.fakes import Call, Node, part
 from tests.unit.api.rest.requests import keyed
@@ -50,7 +50,7 @@ async def test_the_server_knows_whether_a_booked_answer_arrived(app: App, node: 
         def close(self, _answer_bytes: int) -> bool:
             return arrives
 
-    attach_connection(call.scope, Watch())
+    call.scope[CONNECTION] = Watch()
     answer = await call.run(app)
     headers = sum(len(name) + len(value) + 4 for name, value in answer.headers.items())
     assert asked == [headers + len(b"taken")]
