@@ -16,7 +16,7 @@ has to be fetched in (the keys ``loan:<id>:0`` and so on).
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -181,19 +181,27 @@ def encode_command(kind: Kind, budget_seconds: float, body: bytes, *, blob: bool
     return b"%b %d %b" % (_NAMES[kind], int(budget_seconds * 1000), body)
 
 
-def decode_command(data: bytes) -> tuple[Kind, int, bool, bytes]:
-    """Read what :func:`encode_command` made.
+def decode_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> list[Command]:
+    """Read the commands in one entry of the stream, each as :func:`encode_command` made it.
 
     Args:
-        data: The value of a command's field.
+        entry_id: The entry.
+        fields: What it holds.
 
     Returns:
-        Kind, budget in milliseconds, whether the body is under a key of its own, body.
+        The commands, in their order.
 
     Raises:
-        ValueError: It is something else.
-        KeyError: The kind is not known.
+        ValueError: One of them is something else.
+        KeyError: No worker is named, or a kind is not known.
     """
-    kind, budget, body = data.split(b" ", 2)
-    blob = budget.endswith(BLOB_MARK)
-    return _KINDS[kind], int(budget.removesuffix(BLOB_MARK)), blob, body
+    worker = fields[WORKER_FIELD].decode()
+    commands: list[Command] = []
+    for command_id, data in fields.items():
+        if command_id == WORKER_FIELD:
+            continue
+        kind, budget, body = data.split(b" ", 2)
+        blob = budget.endswith(BLOB_MARK)
+        milliseconds = int(budget[: -len(BLOB_MARK)] if blob else budget)
+        commands.append(Command(entry_id, command_id.decode(), _KINDS[kind], worker, milliseconds, body, blob))
+    return commands

@@ -6,7 +6,10 @@ answered meanwhile. So a repeated command is not begun while it is being done, a
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import islice
+
+from pgnode.bus.commands import Command
 
 #: Answers that are remembered: those of the last second or so under the highest load. A worker asks again after a second.
 ANSWERS_KEPT = 8192
@@ -19,45 +22,59 @@ class Duplicates:
     """Which commands are being done, and how those that were done were answered."""
 
     def __init__(self) -> None:
-        #: Command that is being done -> further entries that hold it.
-        self._held: dict[str, list[str]] = {}
-        self._answers: OrderedDict[str, bytes] = OrderedDict()
+        #: Commands that are being done.
+        self._held: set[str] = set()
+        #: Those of them that came again -> the further entries that hold them.
+        self._further: dict[str, list[str]] = {}
+        #: Command -> its answer, the oldest first.
+        self._answers: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         return f"Duplicates({len(self._held)} being done, {len(self._answers)} answered)"
 
-    def hold(self, command_id: str, entry_id: str) -> bool:
-        """Note that a command was taken.
+    def hold(self, commands: Iterable[Command]) -> list[Command]:
+        """Note that commands were taken.
 
         Args:
-            command_id: The command.
-            entry_id: The entry that holds it.
+            commands: The commands.
 
         Returns:
-            Whether it is to be done; False when it is being done already, and the entry goes with its answer.
+            Those that are to be done. The entries of the others, which are being done already, go with their answers.
         """
-        further = self._held.get(command_id)
-        if further is None:
-            self._held[command_id] = []
-            return True
-        further.append(entry_id)
-        return False
+        held, begun = self._held, []
+        for command in commands:
+            if command.id in held:
+                self._further.setdefault(command.id, []).append(command.entry_id)
+            else:
+                held.add(command.id)
+                begun.append(command)
+        return begun
 
-    def entries(self, command_id: str) -> list[str]:
-        """Return the further entries that hold a command, which are acknowledged with its answer."""
-        return self._held.get(command_id, [])
+    def further(self, commands: Iterable[Command]) -> list[str]:
+        """Return the further entries that hold some commands, which are acknowledged with their answers."""
+        if not self._further:
+            return []
+        return [entry_id for command in commands for entry_id in self._further.get(command.id, ())]
 
-    def release(self, command_id: str) -> list[str]:
-        """Note that a command was answered, or shall be taken again; returns its further entries."""
-        return self._held.pop(command_id, [])
+    def release(self, commands: Iterable[Command]) -> list[str]:
+        """Note that commands were answered, or shall be taken again; return the further entries that hold them."""
+        ids = [command.id for command in commands]
+        self._held.difference_update(ids)
+        if not self._further:
+            return []
+        return [entry_id for command_id in ids for entry_id in self._further.pop(command_id, ())]
 
-    def remember(self, command_id: str, answer: bytes) -> None:
-        """Note how a command was answered, for when it comes again."""
-        if len(answer) <= ANSWER_BYTES:
-            self._answers[command_id] = answer
-            if len(self._answers) > ANSWERS_KEPT:
-                self._answers.popitem(last=False)
+    def remember(self, answers: Iterable[tuple[str, bytes]]) -> None:
+        """Note how commands were answered, by their ids, for when they come again."""
+        kept = self._answers
+        for command_id, answer in answers:
+            if len(answer) <= ANSWER_BYTES:
+                kept[command_id] = answer
+        if len(kept) > ANSWERS_KEPT:
+            for command_id in list(islice(kept, len(kept) - ANSWERS_KEPT)):
+                del kept[command_id]
 
-    def answer(self, command_id: str) -> bytes | None:
-        """Return how a command was answered; None where that is not known."""
-        return self._answers.get(command_id)
+    def answered(self, commands: Iterable[Command]) -> dict[str, bytes]:
+        """Return how those of some commands were answered of which that is known, by their ids."""
+        kept = self._answers
+        return {command.id: kept[command.id] for command in commands if command.id in kept}

@@ -14,11 +14,12 @@ import structlog
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
-from pgnode.bus.commands import WORKER_FIELD, Command, Reply, decode_command
+from pgnode.bus.commands import DONE, DONE_BYTES, Command, Reply, decode_entry
 from pgnode.bus.duplicates import Duplicates
 from pgnode.bus.keys import BLOB_TTL_SECONDS, GROUP, REPLIES_MAX, REPLIES_TTL_SECONDS, Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
 from pgnode.bus.redis_compat import Args
+from pgnode.bus.stream_ids import added_at_ms
 from pgnode.errors import UnavailableError
 
 log = structlog.get_logger(__name__)
@@ -126,6 +127,19 @@ class CommandServer:
         """Return whether nobody waits for this command's answer any more."""
         return self.now_ms() > command.expires_at_ms
 
+    def expired_among(self, commands: Sequence[Command]) -> list[Command]:
+        """Return those of some commands for whose answers nobody waits any more."""
+        now_ms, entry_id, added_ms = self.now_ms(), "", 0
+        found: list[Command] = []
+        for command in commands:
+            # As Command.expires_at_ms; many are in one entry.
+            if command.entry_id != entry_id:
+                entry_id = command.entry_id
+                added_ms = added_at_ms(entry_id)
+            if now_ms > added_ms + command.budget_ms:
+                found.append(command)
+        return found
+
     def answer(self, pipe: Pipeline, answers: Sequence[tuple[Command, Reply]]) -> None:
         """Add replies and acknowledgements to a pipeline; call :meth:`release` when it was executed.
 
@@ -134,13 +148,19 @@ class CommandServer:
             answers: What was done, and stored where it has to be, with its reply.
         """
         by_worker: dict[str, dict[bytes, bytes | str]] = {}
+        done: list[tuple[str, bytes]] = []
         for command, reply in answers:
-            data = by_worker.setdefault(command.worker, {})[command.id.encode()] = reply.encode()
+            data = DONE_BYTES if reply is DONE else reply.encode()
+            of_worker = by_worker.get(command.worker)
+            if of_worker is None:
+                of_worker = by_worker[command.worker] = {}
+            of_worker[command.id.encode()] = data
             # What could not be done now may succeed when it is delivered again.
-            if not isinstance(reply.error, UnavailableError):
-                self._duplicates.remember(command.id, data)
+            if reply.error is None or not isinstance(reply.error, UnavailableError):
+                done.append((command.id, data))
             for number, part in enumerate(reply.parts):
                 pipe.set(self._keys.loan_part(command.id, number), part, ex=BLOB_TTL_SECONDS)
+        self._duplicates.remember(done)
         now = time.monotonic()
         for worker, replies in by_worker.items():
             key = self._keys.replies(worker)
@@ -149,9 +169,7 @@ class CommandServer:
                 self._lifetimes[key] = now
                 pipe.expire(key, REPLIES_TTL_SECONDS)
         found = dict.fromkeys([command.entry_id for command, _ in answers])
-        for command, _ in answers:
-            if further := self._duplicates.entries(command.id):
-                found.update(dict.fromkeys(further))
+        found.update(dict.fromkeys(self._duplicates.further([command for command, _ in answers])))
         entry_ids = list(found)
         if entry_ids:
             pipe.xack(self._keys.commands, GROUP, *entry_ids)
@@ -162,11 +180,8 @@ class CommandServer:
 
     def release(self, commands: Iterable[Command]) -> None:
         """Forget commands that were answered, or that will be taken again."""
-        held, duplicates = self._held, self._duplicates
-        for command in commands:
-            held.discard(command.entry_id)
-            if further := duplicates.release(command.id):
-                held.difference_update(further)
+        gone = list(commands)
+        self._held.difference_update([command.entry_id for command in gone], self._duplicates.release(gone))
 
     async def _read(self, start: str) -> list[Command]:
         try:
@@ -193,7 +208,7 @@ class CommandServer:
             if entry_id in self._held:
                 continue
             try:
-                commands += _commands(entry_id, fields)
+                commands += decode_entry(entry_id, fields)
             except (KeyError, ValueError) as error:
                 log.warning("malformed entry of commands dropped", entry_id=entry_id, error=repr(error))
                 bad.append(entry_id)
@@ -208,7 +223,7 @@ class CommandServer:
         # What is being done, or was done, was asked again by a worker that could not know that.
         commands = await self._not_done(commands)
         self._held.update(command.entry_id for command in commands)
-        return [command for command in commands if self._duplicates.hold(command.id, command.entry_id)]
+        return self._duplicates.hold(commands)
 
     async def _find_strays(self) -> None:
         """Go back to what was delivered where that is more than what was taken."""
@@ -231,7 +246,7 @@ class CommandServer:
 
     async def _not_done(self, commands: list[Command]) -> list[Command]:
         """Answer those that were done as before, and return the others."""
-        done = {command.id: data for command in commands if (data := self._duplicates.answer(command.id)) is not None}
+        done = self._duplicates.answered(commands)
         if not done:
             return commands
         rest = [command for command in commands if command.id not in done]
@@ -278,14 +293,3 @@ class CommandServer:
         # Where Redis's clock is set back, entry ids stay ahead of it: then commands are begun late rather than never.
         self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - time.monotonic() * 1000
         self._clock_checked_at = time.monotonic()
-
-
-def _commands(entry_id: str, fields: dict[bytes, bytes]) -> list[Command]:
-    """Return the commands in one entry. KeyError, ValueError."""
-    worker = fields[WORKER_FIELD].decode()
-    commands = []
-    for command_id, data in fields.items():
-        if command_id != WORKER_FIELD:
-            kind, budget_ms, blob, body = decode_command(data)
-            commands.append(Command(entry_id, command_id.decode(), kind, worker, budget_ms, body, blob))
-    return commands

@@ -7,6 +7,7 @@ one, or taken out of it, without being parsed (https://protobuf.dev/programming-
 from __future__ import annotations
 
 from mmap import mmap
+from typing import Final
 
 #: Bits of the largest number there is.
 BITS_MAX = 64
@@ -14,8 +15,10 @@ BITS_MAX = 64
 _LENGTH_DELIMITED = 2
 #: A byte that is followed by others, by its low seven bits.
 _CONTINUED = [bytes((low | 0x80,)) for low in range(0x80)]
-#: The whole encoding of what one or two bytes can hold.
-_SHORT = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(0x4000)]
+#: Numbers below this are encoded in one or two bytes.
+SHORT_MAX: Final = 0x4000
+#: The whole encoding of each of these, for whoever encodes so much that calls of :func:`encode` are too many.
+SHORT: Final = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(SHORT_MAX))
 
 
 class VarintError(ValueError):
@@ -28,13 +31,13 @@ class VarintCutShortError(VarintError):
 
 def encode(value: int) -> bytes:
     """Encode a number that is not negative: seven bits a byte, the low ones first."""
-    if value < 0x4000:
-        return _SHORT[value]
+    if value < SHORT_MAX:
+        return SHORT[value]
     head = b""
-    while value >= 0x4000:
+    while value >= SHORT_MAX:
         head += _CONTINUED[value & 0x7F]
         value >>= 7
-    return head + _SHORT[value]
+    return head + SHORT[value]
 
 
 def decode(data: bytes | mmap, at: int) -> tuple[int, int]:
@@ -82,7 +85,7 @@ def field(number: int, content: bytes) -> bytes:
     size = len(content)
     # Not two calls of encode(): this is done several times a user.
     return b"%b%b%b" % (
-        _SHORT[number << 3 | _LENGTH_DELIMITED],
-        _SHORT[size] if size < 0x4000 else encode(size),
+        SHORT[number << 3 | _LENGTH_DELIMITED],
+        SHORT[size] if size < SHORT_MAX else encode(size),
         content,
     )

@@ -19,6 +19,9 @@ DirectHandler = Callable[[bytes], Awaitable[bytes]]
 
 _CONTENT_TYPE = (b"content-type", PROTOBUF.encode())
 
+#: The headers of an empty answer.
+_EMPTY_HEADERS: Headers = [(b"content-length", b"0"), _CONTENT_TYPE]
+
 
 class CachedAnswer(NamedTuple):
     """The answers of a method as far as they are at hand; the application knows all others."""
@@ -61,8 +64,8 @@ class RoutePolicy(NamedTuple):
 
 
 def protobuf_headers(answer: bytes) -> Headers:
-    """Return the headers of a protobuf ``answer``."""
-    return [(b"content-length", b"%d" % len(answer)), _CONTENT_TYPE]
+    """Return the headers of a protobuf ``answer``; they are not to be changed."""
+    return _EMPTY_HEADERS if not answer else [(b"content-length", b"%d" % len(answer)), _CONTENT_TYPE]
 
 
 async def send_chunks(send: Send, answer: bytes) -> None:

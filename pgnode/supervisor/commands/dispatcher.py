@@ -284,7 +284,7 @@ class CommandDispatcher:
         if batch[0].kind in self._handlers.changes:
             return [(command, await self._one(command, self._handlers.changes)) for command in batch]
         # Nobody waits for an expired one any more, and whoever sent it was told that it failed.
-        expired = [command for command in batch if self._server.expired(command)]
+        expired = self._server.expired_among(batch)
         answers: Answers = [(command, Reply(error=DeadlineExceededError(NOT_BEGUN))) for command in expired]
         live = [command for command in batch if command not in expired] if expired else batch
         if live:

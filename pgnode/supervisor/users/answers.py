@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
-from pgnode.bus.commands import Command, Reply
+from pgnode.bus.commands import DONE, Command, Reply
 from pgnode.errors import InvalidRequestError, NodeError, UsersRefusedError
 from pgnode.supervisor.users.decoding import Refusal
 
 #: Users named in the error of one call; the panel cuts the text anyway.
 REFUSALS_SHOWN = 5
-
-_DONE = Reply()
 
 
 @dataclass(slots=True)
@@ -56,7 +54,7 @@ def answer_to(change: UserChange, applied: Applied, bad: InvalidRequestError | N
     if bad is not None:
         return Reply(error=bad)
     if not change.refusals and not applied.refused and applied.error is None:
-        return _DONE
+        return DONE
     refusals = [*change.refusals] + [applied.refused[key] for key in change.keys & applied.refused.keys()]
     if refusals:
         shown = "; ".join(str(refusal) for refusal in refusals[:REFUSALS_SHOWN])

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from pgnode.supervisor.users.credentials import number_of
 from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, account_in, decode
 from pgnode.supervisor.users.table import Phase, Place, UserTable
 from pgnode.xray.config.accounts import Account, credential_of
@@ -22,6 +21,10 @@ class Change(NamedTuple):
     old_email: str | None
     new_email: str | None
     new: Account | None
+
+
+#: A call of the class itself takes twice as long.
+_new: Final = tuple.__new__
 
 
 @dataclass(slots=True)
@@ -101,12 +104,14 @@ def plan_changes(
         email, accounts = (decoded.get(raw) if raw is not None else None) or decode(raw, inbounds)
         old_email, old_accounts = decode(applied, inbounds)
         unknown = phase is Phase.UNKNOWN or (phase is Phase.PENDING and not own)
-        for tag in inbounds:
+        # Nearly all users stay in the same inbounds, a few of many.
+        same = not unknown and accounts.keys() == old_accounts.keys()
+        for tag in accounts if same else inbounds:
             new, old = accounts.get(tag), old_accounts.get(tag)
             if unknown:
-                change = Change(key, old_email or email or key, email if new else None, new)
+                change = _new(Change, (key, old_email or email or key, email if new else None, new))
             elif new != old or (new is not None and email != old_email):
-                change = Change(key, old_email if old else None, email if new else None, new)
+                change = _new(Change, (key, old_email if old else None, email if new else None, new))
             else:
                 continue
             of_inbound = plans.get(tag)
@@ -158,7 +163,7 @@ class _Losers:
                 # It has to be brought in step in all inbounds.
                 self._plan.keys.append(owner)
         if credential != self._last:
-            self._last, self._last_holders = credential, self._users.credentials.holders(number_of(credential))
+            self._last, self._last_holders = credential, self._users.credentials.holders_of(credential)
         for holder in self._last_holders:
             if holder not in (key, owner) and self._users.phase(holder) in (Phase.IN_STEP, Phase.UNKNOWN):
                 self._give_of(tag, holder, credential)

@@ -62,6 +62,12 @@ class _Open(NamedTuple):
     perhaps: tuple[bytes, ...] = ()
 
 
+#: No further messages.
+_NOBODY_KNOWS: Final[tuple[bytes, ...]] = ()
+
+#: A call of the class itself takes twice as long.
+_new: Final = tuple.__new__
+
 #: Users who are new to the core need no object each.
 _NEW: Final = {phase: _Open(phase, None) for phase in Phase}
 
@@ -166,7 +172,7 @@ class UserTable:
         desired, found = self._desired.get(key), self._open.get(key)
         if found is None:
             return UserRecord(desired, desired, Phase.IN_STEP)
-        return UserRecord(desired, found.applied, found.phase, found.perhaps)
+        return _new(UserRecord, (desired, found.applied, found.phase, found.perhaps))
 
     def phase(self, key: str) -> Phase:
         """Return how a user stands; whoever is not known is in step."""
@@ -280,7 +286,9 @@ class UserTable:
                 index.claim(key, index.numbers(raw) if numbers is None else numbers)
         found = self._open.get(key)
         if found is None:
-            self._open[key] = _NEW[Phase.CHANGED] if before is None else _Open(Phase.CHANGED, before)
+            self._open[key] = (
+                _NEW[Phase.CHANGED] if before is None else _new(_Open, (Phase.CHANGED, before, _NOBODY_KNOWS))
+            )
         elif found.phase is Phase.CHANGED:
             if found.applied == raw:
                 # As the core has it: both are one object again.

@@ -15,12 +15,13 @@ What the core does with users differs by protocol (Xray 26.10.10, measured), and
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from google.protobuf.message import Message
 
 from pgnode.wire import varint
+from pgnode.wire.varint import SHORT, SHORT_MAX
 from pgnode.xray.client.channel import CoreChannel, decode_answer
 from pgnode.xray.client.errors import CoreApiError, from_failure
 from pgnode.xray.proto import handler_command_pb2 as pb
@@ -29,6 +30,9 @@ from pgnode.xray.transport.pipelined import PipelinedGrpcClient
 
 _SERVICE: Final = "/xray.app.proxyman.command.HandlerService/"
 _ALTER: Final = _SERVICE + "AlterInbound"
+
+#: So many operations are encoded before the first one is sent.
+_ENCODED_MAX: Final = 256
 
 
 @functools.lru_cache(maxsize=1024)
@@ -70,12 +74,14 @@ class AlterOperation(NamedTuple):
             content, head = self.email.encode(), _REMOVE_HEAD
         else:
             content, head = self.user, _ADD_HEAD
-        size = varint.encode(len(content))
-        length = len(content) + len(size) + 1
-        inner = varint.encode(length)
+        count = len(content)
+        size = SHORT[count] if count < SHORT_MAX else varint.encode(count)
+        length = count + len(size) + 1
+        inner = SHORT[length] if length < SHORT_MAX else varint.encode(length)
+        outer = len(head) + len(inner) + length
         return b"%b\x12%b%b%b\x0a%b%b" % (
             _tag_field(self.tag),
-            varint.encode(len(head) + len(inner) + length),
+            SHORT[outer] if outer < SHORT_MAX else varint.encode(outer),
             head,
             inner,
             size,
@@ -132,8 +138,13 @@ class UsersClient:
         if self._pipelined is None:
             self._pipelined = PipelinedGrpcClient(self._channel.socket_path, _ALTER)
 
-        def request(index: int) -> bytes:
-            return operations[index].request()
+        request: Callable[[int], bytes]
+        if len(operations) <= _ENCODED_MAX:
+            request = [operation.request() for operation in operations].__getitem__
+        else:
+            # Each when it is begun: the core has something to do meanwhile.
+            def request(index: int) -> bytes:
+                return operations[index].request()
 
         failures = await self._pipelined.run(len(operations), request, deadline_seconds, followers)
         if not any(failures):

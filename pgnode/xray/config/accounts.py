@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire import varint
+from pgnode.wire.varint import SHORT, SHORT_MAX
 from pgnode.xray.config.inbounds import InboundSpec
 from pgnode.xray.config.protocols import ACCOUNT_KINDS, SHADOWSOCKS_2022, Credential, Detail
 from pgnode.xray.proto import typed_message_pb2, user_pb2, vmess_pb2
@@ -100,11 +101,21 @@ class Account(NamedTuple):
     def typed(self) -> bytes:
         """The account as a serialized ``xray.common.serial.TypedMessage``."""
         protocol, secret, detail = self
-        key, size = secret.encode(), varint.encode
+        key = secret.encode()
+        size = len(key)
         # Not in smaller steps: this is done for every user in every inbound. All secrets are field 1 of their message; what
         # follows differs.
-        value = b"\x0a%b%b%b" % (size(len(key)), key, _detail_field(protocol, detail) if detail else b"")
-        return b"%b\x12%b%b" % (_TYPED_HEADS[protocol], size(len(value)), value)
+        value = b"\x0a%b%b%b" % (
+            SHORT[size] if size < SHORT_MAX else varint.encode(size),
+            key,
+            _detail_field(protocol, detail) if detail else b"",
+        )
+        size = len(value)
+        return b"%b\x12%b%b" % (
+            _TYPED_HEADS[protocol],
+            SHORT[size] if size < SHORT_MAX else varint.encode(size),
+            value,
+        )
 
 
 #: A call of the class itself, with keywords to look for, takes twice as long.
@@ -218,7 +229,9 @@ def accounts_of(
             continue
         # Inbounds that are alike to a user share one account: reading the message is most of the work.
         if before is None or not inbound.accounts_as_in(before):
-            account, before = account_for(proxies, inbound), inbound
+            # As account_for does.
+            maker, before = _MAKERS.get(inbound.protocol), inbound
+            account = None if maker is None else maker(proxies, inbound)
         if account is not None:
             accounts[tag] = account
     return accounts
@@ -226,8 +239,14 @@ def accounts_of(
 
 def user_message(email: str, account: Account) -> bytes:
     """Serialize a ``xray.common.protocol.User`` at level 0, as ``AddUserOperation`` and inbound configs hold it."""
-    name, typed, size = email.encode(), account.typed, varint.encode
-    return b"\x12%b%b\x1a%b%b" % (size(len(name)), name, size(len(typed)), typed)
+    name, typed = email.encode(), account.typed
+    size, typed_size = len(name), len(typed)
+    return b"\x12%b%b\x1a%b%b" % (
+        SHORT[size] if size < SHORT_MAX else varint.encode(size),
+        name,
+        SHORT[typed_size] if typed_size < SHORT_MAX else varint.encode(typed_size),
+        typed,
+    )
 
 
 def is_user(there: user_pb2.User, account: Account) -> bool:

@@ -46,14 +46,10 @@ class RequestHeaders:
             ("content-type", "application/grpc"),
             ("te", "trailers"),
         ]
-        #: The first time with the fields spelled out, from then on by their index.
-        self._first = encoder.encode(fields)
-        self._others = encoder.encode(fields)
-
-    def next(self) -> bytes:
-        """Return the header block of the next request."""
-        block, self._first = self._first or self._others, b""
-        return block
+        #: The block of the next request: the first time with the fields spelled out.
+        self.block = encoder.encode(fields)
+        #: That of all others, by their index; whoever took the first one puts this in its place.
+        self.others = encoder.encode(fields)
 
 
 class AnswerHeaders:

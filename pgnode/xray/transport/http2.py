@@ -142,15 +142,24 @@ class Http2ClientConnection(Generic[Token]):
             and len(self._open) < self._peer_max_open
         )
 
-    def begin(self, token: Token, message: bytes) -> None:
-        """Begin a call; only while ``can_begin``. What flow control does not let through follows by itself."""
+    def begin(self, token: Token, message: bytes) -> bool:
+        """Begin a call; only while ``can_begin``. What flow control does not let through follows by itself.
+
+        Args:
+            token: What it is called when it ends.
+            message: What is sent.
+
+        Returns:
+            Whether another one may be begun.
+        """
         stream_id = self._next_id
         self._next_id = stream_id + 2
         if self._next_id > self._last_stream_id:
             self.draining = True
         self._open[stream_id] = token
-        assert self._requests is not None, "begun before the peer's SETTINGS"
-        headers = self._requests.next()
+        requests = self._requests
+        assert requests is not None, "begun before the peer's SETTINGS"
+        headers, requests.block = requests.block, requests.others
         size = len(message)
         length = size + 5
         if length <= self._window and length <= self._stream_window and length <= self._max_frame:
@@ -168,6 +177,15 @@ class Http2ClientConnection(Generic[Token]):
             self._output.append(HEAD.pack(0, len(headers), HEADERS, END_HEADERS, stream_id) + headers)
             self._held[stream_id] = (memoryview(MESSAGE_HEAD.pack(0, size) + message), self._stream_window)
             self._send_held()
+        # As can_begin says.
+        count = len(self._open)
+        return (
+            not self.draining
+            and self._window > 0
+            and not self._held
+            and count < self._max_open
+            and count < self._peer_max_open
+        )
 
     def cancel(self, tokens: set[Token]) -> None:
         """Give up those calls among ``tokens`` that are open; they are not told of in ``finished``."""

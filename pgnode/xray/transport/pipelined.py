@@ -133,7 +133,8 @@ class PipelinedGrpcClient:
                     self._connecting = asyncio.get_running_loop().create_task(self._connect())
             return
         waiting, machine = self._waiting, connection.machine
-        while waiting and machine.can_begin and not connection.paused:
+        may_begin = machine.can_begin
+        while waiting and may_begin and not connection.paused:
             call = waiting.popleft()
             batch, index = call
             if batch.future.done():
@@ -144,7 +145,7 @@ class PipelinedGrpcClient:
             except Exception as error:
                 batch.future.set_exception(error)
                 continue
-            machine.begin(call, message)
+            may_begin = machine.begin(call, message)
         connection.flush()
         if waiting and machine.draining:
             self._pump()

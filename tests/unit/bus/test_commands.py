@@ -9,10 +9,11 @@ from pgnode.bus.commands import (
     INSPECTION_KINDS,
     MAINTENANCE_KINDS,
     QUERY_KINDS,
+    WORKER_FIELD,
     Command,
     Kind,
     Reply,
-    decode_command,
+    decode_entry,
     encode_command,
     parse_settlement,
     settlement,
@@ -23,14 +24,26 @@ from pgnode.errors import BY_CODE, InternalError, UsersRefusedError
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("body", [b"", b"\x00 \n*", bytes(100)])
 def test_a_command_comes_back_as_it_was(kind: Kind, body: bytes) -> None:
-    assert decode_command(encode_command(kind, 1.5, body, blob=False)) == (kind, 1500, False, body)
-    assert decode_command(encode_command(kind, 0.0, body, blob=True)) == (kind, 0, True, b"")
+    fields = {
+        WORKER_FIELD: b"w1",
+        b"c1": encode_command(kind, 1.5, body, blob=False),
+        b"c2": encode_command(kind, 0.0, body, blob=True),
+    }
+    first, second = decode_entry("1-2", fields)
+    assert (first.entry_id, first.id, first.kind, first.worker) == ("1-2", "c1", kind, "w1")
+    assert (first.budget_ms, first.body, first.blob) == (1500, body, False)
+    assert (second.id, second.kind, second.budget_ms, second.body, second.blob) == ("c2", kind, 0, b"", True)
 
 
 @pytest.mark.parametrize("data", [b"", b"start", b"start 1", b"no_such_kind 1 ", b"start x body"])
 def test_what_is_no_command(data: bytes) -> None:
     with pytest.raises((ValueError, KeyError)):
-        decode_command(data)
+        decode_entry("1-2", {WORKER_FIELD: b"w1", b"c1": data})
+
+
+def test_an_entry_without_a_worker() -> None:
+    with pytest.raises(KeyError):
+        decode_entry("1-2", {b"c1": b"stop 1 "})
 
 
 @pytest.mark.parametrize(

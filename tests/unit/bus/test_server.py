@@ -46,9 +46,11 @@ async def test_expiry_is_counted_on_the_servers_clock(valkey: TestValkey) -> Non
         server = CommandServer(valkey.url, KEYS, block_seconds=0.1)
         [command] = await eventually(server.take, "the command")
         assert not server.expired(command)
+        assert server.expired_among([command]) == []
         # As if Redis had told the time so much later.
         server._clock_offset_ms += 21_000
         assert server.expired(command)
+        assert server.expired_among([command, command]) == [command, command]
         time_is_up(client)
         with pytest.raises(DeadlineExceededError):
             await call

@@ -53,6 +53,9 @@ class _Server:
     def expired(self, command: Command) -> bool:
         return command.id in self.expired_ids
 
+    def expired_among(self, commands: Sequence[Command]) -> list[Command]:
+        return [command for command in commands if self.expired(command)]
+
 
 class _Committer:
     """Stores when it is told to, and fails when it is told to."""
