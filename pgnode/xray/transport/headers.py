@@ -6,6 +6,8 @@ headers, so equal answers are equal bytes: those that mean success are known aft
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Final, NamedTuple
 
 import hpack
@@ -46,10 +48,9 @@ class RequestHeaders:
             ("content-type", "application/grpc"),
             ("te", "trailers"),
         ]
-        #: The block of the next request: the first time with the fields spelled out.
-        self.block = encoder.encode(fields)
-        #: That of all others, by their index; whoever took the first one puts this in its place.
-        self.others = encoder.encode(fields)
+        first, others = encoder.encode(fields), encoder.encode(fields)
+        #: Returns the header block of the next request: the first time with the fields spelled out, then by their index.
+        self.next: Callable[[], bytes] = chain([first], repeat(others)).__next__
 
 
 class AnswerHeaders:

@@ -157,9 +157,8 @@ class Http2ClientConnection(Generic[Token]):
         if self._next_id > self._last_stream_id:
             self.draining = True
         self._open[stream_id] = token
-        requests = self._requests
-        assert requests is not None, "begun before the peer's SETTINGS"
-        headers, requests.block = requests.block, requests.others
+        assert self._requests is not None, "begun before the peer's SETTINGS"
+        headers = self._requests.next()
         size = len(message)
         length = size + 5
         if length <= self._window and length <= self._stream_window and length <= self._max_frame:
