@@ -110,7 +110,7 @@ async def test_a_first_start_that_fails_leaves_nothing_behind(node: NodeProcess)
             with pytest.raises(PanelError, match=str(taken.getsockname()[1])):
                 await panel.start(config, users)
     code, output = await run_to_end([sys.executable, "-m", "pgnode", "users"], env=node.environment())
-    assert (code, output.splitlines()) == (0, ["0 desired, 0 applied, 0 failed; node idle"])
+    assert (code, output.splitlines()) == (0, ["0 desired, 0 applied, 0 rejected; node waiting"])
     await eventually(lambda: not cores_of(node), "no core is left")
     assert sorted(path.name for path in node.run_dir.iterdir() if path.name.startswith("core")) == []
 

@@ -51,13 +51,13 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
         assert set(await inbound_users(node.run_dir / "core.sock", tag)) == expected
 
     rows = await listed(node)
-    assert rows[0] == "21 desired, 21 applied, 3 failed; node running"
+    assert rows[0] == "21 desired, 21 applied, 3 rejected; node running"
     assert "good@e2e  Trojan, VLESS" in rows
     assert len(rows) == 1 + 21 + 2
     failed = await listed(node, "--failed")
     assert len(failed) == 4
-    assert any(row.startswith("unusable@e2e  failed since 20") and "is not a UUID" in row for row in failed)
-    assert any(row.startswith("user3@demo  failed since") and "as before in Trojan, VLESS" in row for row in failed)
+    assert any(row.startswith("unusable@e2e  rejected since 20") and "is not a UUID" in row for row in failed)
+    assert any(row.startswith("user3@demo  rejected since") and "as before in Trojan, VLESS" in row for row in failed)
 
     # The list outlives the core, and the node.
     first = core_pid(node)
@@ -68,7 +68,7 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
         return all([set(await inbound_users(node.run_dir / "core.sock", tag)) == expected for tag in TAGS])
 
     async def counted() -> bool:
-        return (await listed(node))[0] == "21 desired, 21 applied, 3 failed; node running"
+        return (await listed(node))[0] == "21 desired, 21 applied, 3 rejected; node running"
 
     # The command is a process each time, so the core is asked first.
     await eventually(in_core, "the core has the same users", errors=(grpc.aio.AioRpcError,))
@@ -87,13 +87,13 @@ async def test_refused_users_from_the_sync_to_the_cure(node: NodeProcess, panel:
     await panel.sync_user(make_user("unusable@e2e", TAGS))
     await panel.sync_user(make_user("Refused@e2e", []))
     await panel.sync_user(make_user("user3@demo", TAGS))
-    assert await listed(node, "--failed") == ["22 desired, 22 applied, 0 failed; node running"]
+    assert await listed(node, "--failed") == ["22 desired, 22 applied, 0 rejected; node running"]
     assert set(await inbound_users(node.run_dir / "core.sock", "Trojan")) == expected | {"unusable@e2e"}
 
 
 async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelClient) -> None:
     await panel.start(make_config([make_inbound("VLESS", "vless")]), make_users(3, ["VLESS"]))
-    assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 failed; node running"]
+    assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 rejected; node running"]
     core = core_pid(node)
     os.kill(core, signal.SIGSTOP)
     try:
@@ -111,7 +111,7 @@ async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelCl
         os.kill(core, signal.SIGCONT)
     assert rows[1:] == ["new@e2e  not applied yet", "user1@demo  VLESS; removed, still active in the core"]
     await change
-    assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 failed; node running"]
+    assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 rejected; node running"]
 
 
 async def test_the_command_says_when_there_is_no_node(node: NodeProcess) -> None:

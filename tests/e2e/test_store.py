@@ -355,8 +355,8 @@ async def test_the_command_line_reads_a_node_that_is_down(stage: Stage) -> None:
     await stage.node.stop(signal.SIGTERM)
     environment = {**stage.node.environment()}
     code, output = await run_to_end([sys.executable, "-m", "pgnode", "users"], env=environment)
-    assert code == 0
-    assert output.startswith("10 desired, 0 failed; the node is not running; this is the state it stored at ")
+    assert code == 3
+    assert output.startswith("10 desired, 0 rejected; the node is not running; this is the state it stored at ")
     code, output = await run_to_end([sys.executable, "-m", "pgnode", "stats"], env=environment)
-    assert code == 0
+    assert code == 3
     assert "the node is not running; this is the state it stored at " in output
