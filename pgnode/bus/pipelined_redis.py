@@ -71,7 +71,7 @@ class PipelinedRedis:
         if not packed:
             return []
         try:
-            size = sum(len(part) for parts in packed for part in parts)
+            size = sum([len(part) for parts in packed for part in parts])
             async with asyncio.timeout(self._timeout_seconds + size / BYTES_PER_SECOND):
                 wire = self._wire
                 if wire is None or wire.lost is not None:
@@ -113,7 +113,11 @@ def pack(args: Args) -> list[bytes]:
     Returns:
         What is to be sent, in order: one piece, or several where an argument is large.
     """
-    if not any(isinstance(arg, bytes) and len(arg) >= LARGE_BYTES for arg in args):
+    for arg in args:
+        # In no generator: a group of changes has hundreds.
+        if isinstance(arg, bytes) and len(arg) >= LARGE_BYTES:
+            break
+    else:
         return [hiredis.pack_command(tuple(args))]  # type: ignore[arg-type]
     parts = [b"*%d\r\n" % len(args)]
     for arg in args:

@@ -34,14 +34,14 @@ class ChangeTimes:
     def answered(self, answers: Iterable[tuple[Command, Reply]]) -> None:
         """Count what was answered just now."""
         # Those of one entry took the same time.
-        found: Counter[tuple[str, str, str]] = Counter()
+        found: Counter[tuple[Kind, str, str]] = Counter()
         for command, reply in answers:
             if command.kind in _KINDS:
-                found[command.kind.value, command.entry_id, "ok" if reply.error is None else _result(reply.error)] += 1
+                found[command.kind, command.entry_id, "ok" if reply.error is None else _result(reply.error)] += 1
         now = self._now_ms()
         for (kind, entry_id, result), count in found.items():
-            self.results[kind, result] += count
-            self.seconds.observe(max(0.0, now - added_at_ms(entry_id)) / 1000, kind, count=count)
+            self.results[kind.value, result] += count
+            self.seconds.observe(max(0.0, now - added_at_ms(entry_id)) / 1000, kind.value, count=count)
 
 
 def _result(error: NodeError) -> str:

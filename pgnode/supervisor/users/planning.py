@@ -56,6 +56,9 @@ class Plan:
     def moves(self) -> bool:
         """Whether a credential goes from one user to another, or may: all removals come before all additions."""
         given = self.given
+        if given.keys().isdisjoint(self.gained):
+            # As nearly always: users get credentials that nobody had.
+            return False
         return any(given.get(place, key) != key for place, key in self.gained.items())
 
     def join(self, other: Plan) -> None:

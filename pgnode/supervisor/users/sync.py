@@ -156,7 +156,7 @@ class UserSync:
     ) -> Applied:
         """Apply users who were changed, and whoever lost a credential to them or gets one that they gave up."""
         settled = settle_credentials(self.table, self.rejected, inbounds)
-        for change in changes:
+        for change in changes if settled.revived else ():
             # Refused as before, and desired all the same when the others were taken in.
             change.refusals = [item for item in change.refusals if email_key(item.email) not in settled.revived]
         applied = await self._applier.apply(touched | learned.keys | settled.keys, inbounds, decoded)
