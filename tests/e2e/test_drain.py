@@ -17,7 +17,7 @@ import pytest_asyncio
 from pgnode.testing.configs import config_tags, make_config, make_inbound, plain_inbounds
 from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import NodeProcess
-from pgnode.testing.panel import PanelClient
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.testing.ports import free_port
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, HeldTransfer, link
@@ -146,7 +146,9 @@ async def stage(
         }
     )
     faults, metrics_port = ArmedFaults(tmp_path_factory.mktemp("fault-points")), free_port()
-    env = {**WITH_GRPC, **faults.environment, "METRICS_PORT": str(metrics_port), "STOP_LINGER_SECONDS": "60"}
+    env = {**WITH_GRPC, **faults.environment, "METRICS_PORT": str(metrics_port)}
+    # A change of users is held up here, and a stop is followed by a start.
+    env |= {"WRITE_TIMEOUT_SECONDS": "120", "STOP_LINGER_SECONDS": "60"}
     async with NodeProcess(env=env) as node, node.panel() as panel, ClientCore(links, target) as client:
         yield Stage(node, panel, client, faults, make_config(inbounds), metrics_port)
 
@@ -258,7 +260,7 @@ async def test_a_start_ends_a_drain_unless_it_is_held(stage: Stage) -> None:
 async def test_a_start_that_is_refused_ends_nothing(stage: Stage) -> None:
     await stage.drain()
     config = make_config([*stage.config["inbounds"], {**make_inbound("Bad", "vless"), "port": "none"}])
-    with pytest.raises(Exception, match="Bad"):
+    with pytest.raises(PanelError, match="Bad"):
         await stage.panel.start(config, stage.users(), timeout_seconds=60)
     assert await stage.is_drained()
 
@@ -329,12 +331,57 @@ async def test_an_inbound_that_nothing_keeps_away_comes_back(stage: Stage) -> No
     core = core_pid(stage.node)
     async with stage.held("VLESS"):
         stage.faults.arm("swap.taken_out", "kill")
-        swapped = [make_user(user.email, ["VLESS"], key="1") for user in make_users(5_000, ["VLESS"])]
-        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever a panel is told then
-            await stage.panel.sync_users([make_user("held@e2e", stage.tags), *swapped])
+        turn = 0
+        # An inbound that was swapped a moment ago is altered for some seconds.
+        while not stage.faults.reached_by("swap.taken_out"):
+            turn += 1
+            swapped = [make_user(user.email, ["VLESS"], key=str(turn)) for user in make_users(5_000, ["VLESS"])]
+            with contextlib.suppress(PanelError, NoAnswerError, OSError):
+                await stage.panel.sync_users([make_user("held@e2e", stage.tags), *swapped])
         await stage.node.wait()
         assert not await stage.is_whole()
         await stage.node.start()
         assert await stage.is_whole()
         await stage.client.move("VLESS", 1000, 1000)
+    assert core_pid(stage.node) == core
+
+
+@pytest.mark.parametrize("way", ["drained", "back"])
+async def test_a_change_of_many_users_under_way(stage: Stage, target: Target, way: str) -> None:
+    """The drain begins, or ends, in the middle of it."""
+    tags, core = ["VLESS", "Trojan", "gRPC"], core_pid(stage.node)
+    point = "long_change.next_part"
+    users = make_users(6_000, tags, name="many")
+    await stage.panel.sync_users(users)
+    changed = [make_user(user.email, tags, key="1") for user in users[200:]]
+    changed += make_users(200, tags, name="more")
+    if way == "back":
+        await stage.drain()
+    stage.faults.arm(point, "wait", skip=3)
+    body = pb.Users(users=changed)
+    changing = asyncio.create_task(stage.panel.call("PUT", "/users/sync", body, pb.Empty, timeout_seconds=120))
+    try:
+        await stage.faults.reached(point, timeout_seconds=60)
+        await stage.drain(*(["--cancel"] if way == "back" else []))
+    finally:
+        stage.faults.disarm(point)
+    await changing
+    if way == "drained":
+        assert await stage.is_drained()
+        await stage.drain("--cancel")
+    assert await stage.is_whole()
+    wanted = {user.email for user in changed}
+    for tag in tags:
+        assert (await inbound_users(stage.node.run_dir / "core.sock", tag)).keys() == wanted, tag
+    # With the accounts that they have now, and not those of before.
+    last = changed[0].email
+    links = [
+        link(item, make_user(last, tags, key=key), name=key or "before")
+        for item in stage.config["inbounds"]
+        if item["tag"] == "VLESS"
+        for key in ("1", "")
+    ]
+    async with ClientCore(links, target) as client:
+        await client.move("1", 1000, 1000)
+        assert await client.refused("before")
     assert core_pid(stage.node) == core

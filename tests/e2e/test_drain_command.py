@@ -78,7 +78,7 @@ async def test_the_wait_for_the_last_connection(stage: Stage) -> None:
         await stack.aclose()
         code, text = await waiting
         assert (code, "drained after" in text.splitlines()[-1]) == (0, True), text
-    code, text = await stage.drain("--for", "2s", "--wait", "5m", "--json")
+    code, text = await stage.drain("--for", "10m", "--wait", "5m", "--json")
     assert (code, json.loads(text)["drained"]) == (0, True)
     assert (await stage.drain("--cancel"))[0] == 0
     assert await stage.there() == ["VLESS"]
