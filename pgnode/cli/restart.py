@@ -24,8 +24,8 @@ from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.target import Named, Target, find_target
-from pgnode.errors import NodeError, NotAnsweringError, NotRunningError, OperatorError
-from pgnode.settings import Settings
+from pgnode.errors import NodeError, NotAnsweringError, NotRunningError, OperatorError, SettingsError
+from pgnode.settings import Settings, unknown_settings
 from pgnode.supervisor.host.node_lock import may_be_signalled
 from pgnode.supervisor.processes.restart_in_place import RestartStatus
 
@@ -65,6 +65,7 @@ def restart_node(
     """
     target = _find(named, json_wanted=json_wanted)
     now = _ask(target, signal.SIGUSR2, wait_seconds)
+    _tell_of_slips(target)
     if not json_wanted:
         say(f"pgnode {now.version} runs now, restarted in place (pid {now.pid})")
         if now.changed:
@@ -96,7 +97,9 @@ def reload_node(
     Raises:
         OperatorError: It does not run, or goes on as it was; the text says why.
     """
-    now = _ask(_find(named, json_wanted=json_wanted), signal.SIGHUP, wait_seconds)
+    target = _find(named, json_wanted=json_wanted)
+    now = _ask(target, signal.SIGHUP, wait_seconds)
+    _tell_of_slips(target)
     if json_wanted:
         Screen().json(_outcome(now))
     else:
@@ -109,6 +112,13 @@ def _find(named: Named, *, json_wanted: bool) -> Target:
     if target.why:
         say(target.why, error=json_wanted)
     return target
+
+
+def _tell_of_slips(target: Target) -> None:
+    """Say which names in the files of settings mean nothing: who has just edited one is here."""
+    with contextlib.suppress(SettingsError):
+        for sentence in unknown_settings(target.env_file):
+            say(sentence, error=True)
 
 
 def _outcome(now: RestartStatus) -> dict[str, Any]:
@@ -152,7 +162,7 @@ def _ask(target: Target, number: signal.Signals, wait_seconds: float) -> Restart
         raise NotRunningError(f"the node (pid {pid}) has just ended: start it") from None
     except PermissionError:
         raise OperatorError(f"the node that runs (pid {pid}) is another user's: be that user, or root") from None
-    return _wait(settings, before, process, time.monotonic() + wait_seconds)
+    return _wait(settings, before, process, number, time.monotonic() + wait_seconds)
 
 
 def _status(settings: Settings, pid: int) -> RestartStatus:
@@ -160,14 +170,18 @@ def _status(settings: Settings, pid: int) -> RestartStatus:
     return found if found is not None and found.pid == pid else RestartStatus(pid, -1, "")
 
 
-def _wait(settings: Settings, before: RestartStatus, process: psutil.Process, deadline: float) -> RestartStatus:
+def _wait(
+    settings: Settings, before: RestartStatus, process: psutil.Process, number: signal.Signals, deadline: float
+) -> RestartStatus:
     """Wait for the outcome. Raises OperatorError."""
     while True:
         now = _status(settings, before.pid)
         if now.restarts > max(before.restarts, 0) or (now.restarts == before.restarts and now.rereads > before.rereads):
             return now
         if now.restarts == before.restarts and now.refused > before.refused:
-            raise OperatorError(f"the node was not restarted and goes on as it is: {now.reason}")
+            # What keeps a reload from being done is in the settings.
+            refused = SettingsError if number is signal.SIGHUP else OperatorError
+            raise refused(f"the node was not restarted and goes on as it is: {now.reason}")
         if not _goes_on(process):
             raise OperatorError(
                 f"the node (pid {before.pid}) ended while it was restarted: see its log. Its core goes on, and is taken over by "

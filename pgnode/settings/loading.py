@@ -174,6 +174,25 @@ def other_variables(env_file: Path) -> dict[str, str]:
     }
 
 
+def _allowed(item: Mapping[str, Any]) -> str:
+    """Say what is allowed, in the voice of our own checks; "" where the error says so itself."""
+    limits = item.get("ctx") or {}
+    match item["type"]:
+        case "int_parsing" | "int_from_float" | "int_type":
+            return "allowed is a whole number"
+        case "float_parsing" | "float_type" | "finite_number":
+            return "allowed is a number"
+        case "bool_parsing" | "bool_type":
+            return "allowed is true or false"
+        case "literal_error":
+            return f"allowed is {limits['expected']}"
+        case "greater_than_equal":
+            return f"allowed is {limits['ge']:g} and more"
+        case "less_than_equal":
+            return f"allowed is {limits['le']:g} at most"
+    return ""
+
+
 def _sentence(item: Mapping[str, Any], in_file: Set[str]) -> str:
     """Say what is wrong with one value; ``item`` is one of pydantic's errors, ``in_file`` are names that .env gives."""
     field = str(item["loc"][0]) if item["loc"] else "?"
@@ -183,7 +202,7 @@ def _sentence(item: Mapping[str, Any], in_file: Set[str]) -> str:
     elif field in SECRET_FIELDS:
         value = shorten(value)
     where = " in .env" if field.upper() in in_file else ""
-    reason = str(item["msg"]).removeprefix("Value error, ")
+    reason = _allowed(item) or str(item["msg"]).removeprefix("Value error, ")
     return f"{field.upper()}={value}{where} is not allowed: {reason[:1].lower()}{reason[1:]}"
 
 

@@ -83,7 +83,7 @@ def test_what_is_not_well_is_told(answer: Callable[[RestartStatus], None]) -> No
     [
         (replace(BEFORE, restarts=3, changed="taken: DEBUG"), 0, "settings taken: DEBUG\n"),
         (replace(BEFORE, rereads=1), 0, "no setting is different; GUNICORN_CONF was read again\n"),
-        (replace(BEFORE, refused=1, reason="REDIS_URL cannot change"), 1, "goes on as it is: REDIS_URL cannot change"),
+        (replace(BEFORE, refused=1, reason="REDIS_URL cannot change"), 2, "goes on as it is: REDIS_URL cannot change"),
         (replace(BEFORE, restarts=3, changed="taken: DEBUG", trouble="some"), EXIT_NOT_WELL, "before goes on: some"),
     ],
 )
@@ -94,6 +94,21 @@ def test_a_reload_says_what_became_of_it(
     result = CliRunner().invoke(main, ["reload"])
     assert result.exit_code == code
     assert said in result.output
+
+
+@pytest.mark.parametrize("command", ["reload", "restart"])
+def test_a_slip_in_the_file_is_told_to_whoever_has_just_edited_it(
+    answer: Callable[[RestartStatus], None], command: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("SERVICE_PROT=1\n")
+    (tmp_path / "mine.env").write_text("WEB_CONCURENCY=1\n")
+    answer(replace(BEFORE, restarts=3))
+    result = CliRunner().invoke(main, [command, "--env-file", str(tmp_path / "mine.env"), "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["restarts_in_place"]) == (0, 3)
+    assert result.stderr.splitlines() == [
+        "SERVICE_PROT in .env means nothing here: did you mean SERVICE_PORT?",
+        f"WEB_CONCURENCY in {tmp_path}/mine.env means nothing here: did you mean WEB_CONCURRENCY?",
+    ]
 
 
 def test_a_restart_says_which_settings_it_took(answer: Callable[[RestartStatus], None]) -> None:

@@ -21,8 +21,8 @@ def test_defaults_are_those_of_the_field(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("SERVICE_PORT", "0", "greater than or equal to 1"),
-        ("SERVICE_PORT", "http", "valid integer"),
+        ("SERVICE_PORT", "0", "allowed is 1 and more"),
+        ("SERVICE_PORT", "http", "allowed is a whole number"),
         ("NODE_HOST", "localhost", "IPv4 or IPv6"),
         ("SERVICE_PROTOCOL", "carrier-pigeon", "'rest'"),
         ("REDIS_URL", "http://x", "redis://"),
@@ -35,16 +35,16 @@ def test_defaults_are_those_of_the_field(monkeypatch: pytest.MonkeyPatch) -> Non
         ("METRICS_PORT", "62051", "API_PORT is the same"),
         ("METRICS_KEY", "short", "METRICS_KEY=shor… is not allowed"),
         ("GRPC_HEALTH", "perhaps", "'open'"),
-        ("GRPC_WORKERS", "-1", "greater than or equal to 0"),
-        ("GRPC_REFLECTION", "perhaps", "boolean"),
+        ("GRPC_WORKERS", "-1", "allowed is 0 and more"),
+        ("GRPC_REFLECTION", "perhaps", "allowed is true or false"),
         ("CORE_RELEASES_URL", "ftp://x", "https://"),
         ("GEOFILES_IRAN_URL", "here", "https://"),
         ("UPDATE_COMMAND", "update 'it", "No closing quotation"),
         ("UPDATE_COMMAND", " ", "unset it"),
-        ("MAX_BODY_MIB", "0", "greater than or equal to 1"),
-        ("STATS_UPDATE_INTERVAL_SECONDS", "never", "valid number"),
+        ("MAX_BODY_MIB", "0", "allowed is 1 and more"),
+        ("STATS_UPDATE_INTERVAL_SECONDS", "never", "allowed is a number"),
         ("REDIS_PREFIX", "a b", "without blanks"),
-        ("DEBUG", "perhaps", "boolean"),
+        ("DEBUG", "perhaps", "allowed is true or false"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(
@@ -198,3 +198,25 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", fail)
     with pytest.raises(SettingsError, match="no home folder: set STATE_DIR"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("WEB_CONCURRENCY", "three", "a whole number"),
+        ("WEB_CONCURRENCY", "0", "1 and more"),
+        ("SERVICE_PORT", "70000", "65535 at most"),
+        ("STATS_UPDATE_INTERVAL_SECONDS", "soon", "a number"),
+        ("STATS_UPDATE_INTERVAL_SECONDS", "0.1", "0.2 and more"),
+        ("DEBUG", "maybe", "true or false"),
+        ("LOG_FORMAT", "xml", "'text' or 'json'"),
+    ],
+)
+def test_what_is_allowed_is_said_in_one_voice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, allowed: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value) == f"{name}={value} is not allowed: allowed is {allowed}"
