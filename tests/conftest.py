@@ -21,7 +21,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.ports import PORTS, PORTS_VARIABLE
-from tests.support import isolated_python
+from tests.support import isolated_python, made_folders
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("pgnode", deadline=None, max_examples=50)
@@ -36,6 +36,8 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+made_folders.begin()
 
 # A shell that starts the tests in its background has them and their children ignore Ctrl-C, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -102,6 +104,15 @@ def pytest_collection_finish() -> None:
     """Spare the garbage collector the modules of all tests: it would walk through them again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """Fail the last test of a process in which folders were left behind."""
+    result = yield
+    if nextitem is None and (left := made_folders.left_behind()):
+        pytest.fail("\n".join(left), pytrace=False)
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
