@@ -49,7 +49,7 @@ def show_config(named: Named, *, changed_only: bool = False, json_wanted: bool =
     target, screen = find_target(named), Screen()
     shown = [
         found
-        for found in settings_of(target.settings, sources(named), _running(target))
+        for found in settings_of(target.settings, sources(target.env_file, named.state_dir), _running(target))
         if not changed_only or found.source != "default" or found.running is not None
     ]
     if json_wanted:
@@ -73,11 +73,12 @@ def _running(target: Target, seconds: float = ASK_SECONDS) -> Mapping[str, Any]:
         return {}
 
 
-def sources(named: Named) -> Mapping[str, str]:
+def sources(env_file: Path | None, state_dir: Path | None) -> Mapping[str, str]:
     """Find out where settings come from that are set.
 
     Args:
-        named: What the operator said; a file that was named wins over the environment.
+        env_file: The file of settings by which the node was found, which wins over the environment; None for none.
+        state_dir: The folder that the operator named; None for none.
 
     Returns:
         Name in capitals -> source.
@@ -85,10 +86,9 @@ def sources(named: Named) -> Mapping[str, str]:
     known = {name.upper() for name in Settings.model_fields}
     found = dict.fromkeys(names_in_env_file() & known, str(Path.cwd() / ".env"))
     found |= dict.fromkeys({name.upper() for name, value in os.environ.items() if value} & known, "environment")
-    file = named.env_file or (Path(f"/etc/pgnode/{named.node}.env") if named.node is not None else None)
-    if file is not None:
-        found |= dict.fromkeys(names_in_env_file(file) & known, str(file))
-    if named.state_dir is not None:
+    if env_file is not None:
+        found |= dict.fromkeys(names_in_env_file(env_file) & known, str(env_file))
+    if state_dir is not None:
         found["STATE_DIR"] = "--state-dir"
     return found
 
@@ -107,7 +107,9 @@ def settings_of(settings: Settings, sources: Mapping[str, str], running: Mapping
     for name, value in shown_settings(settings).items():
         other = running.get(name, _UNKNOWN)
         differs = other is not _UNKNOWN and other != value
-        yield ShownSetting(name, value, sources.get(name, "default"), _text(other) if differs else None)
+        # SSL_CERT_FILE alone, say, is another program's and set aside.
+        source = sources.get(name, "default") if value is not None else "default"
+        yield ShownSetting(name, value, source, _text(other) if differs else None)
 
 
 def _text(value: object) -> str:

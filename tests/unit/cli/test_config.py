@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from pgnode.cli import config, main
 from pgnode.cli.config import ShownSetting, settings_of, show_config, sources
 from pgnode.cli.target import Named, Target
-from pgnode.settings import load
+from pgnode.settings import load, load_from
 from pgnode.supervisor.control.client import NobodyListensError
 
 
@@ -27,7 +27,7 @@ def test_each_value_has_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("API_PORT", "4002")
     monkeypatch.setenv("GRPC_PORT", "")
     (tmp_path / "a.env").write_text("WEB_CONCURRENCY=3\n")
-    found = sources(Named(env_file=tmp_path / "a.env", state_dir=tmp_path))
+    found = sources(tmp_path / "a.env", tmp_path)
     assert {name: found[name] for name in ("SERVICE_PORT", "API_PORT", "WEB_CONCURRENCY", "STATE_DIR")} == {
         "SERVICE_PORT": f"{tmp_path}/.env",
         "API_PORT": "environment",
@@ -46,6 +46,20 @@ def test_the_running_node_may_have_others(tmp_path: Path) -> None:
     assert shown["DEBUG"] == ShownSetting("DEBUG", True, "environment", "false")
     assert shown["API_PORT"] == ShownSetting("API_PORT", 62051, "default", "9")
     assert shown["API_KEY"] == ShownSetting("API_KEY", None, "default", None)
+
+
+def test_the_file_of_a_service_that_nobody_named_is_a_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "pgnode.env"
+    file.write_text("WEB_CONCURRENCY=3\n")
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
+    target = Target(load_from(file, state_dir=str(tmp_path)), None, env_file=file)
+    monkeypatch.setattr(config, "find_target", lambda _named: target)
+    assert show_config(Named(), changed_only=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"WEB_CONCURRENCY=3  ({file})" in lines
+    assert not any(line.startswith("SSL_CERT_FILE") for line in lines), "without a key it is no setting of the node"
 
 
 def test_it_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
