@@ -102,6 +102,9 @@ def _upper(model: TopModel, width: int, *, plain: bool) -> Iterator[Text]:
     yield _chart("calls", list(model.calls), _calls(model), bars, plain=plain)
     yield _labelled("core", _core(model, report), Tone.PLAIN if _core_runs(model) else Tone.WARN)
     if report is not None:
+        if report.drain.draining:
+            away = ", ".join(report.drain.away) or "no inbound"
+            yield _labelled("drained", f"no new connections on {away}", Tone.WARN)
         yield _labelled("users", _users(report, live))
     yield from _workers(model)
 

@@ -167,7 +167,9 @@ class Supervisor:
         found: dict[TaskSpec, Work] = {CONTROL: parts.tasks[CONTROL]}
         if manager.listens:
             found[SERVICE] = lambda: manager.keep(
-                lambda: parts.progress.line(parts.node.state, len(parts.node.users.table))
+                lambda: parts.progress.line(
+                    parts.node.state, len(parts.node.users.table), drained=parts.node.drain.order is not None
+                )
             )
         return found
 

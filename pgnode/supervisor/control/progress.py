@@ -27,18 +27,19 @@ class Progress:
     def __repr__(self) -> str:
         return f"Progress({self.phase}{f': {self.step}' if self.step else ''})"
 
-    def line(self, state: str, users: int) -> str:
+    def line(self, state: str, users: int, *, drained: bool = False) -> str:
         """Say in half a line how the node is.
 
         Args:
             state: The state of the node.
             users: How many are desired.
+            drained: It is being drained.
 
         Returns:
             The text.
         """
         if self.phase is Phase.READY:
-            return f"{state}, {users:,} users"
+            return f"{state}{', being drained' if drained else ''}, {users:,} users"
         return f"{self.phase}: {self.step}" if self.step else str(self.phase)
 
     def enter(self, phase: Phase, step: str = "") -> None:

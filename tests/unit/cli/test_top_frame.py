@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from pgnode.cli.top_frame import frame
 from pgnode.cli.top_model import Sample, TopModel
 from pgnode.supervisor.control.live_report import FlowReport, LiveReport, WorkerReport
-from pgnode.supervisor.control.report import NodeReport, WarningReport
+from pgnode.supervisor.control.report import DrainReport, NodeReport, WarningReport
 from tests.unit.cli.test_status_view import FACTS, REPORT, said
 from tests.unit.cli.test_top_model import CORE, LIVE, sample
 
@@ -49,6 +49,14 @@ def test_a_node_that_is_well() -> None:
     ]
     assert len(lines) == 24
     assert lines[-1].startswith("q quit · sort: d down")
+
+
+@pytest.mark.parametrize(("away", "said"), [(["a", "b"], "a, b"), ([], "no inbound")])
+def test_a_node_that_is_being_drained(away: list[str], said: str) -> None:
+    report = replace(REPORT, drain=DrainReport(draining=True, away=away))
+    one = sample(10.0)
+    lines = drawn(looked(replace(one, facts=replace(one.facts, report=report))))
+    assert f"drained   no new connections on {said}" in lines
 
 
 @pytest.mark.parametrize("width", [1, 20, 40, 69, 80, 200])
