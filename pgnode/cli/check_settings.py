@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 from pgnode.cli import checks
-from pgnode.cli.doctor import REDIS_SECONDS, check_redis
+from pgnode.cli.doctor import REDIS_SECONDS, show_findings
 from pgnode.cli.facts import find_facts
-from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary
-from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import Tone
+from pgnode.cli.findings import Finding, fail, ok
 from pgnode.cli.target import Named, Target, find_target, running_settings
 from pgnode.errors import SettingsError
 from pgnode.settings import read_api_key
@@ -34,17 +31,8 @@ def show_settings_check(named: Named, *, json_wanted: bool = False, redis_second
         OperatorError: A value is not allowed, or it cannot be told which node is meant.
     """
     target = find_target(named)
-    findings = [*check_settings(target)]
-    if target.settings.redis_url is not None:
-        findings += asyncio.run(check_redis(target.settings.redis_url, redis_seconds))
-    text, code = summary(findings)
-    screen = Screen()
-    if json_wanted:
-        screen.json({"well": code == 0, "findings": findings_json(findings)})
-    else:
-        screen.rows(finding_rows(findings))
-        screen.line(text, Tone.BAD if code else Tone.GOOD)
-    return WRONG if code else 0
+    failed = show_findings(check_settings(target), target, redis_seconds, json_wanted=json_wanted)
+    return WRONG if failed else 0
 
 
 def check_settings(target: Target) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ from pgnode.cli.facts import find_facts
 from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary, warn
 from pgnode.cli.screen import Screen
 from pgnode.cli.status_view import Tone
-from pgnode.cli.target import Named, find_target, running_settings
+from pgnode.cli.target import Named, Target, find_target, running_settings
 from pgnode.settings import shown_url
 
 #: Seconds that Redis has to answer.
@@ -40,7 +40,22 @@ def show_doctor(named: Named, *, json_wanted: bool = False, redis_seconds: float
     """
     target = find_target(named)
     target = replace(target, settings=running_settings(target))
-    findings = [*check_all(target, find_facts(target))]
+    return show_findings([*check_all(target, find_facts(target))], target, redis_seconds, json_wanted=json_wanted)
+
+
+def show_findings(found: Iterable[Finding], target: Target, redis_seconds: float, *, json_wanted: bool) -> int:
+    """Print what was found, and what is found of an external Redis.
+
+    Args:
+        found: What was found of the rest.
+        target: The node.
+        redis_seconds: Seconds that Redis has to answer.
+        json_wanted: Print JSON.
+
+    Returns:
+        0 where nothing failed, else 4.
+    """
+    findings = [*found]
     if target.settings.redis_url is not None:
         findings += asyncio.run(check_redis(target.settings.redis_url, redis_seconds))
     text, code = summary(findings)
