@@ -196,12 +196,13 @@ async def test_node_restarted(billed: Stage, node: NodeProcess) -> None:
 
 @pytest.mark.fault("supervisor killed under traffic")
 async def test_supervisor_killed_under_traffic(billed: Stage, node: NodeProcess) -> None:
-    """The core goes on, and what moves while nobody reads its counters is counted afterwards."""
+    """The core goes on, and what moves while nobody reads its counters is counted afterwards. Workers die with it."""
     core, broken = core_pid(node), list(billed.books.broken)
     async with traffic(node, billed.books, billed.client, billed.panel) as load:
         await load.progress(20)
-        billed.struck(node.pid)
-        await node.wait()
+        async with load.nothing_on_loan():
+            billed.struck(node.pid)
+            await node.wait()
         await node.start()
         await load.progress(20)
     assert core_pid(node) == core

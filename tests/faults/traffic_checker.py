@@ -207,6 +207,7 @@ class Load:
         self.end = asyncio.Event()
         self.answers = 0
         self.refused = 0
+        self._taking = asyncio.Lock()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -227,11 +228,26 @@ class Load:
     async def taker(self) -> None:
         while not self.end.is_set():
             try:
-                self._books.took(await self._panel.stats(pb.UsersStat, reset=True))
+                async with self._taking:
+                    self._books.took(await self._panel.stats(pb.UsersStat, reset=True))
                 self.answers += 1
             except (PanelError, NoAnswerError, OSError):
                 self.refused += 1
             await self._pause(0.05)
+
+    @contextlib.asynccontextmanager
+    async def nothing_on_loan(self) -> AsyncIterator[None]:
+        """The node knows that every answer arrived, and nobody takes another one until the end of the block.
+
+        For tests that kill workers: what arrived in the moment before its worker could say so is given out once more.
+        """
+
+        async def settled() -> bool:
+            return (await stored_with_loans(self._node))[1] == 0
+
+        async with self._taking:
+            await eventually(settled, "nothing is on loan", SETTLED_SECONDS, errors=BUS_ERRORS, rest=True)
+            yield
 
     async def progress(self, transfers: int, answers: int = 3, timeout_seconds: float = 90.0) -> None:
         """Wait until so many transfers went through and so many answers came from now on."""
