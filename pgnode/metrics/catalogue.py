@@ -136,6 +136,11 @@ FAMILIES: Final[tuple[Family, ...]] = (
         Label("op", "add, remove, swap"),
         Label("result", "ok, refused, unanswered"),
     ),
+    _gauge(
+        "outbound_delay_seconds",
+        "What the core's observatory measured last of outbounds that answer; missing without an observatory.",
+        Label("tag", f"{TAGS_MAX} at most"),
+    ),
     # Users
     _gauge("users_desired", "Users that are to be served."),
     _gauge(

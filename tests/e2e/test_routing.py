@@ -26,6 +26,7 @@ from tests.support.geo_files import write_geoip
 from tests.support.polling import eventually
 from tests.support.probe_target import answer_probe
 from tests.support.processes import core_pid, kill
+from tests.support.scrape import scrape
 
 GUARD = "PG_NODE_MALFORMED_DOMAIN_GUARD"
 #: As the config says it, guard in front; the first of the panel's own has no tag.
@@ -328,7 +329,7 @@ async def test_a_balancer_is_overridden_and_let_go(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("burst", [False, True])
-async def test_latency_of_observed_outbounds(whole_stage: Stage, burst: bool) -> None:
+async def test_latency_of_observed_outbounds(whole_stage: Stage, node: NodeProcess, burst: bool) -> None:
     stage = whole_stage
     probe = stage.config["observatory"]["probeURL"]
     config = {**stage.config}
@@ -351,6 +352,13 @@ async def test_latency_of_observed_outbounds(whole_stage: Stage, burst: bool) ->
     # The core's burst observatory knows no times.
     assert burst or found["DIRECT"].last_seen_time > 0
     assert list(await stage.latency("exit-1")) == ["exit-1"]
+    delays = {
+        dict(labels)["tag"]: seconds
+        for (name, labels), seconds in (await scrape(node)).items()
+        if name == "pgnode_outbound_delay_seconds"
+    }
+    assert delays.keys() == {"DIRECT", "exit-1", "exit-2"}, "those that answer"
+    assert all(0 <= seconds < 5 for seconds in delays.values())
     for name in ("nobody", "BLOCK"):
         assert await stage.refused(stage.latency(name)) == (404, f"latency of outbound '{name}' not found.")
 

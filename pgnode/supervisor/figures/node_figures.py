@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgnode.bus.reports import Report
 from pgnode.bus.snapshots import NodeStatus, Polled
@@ -25,6 +25,8 @@ class CoreFigures:
     #: Changes of users in it, by operation and result.
     calls: Mapping[tuple[str, str], int]
     gc_pause_seconds: float
+    #: What its observatory measured: tag of an outbound -> seconds.
+    outbound_delays: Mapping[str, float] = field(default_factory=dict)
     #: The rest is of the running core, None where none has told it.
     uptime_seconds: int | None = None
     goroutines: int | None = None

@@ -95,6 +95,8 @@ def _core(series: Series, figures: NodeFigures) -> None:
     series.set("core_sys_bytes", core.sys_bytes)
     series.set("core_gc_pause_seconds", core.gc_pause_seconds)
     _counts(series, "core_calls", core.calls)
+    for tag, seconds in core.outbound_delays.items():
+        series.set("outbound_delay_seconds", seconds, tag)
 
 
 def _users(series: Series, figures: NodeFigures) -> None:

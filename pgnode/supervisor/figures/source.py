@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,7 @@ class FigureSource:
         return NodeFigures(
             status=source.node.status(),
             wanted=source.node.life.wants_core,
-            core=self._core(),
+            core=self._core(await source.node.outbound_delays()),
             users=UserFigures(
                 desired=len(table),
                 waiting=len(table.differing_all()),
@@ -246,7 +246,7 @@ class FigureSource:
             geofiles=geofiles,
         )
 
-    def _core(self) -> CoreFigures:
+    def _core(self, outbound_delays: Mapping[str, float]) -> CoreFigures:
         source = self.sources
         kind = "embedded" if source.settings.xray_executable_path is None else "executable"
         figures = CoreFigures(
@@ -256,18 +256,14 @@ class FigureSource:
             start_seconds=source.node.start_seconds,
             calls=source.node.users.core_calls,
             gc_pause_seconds=self._gc_pause_seconds(),
+            outbound_delays=outbound_delays,
         )
         latest = source.core_told()
         if source.core.running is None or latest is None or latest[0] != source.core.run_id:
             return figures
         stats = latest[1]
-        return CoreFigures(
-            kind=figures.kind,
-            deaths=figures.deaths,
-            given_up=figures.given_up,
-            start_seconds=figures.start_seconds,
-            calls=figures.calls,
-            gc_pause_seconds=figures.gc_pause_seconds,
+        return replace(
+            figures,
             uptime_seconds=stats.uptime,
             goroutines=stats.num_goroutine,
             heap_bytes=stats.alloc,

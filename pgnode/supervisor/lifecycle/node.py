@@ -117,6 +117,10 @@ class Node:
         """Handlers of inspections."""
         return self._queries.handlers
 
+    async def outbound_delays(self) -> Mapping[str, float]:
+        """Return what the core's observatory measured of outbounds: tag -> seconds; nothing where there is none."""
+        return await self._queries.delays()
+
     # --- what is asked of it --------------------------------------------------------------------------------------
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Sequence
 from typing import Final
@@ -11,9 +12,11 @@ from pgnode.errors import (
     CoreNotStartedError,
     CoreUnavailableError,
     InvalidRequestError,
+    NodeError,
     NotFoundError,
     UnavailableError,
 )
+from pgnode.metrics.catalogue import TAGS_MAX
 from pgnode.settings import Settings
 from pgnode.supervisor.commands.dispatcher import Handler
 from pgnode.supervisor.core.controller import CoreController
@@ -28,6 +31,12 @@ from pgnode.xray.proto import network_pb2, routing_command_pb2
 
 #: What the latency answer names as its source.
 LATENCY_SOURCE: Final = "xray-observatory"
+
+#: Parts of a config that observe outbounds.
+_OBSERVATORIES: Final = frozenset({"observatory", "burstObservatory"})
+
+#: Seconds that the core has to tell the delays for a scrape.
+DELAYS_SECONDS: Final = 1.0
 
 #: Seconds that the core has for an answer; the caller gives up not much later.
 ANSWER_SECONDS: Final = 7.0
@@ -120,6 +129,27 @@ class RoutingQueries:
             network=_NETWORK_NAMES.get(found.Network, ""),
             target_domain=found.TargetDomain,
         ).SerializeToString()
+
+    async def delays(self) -> dict[str, float]:
+        """Return what the core's observatory measured of outbounds that answer: tag -> seconds.
+
+        Returns:
+            The delays of TAGS_MAX outbounds at most; none without an observatory, or where the core does not answer at once.
+        """
+        try:
+            base = self._running_base()
+            if not _OBSERVATORIES.intersection(base.document):
+                return {}
+            async with asyncio.timeout(DELAYS_SECONDS):
+                statuses = await self._api().observed()
+        except (NodeError, CoreApiError, TimeoutError):
+            return {}
+        found = {
+            status.outbound_tag: status.delay / 1000
+            for status in statuses
+            if status.alive and status.outbound_tag not in base.observed_outbound_exclusions
+        }
+        return dict(sorted(found.items())[:TAGS_MAX])
 
     async def _latency(self, command: Command) -> bytes:
         base = self._running_base()

@@ -69,7 +69,9 @@ def everything() -> NodeFigures:
             core_hangs=1,
         ),
         wanted=True,
-        core=CoreFigures("embedded", 2, 1, observed("new_core"), {("add", "ok"): 9}, 0.01, 60, 30, 1000, 2000),
+        core=CoreFigures(
+            "embedded", 2, 1, observed("new_core"), {("add", "ok"): 9}, 0.01, {"DIRECT": 0.012}, 60, 30, 1000, 2000
+        ),
         users=UserFigures(10, 1, 2, 3, 4, {("sync_user", "ok"): 8}, observed("sync_user")),
         traffic=TrafficFigures(sums, Polled(1500, 5000, "", counters=12), {"lost": 1}, 1000.0, observed("whole"), 6),
         workers=WorkersFigures(workers, alive, {"rest": 2, "grpc": 1}, 900.0),

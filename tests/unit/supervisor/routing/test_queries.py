@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pgnode.errors import (
     NotFoundError,
     UnavailableError,
 )
+from pgnode.metrics.catalogue import TAGS_MAX
 from pgnode.supervisor.routing.queries import LATENCY_SOURCE
 from pgnode.wire import service_pb2 as pb
 from tests.unit.supervisor.routing.stage import SILENT, Stage
@@ -91,6 +93,19 @@ async def test_latencies(stage: Stage) -> None:
     assert [one.name for one in pb.LatencyResponse.FromString(named).latencies] == ["other"]
     with pytest.raises(NotFoundError, match="latency of outbound 'x' not found"):
         await stage.ask(Kind.LATENCY, pb.LatencyRequest(name="x"))
+
+
+async def test_delays_for_monitors(stage: Stage) -> None:
+    stage.core.observed_tags = [f"exit-{number:03}" for number in range(TAGS_MAX + 1)]
+    assert await stage.queries.delays() == {}, "the config has no observatory"
+    stage.base = replace(stage.base, document={**stage.base.document, "observatory": {}})
+    delays = await stage.queries.delays()
+    assert len(delays) == TAGS_MAX
+    assert delays["exit-000"] == 0.012
+    stage.core.errors = [SILENT]
+    assert await stage.queries.delays() == {}
+    stage.control.api = None
+    assert await stage.queries.delays() == {}
 
 
 @pytest.mark.parametrize(("kind", "message"), QUESTIONS)
