@@ -385,11 +385,12 @@ def _completion(shell: str, json_wanted: bool) -> None:
 
 
 @main.command("demo")
-def _demo() -> None:
+@json_option
+def _demo(json_wanted: bool) -> None:
     """Show that it works without a panel: a private node, real users, real traffic. Ends by itself."""
     from pgnode.cli.demo import run_demo  # noqa: PLC0415
 
-    _carry_out(run_demo)
+    _carry_out(lambda: run_demo(json_wanted=json_wanted))
 
 
 main.add_command(worker_commands.workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,8 +25,8 @@ class Report:
     """
 
     console: Console
-    held: int = 0
-    failed: int = 0
+    #: Whether each claim held, and the claim.
+    checks: list[tuple[bool, str]] = field(default_factory=list)
     _begun_seconds: float = field(default_factory=time.monotonic)
 
     def step(self, title: str) -> None:
@@ -34,10 +35,7 @@ class Report:
 
     def check(self, ok: bool, sentence: str) -> None:
         """Print a claim, and count whether it held."""
-        if ok:
-            self.held += 1
-        else:
-            self.failed += 1
+        self.checks.append((ok, sentence))
         self.console.print(f"  {mark(ok)} {escape(sentence)}", soft_wrap=True)
 
     def lines(self, lines: Iterable[str]) -> None:
@@ -51,10 +49,27 @@ class Report:
         Returns:
             The exit status: 0 when every check held.
         """
-        elapsed = time.monotonic() - self._begun_seconds
-        if self.failed:
-            total = self.held + self.failed
-            self.console.print(f"\n[bold red]{self.failed} of {total} checks failed[/] ({elapsed:.0f} s).")
+        elapsed, total, failed = self._elapsed_seconds, len(self.checks), self.failed
+        if failed:
+            self.console.print(f"\n[bold red]{failed} of {total} checks failed[/] ({elapsed:.0f} s).")
             return 1
-        self.console.print(f"\n[bold green]All {self.held} checks held[/] ({elapsed:.0f} s).")
+        self.console.print(f"\n[bold green]All {total} checks held[/] ({elapsed:.0f} s).")
         return 0
+
+    @property
+    def failed(self) -> int:
+        """How many claims did not hold."""
+        return sum(not ok for ok, _ in self.checks)
+
+    @property
+    def _elapsed_seconds(self) -> float:
+        return time.monotonic() - self._begun_seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it for programs."""
+        return {
+            "held": len(self.checks) - self.failed,
+            "failed": self.failed,
+            "seconds": round(self._elapsed_seconds, 1),
+            "checks": [{"held": ok, "what": sentence} for ok, sentence in self.checks],
+        }

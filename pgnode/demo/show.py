@@ -58,13 +58,13 @@ NEWCOMER, REKEYED, REMOVED = "frank@demo", "grace@demo", "heidi@demo"
 CHANGED_INBOUND = "VLESS"
 
 
-def run_demo(console: Console | None = None) -> int:
+def run_demo(report: Report | None = None) -> int:
     """Run the demo and print it; 0 if every check held, 1 if not, 130 when interrupted."""
-    console = console or Console(highlight=False)
+    report = report or Report(Console(highlight=False))
     try:
-        return asyncio.run(Story(Report(console)).tell())
+        return asyncio.run(Story(report).tell())
     except KeyboardInterrupt:
-        console.print("\nInterrupted; everything the demo started has ended.")
+        report.console.print("\nInterrupted; everything the demo started has ended.")
         return 130
 
 

@@ -204,7 +204,7 @@ async def test_run_and_demo_end_with_their_codes(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(supervisor, "run", taken)
     result = await run("run")
     assert (result.exit_code, result.output) == (4, "pgnode: port 62050 is in use\n")
-    monkeypatch.setattr(show, "run_demo", lambda: 7)
+    monkeypatch.setattr(show, "run_demo", lambda _report: 7)
     assert (await run("demo")).exit_code == 7
 
 
