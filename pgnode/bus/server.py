@@ -254,6 +254,9 @@ class CommandServer:
         sent: list[Args] = [
             ("XADD", self._keys.replies(command.worker), "*", command.id, done[command.id]) for command in again
         ]
+        # In a Redis that came back empty the stream begins with these, and whoever they are for may never ask again.
+        workers = dict.fromkeys(command.worker for command in again)
+        sent += [("EXPIRE", self._keys.replies(worker), REPLIES_TTL_SECONDS) for worker in workers]
         sent += [("UNLINK", self._keys.blob(command.id)) for command in again if command.blob]
         # An entry that holds something else, too, goes with the answer to that.
         entry_ids = {command.entry_id for command in again} - {command.entry_id for command in rest}

@@ -178,6 +178,7 @@ async def test_what_was_done_is_answered_as_before_when_it_comes_again(valkey: T
             while not all(call.done() for call in calls):
                 assert await server.take() == []
         assert [await call for call in calls] == [b"as before"] * 2
+        assert await redis.ttl(KEYS.replies("w1")) > 0, "the stream began anew, and has an end"
         await waiting(valkey, 0)
         assert [key async for key in redis.scan_iter("test:blob:*")] == []
         pending = await redis.xpending(KEYS.commands, GROUP)
