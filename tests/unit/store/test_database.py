@@ -321,7 +321,7 @@ def test_a_full_disk_takes_nothing_and_goes_on_with_room(path: Path) -> None:
     database.write(StoreChanges(users={"first": b"1"}))
     [pages] = database._db.execute("PRAGMA page_count").fetchone()
     database._db.execute(f"PRAGMA max_page_count = {pages + 3}")
-    large = StoreChanges(users={"first": None, **{f"user{number}": bytes(500) for number in range(100)}})
+    large = StoreChanges(users={"first": None, **{f"user{number}": bytes(2_000) for number in range(100)}})
     with pytest.raises(StoreWriteError, match="no room on the disk"):
         database.write(large)
     assert database.load().users == {"first": b"1"}, "nothing of it"
