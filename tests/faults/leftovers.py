@@ -63,6 +63,9 @@ _SPARE: Final = {"socket": 8, "pipe": 10, "anon_inode": 6, "file": 2}
 _SPARE_OF_WORKERS: Final = {"socket": 16, "pipe": 10, "anon_inode": 16, "file": 2}
 _WORKERS: Final = ("-m gunicorn", "pgnode.worker.grpc_worker")
 
+#: What is in the name of the file by which Gunicorn's master sees that a worker lives; it has one of each.
+_HEARTBEAT: Final = "/wgunicorn-"
+
 #: Node -> pid of a supervisor or an API worker -> its descriptors by kind at the first look.
 _DESCRIPTORS: WeakKeyDictionary[NodeProcess, dict[int, Counter[str]]] = WeakKeyDictionary()
 
@@ -217,20 +220,30 @@ def _look_at_descriptors(node: NodeProcess, found: Found) -> None:
     for process in tree(node.pid):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
             if _kind(command_line(process)) in _WORKERS:
-                _look_at_descriptors_of(node, process.pid, _SPARE_OF_WORKERS, found, callers=connections_of(process))
+                _look_at_descriptors_of(
+                    node,
+                    process.pid,
+                    _SPARE_OF_WORKERS,
+                    found,
+                    callers=connections_of(process),
+                    children=len(process.children()),
+                )
 
 
 def _look_at_descriptors_of(
-    node: NodeProcess, pid: int, spare: Mapping[str, int], found: Found, *, callers: int = 0
+    node: NodeProcess, pid: int, spare: Mapping[str, int], found: Found, *, callers: int = 0, children: int = 0
 ) -> None:
     now: Counter[str] = Counter()
+    heartbeats = 0
     folder = Path("/proc", str(pid), "fd")
     for descriptor in os.listdir(folder):
         with contextlib.suppress(FileNotFoundError):
             target = str((folder / descriptor).readlink())
             kind = target.partition(":")[0]
             now[kind if kind in spare else "file"] += 1
+            heartbeats += _HEARTBEAT in target
     now["socket"] -= callers
+    now["file"] -= min(heartbeats, children)
     first = _DESCRIPTORS.setdefault(node, {}).setdefault(pid, now)
     grown = {kind: count - first[kind] for kind, count in now.items() if count > first[kind] + spare[kind]}
     whose = "" if pid == node.pid else f" in the worker {pid}"
