@@ -89,10 +89,6 @@ class CredentialIndex:
         """Return the number of each credential that a user's message has in the inbounds."""
         return numbers_of(decode(raw, self.inbounds)[1])
 
-    def holders_of(self, credential: str) -> list[str]:
-        """Return the keys of those who may have a credential, given as :func:`credential_of` does."""
-        return self.holders(hash(credential) & _NUMBER_MASK)
-
     def holders(self, number: int) -> list[str]:
         """Return the keys of those who may have a credential."""
         bucket = self._buckets[number & _BUCKET_MASK]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from pgnode.supervisor.users.credentials import number_of
 from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, account_in, decode
 from pgnode.supervisor.users.table import Phase, Place, UserTable
 from pgnode.xray.config.accounts import Account, credential_of
@@ -166,7 +167,7 @@ class _Losers:
                 # It has to be brought in step in all inbounds.
                 self._plan.keys.append(owner)
         if credential != self._last:
-            self._last, self._last_holders = credential, self._users.credentials.holders_of(credential)
+            self._last, self._last_holders = credential, self._users.credentials.holders(number_of(credential))
         for holder in self._last_holders:
             if holder not in (key, owner) and self._users.phase(holder) in (Phase.IN_STEP, Phase.UNKNOWN):
                 self._give_of(tag, holder, credential)

@@ -229,9 +229,7 @@ def accounts_of(
             continue
         # Inbounds that are alike to a user share one account: reading the message is most of the work.
         if before is None or not inbound.accounts_as_in(before):
-            # As account_for does.
-            maker, before = _MAKERS.get(inbound.protocol), inbound
-            account = None if maker is None else maker(proxies, inbound)
+            account, before = account_for(proxies, inbound), inbound
         if account is not None:
             accounts[tag] = account
     return accounts
