@@ -23,6 +23,7 @@ from pgnode.bus.reply_reader import ReplyReader
 from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError, StoreUnavailableError
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.lasting import keep_going
 
 #: How often a worker says that it is alive.
 ALIVE_SECONDS = WORKER_TTL_MS / 4000
@@ -70,7 +71,8 @@ class CommandClient:
 
     def start(self) -> None:
         """Begin to send and to read, until :meth:`close`."""
-        self._tasks = [asyncio.create_task(work()) for work in (self._sender.run, self._reader.run, self._say_alive)]
+        work = {"commands": self._sender.run, "replies": self._reader.run, "sign of life": self._say_alive}
+        self._tasks = [asyncio.create_task(keep_going(*one)) for one in work.items()]
 
     async def close(self) -> None:
         """End, after a moment for what is still to be told; callers who wait are told so."""

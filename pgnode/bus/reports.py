@@ -25,6 +25,7 @@ NOT_ALLOWED = "not_allowed"  # face
 KEY_USES = "key"  # key
 CUT_OFF = "cut_off"
 FILES_EXHAUSTED = "files_exhausted"  # kind of worker
+TASK_FAILURES = "task_failures"  # kind of worker
 CPU_SECONDS = "cpu"  # kind of worker
 
 

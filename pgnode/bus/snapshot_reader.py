@@ -19,6 +19,7 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import ALL, Snapshot, decode_announcement
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.lasting import keep_going
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +66,7 @@ class SnapshotReader:
 
     def start(self) -> None:
         """Follow the snapshots until :meth:`close`."""
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(keep_going("snapshots", self._run))
 
     async def close(self) -> None:
         """End following, and the connections."""

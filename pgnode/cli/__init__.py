@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from pgnode.cli.declaring import Group as _Group
 from pgnode.cli.declaring import carry_out as _carry_out
 from pgnode.cli.declaring import json_option, target_options
 from pgnode.os_support import lean_start
+from pgnode.os_support.surroundings import end_with_the_program
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pgnode")
 def main() -> None:
     """A node for proxy panels: runs the Xray core and answers for its users' traffic."""  # noqa: D401 - it is the help text
+    end_with_the_program(os.environ)
 
 
 @main.command("run")

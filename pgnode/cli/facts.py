@@ -14,6 +14,7 @@ from cryptography import x509
 from pgnode.cli.seen import Facts, SeenCertificate, SeenCore, SeenDisk, SeenStore, SeenWorker
 from pgnode.cli.target import Target
 from pgnode.errors import StoreUnusableError
+from pgnode.os_support.children import children
 from pgnode.os_support.files import read_regular
 from pgnode.settings import Settings
 from pgnode.settings.shown import api_addresses
@@ -88,8 +89,8 @@ def is_stopped(pid: int) -> bool:
 
 
 def _up_seconds(pid: int) -> float:
-    # RuntimeError: the system does not tell when it was booted, as in some containers.
-    with contextlib.suppress(psutil.Error, RuntimeError):
+    # The last two: the system does not tell when it was booted, as in some containers.
+    with contextlib.suppress(psutil.Error, RuntimeError, OSError):
         if pid:
             return max(0.0, time.time() - psutil.Process(pid).create_time())
     return 0.0
@@ -126,15 +127,12 @@ def seen_workers(supervisor: int) -> list[SeenWorker]:
         REST workers, then gRPC workers; those of Gunicorn's master only, and not the master.
     """
     found: list[SeenWorker] = []
-    try:
-        children = psutil.Process(supervisor).children() if supervisor else []
-    except (psutil.Error, RuntimeError):
-        return []
-    for child in children:
+    for pid in children(supervisor) if supervisor else ():
         with contextlib.suppress(psutil.Error, RuntimeError):
+            child = psutil.Process(pid)
             command = child.cmdline()
             if any(word.endswith(_GUNICORN) for word in command):
-                found += [_worker("rest", worker) for worker in child.children()]
+                found += [_worker("rest", psutil.Process(worker)) for worker in children(pid)]
             elif _GRPC_WORKER in command:
                 found.append(_worker("grpc", child))
     return sorted(found, key=lambda worker: (worker.kind != "rest", -worker.up_seconds, worker.pid))

@@ -105,8 +105,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     ),
     _counter(
         "task_failures",
-        "Tasks of the supervisor that failed and were begun again.",
-        Label("task", "see architecture.md"),
+        "Tasks of the supervisor, and of workers, that failed and were begun again.",
+        Label("task", "see architecture.md; of workers: rest worker, grpc worker"),
     ),
     _gauge("restarts_in_place", "How often the supervisor was restarted in place since it was started by somebody."),
     # The core

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterable, MutableMapping
 from pathlib import Path
@@ -22,23 +23,31 @@ FILE_BYTES_MIN = 16 * 1024 * 1024
 #: A folder whose files are in memory.
 MEMORY = Path("/dev/shm")  # noqa: S108
 
+#: The variable that keeps Python from ending with its program.
+INSPECT = "PYTHONINSPECT"
+
 _UNLIMITED = resource.RLIM_INFINITY
 
 
 def what_is_missing(
-    *, proc: Path = Path("/proc"), null: Path = Path(os.devnull), loopback: str = "127.0.0.1"
+    *,
+    proc: Path = Path("/proc"),
+    null: Path = Path(os.devnull),
+    random: Path = Path("/dev/urandom"),
+    loopback: str = "127.0.0.1",
 ) -> str | None:
     """Say what is missing without which the node cannot run.
 
     Args:
         proc: Where the kernel tells about processes.
         null: The file that takes everything.
+        random: The file that gives random bytes; a library of gRPC's ends its process without it.
         loopback: The address under which this machine reaches itself.
 
     Returns:
         A sentence that says what to do, or None.
     """
-    return _folder_missing() or _files_missing(proc, null) or _limits_missing() or _loopback_missing(loopback)
+    return _folder_missing() or _files_missing(proc, null, random) or _limits_missing() or _loopback_missing(loopback)
 
 
 def _folder_missing() -> str | None:
@@ -55,11 +64,13 @@ def _folder_missing() -> str | None:
     return None
 
 
-def _files_missing(proc: Path, null: Path) -> str | None:
+def _files_missing(proc: Path, null: Path, random: Path) -> str | None:
     if not os.access(proc / "self" / "stat", os.R_OK):
         return f"{proc} is not there, or does not tell about processes: mount it (mount -t proc proc {proc})"
     if not os.access(null, os.R_OK | os.W_OK):
         return f"{null} is not there, or cannot be written: make it (mknod -m 666 {null} c 1 3)"
+    if not os.access(random, os.R_OK):
+        return f"{random} is not there, or cannot be read: make it (mknod -m 666 {random} c 1 9)"
     return None
 
 
@@ -104,6 +115,16 @@ def find_temporary_folder(environment: MutableMapping[str, str], others: Iterabl
                 return None
         return "there is no folder for temporary files that can be written: make /tmp writable, or name one in TMPDIR"
     return None
+
+
+def end_with_the_program(environment: MutableMapping[str, str]) -> None:
+    """Begin anew without PYTHONINSPECT: with it Python asks for more where a program has ended, or fails where nobody answers.
+
+    Args:
+        environment: This process's environment.
+    """
+    if environment.pop(INSPECT, ""):
+        os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606 - as it was started
 
 
 def reset_signals() -> None:

@@ -72,6 +72,7 @@ from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.ports import ListeningSockets
 from pgnode.supervisor.processes.restart_in_place import VersionTrial
 from pgnode.supervisor.processes.restarts import Restarter
+from pgnode.supervisor.processes.unknown_children import INIT, reap_orphans
 from pgnode.supervisor.tasks import TaskRunner, TaskSpec, Work
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.figures import TrafficFigures
@@ -381,6 +382,8 @@ def compose(
         ).run
     if settings.grpc_worker_count:
         work[tasks.GRPC_WORKERS] = grpc.keep
+    if os.getpid() == INIT:
+        work[tasks.ORPHANS] = reap_orphans
     embedded = processes.valkey
     if embedded is not None:
         work[tasks.VALKEY] = lambda: restarter.keep(embedded)

@@ -60,6 +60,9 @@ GRPC_WORKERS = TaskSpec("gRPC workers", "restarts gRPC workers that end or hang"
 REPORTS = TaskSpec("reports", "adds up what workers report of themselves, and looks at the node's processes")
 METRICS = TaskSpec("metrics", "serves metrics and health on METRICS_PORT, also while no worker answers")
 VALKEY = TaskSpec("valkey", "restarts the embedded Valkey when it ends")
+ORPHANS = TaskSpec(
+    "orphans", "reaps what others left to the node where it is process 1, in a container without an init"
+)
 DRAIN = TaskSpec("drain", "ends a drain when its time is over, and tries again what the core did not do for it")
 SERVICE = TaskSpec("service manager", "tells systemd that the node lives and how it is; begins first and ends last")
 CONTROL = TaskSpec("control", "answers the operator's commands; begins first and ends last, and needs no bus")
@@ -84,6 +87,7 @@ TASKS = (
     GUNICORN,
     GRPC_WORKERS,
     VALKEY,
+    ORPHANS,
     CONTROL,
     SERVICE,
     REPORTS,

@@ -12,6 +12,7 @@ import structlog
 from pgnode.api.auth import ApiKeys
 from pgnode.errors import SettingsError
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.lasting import keep_going
 from pgnode.settings import Settings, read_api_key
 from pgnode.settings.previous_key import PreviousKey, previous_key_file, read_previous_key
 
@@ -66,7 +67,7 @@ class KeyFollower:
     def start(self) -> None:
         """Follow the files from now on."""
         if self._settings.api_key is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(keep_going("API key", self._run))
 
     async def close(self) -> None:
         """Follow them no more."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from pgnode.os_support.lasting import keep_going
 from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -147,7 +148,7 @@ def live_context(cert_file: Path, key_file: Path, make: Callable[[], ssl.SSLCont
         The context for a listening socket.
     """
     live = LiveContext(CertificateFiles(cert_file, key_file), make)
-    task = asyncio.get_running_loop().create_task(live.follow())
+    task = asyncio.get_running_loop().create_task(keep_going("certificate", live.follow))
     _following.add(task)
     task.add_done_callback(_following.discard)
     return live.context

@@ -31,6 +31,7 @@ from pgnode.os_support.clock import Clock
 from pgnode.os_support.collector import spare_what_is_loaded
 from pgnode.os_support.connections import Peer, received_bytes
 from pgnode.os_support.fault_points import async_fault_point
+from pgnode.os_support.lasting import keep_going
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.os_support.packet_filter import restrict_listeners
@@ -195,7 +196,7 @@ async def serve(
     ended = await grpc_compat.start(server)
     # What is loaded by now stays, see the REST worker.
     spare_what_is_loaded()
-    watching = asyncio.create_task(conduct.watch(partial(look, settings.grpc_listen[1])))
+    watching = asyncio.create_task(keep_going("conduct", lambda: conduct.watch(partial(look, settings.grpc_listen[1]))))
     channel.start()
     follower.start()
     try:

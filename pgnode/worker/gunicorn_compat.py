@@ -11,10 +11,13 @@ should end; and it waits for idle connections. The tests of this module hold eac
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Final
 from weakref import WeakSet
 
+from gunicorn.arbiter import Arbiter
 from gunicorn.asgi import protocol
 from gunicorn.asgi.parser import PythonProtocol
 from gunicorn.asgi.protocol import ASGIProtocol
@@ -44,6 +47,47 @@ def check() -> None:
         DependencyError: One of them has another version, or Gunicorn is missing.
     """
     dependencies.check("gunicorn", "gunicorn_h1c")
+
+
+#: How Gunicorn's master makes a worker.
+_SPAWN: Callable[[Any], Any] = Arbiter.spawn_worker
+
+
+def keep_workers_in_want_of_room() -> None:
+    """Have a master go on with the workers that it has where the system lets it make no other, and try again every second.
+
+    By itself it ends, and all workers with it.
+    """
+    Arbiter.spawn_worker = sparing_the_others(_SPAWN)
+
+
+def sparing_the_others(spawn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what makes a worker, or says once that this is not possible where others serve.
+
+    Args:
+        spawn: Makes a worker of a master; OSError where it cannot.
+
+    Returns:
+        The same for a master that has others.
+    """
+    told = False
+
+    def spawn_worker(arbiter: Any) -> Any:
+        nonlocal told
+        try:
+            pid = spawn(arbiter)
+        except OSError as error:
+            # Nor is the new process a master, whatever fails in it.
+            if not arbiter.WORKERS or os.getpid() != arbiter.pid:
+                raise
+            if not told:
+                told = True
+                arbiter.log.warning("no other worker can be started, those that there are go on: %s", error)
+            return None
+        told = False
+        return pid
+
+    return spawn_worker
 
 
 def choose_parser(wanted: str, *, fast_installed: bool = FAST_PARSER_INSTALLED) -> str:

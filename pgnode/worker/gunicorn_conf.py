@@ -33,6 +33,7 @@ from pgnode.worker.operator_file import operator_file as _operator_file
 # Before Gunicorn makes its log: it keeps the stream that is there.
 _set_up_logging("gunicorn")
 _gunicorn_compat.check()
+_gunicorn_compat.keep_workers_in_want_of_room()
 _settings = _load_handed_over()
 
 # The master reads this once: for its workers, too, which it forks; and the supervisor that started it is its parent.

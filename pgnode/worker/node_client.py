@@ -18,6 +18,7 @@ from pgnode.bus.report_channel import ReportWriter
 from pgnode.metrics.meter import Meter
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.host_name import host_name
+from pgnode.os_support.lasting import keep_going
 from pgnode.os_support.open_files import OpenFilesWatch
 from pgnode.settings import Settings
 from pgnode.worker.log_hub import LogHub
@@ -74,7 +75,7 @@ class NodeClient:
 
     async def start(self) -> None:
         """Connect. Returns also when Redis is away: then calls are refused until it is back."""
-        self._watching = asyncio.create_task(self._files.run())
+        self._watching = asyncio.create_task(keep_going("open files", self._files.run))
         self.commands.start()
         await self.follower.start()
         self.reporter.start()

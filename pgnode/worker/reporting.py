@@ -18,6 +18,7 @@ from pgnode.bus.reports import SEPARATOR, Report
 from pgnode.metrics.meter import FaceMeter, Meter
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.host_name import host_name
+from pgnode.os_support.lasting import FAILURES, Failures, keep_going
 from pgnode.os_support.loop_lag import LoopLag
 from pgnode.os_support.open_files import OpenFilesWatch, open_files
 from pgnode.os_support.own_usage import cpu_seconds, memory_bytes
@@ -68,6 +69,7 @@ class WorkerReporter:
         writer: Takes the reports.
         log_viewers: Tells how many callers watch the log.
         files: Tells how often files ran out.
+        failures: Tells how often tasks failed.
         now: Seconds on a clock that nobody sets.
         report_seconds: Seconds between two reports.
     """
@@ -80,6 +82,7 @@ class WorkerReporter:
         *,
         log_viewers: Callable[[], int],
         files: OpenFilesWatch,
+        failures: Failures = FAILURES,
         now: Callable[[], float] = time.monotonic,
         report_seconds: float = REPORT_SECONDS,
     ) -> None:
@@ -88,6 +91,7 @@ class WorkerReporter:
         self._writer = writer
         self._log_viewers = log_viewers
         self._files = files
+        self._failures = failures
         self._now = now
         self._report_seconds = report_seconds
         self._lag = LoopLag()
@@ -104,7 +108,7 @@ class WorkerReporter:
     def start(self) -> None:
         """Begin to report."""
         self._lag.start()
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(keep_going("reports", self._run))
 
     async def close(self) -> None:
         """Report a last time, and disconnect."""
@@ -161,6 +165,7 @@ class WorkerReporter:
                 reports.CUT_OFF: self._facts.cut_off(),
                 SEPARATOR.join((reports.NOT_ALLOWED, self._facts.kind)): self._facts.not_allowed(),
                 SEPARATOR.join((reports.FILES_EXHAUSTED, self._facts.kind)): self._files.reached,
+                SEPARATOR.join((reports.TASK_FAILURES, self._facts.kind)): self._failures.count,
                 SEPARATOR.join((reports.CPU_SECONDS, self._facts.kind)): cpu_seconds(),
             },
             times={

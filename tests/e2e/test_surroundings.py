@@ -270,3 +270,31 @@ async def test_in_the_journal_each_line_has_its_priority_and_a_new_key_is_in_non
     assert odd == []
     assert re.search(r"^<6>\[info\] supervisor\[\d+\]: the node is ready ", text, re.MULTILINE)
     assert (node.state_dir / "api_key").read_text().strip() not in text
+
+
+async def test_process_1_reaps_what_others_leave(node: NodeProcess) -> None:
+    """As in a container without an init."""
+    own_user = "" if os.geteuid() == 0 else "--map-root-user "
+    with running(node, f'exec unshare {own_user}--pid --fork --mount-proc --kill-child "$@"') as process:
+        await answers(node)
+        (supervisor,) = psutil.Process(process.pid).children()
+        await started(node)
+        (master,) = (child for child in supervisor.children() if "gunicorn" in " ".join(child.cmdline()))
+        workers = master.children()
+        assert workers
+        master.kill()
+        await eventually(lambda: not any(worker.is_running() for worker in workers), "they are no zombies", LONG)
+        await answers(node)
+        async with node.panel() as panel:
+            assert (await panel.info()).started
+        supervisor.terminate()
+        assert await asyncio.to_thread(process.wait, LONG) == 0
+
+
+async def test_python_ends_with_the_node_whatever_it_is_told(short_dir: Path) -> None:
+    variables = {"PYTHONINSPECT": "1", "PYTHONWARNINGS": "error", "PYTHONSTARTUP": "/nonexistent"}
+    node = NodeProcess(env={**WITH_GRPC, **variables}, state_dir=short_dir / "state")
+    async with node:
+        await started(node)
+        assert await node.stop() == 0
+    assert "Traceback" not in node.output_text

@@ -187,6 +187,8 @@ def _processes(series: Series, figures: NodeFigures) -> None:
     for kind in workers.wanted:
         exhausted = workers.sums.counts.get(f"{reports.FILES_EXHAUSTED}{SEPARATOR}{kind}", 0)
         series.set("open_files_exhausted", exhausted, kind)
+        failures = workers.sums.counts.get(f"{reports.TASK_FAILURES}{SEPARATOR}{kind}", 0)
+        series.set("task_failures", failures, f"{kind} worker")
     series.set("memory_limit_bytes", host.memory_limit_bytes)
 
 

@@ -8,9 +8,9 @@ import signal
 from collections.abc import Callable
 from typing import Protocol
 
-import psutil
 import structlog
 
+from pgnode.os_support.children import ZOMBIE, children
 from pgnode.os_support.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -44,10 +44,7 @@ class Master(Protocol):
 
 def children_of(pid: int) -> list[int]:
     """Return the pids of a process's children; none where it has ended."""
-    try:
-        return [child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
-    except psutil.Error:
-        return []
+    return [child for child, state in children(pid).items() if state != ZOMBIE]
 
 
 class RestWorkers:

@@ -1,17 +1,25 @@
-"""Children that were left by the program before a restart in place, and that nobody knows: their ends are taken note of.
+"""Children that nobody knows: those of the program before a restart in place, and orphans that the kernel gave to process 1.
 
-Without that they would be zombies for as long as the node lives.
+Their ends are taken note of; without that they would be zombies for as long as the node lives.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Collection
 
-import psutil
+import multiprocess
 
+from pgnode.os_support.children import ZOMBIE, children
 from pgnode.os_support.pidfd import Pidfd
+
+#: The process that the kernel gives orphans to. In a container without an init it is the supervisor.
+INIT = 1
+
+#: Seconds between two looks for orphans that have ended. Whoever knows a child reaps it within one.
+LOOK_SECONDS = 5.0
 
 
 def find_unknown(known: Collection[int], is_known: Callable[[int], bool] = lambda _pid: False) -> list[Pidfd]:
@@ -25,18 +33,18 @@ def find_unknown(known: Collection[int], is_known: Callable[[int], bool] = lambd
         Their descriptors.
     """
     found: list[Pidfd] = []
-    for child in psutil.Process().children():
-        if child.pid not in known and not is_known(child.pid):
+    for pid in children(os.getpid()):
+        if pid not in known and not is_known(pid):
             with contextlib.suppress(OSError):
-                found.append(Pidfd(child.pid))
+                found.append(Pidfd(pid))
     return found
 
 
-async def reap(children: Collection[Pidfd]) -> None:
+async def reap(found: Collection[Pidfd]) -> None:
     """Reap each of them when it has ended, until all have, or until cancelled.
 
     Args:
-        children: What :func:`find_unknown` found; they are closed.
+        found: What :func:`find_unknown` found; they are closed.
     """
 
     async def one(child: Pidfd) -> None:
@@ -44,4 +52,38 @@ async def reap(children: Collection[Pidfd]) -> None:
             await child.wait()
             child.reap()
 
-    await asyncio.gather(*(one(child) for child in children))
+    await asyncio.gather(*(one(child) for child in found))
+
+
+async def reap_orphans(look_seconds: float = LOOK_SECONDS) -> None:
+    """Reap what others left to this process and what has ended, again and again, until cancelled.
+
+    A child that has ended and is there at two looks is nobody's.
+
+    Args:
+        look_seconds: Seconds between two looks.
+    """
+    before: set[int] = set()
+    while True:
+        await asyncio.sleep(look_seconds)
+        ended = await asyncio.to_thread(_ended)
+        if ended & before:
+            # It has to reap its own by itself: it would send signals to whoever has their pids next.
+            multiprocess.active_children()
+            _reap(ended & before)
+        before = ended
+
+
+def _reap(pids: Collection[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _ended() -> set[int]:
+    """Return the children of this process that have ended and were not reaped."""
+    with contextlib.suppress(ChildProcessError):
+        # Nearly always there is none, which is known at once.
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return {pid for pid, state in children(os.getpid()).items() if state == ZOMBIE}
+    return set()

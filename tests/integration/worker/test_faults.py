@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -169,3 +170,22 @@ async def test_an_operators_file_is_laid_over_the_nodes_own(tmp_path_factory: py
         await eventually(stage.answers, "it answers after a reload", errors=NOT_YET)
         assert stage.master_pid == master
         assert is_running(master)
+
+
+async def test_a_master_that_can_make_no_worker_keeps_the_other(stage: Stage) -> None:
+    killed, left = stage.worker_pids()
+    before = resource.prlimit(stage.master_pid, resource.RLIMIT_NOFILE)
+    # Each worker takes the master a file: it has those that it has, and gets no other.
+    resource.prlimit(stage.master_pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        kill(killed)
+        await eventually(
+            lambda: "no other worker can be started, those that there are go on" in stage.output, "it is told"
+        )
+        assert stage.worker_pids() == [left]
+        await eventually(stage.answers, "the other one answers", errors=NOT_YET)
+    finally:
+        resource.prlimit(stage.master_pid, resource.RLIMIT_NOFILE, before)
+    await eventually(lambda: len(stage.worker_pids()) == 2, "there is another one as soon as there can be")
+    assert left in stage.worker_pids()
+    assert "Traceback" not in stage.output

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from pgnode.os_support.surroundings import find_temporary_folder, reset_signals, what_is_missing
+from pgnode.os_support.surroundings import end_with_the_program, find_temporary_folder, reset_signals, what_is_missing
 
 
 def test_nothing_is_missing_here() -> None:
@@ -20,6 +21,7 @@ def test_nothing_is_missing_here() -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert f"mount -t proc proc {tmp_path}" in (what_is_missing(proc=tmp_path) or "")
     assert "mknod -m 666" in (what_is_missing(null=tmp_path / "null") or "")
+    assert "mknod -m 666" in (what_is_missing(random=tmp_path / "urandom") or "")
     # An address of another machine, to which there is no way, or none that is allowed.
     assert "ip link set lo up" in (what_is_missing(loopback="255.255.255.255") or "")
 
@@ -71,3 +73,12 @@ def test_a_working_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytes
     assert said.endswith(f"({folder}): start it in another one (cd /)")
     folder.rmdir()
     assert (what_is_missing() or "").startswith("the folder in which this command was started is not there any more")
+
+
+def test_python_ends_with_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[object, ...]] = []
+    monkeypatch.setattr(os, "execve", lambda *words: begun.append(words))
+    end_with_the_program({"PYTHONINSPECT": "", "A": "b"})
+    assert begun == []
+    end_with_the_program({"PYTHONINSPECT": "1", "A": "b"})
+    assert begun == [(sys.executable, sys.orig_argv, {"A": "b"})]

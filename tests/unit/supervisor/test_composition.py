@@ -9,7 +9,7 @@ import pytest
 from pgnode.settings import load
 from pgnode.settings.handover import Handover
 from pgnode.supervisor.composition import compose, default_core
-from pgnode.supervisor.tasks import GRPC_WORKERS, METRICS, OWNERSHIP, SERVICE, TASKS, VALKEY
+from pgnode.supervisor.tasks import GRPC_WORKERS, METRICS, ORPHANS, OWNERSHIP, SERVICE, TASKS, VALKEY
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.executable import ExecutableCore
 
@@ -19,7 +19,7 @@ NO_HANDOVER = Handover(0)
 
 async def test_every_task_has_work(tmp_path: Path) -> None:
     parts = compose(load(state_dir=str(tmp_path), service_protocol="both", metrics_port=62059), NO_HANDOVER)
-    assert set(parts.tasks) == set(TASKS) - {OWNERSHIP, SERVICE}
+    assert set(parts.tasks) == set(TASKS) - {ORPHANS, OWNERSHIP, SERVICE}
     assert parts.processes.valkey is not None
     assert not any(tmp_path.iterdir()), "nothing is touched"  # noqa: ASYNC240
 
@@ -28,7 +28,7 @@ async def test_what_is_not_there_has_no_task(tmp_path: Path) -> None:
     parts = compose(
         load(state_dir=str(tmp_path), service_protocol="rest", redis_url="redis://127.0.0.1:9/0"), NO_HANDOVER
     )
-    assert set(TASKS) - set(parts.tasks) == {GRPC_WORKERS, METRICS, VALKEY, SERVICE}
+    assert set(TASKS) - set(parts.tasks) == {GRPC_WORKERS, METRICS, ORPHANS, VALKEY, SERVICE}
     assert parts.processes.valkey is None
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from gunicorn.arbiter import Arbiter
 from gunicorn.asgi import protocol
 from gunicorn.asgi.parser import PythonProtocol
 from gunicorn.asgi.protocol import ASGIProtocol
@@ -29,6 +30,8 @@ from pgnode.worker.gunicorn_compat import (
     HttpWorker,
     LineLimitParser,
     choose_parser,
+    keep_workers_in_want_of_room,
+    sparing_the_others,
 )
 from tests.support.gunicorn_worker import App, Recording, RecordingWorker, answer_of, connected, request, serving
 from tests.support.polling import eventually
@@ -63,6 +66,9 @@ MODULE_ATTRIBUTES = {"_CACHED_SERVER_HEADER", "PythonProtocol"}
 
 #: Members of Gunicorn's own parser, and what they take.
 PARSER = {"_find_line": "(self, limit, error)"}
+
+#: Members of the master, and what they take.
+MASTER = {"manage_workers": "(self)", "spawn_worker": "(self)", "spawn_workers": "(self)"}
 
 WORKER = {
     "_serve": "(self)",
@@ -110,6 +116,11 @@ def test_a_member_of_the_connection(name: str) -> None:
 def test_a_member_of_the_worker(name: str) -> None:
     assert str(inspect.signature(getattr(gasgi.ASGIWorker, name))) == WORKER[name]
     assert inspect.iscoroutinefunction(getattr(gasgi.ASGIWorker, name)) == name.startswith("_")
+
+
+@pytest.mark.parametrize("name", MASTER)
+def test_a_member_of_the_master(name: str) -> None:
+    assert str(inspect.signature(getattr(Arbiter, name))) == MASTER[name]
 
 
 @pytest.mark.parametrize("name", PARSER)
@@ -163,6 +174,58 @@ def test_versions_are_checked() -> None:
     with mock.patch("pgnode.dependencies.check") as asked:
         gunicorn_compat.check()
     asked.assert_called_once_with("gunicorn", "gunicorn_h1c")
+
+
+# --- the master ---------------------------------------------------------------------------------------------------
+
+
+def test_a_master_with_workers_outlives_a_want_of_room() -> None:
+    # Pid, or what the system says.
+    outcomes: list[int | OSError] = [
+        BlockingIOError(11, "no room"),
+        OSError(28, "full"),
+        7,
+        BlockingIOError(11, "again"),
+    ]
+
+    def spawn(_arbiter: Any) -> int:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    made = sparing_the_others(spawn)
+    arbiter = mock.Mock(WORKERS={5: object()}, pid=os.getpid())
+    assert [made(arbiter) for _ in range(4)] == [None, None, 7, None]
+    assert [str(call.args[1]) for call in arbiter.log.warning.call_args_list] == [
+        "[Errno 11] no room",
+        "[Errno 11] again",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("workers", "pid"), [({}, os.getpid()), ({5: object()}, 1)], ids=["no worker", "a new process"]
+)
+def test_others_end_by_it(workers: dict[int, object], pid: int) -> None:
+    def spawn(_arbiter: Any) -> int:
+        raise BlockingIOError(11, "no room")
+
+    with pytest.raises(BlockingIOError):
+        sparing_the_others(spawn)(mock.Mock(WORKERS=workers, pid=pid))
+
+
+def test_gunicorns_master_makes_workers_that_way() -> None:
+    before = Arbiter.spawn_worker
+    try:
+        for _ in range(2):
+            keep_workers_in_want_of_room()
+        arbiter = mock.Mock(WORKERS={5: object()}, num_workers=2, worker_age=0, timeout=15, pid=os.getpid())
+        arbiter.spawn_worker = Arbiter.spawn_worker.__get__(arbiter)
+        arbiter.worker_class.side_effect = OSError(24, "no file left")
+        Arbiter.spawn_workers(arbiter)
+        arbiter.log.warning.assert_called_once()
+    finally:
+        Arbiter.spawn_worker = before
 
 
 # --- a worker, and its connections --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 
 from pgnode.bus.reports import Report
 from pgnode.metrics.meter import OK, Meter
+from pgnode.os_support.lasting import Failures
 from pgnode.os_support.open_files import OpenFilesWatch
 from pgnode.worker.reporting import MONITOR, WorkerFacts, WorkerReporter
 from tests.support.polling import eventually
@@ -37,6 +38,9 @@ class Stage:
 
     def __init__(self, report_seconds: float = 0.001) -> None:
         self.seconds = 50.0
+        failures = Failures()
+        for _ in range(6):
+            failures.add()
         self.bus = Bus()
         self.meter = Meter(lambda: self.seconds)
         self.reporter = WorkerReporter(
@@ -45,6 +49,7 @@ class Stage:
             self.bus,
             log_viewers=lambda: 2,
             files=OpenFilesWatch(1000),
+            failures=failures,
             now=lambda: self.seconds,
             report_seconds=report_seconds,
         )
@@ -71,6 +76,7 @@ def test_what_a_report_says() -> None:
         "key/current": 2,
         "cut_off": 3,
         "files_exhausted/rest": 0,
+        "task_failures/rest": 6,
     }
     assert report.counts["cpu/rest"] > 0
     assert set(report.times) == {"times/rest/read", "times/maintenance/read"}

@@ -43,6 +43,7 @@ def everything() -> NodeFigures:
             "key/current": 5,
             "cut_off": 1,
             "files_exhausted/rest": 3,
+            "task_failures/grpc": 2,
             "cpu/rest": 1.5,
             "cpu/grpc": 0.5,
             "odd": 1,
