@@ -40,11 +40,12 @@ FOREIGN_FIELDS: dict[str, tuple[set[str], str]] = {
     "pgnode/worker/gunicorn_compat.py": (
         {
             "ASGIProtocol._h1c_protocol_class",
+            "Arbiter.spawn_worker",
             "gasgi.ASGIProtocol",
             "protocol._CACHED_SERVER_HEADER",
             "protocol.PythonProtocol",
         },
-        "Gunicorn has no other way to give it a class of connections, and to have no header Server",
+        "Gunicorn has no other way to give it a class of connections, a master that goes on, and no header Server",
     ),
     "pgnode/worker/gunicorn_conf.py": (
         {"context.minimum_version"},

@@ -63,7 +63,7 @@ from pgnode.supervisor.maintenance.package_update import TryVersion
 from pgnode.supervisor.maintenance.self_update import SelfUpdate
 from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
-from pgnode.supervisor.processes import gunicorn, valkey
+from pgnode.supervisor.processes import gunicorn, unknown_children, valkey
 from pgnode.supervisor.processes.api_processes import ApiProcesses
 from pgnode.supervisor.processes.child import Child
 from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
@@ -72,7 +72,6 @@ from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.ports import ListeningSockets
 from pgnode.supervisor.processes.restart_in_place import VersionTrial
 from pgnode.supervisor.processes.restarts import Restarter
-from pgnode.supervisor.processes.unknown_children import INIT, reap_orphans
 from pgnode.supervisor.tasks import TaskRunner, TaskSpec, Work
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.figures import TrafficFigures
@@ -382,8 +381,8 @@ def compose(
         ).run
     if settings.grpc_worker_count:
         work[tasks.GRPC_WORKERS] = grpc.keep
-    if os.getpid() == INIT:
-        work[tasks.ORPHANS] = reap_orphans
+    if os.getpid() == unknown_children.INIT:
+        work[tasks.ORPHANS] = unknown_children.reap_orphans
     embedded = processes.valkey
     if embedded is not None:
         work[tasks.VALKEY] = lambda: restarter.keep(embedded)
