@@ -18,8 +18,10 @@ from pgnode.os_support.environment import confine
 from pgnode.os_support.files import read_regular
 from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.settings import Settings
+from pgnode.settings.checks import paths_in
 from pgnode.supervisor.composition import default_core
 from pgnode.supervisor.core.config_check import check_config
+from pgnode.supervisor.core.log_files import LogFiles
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.maintenance.core_store import CoreStore
 from pgnode.wire import service_pb2 as pb
@@ -102,8 +104,15 @@ async def check(settings: Settings, message: pb.Backend, core: Core) -> RunSpec:
     """
     spec = RunSpec.read(message, settings)
     fault = await asyncio.to_thread(
-        config_fault, spec.base, settings.run_dir, cert_dir=core.cert_dir, own_port=settings.metrics_port
+        config_fault,
+        spec.base,
+        settings.run_dir,
+        cert_dir=core.cert_dir,
+        own_port=settings.metrics_port,
+        script_paths=paths_in(settings.script_paths),
     )
+    if fault is None:
+        fault = await asyncio.to_thread(LogFiles.of(settings).config_fault, spec.base)
     if fault is not None:
         raise StartFailedError(fault)
     running = seen_core(settings)

@@ -160,6 +160,11 @@ def _usual_form(name: str) -> str:
         return name.lower()
 
 
+def paths_in(text: str) -> tuple[Path, ...]:
+    """Return the paths in a list with commas."""
+    return tuple(Path(path.strip()) for path in text.split(",") if path.strip())
+
+
 MetricsKey = Annotated[str, AfterValidator(check_metrics_key)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 #: An empty variable means the same as none.

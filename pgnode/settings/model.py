@@ -32,6 +32,7 @@ from pgnode.settings.checks import (
     RedisUrl,
     UuidText,
     WebUrl,
+    paths_in,
 )
 from pgnode.settings.env_file import ENV_FILE
 
@@ -269,6 +270,11 @@ class Settings(BaseSettings):
         description="Other folders and files, separated by commas, where a config's log files may be, too. A path elsewhere is "
         "refused: a panel may not write into every file of the node's user.",
     )
+    script_paths: str = Field(
+        "",
+        description="Files and folders, separated by commas, of scripts that a config may have the core run (`routing.script`, "
+        "`dns.script`). Others are refused: a script may do whatever the node's user may. Name none that a config can write to.",
+    )
     log_file_max_mib: Annotated[int, Field(ge=0, le=1024 * 1024)] = Field(
         100,
         description="Size in MiB at which such a log file becomes `NAME.1`, the one before that `NAME.2` and so on, three in "
@@ -310,7 +316,7 @@ class Settings(BaseSettings):
     @property
     def allowed_log_paths(self) -> tuple[Path, ...]:
         """Other folders and files where they may be."""
-        return tuple(Path(path.strip()) for path in self.log_paths.split(",") if path.strip())
+        return paths_in(self.log_paths)
 
     @property
     def caller_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

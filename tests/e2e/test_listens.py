@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
+import shutil
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -47,6 +49,8 @@ class Stage:
     client: ClientCore
     config: Config
     folder: Path
+    #: Where scripts may be run.
+    scripts: Path
 
     def with_inbound(self, **changes: Any) -> Config:
         """The config with one inbound more."""
@@ -59,15 +63,16 @@ class Stage:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def whole_stage(target: Target) -> AsyncIterator[Stage]:
+async def whole_stage(target: Target, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    scripts = tmp_path_factory.mktemp("scripts")
     config = make_config([make_inbound("VLESS", "vless")])
     links = [link(config["inbounds"][0], make_user("holder@e2e", TAGS), name="VLESS")]
     async with (
-        NodeProcess(env={**FAST, **ENVIRONMENT}) as node,
+        NodeProcess(env={**FAST, **ENVIRONMENT, "SCRIPT_PATHS": str(scripts)}) as node,
         node.panel() as panel,
         ClientCore(links, target) as client,
     ):
-        yield Stage(node, panel, client, config, node.state_dir.parent)
+        yield Stage(node, panel, client, config, node.state_dir.parent, scripts)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -211,6 +216,12 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
         lambda stage: stage.with_inbound(listen="env:LISTEN_PORT_OF_TEST"),
         ["'Other'", "which is no IP address"],
     ),
+    "a transport by files": (
+        lambda stage: stage.with_inbound(
+            streamSettings={"network": "xdrive", "xdriveSettings": {"service": "local", "remoteFolder": "/etc/cron.d"}}
+        ),
+        ["'Other'", "remoteFolder '/etc/cron.d' is not below"],
+    ),
     "a device": (
         lambda stage: stage.with_inbound(protocol="tun", settings={"name": "x" * 40}),
         ["'Other'", "at most 15 bytes"],
@@ -303,6 +314,25 @@ async def test_a_stale_socket_keeps_no_core_from_coming_up_or_back(stage: Stage)
     await stage.start(config)
     assert serves()
     assert stat.S_ISSOCK(os.lstat(path).st_mode)
+
+
+@pytest.mark.parametrize("part", ["routing", "dns"])
+async def test_a_script_is_run_where_an_operator_allows_it_and_nowhere_else(stage: Stage, part: str) -> None:
+    run, script = stage.folder / f"{part}.run", stage.folder / f"{part}.lua"
+    source = f"io.open('{run}', 'w'):close()\nfunction HandleRoute() end\nfunction HandleDNSQuery() end\n"
+    await asyncio.to_thread(script.write_text, source)
+    core = core_pid(stage.node)
+    with pytest.raises(PanelError, match=f"^503 START_FAILED: config: {part}.script .* is a script"):
+        await stage.start(stage.config | {part: {"script": str(script)}})
+    assert not run.exists(), "not by a check either"
+    assert core_pid(stage.node) == core
+    allowed = Path(shutil.copy(script, stage.scripts))
+    await stage.start(stage.config | {part: {"script": str(allowed)}})
+    assert run.exists()
+    core = core_pid(stage.node)
+    await asyncio.to_thread(allowed.write_text, f"{source}-- another one")
+    await stage.start(stage.config | {part: {"script": str(allowed)}})
+    assert core_pid(stage.node) != core, "what it reads has changed"
 
 
 async def test_to_reach_the_nodes_own_sockets_is_not_enough(stage: Stage) -> None:

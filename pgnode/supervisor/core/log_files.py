@@ -11,12 +11,18 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from pgnode.os_support.bounded_files import append
 from pgnode.settings import Settings
 from pgnode.wire.texts import control_character, shown
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.strings import named, strings
+
+#: Ends of places, in small letters: the core minds no capitals.
+_KEY_LOG: Final = ".masterkeylog"
+_FOLDER: Final = ".xdrivesettings.remotefolder"
+_SERVICE: Final = ".xdrivesettings.service"
 
 
 class LogFiles:
@@ -41,25 +47,37 @@ class LogFiles:
 
     def config_fault(self, base: BaseConfig) -> str | None:
         """Say which log path of a config is not allowed, or None. Looks at files, so not to be called on the loop."""
-        paths = [("log.access", base.access_log_path), ("log.error", base.error_log_path)]
-        # The core itself writes the keys of connections there, where a config asks for it.
+        paths = [("log.access", base.access_log_path, False), ("log.error", base.error_log_path, False)]
         document, numbers = base.document, base.numbers.of(base.document)
+        texts = list(strings(document))
+        # Other services keep the files elsewhere.
+        local = {place.lower() for place, text in texts if text.lower() == "local"}
+        # What the core writes itself, where a config asks for it: the keys of connections, and what a transport by files moves.
         by_core = [
-            (named(document, place, numbers), text)
-            for place, text in strings(document)
-            if place.lower().endswith(".masterkeylog")
+            (named(document, place, numbers), text, not place.lower().endswith(_KEY_LOG))
+            for place, text in texts
+            if place.lower().endswith(_KEY_LOG)
+            or (place.lower().endswith(_FOLDER) and place.lower().removesuffix(_FOLDER) + _SERVICE in local)
         ]
-        for name, text in by_core:
+        for name, text, _ in by_core:
             if text and text != "none" and not text.startswith("/"):
                 return f"{name} {shown(text)} is no whole path, and the core writes it itself: give one below {self._folder}"
-        for name, path in [*paths, *by_core]:
-            fault = self.fault(path) if path and path != "none" else None
+        for name, path, is_folder in [*paths, *by_core]:
+            fault = self.fault(path, is_folder=is_folder) if path and path != "none" else None
             if fault is not None:
                 return f"{name} {fault}"
         return None
 
-    def fault(self, path: str) -> str | None:
-        """Say why a path may not be written, or None."""
+    def fault(self, path: str, *, is_folder: bool = False) -> str | None:
+        """Say why a path may not be written, or None.
+
+        Args:
+            path: The path.
+            is_folder: It is to be a folder.
+
+        Returns:
+            What is to stand behind the name of its place.
+        """
         found = control_character(path)
         if found is not None:
             return f"{shown(path)} holds the control character {found!r}"
@@ -70,8 +88,9 @@ class LogFiles:
         if not any(real == root or root in real.parents for root in roots):
             return f"{shown(path)} is not below {self._folder}: choose a path there, or let the operator name it in LOG_PATHS"
         with contextlib.suppress(OSError):
-            if not stat.S_ISREG(os.lstat(place).st_mode):
-                return f"{shown(path)} is no plain file"
+            is_kind = stat.S_ISDIR if is_folder else stat.S_ISREG
+            if not is_kind(os.lstat(place).st_mode):
+                return f"{shown(path)} is no {'folder' if is_folder else 'plain file'}"
         return None
 
     def place(self, path: str | None) -> str | None:

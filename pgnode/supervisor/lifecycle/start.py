@@ -15,6 +15,7 @@ from pgnode.errors import InvalidRequestError, NodeError, StartFailedError, Unsu
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.settings import Settings
+from pgnode.settings.checks import paths_in
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_files import LogFiles
 from pgnode.supervisor.lifecycle import actions as do
@@ -254,7 +255,12 @@ class StartJob:
         cert_dir = self._starts.core.core.cert_dir
         settings = self._starts.settings
         fault = await asyncio.to_thread(
-            config_fault, new.base, settings.run_dir, cert_dir=cert_dir, own_port=settings.metrics_port
+            config_fault,
+            new.base,
+            settings.run_dir,
+            cert_dir=cert_dir,
+            own_port=settings.metrics_port,
+            script_paths=paths_in(settings.script_paths),
         )
         if fault is not None:
             raise StartFailedError(fault)

@@ -57,7 +57,9 @@ def _leads_to(value: object, port: int) -> bool:
         return False
     place = value.rpartition("://")[2].partition("/")[0].rpartition("@")[2]
     host, _, number = place.rpartition(":")
-    return number == str(port) and _is_here(host)
+    # The core takes "+9100", "09100" and " 9100" as well.
+    digits = number.strip().removeprefix("+")
+    return digits.isdecimal() and digits.lstrip("0") == str(port) and _is_here(host)
 
 
 def _is_here(host: str) -> bool:

@@ -17,6 +17,7 @@ from pgnode.xray.config.inbounds import listen_fault, port_fault, short
 from pgnode.xray.config.listeners import conflict, metrics_fault, plain_address, unix_fault
 from pgnode.xray.config.names import name_fault, target_fault
 from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, Sockets
+from pgnode.xray.config.scripts import script_fault
 from pgnode.xray.config.strings import own_socket_fault
 from pgnode.xray.config.tun import tun_fault
 
@@ -28,6 +29,7 @@ def config_fault(
     environment: Mapping[str, str] = os.environ,
     cert_dir: Path | None = None,
     own_port: int | None = None,
+    script_paths: Sequence[Path] = (),
 ) -> str | None:
     """Return what is wrong with a config, or None. Follows links in paths that it names, and reads its certificates.
 
@@ -37,12 +39,15 @@ def config_fault(
         environment: What the core inherits.
         cert_dir: The folder where the core looks for certificates with a relative path.
         own_port: A port on which the node answers without a key.
+        script_paths: Scripts that the core may run, and folders of such.
 
     Returns:
         A sentence that begins with the name of the part.
     """
     led = own_port_fault(base.document, own_port, base.numbers.of(base.document))
-    return led or next(_faults(base, own_folder, environment, cert_dir), None)
+    return (
+        led or script_fault(base.document, script_paths) or next(_faults(base, own_folder, environment, cert_dir), None)
+    )
 
 
 def _faults(base: BaseConfig, own_folder: Path, environment: Mapping[str, str], cert_dir: Path | None) -> Iterator[str]:

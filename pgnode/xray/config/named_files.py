@@ -1,4 +1,4 @@
-"""Files that a config names: certificates, their keys, geo data. They are part of it, though their content is elsewhere. Pure.
+"""Files that a config names: certificates, their keys, geo data, scripts. They are part of it, with content elsewhere. Pure.
 
 A file is known with the parts that read it, since a running core can take it anew by these alone.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pgnode.xray.config.geo_refs import SYSTEM_ASSET_DIRS, geo_file_names
+from pgnode.xray.config.scripts import scripts_of
 
 _FILE_KEYS: Final = ("certificatefile", "keyfile")
 
@@ -42,6 +43,9 @@ def files_of(
         paths += [folder / name for name in geo_file_names(part) for folder in folders]
         for path in paths:
             found.setdefault(path, set()).add(reader)
+    for _, script in scripts_of(document):
+        if script.startswith("/"):
+            found.setdefault(Path(script), set()).add((REST, False))
     return found
 
 

@@ -79,6 +79,22 @@ def test_what_it_would_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "own folder of sockets" in json.loads(output)["error"]
 
 
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"log": {"access": "/etc/passwd"}}, "log.access '/etc/passwd' is not below"),
+        ({"routing": {"script": "/x.lua"}}, "config: routing.script '/x.lua' is a script"),
+    ],
+)
+def test_paths_that_a_config_may_not_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: dict[str, Any], words: str
+) -> None:
+    accepts(monkeypatch)
+    code, output = invoke(tmp_path, make_config([make_inbound("VLESS", "vless")]) | part)
+    assert code == 1
+    assert words in output
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["check-config", str(tmp_path / "nowhere"), "--state-dir", str(tmp_path)])
     assert (found.exit_code, found.output) == (

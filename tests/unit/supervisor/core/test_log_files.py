@@ -109,3 +109,32 @@ def test_the_path_of_a_config_is_named(tmp_path: Path) -> None:
         assert f"masterKeyLog '{path}' {fault}" in (files.config_fault(base) or "")
     assert files.place(None) is None
     assert str(tmp_path / "a") in repr(files)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"service": "local", "remoteFolder": "{top}/logs/x"}, None),
+        ({"service": "local", "remoteFolder": "{top}/other"}, None),
+        ({"service": "template", "remoteFolder": "/any"}, None),
+        ({"remoteFolder": "/any"}, None),
+        ({"service": "local", "remoteFolder": "{top}"}, "is not below"),
+        ({"Service": "Local", "RemoteFolder": "/etc/cron.d"}, "RemoteFolder '/etc/cron.d' is not below"),
+        ({"service": "local", "remoteFolder": "logs"}, "is no whole path"),
+        ({"service": "local", "Service": "template", "remoteFolder": "/etc"}, "is not below"),
+        ({"service": "local", "remoteFolder": "{top}/logs/file"}, "is no folder"),
+        ({"service": "local", "remoteFolder": "{top}/logs/link"}, "is no folder"),
+    ],
+)
+def test_the_folder_of_a_transport_by_files_is_where_log_files_may_be(
+    tmp_path: Path, files: LogFiles, settings: dict[str, str], fault: str | None
+) -> None:
+    (tmp_path / "logs" / "file").touch()
+    (tmp_path / "logs" / "link").symlink_to(tmp_path)
+    xdrive = {key: value.format(top=tmp_path) for key, value in settings.items()}
+    inbound = make_inbound("a", "vless", stream={"network": "xdrive", "xdriveSettings": xdrive})
+    base = parse_config(json.dumps(make_config([inbound])), exclude_inbounds=(), api_socket="/x.sock", assets_dir=None)
+    found = files.config_fault(base)
+    assert (found is None) == (fault is None), found
+    assert (fault or "") in (found or "")
+    assert (found or "inbound 'a': streamSettings").startswith("inbound 'a': streamSettings")

@@ -23,6 +23,9 @@ def with_outbound(settings: Any) -> dict[str, Any]:
     ("document", "place"),
     [
         (with_inbound({"fallbacks": [{}, {"dest": PORT}]}), "inbound 'in': settings.fallbacks[1].dest 9100"),
+        (with_inbound({"fallbacks": [{"dest": "+9100"}]}), "inbound 'in': settings.fallbacks[0].dest '+9100'"),
+        (with_inbound({"fallbacks": [{"dest": "127.0.0.1:009100"}]}), "inbound 'in': settings.fallbacks[0].dest"),
+        (with_inbound({"fallbacks": [{"dest": "127.0.0.1: 9100"}]}), "inbound 'in': settings.fallbacks[0].dest"),
         (with_inbound({"fallbacks": [{"dest": "9100"}]}), "inbound 'in': settings.fallbacks[0].dest '9100'"),
         (with_inbound({"fallbacks": [{"Dest": "localhost:9100"}]}), "inbound 'in': settings.fallbacks[0].Dest"),
         (with_inbound({"fallbacks": [{"dest": "[::ffff:127.0.0.1]:9100"}]}), "inbound 'in': settings.fallbacks[0]"),
@@ -60,6 +63,8 @@ def test_what_leads_to_the_metrics_is_named(document: dict[str, Any], place: str
         {"address": 1, "port": PORT},
         {"port": PORT},
         {"url": "http://localhost/9100"},
+        {"dest": "localhost:"},
+        {"dest": "+"},
     ],
 )
 def test_others_are_left_alone(settings: Any) -> None:

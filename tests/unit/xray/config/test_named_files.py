@@ -29,3 +29,9 @@ def test_certificates_and_geo_files_with_their_readers() -> None:
     assert Path("/not.pem") not in found
     assert files_of(document, None, Path("/certs"))[Path("/certs/relative.pem")] == {("a", True), ("b", True)}
     assert files_of({"routing": 5, "inbounds": 5}, None) == {}
+
+
+def test_a_script_is_read_by_no_part_that_can_be_replaced_alone() -> None:
+    found = files_of({"routing": {"script": "/r.lua"}, "dns": {"Script": "/d.lua"}}, None)
+    assert found == {Path("/r.lua"): {(REST, False)}, Path("/d.lua"): {(REST, False)}}
+    assert files_of({"routing": {"script": "relative.lua"}}, None) == {}
