@@ -16,8 +16,8 @@ from pgnode.testing.configs import config_tags, make_config, make_inbound, plain
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient, PanelError
 from pgnode.testing.target import Target
-from pgnode.testing.traffic import ClientCore, link
-from pgnode.testing.users import make_user, make_users
+from pgnode.testing.traffic import ClientCore, link, ss2022_user_key
+from pgnode.testing.users import SS2022_METHOD, make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.support.core_lists import inbound_users
 from tests.support.stored import StoredUsers, stored_users
@@ -187,6 +187,20 @@ async def test_ids_that_differ_in_what_the_core_ignores_are_one_to_it(stage: Sta
     assert stored.failed["alice@e2e"].cause == "has the same VLESS id as 'bob@e2e', in inbound 'VLESS'"
     await stage.panel.sync_user(stage.user("bob@e2e", 1, []))
     await stage.client.move("VLESS 0", 1_000, 1_000)
+    assert not stored_users(stage.node).failed
+
+
+async def test_keys_that_differ_in_how_they_are_written_are_one(stage: Stage) -> None:
+    alice, bob = (stage.user(name, key, ["Shadowsocks-2022"]) for name, key in (("alice@e2e", 0), ("bob@e2e", 1)))
+    key = ss2022_user_key(SS2022_METHOD, alice.proxies.shadowsocks.password)
+    # Of the last character but the padding four bits count for nothing.
+    bob.proxies.shadowsocks.password = f"{key[:-3]}{chr(ord(key[-3]) + 1)}=="
+    await stage.panel.sync_user(alice)
+    await stage.panel.sync_user(bob)
+    cause = stored_users(stage.node).failed["alice@e2e"].cause
+    assert cause == "has the same Shadowsocks-2022 key as 'bob@e2e', in inbound 'Shadowsocks-2022'"
+    await stage.panel.sync_user(stage.user("bob@e2e", 1, ["Shadowsocks-2022"]))
+    await stage.client.move("Shadowsocks-2022 0", 1_000, 1_000)
     assert not stored_users(stage.node).failed
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import functools
 import hashlib
 import re
@@ -357,12 +358,13 @@ def _uuid(protocol: str, text: str) -> str:
 
 
 def _key(password: str, key_bytes: int) -> str:
-    try:
-        if len(base64.b64decode(password, validate=True)) == key_bytes:
-            return password
-    except (binascii.Error, ValueError):
-        pass
-    return base64.b64encode(hashlib.sha256(password.encode()).digest()[:key_bytes]).decode()
+    key = b""
+    with contextlib.suppress(binascii.Error, ValueError):
+        key = base64.b64decode(password, validate=True)
+    if len(key) != key_bytes:
+        key = hashlib.sha256(password.encode()).digest()[:key_bytes]
+    # Its last character may be written in several ways, and the core looks at the key.
+    return base64.b64encode(key).decode()
 
 
 def _shown(value: str) -> str:

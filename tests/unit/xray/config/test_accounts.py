@@ -143,6 +143,10 @@ def test_shadowsocks_2022_keys(method: str, key_bytes: int) -> None:
     key = base64.b64encode(bytes(range(key_bytes))).decode()
     # Whatever the user's own method is: the inbound's counts.
     assert account_for(shadowsocks(key, "foo"), inbound) == Account("shadowsocks-2022", key)
+    # Bits behind the key are none of it: written otherwise, it is the same one to the core.
+    body = key.rstrip("=")
+    odd = f"{body[:-1]}{chr(ord(body[-1]) + 1)}{'=' * (len(key) - len(body))}"
+    assert account_for(shadowsocks(odd, ""), inbound) == Account("shadowsocks-2022", key)
     for password in ("secret", "ключ", base64.b64encode(bytes(key_bytes - 1)).decode(), key + "\n"):
         digest = hashlib.sha256(password.encode()).digest()[:key_bytes]
         assert account_for(shadowsocks(password), inbound) == Account(
