@@ -222,6 +222,18 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
         ),
         ["'Other'", "remoteFolder '/etc/cron.d' is not below"],
     ),
+    "a path with a NUL": (
+        lambda stage: stage.with_inbound(
+            settings={"decryption": "none", "clients": [], "fallbacks": [{"dest": "/run/a\0b"}]}
+        ),
+        ["inbound 'Other': settings.fallbacks[0].dest holds a NUL"],
+    ),
+    "a tunnel to the metrics": (
+        lambda stage: stage.with_inbound(
+            protocol="tunnel", settings={"portMap": {"1": f"localhost:{ENVIRONMENT['METRICS_PORT']}"}}
+        ),
+        ["inbound 'Other': settings.portMap.1", "is METRICS_PORT"],
+    ),
     "a device": (
         lambda stage: stage.with_inbound(protocol="tun", settings={"name": "x" * 40}),
         ["'Other'", "at most 15 bytes"],

@@ -6,6 +6,7 @@ Its other ports ask for the key, and its unix sockets are looked for in :mod:`pg
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +18,12 @@ _WHOLE: Final = frozenset({"dest", "target", "redirect", "url"})
 
 #: Fields that are a destination together.
 _PAIRS: Final = (("address", "port"), ("rewriteaddress", "rewriteport"))
+
+#: The field of a tunnel whose values are destinations, by the port at which it is asked.
+_MAP: Final = "portmap"
+
+#: Inbounds that lead to one destination, which is this machine where they name no address.
+_TUNNELS: Final = frozenset({"tunnel", "dokodemo-door"})
 
 
 def own_port_fault(document: dict[str, Any], port: int | None, numbers: Mapping[str, Sequence[int]]) -> str | None:
@@ -32,20 +39,39 @@ def own_port_fault(document: dict[str, Any], port: int | None, numbers: Mapping[
     """
     if port is None:
         return None
+    for where, value in _destinations(document):
+        if _leads_to(value, port):
+            return f"{named(document, where, numbers)} {short(value)} {_IS}"
+    return None
+
+
+def _destinations(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what may lead to a port of this machine, with its place."""
     for place, part in _objects(document):
         fields = {key.lower(): key for key in part}
         for name in _WHOLE & fields.keys():
-            if _leads_to(part[fields[name]], port):
-                where = f"{place}.{fields[name]}".lstrip(".")
-                return f"{named(document, where, numbers)} {short(part[fields[name]])} {_IS}"
+            yield f"{place}.{fields[name]}".lstrip("."), part[fields[name]]
+        ports = part[fields[_MAP]] if _MAP in fields else None
+        if isinstance(ports, dict):
+            for key, value in ports.items():
+                yield f"{place}.{fields[_MAP]}.{short(key)[1:-1]}".lstrip("."), value
         for address, number in _PAIRS:
-            if address in fields and number in fields:
-                host, value = part[fields[address]], part[fields[number]]
-                if isinstance(host, str) and _is_here(host) and _leads_to(value, port):
-                    where = f"{place}.{fields[number]}".lstrip(".")
-                    return f"{named(document, where, numbers)} {short(value)} {_IS}"
-    return None
+            if number in fields and _names_here(part, fields.get(address), place, document):
+                yield f"{place}.{fields[number]}".lstrip("."), part[fields[number]]
 
+
+def _names_here(part: dict[str, Any], address: str | None, place: str, document: dict[str, Any]) -> bool:
+    """Whether the address beside a port is this machine's; in a tunnel one that is missing is."""
+    host = part[address] if address is not None else None
+    if host is not None and host != "":
+        return isinstance(host, str) and _is_here(host)
+    found = _TUNNEL_SETTINGS.fullmatch(place)
+    inbounds = document.get("inbounds")
+    inbound = inbounds[int(found[1])] if found is not None and isinstance(inbounds, list) else None
+    return isinstance(inbound, dict) and str(inbound.get("protocol")).lower() in _TUNNELS
+
+
+_TUNNEL_SETTINGS: Final = re.compile(r"inbounds\[(\d+)\]\.settings", re.I)
 
 _IS: Final = "on this machine is METRICS_PORT of the node itself, which is not for users"
 

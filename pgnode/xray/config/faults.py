@@ -18,7 +18,7 @@ from pgnode.xray.config.listeners import conflict, metrics_fault, plain_address,
 from pgnode.xray.config.names import name_fault, target_fault
 from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, Sockets
 from pgnode.xray.config.scripts import script_fault
-from pgnode.xray.config.strings import own_socket_fault
+from pgnode.xray.config.strings import own_socket_fault, zero_fault
 from pgnode.xray.config.tun import tun_fault
 
 
@@ -45,17 +45,24 @@ def config_fault(
         A sentence that begins with the name of the part.
     """
     led = own_port_fault(base.document, own_port, base.numbers.of(base.document))
-    return (
-        led or script_fault(base.document, script_paths) or next(_faults(base, own_folder, environment, cert_dir), None)
-    )
+    return led or next(_faults(base, own_folder, environment, cert_dir, script_paths), None)
 
 
-def _faults(base: BaseConfig, own_folder: Path, environment: Mapping[str, str], cert_dir: Path | None) -> Iterator[str]:
+def _faults(
+    base: BaseConfig,
+    own_folder: Path,
+    environment: Mapping[str, str],
+    cert_dir: Path | None,
+    script_paths: Sequence[Path],
+) -> Iterator[str]:
     document = base.document
     numbers = base.numbers.of(document)
     fault = (
         name_fault(document, numbers)
         or target_fault(document, numbers)
+        # Before paths are followed.
+        or zero_fault(document, numbers)
+        or script_fault(document, script_paths)
         or own_socket_fault(document, own_folder, numbers=numbers)
     )
     if fault is not None:

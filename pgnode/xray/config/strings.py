@@ -52,6 +52,22 @@ def text_fault(source: str, document: dict[str, Any]) -> str | None:
     return None
 
 
+def zero_fault(document: dict[str, Any], numbers: Mapping[str, Sequence[int]] = MappingProxyType({})) -> str | None:
+    """Say where a config holds a NUL, or None: no file has such a path, and whoever looks for one fails over it.
+
+    Args:
+        document: The config.
+        numbers: By list the place of each item in the panel's own.
+
+    Returns:
+        A sentence that begins with the place.
+    """
+    for place, text in strings(document):
+        if "\0" in text:
+            return f"{named(document, place, numbers)} holds a NUL character"
+    return None
+
+
 def own_socket_fault(
     document: dict[str, Any],
     folder: Path,

@@ -15,6 +15,10 @@ def with_inbound(settings: Any, **more: Any) -> dict[str, Any]:
     return {"inbounds": [{"tag": "in", "port": PORT, "listen": "127.0.0.9", "settings": settings, **more}]}
 
 
+def with_tunnel(settings: Any, protocol: str = "dokodemo-door") -> dict[str, Any]:
+    return with_inbound(settings, protocol=protocol)
+
+
 def with_outbound(settings: Any) -> dict[str, Any]:
     return {"outbounds": [{"settings": settings}]}
 
@@ -36,6 +40,14 @@ def with_outbound(settings: Any) -> dict[str, Any]:
         ),
         (with_inbound({"address": "LOCALHOST.", "port": PORT}), "inbound 'in': settings.port 9100"),
         (with_inbound({"rewriteAddress": "::1", "rewritePort": PORT}), "inbound 'in': settings.rewritePort"),
+        (
+            with_tunnel({"portMap": {"5": "1.2.3.4:1", "6": "localhost:9100"}}),
+            "inbound 'in': settings.portMap.6 'localhost",
+        ),
+        (with_tunnel({"address": "10.0.0.1", "PORTMAP": {"5": ":9100"}}), "inbound 'in': settings.PORTMAP.5 ':9100'"),
+        (with_tunnel({"port": PORT}), "inbound 'in': settings.port 9100"),
+        (with_tunnel({"address": "", "port": "9100"}), "inbound 'in': settings.port '9100'"),
+        (with_tunnel({"rewritePort": PORT}, "Tunnel"), "inbound 'in': settings.rewritePort 9100"),
         (with_outbound({"redirect": ":9100"}), "config: outbounds[4].settings.redirect ':9100'"),
         (
             with_outbound({"servers": [{"address": "a.localhost", "port": PORT}]}),
@@ -62,6 +74,8 @@ def test_what_leads_to_the_metrics_is_named(document: dict[str, Any], place: str
         {"address": "example.com", "port": PORT},
         {"address": 1, "port": PORT},
         {"port": PORT},
+        {"portMap": [":9100"]},
+        {"portMap": {"9100": "10.0.0.1:1"}},
         {"url": "http://localhost/9100"},
         {"dest": "localhost:"},
         {"dest": "+"},
@@ -69,3 +83,7 @@ def test_what_leads_to_the_metrics_is_named(document: dict[str, Any], place: str
 )
 def test_others_are_left_alone(settings: Any) -> None:
     assert own_port_fault(with_inbound(settings), PORT, {}) is None
+
+
+def test_a_tunnel_to_another_machine_is_left_alone() -> None:
+    assert own_port_fault(with_tunnel({"address": "10.0.0.1", "port": PORT, "portMap": None}), PORT, {}) is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pgnode.errors import StartFailedError
-from pgnode.xray.config.strings import own_socket_fault, strings, text_fault
+from pgnode.xray.config.strings import own_socket_fault, strings, text_fault, zero_fault
 from tests.unit.xray.config.configs import config, parse, vless
 
 
@@ -136,3 +136,10 @@ def test_every_text_has_its_place() -> None:
     document = {"a": [{"b": "x"}, "y"], "c": 5}
     assert dict(strings(document))["a[0].b"] == "x"
     assert ("a key in a[0]", "b") in list(strings(document))
+
+
+def test_a_zero_is_named_wherever_it_stands() -> None:
+    document = config(inbounds=[vless(settings={"fallbacks": [{"dest": "/a\0b"}]})], dns={"a": 1})
+    assert zero_fault(document) == "inbound 'in': settings.fallbacks[0].dest holds a NUL character"
+    assert zero_fault({"dns": {"a\0": 1}}) == "config: a key in dns holds a NUL character"
+    assert zero_fault(config(dns={"tag": "\\0 as text"})) is None
