@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,20 +114,35 @@ async def start_bare_core(config: Mapping[str, Any]) -> float:
 
     ``config`` is a finished one, as a node writes it to GENERATED_CONFIG_PATH. SideFailedError when it does not answer.
     """
-    async with bare_core(config) as (seconds, _):
-        return seconds
+    async with bare_core(config) as bare:
+        return bare.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class BareCore:
+    """A core that no node keeps."""
+
+    #: From the start of its process until its API answered.
+    seconds: float
+    #: Of its API.
+    socket: Path
+    pid: int
+    #: Ports of its inbounds, by tag.
+    ports: Mapping[str, int]
 
 
 @contextlib.asynccontextmanager
-async def bare_core(config: Mapping[str, Any]) -> AsyncIterator[tuple[float, Path]]:
-    """A process with the embedded core; yields the seconds until its API answered, and the API's socket.
+async def bare_core(config: Mapping[str, Any]) -> AsyncIterator[BareCore]:
+    """A process with the embedded core, whose output nobody reads.
 
     The API of ``config`` moves to a socket of its own and its inbounds to free ports. SideFailedError when it does not
     answer.
     """
     folder = Path(tempfile.mkdtemp(prefix="pgncore"))
     try:
-        text = json.dumps(moved(config, folder / "api.sock")).encode()
+        own = moved(config, folder / "api.sock")
+        ports = {inbound["tag"]: inbound["port"] for inbound in own["inbounds"] if isinstance(inbound.get("port"), int)}
+        text = json.dumps(own).encode()
         begun = time.monotonic()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pgnode.testing.client_core", str(os.getpid())),
@@ -146,7 +162,7 @@ async def bare_core(config: Mapping[str, Any]) -> AsyncIterator[tuple[float, Pat
                 took = time.monotonic() - begun
             except (TimeoutError, ConnectionError):
                 raise SideFailedError(f"the bare core did not answer within {START_TIMEOUT_SECONDS:g} s") from None
-            yield took, folder / "api.sock"
+            yield BareCore(took, folder / "api.sock", process.pid, ports)
         finally:
             await _end(process, signal.SIGKILL)
     finally:

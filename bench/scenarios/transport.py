@@ -38,7 +38,7 @@ async def transport(bench: Bench) -> AsyncGenerator[Row, None]:
     api_part = {"tag": "api", "services": ["HandlerService", "StatsService"]}
     config = make_config([make_inbound(TAG, "vless")]) | {"api": api_part}
     operations = _operations()
-    async with bare_core(config) as (_, socket), CoreApi(socket) as api, _channel(socket) as alter:
+    async with bare_core(config) as bare, CoreApi(bare.socket) as api, _channel(bare.socket) as alter:
         bench.say("AlterInbound, pipelined client and grpc.aio in turns")
         found: dict[str, list[float]] = {"pipelined": [], "grpc": []}
         for number, side in enumerate(turns(["pipelined", "grpc"], bench.rounds + 1)):
@@ -64,7 +64,7 @@ async def bare_rate(bench: Bench) -> float:
     api_part = {"tag": "api", "services": ["HandlerService", "StatsService"]}
     config = make_config([make_inbound(TAG, "vless")]) | {"api": api_part}
     rates = []
-    async with bare_core(config) as (_, socket), CoreApi(socket) as api:
+    async with bare_core(config) as bare, CoreApi(bare.socket) as api:
         operations = _operations()
         for _round in range(bench.rounds + 1):
             calls, begun = 0, time.monotonic()

@@ -30,7 +30,7 @@ async def test_every_user_moves_a_block_each_way_through_the_core() -> None:
         "stats": {},
         "policy": {"levels": {"0": {"statsUserUplink": True, "statsUserDownlink": True, "statsUserOnline": True}}},
     }
-    async with bare_core(config) as (_, socket_path), CoreApi(socket_path) as api, MovingUsers(port, users) as movers:
+    async with bare_core(config) as bare, CoreApi(bare.socket) as api, MovingUsers(port, users) as movers:
         await movers.move(0, USERS - 1)
         await movers.hold(3, 2)
 
