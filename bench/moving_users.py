@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
-import struct
 import sys
 import tempfile
-import termios
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,25 +119,16 @@ def disk_bytes(pid: int) -> int:
     return 0
 
 
-def silences_ms(fifo: Path, seconds: float) -> Sequence[float]:
-    """How long the supervisor's loop took for each of many empty lines in the core's output, in milliseconds.
+def silences_ms(ask: Callable[[], object], seconds: float) -> Sequence[float]:
+    """How long the supervisor's loop took for each of many questions, in milliseconds.
 
-    The loop reads the core's output itself, and drops empty lines; a line that is not in the pipe any more was read. So this sees
-    whatever keeps the loop from its next turn: its own work, a thread that has the interpreter, and that the processors
-    are taken. For a thread.
+    It answers operators itself, out of its memory. So this sees whatever keeps the loop from its next turn: its own work, a
+    thread that has the interpreter, and that the processors are taken. For a thread.
     """
     found = []
-    descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        end = time.monotonic() + seconds
-        while (begun := time.monotonic()) < end:
-            os.write(descriptor, b"\n")
-            while struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]:
-                if time.monotonic() - begun > LIMIT_SECONDS:
-                    raise MovingUsersError(f"the supervisor has not read the core's output for {LIMIT_SECONDS:g} s")
-                time.sleep(0.0005)
-            found.append((time.monotonic() - begun) * 1000)
-            time.sleep(0.002)
-    finally:
-        os.close(descriptor)
+    end = time.monotonic() + seconds
+    while (begun := time.monotonic()) < end:
+        ask()
+        found.append((time.monotonic() - begun) * 1000)
+        time.sleep(0.002)
     return found

@@ -131,7 +131,7 @@ def test_logrotate_takes_the_files_and_the_node_goes_on(tmp_path: Path) -> None:
     (tmp_path / "conf").write_text(text)
     (tmp_path / "conf").chmod(0o644)
     log = logs / "access.log"
-    append_lines(log, [b"first"], 0)
+    append_lines(log, b"first")
     aside = logs / "access.log.1"
     aside.write_bytes(b"set aside by the node\n")
     done = subprocess.run(
@@ -142,7 +142,7 @@ def test_logrotate_takes_the_files_and_the_node_goes_on(tmp_path: Path) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    append_lines(log, [b"second"], 0)
+    append_lines(log, b"second")
     [rotated] = logs.glob("access.log-*")
     assert (rotated.read_bytes(), log.read_bytes()) == (b"first\n", b"second\n")
     assert aside.read_bytes() == b"set aside by the node\n"

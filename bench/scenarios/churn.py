@@ -1,8 +1,9 @@
 """Churn: what a new connection costs with the access log on, and what a line of the log costs by itself.
 
 Connections come through a plain VLESS inbound, a fixed number a second, and each moves a block both ways
-(:mod:`bench.moving_users_process`). Processor time is that of all threads of each process, in nanoseconds, from the kernel; what the
-node uses while nothing happens is taken off. The other side is the same core with the same config, whose output nobody reads.
+(:mod:`bench.moving_users_process`). Processor time is that of all threads of each process, in nanoseconds, from the kernel;
+what the node uses while nothing happens is taken off. The other side is the same core with the same config, whose output nobody
+reads.
 
 Lines by themselves are written into the core's pipe, one at a time as the core writes them, while the core itself rests.
 """
@@ -44,7 +45,9 @@ CONNECTION_AIM, UNWATCHED_AIM, WATCHED_AIM = 10.0, 3.0, 10.0
 LINE = b"2026/11/30 04:20:07.%06d from 127.0.0.23:51234 accepted tcp:127.0.1.5:40321 [VLESS >> DIRECT] email: user%d@bench\n"
 
 
-@scenario("churn", f"{CONNECTIONS} connections a second with the access log on, and lines of the log", timeout_seconds=300)
+@scenario(
+    "churn", f"{CONNECTIONS} connections a second with the access log on, and lines of the log", timeout_seconds=300
+)
 async def churn(bench: Bench) -> AsyncGenerator[Row, None]:
     async with stage(bench) as made:
         for row in await made.connections(bench.rounds):
@@ -64,7 +67,7 @@ async def stage(bench: Bench) -> AsyncIterator[Stage]:
         copy = Path(folder, "config.json")
         async with node(bench, GENERATED_CONFIG_PATH=str(copy)) as beside, beside.panel() as panel:
             await started(bench, panel, make_config([inbound]), users)
-            config = json.loads(copy.read_text(encoding="utf-8"))
+            config = json.loads(await asyncio.to_thread(copy.read_text, encoding="utf-8"))
             async with (
                 bare_core(config) as bare,
                 MovingUsers(inbound["port"], users) as movers,

@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from redis.asyncio import Redis
 
@@ -29,13 +28,14 @@ from bench.servers import bare_app, node, started
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import POLLED, Polled
 from pgnode.settings import Settings
+from pgnode.supervisor.control import messages
+from pgnode.supervisor.control.client import ask
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.process.record import RECORD_NAME
-from pgnode.xray.process.run_folder import FIFO_NAME
 
 USERS, MANY_USERS = 10_000, 100_000
 TAG = "VLESS"
@@ -267,13 +267,13 @@ class Stage:
         silences: list[float] = []
         for _ in range(POLLS // 2):
             await self.movers.pulse()
-            probe = asyncio.create_task(asyncio.to_thread(silences_ms, self.fifo, 6.0))
+            probe = asyncio.create_task(asyncio.to_thread(silences_ms, self.ask, 6.0))
             await self.polled()
             silences += await probe
         await self.movers.release()
         longest = max(silences)
         yield Row(
-            "the supervisor's loop meanwhile: time until it reads a line of the core's output",
+            "the supervisor's loop meanwhile: time until it answers an operator",
             [Figure(longest, "ms", "longest"), Figure(percentile(silences, 0.99), "ms", "p99")],
             aim=below(longest, BLOCKED_AIM_MS, "ms"),
         )
@@ -303,9 +303,9 @@ class Stage:
     def core_pid(self) -> int:
         return int(json.loads((self.node.run_dir / RECORD_NAME).read_text(encoding="utf-8"))["pid"])
 
-    @property
-    def fifo(self) -> Path:
-        return self.node.run_dir / FIFO_NAME
+    def ask(self) -> None:
+        """Ask the supervisor something that it has in its memory."""
+        ask(self.node.run_dir, messages.LOG_LEVEL, {}, seconds=SEEN_SECONDS)
 
     async def seen(self, count: int) -> None:
         """Wait until the node owes what ``count`` users moved. MovingUsersError where it does not come to that."""

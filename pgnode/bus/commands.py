@@ -51,6 +51,10 @@ class Kind(enum.StrEnum):
     # For monitors.
     METRICS = "metrics"  # [an Accept header -> a content type, a line end, and the text]
     READY = "ready"  # [Empty -> JSON, "ready" and "because"]
+    # Of workers, by themselves.
+    WATCH_LOGS = (
+        "watch_logs"  # [:class:`pgnode.bus.log_batches.Watch` -> nothing], whether somebody watches the log there
+    )
 
 
 #: Commands about traffic, which change no user: they never wait for a change of users.
@@ -61,7 +65,15 @@ MAINTENANCE_KINDS = frozenset({Kind.CORE_UPDATE, Kind.GEOFILES, Kind.HARD_RESET,
 
 #: Inspections: commands that only ask. Each is done on its own, and none waits for another.
 INSPECTION_KINDS = frozenset(
-    {Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY, Kind.METRICS, Kind.READY}
+    {
+        Kind.LIST_RULES,
+        Kind.BALANCER_INFO,
+        Kind.TEST_ROUTE,
+        Kind.LATENCY,
+        Kind.METRICS,
+        Kind.READY,
+        Kind.WATCH_LOGS,
+    }
 )
 
 

@@ -29,6 +29,15 @@ OWNER_TTL_MS = 15_000
 #: Reports of workers are forgotten with the last worker.
 REPORTS_TTL_SECONDS = 60
 
+#: Entries of the stream of log lines, each with many lines: a worker that is further behind is told what it lost.
+LOG_ENTRIES_MAX = 128
+
+#: What a supervisor left in that stream goes with it.
+LOG_TTL_SECONDS = 60
+
+#: Lines of the node's own that are kept for operators.
+NODE_LOG_MAX = 500
+
 #: Entries kept per worker, each with the answers of one group; a worker reads them at once, so this is reached only by
 #: one that hangs.
 REPLIES_MAX = 5_000
@@ -78,7 +87,20 @@ CATALOGUE = (
         "--",
         "`<name> <rev> <at_ms>`, a small body in the next line: read it again",
     ),
-    KeySpec("log", "stream", "supervisor", "capped at LOG_BUFFER_SIZE", "lines of core and node"),
+    KeySpec(
+        "log",
+        "stream",
+        "supervisor",
+        f"while somebody watches, {LOG_ENTRIES_MAX} entries; {LOG_TTL_SECONDS} s after the last one",
+        "`source`, `number`, `lines`: lines of core and node, for viewers; with `token` the last ones, for those who join",
+    ),
+    KeySpec(
+        "log:node",
+        "stream",
+        "supervisor",
+        f"about {NODE_LOG_MAX} lines",
+        "the node's own lines, for operators who find a supervisor that does not answer",
+    ),
     KeySpec(
         "activity",
         "string",
@@ -119,6 +141,7 @@ class Keys:
         self.commands = f"{prefix}:commands"
         self.snapshots_channel = f"{prefix}:snapshots"
         self.log = f"{prefix}:log"
+        self.node_log = f"{prefix}:log:node"
         self.activity = f"{prefix}:activity"
         self.owner = f"{prefix}:owner"
         self.reports = f"{prefix}:reports"

@@ -1,43 +1,58 @@
-"""The capped stream of log lines: written by the supervisor in batches, read by a worker while somebody watches."""
+"""The stream of log lines: written by the supervisor in batches while somebody watches, read by each worker that has viewers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
-from pgnode.bus.connection import BUS_ERRORS, connect, stream_entries
-from pgnode.bus.keys import Keys
-
-#: Lines in one stream entry at most; many lines in an entry cost Redis little when the core logs a lot.
-LINES_PER_ENTRY = 200
+from pgnode.bus.connection import BUS_ERRORS, stream_entries
+from pgnode.bus.keys import LOG_ENTRIES_MAX, LOG_TTL_SECONDS, NODE_LOG_MAX, Keys
+from pgnode.bus.log_batches import LogBatch
+from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
+from pgnode.bus.redis_compat import Args
+from pgnode.bus.stream_ids import BEGINNING
 
 #: How long one read of new lines blocks in Redis.
 BLOCK_MS = 5000
 
 #: Entries read at once.
-READ_MAX = 100
+READ_MAX = 16
 
 #: Pause before a lost connection is tried again.
 RECONNECT_SECONDS = 0.5
 
 
-def put_lines(pipe: Pipeline, keys: Keys, lines: Sequence[bytes], keep: int) -> None:
-    """Add lines to the stream.
+def put_batches(keys: Keys, batches: Iterable[LogBatch]) -> list[Args]:
+    """Return the commands that add batches to the stream."""
+    commands: list[Args] = []
+    for batch in batches:
+        fields = [part for pair in batch.fields().items() for part in pair]
+        commands.append(("XADD", keys.log, "MAXLEN", LOG_ENTRIES_MAX, "*", *fields))
+    if commands:
+        commands.append(("EXPIRE", keys.log, LOG_TTL_SECONDS))
+    return commands
 
-    The stream is capped by entries, and an entry may hold one line, so a quiet core's lines are never lost early.
+
+def put_node_lines(keys: Keys, lines: Sequence[bytes]) -> list[Args]:
+    """Return the commands that keep the node's own lines for operators."""
+    return [("XADD", keys.node_log, "MAXLEN", "~", NODE_LOG_MAX, "*", "line", line) for line in lines]
+
+
+async def node_lines(redis: Redis, keys: Keys, count: int) -> list[bytes]:
+    """Return the node's own last lines, in order. Raises BUS_ERRORS.
 
     Args:
-        pipe: Takes the commands.
+        redis: The client.
         keys: The node's keys.
-        lines: Bytes without a line end.
-        keep: About so many lines stay in the stream.
+        count: How many at most.
+
+    Returns:
+        The lines.
     """
-    for at in range(0, len(lines), LINES_PER_ENTRY):
-        batch = lines[at : at + LINES_PER_ENTRY]
-        pipe.xadd(keys.log, {"lines": b"\n".join(batch)}, maxlen=keep, approximate=True)
+    found = stream_entries([(b"", await redis.xrevrange(keys.node_log, count=count))])
+    return [fields[b"line"] for _, fields in reversed(found)]
 
 
 class LogReader:
@@ -52,43 +67,47 @@ class LogReader:
     def __init__(self, url: str, keys: Keys, *, reconnect_seconds: float = RECONNECT_SECONDS) -> None:
         self._keys = keys
         self._reconnect_seconds = reconnect_seconds
-        self._client: Redis = connect(url, timeout_seconds=BLOCK_MS / 1000 + 2, connections=2)
+        self._asking = PipelinedRedis(url)
+        self._following = PipelinedRedis(url, timeout_seconds=BLOCK_MS / 1000 + 2)
 
-    async def close(self) -> None:
+    def __repr__(self) -> str:
+        return f"LogReader({self._keys.log})"
+
+    def close(self) -> None:
         """Disconnect."""
-        await self._client.aclose()
+        self._asking.drop()
+        self._following.drop()
 
-    async def tail(self, lines: int) -> tuple[str, list[bytes]]:
-        """Read the end of the stream, for a viewer that joins. Raises BUS_ERRORS.
+    async def newest(self) -> str:
+        """Return the id of the last entry. Raises BUS_ERRORS."""
+        found = await self._asking.execute("XREVRANGE", self._keys.log, "+", "-", "COUNT", 1)
+        return found[0][0].decode() if found else BEGINNING
 
-        Args:
-            lines: How many lines at most.
-
-        Returns:
-            Id of the last entry, and the last lines.
-        """
-        newest = stream_entries([(b"", await self._client.xrevrange(self._keys.log, count=max(1, lines)))])
-        if not newest:
-            return "0-0", []
-        found = [line for _, fields in reversed(newest) for line in fields[b"lines"].split(b"\n")]
-        return newest[0][0], found[-lines:] if lines else []
-
-    async def follow(self, after: str) -> AsyncIterator[tuple[str, list[bytes]]]:
-        """Follow the stream without end; survives a Redis that goes and comes back.
+    async def follow(self, after: str) -> AsyncIterator[tuple[str, LogBatch]]:
+        """Follow the stream without end; survives a Redis that goes and comes back. One at a time.
 
         Args:
             after: The entry after which to begin.
 
         Yields:
-            Ids of entries, and their lines.
+            Ids of entries, and what they hold; those of another version are left out.
         """
         last = after
         while True:
+            read = ("XREAD", "COUNT", READ_MAX, "BLOCK", BLOCK_MS, "STREAMS", self._keys.log, last)
             try:
-                answer = await self._client.xread({self._keys.log: last}, count=READ_MAX, block=BLOCK_MS)
+                answer = await self._following.execute(*read)
             except BUS_ERRORS:
                 await asyncio.sleep(self._reconnect_seconds)
                 continue
-            for entry_id, fields in stream_entries(answer):
+            except asyncio.CancelledError:
+                # Its answer would be taken for that to the next question.
+                self._following.drop()
+                raise
+            for entry_id, fields in entries_of(answer):
                 last = entry_id
-                yield entry_id, fields[b"lines"].split(b"\n")
+                try:
+                    batch = LogBatch.of(fields)
+                except (KeyError, ValueError):
+                    continue
+                yield entry_id, batch

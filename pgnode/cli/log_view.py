@@ -16,7 +16,7 @@ SOURCE_WIDTH = 17
 
 _TONES = {"warning": Tone.WARN, "error": Tone.BAD}
 
-#: What stands in the lines that the bus has of the node itself.
+#: What tells the node's own lines from those of the core.
 _NODE_MARK = " [pgnode] "
 
 
@@ -62,24 +62,18 @@ def lines_of(answer: Any) -> list[LogLine]:
 
 
 def lines_from_bus(lines: Iterable[bytes]) -> Iterator[LogLine]:
-    """Read lines of the log stream, which are told apart by a mark.
+    """Read the lines of the supervisor's own that the bus has.
 
     Args:
-        lines: The lines.
+        lines: The lines, as viewers of the log see them.
 
     Yields:
-        The same.
+        The same, as the supervisor has them in memory.
     """
     for number, raw in enumerate(lines, 1):
-        text = raw.decode(errors="replace")
-        is_node = _NODE_MARK in text[:40]
-        shown = text.replace(_NODE_MARK, " ", 1) if is_node else text
-        level, at = level_of_line(shown), _time_of(shown)
-        if is_node:
-            # As the supervisor has them in memory.
-            yield LogLine(number, at, "supervisor", 0, level, shown[20:].removeprefix(f"[{level}] "))
-        else:
-            yield LogLine(number, at, CORE, 0, level, shown)
+        text = raw.decode(errors="replace").replace(_NODE_MARK, " ", 1)
+        level = level_of_line(text)
+        yield LogLine(number, _time_of(text), "supervisor", 0, level, text[20:].removeprefix(f"[{level}] "))
 
 
 def _time_of(text: str) -> float:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pgnode.bus.connection import BUS_ERRORS
-from pgnode.bus.keys import Keys
-from pgnode.bus.log_stream import LogReader
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.keys import NODE_LOG_MAX, Keys
+from pgnode.bus.log_stream import node_lines
 from pgnode.cli.asking import seconds_from
 from pgnode.cli.log_view import WantedLines, as_object, as_text, lines_from_bus, lines_of
 from pgnode.cli.output import say
@@ -201,7 +201,7 @@ def _follow(
 def _show_from_bus(target: Target, printer: _Printer, shown: HowShown, why: str) -> int:
     """Print what the bus has; returns the exit code. Raises OperatorError."""
     settings, pid = target.settings, target.pid
-    lines = list(lines_from_bus(asyncio.run(_read_bus(settings, settings.log_buffer_size))))
+    lines = list(lines_from_bus(asyncio.run(_read_bus(settings))))
     count = printer.show(lines, last=shown.count)
     if pid is None:
         raise NotRunningError(_where_lines_are(settings, found=bool(count)))
@@ -210,25 +210,25 @@ def _show_from_bus(target: Target, printer: _Printer, shown: HowShown, why: str)
             f"the supervisor (pid {pid}) does not answer: {why}; neither has the bus lines of the log"
         )
     say(
-        f"the supervisor (pid {pid}) does not answer: {why}. These are the lines that the bus has, without those of API workers",
+        f"the supervisor (pid {pid}) does not answer: {why}. These are the lines that the bus has: the supervisor's own",
         error=True,
     )
     return NOT_WELL
 
 
-async def _read_bus(settings: Settings, count: int) -> list[bytes]:
-    """Return the last lines of the log stream; none where the bus does not answer."""
+async def _read_bus(settings: Settings) -> list[bytes]:
+    """Return the last lines that the supervisor said; none where the bus does not answer."""
     try:
-        reader = LogReader(settings.bus_url, Keys(settings.redis_prefix))
+        redis = connect(settings.bus_url, connections=1)
     except (SettingsError, OSError):
         return []
     try:
         async with asyncio.timeout(BUS_SECONDS):
-            return (await reader.tail(count))[1]
+            return await node_lines(redis, Keys(settings.redis_prefix), NODE_LOG_MAX)
     except BUS_ERRORS:
         return []
     finally:
-        await reader.close()
+        await redis.aclose()
 
 
 def _where_lines_are(settings: Settings, *, found: bool) -> str:

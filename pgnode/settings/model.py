@@ -207,7 +207,7 @@ class Settings(BaseSettings):
         description="File (or folder, for `config.json` in it) that gets a copy of the core's config at every start.",
     )
     log_buffer_size: Annotated[int, Field(ge=100, le=1_000_000)] = Field(
-        10_000, description="Log lines kept in Redis for viewers who come later."
+        10_000, description="Last log lines kept in the supervisor's memory for viewers who come later; at most 64 MiB."
     )
     startup_log_tail_size: Annotated[int, Field(ge=1, le=1000)] = Field(
         20,

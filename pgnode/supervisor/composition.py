@@ -175,7 +175,7 @@ def compose(
     keys = Keys(settings.redis_prefix)
     journal = Journal()
     level, audit = "debug" if settings.debug else "info", AuditTrail(settings.audit_file)
-    node_log = NodeLog(level, inheritance.log_lines, audit=audit, print_core=settings.core_log == "stderr")
+    node_log = NodeLog(level, inheritance.log_lines, keep_lines=settings.log_buffer_size, audit=audit)
     snapshots = SnapshotWriter(keys, inheritance.revision)
     redis = connect(settings.bus_url)
     ownership = PrefixOwnership(redis, keys, this_node(settings.state_dir))
@@ -197,14 +197,12 @@ def compose(
         tell=lambda pipe: node.tell(pipe),  # noqa: PLW0108 - the node is made below
         answered=changes.answered,
     )
-    pump = LogPump(
-        redis,
-        keys,
-        keep_lines=settings.log_buffer_size,
-        tail_lines=settings.startup_log_tail_size,
-        rest=inheritance.core_rest.encode("latin-1"),
-        file_max_bytes=settings.log_file_max_mib * 1024 * 1024,
-        keep=lambda line: node_log.core_says(line, core.running.pid if core.running is not None else 0),
+
+    pump = LogPump.of(
+        settings,
+        node_log.lines.ring,
+        inheritance,
+        lambda block: node_log.print_core(block, core.running.pid if core.running is not None else 0),
     )
     core = CoreController(settings, default_core(settings), pump, oom_score_adj=core_oom_score_adj)
 
@@ -262,6 +260,7 @@ def compose(
             **node.inspections,
             Kind.METRICS: lambda command: source.metrics(command),  # noqa: PLW0108 - it is made below
             Kind.READY: lambda command: source.ready(command),  # noqa: PLW0108
+            Kind.WATCH_LOGS: pump.sender.watch_asked,
         },
         sync=node.sync,
         begin=node.begin,
@@ -368,7 +367,8 @@ def compose(
         tasks.PANEL: lambda: watch_panel(
             lambda: node.keep_alive_seconds, lambda: read_activity(redis, keys), node.panel_noticed
         ),
-        tasks.LOGS: pump.run,
+        tasks.LOGS: pump.sender.run,
+        tasks.LOG_FILES: pump.writer.run,
         tasks.CERTIFICATE: certificate.run,
         tasks.GUNICORN: lambda: restarter.keep(rest),
         tasks.REPORTS: source.run,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from dataclasses import asdict
 
 from pgnode.supervisor.composition import Components
 from pgnode.supervisor.processes.inheritance import Inheritance
@@ -23,6 +24,8 @@ async def end_in_order(parts: Components, *, keep_core: bool) -> None:
     await parts.maintenance.close()
     if not keep_core:
         await parts.node.shut_down()
+    await parts.pump.pass_on()
+    parts.pump.close()
     await parts.traffic.storing.store_now()
     await parts.committer.close()
     await parts.store.close()
@@ -57,6 +60,7 @@ async def close(parts: Components) -> None:
     await parts.traffic.storing.store_now()
     parts.pump.unwatch()
     await parts.pump.pass_on()
+    parts.pump.close()
     await parts.committer.close()
     await parts.store.close()
     await parts.bus.server.close()
@@ -86,6 +90,7 @@ def what_is_left(parts: Components, failures: tuple[float, ...]) -> Inheritance:
         restarts=parts.inheritance.restarts + 1,
         failures=failures,
         core_rest=parts.pump.rest.decode("latin-1"),
+        log_counted=asdict(parts.pump.sender.counted),
         revision=parts.snapshots.last_revision,
         log_lines=parts.node_log.lines.left(),
     )

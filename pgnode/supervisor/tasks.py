@@ -53,7 +53,8 @@ HANGS = TaskSpec("hangs", "ends a core that gives no sign of life for CORE_HANG_
 BUS = TaskSpec("bus", "finds out that the bus answers others, but not this supervisor, which then restarts in place")
 SYSTEM = TaskSpec("system", "publishes the machine's load")
 PANEL = TaskSpec("panel", "watches whether the panel still calls, where its start named a time for that")
-LOGS = TaskSpec("logs", "passes the core's and the node's lines to the log stream")
+LOGS = TaskSpec("logs", "passes the core's and the node's lines on to the log stream, while somebody watches")
+LOG_FILES = TaskSpec("log files", "writes the log files that the config names")
 CERTIFICATE = TaskSpec("certificate", "gives workers a new certificate, when it can be used")
 GUNICORN = TaskSpec("gunicorn", "restarts Gunicorn's master when it ends; the master does so with its workers")
 GRPC_WORKERS = TaskSpec("gRPC workers", "restarts gRPC workers that end or hang")
@@ -83,6 +84,7 @@ TASKS = (
     SYSTEM,
     PANEL,
     LOGS,
+    LOG_FILES,
     CERTIFICATE,
     GUNICORN,
     GRPC_WORKERS,

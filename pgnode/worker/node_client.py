@@ -11,6 +11,7 @@ from pgnode import __version__
 from pgnode.api.service.node_service import NodeService
 from pgnode.bus.activity import ActivityTeller
 from pgnode.bus.client import CommandClient
+from pgnode.bus.commands import Kind
 from pgnode.bus.keys import Keys
 from pgnode.bus.log_stream import LogReader
 from pgnode.bus.ownership import Owner, this_node
@@ -24,6 +25,9 @@ from pgnode.settings import Settings
 from pgnode.worker.log_hub import LogHub
 from pgnode.worker.reporting import WorkerFacts, WorkerReporter
 from pgnode.worker.snapshot_follower import SnapshotFollower
+
+#: Seconds that the supervisor has to take in that somebody watches the log.
+WATCH_SECONDS = 2.0
 
 
 class NodeClient:
@@ -49,7 +53,11 @@ class NodeClient:
         self.follower = SnapshotFollower(settings.bus_url, keys)
         self.commands = CommandClient(settings.bus_url, keys, name, _node(settings))
         self.activity = ActivityTeller(settings.bus_url, keys)
-        self._logs = LogHub(LogReader(settings.bus_url, keys), replay_lines=settings.startup_log_tail_size)
+        self._logs = LogHub(
+            LogReader(settings.bus_url, keys),
+            lambda watch: self.commands.call(Kind.WATCH_LOGS, watch.encode(), WATCH_SECONDS),
+            replay_lines=settings.startup_log_tail_size,
+        )
         self._files = OpenFilesWatch()
         self.reporter = WorkerReporter(
             facts if facts is not None else WorkerFacts("rest"),

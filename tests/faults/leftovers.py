@@ -50,8 +50,8 @@ _CORE = re.compile(r"cores/(?P<version>\d+\.\d+\.\d+)(/xray|/sha256)?")
 _HALF_WRITTEN: Final = ".new"
 
 #: Keys of the bus without an end, and those that have one.
-_LASTING_KEYS: Final = re.compile(r"commands|log|activity|snapshot:[a-z.]+")
-_PASSING_KEYS: Final = re.compile(r"(replies|blob|loan|worker):.+|owner|reports")
+_LASTING_KEYS: Final = re.compile(r"commands|log:node|activity|snapshot:[a-z.]+")
+_PASSING_KEYS: Final = re.compile(r"(replies|blob|loan|worker):.+|log|owner|reports")
 
 #: The flag of a unix socket that takes connections, as ``/proc/net/unix`` shows it.
 _LISTENING: Final = "00010000"

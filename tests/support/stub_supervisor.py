@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from pgnode.bus import indexed
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.log_stream import put_lines
+from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import (
@@ -25,6 +26,8 @@ from pgnode.bus.snapshots import (
 )
 from pgnode.bus.state import State
 from pgnode.os_support.aio import end_tasks
+from pgnode.supervisor.core.log_sender import Counted, LogSender
+from pgnode.supervisor.host.log_ring import LogRing
 from pgnode.wire import service_pb2 as pb
 from tests.support.polling import pause
 
@@ -57,6 +60,8 @@ class StubSupervisor:
         self._redis = connect(url)
         self._server = CommandServer(url, self.keys, block_seconds=0.5)
         self._snapshots = SnapshotWriter(self.keys)
+        self._ring = LogRing(LOG_LINES_KEPT)
+        self._sender = LogSender(PipelinedRedis(url), self.keys, self._ring, Counted("stub"))
         self._task: asyncio.Task[None] | None = None
 
     def of_kind(self, kind: Kind) -> list[Command]:
@@ -68,6 +73,7 @@ class StubSupervisor:
     async def close(self) -> None:
         if self._task is not None:
             await end_tasks([self._task])
+        self._sender.close()
         await self._server.close()
         await self._redis.aclose()
 
@@ -108,17 +114,22 @@ class StubSupervisor:
         await self.publish({STATE: self.status.encode()})
 
     async def log_lines(self, lines: Sequence[bytes]) -> None:
-        pipe = self._redis.pipeline(transaction=False)
-        put_lines(pipe, self.keys, lines, LOG_LINES_KEPT)
-        await pipe.execute()
+        block = b"\n".join(lines)
+        self._ring.put(block, time.time(), len(lines))
+        self._sender.put(block, len(lines))
+        await self._sender.pass_on()
 
     async def _serve(self) -> None:
         while True:
             try:
                 for command in await self._server.take():
-                    self.commands.append(command)
                     handler = self.handlers.get(command.kind)
-                    reply = handler(command) if handler is not None else Reply()
+                    if command.kind is Kind.WATCH_LOGS:
+                        reply = Reply(body=await self._sender.watch_asked(command))
+                        await self._sender.pass_on()
+                    else:
+                        self.commands.append(command)
+                        reply = handler(command) if handler is not None else Reply()
                     pipe = self._redis.pipeline()
                     self._server.answer(pipe, [(command, reply)])
                     await pipe.execute()

@@ -48,7 +48,8 @@ class LogViewers:
         try:
             async for entry in entries:
                 if entry is not None:
-                    await context.write(pb.Log(detail=entry[1].decode(errors="replace")).SerializeToString())
+                    for text in entry[1].decode(errors="replace").split("\n"):
+                        await context.write(pb.Log(detail=text).SerializeToString())
         except asyncio.CancelledError:
             if not self._ending:
                 raise

@@ -20,6 +20,7 @@ from pgnode.os_support.aio import end_tasks
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.json_form import line_of
 
+#: Makes bytes of some lines, or of a heartbeat.
 EntryEncoder = Callable[[LogEntry], bytes]
 
 
@@ -34,28 +35,31 @@ def log_format(accept: str, *, as_json: bool) -> tuple[EntryEncoder, str]:
         What makes bytes of an entry, and the Content-Type.
     """
     if prefers_events(accept):
-        return event, EVENT_STREAM
+        return events, EVENT_STREAM
     if as_json:
-        return json_line, JSON_LINES
+        return json_lines, JSON_LINES
     return plain, EVENT_STREAM
 
 
 def plain(entry: LogEntry) -> bytes:
-    """Return ``entry`` as a plain line. Bytes that are no UTF-8 are replaced: one of them would end the panel's viewer."""
+    """Return ``entry`` as plain lines. Bytes that are no UTF-8 are replaced: one of them would end the panel's viewer."""
     return b"\n" if entry is None else _clean(entry[1]) + b"\n"
 
 
-def event(entry: LogEntry) -> bytes:
-    """Return ``entry`` as one Server-Sent Event."""
+def events(entry: LogEntry) -> bytes:
+    """Return ``entry`` as Server-Sent Events, one a line."""
     if entry is None:
         return b": \n\n"
     # A carriage return within a line would end the data field, and lose what follows it.
-    return b"id: " + entry[0].encode() + b"\ndata: " + _clean(entry[1]).replace(b"\r", b" ") + b"\n\n"
+    head = b"id: " + entry[0].encode() + b"\ndata: "
+    return head + _clean(entry[1]).replace(b"\r", b" ").replace(b"\n", b"\n\n" + head) + b"\n\n"
 
 
-def json_line(entry: LogEntry) -> bytes:
-    """Return ``entry`` as a Log message in JSON, on a line of its own."""
-    return b"\n" if entry is None else line_of(pb.Log(detail=entry[1].decode(errors="replace")))
+def json_lines(entry: LogEntry) -> bytes:
+    """Return ``entry`` as Log messages in JSON, each on a line of its own."""
+    if entry is None:
+        return b"\n"
+    return b"".join([line_of(pb.Log(detail=text)) for text in entry[1].decode(errors="replace").split("\n")])
 
 
 class LogStream:

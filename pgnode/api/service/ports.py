@@ -54,7 +54,7 @@ class Commands(Protocol):
 #: Fetches newer snapshots from the store; returns soon, also when the store is away, and never raises.
 Refresh = Callable[[], Awaitable[None]]
 
-#: A log line with its entry id, without a line end; None when there was nothing for a while: time for a heartbeat.
+#: Log lines with their entry's id, a line feed between two; None when there was nothing for a while: time for a heartbeat.
 LogEntry = tuple[str, bytes] | None
 
 
@@ -64,5 +64,5 @@ class LogSource(Protocol):
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[LogEntry]]:
         """Open the log: a short replay, then the lines as they come.
 
-        A viewer too slow for them finds ``[N lines dropped]``.
+        A viewer too slow for them finds ``[N lines dropped…]``.
         """

@@ -50,8 +50,8 @@ INTERNAL_TEXT = "internal error while doing this call: see the node's log"
 #: What a caller is told whose command expired before it was begun.
 NOT_BEGUN = "the call waited too long and was not begun"
 
-#: Commands of an operator's on this machine.
-OPERATORS_KINDS = frozenset({Kind.NEW_CORE})
+#: Commands that are no call of a panel's: of an operator on this machine, and of workers by themselves.
+NO_CALL_KINDS = frozenset({Kind.NEW_CORE, Kind.WATCH_LOGS})
 
 #: Does one command and returns the reply or its body, or raises a NodeError.
 Handler = Callable[[Command], Awaitable[bytes | Reply]]
@@ -146,7 +146,7 @@ class CommandDispatcher:
         now = time.monotonic()
         for command in commands:
             kind = command.kind
-            if kind not in OPERATORS_KINDS:
+            if kind not in NO_CALL_KINDS:
                 self.last_command_at = now
             if kind in GATHERED_KINDS:
                 writes.append(command)

@@ -199,7 +199,7 @@ class Answers:
             rest_workers=known.settings.web_concurrency,
             added_workers=dict(known.added_workers()),
             task_failures=dict(known.task_failures),
-            log_lines_dropped=known.pump.dropped,
+            log_lines_dropped=known.pump.sender.dropped,
             log_level=known.node_log.level.level,
             usual_log_level=known.node_log.level.usual,
             warnings=[

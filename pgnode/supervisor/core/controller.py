@@ -199,7 +199,7 @@ class CoreController:
             for path in await asyncio.to_thread(remove_stale_sockets, base.claims):
                 log.info("removed a socket that nobody served", path=path)
             await self.files.note(base)
-            self._pump.tail.clear()
+            self._pump.clear_tail()
             self._log_section = LogSection.of(base.document.get("log"))
             self.follow_logs(base)
             running = await self._spawn(base, config_json)
@@ -231,6 +231,8 @@ class CoreController:
             if spec.is_shadowsocks_2022
         ]
         await api.users.alter_many(placeholders, self._settings.core_call_timeout_seconds)
+        # Now that it does what its config says; on its way up a core may print more.
+        self._select(base)
         return running
 
     async def _spawn(self, base: BaseConfig, config_json: str) -> RunningCore:
@@ -271,7 +273,7 @@ class CoreController:
             await asyncio.wait({ended, ready}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 self._pump.unwatch()
-                tail = " | ".join(list(self._pump.tail)[-3:]) or "it printed nothing"
+                tail = " | ".join(self._pump.tail[-3:]) or "it printed nothing"
                 raise _CoreEndedError(f"the core ended with exit code {ended.result()} while starting: {tail}")
             if not ready.done():
                 raise StartFailedError(f"the core did not answer within {limit:g} s")
@@ -359,11 +361,18 @@ class CoreController:
         """Write the log files that a config names; the node does that, so they may change while the core runs."""
         files = LogFiles.of(self._settings)
         self._pump.write_files(files.place(base.access_log_path), files.place(base.error_log_path))
-        wanted = LogSection.of(base.document.get("log"))
-        self._pump.select(wanted.wants)
+        if self._api is not None:
+            self._select(base)
+        else:
+            self._pump.select(LogSection.of(base.document.get("log")).sieve)
         self.waiting_log = self.log_waits(base)
         if self.waiting_log:
             log.warning("a part of the log waits for the next start of the core", waiting=self.waiting_log)
+
+    def _select(self, base: BaseConfig) -> None:
+        """Have lines looked at only where the core prints more than is asked for."""
+        wanted = LogSection.of(base.document.get("log"))
+        self._pump.select(None if wanted == self._log_section else wanted.sieve)
 
     def log_waits(self, base: BaseConfig) -> str:
         """Say what of a config's log only a new core can do; "" for nothing."""

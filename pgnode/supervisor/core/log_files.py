@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from pgnode.os_support.bounded_files import append
+from pgnode.os_support.line_blocks import pieces
 from pgnode.settings import Settings
 from pgnode.wire.texts import control_character, shown
 from pgnode.xray.config.document import BaseConfig
@@ -23,6 +24,9 @@ from pgnode.xray.config.strings import named, strings
 _KEY_LOG: Final = ".masterkeylog"
 _FOLDER: Final = ".xdrivesettings.remotefolder"
 _SERVICE: Final = ".xdrivesettings.service"
+
+#: Bytes that are written at once where a file has a bound, at most, unless it is a single line.
+PART_BYTES = 64 * 1024
 
 
 class LogFiles:
@@ -101,16 +105,18 @@ class LogFiles:
         return Path(os.path.normpath(self._folder / path))
 
 
-def append_lines(path: Path, lines: Iterable[bytes], max_bytes: int = 0) -> None:
+def append_lines(path: Path, data: bytes, max_bytes: int = 0) -> None:
     """Add lines to a log file, which is made where it is missing.
 
     Args:
         path: The file.
-        lines: The lines, without their ends.
+        data: The lines, with a line feed between two.
         max_bytes: The size at which it is set aside and another one begun; 0: it grows.
 
     Raises:
         OSError: That cannot be; it may be a link, a device, a FIFO or a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    append(path, b"\n".join(lines) + b"\n", max_bytes)
+    # Small ones fill a file nearly to its bound.
+    for part in pieces(data, min(max_bytes - 1, PART_BYTES)) if max_bytes else (data,):
+        append(path, part + b"\n", max_bytes)

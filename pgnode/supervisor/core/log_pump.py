@@ -1,243 +1,244 @@
-"""Reads the core's output and passes it on: to the log stream, to log files, to the tail for errors.
+"""Reads the core's output, and passes it on in blocks: into memory, over the bus, and to log files.
 
-Reading never waits: the core's pipe is emptied however slow the readers of the log are. Lines that the bus does not take are
-kept up to a bound, then dropped and counted. The node's own lines go the same way, so that viewers see both.
+Reading never waits: the core's pipe is emptied however slow the readers of the log are. It is emptied in large reads with a
+pause after each, so that a core that writes a line at a time does not wake the supervisor for each of them. The node's own
+lines go the same way, so that viewers see both.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
-from redis.asyncio import Redis
 
-from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
-from pgnode.bus.log_stream import put_lines
-from pgnode.os_support.log_text import obeyed_by_terminals, printable_bytes
-from pgnode.supervisor.core.log_files import append_lines
-from pgnode.xray.config.log_section import ID_MARK, is_access_line, without_ids
+from pgnode.bus.pipelined_redis import PipelinedRedis
+from pgnode.os_support.line_blocks import count_lines
+from pgnode.settings import Settings
+from pgnode.supervisor.core.log_blocks import LineCutter, clean
+from pgnode.supervisor.core.log_sender import Counted, LogSender
+from pgnode.supervisor.core.log_writer import LogWriter
+from pgnode.supervisor.host.log_ring import LogRing
+from pgnode.supervisor.processes.inheritance import Inheritance
 
 log = structlog.get_logger(__name__)
 
-#: Bytes read from the core at once.
-READ_BYTES = 256 * 1024
+#: Bytes of one read; and reads for which nothing else is done, at most.
+READ_BYTES = 64 * 1024
+READS_MAX = 32
 
-#: Bytes of the longest line; what is longer is cut: it is no log line.
-LINE_MAX_BYTES = 16 * 1024
+#: Bytes that the core's pipe is to hold, where the system allows that, and where it says nothing.
+PIPE_BYTES = 1024 * 1024
+USUAL_PIPE_BYTES = 64 * 1024
 
-#: Lines that wait for the bus at most.
-WAITING_MAX = 20_000
-
-#: Lines sent in one round trip.
-SEND_MAX = 4_000
-
-#: Seconds until lines that were not taken are sent again.
-RETRY_SECONDS = 0.5
+#: How much a core may write in a second before its pipe is full: that is how long the pause after a read may be.
+BYTES_PER_SECOND = 4 * 1024 * 1024
 
 
 class LogPump:
     """Reads from one core at a time. Belongs to the supervisor's event loop.
 
     Args:
-        redis: The bus.
-        keys: Its keys.
-        keep_lines: Lines that the stream keeps for viewers who come later.
+        ring: Keeps the last lines.
+        sender: Passes lines on to viewers.
+        writer: Writes the log files.
         tail_lines: Lines kept for the error of a failed start.
-        retry_seconds: Seconds until lines that were not taken are sent again.
         rest: The beginning of the first line of the first core that is watched: the supervisor before has read it.
-        keep: Called with each line of the core that is passed on.
-        file_max_bytes: The size at which a log file is set aside and another one begun; 0: it grows.
+        keep: Called with lines of the core that are passed on, with a line feed between two; None: nobody wants them.
+        now: Says the time, Unix seconds.
     """
 
     def __init__(
         self,
-        redis: Redis,
-        keys: Keys,
+        ring: LogRing,
+        sender: LogSender,
+        writer: LogWriter,
         *,
-        keep_lines: int,
         tail_lines: int,
-        retry_seconds: float = RETRY_SECONDS,
         rest: bytes = b"",
-        keep: Callable[[str], None] = lambda _line: None,
-        file_max_bytes: int = 0,
+        keep: Callable[[bytes], None] | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._keep_lines = keep_lines
-        self._retry_seconds = retry_seconds
-        self._waiting: deque[bytes] = deque()
-        #: Lines that were dropped, and of which viewers were not told yet.
-        self.dropped = 0
-        #: Lines that were dropped since this object was made.
-        self.dropped_in_all = 0
-        self._wake = asyncio.Event()
-        self._fd: int | None = None
-        self._partial = b""
-        self._first_rest = rest
+        self._ring = ring
+        self.sender = sender
+        self.writer = writer
+        self._tail_lines = tail_lines
         self._keep = keep
-        self._file_max_bytes = file_max_bytes
-        self._access_path: Path | None = None
-        self._error_path: Path | None = None
-        self._file_lines: dict[Path, list[bytes]] = {}
-        #: File that does not take lines -> how many were dropped.
-        self._not_written: dict[Path, int] = {}
-        self._wants: Callable[[bytes], bool] = _all
-        #: The core's last lines, for the error of a failed start.
-        self.tail: deque[str] = deque(maxlen=tail_lines)
+        self._now = now
+        self._fd: int | None = None
+        self._pause_seconds = 0.0
+        self._looking: asyncio.TimerHandle | None = None
+        self._first_rest = rest
+        self._cutter = LineCutter()
+        self._sieve: Callable[[bytes], bytes] | None = None
+        #: The core's last lines, whether they are passed on or not.
+        self._tail: deque[tuple[int, bytes]] = deque()
+        self._tail_count = 0
+
+    @classmethod
+    def of(cls, settings: Settings, ring: LogRing, left: Inheritance, show: Callable[[bytes], None]) -> LogPump:
+        """Make that of a node with these settings.
+
+        Args:
+            settings: The node's settings.
+            ring: Keeps the last lines.
+            left: What the supervisor before left.
+            show: Prints lines of the core among the node's own, where that is wanted.
+
+        Returns:
+            The pump.
+        """
+        bus, keys = PipelinedRedis(settings.bus_url), Keys(settings.redis_prefix)
+        return cls(
+            ring,
+            LogSender(bus, keys, ring, Counted.left(left.log_counted)),
+            LogWriter(settings.log_file_max_mib * 1024 * 1024),
+            tail_lines=settings.startup_log_tail_size,
+            rest=left.core_rest.encode("latin-1"),
+            keep=show if settings.core_log == "stderr" else None,
+        )
+
+    def __repr__(self) -> str:
+        return f"LogPump({'idle' if self._fd is None else self._fd}, {self._ring!r}, {self.sender!r})"
 
     def write_files(self, access_path: str | None, error_path: str | None) -> None:
         """Write the log files that a panel's config names; the core does not. None: no such file."""
-        self._access_path = Path(access_path) if access_path else None
-        self._error_path = Path(error_path) if error_path else None
-        kept = (self._access_path, self._error_path)
-        self._not_written = {path: count for path, count in self._not_written.items() if path in kept}
+        self.writer.name_files(access_path, error_path)
 
-    def select(self, wants: Callable[[bytes], bool]) -> None:
-        """Pass on those lines of the core alone for which ``wants`` says so."""
-        self._wants = wants
+    def select(self, sieve: Callable[[bytes], bytes] | None) -> None:
+        """Pass on those lines of the core alone that ``sieve`` leaves of a block; None: all that it prints."""
+        self._sieve = sieve
 
     def watch(self, fd: int) -> None:
         """Read the core's output from this (non-blocking) descriptor from now on."""
         self.unwatch()
         self._fd = fd
-        self._partial, self._first_rest = self._first_rest, b""
+        self._cutter, self._first_rest = LineCutter(self._first_rest), b""
+        self._pause_seconds = _widened(fd) / BYTES_PER_SECOND
         asyncio.get_running_loop().add_reader(fd, self._readable)
 
     def unwatch(self) -> None:
         """Read what is left, and nothing more; the descriptor stays open."""
         if self._fd is not None:
-            self._drain()
-            asyncio.get_running_loop().remove_reader(self._fd)
+            self._read()
+            self._stop()
             self._fd = None
 
     @property
     def rest(self) -> bytes:
         """The beginning of a line of which the end has not come yet."""
-        return self._partial
+        return self._cutter.rest
+
+    @property
+    def tail(self) -> list[str]:
+        """The core's last lines, for the error of a failed start."""
+        lines = [line for _, block in self._tail for line in block.split(b"\n")]
+        return [line.decode(errors="replace") for line in lines[-self._tail_lines :]]
+
+    def clear_tail(self) -> None:
+        """Forget the last lines: they are of another core."""
+        self._tail.clear()
+        self._tail_count = 0
 
     def node_line(self, line: str) -> None:
         """Pass on a line of the node's own log."""
-        self._put(line.encode())
-
-    async def run(self) -> None:
-        """Pass lines on until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self.pass_on()
+        data = line.encode()
+        self._ring.put(data, self._now(), 1, of_core=False)
+        self.sender.keep_own(data)
+        self.sender.put(data, 1)
 
     async def pass_on(self) -> None:
-        """Pass on what waits; returns when nothing does."""
-        if self._file_lines:
-            batches, self._file_lines = self._file_lines, {}
-            self._tell(batches, await asyncio.to_thread(_append, batches, self._file_max_bytes))
-        while self._waiting:
-            lines = [self._waiting.popleft() for _ in range(min(SEND_MAX, len(self._waiting)))]
-            if self.dropped:
-                lines.insert(0, f"[{self.dropped} log lines dropped: the bus did not take them]".encode())
-                self.dropped = 0
-            pipe = self._redis.pipeline(transaction=False)
-            put_lines(pipe, self._keys, lines, self._keep_lines)
-            try:
-                await pipe.execute()
-            except BUS_ERRORS:
-                self._waiting.extendleft(reversed(lines))
-                self._trim()
-                await asyncio.sleep(self._retry_seconds)
+        """Pass on what waits, as far as that is possible now."""
+        await self.writer.pass_on()
+        await self.sender.pass_on()
 
-    def _tell(self, batches: dict[Path, list[bytes]], failed: dict[Path, str]) -> None:
-        """Say once of each file that it does not take lines, and how many were dropped when it does again."""
-        for path, lines in batches.items():
-            if path in failed:
-                if path not in self._not_written:
-                    log.warning("log file not written, its lines are dropped", path=str(path), error=failed[path])
-                self._not_written[path] = self._not_written.get(path, 0) + len(lines)
-            elif path in self._not_written:
-                log.info("log file is written again", path=str(path), dropped=self._not_written.pop(path))
+    def close(self) -> None:
+        """Disconnect from the bus."""
+        self.sender.close()
 
     def _readable(self) -> None:
-        """One read per call of the loop, so that a chatty core does not hold up anything else."""
+        """Read, and look again after a pause: what a core writes meanwhile wakes nobody."""
         assert self._fd is not None
-        try:
-            data = os.read(self._fd, READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            log.warning("core output not readable", error=str(error))
-            self.unwatch()
-            return
-        if data:
-            self._feed(data)
-        else:
-            # The core has ended; a readable end of file would wake the loop for ever.
-            asyncio.get_running_loop().remove_reader(self._fd)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._fd)
+        if self._read():
+            self._looking = loop.call_later(self._pause_seconds, self._look)
 
-    def _drain(self) -> None:
+    def _look(self) -> None:
+        """Read what has come in the pause; where that is nothing, wait for the next line."""
+        self._looking = None
         assert self._fd is not None
-        with contextlib.suppress(BlockingIOError, OSError):
-            for _ in range(64):
+        loop = asyncio.get_running_loop()
+        found = self._read()
+        if found:
+            self._looking = loop.call_later(self._pause_seconds, self._look)
+        elif found is not None:
+            loop.add_reader(self._fd, self._readable)
+
+    def _read(self) -> int | None:
+        """Read what is there; returns how many bytes, None where nothing will ever come."""
+        assert self._fd is not None
+        total = 0
+        try:
+            for _ in range(READS_MAX):
                 data = os.read(self._fd, READ_BYTES)
                 if not data:
-                    break
+                    # The core has ended; a readable end of file would wake the loop for ever.
+                    return None
+                total += len(data)
                 self._feed(data)
+                if len(data) < READ_BYTES:
+                    break
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            log.warning("core output not readable", error=str(error))
+            return None
+        return total
+
+    def _stop(self) -> None:
+        assert self._fd is not None
+        asyncio.get_running_loop().remove_reader(self._fd)
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     def _feed(self, data: bytes) -> None:
-        data = self._partial + data
-        # Users choose names of hosts that stand in these lines, and operators look at them on a terminal.
-        obeyed = obeyed_by_terminals(data)
-        with_ids = ID_MARK in data
-        lines = data.split(b"\n")
-        self._partial = lines.pop()
-        if len(self._partial) > LINE_MAX_BYTES:
-            lines.append(self._partial)
-            self._partial = b""
-        for raw in lines:
-            line = raw[:LINE_MAX_BYTES].rstrip(b"\r")
-            if obeyed:
-                line = printable_bytes(line)
-            if with_ids:
-                line = without_ids(line)
-            if line:
-                text = line.decode(errors="replace")
-                self.tail.append(text)
-                if self._wants(line):
-                    self._keep(text)
-                    self._to_file(line)
-                    self._put(line)
+        whole = self._cutter.feed(data)
+        if whole is None:
+            return
+        block, count = clean(whole)
+        if not count:
+            return
+        self._note(block, count)
+        if self._sieve is not None:
+            block = self._sieve(block)
+            count = count_lines(block)
+        if count:
+            self._ring.put(block, self._now(), count)
+            self.sender.put(block, count)
+            self.writer.put(block)
+            if self._keep is not None:
+                self._keep(block)
 
-    def _to_file(self, line: bytes) -> None:
-        path = self._access_path if is_access_line(line) else self._error_path
-        if path is not None:
-            self._file_lines.setdefault(path, []).append(line)
-
-    def _put(self, line: bytes) -> None:
-        self._waiting.append(line)
-        self._trim()
-        self._wake.set()
-
-    def _trim(self) -> None:
-        while len(self._waiting) > WAITING_MAX:
-            self._waiting.popleft()
-            self.dropped += 1
-            self.dropped_in_all += 1
+    def _note(self, block: bytes, count: int) -> None:
+        """Keep blocks of the core that hold its last lines, whether they are asked for or not."""
+        self._tail.append((count, block))
+        self._tail_count += count
+        while self._tail_count - self._tail[0][0] >= self._tail_lines:
+            self._tail_count -= self._tail.popleft()[0]
 
 
-def _all(_line: bytes) -> bool:
-    return True
-
-
-def _append(batches: dict[Path, list[bytes]], max_bytes: int) -> dict[Path, str]:
-    """Write lines to their files; returns which files do not take them, and why."""
-    failed = {}
-    for path, lines in batches.items():
-        try:
-            append_lines(path, lines, max_bytes)
-        except OSError as error:
-            failed[path] = error.strerror or str(error)
-    return failed
+def _widened(fd: int) -> int:
+    """Let a pipe hold more, where that is allowed; returns how many bytes it holds."""
+    with contextlib.suppress(OSError):
+        return fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    with contextlib.suppress(OSError):
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+    return USUAL_PIPE_BYTES

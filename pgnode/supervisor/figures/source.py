@@ -240,7 +240,7 @@ class FigureSource:
             store_error=source.committer.error,
             store_failures=source.committer.failures,
             store_bytes=store_bytes,
-            log_lines_dropped=source.pump.dropped_in_all,
+            log_lines_dropped=source.pump.sender.dropped,
             certificate_until=None if until is None else until.timestamp(),
             jobs=source.maintenance.ended,
             geofiles=geofiles,

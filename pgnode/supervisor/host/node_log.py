@@ -14,7 +14,8 @@ from pgnode.os_support.log_levels import level_of_line
 from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import PROCESS
 from pgnode.supervisor.host.log_level import LogLevel
-from pgnode.supervisor.host.recent_lines import CORE, RecentLines
+from pgnode.supervisor.host.log_ring import LogRing
+from pgnode.supervisor.host.recent_lines import CORE, KEPT, RecentLines
 from pgnode.supervisor.host.recent_warnings import RecentWarnings
 
 #: How the core begins a line.
@@ -30,10 +31,10 @@ class NodeLog:
     Args:
         level: The level of the settings.
         left: The lines that the supervisor before handed on.
+        keep_lines: Lines that are kept of core and node as they came.
         now: Says the time, Unix seconds.
         show: Prints what a process says.
         audit: Keeps what belongs to the audit trail.
-        print_core: Print lines of the core, too.
     """
 
     def __init__(
@@ -41,36 +42,34 @@ class NodeLog:
         level: str,
         left: Mapping[str, Any] | None = None,
         *,
+        keep_lines: int = KEPT,
         now: Callable[[], float] = time.time,
         show: Callable[[Entry], None] = PROCESS.write,
         audit: AuditTrail | None = None,
-        print_core: bool = False,
     ) -> None:
         self.level = LogLevel(level, now)
-        self.lines = RecentLines(now, secrets.token_hex(4), left)
+        self.lines = RecentLines(LogRing(keep_lines), secrets.token_hex(4), left)
         self.warnings = RecentWarnings(now)
         self.audit = audit or AuditTrail(None)
         self._show = show
         self._now = now
-        self._print_core = print_core
 
     def __repr__(self) -> str:
         return f"NodeLog({self.level!r}, {self.lines!r})"
 
-    def core_says(self, line: str, pid: int) -> None:
-        """Keep a line of the core, and print it among the node's own, where that is wanted and its level is shown.
+    def print_core(self, block: bytes, pid: int) -> None:
+        """Print lines of the core among the node's own, where their level is shown.
 
         Args:
-            line: The line, as the core wrote it.
+            block: The lines, as the core wrote them, with a line feed between two.
             pid: The core's pid; 0 where that is not known.
         """
-        self.lines.core(line)
-        if not self._print_core:
-            return
-        level = level_of_line(line)
-        if self.level.shows(level):
-            # It begins with a time and mostly with a level of its own, which stand in every line anyway.
-            self._show(Entry(self._now(), level, CORE, pid, _HEAD.sub("", line)))
+        for raw in block.split(b"\n"):
+            line = raw.decode(errors="replace")
+            level = level_of_line(line)
+            if self.level.shows(level):
+                # It begins with a time and mostly with a level of its own, which stand in every line anyway.
+                self._show(Entry(self._now(), level, CORE, pid, _HEAD.sub("", line)))
 
     def child_says(self, entry: Entry) -> None:
         """Print what a child process says, and keep it, where its level is shown."""

@@ -1,19 +1,21 @@
 """The last lines of the log, for an operator who asks: of the core, and of the node's own processes. Pure.
 
-Each of both has room of its own, so that a talkative core does not push out what the node said. A restart in place hands them on.
+Each of both has room of its own, so that a talkative core does not push out what the node said. Those of the core are in the
+ring, and are made from its blocks only where somebody asks. A restart in place hands them on.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pgnode.os_support.log_levels import known_level, level_of_line
 from pgnode.os_support.log_lines import Entry
+from pgnode.supervisor.host.log_ring import Block, LogRing
 
-#: Lines that are kept of the core, and of the node; and characters of each.
+#: Lines of the core that are told, and of the node that are kept; and characters of each.
 KEPT = 2_000
 KEPT_CHARACTERS = 512 * 1024
 
@@ -77,7 +79,7 @@ class RecentLines:
     """Belongs to the supervisor's loop.
 
     Args:
-        now: Says the time, Unix seconds.
+        ring: Has the lines of the core.
         name: Tells these lines from those of another supervisor.
         left: What the supervisor before handed on.
         kept: Lines of either kind.
@@ -86,34 +88,28 @@ class RecentLines:
 
     def __init__(
         self,
-        now: Callable[[], float],
+        ring: LogRing,
         name: str,
         left: Mapping[str, Any] | None = None,
         *,
         kept: int = KEPT,
         characters: int = KEPT_CHARACTERS,
     ) -> None:
-        self._now = now
+        self.ring = ring
         self.name = name
-        self._core, self._node = _Room(kept, characters), _Room(kept, characters)
-        self._number = 0
+        self._kept, self._characters = kept, characters
+        self._node = _Room(kept, characters)
         if left:
             self._take(left)
 
     def __repr__(self) -> str:
-        return f"RecentLines({len(self._core.lines)} of the core, {len(self._node.lines)} of the node)"
-
-    def core(self, text: str) -> None:
-        """Keep a line of the core."""
-        self._number += 1
-        self._core.put(LogLine(self._number, self._now(), CORE, 0, "", text))
+        return f"RecentLines({self.ring!r}, {len(self._node.lines)} of the node)"
 
     def node(self, entry: Entry) -> None:
         """Keep what one of the node's processes says, each line of a traceback as one of its own."""
         level = known_level(entry.level)
         for text in (entry.summary, *(entry.traceback.split("\n") if entry.traceback else ())):
-            self._number += 1
-            self._node.put(LogLine(self._number, entry.at, entry.process, entry.pid, level, text))
+            self._node.put(LogLine(self.ring.take_number(), entry.at, entry.process, entry.pid, level, text))
 
     def after(self, number: int) -> list[LogLine]:
         """Return what came after a line, in order.
@@ -124,22 +120,62 @@ class RecentLines:
         Returns:
             The lines.
         """
-        found = [line for room in (self._core, self._node) for line in room.lines if line.number > number]
-        return sorted(found, key=lambda line: line.number)
+        core = self._of_core(number, self._kept, self._characters)
+        own = [line for line in self._node.lines if line.number > number]
+        return sorted([*core, *own], key=lambda line: line.number)
+
+    def _of_core(self, number: int, most: int, characters: int) -> list[LogLine]:
+        """Return what the core said after a line, its last lines first."""
+        found: list[LogLine] = []
+        for line in _newest_first(self.ring):
+            characters -= len(line.text)
+            if line.number <= number or len(found) == most or characters < 0:
+                break
+            found.append(line)
+        return found
 
     def left(self) -> dict[str, Any]:
         """Return what the next supervisor of this process is handed."""
-        kept = RecentLines(self._now, self.name, kept=HANDED_ON, characters=HANDED_ON_CHARACTERS)
-        for line in self.after(0):
-            (kept._core if line.source == CORE else kept._node).put(line)
-        return {"name": self.name, "number": self._number, "lines": [line.encode() for line in kept.after(0)]}
+        own = _Room(HANDED_ON, HANDED_ON_CHARACTERS)
+        for line in self._node.lines:
+            own.put(line)
+        lines = sorted([*self._of_core(0, HANDED_ON, HANDED_ON_CHARACTERS), *own.lines], key=lambda line: line.number)
+        shown = [block for block in self.ring.oldest_first() if not block.of_core][-HANDED_ON:]
+        return {
+            "name": self.name,
+            "number": self.ring.next_number - 1,
+            "lines": [line.encode() for line in lines],
+            # What viewers see of the node.
+            "shown": [[block.number, round(block.at, 3), block.raw.decode(errors="replace")] for block in shown],
+        }
 
     def _take(self, left: Mapping[str, Any]) -> None:
         """Take what another supervisor handed on, perhaps of another version: what is odd is left out."""
         try:
             lines = [LogLine.decode(value) for value in left["lines"]]
-            self.name, self._number = str(left["name"]), int(left["number"])
+            shown = [(int(number), float(at), str(text)) for number, at, text in left.get("shown", ())]
+            self.name, last = str(left["name"]), int(left["number"])
         except (KeyError, TypeError, ValueError):
             return
         for line in lines:
-            (self._core if line.source == CORE else self._node).put(line)
+            if line.source != CORE:
+                self._node.put(line)
+        of_core = [(line.number, line.at, line.text) for line in lines if line.source == CORE]
+        marked = [(*kept, True) for kept in of_core] + [(*kept, False) for kept in shown]
+        for number, at, text, from_core in sorted(marked):
+            self.ring.skip_to(number)
+            self.ring.put(text.encode(errors="replace"), at, 1, of_core=from_core)
+        self.ring.skip_to(last + 1)
+
+
+def _newest_first(ring: LogRing) -> Iterator[LogLine]:
+    for block in ring.newest_first():
+        if block.of_core:
+            yield from reversed(_lines_of(block))
+
+
+def _lines_of(block: Block) -> list[LogLine]:
+    return [
+        LogLine(number, block.at, CORE, 0, "", raw.decode(errors="replace"))
+        for number, raw in enumerate(block.lines(), block.number)
+    ]

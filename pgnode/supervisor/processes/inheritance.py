@@ -49,6 +49,8 @@ class Inheritance:
     failures: tuple[float, ...] = ()
     #: The beginning of a line of the core's output.
     core_rest: str = ""
+    #: How lines for viewers are numbered (:class:`pgnode.supervisor.core.log_sender.Counted`).
+    log_counted: Mapping[str, Any] = field(default_factory=dict)
     #: The number of the last revision of a snapshot.
     revision: int = 0
     #: The last lines of the log (:meth:`pgnode.supervisor.host.recent_lines.RecentLines.left`).

@@ -20,6 +20,10 @@ _LINE_LEVEL = re.compile(rb"[^\[]{0,40}\[(Debug|Info|Warning|Error)\]")
 ID_MARK: Final = b"user id: "
 _ID = re.compile(rb"(user id: )[0-9A-Fa-f]{8}(?:-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}")
 _DATED = re.compile(rb"\d{4}/\d\d/\d\d ").match
+#: How a level stands in a line of the core, the most talkative first.
+_MARKS: Final = (b"[Debug]", b"[Info]", b"[Warning]", b"[Error]")
+#: The beginning of a line without a date, in a block.
+_UNDATED = re.compile(rb"(?:\A|\n)(?!\d{4}/\d\d/\d\d )").search
 
 
 def is_access_line(line: bytes) -> bool:
@@ -28,6 +32,24 @@ def is_access_line(line: bytes) -> bool:
     An address of IPv6 in it begins with a bracket, too. What has no time is no log line, but a panic, say.
     """
     return _LINE_LEVEL.match(line) is None and _DATED(line) is not None
+
+
+def access_lines(block: bytes) -> tuple[bytes, bytes]:
+    """Tell lines about connections from others.
+
+    Args:
+        block: Lines, with a line feed between two.
+
+    Returns:
+        Those about connections, and the others, in the same form.
+    """
+    if not any(mark in block for mark in _MARKS) and _UNDATED(block) is None:
+        return block, b""
+    access: list[bytes] = []
+    others: list[bytes] = []
+    for line in block.split(b"\n"):
+        (access if is_access_line(line) else others).append(line)
+    return b"\n".join(access), b"\n".join(others)
 
 
 def without_ids(line: bytes) -> bytes:
@@ -73,6 +95,19 @@ class LogSection:
         if self.rest != running.rest:
             waiting.append("other log options")
         return ", ".join(waiting)
+
+    def sieve(self, block: bytes) -> bytes:
+        """Leave out what is not asked for.
+
+        Args:
+            block: Lines that the core printed, with a line feed between two.
+
+        Returns:
+            Those that are asked for, in the same form.
+        """
+        if self.access and not any(mark in block for mark in (_MARKS[: self.level] if self.errors else _MARKS)):
+            return block
+        return b"\n".join([line for line in block.split(b"\n") if self.wants(line)])
 
     def wants(self, line: bytes) -> bool:
         """Whether a line that the core printed is asked for."""

@@ -1,54 +1,72 @@
-"""Log lines over a real Valkey: the tail, what follows, and a Valkey that goes and comes back."""
+"""Log lines over a real Valkey: what follows, and a Valkey that goes and comes back."""
 
 from __future__ import annotations
 
 import asyncio
 
 from pgnode.bus.connection import connect
-from pgnode.bus.keys import Keys
-from pgnode.bus.log_stream import LogReader, put_lines
+from pgnode.bus.keys import LOG_TTL_SECONDS, Keys
+from pgnode.bus.log_batches import LogBatch
+from pgnode.bus.log_stream import LogReader, node_lines, put_batches, put_node_lines
+from pgnode.bus.pipelined_redis import PipelinedRedis
+from pgnode.os_support.aio import end_tasks
 from tests.support.polling import next_turn
 from tests.support.valkey import TestValkey
 
 KEYS = Keys("test")
 
 
-async def test_log_lines_are_followed_from_the_tail_on(valkey: TestValkey) -> None:
-    redis, reader = connect(valkey.url), LogReader(valkey.url, KEYS)
+async def test_entries_are_followed_from_the_newest_on(valkey: TestValkey) -> None:
+    redis, reader = PipelinedRedis(valkey.url), LogReader(valkey.url, KEYS)
+    assert repr(reader) == "LogReader(test:log)"
     try:
-        assert await reader.tail(5) == ("0-0", [])
-
-        async def write(*lines: bytes) -> None:
-            pipe = redis.pipeline(transaction=False)
-            put_lines(pipe, KEYS, lines, 100)
-            await pipe.execute()
-
-        await write(*(b"old %d" % number for number in range(450)))
-        last, lines = await reader.tail(3)
-        assert lines == [b"old 447", b"old 448", b"old 449"]
-        await write(b"new 1", b"\xff not UTF-8")
+        assert await reader.newest() == "0-0"
+        assert put_batches(KEYS, []) == []
+        await redis.pipeline(put_batches(KEYS, [LogBatch("one", 1, b"old"), LogBatch("one", 2, b"old 2")]))
+        last = await reader.newest()
+        assert 0 < await redis.execute("TTL", KEYS.log) <= LOG_TTL_SECONDS
+        new = LogBatch("one", 3, b"new\n\xff not UTF-8")
+        await redis.execute("XADD", KEYS.log, "*", "lines", b"of another version")
+        await redis.pipeline(put_batches(KEYS, [new, LogBatch("one", 5, b"replay", "token")]))
+        found = []
         async for _, batch in reader.follow(last):
-            assert batch == [b"new 1", b"\xff not UTF-8"]
-            break
+            found.append(batch)
+            if batch.token:
+                break
+        assert found == [new, LogBatch("one", 5, b"replay", "token")]
     finally:
-        await reader.close()
-        await redis.aclose()
+        reader.close()
+        redis.drop()
 
 
 async def test_what_is_followed_survives_a_store_that_goes_and_comes_back(valkey: TestValkey) -> None:
-    redis, reader = connect(valkey.url), LogReader(valkey.url, KEYS, reconnect_seconds=0.01)
+    redis, reader = PipelinedRedis(valkey.url), LogReader(valkey.url, KEYS, reconnect_seconds=0.01)
     try:
         valkey.kill()
         following = asyncio.ensure_future(anext(reader.follow("0-0")))
         await next_turn()
         await valkey.start()
-        pipe = redis.pipeline(transaction=False)
-        put_lines(pipe, KEYS, [b"line"], 100)
-        await pipe.execute()
+        await redis.pipeline(put_batches(KEYS, [LogBatch("one", 1, b"line")]))
         async with asyncio.timeout(10):
-            _, lines = await following
-        assert lines == [b"line"]
-        assert (await reader.tail(0))[1] == []
+            _, batch = await following
+        assert batch.block == b"line"
+        # One that is cancelled while it waits leaves nothing that another one would take for its own.
+        again = asyncio.ensure_future(anext(reader.follow("99999999999999-0")))
+        await next_turn()
+        await end_tasks([again])
+        async with asyncio.timeout(10):
+            assert (await anext(reader.follow("0-0")))[1].block == b"line"
     finally:
-        await reader.close()
-        await redis.aclose()
+        reader.close()
+        redis.drop()
+
+
+async def test_the_nodes_own_lines_are_kept_for_operators(valkey: TestValkey) -> None:
+    redis, client = PipelinedRedis(valkey.url), connect(valkey.url)
+    try:
+        assert await node_lines(client, KEYS, 5) == []
+        await redis.pipeline(put_node_lines(KEYS, [b"%d" % number for number in range(10)]))
+        assert await node_lines(client, KEYS, 3) == [b"7", b"8", b"9"]
+    finally:
+        await client.aclose()
+        redis.drop()

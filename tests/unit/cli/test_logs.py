@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
-from pgnode.bus.log_stream import put_lines
+from pgnode.bus.log_stream import put_node_lines
+from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.cli import logs, main
 from pgnode.cli.log_view import WantedLines
 from pgnode.cli.logs import HowShown, show_logs
@@ -25,6 +25,7 @@ from pgnode.errors import NotAnsweringError, NotRunningError, OperatorError
 from pgnode.os_support.log_lines import Entry
 from pgnode.settings import load
 from pgnode.supervisor.control.client import DeclinedError, SilentError
+from pgnode.supervisor.host.log_ring import LogRing
 from pgnode.supervisor.host.recent_lines import RecentLines
 from tests.support.valkey import TestValkey
 
@@ -35,9 +36,13 @@ class Supervisor:
     """Who has lines; says them, or fails in the order in which it is told to."""
 
     def __init__(self) -> None:
-        self.lines = RecentLines(lambda: 1_700_000_000.0, "one")
+        self.lines = RecentLines(LogRing(100), "one")
         self.asked: list[Values] = []
         self.fails: list[Exception | None] = []
+
+    def says(self, line: bytes) -> None:
+        """Have a line of the core."""
+        self.lines.ring.put(line, time.time(), 1)
 
     def ask(self, _folder: Path, _question: str, values: Values, *, seconds: float) -> Values:
         assert seconds > 0
@@ -56,7 +61,7 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     monkeypatch.setattr(logs, "running_pid", lambda _settings: None)
     monkeypatch.setattr(logs, "ask", made.ask)
     for number in range(3):
-        made.lines.core(f"core {number}")
+        made.lines.ring.put(b"core %d" % number, 1_700_000_000.0, 1)
         level = "warning" if number else "info"
         made.lines.node(Entry(1_700_000_000.0, level, "supervisor", 812, f"node {number}"))
     return made
@@ -86,7 +91,7 @@ def test_what_is_not_allowed_is_told(supervisor: Supervisor) -> None:
 def test_what_comes_is_shown_until_the_node_ends(supervisor: Supervisor, capsys: pytest.CaptureFixture[str]) -> None:
     supervisor.fails = [None, None, None, SilentError("gone")]
     turns: Iterator[Callable[[], None]] = iter(
-        [lambda: supervisor.lines.core("new"), lambda: supervisor.lines.core("never shown")]
+        [lambda: supervisor.says(b"new"), lambda: supervisor.says(b"never shown")]
     )
     with pytest.raises(NotRunningError, match="has ended"):
         show_logs(Named(), WantedLines(core=True), HowShown(1, follow=True), pause=lambda _seconds: next(turns)())
@@ -105,8 +110,8 @@ def test_one_that_is_silent_for_a_while_is_waited_for(
         pauses.append(seconds)
         if len(pauses) == 4:
             # A supervisor after a crash begins anew.
-            supervisor.lines = RecentLines(time.time, "two")
-            supervisor.lines.core("again")
+            supervisor.lines = RecentLines(LogRing(100), "two")
+            supervisor.says(b"again")
         if len(pauses) == 5:
             raise KeyboardInterrupt
 
@@ -142,11 +147,9 @@ def test_a_reader_that_stops_reading_is_no_error(supervisor: Supervisor, monkeyp
 
 
 async def _put(valkey: TestValkey, lines: list[bytes]) -> None:
-    redis = connect(valkey.url)
-    pipe = redis.pipeline(transaction=False)
-    put_lines(pipe, Keys("pgnode"), lines, 1000)
-    await pipe.execute()
-    await redis.aclose()
+    redis = PipelinedRedis(valkey.url)
+    await redis.pipeline(put_node_lines(Keys("pgnode"), lines))
+    redis.drop()
 
 
 async def test_without_the_supervisor_the_bus_has_lines(
@@ -156,7 +159,7 @@ async def test_without_the_supervisor_the_bus_has_lines(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    await _put(valkey, [b"2026/11/29 12:00:00 [pgnode] [info] one", b"2026/11/29 12:00:01 two"])
+    await _put(valkey, [b"2026/11/29 12:00:00 [pgnode] [info] one", b"2026/11/29 12:00:01 [pgnode] [error] two"])
     settings = load(state_dir=str(tmp_path), redis_url=valkey.url)
     monkeypatch.setattr(logs, "find_target", lambda _named: Target(settings, 812, "this one"))
     supervisor.fails = [SilentError("it hangs")]
@@ -164,7 +167,7 @@ async def test_without_the_supervisor_the_bus_has_lines(
     out, err = capsys.readouterr()
     assert [" ".join(line.split()) for line in out.splitlines()] == [
         "supervisor 2026/11/29 12:00:00 [info] one",
-        "core 2026/11/29 12:00:01 two",
+        "supervisor 2026/11/29 12:00:01 [error] two",
     ]
     assert "does not answer: it hangs. These are the lines that the bus has" in err
     assert err.startswith("this one\n")

@@ -13,6 +13,7 @@ from pgnode.settings import load
 from pgnode.settings.handover import Handover
 from pgnode.store.state import StoredState
 from pgnode.supervisor.control.progress import Progress
+from pgnode.supervisor.core.log_sender import Counted
 from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.processes.inheritance import NOTHING, InheritedProcess
 from pgnode.supervisor.tasks import CHANGES, CONTROL, LOGS, TaskRunner, TaskSpec
@@ -46,7 +47,8 @@ class Parts:
         self.handover = Handover(-1)
         self.settings = load(state_dir=str(folder), node_host="127.0.0.1", service_protocol="grpc", api_port=port)
         self.pump: Any = self._notes("pump")
-        self.pump.unwatch, self.pump.rest = lambda: None, b"half"
+        self.pump.unwatch, self.pump.close, self.pump.rest = lambda: None, lambda: None, b"half"
+        self.pump.sender = SimpleNamespace(counted=Counted("one", 7))
         self.store = self._notes("store")
         self.store.open = self.returns(StoredState(origin="new"))
         self.bus = SimpleNamespace(

@@ -33,7 +33,15 @@ def components(parts: Parts) -> Components:
 async def test_a_node_ends_from_its_callers_down(parts: Parts, keep_core: bool) -> None:
     await ending.end_in_order(components(parts), keep_core=keep_core)
     core = [] if keep_core else ["node.shut_down"]
-    assert parts.calls == ["api.stop", "maintenance.close", *core, *STORED, "redis.aclose", "valkey.stop"]
+    assert parts.calls == [
+        "api.stop",
+        "maintenance.close",
+        *core,
+        "pump.pass_on",
+        *STORED,
+        "redis.aclose",
+        "valkey.stop",
+    ]
 
 
 async def test_beside_an_external_redis_the_prefix_is_given_up(parts: Parts) -> None:
@@ -66,13 +74,14 @@ def test_the_next_supervisor_is_told_what_there_is(parts: Parts, embedded: Any) 
     parts.processes.valkey.hand_over = lambda: embedded
     parts.inheritance = Inheritance(restarts=2)
     children = (LEFT,) if embedded is None else (LEFT, embedded)
-    parts.node_log.lines.core("a line")
+    parts.node_log.lines.ring.put(b"a line", 1.0, 1)
     assert ending.what_is_left(components(parts), (1.5,)) == Inheritance(
         sockets={"SERVICE_PORT": 7},
         processes=children,
         restarts=3,
         failures=(1.5,),
         core_rest="half",
+        log_counted={"source": "one", "number": 7},
         revision=5,
         log_lines=parts.node_log.lines.left(),
     )

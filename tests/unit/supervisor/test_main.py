@@ -67,8 +67,8 @@ async def test_a_node_is_started_and_ended_in_order(parts: Parts, capsys: pytest
     assert await running == 0
     ended = [call for call in parts.calls[len(started) :] if call != "killed"]
     assert ended == [
-        *("api.stop", "maintenance.close", "node.shut_down", "storing.store_now", "committer.close", "store.close"),
-        *("server.close", "redis.aclose", "valkey.stop"),
+        *("api.stop", "maintenance.close", "node.shut_down", "pump.pass_on", "storing.store_now", "committer.close"),
+        *("store.close", "server.close", "redis.aclose", "valkey.stop"),
     ]
 
 
@@ -230,6 +230,7 @@ async def test_a_restart_leaves_everything_to_the_next_supervisor(restartable: P
         processes=(LEFT, replace(LEFT, name="valkey")),
         restarts=1,
         core_rest="half",
+        log_counted={"source": "one", "number": 7},
         revision=5,
         log_lines=parts.node_log.lines.left(),
     )

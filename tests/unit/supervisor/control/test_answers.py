@@ -70,7 +70,7 @@ def known(tmp_path: Path, **others: Any) -> Known:
         "core": core,
         "committer": SimpleNamespace(error="no room on the disk"),
         "certificate": SimpleNamespace(refused=""),
-        "pump": SimpleNamespace(dropped=4),
+        "pump": SimpleNamespace(sender=SimpleNamespace(dropped=4)),
         "node_log": node_log,
         "progress": progress,
         "ping": _answers,
@@ -121,7 +121,7 @@ async def test_lines_of_the_log_are_said_from_where_the_caller_has_them(tmp_path
     node = known(tmp_path)
     answers, lines = Answers(node), node.node_log.lines
     lines.node(Entry(4.0, "info", "supervisor", 812, "one"))
-    lines.core("[Warning] two")
+    lines.ring.put(b"[Warning] two", 5.0, 1)
     said = await answers.logs({})
     assert said["name"] == lines.name
     assert said["lines"] == [

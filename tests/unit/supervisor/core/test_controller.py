@@ -20,6 +20,9 @@ from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
+from pgnode.supervisor.core.log_sender import Counted, LogSender
+from pgnode.supervisor.core.log_writer import LogWriter
+from pgnode.supervisor.host.log_ring import LogRing
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.fake_core import FakeRunningCore
 from pgnode.testing.faults import ArmedFaults
@@ -51,7 +54,9 @@ def settings(folder: Path) -> Settings:
 
 
 def controller_for(settings: Settings, core: Any = None, **options: Any) -> CoreController:
-    pump = LogPump(cast(Any, None), Keys("t:"), keep_lines=10, tail_lines=10)
+    ring = LogRing(10)
+    sender = LogSender(cast(Any, None), Keys("t:"), ring, Counted("one"))
+    pump = LogPump(ring, sender, LogWriter(0), tail_lines=10)
     return CoreController(settings, core if core is not None else EmbeddedCore(), pump, **options)
 
 

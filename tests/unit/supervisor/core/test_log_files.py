@@ -37,8 +37,8 @@ def test_paths_that_may_be_written(tmp_path: Path, files: LogFiles, path: str) -
     assert files.fault(asked) is None
     place = files.place(asked)
     assert place is not None
-    append_lines(Path(place), [b"one", b"two"])
-    append_lines(Path(place), [b"three"])
+    append_lines(Path(place), b"one\ntwo")
+    append_lines(Path(place), b"three")
     assert Path(place).read_bytes() == b"one\ntwo\nthree\n"
 
 
@@ -72,7 +72,7 @@ def test_only_plain_files_are_written(tmp_path: Path, files: LogFiles, kind: str
         path.mkdir()
     assert "is no plain file" in (files.fault("odd") or "")
     with pytest.raises(OSError, match=r".*"):
-        append_lines(path, [b"x"])
+        append_lines(path, b"x")
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -81,7 +81,7 @@ def test_a_fifo_with_a_reader_is_no_plain_file_either(tmp_path: Path) -> None:
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     try:
         with pytest.raises(OSError, match="no plain file"):
-            append_lines(tmp_path / "fifo", [b"x"])
+            append_lines(tmp_path / "fifo", b"x")
     finally:
         os.close(reader)
 

@@ -64,23 +64,16 @@ def test_the_audit_trail_has_it_whatever_the_level_is(tmp_path: Path) -> None:
 )
 def test_lines_of_the_core_are_printed_in_the_nodes_form(line: str, level: str, message: str) -> None:
     shown: list[Entry] = []
-    log = NodeLog("debug", now=lambda: 5.0, show=shown.append, print_core=True)
-    log.core_says(line, 9)
-    assert shown == [Entry(5.0, level, "core", 9, message)]
+    log = NodeLog("debug", now=lambda: 5.0, show=shown.append)
+    log.print_core(f"{line}\n{line}".encode(), 9)
+    assert shown == [Entry(5.0, level, "core", 9, message)] * 2
     log.level.change("error")
-    log.core_says(line, 9)
-    assert (len(shown), [kept.text for kept in log.lines.after(0)]) == (1, [line, line])
-
-
-def test_lines_of_the_core_are_kept_and_not_printed_unless_that_is_wanted() -> None:
-    shown: list[Entry] = []
-    log = NodeLog("debug", show=shown.append)
-    log.core_says("one line", 9)
-    assert (shown, [kept.text for kept in log.lines.after(0)]) == ([], ["one line"])
+    log.print_core(line.encode(), 9)
+    assert len(shown) == 2
 
 
 def test_it_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     log = NodeLog("info")
     log.child_says(said("info"))
     assert "[info] rest[7]: rest info" in capsys.readouterr().err
-    assert repr(log) == "NodeLog(LogLevel(info), RecentLines(0 of the core, 1 of the node))"
+    assert repr(log) == "NodeLog(LogLevel(info), RecentLines(LogRing(0 lines, 0 bytes), 1 of the node))"

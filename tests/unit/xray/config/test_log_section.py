@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pgnode.xray.config.log_section import LogSection, is_access_line, without_ids
+from pgnode.xray.config.log_section import LogSection, access_lines, is_access_line, without_ids
 
 DEFAULT = LogSection.of(None)
 LINE = b"2026/11/29 13:00:25.104547 [%s] core: something"
@@ -81,3 +83,34 @@ def test_ids_of_those_who_are_not_let_in_are_hidden(text: str) -> None:
     )
     assert without_ids(line).endswith(b"invalid request user id: (hidden)")
     assert without_ids(b"user id: none, x") == b"user id: none, x"
+
+
+#: Lines of all kinds, and some whose hosts look like something else.
+KINDS = [
+    ACCESS,
+    ACCESS + b" [Info]",
+    ACCESS.replace(b"127.0.0.1", b"[::1]"),
+    *(LINE % level for level in (b"Debug", b"Info", b"Warning", b"Error")),
+    b"panic: something",
+    b"[Warning] without a date",
+]
+BLOCKS = st.lists(st.sampled_from(KINDS), min_size=1, max_size=6)
+
+
+@given(
+    BLOCKS,
+    st.sampled_from(["debug", "info", "warning", "error", "none"]),
+    st.sampled_from(["", "none"]),
+    st.sampled_from(["", "none"]),
+)
+def test_a_block_is_sieved_as_its_lines_would_be(lines: list[bytes], level: str, access: str, error: str) -> None:
+    section = LogSection.of({"loglevel": level, "access": access, "error": error})
+    wanted = [line for line in lines if section.wants(line)]
+    assert section.sieve(b"\n".join(lines)) == b"\n".join(wanted)
+
+
+@given(BLOCKS)
+def test_lines_about_connections_are_told_from_others(lines: list[bytes]) -> None:
+    access, others = access_lines(b"\n".join(lines))
+    assert access == b"\n".join([line for line in lines if is_access_line(line)])
+    assert others == b"\n".join([line for line in lines if not is_access_line(line)])
