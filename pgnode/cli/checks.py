@@ -321,7 +321,7 @@ def listening_ports(facts: Facts) -> Mapping[int, str]:
         return {}
     try:
         connections = psutil.Process(facts.core.pid).net_connections("inet")
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return {}
     return {c.laddr.port: "an inbound of the core" for c in connections if c.laddr and not c.raddr}
 

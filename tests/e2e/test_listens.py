@@ -201,6 +201,7 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
     ),
     "port 0": (lambda stage: stage.with_inbound(port=0), ["'Other'", "port 0"]),
     "port 70000": (lambda stage: stage.with_inbound(port=70000), ["'Other'", "port 70000"]),
+    "port in other digits": (lambda stage: stage.with_inbound(port="٢٣٤٥٦"), ["'Other'", "port '٢٣٤٥٦' is not valid"]),
     "all addresses": (two_at_all_addresses, ["'Other'", "'Third'", "on all addresses"]),
     "two by links": (two_by_links, ["'Other'", "'Third'", "t.sock"]),
     "mode": (lambda stage: stage.with_inbound(listen=f"{stage.folder}/m,rw"), ["'Other'", "file's mode"]),

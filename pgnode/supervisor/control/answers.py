@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -215,7 +214,7 @@ class Answers:
             name=str(core.core),
             version=core.known_version,
             pid=running.pid if running is not None else 0,
-            up_seconds=round(max(0.0, time.time() - running.started_at), 1) if running is not None else None,
+            up_seconds=round(max(0.0, running.up_seconds), 1) if running is not None else None,
             run=life.core_run,
             deaths=life.deaths,
             hangs=life.hangs,

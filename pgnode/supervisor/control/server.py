@@ -136,8 +136,6 @@ class ControlServer:
         except (TimeoutError, OSError):
             # Whoever asks in pieces, or takes nothing, gets nothing.
             pass
-        except Exception:
-            log.exception("a question was not answered")
         finally:
             writer.close()
 
@@ -168,6 +166,9 @@ class ControlServer:
             return encode_error(str(error))
         except TimeoutError:
             return encode_error(f"the supervisor did not have the answer within {seconds:g} s")
+        except Exception as error:
+            log.exception("a question was not answered", ask=asked.ask)
+            return encode_error(f"the supervisor cannot tell ({error!r}): see the node's log")
 
 
 def _listen(path: Path) -> tuple[socket.socket, os.stat_result]:

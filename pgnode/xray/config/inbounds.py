@@ -12,7 +12,8 @@ from pgnode.errors import StartFailedError
 from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, TRANSPORTS, InboundProtocol, Sockets
 
 _SS_2022_PREFIX: Final = "2022-blake3-"
-_PORT_PART = re.compile(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?\Z")
+#: Other digits than these are none to the core.
+_PORT_PART = re.compile(r"\s*([0-9]{1,5})\s*(?:-\s*([0-9]{1,5})\s*)?\Z")
 
 #: A value that the core reads in its environment: "env:NAME".
 _FROM_ENVIRONMENT: Final = "env:"

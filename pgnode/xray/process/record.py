@@ -111,11 +111,3 @@ def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
         return path.read_text(encoding="ascii").strip() or UNKNOWN_BOOT
     except (OSError, ValueError):
         return UNKNOWN_BOOT
-
-
-def boot_time() -> float:
-    """Read when the machine was booted, in Unix seconds. Raises OSError when ``/proc/stat`` does not say so."""
-    for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
-        if line.startswith("btime "):
-            return float(line.split()[1])
-    raise OSError("/proc/stat names no boot time")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ import structlog
 from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.pidfd import Pidfd
 from pgnode.xray.process import run_folder
-from pgnode.xray.process.record import CoreRecord, boot_time, write_record
+from pgnode.xray.process.record import CoreRecord, write_record
 from pgnode.xray.process.runner import Child
 
 log = structlog.get_logger(__name__)
@@ -72,9 +73,9 @@ class RunningCore:
         return self._child is None
 
     @property
-    def started_at(self) -> float:
-        """When the process was started, in Unix seconds."""
-        return boot_time() + self.record.start_ticks / os.sysconf("SC_CLK_TCK")
+    def up_seconds(self) -> float:
+        """For how long the process has been there, by the clock that counts from the start of the machine."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.record.start_ticks / os.sysconf("SC_CLK_TCK")
 
     @property
     def socket_path(self) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.control.client import DeclinedError, NobodyListensError, NotAnsweredError, ask
@@ -48,7 +49,11 @@ async def _fails(_values: Said) -> Said:
     raise RuntimeError("unexpected")
 
 
-ANSWERS = {"echo": _echo, "status": _status, "never": _never, "fails": _fails}
+async def _lacks(_values: Said) -> Said:
+    raise FileNotFoundError(2, "No such file or directory", "/proc/stat")
+
+
+ANSWERS = {"echo": _echo, "status": _status, "never": _never, "fails": _fails, "lacks": _lacks}
 
 
 @pytest.fixture
@@ -141,7 +146,7 @@ async def test_others_are_refused(folder: Path, serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("question", "error"),
     [
-        ("nonsense", r"does not know the question 'nonsense'; it knows echo, fails, never, status"),
+        ("nonsense", r"does not know the question 'nonsense'; it knows echo, fails, lacks, never, status"),
         ("never", r"did not have the answer within 0.05 s"),
         ("x" * QUESTION_MAX, "answered something else|limit|longer|cannot be used"),
     ],
@@ -170,11 +175,13 @@ async def test_what_takes_longer_may(folder: Path) -> None:
         await end_tasks([running])
 
 
-async def test_an_answer_that_fails_ends_nothing(folder: Path, serve: Serve) -> None:
+@pytest.mark.parametrize(("ask", "says"), [("fails", "unexpected"), ("lacks", "No such file")])
+async def test_an_answer_that_fails_ends_nothing_and_is_told(folder: Path, serve: Serve, ask: str, says: str) -> None:
     serve()
     await up(folder)
-    with pytest.raises(NotAnsweredError, match="something else"):
-        await asked(folder, "fails")
+    with structlog.testing.capture_logs() as lines, pytest.raises(NotAnsweredError, match=f"cannot tell .*{says}"):
+        await asked(folder, ask)
+    assert [(line["event"], line["ask"]) for line in lines] == [("a question was not answered", ask)]
     assert await asked(folder) == {"state": "running"}
 
 

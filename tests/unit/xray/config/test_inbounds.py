@@ -77,6 +77,8 @@ def test_header_disguise_forbids_flow() -> None:
         ("", ()),
         ("x,5", ((5, 5),)),
         ("9-3", ()),
+        # Digits to Python, and none to the core.
+        ("٢٣٤", ()),
         (0, ()),
         (70000, ()),
         ("1-70000", ()),
