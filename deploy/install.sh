@@ -78,6 +78,8 @@ if [ -d "$here/wheels" ]; then
     say "installing from the bundle"
     pip install --no-index --find-links "$here/wheels" --require-hashes --no-deps -r "$here/requirements.txt" \
         || fail "this bundle is for another Python or machine, see its name; the Python here is $("$home/bin/python" --version)"
+    # The version that is there may have the same number and be built from something else.
+    pip install --no-index --no-deps --force-reinstall "$here"/wheels/pgnode-*.whl
 else
     source=$(dirname "$here")
     [ -f "$source/requirements.lock" ] || fail "neither wheels/ beside this script nor a checkout around it"
@@ -190,7 +192,8 @@ print(f"  API key   {read_api_key(settings)}")
 print(f"  certificate, {settings.cert_file}:")
 print(settings.cert_file.read_text())
 END
-    say "  address   one of: $(hostname -I 2>/dev/null || true)"
+    addresses=$(hostname -I 2>/dev/null || true)
+    say "  address   ${addresses:+one of: }${addresses:-none yet that others could reach}"
 else
     say ""
     say "Next: look at $settings, then start the node:"

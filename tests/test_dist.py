@@ -150,6 +150,7 @@ def test_the_installer_puts_command_manual_and_completion_where_they_are_looked_
     # Run again it changes nothing: an upgrade brings all of it anew.
     for _ in range(2):
         said = install(installation)
+        assert " install --no-index --no-deps --force-reinstall " in said, "one of the same number may be another one"
         assert f"the command is {local}/bin/pgnode; man pgnode, and completion" in said
         assert (local / "bin" / "pgnode").readlink() == home / "bin" / "pgnode"
         assert (local / "share/man/man1/pgnode.1").read_bytes() == (ROOT / "pgnode" / "pgnode.1").read_bytes()

@@ -300,7 +300,7 @@ def check_open_files(facts: Facts, proc: Path = Path("/proc")) -> Iterator[Findi
     if few:
         yield warn(
             f"{', '.join(few)}: {min(found.values()):,} open files at most, and about so many connections",
-            "LimitNOFILE=1048576 in the unit, or as root: ulimit -n 1048576 before pgnode run",
+            "LimitNOFILE=1048576 in the unit, nofile of a container's ulimits, or as root: ulimit -n 1048576 before pgnode run",
         )
     if found and not few:
         yield ok(f"open files: {min(found.values()):,} and more")

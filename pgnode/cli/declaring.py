@@ -21,6 +21,9 @@ FILE_PATH: Any = click.Path(path_type=Path, readable=False)
 #: A level of the log.
 LEVEL = click.Choice(LEVELS, case_sensitive=False)
 
+#: Options of nearly all commands, which some write before the command.
+_OF_COMMANDS = frozenset({"--node", "--env-file", "--state-dir", "--json"})
+
 
 def _node_names(_context: click.Context, _parameter: click.Parameter, beginning: str) -> list[Any]:
     from pgnode.cli.completion import node_names  # noqa: PLC0415
@@ -35,11 +38,18 @@ class Group(click.Group):
         super().__init__(*arguments, **{"no_args_is_help": False, **options})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Print the help where there is nothing to parse."""
+        """Print the help where there is nothing to parse. Raises UsageError."""
         if not args and not self.invoke_without_command and not ctx.resilient_parsing:
             say(ctx.get_help())
             ctx.exit()
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in _OF_COMMANDS:
+                raise
+            raise click.UsageError(
+                f"{error.option_name} stands behind the command: pgnode status --node east", ctx
+            ) from None
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -10,13 +10,11 @@ from pgnode.api.auth import CURRENT, ApiKeys
 from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
-from pgnode.cli.target import Named, Target, find_with_settings
+from pgnode.cli.target import Named, Target, find_and_say, settings_of, told_settings
 from pgnode.cli.texts import duration
 from pgnode.errors import ArgumentError, OperatorError
 from pgnode.settings import Settings, read_api_key
 from pgnode.settings.previous_key import PreviousKey, read_previous_key
-from pgnode.supervisor.control.client import NotAnsweredError, ask
-from pgnode.supervisor.control.messages import SETTINGS
 from pgnode.supervisor.host.banner import print_panel_form
 from pgnode.supervisor.host.identity import Identity, machine_addresses
 from pgnode.supervisor.host.key_rotation import forget_previous_key, rotate_key
@@ -47,8 +45,8 @@ def show_key(named: Named, *, block: bool = False, json_wanted: bool = False) ->
     Raises:
         OperatorError: There is no key, or it may not be read.
     """
-    target, settings = find_with_settings(named)
-    key = _key(target, settings)
+    _, settings, of_api_key = _find(named)
+    key = _key(settings, of_api_key=of_api_key)
     if json_wanted:
         previous = _previous(settings)
         Screen().json(
@@ -81,9 +79,9 @@ def rotate(named: Named, *, overlap: str = "24h", json_wanted: bool = False) -> 
         OperatorError: The key stays as it is; the text says why.
     """
     span = parse_overlap(overlap)
-    target, settings = find_with_settings(named)
-    _require_file(target, settings)
-    _key(target, settings)
+    target, settings, of_api_key = _find(named)
+    _require_file(settings, of_api_key=of_api_key)
+    _key(settings, of_api_key=of_api_key)
     before = _previous(settings)
     new, previous = rotate_key(settings, span, datetime.datetime.now(datetime.UTC))
     note(settings, "key", "API key replaced", {"key": ApiKeys(new).digests[CURRENT], "overlap": overlap})
@@ -103,8 +101,8 @@ def rotate(named: Named, *, overlap: str = "24h", json_wanted: bool = False) -> 
 
 def forget_previous(named: Named, *, json_wanted: bool = False) -> int:
     """Have the previous key end now. Raise OperatorError where it stays as it is."""
-    target, settings = find_with_settings(named)
-    _require_file(target, settings)
+    target, settings, of_api_key = _find(named)
+    _require_file(settings, of_api_key=of_api_key)
     forgotten = forget_previous_key(settings)
     if forgotten:
         note(settings, "key", "previous API key ended")
@@ -141,29 +139,29 @@ def parse_overlap(text: str) -> datetime.timedelta:
     )
 
 
-def _is_of_api_key(target: Target) -> bool:
-    """Whether the running node was given API_KEY, which need not be in this environment."""
-    if target.pid is None:
-        return False
-    try:
-        return bool(ask(target.settings.run_dir, SETTINGS).get("API_KEY"))
-    except NotAnsweredError:
-        return False
+def _find(named: Named) -> tuple[Target, Settings, bool]:
+    """Return the node, its settings, and whether it was given API_KEY, which need not be in this environment.
+
+    Its supervisor is asked once: one that hangs costs the whole time that it has.
+    """
+    target = find_and_say(named)
+    said = told_settings(target)
+    return target, settings_of(target, said), bool(said.get("API_KEY"))
 
 
-def _key(target: Target, settings: Settings) -> str:
+def _key(settings: Settings, *, of_api_key: bool) -> str:
     """Return the key. Raises OperatorError."""
     if settings.api_key is None:
-        if _is_of_api_key(target):
+        if of_api_key:
             raise OperatorError("the running node's key is API_KEY of its own environment: it is shown by nobody")
         if not settings.key_file.exists():
             raise OperatorError(f"there is no {settings.key_file} yet: the node makes it at its first start")
     return read_api_key(settings)
 
 
-def _require_file(target: Target, settings: Settings) -> None:
+def _require_file(settings: Settings, *, of_api_key: bool) -> None:
     """Make sure that the key is in a file. Raises OperatorError."""
-    if settings.api_key is not None or _is_of_api_key(target):
+    if settings.api_key is not None or of_api_key:
         raise OperatorError(
             f"the key comes from API_KEY, which cannot be rotated. Move it to a file: write it to {settings.key_file} (mode "
             "0600, or to another one, and set API_KEY_FILE), take API_KEY out of the settings, and say `pgnode reload`"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pgnode.cli.output import say
 from pgnode.errors import ArgumentError, OperatorError, SettingsError
@@ -189,11 +190,17 @@ def find_with_settings(named: Named) -> tuple[Target, Settings]:
     Raises:
         OperatorError: It cannot be told which one is meant, or it may not be looked at.
     """
+    target = find_and_say(named)
+    return target, running_settings(target)
+
+
+def find_and_say(named: Named) -> Target:
+    """Find the node that is meant, and say which one it is where nobody named it. Raises OperatorError."""
     target = find_target(named)
     if target.why:
         # What is printed may be for a program.
         say(target.why, error=True)
-    return target, running_settings(target)
+    return target
 
 
 def running_settings(target: Target, *, seconds: float = ASK_SECONDS) -> Settings:
@@ -206,14 +213,36 @@ def running_settings(target: Target, *, seconds: float = ASK_SECONDS) -> Setting
     Returns:
         Its settings, but for secrets, which it does not tell; those that there are now where it does not answer.
     """
+    return settings_of(target, told_settings(target, seconds=seconds))
+
+
+def told_settings(target: Target, *, seconds: float = ASK_SECONDS) -> dict[str, Any]:
+    """Return what a node's supervisor says of its settings, by name; nothing where it does not run or does not answer."""
     if target.pid is None:
+        return {}
+    try:
+        return ask(target.settings.run_dir, SETTINGS, seconds=seconds)
+    except NotAnsweredError:
+        return {}
+
+
+def settings_of(target: Target, said: Mapping[str, Any]) -> Settings:
+    """Return the settings that a node runs with.
+
+    Args:
+        target: The node.
+        said: What its supervisor says of them.
+
+    Returns:
+        The settings; those that there are now where it said nothing.
+    """
+    if not said:
         return target.settings
     try:
-        said = ask(target.settings.run_dir, SETTINGS, seconds=seconds)
         values = {name.lower(): value for name, value in said.items() if name.lower() in TOLD}
         return load_from(None, **values).model_copy(
             update={name: getattr(target.settings, name) for name in SECRET_FIELDS}
         )
-    except (NotAnsweredError, SettingsError):
-        # Also where it is of another version.
+    except SettingsError:
+        # It is of another version.
         return target.settings

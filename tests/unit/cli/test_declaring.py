@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
+from pgnode.cli import main
 from pgnode.cli.declaring import carry_out
 from pgnode.errors import NotRunningError
 
@@ -19,3 +21,11 @@ def test_a_command_ends_with_its_code(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as ended:
         carry_out(fails)
     assert (ended.value.code, capsys.readouterr().err) == (3, "pgnode: no node runs\n")
+
+
+@pytest.mark.parametrize("option", ["--node", "--json"])
+def test_an_option_before_the_command_is_told_where_it_belongs(option: str) -> None:
+    found = CliRunner().invoke(main, [option, "east", "status"])
+    assert (found.exit_code, f"Error: {option} stands behind the command: pgnode status" in found.output) == (2, True)
+    other = CliRunner().invoke(main, ["--nod", "east"])
+    assert (other.exit_code, "No such option '--nod'" in other.output) == (2, True)

@@ -28,11 +28,14 @@ class Node:
     def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         self.target = Target(settings, None, "the node that runs here")
         self.says: dict[str, Any] | None = {}
+        #: How often it was asked.
+        self.asked = 0
         monkeypatch.setattr(target_module, "find_target", lambda _named: self.target)
-        monkeypatch.setattr(target_module, "running_settings", lambda target: target.settings)
-        monkeypatch.setattr(key_module, "ask", lambda _folder, _what: self.answer())
+        monkeypatch.setattr(key_module, "settings_of", lambda target, _said: target.settings)
+        monkeypatch.setattr(target_module, "ask", lambda _folder, _what, **_options: self.answer())
 
     def answer(self) -> dict[str, Any]:
+        self.asked += 1
         if self.says is None:
             raise NotAnsweredError("it hangs")
         return self.says
@@ -111,6 +114,7 @@ def test_a_rotation_and_its_end(node: Node, settings: Settings, capsys: pytest.C
     node.says = None
     node.is_given(pid=812)
     assert rotate(Named()) == 0
+    assert node.asked == 1, "one that hangs costs its time once"
     new = read_api_key(settings)
     assert new != KEY
     lines = capsys.readouterr().out.splitlines()
