@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -22,7 +24,7 @@ from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
-from tests.support.processes import run_to_end
+from tests.support.processes import core_pid, run_to_end
 from tests.support.stored import stored_users
 
 TAG = "VLESS"
@@ -175,3 +177,30 @@ async def test_what_is_killed_leaves_the_old_node_or_the_new_one(folder: Path, c
         assert in_core == {user.email for user in old}
     assert {path.name for path in (node.state_dir / "before-restore").iterdir()} >= {"state.db"}
     assert not (node.state_dir / "restore.ready").exists()
+
+
+async def test_a_core_that_stands_still_is_no_part_of_what_is_restored(folder: Path, config: dict[str, Any]) -> None:
+    node = NodeProcess(
+        state_dir=folder / "node" / "state", env={"CORE_CALL_TIMEOUT_SECONDS": "2", "CORE_HANG_SECONDS": "4"}
+    )
+    node.state_dir.parent.mkdir()
+    file, old = folder / "node.pgnode", make_users(3, [TAG])
+    async with node:
+        async with node.panel() as panel:
+            await panel.start(config, old, timeout_seconds=60)
+            assert (await command(node, "backup", str(file)))[0] == 0
+            await panel.sync_users(make_users(6, [TAG]))
+        core = core_pid(node)
+        os.kill(node.pid, signal.SIGKILL)
+        await node.wait()
+        os.kill(core, signal.SIGSTOP)
+        code, output = await command(node, "restore", str(file))
+        assert (code, f"a core still runs here (pid {core})" in output) == (0, True), output
+        await node.start()
+        said = "the core of an earlier run does not answer, it is waited for"
+        await eventually(lambda: said in node.output_text, "that is told")
+        await eventually(lambda: "the node has started" in node.output_text, "and not for ever")
+        # Whoever it was left to need not have reaped it.
+        assert not psutil.pid_exists(core) or psutil.Process(core).status() == psutil.STATUS_ZOMBIE
+        assert core_pid(node) != core
+        assert set(await inbound_users(node.run_dir / "core.sock", TAG)) == {user.email for user in old}

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from grpc_health.v1 import health_pb2
 
 from pgnode.testing.configs import config_tags, make_config, make_inbound, plain_inbounds
 from pgnode.testing.faults import ArmedFaults
@@ -25,6 +26,7 @@ from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import WITH_GRPC
 from tests.support.core_lists import inbound_tags, inbound_users
+from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill, run_to_end
 
@@ -94,6 +96,12 @@ class Stage:
         async with httpx.AsyncClient(trust_env=False) as client:
             return await client.get(f"http://127.0.0.1:{self.metrics_port}/{name}", timeout=30)
 
+    async def over_grpc(self) -> int:
+        """What gRPC's health service says."""
+        certificate = await asyncio.to_thread(self.node.ca_file.read_bytes)
+        async with GrpcNode(f"127.0.0.1:{self.node.grpc_port}", self.node.api_key, certificate) as caller:
+            return await caller.health()
+
     @contextlib.asynccontextmanager
     async def held(self, *names: str) -> AsyncIterator[list[HeldTransfer]]:
         """Transfers through these inbounds, none of which may break."""
@@ -160,6 +168,7 @@ async def begun(stage: Stage) -> None:
 
 async def test_a_drain_cuts_nobody_and_all_come_back(stage: Stage) -> None:
     core, users = core_pid(stage.node), stage.users()
+    assert await stage.over_grpc() == health_pb2.HealthCheckResponse.SERVING
     async with stage.held(*TRANSFERS, "Hysteria") as transfers:
         found = await stage.drain()
         assert found["drain"]["away"] == TAKEN
@@ -174,6 +183,7 @@ async def test_a_drain_cuts_nobody_and_all_come_back(stage: Stage) -> None:
         # It is said, and only to those who ask whom they may send here.
         ready = await stage.page("readyz")
         assert (ready.status_code, ready.json()["because"]) == (503, ["the node is being drained"])
+        assert await stage.over_grpc() == health_pb2.HealthCheckResponse.NOT_SERVING
         assert (await stage.page("livez")).status_code == 200
         assert (await stage.page("health")).status_code == 200
         assert "pgnode_draining 1" in (await stage.page("metrics")).text
@@ -211,6 +221,7 @@ async def test_a_drain_cuts_nobody_and_all_come_back(stage: Stage) -> None:
         for name in ("fresh", "static", *TRANSFERS):
             await stage.client.move(name, 1000, 1000)
         assert (await stage.page("readyz")).status_code == 200
+        assert await stage.over_grpc() == health_pb2.HealthCheckResponse.SERVING
         assert "pgnode_draining 0" in (await stage.page("metrics")).text
     assert core_pid(stage.node) == core
     assert (await stage.command("drain", "--cancel"))[1] == "the node was not being drained\n"

@@ -299,12 +299,23 @@ class CoreController:
         self._pump.watch(running.log_fd)
         self._api = CoreApi(str(running.socket_path))
         try:
-            self._initial_stats = await self._api.wait_ready(await self._adoption_seconds(running.socket_path))
+            self._initial_stats = await self._await_adopted(running, self._api)
         except CoreApiError as error:
             log.warning("the core of an earlier run does not answer, ending it", pid=running.pid, error=str(error))
             await self.stop()
             return None
         return running
+
+    async def _await_adopted(self, running: RunningCore, api: CoreApi) -> SysStatsResponse:
+        """Return the first statistics of a core that is taken over. Raises CoreApiError: it gives none in its time."""
+        first, limit = self._settings.core_call_timeout_seconds, await self._adoption_seconds(running.socket_path)
+        try:
+            return await api.wait_ready(first)
+        except CoreApiError:
+            if limit <= first:
+                raise
+        log.warning("the core of an earlier run does not answer, it is waited for", pid=running.pid, seconds=limit)
+        return await api.wait_ready(limit - first)
 
     async def _adoption_seconds(self, path: Path) -> float:
         """Return how long a core has to answer whoever takes it over: one that stands still for less does not hang."""
