@@ -94,7 +94,7 @@ def run_node(env_file: Path | None = None) -> int:
     from pgnode.supervisor.host.logging import begin_logging, told_in_log  # noqa: PLC0415 - imports that library
     from pgnode.supervisor.main import run  # noqa: PLC0415
 
-    begin_logging(settings.log_format, os.environ)
+    begin_logging(settings, os.environ)
     no_effect = [f"{name} has no effect: it is for the gRPC library" for name in dropped if name not in _USUAL]
     for sentence in [*unknown_settings(env_file), *no_effect]:
         if not told_in_log("warning", sentence):

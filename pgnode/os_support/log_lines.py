@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from pgnode.os_support.log_text import VALUE_MAX, printable
 
-#: What LOG_FORMAT may be.
+#: The forms.
 LogForm = Literal["text", "json"]
 
 #: Priorities of the journal (sd-daemon(3)), by level.

@@ -10,13 +10,14 @@ import os
 import sys
 import threading
 import traceback as tracebacks
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from io import StringIO
+from pathlib import Path
 from time import time
 from types import TracebackType
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, TextIO
 
-from pgnode.os_support import log_lines
+from pgnode.os_support import container, log_lines
 from pgnode.os_support.log_lines import Entry, LogForm
 from pgnode.os_support.log_text import bound_values, print_traceback, printable
 
@@ -111,6 +112,29 @@ def is_journal(environment: Mapping[str, str], descriptor: int = 2) -> bool:
         return (found.st_dev, found.st_ino) == (int(device), int(inode))
     except (OSError, ValueError):
         return False
+
+
+def form_of(
+    wanted: LogForm | Literal["auto"],
+    environment: Mapping[str, str],
+    descriptor: int = 2,
+    marks: Sequence[Path] = container.MARKS,
+) -> LogForm:
+    """Return the form of the lines that go to a descriptor.
+
+    Args:
+        wanted: What LOG_FORMAT says; ``auto``: JSON in a container, and text on a terminal, in the journal and everywhere else.
+        environment: The environment of the start.
+        descriptor: The descriptor.
+        marks: Files that only a container has.
+
+    Returns:
+        The form.
+    """
+    if wanted != "auto":
+        return wanted
+    for_people = is_journal(environment, descriptor) or os.isatty(descriptor)
+    return "json" if not for_people and container.in_container(environment, marks) else "text"
 
 
 def entry_of(output: LogOutput, level: str, event: MutableMapping[str, Any]) -> Entry:

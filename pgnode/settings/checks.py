@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from pgnode.errors import SettingsError
 from pgnode.settings.gunicorn_file import check_gunicorn_file
 
 #: Characters of METRICS_KEY at least.
@@ -165,10 +166,20 @@ def paths_in(text: str) -> tuple[Path, ...]:
     return tuple(Path(path.strip()) for path in text.split(",") if path.strip())
 
 
+def default_state_dir() -> Path:
+    """Return ``$XDG_STATE_HOME/pgnode``, else ``~/.local/state/pgnode``."""
+    base = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "state") / "pgnode"
+    except RuntimeError:
+        raise SettingsError("STATE_DIR is not set, and this user has no home folder: set STATE_DIR") from None
+
+
 MetricsKey = Annotated[str, AfterValidator(check_metrics_key)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 #: An empty variable means the same as none.
 OptionalText = BeforeValidator(lambda value: None if value == "" else value)
+LowerText = BeforeValidator(lambda value: (value.lower() or None) if isinstance(value, str) else value)
 UuidText = Annotated[str, AfterValidator(check_uuid)]
 ListenAddress = Annotated[str, AfterValidator(check_listen_address)]
 RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
@@ -179,5 +190,6 @@ CertNames = Annotated[str, AfterValidator(check_cert_names)]
 Names = Annotated[str, AfterValidator(check_names)]
 Callers = Annotated[str, AfterValidator(check_callers)]
 GunicornFile = Annotated[Path, AfterValidator(check_gunicorn_file)]
+StateFolder = Annotated[Path, BeforeValidator(lambda value: default_state_dir() if value == "" else value)]
 ExistingFolder = Annotated[Path, AfterValidator(check_existing_folder)]
 Executable = Annotated[Path, AfterValidator(check_executable)]

@@ -47,10 +47,14 @@ def markdown() -> str:
 
 def _type(schema: dict[str, Any]) -> str:
     """Name the type of a setting, or list its values where they are few."""
-    if "enum" in schema:
-        return ", ".join(f'"{value}"' for value in schema["enum"])
     options = schema.get("anyOf", [schema])
-    kinds = [str(option.get("format", option["type"])) for option in options if option["type"] != "null"]
+    kinds = [
+        ", ".join(f'"{value}"' for value in option["enum"])
+        if "enum" in option
+        else str(option.get("format", option["type"]))
+        for option in options
+        if option["type"] != "null"
+    ]
     return " or ".join(kinds)
 
 

@@ -6,15 +6,13 @@ A setting's environment variable is its field name in capitals. docs/configurati
 from __future__ import annotations
 
 import ipaddress
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pgnode.errors import SettingsError
 from pgnode.settings import bus_password
 from pgnode.settings.checks import (
     Callers,
@@ -25,28 +23,22 @@ from pgnode.settings.checks import (
     GunicornFile,
     KeyPrefix,
     ListenAddress,
+    LowerText,
     MetricsKey,
     Names,
     OptionalText,
     Port,
     RedisUrl,
+    StateFolder,
     UuidText,
     WebUrl,
+    default_state_dir,
     paths_in,
 )
 from pgnode.settings.env_file import ENV_FILE
 
 #: Values that are shown shortened wherever settings are printed.
 SECRET_FIELDS = frozenset({"api_key", "metrics_key", "redis_url"})
-
-
-def default_state_dir() -> Path:
-    """Return ``$XDG_STATE_HOME/pgnode``, else ``~/.local/state/pgnode``."""
-    base = os.environ.get("XDG_STATE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".local" / "state") / "pgnode"
-    except RuntimeError:
-        raise SettingsError("STATE_DIR is not set, and this user has no home folder: set STATE_DIR") from None
 
 
 class Settings(BaseSettings):
@@ -136,7 +128,7 @@ class Settings(BaseSettings):
         description="Further names and addresses, separated by commas, for the certificate that the node makes: the public "
         "address of a node behind NAT, say. `pgnode cert renew` puts them into one that there is.",
     )
-    state_dir: Annotated[Path, BeforeValidator(lambda value: default_state_dir() if value == "" else value)] = Field(
+    state_dir: StateFolder = Field(
         default_factory=default_state_dir,
         description="Folder for everything the node keeps: key, certificate, store, sockets. Made with mode 0700.",
     )
@@ -285,10 +277,16 @@ class Settings(BaseSettings):
         description="When a config's log asks for more than the running core prints (a more talkative level, say): `next`, with "
         "the next core, or `now`, by a new core, which ends all connections. Fewer lines are had at once either way.",
     )
-    log_format: Literal["text", "json"] = Field(
+    log_format: Literal["text", "json", "auto"] = Field(
         "text",
         description="Form of the node's own log, on stderr, of all its processes: `text`, or `json`, one object a line with "
-        "`time`, `level`, `process`, `pid`, `message` and, where there are some, `fields` and `traceback`.",
+        "`time`, `level`, `process`, `pid`, `message` and, where there are some, `fields` and `traceback`; `auto` is `json` in a "
+        "container, and `text` on a terminal, in systemd's journal and everywhere else.",
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"] | None, LowerText] = Field(
+        None,
+        description="From which level on lines of the node's own log are printed after a start; `pgnode log-level` changes that "
+        "while it runs. Unset: `info`, or `debug` with DEBUG.",
     )
     core_log: Literal["viewers", "stderr"] = Field(
         "viewers",
@@ -298,8 +296,8 @@ class Settings(BaseSettings):
     )
     debug: bool = Field(
         False,
-        description="Log more of the node itself: details of what it does, and what Gunicorn and Valkey print; "
-        "`pgnode log-level` changes that while it runs. What the core logs is the panel's decision either way.",
+        description="Log more of the node itself: details of what it does, and what Gunicorn and Valkey print, as "
+        "LOG_LEVEL=debug does. LOG_LEVEL has the last word. What the core logs is the panel's decision either way.",
     )
 
     @property

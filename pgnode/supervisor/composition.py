@@ -44,6 +44,7 @@ from pgnode.supervisor.figures.source import FigureSource, Sources
 from pgnode.supervisor.figures.worker_reports import WorkerReports
 from pgnode.supervisor.host.certificate import CertificateWatch
 from pgnode.supervisor.host.cgroup import usable_processors
+from pgnode.supervisor.host.logging import first_level
 from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.host.system_stats import SystemSampler
 from pgnode.supervisor.lifecycle.assembly import assemble_node
@@ -172,9 +173,8 @@ def compose(
     Returns:
         Its parts.
     """
-    keys = Keys(settings.redis_prefix)
-    journal = Journal()
-    level, audit = "debug" if settings.debug else "info", AuditTrail(settings.audit_file)
+    keys, journal = Keys(settings.redis_prefix), Journal()
+    level, audit = first_level(settings), AuditTrail(settings.audit_file)
     node_log = NodeLog(level, inheritance.log_lines, keep_lines=settings.log_buffer_size, audit=audit)
     snapshots = SnapshotWriter(keys, inheritance.revision)
     redis = connect(settings.bus_url)

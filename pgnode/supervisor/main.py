@@ -129,6 +129,8 @@ class Supervisor:
         # Also what comes when a terminal is closed: that ends nobody's connections.
         loop.add_signal_handler(signal.SIGHUP, self._requests.ask_reload)
         loop.add_signal_handler(signal.SIGUSR2, self._requests.ask_restart)
+        # Others open their log files anew for it; this node does so without being told.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         release_signals()
         signalled = asyncio.create_task(self._signals.get())
         control = self._runner.start(self._all_along())
@@ -163,15 +165,21 @@ class Supervisor:
 
     def _all_along(self) -> dict[TaskSpec, Work]:
         """Return the tasks that begin first and end last."""
-        parts, manager = self._parts, self._manager
-        found: dict[TaskSpec, Work] = {CONTROL: parts.tasks[CONTROL]}
+        manager = self._manager
+        found: dict[TaskSpec, Work] = {CONTROL: self._parts.tasks[CONTROL]}
         if manager.listens:
-            found[SERVICE] = lambda: manager.keep(
-                lambda: parts.progress.line(
-                    parts.node.state, len(parts.node.users.table), drained=parts.node.drain.order is not None
-                )
-            )
+            found[SERVICE] = lambda: manager.keep(self._status)
         return found
+
+    def _status(self) -> str:
+        """Say in half a line how the node is."""
+        node = self._parts.node
+        return self._parts.progress.line(node.state, len(node.users.table), drained=node.drain.order is not None)
+
+    def _tell_status(self) -> None:
+        """Tell the service manager how the node is now, and not with the next beat."""
+        if self._manager.listens:
+            self._manager.beat(self._status())
 
     def _spend(self, error: Exception) -> tuple[float, ...] | None:
         """Return when there were restarts because of errors, with one for this error; None where it is not allowed."""
@@ -243,6 +251,7 @@ class Supervisor:
             log.info("restarted in place", audit="node", restarts=parts.inheritance.restarts, version=__version__)
         progress.enter(Phase.READY)
         self._manager.ready()
+        self._tell_status()
         await self._requests.say(trouble=trouble)
         return tasks
 
@@ -308,6 +317,7 @@ class Supervisor:
         """End everything in order; a second signal ends it at once. Return the exit code."""
         self._parts.progress.enter(Phase.ENDING)
         self._manager.stopping()
+        self._tell_status()
         again = asyncio.create_task(self._signals.get())
         ended = asyncio.create_task(ending.end_in_order(self._parts, keep_core=keep_core))
         try:
@@ -340,7 +350,7 @@ def run(settings: Settings, env_file: Path | None = None) -> int:
     manager = ServiceManager.take(os.environ)
     dependencies.check()
     streams.make_safe()
-    begin_logging(settings.log_format, environment, debug=settings.debug)
+    begin_logging(settings, environment)
     # Children inherit both.
     allow_many_files()
     confined = confine(os.environ, settings.child_variables)

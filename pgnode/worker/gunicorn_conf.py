@@ -17,6 +17,7 @@ from pgnode.os_support.collector import spare_what_is_loaded as _spare_what_is_l
 from pgnode.os_support.log_output import PROCESS as _LOG
 from pgnode.os_support.malloc import keep_large_blocks_apart as _keep_large_blocks_apart
 from pgnode.os_support.pdeath import die_with_parent as _die_with_parent
+from pgnode.os_support.request_signals import keep_from_this_process as _keep_requests_from_this_process
 from pgnode.settings.handover import READY_VARIABLE as _READY_VARIABLE
 from pgnode.settings.handover import SOCKETS_VARIABLE as _SOCKETS_VARIABLE
 from pgnode.settings.handover import load_handed_over as _load_handed_over
@@ -39,6 +40,8 @@ _settings = _load_handed_over()
 # The master reads this once: for its workers, too, which it forks; and the supervisor that started it is its parent.
 _keep_large_blocks_apart()
 _die_with_parent(_signal.SIGKILL)
+# The supervisor keeps it from its children; this is the one that it sends it to.
+_signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGHUP])
 
 _host = f"[{_settings.node_host}]" if ":" in _settings.node_host else _settings.node_host
 _sockets = _os.environ.get(_SOCKETS_VARIABLE)
@@ -125,13 +128,14 @@ def when_ready(_server: _Any) -> None:
 
 
 def post_fork(_server: _Any, _worker: _Any) -> None:
-    """End each new worker with the master, also when that is killed; its lines in the log are its own.
+    """End each new worker with the master, also when that is killed; its lines in the log are its own, HUP is the master's.
 
     Args:
         _server: Gunicorn's arbiter.
         _worker: The worker, in its own process.
     """
     _die_with_parent(_signal.SIGKILL, _os.getppid())
+    _keep_requests_from_this_process()
     _name_process("rest")
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from pgnode.os_support import log_setup, streams
-from pgnode.os_support.log_output import LINES_VARIABLE, PROCESS, is_journal
+from pgnode.os_support.log_levels import rank
+from pgnode.os_support.log_lines import LogForm
+from pgnode.os_support.log_output import LINES_VARIABLE, PROCESS, form_of, is_journal
 
 
 def set_up_logging(process: str) -> None:
@@ -17,10 +20,19 @@ def set_up_logging(process: str) -> None:
     streams.make_safe()
     by_supervisor = LINES_VARIABLE in os.environ
     # The settings are not read yet.
-    as_json = by_supervisor or os.environ.get("LOG_FORMAT", "").strip().lower() == "json"
-    PROCESS.take_form("json" if as_json else "text", journal=not by_supervisor and is_journal(os.environ))
+    form = "json" if by_supervisor else form_of(_wanted_form(), os.environ)
+    PROCESS.take_form(form, journal=not by_supervisor and is_journal(os.environ))
     PROCESS.name_process(process)
-    log_setup.set_up(PROCESS, for_good=False)
+    lowest = "debug" if by_supervisor else os.environ.get("LOG_LEVEL", "").strip() or "debug"
+    log_setup.set_up(PROCESS, shows=lambda level: rank(level) >= rank(lowest), for_good=False)
+
+
+def _wanted_form() -> LogForm | Literal["auto"]:
+    match os.environ.get("LOG_FORMAT", "").strip():
+        case "json" | "auto" as form:
+            return form
+        case _:
+            return "text"
 
 
 def name_process(process: str) -> None:

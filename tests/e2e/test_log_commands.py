@@ -131,6 +131,15 @@ async def test_of_a_supervisor_that_hangs_the_bus_has_lines(node: NodeProcess) -
     await eventually(answers, "it goes on, and nothing is done for who gave up")
 
 
+async def test_a_node_in_a_container_prints_json_and_begins_with_the_level_of_its_settings() -> None:
+    env = {"LOG_FORMAT": "auto", "LOG_LEVEL": "debug", "container": "podman", "SERVICE_PROT": "1"}
+    async with NodeProcess(env=env) as node:
+        assert await pgnode(node, "log-level") == (0, "debug, as the settings say\n")
+        said = [json.loads(line) for line in node.output]
+    assert any("SERVICE_PORT?" in one["message"] for one in said)
+    assert "debug" in {one["level"] for one in said}
+
+
 async def test_of_a_node_that_has_ended_it_is_told_where_lines_are(node: NodeProcess) -> None:
     await node.stop()
     for arguments in (["logs"], ["logs", "--follow"]):

@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from pgnode import __version__
-from pgnode.supervisor.maintenance.installation import CONTAINER_MARKS
+from pgnode.os_support.container import MARKS as CONTAINER_MARKS
 from pgnode.testing.configs import make_config, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.target import Target

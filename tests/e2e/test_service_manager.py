@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -90,6 +91,9 @@ async def stage(target: Target) -> AsyncIterator[Stage]:
 async def test_what_the_service_manager_is_told_and_what_its_watchdog_does(stage: Stage) -> None:
     node, manager = stage.node, stage.manager
     await eventually(lambda: manager.told("READY=1") == 1, "it is ready")
+    first = next(message for message in manager.messages if "READY=1" in message)
+    after = manager.messages[manager.messages.index(first) + 1]
+    assert "STATUS=idle, 0 users" in after, "at once"
     assert manager.told(f"MAINPID={node.pid}") == 1
     assert any(message[0].startswith(("WATCHDOG", "EXTEND")) for message in manager.messages[:1]), "from the beginning"
     await eventually(lambda: manager.told("STATUS=running, 20 users"), "it says how it is")
@@ -103,6 +107,19 @@ async def test_what_the_service_manager_is_told_and_what_its_watchdog_does(stage
     await stage.command("restart")
     await eventually(lambda: manager.told("READY=1") == 3, "the next one is ready")
     assert (manager.told("RELOADING=1"), manager.told(f"MAINPID={pid}")) == (2, 3)
+    async with stage.client.hold(TAG) as held:
+        # What `systemctl kill -s USR2` does where nobody says --kill-whom=main, and HUP the same.
+        for number, count in ((signal.SIGUSR2, 4), (signal.SIGHUP, 5), (signal.SIGUSR1, 5)):
+            children = {process.pid for process in tree(pid)[1:]}
+            for one in (pid, *children):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, number)
+            await eventually(lambda count=count: manager.told("READY=1") == count, "that was done")  # type: ignore[misc]
+            await held.wait_rounds(2)
+        assert core_pid(node) == core
+        async with node.panel() as panel:
+            assert (await panel.info()).started
+    held.check()
     beats = manager.told("WATCHDOG=1")
     await eventually(lambda: manager.told("WATCHDOG=1") > beats, "the next one gives signs of life")
     assert not manager.is_overdue
@@ -115,7 +132,7 @@ async def test_what_the_service_manager_is_told_and_what_its_watchdog_does(stage
         os.kill(pid, signal.SIGKILL)
         await node.wait(60)
         await node.start()
-        await eventually(lambda: manager.told("READY=1") == 4, "the next one is ready")
+        await eventually(lambda: manager.told("READY=1") == 6, "the next one is ready")
         assert core_pid(node) == core
         assert psutil.pid_exists(core)
         await held.wait_rounds(2)
@@ -124,3 +141,4 @@ async def test_what_the_service_manager_is_told_and_what_its_watchdog_does(stage
     node.send_signal(signal.SIGTERM)
     await node.wait(60)
     await eventually(lambda: manager.told("STOPPING=1") == 1, "it says that it ends")
+    assert manager.told("STATUS=ending") == 1

@@ -39,7 +39,7 @@ class Progress:
             The text.
         """
         if self.phase is Phase.READY:
-            return f"{state}{', being drained' if drained else ''}, {users:,} users"
+            return f"{state}{', being drained' if drained else ''}, {users:,} user{'' if users == 1 else 's'}"
         return f"{self.phase}: {self.step}" if self.step else str(self.phase)
 
     def enter(self, phase: Phase, step: str = "") -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from pgnode.os_support import log_setup
-from pgnode.os_support.log_lines import Entry, LogForm
-from pgnode.os_support.log_output import PROCESS, is_journal
+from pgnode.os_support.log_lines import Entry
+from pgnode.os_support.log_output import PROCESS, form_of, is_journal
+from pgnode.settings import Settings
 from pgnode.supervisor.host.log_level import LogLevel
 from pgnode.supervisor.host.node_log import NodeLog
 
@@ -18,17 +19,21 @@ _WARNINGS = frozenset({"warning", "error", "critical"})
 NAME = "supervisor"
 
 
-def begin_logging(form: LogForm, environment: Mapping[str, str], *, debug: bool = False) -> None:
+def first_level(settings: Settings) -> str:
+    """Return from which level on the node's own lines are printed after a start."""
+    return settings.log_level or ("debug" if settings.debug else "info")
+
+
+def begin_logging(settings: Settings, environment: Mapping[str, str]) -> None:
     """Log to stderr before there is anybody else to tell.
 
     Args:
-        form: Text or JSON.
+        settings: They say in which form, and from which level on.
         environment: The environment of the start, which says where stderr leads.
-        debug: Log details, too.
     """
-    PROCESS.take_form(form, journal=is_journal(environment))
+    PROCESS.take_form(form_of(settings.log_format, environment), journal=is_journal(environment))
     PROCESS.name_process(NAME)
-    level = LogLevel("debug" if debug else "info", time.time)
+    level = LogLevel(first_level(settings), time.time)
     log_setup.set_up(PROCESS, shows=level.shows, for_good=False)
 
 

@@ -12,9 +12,7 @@ from typing import Final
 
 import pgnode
 from pgnode.errors import UnsupportedError
-
-#: Files that Docker and Podman put into a container.
-CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+from pgnode.os_support import container
 
 _OR_COMMAND: Final = "; or set UPDATE_COMMAND to a command that does so"
 
@@ -36,7 +34,7 @@ def find_installation(
     package: Path | None = None,
     prefix: Path | None = None,
     base: Path | None = None,
-    marks: Sequence[Path] = CONTAINER_MARKS,
+    marks: Sequence[Path] = container.MARKS,
 ) -> Installation:
     """Find out how this node was installed.
 

@@ -23,6 +23,7 @@ from pgnode.os_support import oom_score, pdeath
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.log_lines import Entry, read_line
 from pgnode.os_support.log_output import PROCESS
+from pgnode.os_support.request_signals import kept_from_children
 from pgnode.supervisor.processes.inheritance import InheritedProcess, close_all
 from pgnode.supervisor.processes.output_reader import OutputReader
 from pgnode.supervisor.processes.own_process import OwnProcess
@@ -295,15 +296,16 @@ class Child:
         attached = self._spec.attach()
         reader, writer = os.pipe()
         try:
-            process = subprocess.Popen(
-                pdeath.command(self._spec.command, self._spec.oom_points),
-                stdin=subprocess.DEVNULL,
-                stdout=writer,
-                stderr=writer,
-                env={**self._spec.environment, **attached.environment},
-                start_new_session=True,
-                pass_fds=(*self._spec.pass_fds, *attached.descriptors),
-            )
+            with kept_from_children():
+                process = subprocess.Popen(
+                    pdeath.command(self._spec.command, self._spec.oom_points),
+                    stdin=subprocess.DEVNULL,
+                    stdout=writer,
+                    stderr=writer,
+                    env={**self._spec.environment, **attached.environment},
+                    start_new_session=True,
+                    pass_fds=(*self._spec.pass_fds, *attached.descriptors),
+                )
         except BaseException:
             os.close(reader)
             raise

@@ -23,6 +23,7 @@ import structlog
 from pgnode import __version__
 from pgnode.os_support.environment import confine
 from pgnode.os_support.files import overwrite, read_json, write_atomically
+from pgnode.os_support.request_signals import ended_by_request
 from pgnode.settings.difference import NO_DIFFERENCE, Difference
 from pgnode.settings.handover import ENVIRONMENT_VARIABLE, Handover, hand_over_environment
 from pgnode.supervisor.processes.inheritance import Inheritance, leave
@@ -34,6 +35,9 @@ TRIAL_MODULE: Final = "pgnode.supervisor.dry_start"
 
 #: Seconds that it may take.
 TRIAL_SECONDS: Final = 60.0
+
+#: Attempts of one that is ended by the very signal that asked for it: a service manager may send that to all there are.
+TRIALS: Final = 5
 
 #: Characters of its reason that are told: the end.
 REASON_CHARACTERS: Final = 500
@@ -149,12 +153,28 @@ async def try_installed(
     Returns:
         What it says.
     """
+    left = TRIALS
+    while True:
+        trial, code = await _try_once(command, environment, handover, limit_seconds, folder)
+        left -= 1
+        if not ended_by_request(code) or not left:
+            return trial
+
+
+async def _try_once(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    handover: Handover | None,
+    limit_seconds: float,
+    folder: Path,
+) -> tuple[Trial, int]:
+    """Return what the version says, and its exit code."""
     own = dict(environment)
     confine(own)
     try:
         whole = hand_over_environment(environment, folder)
     except OSError as error:
-        return Trial(f"the new version cannot be tried: {error.strerror or error}")
+        return Trial(f"the new version cannot be tried: {error.strerror or error}"), 1
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -169,23 +189,24 @@ async def try_installed(
             pass_fds=(whole, *(handover.pass_fds if handover is not None else ())),
         )
     except OSError as error:
-        return Trial(f"the new version cannot be tried: {error.strerror or error} ({command[0]})")
+        return Trial(f"the new version cannot be tried: {error.strerror or error} ({command[0]})"), 1
     finally:
         os.close(whole)
     try:
         async with asyncio.timeout(limit_seconds):
             output, _ = await process.communicate()
     except TimeoutError:
-        return Trial(f"the new version did not come up within {limit_seconds:g} s")
+        return Trial(f"the new version did not come up within {limit_seconds:g} s"), 1
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
     last = output.decode(errors="replace").strip().rpartition("\n")[2]
-    if process.returncode == 0:
-        return Trial(difference=Difference.decode(last))
-    return Trial(last[-REASON_CHARACTERS:] or f"the new version ended with exit code {process.returncode}")
+    code = 1 if process.returncode is None else process.returncode
+    if code == 0:
+        return Trial(difference=Difference.decode(last)), code
+    return Trial(last[-REASON_CHARACTERS:] or f"the new version ended with exit code {code}"), code
 
 
 class VersionTrial:

@@ -12,6 +12,7 @@ from typing import IO
 
 from pgnode.errors import StartFailedError
 from pgnode.os_support.pidfd import Pidfd
+from pgnode.os_support.request_signals import kept_from_children
 from pgnode.xray.process.base import Core, core_environment
 from pgnode.xray.process.embedded_main import open_log
 from pgnode.xray.process.runner import END_SECONDS, Child, Runner, end_child
@@ -72,16 +73,17 @@ class ExecutableCore(Core):
     def _popen(self, stdin: IO[bytes], fifo: Path, assets_dir: Path | None) -> subprocess.Popen[bytes]:
         log = open_log(fifo)
         try:
-            return subprocess.Popen(
-                [str(self.path), "run", "-c", "stdin:"],
-                stdin=stdin,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=core_environment(assets_dir),
-                start_new_session=True,
-                umask=0o077,
-            )
+            with kept_from_children():
+                return subprocess.Popen(
+                    [str(self.path), "run", "-c", "stdin:"],
+                    stdin=stdin,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    env=core_environment(assets_dir),
+                    start_new_session=True,
+                    umask=0o077,
+                )
         except OSError as error:
             raise StartFailedError(f"{self.path} cannot be run: {error.strerror}") from None
         finally:

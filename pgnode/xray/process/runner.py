@@ -19,6 +19,7 @@ from typing import Final, Protocol
 import multiprocess
 
 from pgnode.os_support.pidfd import Pidfd
+from pgnode.os_support.request_signals import kept_from_children
 from pgnode.xray.process import embedded_main, multiprocess_compat
 
 #: The core looks for geo files in the folder that this variable names.
@@ -93,7 +94,7 @@ class Runner:
         reader, self._orders = context.Pipe(duplex=False)
         self._process = context.Process(target=embedded_main.run, args=(reader,), name="pgnode-core")
         try:
-            with multiprocess_compat.without_main(), _assets_in_environment(assets_dir):
+            with multiprocess_compat.without_main(), _assets_in_environment(assets_dir), kept_from_children():
                 self._process.start()
             self._pidfd = Pidfd(self.pid)
             multiprocess_compat.forget(self._process)

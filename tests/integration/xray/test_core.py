@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from pgnode.errors import StartFailedError
+from pgnode.os_support.request_signals import REQUESTS
 from pgnode.testing.ports import free_port
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.process.base import Core
@@ -35,6 +36,16 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 def _held(pid: int) -> list[str]:
     """What the descriptors of a process lead to."""
     return [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+async def test_what_asks_a_supervisor_for_something_ends_no_core(
+    core: Core, run_dir: Path, start_core: StartCore
+) -> None:
+    running = await start_core(core, json.dumps(plain_config(run_dir)), run_dir)
+    for number in REQUESTS:
+        os.kill(running.pid, number)
+    async with CoreApi(running.socket_path) as api:
+        assert (await api.stats.sys_stats(DEADLINE_SECONDS)).NumGoroutine > 0
 
 
 # --- version and check

@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from pgnode.os_support.log_lines import Entry
-from pgnode.os_support.log_output import LogOutput, StandardHandler, entry_of, is_journal, take_standard_logging
+from pgnode.os_support.log_output import (
+    LogOutput,
+    StandardHandler,
+    entry_of,
+    form_of,
+    is_journal,
+    take_standard_logging,
+)
 
 
 def _said(stream: io.StringIO) -> list[dict[str, object]]:
@@ -30,6 +37,24 @@ def test_the_journal_is_what_its_variable_names(tmp_path: Path) -> None:
         assert not is_journal({}, file.fileno())
         assert not is_journal({"JOURNAL_STREAM": "9:x"}, file.fileno())
     assert not is_journal(here, 1_000_000)
+
+
+def test_the_form_is_the_one_that_fits_where_nobody_names_one(tmp_path: Path) -> None:
+    mark, in_container = tmp_path / "mark", {"container": "podman"}
+    leader, terminal = os.openpty()
+    with (tmp_path / "log").open("w") as file:
+        found = os.fstat(file.fileno())
+        journal = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        assert form_of("auto", in_container, file.fileno(), [mark]) == "json"
+        assert form_of("auto", in_container, terminal, [mark]) == "text"
+        assert form_of("auto", {**in_container, **journal}, file.fileno(), [mark]) == "text"
+        assert form_of("auto", {}, file.fileno(), [mark]) == "text"
+        assert form_of("text", in_container, file.fileno(), [mark]) == "text"
+        assert form_of("json", {}, terminal, [mark]) == "json"
+        mark.touch()
+        assert form_of("auto", {}, file.fileno(), [mark]) == "json"
+    for descriptor in (leader, terminal):
+        os.close(descriptor)
 
 
 def test_the_journal_gets_priorities_and_no_times() -> None:

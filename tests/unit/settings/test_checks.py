@@ -79,3 +79,10 @@ def test_paths_that_exist_are_kept(tmp_path: Path) -> None:
     program.touch(mode=0o755)
     assert checks.check_executable(program) == program
     assert checks.check_existing_folder(tmp_path) == tmp_path
+
+
+def test_the_state_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/x")
+    assert checks.default_state_dir() == Path("/x/pgnode")
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert checks.default_state_dir() == Path.home() / ".local/state/pgnode"

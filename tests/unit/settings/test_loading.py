@@ -209,7 +209,8 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("STATS_UPDATE_INTERVAL_SECONDS", "soon", "a number"),
         ("STATS_UPDATE_INTERVAL_SECONDS", "0.1", "0.2 and more"),
         ("DEBUG", "maybe", "true or false"),
-        ("LOG_FORMAT", "xml", "'text' or 'json'"),
+        ("LOG_FORMAT", "xml", "'text', 'json' or 'auto'"),
+        ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
     ],
 )
 def test_what_is_allowed_is_said_in_one_voice(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pgnode.settings.model import Settings, default_state_dir
+from pgnode.settings.model import Settings
 
 
 def made(**values: object) -> Settings:
@@ -46,10 +46,3 @@ def test_ports_follow_the_protocol(
 
 def test_sizes_are_bytes() -> None:
     assert made(max_body_mib=2).max_body_bytes == 2 * 1024 * 1024
-
-
-def test_the_state_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", "/x")
-    assert default_state_dir() == Path("/x/pgnode")
-    monkeypatch.delenv("XDG_STATE_HOME")
-    assert default_state_dir() == Path.home() / ".local/state/pgnode"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
 import ssl
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from gunicorn.config import Config
 
 from pgnode.errors import DependencyError
 from pgnode.os_support import streams
+from pgnode.os_support.request_signals import REQUESTS, kept_from_children
 from pgnode.settings.handover import READY_VARIABLE, SOCKETS_VARIABLE
 from pgnode.worker.asgi_worker import NodeWorker
 from pgnode.worker.gunicorn_compat import choose_parser
@@ -133,10 +135,14 @@ async def test_tls_from_version_1_2_on_and_nothing_negotiated(environment: pytes
         assert module.ssl_context(None, default_factory).minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-def test_a_worker_ends_with_its_master(environment: pytest.MonkeyPatch) -> None:
-    module = read()
-    with mock.patch.object(module, "_die_with_parent") as dies:
-        module.post_fork(None, None)
+def test_a_worker_ends_with_its_master_and_by_no_signal_that_is_for_it(environment: pytest.MonkeyPatch) -> None:
+    # As the supervisor starts the master.
+    with kept_from_children():
+        module = read()
+        assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ()), "it is told to reload by that"
+        with mock.patch.object(module, "_die_with_parent") as dies:
+            module.post_fork(None, None)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) >= set(REQUESTS)
     assert dies.call_count == 1
     assert len(dies.call_args.args) == 2
 

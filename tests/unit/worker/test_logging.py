@@ -57,6 +57,13 @@ def test_the_supervisor_reads_json_whatever_is_wanted_at_the_end() -> None:
         assert read.traceback.endswith("\nZeroDivisionError: division by zero")
 
 
+def test_one_that_was_started_by_hand_obeys_the_environment() -> None:
+    (line,) = _lines(LOG_FORMAT="auto", LOG_LEVEL="error", container="podman")[:1]
+    assert (json.loads(line)["level"], json.loads(line)["message"]) == ("error", "worker cannot start")
+    assert len(_lines(LOG_LEVEL="warning")) > 2
+    assert len(_lines(LOG_LEVEL="error", **{LINES_VARIABLE: "json"})) == 2, "the supervisor chooses"
+
+
 def test_a_process_that_was_forked_has_a_name_of_its_own() -> None:
     with kept_logging():
         name_process("rest")

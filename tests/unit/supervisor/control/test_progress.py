@@ -13,5 +13,5 @@ def test_it_says_what_it_waits_for() -> None:
     assert progress.line("idle", 0) == "starting: the store"
     progress.enter(Phase.READY)
     assert progress.line("running", 12_345) == "running, 12,345 users"
-    assert progress.line("running", 1, drained=True) == "running, being drained, 1 users"
+    assert progress.line("running", 1, drained=True) == "running, being drained, 1 user"
     assert (progress.phase, progress.step) == (Phase.READY, "")

@@ -10,7 +10,15 @@ import sys
 import pytest
 import structlog
 
-from pgnode.supervisor.host.logging import NAME, begin_logging, is_for_programs, set_up_logging, told_in_log
+from pgnode.settings import Settings
+from pgnode.supervisor.host.logging import (
+    NAME,
+    begin_logging,
+    first_level,
+    is_for_programs,
+    set_up_logging,
+    told_in_log,
+)
 from pgnode.supervisor.host.node_log import NodeLog
 
 
@@ -86,7 +94,7 @@ def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_said_before_all_else_has_the_form_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, told = io.StringIO(), list[str]()
     monkeypatch.setattr(sys, "stderr", shown)
-    begin_logging("json", {})
+    begin_logging(Settings(log_format="json"), {})
     log = structlog.get_logger("early")
     log.warning("early")
     assert is_for_programs()
@@ -102,13 +110,31 @@ def test_what_is_said_before_all_else_has_the_form_that_is_wanted(monkeypatch: p
     assert [line.partition("[pgnode] ")[2] for line in told] == ["[warning] late"]
 
 
+def test_from_the_beginning_only_what_the_settings_want_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    begin_logging(Settings(log_level="warning", debug=True), {})
+    log = structlog.get_logger("early")
+    log.info("child is ready")
+    log.warning("no room")
+    (line,) = shown.getvalue().splitlines()
+    assert line.endswith("no room")
+
+
+def test_the_level_after_a_start() -> None:
+    assert [first_level(Settings()), first_level(Settings(debug=True))] == ["info", "debug"]
+    assert first_level(Settings(log_level="warning", debug=True)) == "warning"
+    assert first_level(Settings(log_level="ERROR")) == "error", "as pgnode log-level takes it"
+    assert first_level(Settings(log_level="")) == "info"
+
+
 def test_sentences_for_people_stay_where_people_look(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(sys, "stderr", shown)
-    begin_logging("text", {})
+    begin_logging(Settings(), {})
     assert not told_in_log("error", "port 1 is in use")
     assert shown.getvalue() == ""
     found = os.fstat(2)
-    begin_logging("text", {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"})
+    begin_logging(Settings(), {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"})
     assert told_in_log("error", "port 1 is in use")
     assert shown.getvalue() == f"<3>[error] supervisor[{os.getpid()}]: port 1 is in use\n"

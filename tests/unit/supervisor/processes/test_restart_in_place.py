@@ -20,6 +20,7 @@ from pgnode.supervisor.processes.restart_in_place import (
     HELD_SIGNALS,
     STATUS_NAME,
     TRIAL_MODULE,
+    TRIALS,
     RestartStatus,
     Trial,
     VersionTrial,
@@ -71,6 +72,17 @@ async def test_the_reason_is_the_last_line() -> None:
 
 async def test_one_that_hangs_is_ended() -> None:
     assert "did not come up within 0.3 s" in await says("import time; time.sleep(600)", limit_seconds=0.3)
+
+
+async def test_one_that_is_ended_by_what_asked_for_it_is_tried_again(tmp_path: Path) -> None:
+    count = (
+        "import os, signal, sys; name = sys.argv[1]; open(name, 'a').write('.'); "
+        "os.kill(os.getpid(), signal.SIGUSR2) if os.path.getsize(name) < int(sys.argv[2]) else None"
+    )
+    for needed, reason in ((TRIALS, ""), (TRIALS + 1, "the new version ended with exit code -12")):
+        file = tmp_path / str(needed)
+        trial = await try_installed([sys.executable, "-S", "-c", count, str(file), str(needed)], {})
+        assert (trial.reason, file.read_text()) == (reason, "." * TRIALS)
 
 
 async def test_an_interpreter_that_has_gone_is_told(tmp_path: Path) -> None:
