@@ -41,6 +41,9 @@ _DAY = 86_400.0
 #: Kinds of workers as they are written.
 _KINDS = {"rest": "REST", "grpc": "gRPC"}
 
+#: What to do where the log says more.
+_SEE_LOG = "see the log: pgnode logs --level warning"
+
 
 def check_all(target: Target, facts: Facts) -> Iterator[Finding]:
     """Do all checks that need no Redis.
@@ -102,7 +105,7 @@ def check_node(facts: Facts) -> Iterator[Finding]:
     elif not judged.because:
         yield ok(f"the node is {judged.word} (pid {facts.pid})")
     for reason in judged.because:
-        yield fail(reason, "see the log" if judged.exit_code != NOT_RUNNING else "start the node")
+        yield fail(reason, _SEE_LOG if judged.exit_code != NOT_RUNNING else "start the node")
     report = facts.report
     if report is not None:
         if report.core.waiting:
@@ -155,9 +158,7 @@ def check_ports(settings: Settings, *, runs: bool) -> Iterator[Finding]:
         what = f"{name}={port}"
         error = _connect_error(settings.local_hosts, port)
         yield (
-            ok(f"{what} takes connections")
-            if not error
-            else fail(f"{what} takes no connections: {error}", "see the log")
+            ok(f"{what} takes connections") if not error else fail(f"{what} takes no connections: {error}", _SEE_LOG)
         )
 
 
