@@ -235,6 +235,10 @@ SPOILED: dict[str, tuple[Callable[[Stage], Config], list[str]]] = {
         ),
         ["inbound 'Other': settings.portMap.1", "is METRICS_PORT"],
     ),
+    "where the core finds its files": (
+        lambda stage: stage.config | {"env": {"XRAY_LOCATION_ASSET": "/etc"}},
+        ["config: env 'XRAY_LOCATION_ASSET' is not for a config"],
+    ),
     "a device": (
         lambda stage: stage.with_inbound(protocol="tun", settings={"name": "x" * 40}),
         ["'Other'", "at most 15 bytes"],

@@ -13,6 +13,7 @@ from typing import Any
 from pgnode.xray.config.certificates import certificate_fault
 from pgnode.xray.config.destinations import own_port_fault
 from pgnode.xray.config.document import BaseConfig
+from pgnode.xray.config.environment import variable_fault
 from pgnode.xray.config.inbounds import listen_fault, port_fault, short
 from pgnode.xray.config.listeners import conflict, metrics_fault, plain_address, unix_fault
 from pgnode.xray.config.names import name_fault, target_fault
@@ -62,6 +63,7 @@ def _faults(
         or target_fault(document, numbers)
         # Before paths are followed.
         or zero_fault(document, numbers)
+        or variable_fault(document)
         or script_fault(document, script_paths)
         or own_socket_fault(document, own_folder, numbers=numbers)
     )
