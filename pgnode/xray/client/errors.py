@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Final
 
-import grpc
-import grpc.aio
-
-from pgnode.xray.transport.outcome import Failure
+from pgnode.xray.transport.outcome import (
+    GRPC_CANCELLED,
+    GRPC_DEADLINE_EXCEEDED,
+    GRPC_UNAVAILABLE,
+    GRPC_UNKNOWN,
+    NAMES,
+    Failure,
+)
 
 
 class ErrorKind(StrEnum):
@@ -57,14 +60,12 @@ _NO_HANDLER = re.compile(r"handler not found: |not enough information for making
 _ALREADY_EXISTS = re.compile(r"already exists\.?$|existing tag found: ")
 _NOT_FOUND = re.compile(r"not found\.?$")
 
-_STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
-
-def classify(code: grpc.StatusCode, text: str) -> ErrorKind:
+def classify(code: int, text: str) -> ErrorKind:
     """Tell the kind of an error by its gRPC status and the core's text."""
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if code == GRPC_DEADLINE_EXCEEDED:
         return ErrorKind.DEADLINE
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+    if code in (GRPC_UNAVAILABLE, GRPC_CANCELLED):
         return ErrorKind.UNAVAILABLE
     if _NO_HANDLER.search(text):
         return ErrorKind.NO_HANDLER
@@ -75,16 +76,8 @@ def classify(code: grpc.StatusCode, text: str) -> ErrorKind:
     return ErrorKind.REFUSED
 
 
-def from_rpc_error(error: grpc.aio.AioRpcError) -> CoreApiError:
-    """Translate what ``grpc.aio`` raises."""
-    return _error(error.code(), error.details())
-
-
 def from_failure(failure: Failure) -> CoreApiError:
-    """Translate what the pipelined client returns."""
-    return _error(_STATUS_CODES.get(failure.code, grpc.StatusCode.UNKNOWN), failure.text)
-
-
-def _error(code: grpc.StatusCode, text: str | None) -> CoreApiError:
-    text = text or code.name.lower().replace("_", " ")
+    """Translate what the clients of the transport return."""
+    code = failure.code if failure.code < len(NAMES) else GRPC_UNKNOWN
+    text = failure.text or NAMES[code]
     return CoreApiError(text, classify(code, text))

@@ -28,6 +28,17 @@ class AnswerBlock(NamedTuple):
     succeeds: bool
 
 
+def _fields(path: str) -> list[tuple[str, str]]:
+    return [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+
+
 class RequestHeaders:
     """What every request of one method begins with.
 
@@ -40,17 +51,33 @@ class RequestHeaders:
         encoder = hpack.Encoder()
         if table_size < DEFAULT_TABLE_SIZE:
             encoder.header_table_size = 0
-        fields = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", path),
-            (":authority", "localhost"),
-            ("content-type", "application/grpc"),
-            ("te", "trailers"),
-        ]
+        fields = _fields(path)
         first, others = encoder.encode(fields), encoder.encode(fields)
         #: Returns the header block of the next request: the first time with the fields spelled out, then by their index.
         self.next: Callable[[], bytes] = chain([first], repeat(others)).__next__
+
+
+class PathHeaders(RequestHeaders):
+    """What requests of any method begin with: ``path`` is that of the next one. No table is used."""
+
+    def __init__(self) -> None:
+        self.path = ""
+        self._encoder = hpack.Encoder()
+        # The first block says so.
+        self._encoder.header_table_size = 0
+        self._blocks: dict[str, bytes] = {}
+        self.next = self._next
+
+    def _next(self) -> bytes:
+        block = self._blocks.get(self.path)
+        if block is None:
+            block = self._encoder.encode(_fields(self.path))
+            if not self._blocks:
+                # Kept without what only the first one says.
+                self._blocks[self.path] = self._encoder.encode(_fields(self.path))
+            else:
+                self._blocks[self.path] = block
+        return block
 
 
 class AnswerHeaders:

@@ -3,7 +3,7 @@
 It does what the pipelined client needs and nothing else: bytes come in through :meth:`Http2ClientConnection.receive`, bytes
 to send are taken with :meth:`Http2ClientConnection.take_output`. Headers are quick (:mod:`pgnode.xray.transport.headers`): the
 peer is told to keep no table for them (SETTINGS_HEADER_TABLE_SIZE = 0). Answers of AlterInbound are empty, so no message is
-ever put together.
+put together here; :mod:`pgnode.xray.transport.answering` does that, for calls of any method.
 
 RFC 9113 (HTTP/2), RFC 7541 (HPACK), https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md (gRPC over it).
 """
@@ -73,10 +73,15 @@ class Http2ClientConnection(Generic[Token]):
 
     How calls ended is in ``finished``: (token, None) for success, (token, Failure) otherwise. ``refused`` holds the tokens
     that the peer has certainly not handled, to be sent again on another connection (GOAWAY) or this one. The caller
-    empties both after each ``receive``.
+    empties both after each ``receive``. ``window`` is how many bytes of answers the peer may send before it hears of us.
     """
 
-    def __init__(self, path: str, *, max_open: int = 400, last_stream_id: int = MAX_STREAM_ID) -> None:
+    #: Bytes of an answer below which it is dropped without a look.
+    _drops_below = LARGE_ANSWER_BYTES
+
+    def __init__(
+        self, path: str, *, max_open: int = 400, last_stream_id: int = MAX_STREAM_ID, window: int = DEFAULT_WINDOW
+    ) -> None:
         self._path = path
         self._max_open = max_open
         self._last_stream_id = last_stream_id
@@ -105,7 +110,12 @@ class Http2ClientConnection(Generic[Token]):
         self.ready = False
         #: No call can be begun here any more: GOAWAY came, or stream ids ran out. Those that are open go on.
         self.draining = False
-        self._output.append(PREFACE + settings_frame({SETTINGS_HEADER_TABLE_SIZE: 0, SETTINGS_ENABLE_PUSH: 0}))
+        settings = {SETTINGS_HEADER_TABLE_SIZE: 0, SETTINGS_ENABLE_PUSH: 0}
+        if window > DEFAULT_WINDOW:
+            settings[SETTINGS_INITIAL_WINDOW_SIZE] = window
+        self._output.append(PREFACE + settings_frame(settings))
+        if window > DEFAULT_WINDOW:
+            self._output.append(frame(WINDOW_UPDATE, 0, 0, U32.pack(window - DEFAULT_WINDOW)))
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "ready" if self.ready else "new"
@@ -239,6 +249,7 @@ class Http2ClientConnection(Generic[Token]):
         buffer = self._rest + data if self._rest else data
         at, end = 0, len(buffer)
         known, opened, finished, unpack = self._answers.known, self._open, self.finished, HEAD.unpack_from
+        drops_below = self._drops_below
         while end - at >= 9:
             high, low, kind, flags, stream_id = unpack(buffer, at)
             length = high << 16 | low
@@ -251,7 +262,7 @@ class Http2ClientConnection(Generic[Token]):
             stream_id &= MAX_STREAM_ID
             if self._partial is not None and kind != CONTINUATION:
                 raise Http2Error(PROTOCOL_ERROR, "headers are not continued")
-            if kind == DATA and not flags & END_STREAM and length < LARGE_ANSWER_BYTES and stream_id in opened:
+            if kind == DATA and not flags & END_STREAM and length < drops_below and stream_id in opened:
                 self._received += length
             elif kind == HEADERS and not flags & (PADDED | PRIORITY) and flags & END_HEADERS:
                 block = known.get(raw := buffer[begin:at]) or self._answers.decode(raw)
@@ -382,6 +393,9 @@ class Http2ClientConnection(Generic[Token]):
             self._held[stream_id] = (held[0], held[1] + increment)
         self._send_held()
 
+    def _request_headers(self, table_size: int) -> RequestHeaders:
+        return RequestHeaders(self._path, table_size)
+
     def _settings(self, flags: int, payload: bytes) -> None:
         if flags & ACK:
             # From here on the peer keeps no table, and says so at the start of its next headers.
@@ -406,7 +420,7 @@ class Http2ClientConnection(Generic[Token]):
                     raise Http2Error(PROTOCOL_ERROR, "SETTINGS with an impossible frame size")
                 self._max_frame = value
         if self._requests is None:
-            self._requests = RequestHeaders(self._path, table_size)
+            self._requests = self._request_headers(table_size)
         elif SETTINGS_HEADER_TABLE_SIZE in {name for name, _ in SETTING.iter_unpack(payload)}:
             # Headers that were encoded with the old table mean nothing any more.
             self.draining = True

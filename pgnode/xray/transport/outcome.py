@@ -10,7 +10,30 @@ GRPC_OK: Final = 0
 GRPC_CANCELLED: Final = 1
 GRPC_UNKNOWN: Final = 2
 GRPC_DEADLINE_EXCEEDED: Final = 4
+GRPC_RESOURCE_EXHAUSTED: Final = 8
+GRPC_INTERNAL: Final = 13
 GRPC_UNAVAILABLE: Final = 14
+
+#: What each code is called, by its number.
+NAMES: Final = (
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid argument",
+    "deadline exceeded",
+    "not found",
+    "already exists",
+    "permission denied",
+    "resource exhausted",
+    "failed precondition",
+    "aborted",
+    "out of range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data loss",
+    "unauthenticated",
+)
 
 
 class Failure(NamedTuple):

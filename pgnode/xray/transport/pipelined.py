@@ -1,8 +1,8 @@
-"""The pipelined client: one HTTP/2 connection on the core's unix socket, for AlterInbound and nothing else.
+"""The pipelined client: one HTTP/2 connection on the core's unix socket, for many calls of AlterInbound at a time.
 
-It stands beside ``grpcio`` because it does the same call at least twice as fast in the same run (``make bench`` prints both,
-scenario ``transport``; docs/performance.md has the figures). If that is no longer so, it can be removed: one call of ``grpc.aio``
-for each user does the same.
+It is there because it does the same call at least twice as fast as ``grpcio`` in the same run (``make bench`` prints both,
+scenario ``transport``; docs/performance.md has the figures), and because the supervisor is smaller by 15 MB without that library.
+Calls of other methods go through its sister, :mod:`pgnode.xray.transport.single_calls`.
 
 What makes it quick is in pgnode.xray.transport.http2, the protocol without I/O. Here: the connection, which is made when it is
 needed and made anew when the core sends GOAWAY or stream ids run out; the queue of calls; their deadlines. The requests of one
@@ -34,7 +34,7 @@ NOT_BEGUN: Final = Failure(GRPC_DEADLINE_EXCEEDED, "not begun within the deadlin
 NOT_ANSWERED: Final = Failure(GRPC_DEADLINE_EXCEEDED, "no answer within the deadline")
 
 
-class _Batch:
+class Batch:
     """Calls that were asked for together."""
 
     __slots__ = ("begun_at", "encode", "followers", "future", "left", "refusals", "results")
@@ -52,11 +52,14 @@ class _Batch:
 
 
 #: A call: its batch, and its number in it.
-_Call = tuple[_Batch, int]
+Call = tuple[Batch, int]
 
 
 class PipelinedGrpcClient:
     """Calls of one method of the core, many at a time. Belongs to the event loop of its first call."""
+
+    #: A connection is closed when a call on it has had no answer in time, and nothing else has come meanwhile.
+    _silence_ends = True
 
     def __init__(
         self, socket_path: Path | str, method: str, *, max_open: int = MAX_OPEN, last_stream_id: int = MAX_STREAM_ID
@@ -65,7 +68,7 @@ class PipelinedGrpcClient:
         self._method = method
         self._max_open = max_open
         self._last_stream_id = last_stream_id
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[Call] = deque()
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         #: The one in use and those that are only waited for.
@@ -91,13 +94,18 @@ class PipelinedGrpcClient:
         if not count:
             return []
         loop = asyncio.get_running_loop()
-        batch = _Batch(count, encode, followers or {}, loop)
-        if deadline_seconds <= 0:
-            return batch.results
+        batch = Batch(count, encode, followers or {}, loop)
         begin: Iterable[int] = range(count)
         if batch.followers:
             behind = set(batch.followers.values())
             begin = [index for index in begin if index not in behind]
+        return await self._carry_out(batch, begin, deadline_seconds)
+
+    async def _carry_out(self, batch: Batch, begin: Iterable[int], deadline_seconds: float) -> list[Failure | None]:
+        """Begin these calls of a batch, and wait for all of it."""
+        if deadline_seconds <= 0:
+            return batch.results
+        loop = asyncio.get_running_loop()
         self._waiting.extend([(batch, index) for index in begin])
         self._pump()
         timer = loop.call_later(deadline_seconds, self._expire, batch)
@@ -150,7 +158,7 @@ class PipelinedGrpcClient:
         if waiting and machine.draining:
             self._pump()
 
-    def _ended(self, call: _Call, failure: Failure | None) -> None:
+    def _ended(self, call: Call, failure: Failure | None) -> None:
         batch, index = call
         batch.results[index] = failure
         batch.left -= 1
@@ -161,7 +169,7 @@ class PipelinedGrpcClient:
         if not batch.left and not batch.future.done():
             batch.future.set_result(None)
 
-    def _again(self, call: _Call) -> None:
+    def _again(self, call: Call) -> None:
         """Send a call again which the core has certainly not carried out."""
         batch, index = call
         batch.refusals += 1
@@ -171,17 +179,18 @@ class PipelinedGrpcClient:
         batch.results[index] = NOT_BEGUN
         self._waiting.appendleft(call)
 
-    def _expire(self, batch: _Batch) -> None:
+    def _expire(self, batch: Batch) -> None:
         if batch.future.done():
             return
         batch.future.set_result(None)
         # Not a word since this batch was asked for: the core hangs, or the connection does.
         silent = [item for item in self._connections if item.machine.open_count and item.received_at < batch.begun_at]
         self._drop(batch)
-        for connection in silent:
-            connection.close(NO_ERROR)
+        if self._silence_ends:
+            for connection in silent:
+                connection.close(NO_ERROR)
 
-    def _drop(self, batch: _Batch) -> None:
+    def _drop(self, batch: Batch) -> None:
         """Forget a batch for which nobody waits any more."""
         self._waiting = deque(call for call in self._waiting if call[0] is not batch)
         for connection in self._connections:
@@ -197,11 +206,12 @@ class PipelinedGrpcClient:
 
     # --- connections
 
+    def _machine(self) -> Http2ClientConnection[Call]:
+        return Http2ClientConnection(self._method, max_open=self._max_open, last_stream_id=self._last_stream_id)
+
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        connection = _Connection(
-            self, Http2ClientConnection(self._method, max_open=self._max_open, last_stream_id=self._last_stream_id)
-        )
+        connection = _Connection(self, self._machine())
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await loop.create_unix_connection(lambda: connection, self._socket_path)
@@ -251,7 +261,7 @@ class PipelinedGrpcClient:
 class _Connection(asyncio.Protocol):
     """One connection: bytes between its socket and its machine."""
 
-    def __init__(self, client: PipelinedGrpcClient, machine: Http2ClientConnection[_Call]) -> None:
+    def __init__(self, client: PipelinedGrpcClient, machine: Http2ClientConnection[Call]) -> None:
         self._client = client
         self.machine = machine
         self._loop = asyncio.get_running_loop()

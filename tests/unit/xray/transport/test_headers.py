@@ -6,7 +6,7 @@ import hpack
 import pytest
 
 from pgnode.xray.transport.frames import DEFAULT_TABLE_SIZE, Http2Error
-from pgnode.xray.transport.headers import KNOWN_MAX, AnswerHeaders, RequestHeaders
+from pgnode.xray.transport.headers import KNOWN_MAX, AnswerHeaders, PathHeaders, RequestHeaders
 
 PATH = "/service/Method"
 
@@ -26,6 +26,14 @@ def test_requests_mean_the_same_each_time(table_size: int) -> None:
     assert blocks[1] == blocks[2]
     if table_size == DEFAULT_TABLE_SIZE:
         assert len(blocks[1]) < len(blocks[0]) / 4, "only indexes"
+
+
+def test_paths_that_change() -> None:
+    headers, decoder = PathHeaders(), hpack.Decoder()
+    for path in ("/a", "/b", "/a", "/a", "/c", "/b"):
+        headers.path = path
+        assert dict(decoder.decode(headers.next(), raw=True))[b":path"] == path.encode()
+    assert decoder.header_table_size == 0, "the first block said that no table is used"
 
 
 def test_blocks_of_success_are_known_from_then_on() -> None:
