@@ -19,7 +19,7 @@ from pgnode.os_support.files import read_regular
 from pgnode.settings import Settings
 from pgnode.settings.checks import is_cert_name
 from pgnode.supervisor.host.certificate import PEM_BYTES_MAX, check_pair
-from pgnode.supervisor.host.identity import CERT_DAYS, make_certificate
+from pgnode.supervisor.host.own_certificate import CERT_DAYS, make_certificate
 
 #: Nothing is wrong with it, but its time is over.
 EXIT_EXPIRED = 1

@@ -13,14 +13,11 @@ import ssl
 from pathlib import Path
 
 import structlog
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from pgnode.errors import SettingsError
 from pgnode.os_support.files import read_regular, write_atomically
 from pgnode.settings import Settings
+from pgnode.supervisor.host.certificate_end import end_of
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +29,8 @@ EXPIRES_SOON_DAYS = 14
 
 #: Bytes of a certificate chain, or of a key, at most.
 PEM_BYTES_MAX = 4 * 1024 * 1024
+
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 _Signature = tuple[tuple[int, int, int], ...]
 
@@ -53,21 +52,26 @@ def check_pair(settings: Settings) -> tuple[bytes, datetime.datetime]:
     key = _read(key_name, settings.cert_key_file, advice)
     if b"PRIVATE KEY-----" in cert and b"CERTIFICATE-----" in key and b"CERTIFICATE-----" not in cert:
         raise SettingsError(f"{cert_name} and {key_name} are swapped: the first holds the key; exchange them{advice}")
-    certificate = _certificate(cert_name, cert, advice)
-    private = _private_key(key_name, key, advice)
-    if certificate.public_key() != private.public_key():
-        raise SettingsError(
-            f"{key_name} is the key of another certificate than {cert_name}; give the key that the certificate was made with"
-            f"{advice}"
-        )
+    ends = _end_if_served(settings, cert)
+    if ends is None:
+        # That library costs 10 MB, and knows what is wrong.
+        from pgnode.supervisor.host.certificate_faults import explain  # noqa: PLC0415
+
+        ends = explain(settings, (cert_name, cert), (key_name, key), advice)
+    return key.rstrip() + b"\n" + cert, ends
+
+
+def _end_if_served(settings: Settings, cert: bytes) -> datetime.datetime | None:
+    """Return when the certificate ends; None where OpenSSL does not take the pair, or its end is not found."""
     try:
-        # What OpenSSL has to say at last: keys and signatures that it takes for too weak, a broken chain.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.cert_file, settings.cert_key_file)
-    except (OSError, ssl.SSLError) as error:
-        reason = getattr(error, "reason", None) or str(error)
-        weak = " (RSA keys need 2,048 bits)" if "TOO_SMALL" in reason else ""
-        raise SettingsError(f"{cert_name} is refused by OpenSSL: {reason}{weak}; make another one{advice}") from None
-    return key.rstrip() + b"\n" + cert, certificate.not_valid_after_utc
+        # Without a password nobody is asked for one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.cert_file, settings.cert_key_file, password=b""
+        )
+        first = cert[cert.index(_BEGIN) : cert.index(_END) + len(_END)]
+        return end_of(ssl.PEM_cert_to_DER_cert(first.decode("ascii")))
+    except (OSError, ValueError):
+        return None
 
 
 class CertificateWatch:
@@ -162,37 +166,3 @@ def _read(name: str, path: Path, advice: str) -> bytes:
     if not data.strip():
         raise SettingsError(f"{name} is empty; give a PEM file{advice}")
     return data
-
-
-def _certificate(name: str, data: bytes, advice: str) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificates(data)[0]
-    except ValueError:
-        pass
-    with contextlib.suppress(ValueError):
-        x509.load_der_x509_certificate(data)
-        raise SettingsError(
-            f"{name} is in the DER format; convert it: openssl x509 -inform der -in FILE -out NEW{advice}"
-        )
-    raise SettingsError(
-        f"{name} holds no certificate that can be read; give a PEM file (-----BEGIN CERTIFICATE-----){advice}"
-    )
-
-
-def _private_key(name: str, data: bytes, advice: str) -> PrivateKeyTypes:
-    try:
-        return serialization.load_pem_private_key(data, None)
-    except TypeError:
-        raise SettingsError(
-            f"{name} is encrypted; the node cannot ask for its password: openssl pkey -in FILE -out NEW{advice}"
-        ) from None
-    except (ValueError, UnsupportedAlgorithm):
-        pass
-    with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
-        serialization.load_der_private_key(data, None)
-        raise SettingsError(
-            f"{name} is in the DER format; convert it: openssl pkey -inform der -in FILE -out NEW{advice}"
-        )
-    raise SettingsError(
-        f"{name} holds no private key that can be read; give a PEM file (-----BEGIN PRIVATE KEY-----){advice}"
-    )

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import fcntl
 import ipaddress
 import os
 import socket
 import stat
+import subprocess
+import sys
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import psutil
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
 from pgnode.os_support.files import kind_of, read_regular, write_atomically
 from pgnode.settings import Settings
+from pgnode.settings.handover import hand_over
 from pgnode.supervisor.host.node_lock import LOCK_NAME
 
-#: Days for which certificates of the node's own are valid; the panel pins them, so renewal is the operator's decision.
-CERT_DAYS = 3650
+#: What makes a certificate.
+CERTIFICATE_MODULE = "pgnode.supervisor.host.own_certificate"
 
-#: The panel refuses longer certificates.
-CERT_MAX_CHARACTERS = 2048
+#: Seconds that a certificate may take: a machine may be very busy.
+CERTIFICATE_SECONDS = 60.0
 
 #: Addresses beyond this many do not fit into a certificate the panel takes.
 CERT_MAX_ADDRESSES = 12
@@ -154,7 +151,7 @@ def ensure_identity(settings: Settings) -> Identity:
             )
     cert_is_new = not all(path.exists() for path in files)
     if cert_is_new:
-        make_certificate(settings)
+        _have_certificate_made(settings)
     return Identity(api_key, key_is_new, cert_is_new or key_is_new)
 
 
@@ -166,7 +163,7 @@ def note_key_shown(settings: Settings) -> None:
 
 def machine_addresses(settings: Settings) -> list[str]:
     """Return the addresses at which the API can be reached from elsewhere, those of IPv4 first."""
-    return [str(address) for address in _addresses(settings) if not address.is_loopback]
+    return [str(address) for address in addresses(settings) if not address.is_loopback]
 
 
 def _unseen(settings: Settings) -> Path:
@@ -182,7 +179,7 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
         # Before the key: one that nobody saw is shown at the next start, when this one fails.
         with contextlib.suppress(OSError):
             write_atomically(_unseen(settings), "")
-        _write(path, key + "\n")
+        write_private(path, key + "\n")
         return key, True
     try:
         return str(uuid.UUID(read_regular(path, _KEY_BYTES).decode().strip())), _unseen(settings).exists()
@@ -197,14 +194,25 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
         ) from None
 
 
-def _write(path: Path, text: str | bytes, owner: tuple[int, int] | None = None) -> None:
+def write_private(path: Path, text: str | bytes, owner: tuple[int, int] | None = None) -> None:
+    """Write a file that this user alone may read.
+
+    Args:
+        path: The file.
+        text: What is to be in it.
+        owner: Whom it is to belong to (uid, gid); None for this user.
+
+    Raises:
+        SettingsError: It cannot be written.
+    """
     try:
         write_atomically(path, text, owner=owner)
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}; {_WHAT_TO_DO}") from None
 
 
-def _addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Return the addresses at which this machine can be reached, loopback first; as many as a certificate has room for."""
     found = {ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")}
     host = ipaddress.ip_address(settings.node_host)
     if host.is_unspecified:
@@ -220,90 +228,35 @@ def _addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv
     return sorted(found, key=lambda a: (not a.is_loopback, a.version, int(a)))[:CERT_MAX_ADDRESSES]
 
 
-def make_certificate(settings: Settings, names: Sequence[str] = (), *, days: int = CERT_DAYS) -> None:
-    """Make a certificate of the node's own, with a new key, in place of the one that there is.
-
-    Args:
-        settings: Where it goes, and which names it has besides those of this machine.
-        names: Further names and addresses.
-        days: For how long it is valid.
+def _have_certificate_made(settings: Settings) -> None:
+    """Have the node's own certificate made by another process: what that loads are 10 MB, which nobody needs afterwards.
 
     Raises:
         SettingsError: It cannot be written.
-        OperatorError: A panel would not take it.
+        OperatorError: It cannot be made, or a panel would not take it.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    # Everybody who connects sees it, so it does not say what this is.
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    hostname = socket.gethostname()
-    alternatives: list[x509.GeneralName] = [x509.DNSName("localhost")]
-    if hostname != "localhost" and hostname.isascii() and len(hostname) < 64:
-        alternatives.append(x509.DNSName(hostname))
-    # What somebody asked for, then what this machine has.
-    asked = [_general_name(each) for each in (*settings.cert_names.split(","), *names) if each]
-    found: list[x509.GeneralName] = [x509.IPAddress(address) for address in _addresses(settings)]
-    alternatives = list(dict.fromkeys((*alternatives, *asked, *found)))
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        # Strict X.509 checks (Python 3.13 and later) want these of a certificate that is its own CA.
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=True,
-                crl_sign=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
-    if len(pem) >= CERT_MAX_CHARACTERS:
+    try:
+        handover = hand_over(settings)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", CERTIFICATE_MODULE],
+                env={**os.environ, **handover.environment},
+                pass_fds=handover.pass_fds,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=CERTIFICATE_SECONDS,
+            )
+        finally:
+            os.close(handover.descriptor)
+    except (OSError, subprocess.TimeoutExpired) as error:
         raise OperatorError(
-            f"the certificate would be {len(pem)} characters long, more than a panel takes: give fewer names, or set "
-            "SSL_CERT_FILE and SSL_KEY_FILE"
-        )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
-    owner = _owner_of_state(settings)
-    before = settings.cert_key_file.read_bytes() if settings.cert_key_file.is_file() else None
-    _write(settings.cert_key_file, private, owner)
-    try:
-        _write(settings.cert_file, pem, owner)
-    except SettingsError:
-        # The certificate that there is goes on with its key.
-        if before is not None:
-            _write(settings.cert_key_file, before, owner)
-        raise
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _owner_of_state(settings: Settings) -> tuple[int, int] | None:
-    """Return whom new files belong to where root makes them for another user's node; None for this user."""
-    if os.geteuid() != 0:
-        return None
-    found = settings.state_dir.stat()
-    return found.st_uid, found.st_gid
+            f"the process that makes a certificate cannot be run: {error}; make room, or set SSL_CERT_FILE and SSL_KEY_FILE"
+        ) from None
+    if done.returncode == 0:
+        return
+    if done.stdout:
+        raise (SettingsError if done.returncode == SettingsError.exit_code else OperatorError)(done.stdout.strip())
+    said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    raise OperatorError(f"no certificate could be made: {said}; set SSL_CERT_FILE and SSL_KEY_FILE, or mend this")

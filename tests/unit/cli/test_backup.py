@@ -17,7 +17,7 @@ from pgnode.cli.backup import STANDARD, back_up
 from pgnode.cli.restore import restore
 from pgnode.errors import OperatorError, SettingsError
 from pgnode.store.changes import StoreChanges
-from pgnode.supervisor.host import identity
+from pgnode.supervisor.host import own_certificate
 from pgnode.testing.faults import ArmedFaults
 from tests.unit.cli.state_folders import Folder, armed_here, leave_alone, make_node
 
@@ -105,7 +105,7 @@ def test_what_the_settings_name_is_not_the_nodes_own(
 
 def test_a_pair_that_does_not_fit_is_no_backup(node: Folder, tmp_path: Path) -> None:
     before = (node.path / "tls/key.pem").read_bytes()
-    identity.make_certificate(node.settings)
+    own_certificate.make_certificate(node.settings)
     (node.path / "tls/key.pem").write_bytes(before)
     with pytest.raises(SettingsError):
         back_up(node.named, tmp_path / "file")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import errno
 import fcntl
 import os
@@ -10,6 +9,7 @@ import shutil
 import socket
 import ssl
 import stat
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -22,15 +22,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
-from pgnode.os_support.files import write_atomically
 from pgnode.settings import Settings, load
-from pgnode.supervisor.host import identity
-from pgnode.supervisor.host.certificate import check_pair
 from pgnode.supervisor.host.identity import (
     ensure_identity,
     lock_state_dir,
     machine_addresses,
-    make_certificate,
     note_key_shown,
     prepare_state_dir,
 )
@@ -229,44 +225,23 @@ def test_a_certificate_names_the_address_that_is_listened_on(settings: Settings)
     assert "203.0.113.7" in [str(address) for address in names.get_values_for_type(x509.IPAddress)]
 
 
-def names_of(settings: Settings) -> list[str]:
-    certificate = x509.load_pem_x509_certificate(settings.cert_file.read_bytes())
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [str(name.value) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
-
-
-def test_names_that_were_asked_for_are_in_the_certificate_once(settings: Settings) -> None:
-    named = settings.model_copy(update={"cert_names": "node.example.com,203.0.113.9", "node_host": "192.0.2.1"})
-    ensure_identity(named)
-    make_certificate(named, ["203.0.113.9", "2001:db8::9"], days=3)
-    found = names_of(named)
-    assert {"localhost", "node.example.com", "203.0.113.9", "2001:db8::9", "192.0.2.1", "127.0.0.1"} <= {*found}
-    assert len(found) == len({*found})
-    pem, until = check_pair(named)
-    assert pem.startswith(b"-----BEGIN")
-    assert (until - datetime.datetime.now(datetime.UTC)).days in (2, 3)
-    with pytest.raises(OperatorError, match="more than a panel takes: give fewer names"):
-        make_certificate(named, [f"{number}.{'a' * 60}.example.com" for number in range(40)])
-    assert names_of(named) == found
-
-
-def test_a_certificate_that_cannot_be_written_leaves_the_pair_that_there_is(
+def test_what_hinders_the_process_that_makes_the_certificate_is_told(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ensure_identity(settings)
-    pair = check_pair(settings)
-    owners: list[object] = []
-
-    def full(path: Path, text: str, *, owner: tuple[int, int] | None) -> None:
-        owners.append(owner)
-        if path == settings.cert_file:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write_atomically(path, text)
-
-    monkeypatch.setattr(identity, "write_atomically", full)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(SettingsError, match="No space left on device"):
-        make_certificate(settings)
-    assert check_pair(settings) == pair
-    found = settings.state_dir.stat()
-    assert owners == [(found.st_uid, found.st_gid)] * 3
+    long = settings.model_copy(
+        update={"cert_names": ",".join(f"{number}.{'a' * 60}.example.com" for number in range(40))}
+    )
+    with pytest.raises(OperatorError, match="more than a panel takes: give fewer names"):
+        ensure_identity(long)
+    settings.cert_key_file.mkdir()
+    with pytest.raises(SettingsError, match="is no regular file"):
+        ensure_identity(settings)
+    settings.cert_key_file.rmdir()
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONHOME", "/nowhere")
+        with pytest.raises(OperatorError, match=r"no certificate could be made: .*; set SSL_CERT_FILE"):
+            ensure_identity(settings)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(OperatorError, match=r"cannot be run: .*No such file"):
+        ensure_identity(settings)
+    assert not settings.cert_file.exists()
