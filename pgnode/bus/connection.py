@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from pgnode.errors import SettingsError
-from pgnode.settings import shown_url
+from pgnode.settings.shown import shown_url
 
 #: What a command on the bus may raise when Redis is away, hangs or is restarting.
 BUS_ERRORS = (RedisError, OSError, TimeoutError)

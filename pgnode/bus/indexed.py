@@ -2,8 +2,8 @@
 
 A block of all users' statistics is one body (the messages one after the other, itself an answer where the messages
 are elements of a repeated field) and three arrays: sorted hashes of the names, the place of each in the body's order, and
-where each place ends. Taking over a block with 100,000 names means three ``array.frombytes``; a look-up is a bisection.
-Only the last array changes with the messages; the others change with the names.
+where each place ends. Its reader copies nothing of a large block, which may be memory that it shares with others; a look-up is
+a bisection. Only the last array changes with the messages; the others change with the names.
 
 Names are compared in lower case, by 64 bits of BLAKE2b: two of 100,000 names share a hash with a chance of 3e-10.
 """
@@ -25,6 +25,12 @@ _BYTES_EACH = 8 + 4 + 4
 
 #: Hashes sorted at a time: some 5 ms.
 _RUN = 10_000
+
+#: Bytes of a body from which on it is not copied.
+LARGE_BYTES = 256 * 1024
+
+#: Messages as they are handed out; large ones may be memory that is shared with other processes.
+Body = bytes | memoryview
 
 
 def name_hash(name: str) -> int:
@@ -81,22 +87,28 @@ def pack(items: Iterable[tuple[int, bytes]]) -> bytes:
 
 
 class IndexedBlock:
-    """A block as its reader holds it: ``body`` and :meth:`get`."""
+    """A block as its reader holds it: ``body`` and :meth:`get`.
+
+    Args:
+        data: The block; it is kept where it is large.
+
+    Raises:
+        ValueError: It is none.
+    """
 
     __slots__ = ("_ends", "_hashes", "_places", "body")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Body) -> None:
         magic, count = _HEAD.unpack_from(data) if len(data) >= _HEAD.size else (b"", 0)
         if magic != _MAGIC or len(data) < _HEAD.size + count * _BYTES_EACH:
             raise ValueError("not an indexed block")
-        view = memoryview(data)
-        at = _HEAD.size
-        self._hashes, self._places, self._ends = array("Q"), array("I"), array("I")
-        for target in (self._hashes, self._places, self._ends):
-            size = count * target.itemsize
-            target.frombytes(view[at : at + size])
-            at += size
-        self.body = bytes(view[at:])
+        view, places = memoryview(data), _HEAD.size + 8 * count
+        ends, at = places + 4 * count, places + 8 * count
+        self._hashes = view[_HEAD.size : places].cast("Q")
+        self._places = view[places:ends].cast("I")
+        self._ends = view[ends:at].cast("I")
+        body = view[at:]
+        self.body: Body = body if len(body) > LARGE_BYTES else bytes(body)
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -112,7 +124,8 @@ class IndexedBlock:
         if at == len(hashes) or hashes[at] != hashed:
             return None
         place, ends = self._places[at], self._ends
-        return self.body[ends[place - 1] if place else 0 : ends[place]]
+        found = self.body[ends[place - 1] if place else 0 : ends[place]]
+        return found if isinstance(found, bytes) else found.tobytes()
 
 
 #: A block without names.

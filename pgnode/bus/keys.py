@@ -26,6 +26,9 @@ WORKER_TTL_MS = 2000
 #: A supervisor that said nothing for so long has gone, and its prefix is anybody's.
 OWNER_TTL_MS = 15_000
 
+#: A worker that still cannot map a snapshot says so again.
+NOT_MAPPED_TTL_SECONDS = 10
+
 #: Reports of workers are forgotten with the last worker.
 REPORTS_TTL_SECONDS = 60
 
@@ -78,7 +81,18 @@ CATALOGUE = (
         "answers to one worker's commands",
     ),
     KeySpec(
-        "snapshot:<name>", "hash", "supervisor", "for good", "`rev`, `at_ms`, `body`: what reads are answered from"
+        "snapshot:<name>",
+        "hash",
+        "supervisor",
+        "for good",
+        "`rev`, `at_ms`, `body`: what reads are answered from; `shared`: the memory that has a large body",
+    ),
+    KeySpec(
+        "not-mapped",
+        "string",
+        "workers",
+        f"{NOT_MAPPED_TTL_SECONDS} s",
+        "memory with a snapshot that a worker cannot map",
     ),
     KeySpec(
         "snapshots",
@@ -145,6 +159,7 @@ class Keys:
         self.activity = f"{prefix}:activity"
         self.owner = f"{prefix}:owner"
         self.reports = f"{prefix}:reports"
+        self.not_mapped = f"{prefix}:not-mapped"
 
     def blob(self, command_id: str) -> str:
         """Return the key of a command's body that is too large for the stream."""

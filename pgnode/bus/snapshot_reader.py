@@ -3,6 +3,7 @@
 Pub/sub loses messages across a reconnect without an error, so an announcement only means "read it again". The reader subscribes
 first and then reads the keys, reads again on every announcement of a revision that it does not hold, and reads all of them
 once in a while (``poll_seconds``) whatever was announced. A snapshot that is no longer there (Redis was emptied) stays as it was.
+A large one is mapped where it is shared; from another host, or where that cannot be done, it is read from Redis.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.keys import Keys
-from pgnode.bus.snapshots import ALL, Snapshot, decode_announcement
+from pgnode.bus.keys import NOT_MAPPED_TTL_SECONDS, Keys
+from pgnode.bus.snapshots import ALL, BLOCKS, Snapshot, decode_announcement
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.lasting import keep_going
+from pgnode.os_support.shared_memory import open_shared
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +40,19 @@ class SnapshotReader:
         keys: The node's keys.
         on_change: Called with each new revision, within the event loop.
         poll_seconds: Seconds within which every key is read, whatever was announced.
+        open_shared: Maps shared memory; None where it cannot be mapped.
     """
 
     def __init__(
-        self, url: str, keys: Keys, on_change: Callable[[Snapshot], None], *, poll_seconds: float = POLL_SECONDS
+        self,
+        url: str,
+        keys: Keys,
+        on_change: Callable[[Snapshot], None],
+        *,
+        poll_seconds: float = POLL_SECONDS,
+        open_shared: Callable[[str], memoryview | None] = open_shared,
     ) -> None:
+        self._open = open_shared
         self._keys = keys
         self._on_change = on_change
         self._poll_seconds = poll_seconds
@@ -101,15 +111,43 @@ class SnapshotReader:
             if rev is not None and (name not in self._held or int(rev) != self._held[name].rev)
         ]
         if stale:
-            pipe = self._client.pipeline(transaction=False)
+            shared, plain = [name for name in stale if name in BLOCKS], [name for name in stale if name not in BLOCKS]
+            found = await self._mapped(shared) if shared else {}
+            found |= await self._read([*plain, *(name for name in shared if name not in found)])
             for name in stale:
-                pipe.hmget(self._keys.snapshot(name), ["rev", "at_ms", "body"])
-            for name, (rev, at_ms, body) in zip(stale, await pipe.execute(), strict=True):
                 # What was announced meanwhile, and came along, is newer than what was read.
-                if rev is not None and self._held.get(name) is before[name]:
-                    self._take(Snapshot(name, int(rev), int(at_ms), body))
+                if name in found and self._held.get(name) is before[name]:
+                    self._take(found[name])
         if names is ALL:
             self.polled_at = asyncio.get_running_loop().time()
+
+    async def _mapped(self, names: list[str]) -> dict[str, Snapshot]:
+        """Map those that are shared, and can be mapped here."""
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.hmget(self._keys.snapshot(name), ["rev", "at_ms", "shared"])
+        found: dict[str, Snapshot] = {}
+        for name, (rev, at_ms, shared) in zip(names, await pipe.execute(), strict=True):
+            if shared and (view := self._open(shared.decode())) is not None:
+                found[name] = Snapshot(name, int(rev), int(at_ms), view)
+        return found
+
+    async def _read(self, names: list[str]) -> dict[str, Snapshot]:
+        """Read bodies from Redis. Where they are shared alone and cannot be mapped, the supervisor is told, and writes them."""
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.hmget(self._keys.snapshot(name), ["rev", "at_ms", "body", "shared"])
+        found: dict[str, Snapshot] = {}
+        for name, (rev, at_ms, body, shared) in zip(names, await pipe.execute(), strict=True):
+            if rev is None:
+                continue
+            if body or not shared:
+                found[name] = Snapshot(name, int(rev), int(at_ms), body)
+            elif (view := self._open(shared.decode())) is not None:
+                found[name] = Snapshot(name, int(rev), int(at_ms), view)
+            else:
+                await self._client.set(self._keys.not_mapped, shared, ex=NOT_MAPPED_TTL_SECONDS)
+        return found
 
     def _take(self, snapshot: Snapshot) -> None:
         self._held[snapshot.name] = snapshot

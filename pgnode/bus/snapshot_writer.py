@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from pgnode.bus.keys import Keys
-from pgnode.bus.snapshots import Snapshot, encode_announcement
+from pgnode.bus.snapshot_memory import SnapshotMemory
+from pgnode.bus.snapshots import BLOCKS, SHARED_BYTES, Snapshot, encode_announcement
+
+__all__ = ["SnapshotMemory", "SnapshotWriter"]
 
 
 class SnapshotWriter:
@@ -17,10 +21,16 @@ class SnapshotWriter:
     Args:
         keys: The node's keys.
         above: The last revision of the supervisor before, where that is known: clocks are set back now and then.
+        memory: Shares large ones; None: none are.
+        everywhere: Workers may be on other hosts, so Redis has all of them in any case.
     """
 
-    def __init__(self, keys: Keys, above: int = 0) -> None:
+    def __init__(
+        self, keys: Keys, above: int = 0, memory: SnapshotMemory | None = None, *, everywhere: bool = True
+    ) -> None:
         self._keys = keys
+        self._memory = memory
+        self._everywhere = everywhere
         self._rev = max(int(time.time() * 1000), above)
         self._current: dict[str, Snapshot] = {}
 
@@ -45,8 +55,18 @@ class SnapshotWriter:
             body: What it holds from here on.
         """
         self._rev += 1
-        self._current[name] = Snapshot(name, self._rev, int(time.time() * 1000), body)
-        self._write(pipe, self._current[name])
+        snapshot = Snapshot(name, self._rev, int(time.time() * 1000), body)
+        if self._memory is not None and name in BLOCKS and len(body) >= SHARED_BYTES:
+            shared = self._memory.put(name, body)
+            if shared is not None:
+                snapshot = replace(snapshot, body=shared.view, shared=shared.handle)
+        self._current[name] = snapshot
+        self._write(pipe, snapshot, body)
+
+    def published(self) -> None:
+        """Take note that Redis has what was put."""
+        if self._memory is not None:
+            self._memory.published()
 
     async def write_missing(self, redis: Redis) -> list[str]:
         """Write again what Redis lost: it may have been emptied, restarted or replaced.
@@ -62,21 +82,32 @@ class SnapshotWriter:
         """
         held = dict(self._current)
         pipe = redis.pipeline(transaction=False)
+        pipe.get(self._keys.not_mapped)
         for name in held:
             pipe.hget(self._keys.snapshot(name), "rev")
-        revisions = await pipe.execute()
+        not_mapped, *revisions = await pipe.execute()
+        unshared = self._memory is not None and not_mapped and self._memory.cannot_be_mapped(not_mapped.decode())
         pipe = redis.pipeline(transaction=True)
         missing = []
         for (name, snapshot), rev in zip(held.items(), revisions, strict=True):
+            lost = rev is None or int(rev) < snapshot.rev or (unshared and snapshot.shared)
             # What was put meanwhile is being written, or will be with the next snapshot.
-            if (rev is None or int(rev) < snapshot.rev) and self._current[name] is snapshot:
+            if lost and self._current[name] is snapshot:
                 missing.append(name)
-                self._write(pipe, snapshot)
+                body = bytes(snapshot.body)
+                if snapshot.shared and not (self._memory is not None and self._memory.works):
+                    snapshot = self._current[name] = replace(snapshot, body=body, shared="")  # noqa: PLW2901
+                self._write(pipe, snapshot, body)
         if missing:
             await pipe.execute()
         return missing
 
-    def _write(self, pipe: Pipeline, snapshot: Snapshot) -> None:
-        fields: dict[str, bytes | int] = {"rev": snapshot.rev, "at_ms": snapshot.at_ms, "body": snapshot.body}
+    def _write(self, pipe: Pipeline, snapshot: Snapshot, body: bytes) -> None:
+        fields: dict[str, bytes | int | str] = {
+            "rev": snapshot.rev,
+            "at_ms": snapshot.at_ms,
+            "body": body if self._everywhere or not snapshot.shared else b"",
+            "shared": snapshot.shared,
+        }
         pipe.hset(self._keys.snapshot(snapshot.name), mapping=fields)  # type: ignore[arg-type]
         pipe.publish(self._keys.snapshots_channel, encode_announcement(snapshot))

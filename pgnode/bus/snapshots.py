@@ -1,8 +1,10 @@
 """Snapshots, which reads are answered from: their names, what is in them, and how they look in Redis. Pure.
 
 The supervisor writes them (:mod:`pgnode.bus.snapshot_writer`), each worker keeps a copy in memory
-(:mod:`pgnode.bus.snapshot_reader`). A snapshot is a hash (``rev``, ``at_ms``, ``body``). Its new revision is announced over
-pub/sub; the announcement of a small one brings it along.
+(:mod:`pgnode.bus.snapshot_reader`). A snapshot is a hash (``rev``, ``at_ms``, ``body``, ``shared``). Its new revision is
+announced over pub/sub; the announcement of a small one brings it along. A large block is in memory that all workers of the host
+share: ``shared`` is its handle (:mod:`pgnode.os_support.shared_memory`), and ``body`` is empty where nobody can be on another
+host.
 
 ==================  ======================================================================================
 name                body
@@ -23,6 +25,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+from pgnode.bus.indexed import Body
 from pgnode.bus.state import State
 
 STATE = "state"
@@ -35,8 +38,14 @@ ONLINE = "online"
 POLLED = "polled"
 ALL = (STATE, SYSTEM, BACKEND, STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE, POLLED)
 
+#: Those that are indexed blocks, of which large ones are shared.
+BLOCKS = frozenset({STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE})
+
 #: Bytes of a body that comes with its announcement at most.
 INLINE_BYTES = 2048
+
+#: Bytes from which on a block is shared.
+SHARED_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,10 @@ class Polled:
         return cls(**json.loads(body))
 
 
+#: Bytes that are compared at a time.
+_PIECE = 64 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One snapshot in one revision."""
@@ -152,7 +165,19 @@ class Snapshot:
     rev: int
     #: When the supervisor made it, Unix milliseconds of its clock.
     at_ms: int
-    body: bytes
+    #: Of a block, where it is shared, the memory that is.
+    body: Body
+    #: How the shared memory is found; "" where it is none.
+    shared: str = ""
+
+    def has(self, body: bytes) -> bool:
+        """Whether this is its body."""
+        held = self.body
+        if isinstance(held, bytes) or len(held) != len(body):
+            return held == body
+        # Piece by piece: a memoryview compares byte by byte in no hurry, and different bodies are so from early on.
+        pieces = range(0, len(body), _PIECE)
+        return all(held[at : at + _PIECE].tobytes() == body[at : at + _PIECE] for at in pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +193,8 @@ class Announcement:
 
 def encode_announcement(snapshot: Snapshot) -> bytes:
     """Return the message that announces a snapshot: ``<name> <rev> <at_ms>``, and a small body in the next line."""
-    head = f"{snapshot.name} {snapshot.rev} {snapshot.at_ms}".encode()
-    return head + b"\n" + snapshot.body if len(snapshot.body) <= INLINE_BYTES else head
+    head, body = f"{snapshot.name} {snapshot.rev} {snapshot.at_ms}".encode(), snapshot.body
+    return head + b"\n" + body if isinstance(body, bytes) and len(body) <= INLINE_BYTES else head
 
 
 def decode_announcement(data: bytes) -> Announcement:

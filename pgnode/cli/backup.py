@@ -28,7 +28,7 @@ from pgnode.os_support.fault_points import fault_point
 from pgnode.os_support.files import read_regular, sync_folder
 from pgnode.os_support.host_name import host_name
 from pgnode.settings import Settings
-from pgnode.settings.loading import KEY_BYTES
+from pgnode.settings.api_key import KEY_BYTES
 from pgnode.store.copy import copy_store, owed_bytes
 from pgnode.store.schema import VERSION
 from pgnode.supervisor.host.certificate import PEM_BYTES_MAX, check_pair

@@ -11,7 +11,7 @@ from typing import Any
 from pgnode.cli.output import say
 from pgnode.errors import ArgumentError, OperatorError, SettingsError
 from pgnode.settings import Settings, load_from, names_in_env_file
-from pgnode.settings.model import SECRET_FIELDS
+from pgnode.settings.derived import SECRET_FIELDS
 from pgnode.supervisor.control.client import ASK_SECONDS, NotAnsweredError, ask
 from pgnode.supervisor.control.messages import SETTINGS
 from pgnode.supervisor.host.node_lock import running_pid

@@ -1,4 +1,4 @@
-"""What a single setting may hold: a function for each kind of value, and the annotated types that use them.
+"""What a single setting may hold: a function for each kind of value (:mod:`pgnode.settings.value_types` has the types).
 
 Each function returns the value as the node uses it, or raises ValueError with a sentence that says what is allowed.
 """
@@ -11,12 +11,8 @@ import re
 import shlex
 import uuid
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import AfterValidator, BeforeValidator, Field
 
 from pgnode.errors import SettingsError
-from pgnode.settings.gunicorn_file import check_gunicorn_file
 
 #: Characters of METRICS_KEY at least.
 METRICS_KEY_MIN = 16
@@ -173,23 +169,3 @@ def default_state_dir() -> Path:
         return (Path(base) if base else Path.home() / ".local" / "state") / "pgnode"
     except RuntimeError:
         raise SettingsError("STATE_DIR is not set, and this user has no home folder: set STATE_DIR") from None
-
-
-MetricsKey = Annotated[str, AfterValidator(check_metrics_key)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-#: An empty variable means the same as none.
-OptionalText = BeforeValidator(lambda value: None if value == "" else value)
-LowerText = BeforeValidator(lambda value: (value.lower() or None) if isinstance(value, str) else value)
-UuidText = Annotated[str, AfterValidator(check_uuid)]
-ListenAddress = Annotated[str, AfterValidator(check_listen_address)]
-RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
-WebUrl = Annotated[str, AfterValidator(check_web_url)]
-Command = Annotated[str, AfterValidator(check_command)]
-KeyPrefix = Annotated[str, AfterValidator(check_key_prefix)]
-CertNames = Annotated[str, AfterValidator(check_cert_names)]
-Names = Annotated[str, AfterValidator(check_names)]
-Callers = Annotated[str, AfterValidator(check_callers)]
-GunicornFile = Annotated[Path, AfterValidator(check_gunicorn_file)]
-StateFolder = Annotated[Path, BeforeValidator(lambda value: default_state_dir() if value == "" else value)]
-ExistingFolder = Annotated[Path, AfterValidator(check_existing_folder)]
-Executable = Annotated[Path, AfterValidator(check_executable)]

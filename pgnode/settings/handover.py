@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pgnode.errors import SettingsError
-from pgnode.settings.loading import load
-from pgnode.settings.model import Settings
+from pgnode.settings.derived import DerivedSettings
+
+if TYPE_CHECKING:
+    from pgnode.settings.model import Settings
 
 #: Tells a worker the number of the descriptor.
 VARIABLE: Final = "PGNODE_SETTINGS_FD"
@@ -46,6 +48,27 @@ class Handover:
     def pass_fds(self) -> tuple[int, ...]:
         """The descriptors that a worker inherits."""
         return (self.descriptor,)
+
+
+class HandedOver(DerivedSettings):
+    """Settings as a worker has them: it has every field and every property that a worker may ask for, and no checks.
+
+    Args:
+        values: The fields by name.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.__dict__.update(values)
+
+    def __repr__(self) -> str:
+        return f"HandedOver({len(self.__dict__)} settings)"
+
+    def __setattr__(self, name: str, _value: object) -> None:
+        raise AttributeError(f"{name} cannot be set: settings that were handed over stay as they are")
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Yield each field with its value, as settings do."""
+        return iter(self.__dict__.items())
 
 
 def hand_over(settings: Settings) -> Handover:
@@ -110,6 +133,8 @@ def load_handed_over() -> Settings:
     """
     number = os.environ.get(VARIABLE)
     if number is None:
+        from pgnode.settings.loading import load  # noqa: PLC0415 - which no worker of a supervisor needs
+
         return load()
     try:
         return _decode(_read(int(number)))
@@ -147,4 +172,4 @@ def _decode(data: bytes) -> Settings:
         name: Path(value["path"]) if isinstance(value, dict) else value for name, value in json.loads(data).items()
     }
     # They were checked once; a file that has gone since must not keep a worker from its start.
-    return Settings.model_construct(**values)
+    return cast("Settings", HandedOver(values))

@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from pgnode.errors import SettingsError
-from pgnode.os_support.files import read_regular
 from pgnode.os_support.log_text import printable
-from pgnode.settings.checks import check_uuid
+from pgnode.settings.derived import SECRET_FIELDS
 from pgnode.settings.env_file import names_in_env_file, usable_env_file, values_in_env_file
-from pgnode.settings.model import SECRET_FIELDS, Settings
+from pgnode.settings.model import Settings
+from pgnode.settings.shown import shorten, shown_url
 from pgnode.settings.unknown import sentences_about_unknown
 
 #: Longest path of a unix socket that every Linux accepts (sun_path holds 108 bytes with the final NUL).
@@ -23,9 +23,6 @@ MAX_SOCKET_PATH_BYTES = 107
 
 #: What ends a path, or stands for something else, where the core or the gRPC library reads one: half a character, and these.
 _NO_ADDRESS = re.compile("[\ud800-\udfff,%?#]")
-
-#: Bytes that are read of a file with a key, at most.
-KEY_BYTES = 4096
 
 
 def load(**overrides: Any) -> Settings:
@@ -85,19 +82,6 @@ def _absolute(folder: Path) -> Path:
             f"STATE_DIR={str(absolute)!r} is not allowed: it holds a control character; choose another folder"
         )
     return absolute
-
-
-def read_api_key(settings: Settings) -> str:
-    """Return the key that callers must send: API_KEY, else the one in its file, which the supervisor has made.
-
-    Raise SettingsError where there is no such file, or no key in it.
-    """
-    if settings.api_key is not None:
-        return settings.api_key
-    try:
-        return check_uuid(read_regular(settings.key_file, KEY_BYTES).decode())
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"no API key in {settings.key_file}: {error}") from None
 
 
 def _check_protocols(settings: Settings) -> None:
@@ -204,21 +188,3 @@ def _sentence(item: Mapping[str, Any], in_file: Set[str]) -> str:
     where = " in .env" if field.upper() in in_file else ""
     reason = _allowed(item) or str(item["msg"]).removeprefix("Value error, ")
     return f"{field.upper()}={value}{where} is not allowed: {reason[:1].lower()}{reason[1:]}"
-
-
-def shorten(secret: str) -> str:
-    """Return a secret as it may be printed: its first four characters."""
-    return f"{secret[:4]}…" if len(secret) > 4 else "…"
-
-
-def shown_url(url: str) -> str:
-    """Return an address as it may be printed: without its password."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return shorten(url)
-    # The last one: a password may have an "@", too.
-    user, at, place = rest.rpartition("@")
-    if not at:
-        return url
-    name, colon, _ = user.partition(":")
-    return f"{scheme}://{name}{':…' if colon else ''}@{place}"

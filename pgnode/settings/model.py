@@ -5,16 +5,16 @@ A setting's environment variable is its field name in capitals. docs/configurati
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pgnode.settings import bus_password
-from pgnode.settings.checks import (
+from pgnode.settings.checks import default_state_dir
+from pgnode.settings.derived import SECRET_FIELDS, DerivedSettings
+from pgnode.settings.env_file import ENV_FILE
+from pgnode.settings.value_types import (
     Callers,
     CertNames,
     Command,
@@ -32,16 +32,10 @@ from pgnode.settings.checks import (
     StateFolder,
     UuidText,
     WebUrl,
-    default_state_dir,
-    paths_in,
 )
-from pgnode.settings.env_file import ENV_FILE
-
-#: Values that are shown shortened wherever settings are printed.
-SECRET_FIELDS = frozenset({"api_key", "metrics_key", "redis_url"})
 
 
-class Settings(BaseSettings):
+class Settings(DerivedSettings, BaseSettings):
     """All settings, each checked by itself.
 
     :func:`pgnode.settings.load` also checks them against each other.
@@ -305,114 +299,3 @@ class Settings(BaseSettings):
         """The environment variables that processes of the node may have besides the usual ones."""
         settings = {name.upper() for name in type(self).model_fields if name not in SECRET_FIELDS}
         return frozenset(settings | set(self.pass_environment.split(",")))
-
-    @property
-    def log_folder(self) -> Path:
-        """The folder of log files that a config names."""
-        return self.log_dir or self.state_dir / "logs"
-
-    @property
-    def allowed_log_paths(self) -> tuple[Path, ...]:
-        """Other folders and files where they may be."""
-        return paths_in(self.log_paths)
-
-    @property
-    def caller_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-        """What ALLOWED_CALLERS names; nothing: everybody may call."""
-        return tuple(ipaddress.ip_network(entry) for entry in self.allowed_callers.split(",") if entry)
-
-    @property
-    def gunicorn_ports(self) -> dict[str, int]:
-        """The ports that Gunicorn listens on, by the setting that names each: the only place that knows which."""
-        ports = {"API_PORT": self.api_port}
-        if self.service_protocol != "grpc":
-            ports = {"SERVICE_PORT": self.service_port, **ports}
-        return ports
-
-    @property
-    def local_host(self) -> str:
-        """The address under which this machine reaches the API."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.node_host, self.node_host)
-
-    @property
-    def local_hosts(self) -> tuple[str, ...]:
-        """All addresses under which this machine may reach the API; IPv6 may be switched off where it is known."""
-        return (self.local_host, "127.0.0.1") if self.node_host == "::" else (self.local_host,)
-
-    @property
-    def run_dir(self) -> Path:
-        """Sockets, locks and records of running processes."""
-        return self.state_dir / "run"
-
-    @property
-    def store_path(self) -> Path:
-        """The node's durable state; only the supervisor writes it."""
-        return self.state_dir / "state.db"
-
-    @property
-    def audit_file(self) -> Path:
-        """Who changed what about the node, and when."""
-        return self.state_dir / "audit.log"
-
-    @property
-    def assets_dir(self) -> Path:
-        """The folder with geoip.dat and geosite.dat."""
-        return self.xray_assets_path or self.state_dir / "assets"
-
-    @property
-    def key_file(self) -> Path:
-        """The file with the API key, where API_KEY does not hold it."""
-        return self.api_key_file or self.state_dir / "api_key"
-
-    @property
-    def cert_file(self) -> Path:
-        """The API's certificate, PEM."""
-        return self.ssl_cert_file or self.state_dir / "tls" / "cert.pem"
-
-    @property
-    def cert_key_file(self) -> Path:
-        """The private key of :attr:`cert_file`, PEM."""
-        return self.ssl_key_file or self.state_dir / "tls" / "key.pem"
-
-    @property
-    def served_pem(self) -> Path:
-        """Key and certificate that the supervisor found fit to serve, for its workers."""
-        return self.run_dir / "tls.pem"
-
-    @property
-    def core_socket(self) -> Path:
-        """The core's API; only the supervisor talks to it."""
-        return self.run_dir / "core.sock"
-
-    @property
-    def core_scratch_socket(self) -> Path:
-        """The API of a core that only tells how it encodes a config."""
-        return self.run_dir / "core.scratch.sock"
-
-    @property
-    def valkey_socket(self) -> Path:
-        """The unix socket of the node's own Valkey."""
-        return self.run_dir / "valkey.sock"
-
-    @property
-    def bus_url(self) -> str:
-        """The address of Redis that workers and supervisor meet over, with its password."""
-        if self.redis_url is not None:
-            return self.redis_url
-        password = bus_password.read(self.run_dir)
-        return f"unix://{f':{password}@' if password else ''}{quote(str(self.valkey_socket))}"
-
-    @property
-    def max_body_bytes(self) -> int:
-        """The largest message accepted, in bytes."""
-        return self.max_body_mib * 1024 * 1024
-
-    @property
-    def grpc_worker_count(self) -> int:
-        """The number of gRPC workers that run; 0 where no gRPC is served."""
-        return 0 if self.service_protocol == "rest" else self.grpc_workers
-
-    @property
-    def grpc_listen(self) -> tuple[str, int]:
-        """The setting that names the port of gRPC, and the port."""
-        return ("SERVICE_PORT", self.service_port) if self.service_protocol == "grpc" else ("GRPC_PORT", self.grpc_port)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgnode.errors import SettingsError
 from pgnode.os_support.files import read_regular
+from pgnode.settings.api_key import KEY_BYTES
 from pgnode.settings.checks import check_uuid
-from pgnode.settings.loading import KEY_BYTES
-from pgnode.settings.model import Settings
+
+if TYPE_CHECKING:
+    from pgnode.settings.model import Settings
 
 
 @dataclass(frozen=True, slots=True)

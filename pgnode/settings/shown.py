@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pgnode.settings.loading import shown_url
-from pgnode.settings.model import SECRET_FIELDS, Settings
+from pgnode.settings.derived import SECRET_FIELDS
+
+if TYPE_CHECKING:
+    from pgnode.settings.model import Settings
 
 
 def api_addresses(settings: Settings) -> list[str]:
@@ -45,3 +47,21 @@ def shown_value(name: str, value: object) -> Any:
     if name in SECRET_FIELDS:
         return shown_url(str(value)) if name == "redis_url" else "(set)"
     return str(value)
+
+
+def shorten(secret: str) -> str:
+    """Return a secret as it may be printed: its first four characters."""
+    return f"{secret[:4]}…" if len(secret) > 4 else "…"
+
+
+def shown_url(url: str) -> str:
+    """Return an address as it may be printed: without its password."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return shorten(url)
+    # The last one: a password may have an "@", too.
+    user, at, place = rest.rpartition("@")
+    if not at:
+        return url
+    name, colon, _ = user.partition(":")
+    return f"{scheme}://{name}{':…' if colon else ''}@{place}"

@@ -20,7 +20,7 @@ from pgnode.bus.ownership import PrefixOwnership, this_node
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.presence import workers_alive
 from pgnode.bus.server import CommandServer
-from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.bus.snapshot_writer import SnapshotMemory, SnapshotWriter
 from pgnode.os_support.audit import AuditTrail
 from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
@@ -176,7 +176,7 @@ def compose(
     keys, journal = Keys(settings.redis_prefix), Journal()
     level, audit = first_level(settings), AuditTrail(settings.audit_file)
     node_log = NodeLog(level, inheritance.log_lines, keep_lines=settings.log_buffer_size, audit=audit)
-    snapshots = SnapshotWriter(keys, inheritance.revision)
+    snapshots = SnapshotWriter(keys, inheritance.revision, SnapshotMemory(), everywhere=settings.redis_url is not None)
     redis = connect(settings.bus_url)
     ownership = PrefixOwnership(redis, keys, this_node(settings.state_dir))
     bus = Bus(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,8 +14,11 @@ from pgnode.api.auth import ApiKeys
 from pgnode.errors import SettingsError
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.lasting import keep_going
-from pgnode.settings import Settings, read_api_key
+from pgnode.settings.api_key import read_api_key
 from pgnode.settings.previous_key import PreviousKey, previous_key_file, read_previous_key
+
+if TYPE_CHECKING:
+    from pgnode.settings.model import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -18,7 +18,6 @@ from pgnode.api.rest.app import build
 from pgnode.api.rest.observation import WithObservation
 from pgnode.api.service.maintenance import MaintenanceService
 from pgnode.api.service.observation import Observation
-from pgnode.settings import Settings
 from pgnode.settings.handover import load_handed_over
 from pgnode.worker.api_keys import KeyFollower
 from pgnode.worker.asgi_worker import closed_as_not_allowed, cut_off, open_connections
@@ -26,6 +25,9 @@ from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
 from pgnode.worker.own_metrics import own_metrics
 from pgnode.worker.reporting import MONITOR, WorkerFacts
+
+if TYPE_CHECKING:
+    from pgnode.settings.model import Settings
 
 log = structlog.get_logger(__name__)
 

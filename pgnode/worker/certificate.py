@@ -7,11 +7,14 @@ import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from pgnode.os_support.lasting import keep_going
-from pgnode.settings import Settings
+
+if TYPE_CHECKING:
+    from pgnode.settings.model import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -36,13 +37,15 @@ from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.os_support.packet_filter import restrict_listeners
 from pgnode.os_support.threads import put_behind
-from pgnode.settings import Settings
 from pgnode.settings.handover import load_handed_over
 from pgnode.worker.api_keys import KeyFollower
 from pgnode.worker.certificate import CertificateFiles, served_files
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.node_client import NodeClient
 from pgnode.worker.reporting import WorkerFacts
+
+if TYPE_CHECKING:
+    from pgnode.settings.model import Settings
 
 log = structlog.get_logger(__name__)
 

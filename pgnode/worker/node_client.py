@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from pgnode import __version__
 from pgnode.api.service.node_service import NodeService
@@ -21,10 +22,12 @@ from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.host_name import host_name
 from pgnode.os_support.lasting import keep_going
 from pgnode.os_support.open_files import OpenFilesWatch
-from pgnode.settings import Settings
 from pgnode.worker.log_hub import LogHub
 from pgnode.worker.reporting import WorkerFacts, WorkerReporter
 from pgnode.worker.snapshot_follower import SnapshotFollower
+
+if TYPE_CHECKING:
+    from pgnode.settings.model import Settings
 
 #: Seconds that the supervisor has to take in that somebody watches the log.
 WATCH_SECONDS = 2.0

@@ -12,10 +12,6 @@ from pgnode.bus.snapshots import NodeStatus, Polled, Snapshot
 
 log = structlog.get_logger(__name__)
 
-_BLOCKS = frozenset(
-    {snapshots.STATS_USERS, snapshots.STATS_INBOUNDS, snapshots.STATS_OUTBOUNDS, snapshots.ONLINE},
-)
-
 
 class LocalSnapshots:
     """Filled by whoever follows the snapshots (:meth:`take`), read by the service; all within one event loop.
@@ -38,15 +34,17 @@ class LocalSnapshots:
     def take(self, snapshot: Snapshot) -> None:
         """Take over a new revision. One that cannot be read is left out, and the previous one stays."""
         try:
-            if snapshot.name == snapshots.STATE:
-                self.status = NodeStatus.decode(snapshot.body)
-            elif snapshot.name == snapshots.POLLED:
-                polled = self._polled = Polled.decode(snapshot.body)
-                self._read_at = None if polled.age_ms is None else time.monotonic() - polled.age_ms / 1000
-            elif snapshot.name in _BLOCKS:
+            if snapshot.name in snapshots.BLOCKS:
                 self._blocks[snapshot.name] = IndexedBlock(snapshot.body)
+                return
+            body = bytes(snapshot.body)
+            if snapshot.name == snapshots.STATE:
+                self.status = NodeStatus.decode(body)
+            elif snapshot.name == snapshots.POLLED:
+                polled = self._polled = Polled.decode(body)
+                self._read_at = None if polled.age_ms is None else time.monotonic() - polled.age_ms / 1000
             else:
-                self._bodies[snapshot.name] = snapshot.body
+                self._bodies[snapshot.name] = body
         except (ValueError, TypeError) as error:
             log.warning("snapshot not readable", name=snapshot.name, rev=snapshot.rev, error=str(error))
 

@@ -13,6 +13,7 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
+from pgnode.bus.snapshot_memory import SnapshotMemory
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import (
     BACKEND,
@@ -59,7 +60,9 @@ class StubSupervisor:
         self.status = RUNNING
         self._redis = connect(url)
         self._server = CommandServer(url, self.keys, block_seconds=0.5)
-        self._snapshots = SnapshotWriter(self.keys)
+        #: Shares large snapshots, as the supervisor does.
+        self.memory = SnapshotMemory()
+        self._snapshots = SnapshotWriter(self.keys, memory=self.memory, everywhere=False)
         self._ring = LogRing(LOG_LINES_KEPT)
         self._sender = LogSender(PipelinedRedis(url), self.keys, self._ring, Counted("stub"))
         self._task: asyncio.Task[None] | None = None
@@ -83,6 +86,11 @@ class StubSupervisor:
         for name, body in bodies.items():
             self._snapshots.put(pipe, name, body)
         await pipe.execute()
+        self._snapshots.published()
+
+    async def look_again(self) -> None:
+        """Do what the supervisor does once a second."""
+        await self._snapshots.write_missing(self._redis)
 
     async def publish_all(self) -> None:
         """One of everything: users alice and bob, of whom alice is online from two addresses."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from pgnode.bus.indexed import Body
+
 #: Answers above this are large.
 LARGE_BYTES = 1024 * 1024
 
@@ -31,7 +33,7 @@ class LargeResponseLimiter:
         return f"LargeResponseLimiter({self._slots!r})"
 
     @asynccontextmanager
-    async def slot(self, answer: bytes) -> AsyncIterator[None]:
+    async def slot(self, answer: Body) -> AsyncIterator[None]:
         """Hold a slot while ``answer`` is written; wait for one where it is large."""
         if len(answer) <= LARGE_BYTES:
             yield

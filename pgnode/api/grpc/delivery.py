@@ -6,11 +6,12 @@ import structlog
 
 from pgnode.api.grpc.grpc_compat import Context, WriteError, when_call_ends
 from pgnode.api.service.tracked import TrackedResponse
+from pgnode.bus.indexed import Body
 
 log = structlog.get_logger(__name__)
 
 
-async def deliver(answer: bytes | TrackedResponse, context: Context) -> None:
+async def deliver(answer: Body | TrackedResponse, context: Context) -> None:
     """Write an answer, and say whether it arrived where that is tracked.
 
     It has arrived when it was written and the call ended without the caller having gone. For a handler that returns its
@@ -21,7 +22,8 @@ async def deliver(answer: bytes | TrackedResponse, context: Context) -> None:
         context: The call; this has to run in the call's own task.
     """
     if not isinstance(answer, TrackedResponse):
-        await context.write(answer)
+        # The library takes nothing else than bytes, and copies them in any case.
+        await context.write(bytes(answer))
         return
     written = False
 

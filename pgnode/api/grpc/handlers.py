@@ -151,7 +151,7 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
 
         async def respond(context: Context) -> bytes | None:
             answer = handle(await self._messages.read_one(context, name))
-            found = answer if isinstance(answer, bytes) else await answer
+            found = answer if isinstance(answer, bytes | memoryview) else await answer
             taken = isinstance(found, TrackedResponse)
             async with self._large_responses.slot(found.body if isinstance(found, TrackedResponse) else found):
                 await deliver(found, context)

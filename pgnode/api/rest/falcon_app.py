@@ -23,6 +23,7 @@ from pgnode.api.rest.negotiation import JSON, PROTOBUF, JsonForm
 from pgnode.api.rest.response_chunks import set_body
 from pgnode.api.service.node_service import NodeService
 from pgnode.api.service.tracked import Answer, Handler, TrackedHandler, TrackedResponse
+from pgnode.bus.indexed import Body
 from pgnode.errors import InvalidRequestError, NodeError
 
 Request = falcon.asgi.Request
@@ -91,7 +92,7 @@ def _stats_responder(service: NodeService, row: Method, handler: TrackedHandler,
             _set_type(resp, context.json_form)
         else:
             answer = handler(context.body)
-            set_body(resp, answer if isinstance(answer, bytes) else await _untrack(answer, context))
+            set_body(resp, answer if isinstance(answer, bytes | memoryview) else await _untrack(answer, context))
         # What is handed out with ``reset`` was read for this very call and has no age.
         if context.settle is None and (age := service.stats_age()) is not None:
             resp.set_header("age", str(int(age)))
@@ -109,12 +110,16 @@ def _untracked(handler: TrackedHandler, context: RequestContext) -> Handler:
 
     def call(body: bytes) -> Answer:
         answer = handler(body)
-        return answer if isinstance(answer, bytes) else _untrack(answer, context)
+        return bytes(answer) if isinstance(answer, bytes | memoryview) else _as_bytes(answer, context)
 
     return call
 
 
-async def _untrack(answer: Awaitable[bytes | TrackedResponse], context: RequestContext) -> bytes:
+async def _as_bytes(answer: Awaitable[Body | TrackedResponse], context: RequestContext) -> bytes:
+    return bytes(await _untrack(answer, context))
+
+
+async def _untrack(answer: Awaitable[Body | TrackedResponse], context: RequestContext) -> Body:
     found = await answer
     if isinstance(found, TrackedResponse):
         found, context.settle = found

@@ -12,6 +12,7 @@ from pgnode.api.rest.asgi import Headers, Send
 from pgnode.api.rest.delivery import TrackedRoute
 from pgnode.api.rest.negotiation import PROTOBUF
 from pgnode.api.rest.response_chunks import ResponseChunks
+from pgnode.bus.indexed import Body
 from pgnode.metrics.meter import Line
 
 #: The handler of a method, which is awaited by the pipeline itself.
@@ -27,18 +28,18 @@ class CachedAnswer(NamedTuple):
     """The answers of a method as far as they are at hand; the application knows all others."""
 
     #: Takes a body, returns the protobuf answer to it, or None where it is not at hand.
-    look_up: Callable[[bytes], bytes | None]
+    look_up: Callable[[bytes], Body | None]
     #: Seconds for the header ``Age``; None for a method whose answers have no age.
     age: Callable[[], float | None] | None
 
-    def find(self, body: bytes) -> bytes | None:
+    def find(self, body: bytes) -> Body | None:
         """Return the answer to ``body`` where it is at hand, else None, also where looking it up fails."""
         try:
             return self.look_up(body)
         except Exception:  # the application meets the same error, answers it and logs it
             return None
 
-    def headers(self, answer: bytes) -> Headers:
+    def headers(self, answer: Body) -> Headers:
         """Return the headers that Falcon would send with ``answer``."""
         headers = [(b"content-length", b"%d" % len(answer)), _CONTENT_TYPE]
         if self.age is not None and (age := self.age()) is not None:
@@ -68,7 +69,7 @@ def protobuf_headers(answer: bytes) -> Headers:
     return _EMPTY_HEADERS if not answer else [(b"content-length", b"%d" % len(answer)), _CONTENT_TYPE]
 
 
-async def send_chunks(send: Send, answer: bytes) -> None:
+async def send_chunks(send: Send, answer: Body) -> None:
     """Send a body in chunks, each when there is room for it, but for the end of the answer."""
     async for chunk in ResponseChunks(answer):
         await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -11,6 +11,8 @@ from typing import Any
 
 import falcon.asgi
 
+from pgnode.bus.indexed import Body
+
 #: Bytes of a chunk: whole TLS records of 16 KiB. Smaller ones cost more turns of the event loop, larger ones memory.
 CHUNK_BYTES = 256 * 1024
 
@@ -22,7 +24,7 @@ class ResponseChunks:
         answer: What is cut into chunks.
     """
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: Body) -> None:
         self._rest = memoryview(answer)
 
     def __repr__(self) -> str:
@@ -39,10 +41,10 @@ class ResponseChunks:
         return chunk
 
 
-def set_body(response: falcon.asgi.Response, answer: bytes) -> None:
+def set_body(response: falcon.asgi.Response, answer: Body) -> None:
     """Make ``answer`` the body of ``response``, in chunks where it is large."""
     if len(answer) <= CHUNK_BYTES:
-        response.data = answer
+        response.data = bytes(answer)
     else:
         stream: Any = ResponseChunks(answer)
         response.set_stream(stream, len(answer))

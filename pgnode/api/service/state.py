@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from pgnode.api.service.ports import Reads, Refresh
+from pgnode.bus.indexed import Body
 from pgnode.bus.state import State
 from pgnode.errors import BusUnavailableError, CoreNotStartedError, CoreUnavailableError, NotInitializedError
 
 #: Looking a member up in its class takes longer than comparing it, and every read asks.
 _RUNNING = State.RUNNING
+
+
+_Answer = TypeVar("_Answer", bound=Body)
 
 
 class StateChecks:
@@ -32,7 +37,7 @@ class StateChecks:
         status = self._reads.status
         return status is not None and status.state == _RUNNING and not status.core_api_error
 
-    async def after_refresh(self, answer: Callable[[], bytes]) -> bytes:
+    async def after_refresh(self, answer: Callable[[], _Answer]) -> _Answer:
         """Return ``answer()`` after fetching news: those of a start may still be on their way to this worker.
 
         A panel that is told "backend not initialized" right after its start would start once more.

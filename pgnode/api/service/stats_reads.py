@@ -11,7 +11,7 @@ from pgnode.api.service.stats_queries import StatQueries, StatQuery
 from pgnode.api.service.tracked import Answer, TrackedAnswer, TrackedResponse
 from pgnode.bus import snapshots
 from pgnode.bus.commands import Kind
-from pgnode.bus.indexed import IndexedBlock
+from pgnode.bus.indexed import Body, IndexedBlock
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.texts import shown
@@ -69,7 +69,7 @@ class StatsReads:
             return self._segment(query)
         return self._state.after_refresh(functools.partial(self._segment, query))
 
-    def stats_cached(self, body: bytes) -> bytes | None:
+    def stats_cached(self, body: bytes) -> Body | None:
         """Return :meth:`stats` where the same was asked before, the core answers, and the last reading did not fail."""
         plain = self._plain_queries.get(body)
         if plain is None or not self._core_answers():
@@ -105,7 +105,7 @@ class StatsReads:
         timeout_seconds = deadline.remaining(self._take_seconds)
         return TrackedResponse(*await self._commands.lend(Kind.TAKE_STATS, body, timeout_seconds))
 
-    def _segment(self, query: StatQuery) -> bytes:
+    def _segment(self, query: StatQuery) -> Body:
         block = self._block(query.snapshot)
         return (block.find(query.hashed) or b"") if query.single else block.body
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from pgnode.bus.indexed import Body
+
 #: Called with whether the answer arrived. Returns at once; later calls do nothing.
 Settle = Callable[[bool], None]
 
@@ -26,6 +28,6 @@ Answer = bytes | Awaitable[bytes]
 #: Takes the bytes of the request's message.
 Handler = Callable[[bytes], Answer]
 
-#: The same of a method that is ``tracked`` in the table.
-TrackedAnswer = bytes | Awaitable[bytes | TrackedResponse]
+#: The same of a method that is ``tracked`` in the table; a large answer may be shared memory.
+TrackedAnswer = Body | Awaitable[Body | TrackedResponse]
 TrackedHandler = Callable[[bytes], TrackedAnswer]

@@ -231,6 +231,9 @@ def addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv6
 def _have_certificate_made(settings: Settings) -> None:
     """Have the node's own certificate made by another process: what that loads are 10 MB, which nobody needs afterwards.
 
+    Args:
+        settings: Where it goes.
+
     Raises:
         SettingsError: It cannot be written.
         OperatorError: It cannot be made, or a panel would not take it.

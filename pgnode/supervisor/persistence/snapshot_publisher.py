@@ -75,6 +75,7 @@ class SnapshotPublisher:
             log.debug("snapshots not written, will be done again", names=list(put), error=str(error))
             self._unwritten |= {name: body for name, body in put.items() if self._is_last(name, body)}
             return False
+        self._snapshots.published()
         return True
 
     async def keep(self) -> None:
@@ -91,4 +92,4 @@ class SnapshotPublisher:
     def _is_last(self, name: str, body: bytes) -> bool:
         """Whether nothing else was put after it."""
         last = self._snapshots.get(name)
-        return last is not None and last.body == body
+        return last is not None and last.has(body)

@@ -77,6 +77,22 @@ def settings_frame(values: dict[int, int]) -> bytes:
     return frame(SETTINGS, 0, 0, b"".join(SETTING.pack(name, value) for name, value in values.items()))
 
 
+def opening(window: int = DEFAULT_WINDOW) -> bytes:
+    """Encode what a client sends first.
+
+    Args:
+        window: Bytes that the server may send, on a stream and in all, before it hears of us.
+
+    Returns:
+        The preface and our settings: no table for headers, no pushes.
+    """
+    settings = {SETTINGS_HEADER_TABLE_SIZE: 0, SETTINGS_ENABLE_PUSH: 0}
+    if window <= DEFAULT_WINDOW:
+        return PREFACE + settings_frame(settings)
+    more = frame(WINDOW_UPDATE, 0, 0, U32.pack(window - DEFAULT_WINDOW))
+    return PREFACE + settings_frame(settings | {SETTINGS_INITIAL_WINDOW_SIZE: window}) + more
+
+
 def read_u32(payload: bytes) -> int:
     """Decode a payload that is one number. Raises Http2Error."""
     if len(payload) != 4:

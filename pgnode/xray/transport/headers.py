@@ -62,9 +62,9 @@ class PathHeaders(RequestHeaders):
 
     def __init__(self) -> None:
         self.path = ""
-        self._encoder = hpack.Encoder()
+        self._encoder = encoder = hpack.Encoder()
         # The first block says so.
-        self._encoder.header_table_size = 0
+        encoder.header_table_size = 0
         self._blocks: dict[str, bytes] = {}
         self.next = self._next
 

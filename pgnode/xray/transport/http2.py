@@ -33,7 +33,6 @@ from pgnode.xray.transport.frames import (
     MESSAGE_HEAD,
     PADDED,
     PING,
-    PREFACE,
     PRIORITY,
     PROTOCOL_ERROR,
     PUSH_PROMISE,
@@ -41,7 +40,6 @@ from pgnode.xray.transport.frames import (
     RST_STREAM,
     SETTING,
     SETTINGS,
-    SETTINGS_ENABLE_PUSH,
     SETTINGS_HEADER_TABLE_SIZE,
     SETTINGS_INITIAL_WINDOW_SIZE,
     SETTINGS_MAX_CONCURRENT_STREAMS,
@@ -51,8 +49,8 @@ from pgnode.xray.transport.frames import (
     WINDOW_UPDATE,
     Http2Error,
     frame,
+    opening,
     read_u32,
-    settings_frame,
     without_padding,
 )
 from pgnode.xray.transport.headers import AnswerBlock, AnswerHeaders, RequestHeaders
@@ -72,8 +70,7 @@ class Http2ClientConnection(Generic[Token]):
     """Calls of one method on one connection. A call is named by the caller's own ``token``, whatever that is.
 
     How calls ended is in ``finished``: (token, None) for success, (token, Failure) otherwise. ``refused`` holds the tokens
-    that the peer has certainly not handled, to be sent again on another connection (GOAWAY) or this one. The caller
-    empties both after each ``receive``. ``window`` is how many bytes of answers the peer may send before it hears of us.
+    that the peer has certainly not handled, to be sent again elsewhere. The caller empties both after each ``receive``.
     """
 
     #: Bytes of an answer below which it is dropped without a look.
@@ -110,12 +107,7 @@ class Http2ClientConnection(Generic[Token]):
         self.ready = False
         #: No call can be begun here any more: GOAWAY came, or stream ids ran out. Those that are open go on.
         self.draining = False
-        settings = {SETTINGS_HEADER_TABLE_SIZE: 0, SETTINGS_ENABLE_PUSH: 0}
-        if window > DEFAULT_WINDOW:
-            settings[SETTINGS_INITIAL_WINDOW_SIZE] = window
-        self._output.append(PREFACE + settings_frame(settings))
-        if window > DEFAULT_WINDOW:
-            self._output.append(frame(WINDOW_UPDATE, 0, 0, U32.pack(window - DEFAULT_WINDOW)))
+        self._output.append(opening(window))
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "ready" if self.ready else "new"
@@ -334,7 +326,7 @@ class Http2ClientConnection(Generic[Token]):
             self._window_update(stream_id, read_u32(payload))
         elif kind == PUSH_PROMISE:
             raise Http2Error(PROTOCOL_ERROR, "a push, which was switched off")
-        # Frames of other kinds are to be ignored (RFC 9113, 4.1).
+        # Other kinds are to be ignored (RFC 9113, 4.1).
 
     def _block_part(self, stream_id: int, flags: int, payload: bytes) -> None:
         if flags & END_HEADERS:
@@ -371,8 +363,7 @@ class Http2ClientConnection(Generic[Token]):
         last_id, _ = TWO_U32.unpack_from(payload)
         self.draining = True
         for stream_id in [known for known in self._open if known > last_id & MAX_STREAM_ID]:
-            token = self._forget(stream_id)
-            if token is not None:
+            if (token := self._forget(stream_id)) is not None:
                 self.refused.append(token)
 
     def _window_update(self, stream_id: int, increment: int) -> None:

@@ -34,7 +34,7 @@ NOT_BEGUN: Final = Failure(GRPC_DEADLINE_EXCEEDED, "not begun within the deadlin
 NOT_ANSWERED: Final = Failure(GRPC_DEADLINE_EXCEEDED, "no answer within the deadline")
 
 
-class Batch:
+class _Batch:
     """Calls that were asked for together."""
 
     __slots__ = ("begun_at", "encode", "followers", "future", "left", "refusals", "results")
@@ -52,7 +52,7 @@ class Batch:
 
 
 #: A call: its batch, and its number in it.
-Call = tuple[Batch, int]
+Call = tuple[_Batch, int]
 
 
 class PipelinedGrpcClient:
@@ -94,18 +94,13 @@ class PipelinedGrpcClient:
         if not count:
             return []
         loop = asyncio.get_running_loop()
-        batch = Batch(count, encode, followers or {}, loop)
+        batch = _Batch(count, encode, followers or {}, loop)
+        if deadline_seconds <= 0:
+            return batch.results
         begin: Iterable[int] = range(count)
         if batch.followers:
             behind = set(batch.followers.values())
             begin = [index for index in begin if index not in behind]
-        return await self._carry_out(batch, begin, deadline_seconds)
-
-    async def _carry_out(self, batch: Batch, begin: Iterable[int], deadline_seconds: float) -> list[Failure | None]:
-        """Begin these calls of a batch, and wait for all of it."""
-        if deadline_seconds <= 0:
-            return batch.results
-        loop = asyncio.get_running_loop()
         self._waiting.extend([(batch, index) for index in begin])
         self._pump()
         timer = loop.call_later(deadline_seconds, self._expire, batch)
@@ -179,7 +174,7 @@ class PipelinedGrpcClient:
         batch.results[index] = NOT_BEGUN
         self._waiting.appendleft(call)
 
-    def _expire(self, batch: Batch) -> None:
+    def _expire(self, batch: _Batch) -> None:
         if batch.future.done():
             return
         batch.future.set_result(None)
@@ -190,7 +185,7 @@ class PipelinedGrpcClient:
             for connection in silent:
                 connection.close(NO_ERROR)
 
-    def _drop(self, batch: Batch) -> None:
+    def _drop(self, batch: _Batch) -> None:
         """Forget a batch for which nobody waits any more."""
         self._waiting = deque(call for call in self._waiting if call[0] is not batch)
         for connection in self._connections:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Final, cast
 
@@ -10,22 +9,28 @@ from pgnode.xray.transport.answering import AnsweringConnection
 from pgnode.xray.transport.frames import MESSAGE_HEAD
 from pgnode.xray.transport.http2 import Http2ClientConnection
 from pgnode.xray.transport.outcome import GRPC_INTERNAL, GRPC_RESOURCE_EXHAUSTED, Failure
-from pgnode.xray.transport.pipelined import Batch, Call, PipelinedGrpcClient
+from pgnode.xray.transport.pipelined import Call, PipelinedGrpcClient
 
 #: Bytes of an answer that are taken: statistics of 100,000 users are 10 MB.
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 
 
-class _SingleCall(Batch):
-    """One call, and what has come of its answer."""
+class _SingleCall:
+    """One call, and what has come of its answer; it makes its message as the pipelined client asks for one."""
 
-    __slots__ = ("parts", "path", "size")
-
-    def __init__(self, path: str, request: bytes, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(1, lambda _index: request, {}, loop)
+    def __init__(self, path: str, request: bytes) -> None:
         self.path = path
+        self._request = request
         self.parts: list[bytes] = []
         self.size = 0
+
+    def __call__(self, _index: int) -> bytes:
+        return self._request
+
+    def take(self, data: bytes) -> None:
+        """Take a part of the answer."""
+        self.parts.append(data)
+        self.size += len(data)
 
 
 class SingleCallClient(PipelinedGrpcClient):
@@ -54,17 +59,16 @@ class SingleCallClient(PipelinedGrpcClient):
         Returns:
             The message of the answer, or what went wrong.
         """
-        call = _SingleCall(path, request, asyncio.get_running_loop())
-        [failure] = await self._carry_out(call, (0,), deadline_seconds)
+        call = _SingleCall(path, request)
+        [failure] = await self.run(1, call, deadline_seconds)
         return message_of(call.parts) if failure is None else failure
 
     def _machine(self) -> Http2ClientConnection[Call]:
         return AnsweringConnection(_path_of, self._take, max_open=self._max_open, last_stream_id=self._last_stream_id)
 
     def _take(self, call: Call, data: bytes) -> None:
-        single = cast(_SingleCall, call[0])
-        single.parts.append(data)
-        single.size += len(data)
+        single = _single(call)
+        single.take(data)
         if single.size > self._max_answer_bytes:
             single.parts.clear()
             for connection in self._connections:
@@ -74,8 +78,12 @@ class SingleCallClient(PipelinedGrpcClient):
             )
 
 
+def _single(call: Call) -> _SingleCall:
+    return cast(_SingleCall, call[0].encode)
+
+
 def _path_of(call: Call) -> str:
-    return cast(_SingleCall, call[0]).path
+    return _single(call).path
 
 
 def message_of(parts: list[bytes]) -> bytes | Failure:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from pgnode.bus import snapshots
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.keys import Keys
+from pgnode.bus.snapshot_memory import SnapshotMemory
 from pgnode.bus.snapshot_reader import SnapshotReader
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import Snapshot
+from pgnode.os_support.shared_memory import open_shared
 from tests.support.polling import eventually
 from tests.support.valkey import TestValkey
 
@@ -51,7 +55,7 @@ async def test_snapshots_come_by_announcement_by_look_and_after_a_restart(valkey
 
         def held(name: str) -> bytes:
             snapshot = reader.get(name)
-            return snapshot.body if snapshot is not None else b""
+            return bytes(snapshot.body) if snapshot is not None else b""
 
         await eventually(lambda: held(snapshots.SYSTEM) == b"early", "what was there before")
         await put(snapshots.SYSTEM, b"small")
@@ -116,3 +120,64 @@ async def test_announcements_that_say_nothing_new(valkey: TestValkey) -> None:
         assert repr(reader) == "SnapshotReader(system@5)"
     finally:
         await reader.close()
+
+
+LARGE = bytes(range(256)) * (snapshots.SHARED_BYTES // 256)
+
+
+@pytest.mark.parametrize("can_map", [True, False])
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_a_large_block_is_mapped_or_read(valkey: TestValkey, can_map: bool, everywhere: bool) -> None:
+    writer = SnapshotWriter(KEYS, memory=SnapshotMemory(), everywhere=everywhere)
+    redis, seen = connect(valkey.url), list[Snapshot]()
+    reader = SnapshotReader(valkey.url, KEYS, seen.append, open_shared=open_shared if can_map else lambda _handle: None)
+    try:
+        pipe = redis.pipeline(transaction=True)
+        for name in (snapshots.STATS_USERS, snapshots.SYSTEM):
+            writer.put(pipe, name, LARGE)
+        await pipe.execute()
+        await reader.poll()
+        assert await redis.exists(KEYS.not_mapped) == (not can_map and not everywhere)
+        if not can_map and not everywhere:
+            assert [snapshot.name for snapshot in seen] == [snapshots.SYSTEM]
+            # The supervisor looks once a second.
+            await writer.write_missing(redis)
+            await reader.poll()
+        assert {snapshot.name for snapshot in seen} == {snapshots.SYSTEM, snapshots.STATS_USERS}
+        [users] = [snapshot for snapshot in seen if snapshot.name == snapshots.STATS_USERS]
+        assert users.body == LARGE
+        assert isinstance(users.body, memoryview if can_map else bytes)
+        await reader.poll()
+        assert len(seen) == 2, "nothing is new"
+    finally:
+        await reader.close()
+        await redis.aclose()
+
+
+async def test_a_revision_that_was_superseded_while_it_was_looked_for_is_found_in_its_next_one(
+    valkey: TestValkey,
+) -> None:
+    writer, redis, seen = (
+        SnapshotWriter(KEYS, memory=SnapshotMemory(), everywhere=False),
+        connect(valkey.url),
+        list[Snapshot](),
+    )
+    missed = list[str]()
+
+    def too_late(handle: str) -> memoryview | None:
+        if not missed:
+            missed.append(handle)
+            return None
+        return open_shared(handle)
+
+    reader = SnapshotReader(valkey.url, KEYS, seen.append, open_shared=too_late)
+    try:
+        pipe = redis.pipeline(transaction=True)
+        writer.put(pipe, snapshots.STATS_USERS, LARGE)
+        await pipe.execute()
+        await reader.poll()
+        assert [snapshot.body for snapshot in seen] == [LARGE]
+        assert not await redis.exists(KEYS.not_mapped)
+    finally:
+        await reader.close()
+        await redis.aclose()

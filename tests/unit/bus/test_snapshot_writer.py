@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from redis.asyncio import Redis
 
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import Keys
+from pgnode.bus.snapshot_memory import SnapshotMemory
 from pgnode.bus.snapshot_writer import SnapshotWriter
-from pgnode.bus.snapshots import INLINE_BYTES, STATS_USERS, SYSTEM
+from pgnode.bus.snapshots import INLINE_BYTES, SHARED_BYTES, STATS_USERS, SYSTEM
+from pgnode.os_support.shared_memory import open_shared
 from tests.support.valkey import running_valkey
 
 
@@ -57,3 +62,67 @@ def test_revisions_rise_also_where_the_clock_was_set_back() -> None:
     writer = SnapshotWriter(Keys("test"), above=far)
     writer.put(Redis().pipeline(), SYSTEM, b"small")
     assert writer.last_revision == far + 1
+
+
+LARGE = bytes(range(256)) * (SHARED_BYTES // 256)
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_large_blocks_are_shared(everywhere: bool) -> None:
+    keys = Keys("test")
+    async with running_valkey() as valkey:
+        writer = SnapshotWriter(keys, memory=SnapshotMemory(), everywhere=everywhere)
+        redis = connect(valkey.url)
+        try:
+            pipe = redis.pipeline()
+            writer.put(pipe, SYSTEM, LARGE)
+            writer.put(pipe, STATS_USERS, LARGE)
+            await pipe.execute()
+            writer.published()
+            plain = await redis.hgetall(keys.snapshot(SYSTEM))
+            assert (plain[b"body"], plain[b"shared"]) == (LARGE, b""), "no block"
+            written: dict[Any, Any] = await redis.hgetall(keys.snapshot(STATS_USERS))
+            assert written[b"body"] == (LARGE if everywhere else b"")
+            found = open_shared(written[b"shared"].decode())
+            assert found is not None
+            assert bytes(found) == LARGE
+            held = writer.get(STATS_USERS)
+            assert held is not None
+            assert held.has(LARGE)
+            assert not held.has(LARGE[:-1] + b"x")
+            assert not held.has(b"")
+            # Redis was emptied: it gets the same again.
+            await redis.flushall()
+            assert await writer.write_missing(redis) == [SYSTEM, STATS_USERS]
+            assert await redis.hgetall(keys.snapshot(STATS_USERS)) == written
+            # A small one takes its place.
+            pipe = redis.pipeline()
+            writer.put(pipe, STATS_USERS, b"small")
+            await pipe.execute()
+            again = await redis.hgetall(keys.snapshot(STATS_USERS))
+            assert (again[b"body"], again[b"shared"]) == (b"small", b"")
+        finally:
+            await redis.aclose()
+
+
+async def test_what_a_worker_cannot_map_is_written() -> None:
+    keys = Keys("test")
+    async with running_valkey() as valkey:
+        writer, redis = SnapshotWriter(keys, memory=SnapshotMemory(), everywhere=False), connect(valkey.url)
+        try:
+            pipe = redis.pipeline()
+            writer.put(pipe, STATS_USERS, LARGE)
+            await pipe.execute()
+            await redis.set(keys.not_mapped, "another handle")
+            assert await writer.write_missing(redis) == []
+            written: dict[Any, Any] = await redis.hgetall(keys.snapshot(STATS_USERS))
+            await redis.set(keys.not_mapped, written[b"shared"])
+            assert await writer.write_missing(redis) == [STATS_USERS]
+            now = await redis.hgetall(keys.snapshot(STATS_USERS))
+            assert (now[b"rev"], now[b"body"], now[b"shared"]) == (written[b"rev"], LARGE, b"")
+            assert await writer.write_missing(redis) == []
+            held = writer.get(STATS_USERS)
+            assert held is not None
+            assert (held.body, held.shared) == (LARGE, "")
+        finally:
+            await redis.aclose()

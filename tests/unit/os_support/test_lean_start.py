@@ -1,4 +1,4 @@
-"""A process loads structlog without rich, and can still have rich afterwards."""
+"""A process loads structlog without rich, and can still have rich afterwards; what processes of a node do not load at all."""
 
 from __future__ import annotations
 
@@ -71,3 +71,35 @@ def test_no_process_of_a_node_loads_what_it_does_not_need() -> None:
         )
         found = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
         assert found.stdout.split() == [], modules
+
+
+#: What a process runs -> what it has no use for, and would pay for as long as the node runs.
+NOT_LOADED = {
+    "pgnode.supervisor.main": ("grpc", "cryptography.x509", "httpx", "rich", "falcon", "gunicorn"),
+    "pgnode.worker.app": ("grpc", "cryptography.x509", "httpx", "rich", "pydantic", "pydantic_settings", "click"),
+    "pgnode.worker.grpc_worker": (
+        "cryptography.x509",
+        "httpx",
+        "rich",
+        "pydantic",
+        "pydantic_settings",
+        "click",
+        "falcon",
+    ),
+}
+
+_LOOK = """
+import sys
+from pgnode.os_support import lean_start
+lean_start.begin()
+__import__(sys.argv[1])
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize("module", NOT_LOADED)
+def test_what_nobody_needs_is_not_loaded(module: str) -> None:
+    looked = subprocess.run([sys.executable, "-c", _LOOK, module], capture_output=True, text=True, check=True)
+    loaded = set(looked.stdout.split())
+    assert "structlog" in loaded, "it was looked at what is loaded"
+    assert not loaded & set(NOT_LOADED[module])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import pytest
 
 from pgnode.errors import SettingsError
-from pgnode.settings import load, read_api_key, shown_url, unknown_settings
+from pgnode.settings import load, unknown_settings
 
 
 def test_defaults_are_those_of_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,18 +121,6 @@ def test_grpc_alone_needs_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         load()
 
 
-def test_the_key_is_the_setting_or_in_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    key = "5783a3e7-e373-51cd-8642-c83782b807c5"
-    file = tmp_path / "key"
-    monkeypatch.setenv("API_KEY_FILE", str(file))
-    with pytest.raises(SettingsError, match="no API key in"):
-        read_api_key(load())
-    file.write_text(f"{key.upper()}\n")
-    assert read_api_key(load()) == key
-    monkeypatch.setenv("API_KEY", str(uuid.UUID(int=1)))
-    assert read_api_key(load()) == str(uuid.UUID(int=1))
-
-
 def test_a_value_of_the_file_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("SERVICE_PORT=none\nAPI_PORT=none\n")
@@ -153,21 +140,6 @@ def test_names_that_are_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         "MINE in .env means nothing here",
         "WEB_CONCURENCY in the environment means nothing here: did you mean WEB_CONCURRENCY?",
     ]
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://host:6379/0", "redis://host:6379/0"),
-        ("redis://:pass@host", "redis://:…@host"),
-        ("rediss://me:p@ss@host:1", "rediss://me:…@host:1"),
-        ("redis://me@host", "redis://me@host"),
-        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
-        ("secretsecret", "secr…"),
-    ],
-)
-def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ class Stage:
         """What workers were told last."""
         snapshot = self.snapshots.get(STATE)
         assert snapshot is not None
-        return NodeStatus.decode(snapshot.body)
+        return NodeStatus.decode(bytes(snapshot.body))
 
     @property
     def users_in_core(self) -> dict[str, set[str]]:

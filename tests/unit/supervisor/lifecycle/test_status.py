@@ -29,7 +29,7 @@ async def test_a_new_cores_first_figures_come_with_it(stage: Stage) -> None:
     await stage.start(config_of("a"))
     snapshot = stage.snapshots.get(BACKEND)
     assert snapshot is not None
-    assert pb.BackendStatsResponse.FromString(snapshot.body).uptime == 1
+    assert pb.BackendStatsResponse.FromString(bytes(snapshot.body)).uptime == 1
 
 
 async def test_a_core_that_tells_no_version_keeps_the_known_one(stage: Stage) -> None:

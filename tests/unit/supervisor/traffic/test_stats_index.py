@@ -15,7 +15,7 @@ def up(name: str) -> str:
 def shown(encoded: EncodedStats) -> dict[str, int]:
     while not encoded.encode(3):
         pass
-    stats = pb.StatResponse.FromString(IndexedBlock(encoded.block()()).body).stats
+    stats = pb.StatResponse.FromString(bytes(IndexedBlock(encoded.block()()).body)).stats
     return {stat.name: stat.value for stat in stats}
 
 

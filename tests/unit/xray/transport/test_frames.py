@@ -19,6 +19,16 @@ def test_settings() -> None:
     assert found[9:] == b"\0\x02\0\0\0\0" + b"\0\x05\0\x10\0\0"
 
 
+def test_what_a_client_sends_first() -> None:
+    usual = frames.opening()
+    assert usual == frames.PREFACE + frames.settings_frame(
+        {frames.SETTINGS_HEADER_TABLE_SIZE: 0, frames.SETTINGS_ENABLE_PUSH: 0}
+    )
+    wide = frames.opening(2**20)
+    assert wide.endswith(frames.frame(frames.WINDOW_UPDATE, 0, 0, frames.U32.pack(2**20 - frames.DEFAULT_WINDOW)))
+    assert frames.SETTING.pack(frames.SETTINGS_INITIAL_WINDOW_SIZE, 2**20) in wide
+
+
 def test_numbers() -> None:
     assert frames.read_u32(b"\0\0\1\0") == 256
     with pytest.raises(Http2Error) as caught:
