@@ -150,6 +150,8 @@ async def bare_core(config: Mapping[str, Any]) -> AsyncIterator[BareCore]:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             cwd=folder,
+            # As the node's, see above.
+            start_new_session=True,
         )
         try:
             try:

@@ -23,7 +23,7 @@ from pathlib import Path
 from bench.moving_users import MovingUsers, cpu_seconds, descendants
 from bench.registry import Bench, scenario
 from bench.report import Figure, Row, below
-from bench.samples import median
+from bench.samples import median, turns
 from bench.servers import BareCore, bare_core, node, started
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
@@ -35,8 +35,8 @@ from pgnode.xray.process.run_folder import FIFO_NAME
 USERS, TAG = 100, "VLESS"
 #: Connections a second, in so many batches: as many as come on a busy node of this size.
 CONNECTIONS, BATCHES = 500, 20
-#: Lines a second that are written into the pipe: as many as such connections make, and a flood.
-RATES = (500, 20_000)
+#: Lines a second that are written into the pipe: those of a busy node, and a flood.
+RATES = (1_000, 20_000)
 WINDOW_SECONDS = 5.0
 SETTLE_SECONDS = 1.0
 #: Microseconds of a connection over the bare core; of a line with nobody watching, and with one viewer.
@@ -122,13 +122,14 @@ class Stage:
 
     async def connections(self, rounds: int) -> list[Row]:
         """The node with nobody watching, with a viewer, and the bare core, in turns."""
-        found: dict[str, list[Costs]] = {"unwatched": [], "watched": [], "bare": []}
-        for number in range(rounds):
-            self.say(f"connections, round {number + 1}")
-            found["bare"].append(await self._cost({"core": [self.bare.pid]}, self._connect(self.bare_movers)))
-            found["unwatched"].append(await self._cost(self.processes, self._connect(self.movers)))
-            async with Viewer(self.panel).watching():
-                found["watched"].append(await self._cost(self.processes, self._connect(self.movers)))
+        found: dict[str, list[Costs]] = {"unwatched": [], "bare": [], "watched": []}
+        for side in turns(list(found), rounds):
+            self.say(f"connections, {side}")
+            viewer = Viewer(self.panel).watching() if side == "watched" else contextlib.nullcontext()
+            processes = {"core": [self.bare.pid]} if side == "bare" else self.processes
+            async with viewer:
+                load = self._connect(self.bare_movers if side == "bare" else self.movers)
+                found[side].append(await self._cost(processes, load))
         [bare] = _medians(found["bare"]).values()
         rows = []
         for name, what in (("unwatched", "nobody watching"), ("watched", "one viewer")):
