@@ -95,8 +95,8 @@ def cpu_seconds(pid: int) -> float:
 
 
 def descendants(pid: int) -> dict[str, list[int]]:
-    """What a supervisor has started, by what it is: "workers" (Gunicorn's master among them), "core", "store"."""
-    found: dict[str, list[int]] = {"workers": [], "core": [], "store": []}
+    """What a supervisor has started, but for the core, by what it is: "workers" (Gunicorn's master among them), "store"."""
+    found: dict[str, list[int]] = {"workers": [], "store": []}
     for process in psutil.Process(pid).children(recursive=True):
         try:
             command = " ".join(process.cmdline())

@@ -25,6 +25,7 @@ from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.ports import free_port
 from pgnode.xray.client.api import CoreApi
+from pgnode.xray.process.record import RECORD_NAME
 
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0
@@ -38,6 +39,11 @@ class SideFailedError(Exception):
 def node(bench: Bench, **env: str) -> NodeProcess:
     """A private node with the bench's number of workers; ``env`` is laid over its settings."""
     return NodeProcess(env={"WEB_CONCURRENCY": str(bench.workers), **env})
+
+
+def core_pid(beside: NodeProcess) -> int:
+    """Return the process of the core that a node runs."""
+    return int(json.loads((beside.run_dir / RECORD_NAME).read_text(encoding="utf-8"))["pid"])
 
 
 async def started(bench: Bench, panel: PanelClient, config: Mapping[str, Any], users: list[Any]) -> None:
@@ -127,8 +133,13 @@ class BareCore:
     #: Of its API.
     socket: Path
     pid: int
-    #: Ports of its inbounds, by tag.
-    ports: Mapping[str, int]
+    #: What it runs.
+    config: Mapping[str, Any]
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Ports of its inbounds, by tag."""
+        return {one["tag"]: one["port"] for one in self.config["inbounds"] if isinstance(one.get("port"), int)}
 
 
 @contextlib.asynccontextmanager
@@ -141,7 +152,6 @@ async def bare_core(config: Mapping[str, Any]) -> AsyncIterator[BareCore]:
     folder = Path(tempfile.mkdtemp(prefix="pgncore"))
     try:
         own = moved(config, folder / "api.sock")
-        ports = {inbound["tag"]: inbound["port"] for inbound in own["inbounds"] if isinstance(inbound.get("port"), int)}
         text = json.dumps(own).encode()
         begun = time.monotonic()
         process = await asyncio.create_subprocess_exec(
@@ -164,7 +174,7 @@ async def bare_core(config: Mapping[str, Any]) -> AsyncIterator[BareCore]:
                 took = time.monotonic() - begun
             except (TimeoutError, ConnectionError):
                 raise SideFailedError(f"the bare core did not answer within {START_TIMEOUT_SECONDS:g} s") from None
-            yield BareCore(took, folder / "api.sock", process.pid, ports)
+            yield BareCore(took, folder / "api.sock", process.pid, own)
         finally:
             await _end(process, signal.SIGKILL)
     finally:

@@ -24,12 +24,11 @@ from bench.moving_users import MovingUsers, cpu_seconds, descendants
 from bench.registry import Bench, scenario
 from bench.report import Figure, Row, below
 from bench.samples import median, turns
-from bench.servers import BareCore, bare_core, node, started
+from bench.servers import BareCore, bare_core, core_pid, node, started
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.users import make_users
-from pgnode.xray.process.record import RECORD_NAME
 from pgnode.xray.process.run_folder import FIFO_NAME
 
 USERS, TAG = 100, "VLESS"
@@ -215,7 +214,7 @@ class Stage:
     @property
     def processes(self) -> dict[str, list[int]]:
         """Pids by what they are."""
-        core = int(json.loads((self.node.run_dir / RECORD_NAME).read_text(encoding="utf-8"))["pid"])
+        core = core_pid(self.node)
         found = descendants(self.node.pid)
         return {"core": [core], "supervisor": [self.node.pid], "workers": found["workers"], "store": found["store"]}
 

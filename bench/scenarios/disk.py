@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bench.moving_users import MovingUsers, descendants, disk_bytes
 from bench.registry import Bench, scenario
 from bench.report import Figure, Row, below
-from bench.servers import node, started
+from bench.servers import core_pid, node, started
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.users import make_users
@@ -76,7 +76,7 @@ class Stage:
         """Measure while ``load`` goes on, which takes its seconds."""
         self.say(what)
         await asyncio.sleep(SETTLE_SECONDS)
-        processes = {"supervisor": [self.node.pid], **descendants(self.node.pid)}
+        processes = {"supervisor": [self.node.pid], **descendants(self.node.pid), "core": [core_pid(self.node)]}
         before = {name: sum(map(disk_bytes, pids)) for name, pids in processes.items()}
         begun = time.monotonic()
         await load(WINDOW_SECONDS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from bench.report import Aim, Figure, Row, at_least, below
 from bench.samples import median, percentile
 from bench.scenarios.full import memory_mb
 from bench.scenarios.reads import request_bytes
-from bench.servers import bare_app, node, started
+from bench.servers import bare_app, core_pid, node, started
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshots import POLLED, Polled
 from pgnode.settings import Settings
@@ -35,7 +34,6 @@ from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.process.record import RECORD_NAME
 
 USERS, MANY_USERS = 10_000, 100_000
 TAG = "VLESS"
@@ -301,7 +299,7 @@ class Stage:
 
     @property
     def core_pid(self) -> int:
-        return int(json.loads((self.node.run_dir / RECORD_NAME).read_text(encoding="utf-8"))["pid"])
+        return core_pid(self.node)
 
     def ask(self) -> None:
         """Ask the supervisor something that it has in its memory."""

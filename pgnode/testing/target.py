@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import ssl
 import struct
 
 _REQUEST = struct.Struct(">8sQQQ")
@@ -39,16 +40,20 @@ def request(mode: Mode, upload_bytes: int, download_bytes: int) -> bytes:
 
 
 class Target:
-    """The server. Use as ``async with Target() as target:`` and connect to ``target.host``, ``target.port``."""
+    """The server. Use as ``async with Target() as target:`` and connect to ``target.host``, ``target.port``.
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    With ``tls`` it speaks TLS, as most of what users reach does.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None) -> None:
         self.host = host
         self.port = 0
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Target:
-        self._server = await asyncio.start_server(self._serve, self.host, 0)
+        self._server = await asyncio.start_server(self._serve, self.host, 0, ssl=self._tls)
         self.port = int(self._server.sockets[0].getsockname()[1])
         return self
 

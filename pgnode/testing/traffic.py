@@ -213,9 +213,11 @@ class HeldTransfer:
 class ClientCore:
     """A client core with its links. ``async with ClientCore(links, target) as client:``."""
 
-    def __init__(self, links: Iterable[Link], target: Target) -> None:
+    def __init__(self, links: Iterable[Link], target: Target, *, tls: ssl.SSLContext | None = None) -> None:
+        """Make a client whose links end at ``target``; ``tls`` is how the user speaks to a target with TLS."""
         self.links = {item.name: item for item in links}
         self._target = target
+        self._tls = tls
         self._dir = Path(tempfile.mkdtemp(prefix="pgnc"))
         self._sockets = {name: self._dir / f"{number}.sock" for number, name in enumerate(self.links)}
         self._process: asyncio.subprocess.Process | None = None
@@ -306,7 +308,8 @@ class ClientCore:
 
     async def connect(self, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return a connection through link ``name`` to the target; the target's request has to be sent by the caller."""
-        return await asyncio.open_unix_connection(str(self._sockets[name]))
+        name_in_tls = "localhost" if self._tls is not None else None
+        return await asyncio.open_unix_connection(str(self._sockets[name]), ssl=self._tls, server_hostname=name_in_tls)
 
     async def move(self, name: str, upload_bytes: int, download_bytes: int, *, timeout_seconds: float = 60.0) -> None:
         """Move exactly so many bytes of payload through link ``name``. TransferError if it fails or takes too long."""

@@ -1,0 +1,135 @@
+"""Users' traffic: what a gigabyte costs the core under the node, beside the same core run bare with the reference's counters.
+
+Each protocol's user moves bytes to a TLS server, up and down, in one stream and in eight, as most of what users reach speaks TLS:
+the flow ``xtls-rprx-vision`` copies it without encrypting it again. The load, its client core and the target share the machine's
+processors with the core; only the core's own time counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import tempfile
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.moving_users import cpu_seconds
+from bench.registry import Bench, scenario
+from bench.report import Figure, Row, at_most
+from bench.samples import median, share_of, turns
+from bench.servers import bare_core, core_pid, node, started
+from pgnode.testing.configs import config_tags, make_config, make_inbound
+from pgnode.testing.target import REQUEST_BYTES, Target
+from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.users import SS2022_METHOD, make_user, ss2022_key
+from pgnode.wire import service_pb2 as pb
+
+#: Bytes that all streams of a turn move together.
+TURN_BYTES = 200_000_000
+STREAMS = (1, 8)
+AIM = 1.03
+VISION = "xtls-rprx-vision"
+#: REALITY's, X25519: a throwaway key.
+_PRIVATE_KEY = "eIrUhHnlFdfgG8jXzxeY72bdE1JR3X0-jDM1roYk93U"
+
+
+@scenario(
+    "plane", "the core's time for a gigabyte of users' traffic, beside a bare core", timeout_seconds=1200, default=False
+)
+async def plane(bench: Bench) -> AsyncGenerator[Row, None]:
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pgnplane")))
+        generated = folder / "config.json"
+        beside = await stack.enter_async_context(node(bench, GENERATED_CONFIG_PATH=str(generated)))
+        # What the node made for its API serves as anybody's certificate here.
+        chain, key = beside.ca_file, beside.ca_file.with_name("key.pem")
+        target_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        target_tls.load_cert_chain(chain, key)
+        target = await stack.enter_async_context(Target(tls=target_tls))
+        config = make_config(inbounds(chain.read_text().splitlines(), key.read_text().splitlines()))
+        user = make_user("mover@bench", config_tags(config))
+        async with beside.panel() as panel:
+            await started(bench, panel, config, [user])
+        finished = json.loads(generated.read_text(encoding="utf-8"))
+        bare = await stack.enter_async_context(bare_core(with_counters_of_reference(finished)))
+        sides = {
+            name: Side(pid, await stack.enter_async_context(_client(running, user, target, chain)))
+            for name, pid, running in (("node", core_pid(beside), finished), ("bare", bare.pid, bare.config))
+        }
+        for tag in config_tags(config):
+            for direction in ("up", "down"):
+                for streams in STREAMS:
+                    bench.say(f"{tag}, {direction}, {streams} streams")
+                    yield await _row(bench, sides, tag, direction, streams)
+
+
+def inbounds(chain: Sequence[str], key: Sequence[str]) -> list[dict[str, Any]]:
+    """One inbound for each kind of traffic. Certificate and key are lines of PEM."""
+    certificates = {"certificates": [{"certificate": list(chain), "key": list(key)}], "alpn": ["h2", "http/1.1"]}
+    tls = {"network": "raw", "security": "tls", "tlsSettings": certificates}
+    with_tls = make_inbound("VLESS TLS", "vless", stream=tls)
+    reality = {
+        "target": f"127.0.0.1:{with_tls['port']}",
+        "serverNames": ["localhost"],
+        "privateKey": _PRIVATE_KEY,
+        "shortIds": ["0123456789abcdef"],
+    }
+    through_reality = {"network": "raw", "security": "reality", "realitySettings": reality}
+    return [
+        make_inbound("VLESS", "vless"),
+        with_tls,
+        make_inbound("VLESS REALITY vision", "vless", stream=through_reality, flow=VISION),
+        make_inbound("VLESS WebSocket", "vless", stream={"network": "ws", "wsSettings": {"path": "/bench"}}),
+        make_inbound("Trojan TLS", "trojan", stream=tls),
+        make_inbound("VMess", "vmess"),
+        make_inbound("Shadowsocks", "shadowsocks"),
+        make_inbound("Shadowsocks-2022", "shadowsocks", method=SS2022_METHOD, password=ss2022_key(b"server")),
+    ]
+
+
+def with_counters_of_reference(config: dict[str, Any]) -> dict[str, Any]:
+    """The same config with what the reference counts: users and outbounds, and nothing else unless the panel's config says so."""
+    policy = config["policy"]
+    system = {name: value for name, value in policy["system"].items() if not name.startswith("statsInbound")}
+    level = {name: value for name, value in policy["levels"]["0"].items() if name != "statsUserOnline"}
+    return config | {"policy": policy | {"system": system, "levels": policy["levels"] | {"0": level}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A core, and a client through which a user moves bytes."""
+
+    core_pid: int
+    client: ClientCore
+
+    async def move(self, tag: str, direction: str, streams: int) -> float:
+        """Move TURN_BYTES; return the core's processor time for a gigabyte, in seconds."""
+        each = TURN_BYTES // streams
+        up, down = (each, 1) if direction == "up" else (REQUEST_BYTES, each)
+        before = cpu_seconds(self.core_pid)
+        await asyncio.gather(*(self.client.move(tag, up, down) for _ in range(streams)))
+        return (cpu_seconds(self.core_pid) - before) * 1e9 / TURN_BYTES
+
+
+def _client(config: dict[str, Any], user: pb.User, target: Target, authority: Path) -> ClientCore:
+    links = [link(item, user, name=item["tag"], flow=item["settings"].get("flow", "")) for item in config["inbounds"]]
+    tls = ssl.create_default_context(cafile=str(authority))
+    return ClientCore(links, target, tls=tls)
+
+
+async def _row(bench: Bench, sides: dict[str, Side], tag: str, direction: str, streams: int) -> Row:
+    took: dict[str, list[float]] = {name: [] for name in sides}
+    for name in turns(list(sides), bench.rounds):
+        took[name].append(await sides[name].move(tag, direction, streams))
+    ours, bare = median(took["node"]), median(took["bare"])
+    return Row(
+        f"{tag}, {'upload' if direction == 'up' else 'download'}, {streams} stream{'s' if streams > 1 else ''}",
+        [Figure(ours, "s/GB")],
+        [Figure(bare, "s/GB")],
+        "bare core",
+        at_most(share_of(ours, bare), AIM, "of the bare core"),
+    )
