@@ -11,7 +11,7 @@ import asyncio
 import json
 import ssl
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ class Side:
         return (cpu_seconds(self.core_pid) - before) * 1e9 / TURN_BYTES
 
 
-def _client(config: dict[str, Any], user: pb.User, target: Target, authority: Path) -> ClientCore:
+def _client(config: Mapping[str, Any], user: pb.User, target: Target, authority: Path) -> ClientCore:
     links = [link(item, user, name=item["tag"], flow=item["settings"].get("flow", "")) for item in config["inbounds"]]
     tls = ssl.create_default_context(cafile=str(authority))
     return ClientCore(links, target, tls=tls)

@@ -198,8 +198,9 @@ METHODS: tuple[Method, ...] = (
         pb.StatRequest,
         pb.StatResponse,
         "stats",
-        "Traffic of one or all users, inbounds or outbounds; with `reset` the counters in the answer start from zero again.",
-        errors=(CoreUnavailableError, *_BY_SUPERVISOR),
+        "Traffic of one or all users, inbounds or outbounds; with `reset` the counters in the answer start from zero again. "
+        "An inbound that the core does not count is a 404.",
+        errors=(CoreUnavailableError, NotFoundError, *_BY_SUPERVISOR),
         tracked=True,
         aged=True,
         cached=True,

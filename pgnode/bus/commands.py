@@ -52,6 +52,7 @@ class Kind(enum.StrEnum):
     METRICS = "metrics"  # [an Accept header -> a content type, a line end, and the text]
     READY = "ready"  # [Empty -> JSON, "ready" and "because"]
     # Of workers, by themselves.
+    LOOK = "look"  # [:data:`INBOUNDS` or nothing -> nothing], newer figures are wanted: they come as snapshots
     WATCH_LOGS = (
         "watch_logs"  # [:class:`pgnode.bus.log_batches.Watch` -> nothing], whether somebody watches the log there
     )
@@ -73,12 +74,16 @@ INSPECTION_KINDS = frozenset(
         Kind.METRICS,
         Kind.READY,
         Kind.WATCH_LOGS,
+        Kind.LOOK,
     }
 )
 
 
 #: Commands of which any number are done as one; every other kind is a barrier in the order of changes.
 GATHERED_KINDS = frozenset({Kind.SYNC_USER, Kind.SYNC_CHUNKED})
+
+#: Body of a LOOK for statistics of inbounds, which are not counted unless somebody wants them.
+INBOUNDS: Final = b"inbounds"
 
 #: Field of a command entry that names the worker.
 WORKER_FIELD = b"w"

@@ -41,6 +41,14 @@ ALL = (STATE, SYSTEM, BACKEND, STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONL
 #: Those that are indexed blocks, of which large ones are shared.
 BLOCKS = frozenset({STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE})
 
+#: Statistics that are older than this many seconds are read anew when somebody asks; of many counters, more seconds.
+FRESH_SECONDS = 0.5
+MANY_COUNTERS = 20_000
+FRESH_SECONDS_OF_MANY = 2.0
+
+#: No snapshot has such a revision: what there is of it is not to be shown.
+NO_REVISION = 1 << 62
+
 #: Bytes of a body that comes with its announcement at most.
 INLINE_BYTES = 2048
 
@@ -116,6 +124,15 @@ class Polled:
     took_ms: int = 0
     #: When this was sent, Unix milliseconds of Redis's clock; 0 where that is not known.
     sent_at_ms: int = 0
+    #: Name of a snapshot -> the revision that it has to have at least: one before shows what was handed out meanwhile.
+    since: dict[str, int] = field(default_factory=dict)
+    #: Whether the core counts inbounds; None where that is not known.
+    inbounds_counted: bool | None = None
+
+    @property
+    def fresh_seconds(self) -> float:
+        """For how long the figures of a reading are fresh."""
+        return FRESH_SECONDS if self.counters <= MANY_COUNTERS else FRESH_SECONDS_OF_MANY
 
     def age_seconds(self, now_ms: float) -> float | None:
         """Return seconds since the core was read; None where it never was.

@@ -20,7 +20,7 @@ from rich.table import Table
 from pgnode.cli.status_view import exit_code_of, word_of
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.target import Named, Target, find_target
-from pgnode.cli.texts import duration
+from pgnode.cli.texts import NOT_COUNTED, duration
 from pgnode.cli.traffic import Flow, LiveTraffic, ShownTraffic, traffic_of
 from pgnode.os_support.log_text import printable, printable_json
 from pgnode.store.reader import read_state, stored_at
@@ -50,6 +50,7 @@ def as_json(stored: ShownTraffic, *, one_line: bool = False) -> str:
         "age_seconds": round(stored.age_seconds, 3) if stored.age_seconds is not None else None,
         "interval_seconds": polled.interval_ms / 1000 if polled is not None else None,
         "error": polled.error if polled is not None else "",
+        "inbounds_counted": polled.inbounds_counted if polled is not None else None,
         "owed_bytes": {name: stored.total(kind).owed_bytes for kind, name in _NAMES.items()},
         "on_loan_bytes": {name: stored.on_loan_bytes[kind] for kind, name in _NAMES.items()},
     }
@@ -80,6 +81,8 @@ def summary(stored: ShownTraffic) -> Iterator[str]:
     else:
         yield f"read {_age(stored.age_seconds)} ago, every {polled.interval_ms / 1000:g} s while a core runs"
         yield f"{polled.counters:,} counters, the last reading took {polled.took_ms} ms"
+    if polled is not None and polled.inbounds_counted is False:
+        yield f"inbounds: {NOT_COUNTED}"
     if polled is not None and polled.error:
         yield f"the last reading failed: {printable(polled.error)}"
     yield "owed: counted, and not yet given to a caller that reads with reset"

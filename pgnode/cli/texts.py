@@ -1,4 +1,4 @@
-"""Numbers as people read them. Pure."""
+"""Numbers as people read them, and words that several commands say. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from typing import Final
 
 from rich.filesize import decimal
+
+#: What stands where traffic of inbounds would be shown.
+NOT_COUNTED: Final = "not counted by this core: INBOUND_STATS=on has the next one count them"
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pgnode.cli.sparkline import sparkline
 from pgnode.cli.status_view import Tone, head, verdict
-from pgnode.cli.texts import duration, size
+from pgnode.cli.texts import NOT_COUNTED, duration, size
 from pgnode.cli.top_model import TopModel
 from pgnode.os_support.log_text import printable
 from pgnode.supervisor.control.live_report import LiveReport
@@ -210,7 +210,7 @@ def _list(model: TopModel, width: int, room: int) -> Iterator[Text]:
     yield title
     rows = model.rows
     if not rows and room > 1:
-        yield Text("nothing moved between the last two readings of the core" if live is not None else "", style="dim")
+        yield Text(_why_none(model.listed, live), style="dim")
         return
     fit = room - 1 if len(rows) <= room - 1 else room - 2
     for flow in rows[: max(0, fit)]:
@@ -234,3 +234,11 @@ def _warnings(model: TopModel) -> Iterator[Text]:
         again = f" ({found.times} times)" if found.times > 1 else ""
         tone = Tone.WARN if found.level == "warning" else Tone.BAD
         yield _labelled("" if number else "warnings", f"{at:%H:%M:%S} {found.text}{again}", tone)
+
+
+def _why_none(listed: str, live: LiveReport | None) -> str:
+    if live is None:
+        return ""
+    if listed == "inbounds" and live.inbounds_counted is False:
+        return NOT_COUNTED
+    return "nothing moved between the last two readings of the core"

@@ -156,7 +156,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     # Traffic
     _counter(
         "traffic_bytes",
-        "Counted since the supervisor began.",
+        "Counted since the supervisor began; of inbounds where the core counts them (INBOUND_STATS).",
         Label("kind", "inbound, outbound"),
         Label("tag", f"{TAGS_MAX} of each kind, then {OTHER_TAG}"),
         _DIRECTION,

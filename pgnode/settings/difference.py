@@ -11,7 +11,7 @@ from typing import Final
 FIXED: Final = ("state_dir", "redis_url", "redis_prefix")
 
 #: What is taken when the next core starts.
-OF_THE_CORE: Final = ("xray_executable_path", "xray_assets_path")
+OF_THE_CORE: Final = ("xray_executable_path", "xray_assets_path", "inbound_stats")
 
 
 @dataclass(frozen=True, slots=True)

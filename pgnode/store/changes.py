@@ -35,7 +35,8 @@ class StoreChanges:
     # --- desired state ---
     #: ``backend`` (the ``Backend`` message of the start without its users), ``active`` (whether it shall run), ``core_run``,
     #: ``origin``, ``restoring`` and ``restore_errors`` (how often it was tried in vain to bring the backend back), ``write_off``
-    #: (the books are of a backup), ``drain`` (what an operator asked for whose node is being drained).
+    #: (the books are of a backup), ``drain`` (what an operator asked for whose node is being drained), ``inbounds_asked``
+    #: (somebody wanted statistics of inbounds).
     meta: dict[str, MetaValue | None] = field(default_factory=dict)
     #: Everybody who is desired, in place of all that was written of users before; ``users`` changed since. None: as stored.
     user_set: Mapping[str, bytes] | None = None

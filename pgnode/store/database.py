@@ -352,6 +352,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
             foreign_books=bool(meta.get("write_off")),
             core_run=int(meta.get("core_run") or 0),
             drain=str(meta.get("drain") or ""),
+            inbounds_asked=bool(meta.get("inbounds_asked")),
             users=users,
             changed_users=changed,
             rejected={

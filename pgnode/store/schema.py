@@ -9,6 +9,7 @@ table            what a row is
                  ``restore_errors``: how often one ended by itself over that;
                  ``write_off``: the books are of a backup; what a core that is found has counted is taken for reported;
                  ``drain``: what an operator asked for whose node is being drained (JSON);
+                 ``inbounds_asked``: somebody asked for statistics of inbounds;
                  ``origin``: the version whose state was taken over at the first start, "new" where there was none
 ``user_set``     everybody who was desired at one moment, packed (:mod:`pgnode.store.user_set`)
 ``user_log``     users who changed since, those of one commit in a row: packed, and the keys of those who are gone (JSON)

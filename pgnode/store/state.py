@@ -29,6 +29,8 @@ class StoredState:
     core_run: int = 0
     #: What an operator asked for whose node is being drained; "" where it is not.
     drain: str = ""
+    #: Somebody asked for statistics of inbounds.
+    inbounds_asked: bool = False
     users: dict[str, bytes] = field(default_factory=dict)
     #: How many of them, and of those who are gone, changed since all were written the last time.
     changed_users: int = field(default=0, compare=False)

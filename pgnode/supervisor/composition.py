@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from pgnode.bus.activity import read_activity
-from pgnode.bus.commands import Command, Kind, Reply
+from pgnode.bus.commands import Kind
 from pgnode.bus.connection import connect, ping_anew
 from pgnode.bus.keys import Keys
 from pgnode.bus.ownership import PrefixOwnership, this_node
 from pgnode.bus.pipelined_redis import PipelinedRedis
-from pgnode.bus.presence import workers_alive
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotMemory, SnapshotWriter
 from pgnode.os_support.audit import AuditTrail
@@ -74,11 +73,8 @@ from pgnode.supervisor.processes.ports import ListeningSockets
 from pgnode.supervisor.processes.restart_in_place import VersionTrial
 from pgnode.supervisor.processes.restarts import Restarter
 from pgnode.supervisor.tasks import TaskRunner, TaskSpec, Work
-from pgnode.supervisor.traffic.collector import TrafficCollector
-from pgnode.supervisor.traffic.figures import TrafficFigures
-from pgnode.supervisor.traffic.payouts import Payouts
-from pgnode.supervisor.traffic.retention import Retention
-from pgnode.supervisor.traffic.storing import TrafficStoring
+from pgnode.supervisor.traffic.assembly import Traffic, assemble_traffic
+from pgnode.supervisor.traffic.queries import TrafficQueries
 from pgnode.xray.config.accounts import email_key
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.embedded import EmbeddedCore
@@ -96,17 +92,6 @@ class Bus:
     server: CommandServer
     publisher: SnapshotPublisher
     ownership: PrefixOwnership
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What is counted and handed out."""
-
-    figures: TrafficFigures
-    storing: TrafficStoring
-    collector: TrafficCollector
-    payouts: Payouts
-    retention: Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,25 +191,15 @@ def compose(
     )
     core = CoreController(settings, default_core(settings), pump, oom_score_adj=core_oom_score_adj)
 
-    figures = TrafficFigures(journal)
-    storing = TrafficStoring(figures, committer.commit_traffic)
-    collector = TrafficCollector(
-        figures,
-        storing,
-        lambda: node.counted_tags(),  # noqa: PLW0108 - the node is made below
-        interval_seconds=settings.stats_update_interval_seconds,
-    )
-    payouts = Payouts(
-        figures,
+    traffic = assemble_traffic(
+        settings,
+        core,
         journal,
-        read=lambda: collector.poll(core.api, core.run_id),
-        alive=lambda workers: workers_alive(redis, keys, workers),
+        redis,
+        keys,
         commit=committer.commit_traffic,
-    )
-    retention = Retention(
-        figures,
+        tags=lambda: node.counted_tags(),  # noqa: PLW0108 - the node is made below
         wanted=lambda email: node.users.table.get(email_key(email)) is not None,
-        delivered=lambda: payouts.delivered,
     )
     cores = CoreStore(settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024)
     node = assemble_node(
@@ -234,7 +209,8 @@ def compose(
         journal=journal,
         committer=committer,
         snapshots=snapshots,
-        traffic=collector,
+        traffic=traffic.collector,
+        inbound_stats=traffic.inbounds,
         taking_over=inheritance is not NOTHING,
         resolve_update=InterruptedUpdate(core, cores, settings.assets_dir).resolve,
     )
@@ -249,15 +225,22 @@ def compose(
     }
     maintenance = Maintenance(settings.run_dir, bus.server, committer, jobs)
 
-    async def take_stats(command: Command) -> Reply:
-        node.require_running()
-        return await payouts.take(command)
-
+    figures_loop = FiguresLoop(traffic.collector, traffic.figures, bus.publisher, bus.server.now_ms)
+    queries = TrafficQueries(
+        traffic.payouts,
+        traffic.inbounds,
+        traffic.figures,
+        require_running=node.require_running,
+        read=lambda: traffic.collector.look(core.api, core.run_id),
+        publish_age=figures_loop.publish_age,
+        commit=committer.commit,
+    )
     handlers = Handlers(
         changes=node.changes,
-        queries={Kind.TAKE_STATS: take_stats, Kind.SETTLE: payouts.settle},
+        queries={Kind.TAKE_STATS: queries.take, Kind.SETTLE: traffic.payouts.settle},
         inspections={
             **node.inspections,
+            Kind.LOOK: queries.look,
             Kind.METRICS: lambda command: source.metrics(command),  # noqa: PLW0108 - it is made below
             Kind.READY: lambda command: source.ready(command),  # noqa: PLW0108
             Kind.WATCH_LOGS: pump.sender.watch_asked,
@@ -281,14 +264,13 @@ def compose(
         valkey=Child(valkey.spec(settings), pids, tell=node_log.child_says) if settings.redis_url is None else None,
         api=ApiProcesses(sockets, rest, grpc, inheritance),
     )
-    figures_loop = FiguresLoop(collector, figures.news, bus.publisher, bus.server.now_ms)
     system_loop = SystemLoop(bus.publisher, SystemSampler())
     counter_loop = CounterLoop(
         core,
         node,
-        collector,
-        storing,
-        retention,
+        traffic.collector,
+        traffic.storing,
+        traffic.retention,
         generation=lambda: committer.generation,
         interval_seconds=settings.stats_update_interval_seconds,
     )
@@ -323,7 +305,7 @@ def compose(
             added_workers=lambda: processes.api.added,
         )
     )
-    live = LiveAnswers(answers.status, collector, figures, reports.workers)
+    live = LiveAnswers(answers.status, traffic.collector, traffic.figures, reports.workers)
     source = FigureSource(
         Sources(
             settings=settings,
@@ -333,9 +315,9 @@ def compose(
             node=node,
             core=core,
             core_told=lambda: health_loop.latest,
-            collector=collector,
-            ledger=figures.ledger,
-            payouts=payouts,
+            collector=traffic.collector,
+            ledger=traffic.figures.ledger,
+            payouts=traffic.payouts,
             changes=changes,
             workers=reports,
             added_workers=lambda: processes.api.added,
@@ -359,7 +341,7 @@ def compose(
         tasks.STATISTICS: counter_loop.run,
         tasks.FIGURES: figures_loop.run,
         tasks.SNAPSHOTS: bus.publisher.keep,
-        tasks.LOANS: payouts.watch_loans,
+        tasks.LOANS: traffic.payouts.watch_loans,
         tasks.HEALTH: health_loop.run,
         tasks.DRAIN: node.drain.run,
         tasks.BUS: BusWatch(redis.ping, lambda: ping_anew(settings.bus_url), lambda: bus.server.looked_at).run,
@@ -398,7 +380,7 @@ def compose(
         core=core,
         cores=cores,
         node=node,
-        traffic=Traffic(figures, storing, collector, payouts, retention),
+        traffic=traffic,
         maintenance=maintenance,
         processes=processes,
         figures_loop=figures_loop,

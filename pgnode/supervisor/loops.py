@@ -19,6 +19,7 @@ from pgnode.supervisor.core.core_stats import read_core_stats
 from pgnode.supervisor.host.system_stats import SystemSampler
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.supervisor.traffic.figures import SNAPSHOTS
 from pgnode.supervisor.traffic.retention import Retention
 from pgnode.supervisor.traffic.storing import TrafficStoring
 from pgnode.wire import service_pb2 as pb
@@ -67,6 +68,18 @@ class NodeView(Protocol):
 
     async def core_api_answered(self, error: str) -> None:
         """Tell the node what asking the core's API led to: "" when it answered."""
+
+
+class News(Protocol):
+    """What is set when statistics are to be published."""
+
+    @property
+    def news(self) -> asyncio.Event:
+        """There are others than those published."""
+
+    @property
+    def urgent(self) -> asyncio.Event:
+        """Somebody waits for them."""
 
 
 class HealthLoop:
@@ -182,16 +195,16 @@ class FiguresLoop:
 
     Args:
         traffic: Makes the statistics.
-        news: Set when there are others than those published.
+        figures: Says when there are others than those published, and when somebody waits for them.
         publisher: Publishes them.
         now_ms: Milliseconds on the bus's clock.
     """
 
     def __init__(
-        self, traffic: TrafficCollector, news: asyncio.Event, publisher: SnapshotPublisher, now_ms: Callable[[], float]
+        self, traffic: TrafficCollector, figures: News, publisher: SnapshotPublisher, now_ms: Callable[[], float]
     ) -> None:
         self._traffic = traffic
-        self._news = news
+        self._figures = figures
         self._publisher = publisher
         self._now_ms = now_ms
 
@@ -213,15 +226,23 @@ class FiguresLoop:
         """Go on until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._figures.news.wait()
+            self._figures.news.clear()
+            self._figures.urgent.clear()
             begun = loop.time()
             await self._publish()
-            await asyncio.sleep(figures_pause(loop.time() - begun))
+            await wait_for_turn(figures_pause(loop.time() - begun), self._figures.urgent)
+
+    async def publish_age(self) -> None:
+        """Publish how old the figures are, and which of them show what was handed out: those come later."""
+        await self._publisher.publish({}, self._polled)
 
     async def _publish(self) -> bool:
-        bodies = await self._traffic.blocks()
-        return await self._publisher.publish({**bodies, POLLED: self._traffic.polled(self._now_ms()).encode()})
+        return await self._publisher.publish(await self._traffic.blocks(), self._polled)
+
+    def _polled(self) -> dict[str, bytes]:
+        since = self._publisher.revisions(SNAPSHOTS.values())
+        return {POLLED: self._traffic.polled(self._now_ms(), since).encode()}
 
 
 class SystemLoop:

@@ -219,6 +219,7 @@ class Supervisor:
         await select_initial_core(parts.core, parts.cores, settings.assets_dir, own_assets=own_assets)
         await async_fault_point("supervisor.core_selected")
         log.info("state loaded", users=len(stored.users), active=stored.active)
+        parts.traffic.inbounds.restore(asked=stored.inbounds_asked)
         await parts.traffic.figures.restore(stored)
         await parts.traffic.payouts.restore(stored)
         progress.enter(Phase.STARTING, "the core and the API workers")

@@ -26,6 +26,10 @@ def make_config(inbounds: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+#: Laid over a config it makes the core count inbounds, which a node does not do by itself.
+COUNTED_INBOUNDS = {"policy": {"system": {"statsInboundUplink": True, "statsInboundDownlink": True}}}
+
+
 def make_inbound(
     tag: str, protocol: str, *, stream: Mapping[str, Any] | None = None, **settings: Any
 ) -> dict[str, Any]:

@@ -211,10 +211,12 @@ class HeldTransfer:
 
 
 class ClientCore:
-    """A client core with its links. ``async with ClientCore(links, target) as client:``."""
+    """A client core with its links, which end at ``target``. ``async with ClientCore(links, target) as client:``.
+
+    ``tls`` is how users speak to a target with TLS.
+    """
 
     def __init__(self, links: Iterable[Link], target: Target, *, tls: ssl.SSLContext | None = None) -> None:
-        """Make a client whose links end at ``target``; ``tls`` is how the user speaks to a target with TLS."""
         self.links = {item.name: item for item in links}
         self._target = target
         self._tls = tls

@@ -10,6 +10,11 @@ from typing import NamedTuple
 
 SEPARATOR = ">>>"
 
+#: What is answered about an inbound that is not counted and owes nothing.
+INBOUNDS_NOT_COUNTED = (
+    "traffic of inbounds is not counted by this core: the next one does, unless INBOUND_STATS=off or the config says no"
+)
+
 
 class Counter(NamedTuple):
     """A counter's name, taken apart."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -12,16 +15,31 @@ from pgnode.bus.snapshots import NodeStatus, Polled, Snapshot
 
 log = structlog.get_logger(__name__)
 
+#: Share of the time for which figures are fresh, after which newer ones are asked for: they are there in time then.
+RENEW_SHARE = 0.6
+
 
 class LocalSnapshots:
     """Filled by whoever follows the snapshots (:meth:`take`), read by the service; all within one event loop.
 
     Attributes:
         status: The node's state, None before the first one came.
+        renew_at: Monotonic time from which on newer figures are to be asked for.
+        stale_at: Monotonic time from which on the figures are too old to be told without asking for newer ones.
+        inbounds_counted: Whether the core counts inbounds; None where that is not known.
+
+    Args:
+        now: Monotonic seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self.status: NodeStatus | None = None
+        self.renew_at = self.stale_at = math.inf
+        self.inbounds_counted: bool | None = None
+        self._revisions: dict[str, int] = {}
+        #: Whoever waits for the next figures.
+        self._awaited: asyncio.Future[None] | None = None
         self._polled: Polled | None = None
         #: Monotonic time at which the core was read last.
         self._read_at: float | None = None
@@ -36,13 +54,17 @@ class LocalSnapshots:
         try:
             if snapshot.name in snapshots.BLOCKS:
                 self._blocks[snapshot.name] = IndexedBlock(snapshot.body)
+                self._revisions[snapshot.name] = snapshot.rev
+                self._wake()
                 return
             body = bytes(snapshot.body)
             if snapshot.name == snapshots.STATE:
                 self.status = NodeStatus.decode(body)
             elif snapshot.name == snapshots.POLLED:
                 polled = self._polled = Polled.decode(body)
-                self._read_at = None if polled.age_ms is None else time.monotonic() - polled.age_ms / 1000
+                self._read_at = None if polled.age_ms is None else self._now() - polled.age_ms / 1000
+                self.inbounds_counted = polled.inbounds_counted
+                self._note_freshness(polled)
             else:
                 self._bodies[snapshot.name] = body
         except (ValueError, TypeError) as error:
@@ -57,13 +79,40 @@ class LocalSnapshots:
         return self._blocks.get(name)
 
     def fresh_block(self, name: str) -> IndexedBlock | None:
-        """Return :meth:`block`; None also where the last reading of the core failed."""
+        """Return :meth:`block`; None also where the last reading of the core failed, or it shows what was handed out since."""
         polled = self._polled
-        return self._blocks.get(name) if polled is None or not polled.error else None
+        if polled is None:
+            return self._blocks.get(name)
+        if polled.error or self._revisions.get(name, 0) < polled.since.get(name, 0):
+            return None
+        return self._blocks.get(name)
+
+    def is_void(self, name: str) -> bool:
+        """Whether a block shows what was handed out since."""
+        return self._polled is not None and self._revisions.get(name, 0) < self._polled.since.get(name, 0)
+
+    async def news(self) -> None:
+        """Wait for the next figures, or what tells their age."""
+        if self._awaited is None:
+            self._awaited = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._awaited)
+
+    def _note_freshness(self, polled: Polled) -> None:
+        if self._read_at is None:
+            self.renew_at = self.stale_at = math.inf
+        else:
+            self.renew_at = self._read_at + polled.fresh_seconds * RENEW_SHARE
+            self.stale_at = self._read_at + polled.fresh_seconds
+        self._wake()
+
+    def _wake(self) -> None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None and not awaited.done():
+            awaited.set_result(None)
 
     def age_seconds(self) -> float | None:
         """Return seconds since the core was read for the statistics; None where it was not yet."""
-        return None if self._read_at is None else time.monotonic() - self._read_at
+        return None if self._read_at is None else self._now() - self._read_at
 
     def overdue(self) -> str:
         """Return why the statistics are older than two intervals; "" where they are not, or nothing is known to have failed."""

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 import pgnode
-from pgnode.testing.configs import config_tags, make_config, make_inbound, plain_inbounds
+from pgnode.testing.configs import COUNTED_INBOUNDS, config_tags, make_config, make_inbound, plain_inbounds
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient, PanelError, Traffic
 from pgnode.testing.target import Target
@@ -81,7 +81,7 @@ async def stage(
         reality = dict(sample["VLESS TCP REALITY"]["streamSettings"])
         reality["realitySettings"] = reality["realitySettings"] | {"target": f"127.0.0.1:{tls_port}"}
         inbounds.append(make_inbound("VLESS REALITY vision", "vless", stream=reality, flow=VISION))
-        config = make_config(inbounds)
+        config = make_config(inbounds) | COUNTED_INBOUNDS
         users = {tag: make_user(email_of(tag), config_tags(config)) for tag in ALL}
         await panel.start(config, users.values())
         links = [

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.configs import COUNTED_INBOUNDS, make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.target import Target
@@ -27,7 +27,7 @@ async def shown(node: NodeProcess, *arguments: str) -> tuple[int, str]:
 
 
 async def test_traffic_as_an_operator_sees_it(node: NodeProcess, panel: PanelClient, target: Target) -> None:
-    config = make_config([make_inbound(TAG, "vless")])
+    config = make_config([make_inbound(TAG, "vless")]) | COUNTED_INBOUNDS
     mover, idle = make_user("mover@e2e", [TAG]), make_user("idle@e2e", [TAG])
     await panel.start(config, [mover, idle])
     found: dict[str, Any] = {}

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from pgnode.testing.configs import make_config, make_inbound
+from pgnode.testing.configs import COUNTED_INBOUNDS, make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.target import Target
@@ -39,7 +39,7 @@ async def ends(terminal: Terminal, code: int) -> None:
 
 
 async def test_traffic_is_shown_live(node: NodeProcess, panel: PanelClient, target: Target) -> None:
-    config = make_config([make_inbound(TAG, "vless")])
+    config = make_config([make_inbound(TAG, "vless")]) | COUNTED_INBOUNDS
     users = [make_user(name, [TAG]) for name in ("much@e2e", "little@e2e")]
     await panel.start(config, users)
     links = [

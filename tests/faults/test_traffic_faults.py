@@ -252,7 +252,7 @@ async def test_clock_set_a_day_forward_and_back(billed: Stage, node: NodeProcess
 
             await eventually(is_set, "the supervisor goes by the new time")
             await load.progress(20)
-            assert list(await billed.panel.stats(pb.Inbounds)), "reads go on"
+            assert list(await billed.panel.stats(pb.Outbounds)), "reads go on"
             billed.trial.well()
         assert load.refused == 0
     assert billed.books.broken == broken

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from pgnode.settings import Settings
-from pgnode.testing.configs import make_config, plain_inbounds
+from pgnode.testing.configs import COUNTED_INBOUNDS, make_config, plain_inbounds
 from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
@@ -122,7 +122,7 @@ def users() -> list[pb.User]:
 
 @pytest.fixture(scope="package")
 def config() -> dict[str, Any]:
-    return make_config([item for item in plain_inbounds() if item["tag"] in TAGS])
+    return make_config([item for item in plain_inbounds() if item["tag"] in TAGS]) | COUNTED_INBOUNDS
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")

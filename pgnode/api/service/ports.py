@@ -26,7 +26,25 @@ class Reads(Protocol):
         """Return an indexed snapshot (``stats.users``, ``stats.inbounds``, ``stats.outbounds``, ``online``)."""
 
     def fresh_block(self, name: str) -> IndexedBlock | None:
-        """Return :meth:`block`, or None where the last reading of the core failed."""
+        """Return :meth:`block`, or None where the last reading of the core failed, or what was handed out since is in it."""
+
+    def is_void(self, name: str) -> bool:
+        """Return whether a snapshot shows what was handed out since."""
+
+    async def news(self) -> None:
+        """Wait for the next figures, or what tells their age."""
+
+    @property
+    def renew_at(self) -> float:
+        """Monotonic time from which on newer figures are to be asked for."""
+
+    @property
+    def stale_at(self) -> float:
+        """Monotonic time from which on the figures are too old."""
+
+    @property
+    def inbounds_counted(self) -> bool | None:
+        """Whether the core counts inbounds; None where that is not known."""
 
     def age_seconds(self) -> float | None:
         """Return the seconds since the core was read for the statistics; None where it was not yet."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from pgnode.api.service import deadline
+from pgnode.api.service.freshness import Freshness
 from pgnode.api.service.ports import Commands, Reads
 from pgnode.api.service.state import StateChecks
 from pgnode.api.service.stats_queries import StatQueries, StatQuery
@@ -14,7 +17,10 @@ from pgnode.bus.commands import Kind
 from pgnode.bus.indexed import Body, IndexedBlock
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
 from pgnode.wire import service_pb2 as pb
+from pgnode.wire.stat_names import INBOUNDS_NOT_COUNTED
 from pgnode.wire.texts import shown
+
+_Body = TypeVar("_Body", bound=Body)
 
 #: Seconds that taking statistics (``reset``) may last at most; callers give up after ten.
 TAKE_STATS_SECONDS = 10.0
@@ -29,6 +35,7 @@ class StatsReads:
         state: Tells whether the core can be read.
         write_timeout_seconds: How long a command may take.
         queries: Parses what is asked.
+        freshness: Asks for newer figures.
     """
 
     def __init__(
@@ -39,8 +46,11 @@ class StatsReads:
         *,
         write_timeout_seconds: float,
         queries: StatQueries | None = None,
+        freshness: Freshness | None = None,
     ) -> None:
         self._reads = reads
+        self._freshness = freshness if freshness is not None else Freshness(reads, commands)
+        self._is_fresh = self._freshness.is_fresh
         self._commands = commands
         self._state = state
         self._core_answers = state.core_answers
@@ -65,16 +75,16 @@ class StatsReads:
             raise InvalidRequestError(fault)
         if query.reset:
             return self._take(body)
-        if self._core_answers():
-            return self._segment(query)
-        return self._state.after_refresh(functools.partial(self._segment, query))
+        return self._read(query.snapshot, functools.partial(self._segment, query))
 
     def stats_cached(self, body: bytes) -> Body | None:
-        """Return :meth:`stats` where the same was asked before, the core answers, and the last reading did not fail."""
+        """Return :meth:`stats` where the same was asked before, the core answers, and the last reading is fresh and succeeded."""
         plain = self._plain_queries.get(body)
-        if plain is None or not self._core_answers():
+        if plain is None or not self._core_answers() or not self._is_fresh():
             return None
         name, hashed = plain
+        if name == snapshots.STATS_INBOUNDS and self._reads.inbounds_counted is False:
+            return None
         block = self._reads.fresh_block(name)
         if block is None:
             return None
@@ -89,17 +99,24 @@ class StatsReads:
 
     def user_online(self, body: bytes) -> Answer:
         """Return OnlineStatResponse: the number of addresses. Raise NotFoundError for a user who is not online."""
-        name = self._online_name(body)
-        if self._core_answers():
-            return self._count(name)
-        return self._state.after_refresh(functools.partial(self._count, name))
+        return self._read(snapshots.ONLINE, functools.partial(self._count, self._online_name(body)))
 
     def user_online_ips(self, body: bytes) -> Answer:
         """Return StatsOnlineIpListResponse. Raise NotFoundError for a user who is not online."""
-        name = self._online_name(body)
-        if self._core_answers():
-            return self._addresses(name)
-        return self._state.after_refresh(functools.partial(self._addresses, name))
+        return self._read(snapshots.ONLINE, functools.partial(self._addresses, self._online_name(body)))
+
+    def _read(self, name: str, answer: Callable[[], _Body]) -> _Body | Awaitable[_Body]:
+        """Return ``answer()``, at once where the snapshot of that name is fresh, else when there is news of it."""
+        if not self._core_answers():
+            return self._state.after_refresh(answer)
+        if self._is_fresh() and not self._reads.is_void(name):
+            return answer()
+        return self._when_fresh(name, answer)
+
+    async def _when_fresh(self, name: str, answer: Callable[[], _Body]) -> _Body:
+        if not await self._freshness.wait(name):
+            raise CoreUnavailableError("failed to get stats: they are being made anew after a reset, try again")
+        return answer()
 
     async def _take(self, body: bytes) -> TrackedResponse:
         timeout_seconds = deadline.remaining(self._take_seconds)
@@ -107,7 +124,12 @@ class StatsReads:
 
     def _segment(self, query: StatQuery) -> Body:
         block = self._block(query.snapshot)
-        return (block.find(query.hashed) or b"") if query.single else block.body
+        found = (block.find(query.hashed) or b"") if query.single else block.body
+        if query.snapshot == snapshots.STATS_INBOUNDS and self._reads.inbounds_counted is False:
+            self._freshness.ask_for_inbounds()
+            if query.single and not found:
+                raise NotFoundError(INBOUNDS_NOT_COUNTED)
+        return found
 
     def _block(self, name: str) -> IndexedBlock:
         """Return a snapshot, or raise why there is none to be told."""

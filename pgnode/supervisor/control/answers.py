@@ -223,7 +223,7 @@ class Answers:
             given_up=life.given_up,
             next_try_seconds=round(max(0.0, life.next_try_at - now), 1) if life.state is State.FAILED else None,
             api_error=life.api_error,
-            waiting=core.waiting_log,
+            waiting=status.waiting,
             starts=dict(status.starts),
         )
 

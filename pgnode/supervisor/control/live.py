@@ -82,6 +82,7 @@ class LiveAnswers:
             read_seconds_ago=None if polled.age_ms is None else polled.age_ms / 1000,
             read_error=polled.error,
             interval_seconds=polled.interval_ms / 1000,
+            inbounds_counted=polled.inbounds_counted,
             online=online,
             addresses=addresses,
             up=flows.up,

@@ -74,6 +74,8 @@ class LiveReport:
     #: Users who moved something, those included that are not told of.
     users_moving: int = 0
     inbounds: list[FlowReport] = field(default_factory=list)
+    #: Whether the core counts them; None where that is not known.
+    inbounds_counted: bool | None = None
     outbounds: list[FlowReport] = field(default_factory=list)
     #: Calls that all workers answered since the supervisor began, and those with an error.
     calls: int = 0

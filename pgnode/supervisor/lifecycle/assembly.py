@@ -26,6 +26,7 @@ from pgnode.supervisor.routing.changes import RoutingChanges
 from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.routing.queries import RoutingQueries
 from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.supervisor.traffic.inbound_stats import InboundStats
 from pgnode.supervisor.users.core_users import CoreUsers
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.config.document import BaseConfig
@@ -40,6 +41,7 @@ def assemble_node(
     committer: StateCommitter,
     snapshots: SnapshotWriter,
     traffic: TrafficCollector,
+    inbound_stats: InboundStats,
     clock: Clock | None = None,
     prepare: Prepare = prepare_hot_change,
     taking_over: bool = False,
@@ -55,6 +57,7 @@ def assemble_node(
         committer: Writes the journal to the store.
         snapshots: Writes snapshots.
         traffic: Reads the core's counters.
+        inbound_stats: Decides whether the core counts inbounds.
         clock: For pauses.
         prepare: Makes the plan of a hot change.
         taking_over: Whether workers go on by what the supervisor before said, until its core is taken over.
@@ -86,7 +89,15 @@ def assemble_node(
             clock=clock if clock is not None else Clock(),
         ),
     )
-    status = StatusBoard(life, core, redis, snapshots, draining=lambda: drain.reason, taking_over=taking_over)
+    status = StatusBoard(
+        life,
+        core,
+        redis,
+        snapshots,
+        draining=lambda: drain.reason,
+        waiting=lambda: waiting(core, inbound_stats),
+        taking_over=taking_over,
+    )
     lifecycle = CoreLifecycle(
         settings,
         life,
@@ -99,6 +110,7 @@ def assemble_node(
         commit=committer.commit,
         core_lock=core_lock,
         settle_inbounds=drain.settle,
+        inbound_stats=inbound_stats,
         clock=clock,
     )
     starts = Starts(
@@ -144,6 +156,11 @@ def assemble_node(
         require_room=committer.require_room,
         drain=drain,
     )
+
+
+def waiting(core: CoreController, inbound_stats: InboundStats) -> str:
+    """Say what was asked for and waits for the next start of the core; "" for nothing."""
+    return ", ".join(filter(None, (core.waiting_log, inbound_stats.waiting)))
 
 
 async def _no_update(_running: str) -> None:

@@ -37,10 +37,12 @@ from pgnode.supervisor.lifecycle.states import State, TransitionError
 from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.traffic.collector import TrafficCollector
+from pgnode.supervisor.traffic.inbound_stats import InboundStats
 from pgnode.supervisor.users.full_config import render_config
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.client.errors import CoreApiError
+from pgnode.xray.config.inbound_counters import with_inbound_counters
 from pgnode.xray.process.running import RunningCore
 
 log = structlog.get_logger(__name__)
@@ -86,6 +88,7 @@ class CoreLifecycle:
         commit: Writes the journal to the store.
         core_lock: Held by whoever starts, stops or changes the core.
         settle_inbounds: Takes inbounds out of a new core where the node is being drained.
+        inbound_stats: Decides whether a new core counts inbounds.
         clock: For pauses.
     """
 
@@ -103,9 +106,11 @@ class CoreLifecycle:
         commit: Callable[[], Awaitable[object]],
         core_lock: asyncio.Lock,
         settle_inbounds: Callable[[], Awaitable[None]],
+        inbound_stats: InboundStats,
         clock: Clock | None = None,
     ) -> None:
         self._settle_inbounds = settle_inbounds
+        self._inbound_stats = inbound_stats
         self._settings = settings
         self._life = life
         self._core = core
@@ -240,7 +245,8 @@ class CoreLifecycle:
 
     async def render(self, spec: RunSpec, clients: ClientJsonCache | None = None) -> str:
         """Make the config of a core for ``spec`` with all desired users, as JSON; ``clients`` are used up."""
-        return await render_config(self._routing.table.effective(spec.base), self._users.table, spec.inbounds, clients)
+        base = with_inbound_counters(self._routing.table.effective(spec.base), self._inbound_stats.counting)
+        return await render_config(base, self._users.table, spec.inbounds, clients)
 
     async def render_ahead(self, spec: RunSpec, clients: ClientJsonCache | None) -> None:
         """Do the same for the core that is started next."""

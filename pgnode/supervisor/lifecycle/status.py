@@ -33,6 +33,7 @@ class StatusBoard:
         core: The core's process.
         redis: Takes snapshots.
         snapshots: Writes them.
+        waiting: Says what was asked for and waits for the next start of the core; "" for nothing.
         draining: Says why nobody new should be sent to this node; "" where that is not so.
         taking_over: Whether workers go on by what the supervisor before said: that its core is taken over is not told them.
     """
@@ -44,11 +45,13 @@ class StatusBoard:
         redis: Redis,
         snapshots: SnapshotWriter,
         *,
+        waiting: Callable[[], str],
         draining: Callable[[], str],
         taking_over: bool = False,
     ) -> None:
         self._taking_over = taking_over
         self._draining = draining
+        self._waiting = waiting
         self._life = life
         self._core = core
         self._redis = redis
@@ -89,7 +92,7 @@ class StatusBoard:
             keep_alive_seconds=self._life.keep_alive_seconds,
             degraded=now.panel_away,
             starts=dict(self._starts),
-            waiting=self._core.waiting_log,
+            waiting=self._waiting(),
             core_hangs=now.hangs,
             unknown=now.unknown,
             draining=self._draining(),

@@ -7,14 +7,14 @@ previous revision until something changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import structlog
 from redis.asyncio import Redis
 
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.snapshot_writer import SnapshotWriter
-from pgnode.bus.snapshots import POLLED
 
 log = structlog.get_logger(__name__)
 
@@ -52,8 +52,22 @@ class SnapshotPublisher:
     def __repr__(self) -> str:
         return f"SnapshotPublisher({len(self._unwritten)} unwritten)"
 
-    async def publish(self, bodies: Mapping[str, bytes]) -> bool:
-        """Write what is new of ``bodies``, and what is still unwritten; returns whether the bus has it."""
+    def revisions(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the current revisions of those of these snapshots that there are."""
+        return {name: found.rev for name in names if (found := self._snapshots.get(name)) is not None}
+
+    async def publish(
+        self, bodies: Mapping[str, bytes], last: Callable[[], Mapping[str, bytes]] = lambda: MappingProxyType({})
+    ) -> bool:
+        """Write what is new, and what is still unwritten, in one transaction.
+
+        Args:
+            bodies: Snapshot name -> body.
+            last: Makes what comes after these; called when they have their revisions.
+
+        Returns:
+            Whether the bus has it.
+        """
         pipe = self._redis.pipeline(transaction=True)
         # Nobody else tries them again meanwhile: they may be large.
         again, self._unwritten = self._unwritten, {}
@@ -62,8 +76,11 @@ class SnapshotPublisher:
             if not self._is_last(name, body):
                 if name not in bodies:
                     continue  # something newer was written meanwhile
-            elif name not in again and name != POLLED:
+            elif name not in again:
                 continue
+            put[name] = body
+            self._snapshots.put(pipe, name, body)
+        for name, body in last().items():
             put[name] = body
             self._snapshots.put(pipe, name, body)
         if not self._owned():

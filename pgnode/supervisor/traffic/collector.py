@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import structlog
 
-from pgnode.bus.snapshots import ONLINE, Polled
+from pgnode.bus.snapshots import NO_REVISION, ONLINE, Polled
 from pgnode.metrics.instruments import Histogram
 from pgnode.supervisor.traffic.attribution import TrafficAttribution
 from pgnode.supervisor.traffic.counter_reader import CounterReader, Counters
 from pgnode.supervisor.traffic.figures import TrafficFigures
+from pgnode.supervisor.traffic.inbound_stats import InboundStats
 from pgnode.supervisor.traffic.poll_policy import PollPolicy, Reading, Watermarks
 from pgnode.supervisor.traffic.storing import TrafficStoring
 from pgnode.xray.client.api import CoreApi
@@ -34,6 +36,7 @@ class TrafficCollector:
         storing: Stores them.
         tags: Returns (kind, tag) of the running config's inbounds and outbounds, "" where one has none.
         interval_seconds: Seconds between two readings, for whoever reads the statistics.
+        inbounds: Is told whether the core counts inbounds.
         policy: Decides how much to read.
     """
 
@@ -44,8 +47,10 @@ class TrafficCollector:
         tags: Callable[[], Sequence[tuple[str, str]]],
         *,
         interval_seconds: float,
+        inbounds: InboundStats,
         policy: PollPolicy | None = None,
     ) -> None:
+        self._inbounds = inbounds
         self._figures = figures
         self._storing = storing
         self._tags = tags
@@ -55,6 +60,8 @@ class TrafficCollector:
         self._reader = CounterReader(POLL_SECONDS)
         self._reading: asyncio.Task[str] | None = None
         self._reading_of: CoreApi | None = None
+        #: How many were begun.
+        self._begun = 0
         self._run_of_readings = ""
         #: A core whose counters count as reported as soon as they can be read, and who is told then.
         self._written_off: tuple[str, Callable[[], None]] | None = None
@@ -71,25 +78,43 @@ class TrafficCollector:
     def __repr__(self) -> str:
         return f"TrafficCollector({self._policy!r}, {self._attribution!r})"
 
-    async def poll(self, api: CoreApi | None, run: str, *, scheduled: bool = False) -> str:
+    async def poll(self, api: CoreApi | None, run: str, *, scheduled: bool = False, exact: bool = False) -> str:
         """Read what moved.
 
         Args:
             api: The core; None where none runs.
             run: Tells its process from every other.
             scheduled: The reading comes in the node's own interval; for any other reading a caller waits.
+            exact: Everything that was counted until now is to be read: a reading that has begun already does not do.
 
         Returns:
             Why that was not possible, "" when it was.
         """
         if api is None:
             return "no core runs"
-        while self._reading is not None and not self._reading.done() and self._reading_of is not api:
-            await asyncio.wait({self._reading})  # of a core that has ended
-        reading = self._reading
-        if reading is None or reading.done():
-            reading = self._begin(api, run, scheduled=scheduled, whole=False)
-        return await asyncio.shield(reading)
+        before = self._begun
+        while (reading := self._reading) is not None and not reading.done():
+            if self._reading_of is api and (not exact or self._begun > before):
+                return await asyncio.shield(reading)
+            await asyncio.wait({reading})
+        if exact and self._begun > before and self._reading_of is api and reading is not None:
+            return reading.result()  # somebody else's, from its beginning to its end
+        return await asyncio.shield(self._begin(api, run, scheduled=scheduled, exact=exact))
+
+    async def look(self, api: CoreApi | None, run: str) -> str:
+        """Read what moved, unless that was done a moment ago. For a worker whose callers find the figures too old.
+
+        Args:
+            api: The core; None where none runs.
+            run: Tells its process from every other.
+
+        Returns:
+            Why that was not possible, "" when it was.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._polled_at is not None and now - self._polled_at < self.polled().fresh_seconds / 2:
+            return ""
+        return await self.poll(api, run)
 
     def core_ready(self) -> None:
         """Note that a new core serves: it is read at once, and the previous core's error is forgotten."""
@@ -127,16 +152,17 @@ class TrafficCollector:
             return
         if self._reading is not None:
             await asyncio.wait({self._reading})
-        error = await asyncio.shield(self._begin(api, run, scheduled=True, whole=True))
+        error = await asyncio.shield(self._begin(api, run, scheduled=True, exact=True, whole=True))
         if error:
             log.warning("counters not read before the core's end", error=error)
         await self._storing.store_now()
 
-    def polled(self, store_ms: float = 0.0) -> Polled:
+    def polled(self, store_ms: float = 0.0, since: Mapping[str, int] = MappingProxyType({})) -> Polled:
         """Tell how old the figures are, and what the last reading was like.
 
         Args:
             store_ms: Milliseconds on the bus's clock, now.
+            since: The revision that a snapshot has to have at least, by its name.
 
         Returns:
             What the snapshot ``polled`` says.
@@ -149,6 +175,8 @@ class TrafficCollector:
             counters=len(self._figures.ledger),
             took_ms=int(self._took_seconds * 1000),
             sent_at_ms=int(store_ms),
+            since={**since, **dict.fromkeys(self._figures.void, NO_REVISION)},
+            inbounds_counted=self._inbounds.counted,
         )
 
     @property
@@ -168,12 +196,13 @@ class TrafficCollector:
         """Return snapshot name -> body: who is online, and the statistics that changed since the last call."""
         return {ONLINE: await self._reader.online_block(), **await self._figures.blocks()}
 
-    def _begin(self, api: CoreApi, run: str, *, scheduled: bool, whole: bool) -> asyncio.Task[str]:
+    def _begin(self, api: CoreApi, run: str, *, scheduled: bool, exact: bool, whole: bool = False) -> asyncio.Task[str]:
         self._reading_of = api
-        self._reading = asyncio.create_task(self._read(api, run, scheduled=scheduled, whole=whole))
+        self._begun += 1
+        self._reading = asyncio.create_task(self._read(api, run, scheduled=scheduled, exact=exact, whole=whole))
         return self._reading
 
-    async def _read(self, api: CoreApi, run: str, *, scheduled: bool, whole: bool) -> str:
+    async def _read(self, api: CoreApi, run: str, *, scheduled: bool, exact: bool, whole: bool) -> str:
         """Make a reading and count it; return why that was not possible, "" when it was."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -181,25 +210,36 @@ class TrafficCollector:
             self._reader.begin()
             self._attribution.begin()
             self._run_of_readings = run
+            self._inbounds.core_found(counted=None)
         try:
             await self._write_off_first(api, run)
             marked = await self._read_watermarks(api, run)
-            marks: Watermarks = tuple(value for _, value in marked) or None
-            counters = self._reader.counters
-            reading = self._policy.choose(begun, run, marks, counters, scheduled=scheduled, lacking=self._lacking)
+            marks = self._marks(marked)
+            reading = self._policy.choose(
+                begun,
+                run,
+                marks,
+                self._reader.counters,
+                scheduled=scheduled,
+                lacking=self._lacking,
+                exact=exact,
+                all_marked=self._inbounds.counted is not False,
+            )
             if whole:
                 reading = Reading.WHOLE
             # Users who go offline after this are read by the next whole reading.
-            if reading is not Reading.SKIP or (scheduled and self._reader.somebody_online):
+            if reading is not Reading.SKIP or (not exact and self._reader.somebody_online):
                 await self._read_online(api, run)
                 if reading is Reading.ONLINE:
                     # Once more, so that it has all that was moved before users were read.
                     await self._read_watermarks(api, run)
                     self._attribution.compare()
-                    if self._policy.whole_due(begun, lacking=self._lacking):
+                    if self._policy.whole_due(begun, lacking=self._lacking) or (exact and self._lacking):
                         reading = Reading.WHOLE
             if reading is Reading.WHOLE:
-                await self._figures.count(run, await self._reader.all(api))
+                counters = await self._reader.all(api)
+                self._note_inbounds(counters)
+                await self._figures.count(run, counters)
                 self._attribution.begin()
         except CoreApiError as error:
             self._poll_error = str(error)
@@ -234,19 +274,33 @@ class TrafficCollector:
             self._attribution.users_left_out()
 
     async def _read_watermarks(self, api: CoreApi, run: str) -> Counters:
-        """Read and count what inbounds and outbounds moved, by name; nothing where there are too many."""
-        tags = [(kind, tag) for kind, tag in self._tags() if tag]
+        """Read and count what outbounds moved, and inbounds that are counted, by name; nothing where there are too many."""
+        kinds = ("outbound",) if self._inbounds.counted is False else ("inbound", "outbound")
+        tags = [(kind, tag) for kind, tag in self._tags() if tag and kind in kinds]
         if len(tags) > WATERMARKS_MAX:
             return []
         names = [
             f"{kind}>>>{tag}>>>traffic>>>{direction}" for kind, tag in tags for direction in ("uplink", "downlink")
         ]
         marked = await self._reader.by_name(api, names)
+        self._note_inbounds(marked)
         self._attribution.outbounds_moved(
             self._figures.ledger.ahead(run, (mark for mark in marked if mark[0].startswith("outbound")))
         )
         await self._figures.count(run, marked)
         return marked
+
+    def _marks(self, marked: Counters) -> Watermarks:
+        """Return the watermarks; None where users may move something that none of them counts."""
+        untagged = self._inbounds.counted is False and ("outbound", "") in self._tags()
+        return None if untagged else tuple(value for _, value in marked) or None
+
+    def _note_inbounds(self, first: Counters) -> None:
+        """Find out whether the core counts inbounds, by the first counters of it that were read."""
+        if self._inbounds.counted is None and any(kind == "inbound" and tag for kind, tag in self._tags()):
+            counted = any(name.startswith("inbound>>>") for name, _ in first)
+            self._inbounds.core_found(counted=counted)
+            self._figures.encoded["inbound"].show_only_owed(not counted)
 
     @property
     def _lacking(self) -> bool:

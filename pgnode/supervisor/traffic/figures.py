@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from pgnode.bus.snapshots import STATS_INBOUNDS, STATS_OUTBOUNDS, STATS_USERS
@@ -35,8 +36,13 @@ class TrafficFigures:
         self.watch = TrafficWatch(time.monotonic)
         self.ledger = Ledger(self.watch)
         self.encoded = {kind: EncodedStats(kind, self.ledger) for kind in KINDS}
-        #: Set when snapshots are older than what is known.
+        #: Set when snapshots are older than what is known, and when somebody waits for newer ones.
         self.news = asyncio.Event()
+        self.urgent = asyncio.Event()
+        #: How often something of a kind was handed out.
+        self._lent: Counter[str] = Counter()
+        #: Names of snapshots that show what was handed out since they were made.
+        self.void: set[str] = set()
 
     def __repr__(self) -> str:
         return f"TrafficFigures({self.ledger!r})"
@@ -70,6 +76,29 @@ class TrafficFigures:
             if kind in self.encoded:
                 self.encoded[kind].touch(of_kind)
 
+    def lend(self, part: str, kind: str, counters: Sequence[str]) -> list[tuple[str, int]]:
+        """Hand out what is owed of some counters of a kind.
+
+        Args:
+            part: Name of the part of the loan.
+            kind: One of :data:`~pgnode.supervisor.traffic.stats_index.KINDS`.
+            counters: Their names.
+
+        Returns:
+            (counter, bytes) of those that something was owed of.
+        """
+        lent = self.ledger.lend(part, counters)
+        if lent:
+            self._lent[kind] += 1
+            self.void.add(SNAPSHOTS[kind])
+            self.encoded[kind].lent([counter for counter, _ in lent])
+        return lent
+
+    def hurry(self) -> None:
+        """Have what is known published at once: somebody waits for it."""
+        self.news.set()
+        self.urgent.set()
+
     def note(self) -> None:
         """Note what changed in the ledger, for the next commit."""
         if rows := self.ledger.take_unstored():
@@ -77,12 +106,17 @@ class TrafficFigures:
             self._journal.run = self.ledger.last_run
 
     async def blocks(self) -> dict[str, bytes]:
-        """Return snapshot name -> body, of the kinds that changed since the last call."""
+        """Return snapshot name -> body, of the kinds that changed since the last call; none shows what was handed out before."""
         made: dict[str, bytes] = {}
-        for kind, encoded in self.encoded.items():
-            if not encoded.changed:
-                continue
-            while not encoded.encode(SLICE // 2):  # noqa: ASYNC110 - the loop gets its turn between two slices of work
-                await asyncio.sleep(0)
-            made[SNAPSHOTS[kind]] = await asyncio.to_thread(encoded.block())
+        wanted = [kind for kind, encoded in self.encoded.items() if encoded.changed]
+        while wanted:
+            lent = {kind: self._lent[kind] for kind in wanted}
+            for kind in wanted:
+                encoded = self.encoded[kind]
+                while not encoded.encode(SLICE // 2):  # noqa: ASYNC110 - the loop gets its turn between two slices of work
+                    await asyncio.sleep(0)
+                made[SNAPSHOTS[kind]] = await asyncio.to_thread(encoded.block())
+            # What was handed out meanwhile is still in them.
+            wanted = [kind for kind in wanted if self._lent[kind] != lent[kind]]
+        self.void -= made.keys()
         return made

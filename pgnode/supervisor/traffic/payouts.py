@@ -146,7 +146,7 @@ class Payouts:
         loan = Loan(command.id, kind, command.worker, asyncio.get_running_loop().time())
         self._loans.add(loan)
         if named:
-            self._lend(loan, encoded, encoded.counters_of(request.name))
+            self._lend(loan, encoded.counters_of(request.name))
         elif not await self._lend_all(loan, encoded):
             return Reply()
         if not loan.parts:
@@ -182,20 +182,19 @@ class Payouts:
         """Lend everything that is owed, in parts; return False where the loan was ended meanwhile."""
         while True:
             counters = encoded.owing(self._part_counters)
-            self._lend(loan, encoded, counters)
+            self._lend(loan, counters)
             if len(counters) < self._part_counters:
                 return True
             await asyncio.sleep(0)
             if self._loans.get(loan.id) is not loan:
                 return False
 
-    def _lend(self, loan: Loan, encoded: EncodedStats, counters: Sequence[str]) -> None:
+    def _lend(self, loan: Loan, counters: Sequence[str]) -> None:
         """Add a part with what is owed of these counters."""
         name = f"{loan.id}:{len(loan.parts)}"
-        lent = self._figures.ledger.lend(name, counters)
+        lent = self._figures.lend(name, loan.kind, counters)
         if lent:
             loan.parts[name] = encode_stats(lent)
-            encoded.lent([counter for counter, _ in lent])
             self._journal.loans[name] = LoanPart(loan.id, loan.kind, loan.worker, loan.parts[name])
 
     async def _wait_for_loans(self, kind: str, counters: Sequence[str] | None) -> None:

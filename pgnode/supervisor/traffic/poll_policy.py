@@ -56,7 +56,16 @@ class PollPolicy:
         return f"PollPolicy(run {self._run}, {'quiet' if self._quiet else 'moving'})"
 
     def choose(
-        self, now: float, run: str, marks: Watermarks, counters: int, *, scheduled: bool, lacking: bool
+        self,
+        now: float,
+        run: str,
+        marks: Watermarks,
+        counters: int,
+        *,
+        scheduled: bool,
+        lacking: bool,
+        exact: bool = False,
+        all_marked: bool = True,
     ) -> Reading:
         """Choose what has to be read.
 
@@ -67,6 +76,9 @@ class PollPolicy:
             counters: How many counters the last whole reading found.
             scheduled: The reading comes in the node's own interval; for others somebody waits.
             lacking: More moved than is explained, or may have.
+            exact: Somebody is to be given everything that was counted until now.
+            all_marked: Whatever users move, a watermark moves with it. Without counters of inbounds none does for what is
+                blocked.
 
         Returns:
             How much to read.
@@ -80,8 +92,10 @@ class PollPolicy:
             # A watermark moves some moments before the user's own counter does, so the end of a movement is read once more.
             if few or (scheduled and self.whole_due(now, lacking=lacking)):
                 return Reading.WHOLE
-            return Reading.ONLINE if scheduled else Reading.SKIP
-        return Reading.WHOLE if now - self._whole_at >= QUIET_WHOLE_SECONDS else Reading.SKIP
+            return Reading.ONLINE if scheduled or exact else Reading.SKIP
+        if now - self._whole_at >= QUIET_WHOLE_SECONDS:
+            return Reading.WHOLE
+        return Reading.ONLINE if exact and not all_marked else Reading.SKIP
 
     def whole_due(self, now: float, *, lacking: bool) -> bool:
         """Return whether a whole reading of many counters is due."""

@@ -58,12 +58,20 @@ class EncodedStats:
         self._free_slots = 0
         #: The block is older than the parts, or the parts than the ledger.
         self.changed = True
+        self._only_owed = False
 
     def __repr__(self) -> str:
         return f"EncodedStats({self.kind}, {len(self._names) - self._free_slots} names, {len(self._stale)} stale)"
 
     def __len__(self) -> int:
         return len(self._names) - self._free_slots
+
+    def show_only_owed(self, wanted: bool) -> None:
+        """Leave names out that are owed nothing: they are not counted (any more), and a zero would say that nothing moved."""
+        if wanted != self._only_owed:
+            self._only_owed = wanted
+            self._stale.update(self._slots.values())
+            self.changed = True
 
     def touch(self, counters: Iterable[str]) -> None:
         """Take note that these counters are new, have moved, or are owed again."""
@@ -115,7 +123,7 @@ class EncodedStats:
             skip = len(self._prefix) + len(name) + len(SEPARATOR)
             for counter in self._counters[slot]:
                 entry = get(counter)
-                if entry is not None:
+                if entry is not None and (entry.free or not self._only_owed):
                     link, _, direction = counter[skip:].partition(SEPARATOR)
                     response.stats.add(name=name, type=direction, link=link, value=entry.free)
             self._parts[slot] = response.SerializeToString()

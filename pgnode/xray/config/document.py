@@ -27,7 +27,7 @@ from pgnode.xray.config.names import target_warnings
 from pgnode.xray.config.numbering import Numbers, number_parts
 from pgnode.xray.config.strings import text_fault
 
-__all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "render", "with_rules"]
+__all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "recut", "render", "with_rules"]
 
 #: User that stands in a Shadowsocks-2022 inbound while it has no others, with a random key that nobody is told. Without
 #: any client the core builds the kind of inbound that can never take users ("proxy is not a UserManager"); once it runs,
@@ -181,8 +181,14 @@ def unknown_config(base_hash: str) -> BaseConfig:
 
 def with_rules(base: BaseConfig, rules: Sequence[dict[str, Any]]) -> BaseConfig:
     """Make the same base config, ``base_hash`` included, whose core starts with these routing rules."""
-    document = {**base.document, "routing": {**base.document["routing"], "rules": list(rules)}}
-    return replace(base, document=document, _pieces=_cut(document, document["inbounds"], base.inbounds))
+    return recut(
+        replace(base, document={**base.document, "routing": {**base.document["routing"], "rules": list(rules)}})
+    )
+
+
+def recut(base: BaseConfig) -> BaseConfig:
+    """Return a base config whose document was changed, ready to be rendered again."""
+    return replace(base, _pieces=_cut(base.document, base.document["inbounds"], base.inbounds))
 
 
 def render(base: BaseConfig, clients_by_tag: Mapping[str, Sequence[str]]) -> str:

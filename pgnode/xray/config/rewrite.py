@@ -27,6 +27,9 @@ GUARD_RULE_TAG: Final = "PG_NODE_MALFORMED_DOMAIN_GUARD"
 #: Names longer than DNS can carry: over 253 characters in all, or a label over 63. Go's RE2 allows counts up to 1,000.
 GUARD_DOMAINS: Final = ("regexp:(?s)^.{254}", r"regexp:(^|\.)[^.]{64}")
 
+#: Switches of ``policy.system``: whether inbounds are counted.
+INBOUND_COUNTERS: Final = ("statsInboundUplink", "statsInboundDownlink")
+
 _BLACKHOLES: Final = frozenset(name for name, protocol in OUTBOUND_PROTOCOLS.items() if protocol.drops)
 _UNOBSERVABLE: Final = frozenset(name for name, protocol in OUTBOUND_PROTOCOLS.items() if not protocol.observable)
 
@@ -135,7 +138,10 @@ def _is_api_rule(rule: dict[str, Any], api_tags: set[str]) -> bool:
 
 
 def set_statistics(document: dict[str, Any]) -> None:
-    """Switch counters of users and outbounds on; online addresses and inbound counters on unless the config says otherwise."""
+    """Switch counters of users and outbounds on, and online addresses unless the config says otherwise.
+
+    Counters of inbounds stay as the config has them: see :mod:`pgnode.xray.config.inbound_counters`.
+    """
     if not isinstance(document.get("stats"), dict):
         document["stats"] = {}
     policy = _subsection(document, "policy", "policy")
@@ -143,17 +149,12 @@ def set_statistics(document: dict[str, Any]) -> None:
     level = _subsection(levels, "0", "policy.levels.0")
     level["statsUserUplink"] = True
     level["statsUserDownlink"] = True
-    _default(level, "statsUserOnline")
+    if level.get("statsUserOnline") is None:
+        level["statsUserOnline"] = True
     system = _subsection(policy, "system", "policy.system")
+    _fold(system, INBOUND_COUNTERS)
     system["statsOutboundUplink"] = True
     system["statsOutboundDownlink"] = True
-    _default(system, "statsInboundUplink")
-    _default(system, "statsInboundDownlink")
-
-
-def _default(part: dict[str, Any], field: str) -> None:
-    if part.get(field) is None:
-        part[field] = True
 
 
 def _subsection(parent: dict[str, Any], name: str, path: str) -> dict[str, Any]:

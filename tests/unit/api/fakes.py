@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,9 +40,23 @@ class FakeReads:
     blocks: dict[str, IndexedBlock] = field(default_factory=dict)
     age: float | None = None
     too_old: str = ""
+    renew_at: float = math.inf
+    stale_at: float = math.inf
+    inbounds_counted: bool | None = True
+    #: Snapshots that show what was handed out since.
+    void: set[str] = field(default_factory=set)
+    #: Set by whoever brings newer figures.
+    came: asyncio.Event = field(default_factory=asyncio.Event)
 
     def fresh_block(self, name: str) -> IndexedBlock | None:
-        return None if self.too_old else self.blocks.get(name)
+        return None if self.too_old or name in self.void else self.blocks.get(name)
+
+    def is_void(self, name: str) -> bool:
+        return name in self.void
+
+    async def news(self) -> None:
+        self.came.clear()
+        await self.came.wait()
 
     def age_seconds(self) -> float | None:
         return self.age

@@ -86,10 +86,15 @@ def test_a_node_that_has_not_run_and_one_whose_core_does_not_answer() -> None:
     assert list(summary(new))[:2] == ["node waiting, no core has run yet", "the core has not been read yet"]
     failed = replace(STORED, polled=Polled(100, 5_000, "no answer"))
     assert "the last reading failed: no answer" in list(summary(failed))
+    uncounted = replace(STORED, polled=Polled(100, 5_000, "", inbounds_counted=False))
+    assert "inbounds: not counted by this core: INBOUND_STATS=on has the next one count them" in list(
+        summary(uncounted)
+    )
 
 
 def test_json_has_what_is_owed_by_kind_and_can_be_one_line() -> None:
     made = json.loads(as_json(STORED))
+    assert made["inbounds_counted"] is None
     assert made["owed_bytes"] == {"users": 510, "inbounds": 21_100, "outbounds": 0}
     assert made["on_loan_bytes"] == {"users": 500, "inbounds": 0, "outbounds": 0}
     assert made["users"][0]["online"] == 2

@@ -98,6 +98,9 @@ def test_what_is_not_known_is_said() -> None:
     assert "the core is read every 5 s" in text
     assert "nothing moved between the last two readings" in text
     assert "sockets" in text
+    model = looked(Sample(1.0, FACTS, replace(LIVE, inbounds=[], inbounds_counted=False), CORE))
+    model.listed = "inbounds"
+    assert "not counted by this core: INBOUND_STATS=on" in "\n".join(drawn(model))
     assert "the core is not read" in "\n".join(drawn(looked(Sample(1.0, FACTS, LiveReport(read_error="x"), CORE))))
 
 

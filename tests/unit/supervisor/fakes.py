@@ -11,12 +11,14 @@ from typing import Any
 
 from pgnode.settings import load
 from pgnode.settings.handover import Handover
+from pgnode.store.changes import Journal
 from pgnode.store.state import StoredState
 from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.core.log_sender import Counted
 from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.processes.inheritance import NOTHING, InheritedProcess
 from pgnode.supervisor.tasks import CHANGES, CONTROL, LOGS, TaskRunner, TaskSpec
+from pgnode.supervisor.traffic.inbound_stats import InboundStats
 
 #: A child that is left to the next supervisor.
 LEFT = InheritedProcess("gunicorn", 1234, ("gunicorn",), output=8)
@@ -63,6 +65,7 @@ class Parts:
         self.maintenance.restore = lambda _became, *, bus_is_new: self.calls.append(f"bus is new: {bus_is_new}")
         self.certificate = SimpleNamespace(first=lambda: None)
         self.traffic = SimpleNamespace(**{name: self._notes(name) for name in ("figures", "payouts", "storing")})
+        self.traffic.inbounds = InboundStats("auto", Journal())
         self.system_loop, self.figures_loop = self._notes("system"), self._notes("figures_loop")
         self.core = SimpleNamespace(core="fake core", known_version="1.0", running=None, version=self.returns("1.0"))
         self.cores = SimpleNamespace(selected=lambda: None, clear_up=lambda: None)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
 
-from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM, Polled
+from pgnode.bus.snapshots import BACKEND, POLLED, STATS_USERS, SYSTEM, Polled
 from pgnode.bus.state import State
 from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.host.cgroup import Limits
@@ -61,17 +61,23 @@ class FakePublisher:
         self.count = 0
         self.works = True
 
-    async def publish(self, bodies: Mapping[str, bytes]) -> bool:
+    async def publish(
+        self, bodies: Mapping[str, bytes], last: Callable[[], Mapping[str, bytes]] = dict[str, bytes]
+    ) -> bool:
         self.count += 1
         self.bodies.update(bodies)
+        self.bodies.update(last())
         return self.works
+
+    def revisions(self, names: Iterable[str]) -> dict[str, int]:
+        return {name: self.count for name in names if name in self.bodies}
 
 
 class FakeTraffic:
     """Statistics that are news when they are told to be."""
 
     def __init__(self) -> None:
-        self.news, self.due = asyncio.Event(), asyncio.Event()
+        self.news, self.urgent, self.due = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.polls: list[str] = []
         self.error = ""
         self.stored = 0
@@ -89,10 +95,10 @@ class FakeTraffic:
         self.forgotten.append(generation)
 
     async def blocks(self) -> dict[str, bytes]:
-        return {"stats": b"block"}
+        return {STATS_USERS: b"block"}
 
-    def polled(self, now_ms: float) -> Polled:
-        return Polled(1, 2, "", 3, 4, int(now_ms))
+    def polled(self, now_ms: float, since: Mapping[str, int]) -> Polled:
+        return Polled(1, 2, "", 3, 4, int(now_ms), dict(since))
 
 
 @pytest.fixture
@@ -169,14 +175,16 @@ async def test_removed_users_are_forgotten_now_and_then(node: FakeNode) -> None:
 
 async def test_figures_are_published_when_they_are_news(publisher: Any) -> None:
     traffic: Any = FakeTraffic()
-    loop = FiguresLoop(traffic, traffic.news, publisher, lambda: 99)
+    loop = FiguresLoop(traffic, traffic, publisher, lambda: 99)
     task = asyncio.create_task(loop.run())
     traffic.news.set()
     await eventually(lambda: publisher.count == 1, "they are published")
-    assert publisher.bodies["stats"] == b"block"
-    assert Polled.decode(publisher.bodies[POLLED]) == Polled(1, 2, "", 3, 4, 99)
+    assert publisher.bodies[STATS_USERS] == b"block"
+    assert Polled.decode(publisher.bodies[POLLED]) == Polled(1, 2, "", 3, 4, 99, {STATS_USERS: 1})
     traffic.news.set()
     await eventually(lambda: publisher.count == 2, "they are published again")
+    await loop.publish_age()
+    assert Polled.decode(publisher.bodies[POLLED]).since == {STATS_USERS: 3}
     await end_tasks([task])
     assert repr(loop) == "FiguresLoop()"
 
@@ -188,7 +196,7 @@ def test_a_bus_that_hung_holds_up_no_figures_for_long(took_seconds: float, pause
 
 async def test_the_first_figures_are_tried_for_a_while(publisher: Any) -> None:
     traffic: Any = FakeTraffic()
-    loop = FiguresLoop(traffic, traffic.news, publisher, lambda: 99)
+    loop = FiguresLoop(traffic, traffic, publisher, lambda: 99)
     await loop.publish_first()
     assert publisher.count == 1
     publisher.works = False

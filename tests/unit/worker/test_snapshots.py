@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+
 import pytest
 
 from pgnode.bus import indexed
-from pgnode.bus.snapshots import ALL, BACKEND, ONLINE, POLLED, STATE, STATS_USERS, NodeStatus, Polled, Snapshot
+from pgnode.bus.snapshots import (
+    ALL,
+    BACKEND,
+    NO_REVISION,
+    ONLINE,
+    POLLED,
+    STATE,
+    STATS_USERS,
+    NodeStatus,
+    Polled,
+    Snapshot,
+)
 from pgnode.bus.state import State
 from pgnode.worker.snapshots import LocalSnapshots
+from tests.support.polling import next_turn
 
 
 def reads(age_ms: int | None, error: str) -> LocalSnapshots:
@@ -59,6 +74,42 @@ def test_what_cannot_be_read_leaves_what_was_there(body: bytes) -> None:
     for name in set(ALL) - {BACKEND, "system"}:
         made.take(Snapshot(name, 2, 0, body))
     assert (made.status, made.overdue(), made.block(STATS_USERS)) == before
+
+
+def test_figures_are_renewed_before_they_are_stale() -> None:
+    now = 100.0
+    made = LocalSnapshots(lambda: now)
+    assert (made.renew_at, made.stale_at) == (math.inf, math.inf), "nothing was read yet"
+    made.take(Snapshot(POLLED, 1, 0, Polled(100, 5_000, "").encode()))
+    assert now < made.renew_at < made.stale_at == pytest.approx(100.4)
+    made.take(Snapshot(POLLED, 2, 0, Polled(100, 5_000, "", counters=20_001).encode()))
+    assert made.stale_at == pytest.approx(101.9)
+    made.take(Snapshot(POLLED, 3, 0, Polled(None, 5_000, "").encode()))
+    assert made.stale_at == math.inf
+
+
+def test_a_block_that_shows_what_was_handed_out_is_void() -> None:
+    made = LocalSnapshots()
+    assert not made.is_void(STATS_USERS)
+    made.take(Snapshot(STATS_USERS, 5, 0, indexed.EMPTY))
+    assert made.fresh_block(STATS_USERS) is not None, "nothing is known of it yet"
+    made.take(Snapshot(POLLED, 6, 0, Polled(0, 5_000, "", since={STATS_USERS: 5}).encode()))
+    assert made.fresh_block(STATS_USERS) is not None
+    made.take(Snapshot(POLLED, 7, 0, Polled(0, 5_000, "", since={STATS_USERS: NO_REVISION}).encode()))
+    assert made.is_void(STATS_USERS)
+    assert made.fresh_block(STATS_USERS) is None
+    made.take(Snapshot(STATS_USERS, 8, 0, indexed.EMPTY))
+    made.take(Snapshot(POLLED, 9, 0, Polled(0, 5_000, "", since={STATS_USERS: 8}, inbounds_counted=False).encode()))
+    assert not made.is_void(STATS_USERS)
+    assert made.inbounds_counted is False
+
+
+async def test_whoever_waits_hears_of_newer_figures() -> None:
+    made = LocalSnapshots()
+    waiting = [asyncio.create_task(made.news()) for _ in range(2)]
+    await next_turn()
+    made.take(Snapshot(POLLED, 1, 0, Polled(0, 5_000, "").encode()))
+    await asyncio.gather(*waiting)
 
 
 def test_statistics_of_a_reading_that_failed_are_not_fresh() -> None:

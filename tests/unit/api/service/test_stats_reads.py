@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+
 import pytest
 
+from pgnode.api.service.freshness import Freshness
 from pgnode.api.service.state import StateChecks
 from pgnode.api.service.stats_reads import TAKE_STATS_SECONDS, StatsReads
 from pgnode.api.service.tracked import TrackedResponse
-from pgnode.bus.commands import Kind
+from pgnode.bus.commands import INBOUNDS, Kind
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
 from pgnode.wire import service_pb2 as pb
+from tests.support.polling import eventually
 from tests.unit.api.fakes import Node, status
 
 ALICE = pb.StatsOnlineIpListResponse(name="alice", ips={"192.0.2.1": 1, "192.0.2.2": 2}).SerializeToString()
@@ -70,6 +75,48 @@ async def test_after_bad_news_others_are_waited_for(node: Node, reads: StatsRead
     count = reads.user_online(request())
     assert not isinstance(count, bytes)
     assert pb.OnlineStatResponse.FromString(await count).value == 2
+
+
+async def test_old_figures_are_renewed_first(node: Node, reads: StatsReads) -> None:
+    assert reads.stats(request()) == b"traffic"
+    node.reads.renew_at = node.reads.stale_at = 0.0
+    assert reads.stats_cached(request()) is None
+    for body, ask in ((request(), reads.stats), (request(), reads.user_online_ips)):
+        answer = ask(body)
+        assert not isinstance(answer, bytes | memoryview)
+        waiting = asyncio.ensure_future(answer)
+        await eventually(lambda: Kind.LOOK in [kind for kind, *_ in node.commands.calls], "newer ones are asked for")
+        node.reads.renew_at = node.reads.stale_at = math.inf
+        node.reads.came.set()
+        assert await waiting in (b"traffic", ALICE)
+        node.reads.renew_at = node.reads.stale_at = 0.0
+
+
+async def test_what_was_handed_out_is_not_told(node: Node) -> None:
+    checks = StateChecks(node.reads, node.refresh)
+    freshness = Freshness(node.reads, node.commands, void_seconds=0.01)
+    reads = StatsReads(node.reads, node.commands, checks, write_timeout_seconds=30.0, freshness=freshness)
+    node.reads.void.add("stats.users")
+    answer = reads.stats(request())
+    assert not isinstance(answer, bytes | memoryview)
+    with pytest.raises(CoreUnavailableError, match="made anew after a reset, try again"):
+        await answer
+    assert reads.user_online_ips(request()) == ALICE
+
+
+async def test_inbounds_that_are_not_counted_have_no_zero(node: Node, reads: StatsReads) -> None:
+    one = pb.StatRequest(type=pb.Inbound, name="VLESS").SerializeToString()
+    every = pb.StatRequest(type=pb.Inbounds).SerializeToString()
+    node.reads.blocks["stats.inbounds"] = IndexedBlock(pack([]))
+    assert reads.stats(one) == reads.stats_cached(one) == b""
+    node.reads.inbounds_counted = False
+    assert reads.stats_cached(one) is None
+    with pytest.raises(NotFoundError, match="not counted by this core"):
+        reads.stats(one)
+    assert reads.stats(every) == b""
+    await eventually(lambda: (Kind.LOOK, INBOUNDS) in [call[:2] for call in node.commands.calls], "they are wanted")
+    node.reads.blocks["stats.inbounds"] = IndexedBlock(pack([(name_hash("VLESS"), b"owed")]))
+    assert reads.stats(one) == b"owed"
 
 
 def test_why_there_are_no_statistics(node: Node, reads: StatsReads) -> None:

@@ -51,13 +51,14 @@ def known(tmp_path: Path, **others: Any) -> Known:
         keep_alive_seconds=60,
         users=SimpleNamespace(table=table, rejected={"dave": None}),
         drain=SimpleNamespace(order=None, away=[], error=""),
-        status=lambda: NodeStatus(State.RUNNING, True, "26.10.10", "0", "", 7, starts={"new core": 1}),
+        status=lambda: NodeStatus(
+            State.RUNNING, True, "26.10.10", "0", "", 7, starts={"new core": 1}, waiting="level debug"
+        ),
     )
     core = SimpleNamespace(
         core="embedded (library)",
         known_version="26.10.10",
         running=SimpleNamespace(pid=900, up_seconds=100.0),
-        waiting_log="level debug",
     )
     node_log = NodeLog("info", now=lambda: 5.0, show=lambda _entry: None)
     node_log.warnings.note("warning", "no room")

@@ -23,6 +23,7 @@ from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.lifecycle.restore import ResolveUpdate
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State
+from pgnode.supervisor.traffic.inbound_stats import InboundStats
 from pgnode.testing.clock import ManualClock, run_ready
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.fake_core import FakeController, FakeCoreApi, FakeRunningCore
@@ -125,6 +126,7 @@ class Stage:
         self.journal = Journal()
         self.committer = FakeCommitter(self.journal, self.redis, self._tell)
         self.traffic = FakeTraffic()
+        self.inbound_stats = InboundStats(self.settings.inbound_stats, self.journal)
         self.snapshots = SnapshotWriter(Keys("t:"))
         self.prepare_error: Exception | None = None
         self.node: Node = assemble_node(
@@ -135,6 +137,7 @@ class Stage:
             committer=cast(Any, self.committer),
             snapshots=self.snapshots,
             traffic=cast(Any, self.traffic),
+            inbound_stats=self.inbound_stats,
             clock=self.clock,
             prepare=self._prepare,
             resolve_update=resolve_update,

@@ -50,7 +50,13 @@ async def test_a_core_that_tells_no_version_keeps_the_known_one(stage: Stage) ->
 async def test_workers_are_not_told_that_a_core_is_being_taken_over(stage: Stage) -> None:
     life = SimpleNamespace(state=State.STARTING, now=stage.lifecycle._life.now, keep_alive_seconds=0)
     board = StatusBoard(
-        cast(Any, life), cast(Any, stage.core), cast(Any, stage.redis), stage.snapshots, draining=str, taking_over=True
+        cast(Any, life),
+        cast(Any, stage.core),
+        cast(Any, stage.redis),
+        stage.snapshots,
+        draining=str,
+        waiting=str,
+        taking_over=True,
     )
 
     async def told() -> bool:

@@ -84,16 +84,23 @@ async def test_what_the_bus_has_lost_is_written_again() -> None:
             await redis.aclose()
 
 
-async def test_the_age_of_the_figures_is_written_although_it_looks_the_same() -> None:
+async def test_what_comes_last_is_written_although_it_looks_the_same_and_knows_the_revisions() -> None:
     async with running_valkey() as valkey:
         redis = connect(valkey.url)
         publisher = SnapshotPublisher(redis, SnapshotWriter(KEYS))
+        told: list[dict[str, int]] = []
+
+        def last() -> dict[str, bytes]:
+            told.append(publisher.revisions([SYSTEM, STATS_USERS]))
+            return {POLLED: b"as before"}
+
         try:
             revisions = []
             for _ in range(2):
-                assert await publisher.publish({POLLED: b"as before", SYSTEM: b"as before"})
-                revisions.append([await redis.hget(KEYS.snapshot(name), "rev") for name in (POLLED, SYSTEM)])
+                assert await publisher.publish({SYSTEM: b"as before"}, last)
+                revisions.append([int(await redis.hget(KEYS.snapshot(name), "rev") or 0) for name in (POLLED, SYSTEM)])
             assert revisions[0][0] != revisions[1][0]
             assert revisions[0][1] == revisions[1][1]
+            assert told == [{SYSTEM: revisions[0][1]}] * 2, "of what there is"
         finally:
             await redis.aclose()

@@ -12,10 +12,14 @@ OUT, IN, AROUND_BYTES = "direct", "VLESS", 40
 
 
 class FakeCounters:
-    """Users move bytes in here. Calls raise CoreApiError while ``silent``."""
+    """Users move bytes in here. Calls raise CoreApiError while ``silent``. A real core has inbounds' counters from its start."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, counts_inbounds: bool = True) -> None:
         self.counters: Counter[str] = Counter()
+        self._counts_inbounds = counts_inbounds
+        if counts_inbounds:
+            for direction in ("uplink", "downlink"):
+                self.counters[f"inbound>>>{IN}>>>traffic>>>{direction}"] = 0
         self.online: set[str] = set()
         self.silent = False
         #: Names of the calls made.
@@ -34,7 +38,14 @@ class FakeCounters:
             if size:
                 self.counters[f"user>>>{email}>>>traffic>>>{direction}"] += size
                 self.counters[f"outbound>>>{OUT}>>>traffic>>>{direction}"] += size
-                self.counters[f"inbound>>>{IN}>>>traffic>>>{direction}"] += size + AROUND_BYTES
+                if self._counts_inbounds:
+                    self.counters[f"inbound>>>{IN}>>>traffic>>>{direction}"] += size + AROUND_BYTES
+
+    def move_blocked(self, email: str, up: int) -> None:
+        """Move bytes that no outbound counts."""
+        self.counters[f"user>>>{email}>>>traffic>>>uplink"] += up
+        if self._counts_inbounds:
+            self.counters[f"inbound>>>{IN}>>>traffic>>>uplink"] += up + AROUND_BYTES
 
     @property
     def moved_by_users(self) -> int:

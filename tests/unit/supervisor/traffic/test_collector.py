@@ -7,15 +7,17 @@ from typing import cast
 
 import pytest
 
+from pgnode.bus.indexed import IndexedBlock
 from pgnode.bus.snapshots import ONLINE, STATS_INBOUNDS, STATS_OUTBOUNDS, STATS_USERS
 from pgnode.store.changes import Journal
 from pgnode.supervisor.traffic.attribution import TOLERATED_BYTES
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.figures import TrafficFigures
+from pgnode.supervisor.traffic.inbound_stats import InboundStats
 from pgnode.supervisor.traffic.poll_policy import PollPolicy
 from pgnode.supervisor.traffic.storing import TrafficStoring
 from pgnode.xray.client.api import CoreApi
-from tests.support.polling import next_turn
+from tests.support.polling import eventually, next_turn
 from tests.unit.supervisor.traffic.fake_counters import IN, OUT, FakeCounters
 
 TAGS = [("inbound", IN), ("outbound", OUT)]
@@ -24,10 +26,11 @@ TAGS = [("inbound", IN), ("outbound", OUT)]
 class Polls:
     """Traffic that reads a fake core."""
 
-    def __init__(self) -> None:
-        self.core = FakeCounters()
+    def __init__(self, *, counts_inbounds: bool = True, policy: PollPolicy | None = None) -> None:
+        self.core = FakeCounters(counts_inbounds=counts_inbounds)
         self.tags = TAGS
         self.journal = Journal()
+        self.inbounds = InboundStats("auto", self.journal)
         self.commits = 0
         self.figures = TrafficFigures(self.journal)
         self.traffic = TrafficCollector(
@@ -35,17 +38,19 @@ class Polls:
             TrafficStoring(self.figures, self.commit),
             lambda: self.tags,
             interval_seconds=5,
+            inbounds=self.inbounds,
             # Whatever the fake core has is a lot, and a whole reading may follow the one before at once.
-            policy=PollPolicy(few_counters=0, whole_share=1e9),
+            policy=policy if policy is not None else PollPolicy(few_counters=0, whole_share=1e9),
         )
 
     async def commit(self) -> None:
         self.commits += 1
 
-    async def poll(self, *, scheduled: bool = True) -> list[str]:
+    async def poll(self, *, scheduled: bool = True, exact: bool = False) -> list[str]:
         """The calls that it made, each once."""
         self.core.calls.clear()
-        assert await self.traffic.poll(cast(CoreApi, self.core), "run", scheduled=scheduled) == ""
+        core = cast(CoreApi, self.core)
+        assert await self.traffic.poll(core, "run", scheduled=scheduled and not exact, exact=exact) == ""
         return sorted(set(self.core.calls))
 
     @property
@@ -137,7 +142,74 @@ async def test_whoever_asks_for_fresh_figures_gets_those_of_users_who_are_online
     await polls.begin()
     polls.core.move("alice", 1000, 1000)
     assert await polls.poll(scheduled=False) == ["by name", "online"]
-    assert await polls.poll(scheduled=False) == ["by name"]
+    assert await polls.poll(scheduled=False) == ["by name", "online"], "who is online changes without a byte, too"
+
+
+async def test_figures_that_were_read_a_moment_ago_are_not_read_again() -> None:
+    polls = Polls()
+    await polls.begin()
+    polls.core.calls.clear()
+    assert await polls.traffic.look(cast(CoreApi, polls.core), "run") == ""
+    assert polls.core.calls == []
+    assert await Polls().traffic.look(None, "") == "no core runs"
+
+
+async def test_who_is_to_be_given_all_that_was_counted_does_not_share_a_reading_that_had_begun() -> None:
+    polls = Polls()
+    await polls.begin()
+    polls.core.move("alice", 5, 5)
+    core = cast(CoreApi, polls.core)
+    polls.core.calls.clear()
+    under_way = asyncio.create_task(polls.traffic.poll(core, "run", scheduled=True))
+    await eventually(lambda: "online" in polls.core.calls, "users are read")
+    polls.core.move("alice", 1_000_000, 1)
+    polls.core.calls.clear()
+    assert await asyncio.gather(*(polls.traffic.poll(core, "run", exact=True) for _ in range(9))) == [""] * 9
+    await under_way
+    assert polls.booked == polls.core.moved_by_users
+    assert polls.core.calls.count("online") <= 2, "those share one who came before it began"
+
+
+async def test_who_is_to_be_given_all_gets_what_somebody_moved_who_has_gone() -> None:
+    polls = Polls(policy=PollPolicy(few_counters=0, whole_share=1e-9))
+    await polls.begin()
+    polls.core.move("short", 2 * TOLERATED_BYTES, 0)
+    assert "whole" not in await polls.poll(), "it is too early for another whole reading"
+    assert "whole" in await polls.poll(exact=True)
+    assert polls.booked == polls.core.moved_by_users
+
+
+async def test_what_is_blocked_is_found_without_counters_of_inbounds() -> None:
+    polls = Polls(counts_inbounds=False)
+    await polls.begin()
+    assert polls.inbounds.counted is False
+    assert await polls.poll() == ["by name", "online"]
+    polls.core.move_blocked("alice", 700)
+    assert await polls.poll(exact=True) == ["by name", "online"]
+    assert polls.booked == polls.core.moved_by_users
+
+
+async def test_an_outbound_without_a_tag_may_move_anything_where_inbounds_are_not_counted() -> None:
+    polls = Polls(counts_inbounds=False)
+    polls.tags = [*TAGS, ("outbound", "")]
+    await polls.begin()
+    assert "whole" in await polls.poll()
+
+
+async def test_inbounds_that_are_not_counted_are_not_reported_as_zero() -> None:
+    polls = Polls()
+    await polls.begin()
+    assert polls.inbounds.counted
+    blocks = await polls.traffic.blocks()
+    assert IndexedBlock(blocks[STATS_INBOUNDS]).get(IN)
+    # The next core does not count them; nothing was handed out of what the first one counted.
+    polls.core = FakeCounters(counts_inbounds=False)
+    polls.core.move("alice", 10, 10)
+    assert await polls.traffic.poll(cast(CoreApi, polls.core), "next run") == ""
+    polls.figures.lend("loan:0", "inbound", [f"inbound>>>{IN}>>>traffic>>>{way}" for way in ("uplink", "downlink")])
+    blocks = await polls.traffic.blocks()
+    assert not IndexedBlock(blocks[STATS_INBOUNDS]).get(IN)
+    assert polls.traffic.polled().inbounds_counted is False
 
 
 async def test_a_core_that_serves_again_is_due_and_its_forerunners_error_is_over() -> None:

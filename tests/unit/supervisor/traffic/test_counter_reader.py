@@ -60,7 +60,7 @@ async def test_of_another_core_everything_is_new() -> None:
 
 
 async def test_online_users_are_read_once_per_change_and_shown_with_their_addresses() -> None:
-    core = FakeCounters()
+    core = FakeCounters(counts_inbounds=False)
     readings, api = both(core)
     core.move("alice", 10, 0)
     core.online = {"alice"}
@@ -77,7 +77,7 @@ async def test_online_users_are_read_once_per_change_and_shown_with_their_addres
 
 
 async def test_who_went_offline_is_asked_for_by_name_one_last_time() -> None:
-    core = FakeCounters()
+    core = FakeCounters(counts_inbounds=False)
     readings, api = both(core)
     core.online = {"alice"}
     await readings.online_users(api)
@@ -93,7 +93,7 @@ async def test_who_went_offline_is_asked_for_by_name_one_last_time() -> None:
 
 
 async def test_how_many_of_those_who_went_were_not_asked_for_is_told() -> None:
-    core = FakeCounters()
+    core = FakeCounters(counts_inbounds=False)
     readings, api = both(core)
     core.online = {f"user{number}" for number in range(GONE_MAX + 5)}
     await readings.online_users(api)
@@ -102,7 +102,7 @@ async def test_how_many_of_those_who_went_were_not_asked_for_is_told() -> None:
 
 
 async def test_a_core_that_does_not_answer_changes_nothing() -> None:
-    core = FakeCounters()
+    core = FakeCounters(counts_inbounds=False)
     readings, api = both(core)
     core.move("alice", 3, 4)
     core.online = {"alice"}
@@ -131,7 +131,7 @@ USERS = [f"user{number}" for number in range(6)]
 async def test_the_last_value_of_each_counter_is_the_cores_after_a_whole_reading(
     steps: list[tuple[str, str, int, int]],
 ) -> None:
-    core, known = FakeCounters(), dict[str, int]()
+    core, known = FakeCounters(counts_inbounds=False), dict[str, int]()
     readings, api = both(core)
     for what, email, up, down in [*steps, ("whole", "", 0, 0)]:
         if what == "move":

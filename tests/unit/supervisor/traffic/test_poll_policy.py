@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +48,18 @@ def test_the_end_of_a_movement_is_read_once_more_and_then_nothing() -> None:
         *(Reading.SKIP, Reading.SKIP),
     ]
     assert read(policy, 4, (2,), 10) is Reading.WHOLE
+
+
+def test_who_is_to_be_given_all_reads_what_no_mark_tells_of() -> None:
+    policy = PollPolicy()
+    read(policy, 0, (1,), MANY)
+    assert policy.choose(1, "run", (1,), MANY, scheduled=False, lacking=False) is Reading.SKIP
+    assert policy.choose(1, "run", (1,), MANY, scheduled=False, lacking=False, exact=True) is Reading.ONLINE
+    read(policy, 1, (1,), MANY)
+    choose = partial(policy.choose, 2, "run", (1,), MANY, scheduled=False, lacking=False)
+    assert choose(exact=True) is Reading.SKIP, "nothing moved since"
+    assert choose(exact=True, all_marked=False) is Reading.ONLINE
+    assert choose(all_marked=False) is Reading.SKIP
 
 
 def test_marks_that_stand_still_are_not_believed_for_ever() -> None:

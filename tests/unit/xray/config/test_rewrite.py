@@ -53,9 +53,14 @@ def test_statistics_are_forced_or_defaulted() -> None:
         "statsOutboundUplink": True,
         "statsInboundUplink": False,
         "statsOutboundDownlink": True,
-        "statsInboundDownlink": True,
     }
-    assert parse(config()).document["policy"]["levels"]["0"]["statsUserOnline"] is True
+    defaults = parse(config()).document["policy"]
+    assert defaults["levels"]["0"]["statsUserOnline"] is True
+    assert defaults["system"] == {"statsOutboundUplink": True, "statsOutboundDownlink": True}
+    given = {"system": {"StatsInboundUplink": True}}
+    assert parse(config(policy=given)).document["policy"]["system"]["statsInboundUplink"] is True, (
+        "the core reads any case"
+    )
 
 
 def test_log_files_are_taken_out_and_none_stays() -> None:
