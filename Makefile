@@ -66,8 +66,8 @@ faults: dev ## try every fault three times, print the table of docs/faults.md an
 fuzz: dev ## send odd inputs to each door of a node, for FUZZ_SECONDS (60) each
 	@$(BIN)/python -m tests.fuzz $(FUZZ_DOORS) --seconds $(FUZZ_SECONDS) $(FUZZ_SEED:%=--seed %) $(FUZZ_ONLY:%=--only %)
 
-bench: dev ## measure, and print a table
-	@$(BIN)/python -m bench
+bench: dev ## measure, and print a table; SCENARIOS="footprint …" names them
+	@$(BIN)/python -m bench $(SCENARIOS)
 
 docs: dev ## write the generated pages
 	$(BIN)/python -m tests.generated_docs

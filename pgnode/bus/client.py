@@ -32,6 +32,14 @@ ALIVE_SECONDS = WORKER_TTL_MS / 4000
 _PERHAPS_DONE = (BusUnavailableError, DeadlineExceededError, StoreUnavailableError)
 
 
+#: Bytes of a message from which on what it took is worth giving back.
+LARGE_BYTES = 1024 * 1024
+
+
+def _nothing_at_all() -> None:
+    """Do nothing."""
+
+
 class CommandClient:
     """Sends commands to the supervisor and waits for their replies.
 
@@ -42,11 +50,20 @@ class CommandClient:
         node: The node that this worker belongs to; commands are refused while another one has its prefix. None: not
             asked.
         waits: How long to wait for what.
+        large_ended: Called when a call with a large message has ended.
     """
 
     def __init__(
-        self, url: str, keys: Keys, worker: str, node: Owner | None = None, *, waits: ClientWaits = CLIENT_WAITS
+        self,
+        url: str,
+        keys: Keys,
+        worker: str,
+        node: Owner | None = None,
+        *,
+        waits: ClientWaits = CLIENT_WAITS,
+        large_ended: Callable[[], None] = _nothing_at_all,
     ) -> None:
+        self._large_ended = large_ended
         self._keys = keys
         self._waits = waits
         self._worker = worker
@@ -103,6 +120,8 @@ class CommandClient:
             reply = await answered
         finally:
             self._sender.ended(command)
+            if len(body) >= LARGE_BYTES:
+                self._large_ended()
         if reply.error is not None:
             raise reply.error
         return await self._fetch(command.id.decode(), reply.lent) if reply.lent else reply.body

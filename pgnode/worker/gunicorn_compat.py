@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 from weakref import WeakSet
@@ -109,6 +110,16 @@ def choose_parser(wanted: str, *, fast_installed: bool = FAST_PARSER_INSTALLED) 
             "Install one and run `make install` again, or set HTTP_PARSER=auto"
         )
     return "python" if wanted == "python" or not fast_installed else "fast"
+
+
+def load_for_workers(parser: str) -> None:
+    """Load in the master what every worker would load by itself.
+
+    Args:
+        parser: The parser of HTTP requests, as Gunicorn calls it.
+    """
+    for module in ("uvloop", *(["pgnode.worker.h1c_compat"] if parser == "fast" else [])):
+        import_module(module)
 
 
 def known_settings() -> frozenset[str]:

@@ -123,7 +123,8 @@ def on_starting(server: _Any) -> None:
 
 
 def when_ready(_server: _Any) -> None:
-    """Keep the garbage collector away from what the workers share, since it writes into each object that it looks at."""
+    """Load the rest, and keep the garbage collector away from what the workers share: it writes into what it looks at."""
+    _gunicorn_compat.load_for_workers(http_parser)
     _spare_what_is_loaded()
 
 

@@ -19,6 +19,7 @@ from pgnode.bus.ownership import Owner, this_node
 from pgnode.bus.report_channel import ReportWriter
 from pgnode.metrics.meter import Meter
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.heap import HeapTrimmer
 from pgnode.os_support.host_name import host_name
 from pgnode.os_support.lasting import keep_going
 from pgnode.os_support.open_files import OpenFilesWatch
@@ -54,7 +55,8 @@ class NodeClient:
         name = worker_name()
         self.meter = Meter(perf_counter)
         self.follower = SnapshotFollower(settings.bus_url, keys)
-        self.commands = CommandClient(settings.bus_url, keys, name, _node(settings))
+        self._memory = HeapTrimmer()
+        self.commands = CommandClient(settings.bus_url, keys, name, _node(settings), large_ended=self._memory.soon)
         self.activity = ActivityTeller(settings.bus_url, keys)
         self._logs = LogHub(
             LogReader(settings.bus_url, keys),

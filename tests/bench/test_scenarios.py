@@ -19,7 +19,7 @@ from pgnode.wire import service_pb2 as pb
 
 
 def test_every_file_is_a_scenario() -> None:
-    assert {"reads", "sync", "full", "start", "grpc", "traffic"} <= set(scenarios())
+    assert {"reads", "sync", "full", "start", "grpc", "traffic", "footprint"} <= set(scenarios())
     assert all(item.title and item.timeout_seconds > 0 for item in scenarios().values())
 
 

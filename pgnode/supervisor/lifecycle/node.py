@@ -15,10 +15,10 @@ from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.bus.snapshots import NodeStatus
 from pgnode.errors import NodeError
 from pgnode.metrics.instruments import Histogram
+from pgnode.os_support.heap import HeapTrimmer
 from pgnode.settings import Settings
 from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import Answers, Handler, Step
-from pgnode.supervisor.host.heap import HeapTrimmer
 from pgnode.supervisor.lifecycle.core_exchange import Change, CoreExchange
 from pgnode.supervisor.lifecycle.core_lifecycle import CoreLifecycle
 from pgnode.supervisor.lifecycle.drain import Drain

@@ -18,10 +18,10 @@ from pgnode.bus.commands import Command, Reply, parse_settlement
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import BLOB_BYTES
 from pgnode.errors import CoreUnavailableError, InvalidRequestError
+from pgnode.os_support.heap import HeapTrimmer
 from pgnode.store.changes import Journal
 from pgnode.store.rows import LoanPart
 from pgnode.store.state import StoredState
-from pgnode.supervisor.host.heap import HeapTrimmer
 from pgnode.supervisor.traffic.figures import TrafficFigures
 from pgnode.supervisor.traffic.loans import Loan, Loans
 from pgnode.supervisor.traffic.response_encoding import decode_counters, encode_stats

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from pgnode.bus.client import LARGE_BYTES, CommandClient
 from pgnode.bus.commands import Command, Kind, Reply, parse_settlement
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import GROUP
@@ -163,3 +164,17 @@ async def test_a_large_answer_that_is_on_no_loan_comes_in_parts_too(valkey: Test
         assert [command.kind for group in groups for command in group] == [Kind.METRICS], "nothing is settled"
         assert [key async for key in redis.scan_iter("test:loan:*")] == []
     await redis.aclose()
+
+
+async def test_the_end_of_a_call_with_a_large_message_is_told(valkey: TestValkey) -> None:
+    told: list[bool] = []
+    async with answering(valkey.url, lambda _: Reply()):
+        client = CommandClient(valkey.url, KEYS, "w3", large_ended=lambda: told.append(True))
+        client.start()
+        try:
+            await client.call(Kind.SYNC_USERS, bytes(LARGE_BYTES - 1), 20)
+            assert not told
+            await client.call(Kind.SYNC_USERS, bytes(LARGE_BYTES), 20)
+            assert told == [True]
+        finally:
+            await client.close()

@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import inspect
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -395,3 +397,15 @@ def test_what_gunicorn_takes_for_its_settings() -> None:
     gunicorn_compat.check_setting("workers", 3)
     with pytest.raises(ValueError, match="many"):
         gunicorn_compat.check_setting("workers", "many")
+
+
+@pytest.mark.parametrize("parser", ["python", *(["fast"] if gunicorn_compat.FAST_PARSER_INSTALLED else [])])
+def test_what_workers_would_load_is_loaded_before(parser: str) -> None:
+    look = (
+        "import sys; from pgnode.worker import gunicorn_compat; gunicorn_compat.load_for_workers(sys.argv[1]); "
+        "print(*sys.modules)"
+    )
+    looked = subprocess.run([sys.executable, "-c", look, parser], capture_output=True, text=True, check=True)
+    loaded = looked.stdout.split()
+    assert "uvloop" in loaded
+    assert ("pgnode.worker.h1c_compat" in loaded) == (parser == "fast")

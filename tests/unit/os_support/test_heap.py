@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pgnode.os_support.heap import HeapTrimmer
 from pgnode.os_support.malloc import trim_heap
-from pgnode.supervisor.host.heap import HeapTrimmer
 from tests.support.polling import eventually
 
 
