@@ -21,8 +21,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from bench.charts import charts
 from bench.registry import Bench, Scenario, scenarios
-from bench.report import Earlier, Row, beside, markdown, table
+from bench.report import Row, beside, markdown, read_results, table
 from pgnode import __version__
 
 #: The scenarios that are run without being named end within this time together; one that is cut off by it counts as not
@@ -56,6 +57,18 @@ ALL = "all"
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Show the node's figures of an earlier result (of --json) in place of the other side.",
 )
+@click.option(
+    "--charts",
+    "charts_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Draw the main rows here, too: an SVG file for each scenario.",
+)
+@click.option(
+    "--from",
+    "from_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Measure nothing, and show an earlier result (of --json).",
+)
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios and end.")
 def main(
     *,
@@ -67,6 +80,8 @@ def main(
     json_file: Path | None,
     markdown_file: Path | None,
     beside_file: Path | None,
+    charts_folder: Path | None,
+    from_file: Path | None,
     only_list: bool,
 ) -> None:
     known = scenarios()
@@ -79,41 +94,58 @@ def main(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise click.UsageError(f"no scenario is called {', '.join(unknown)}; there are: {', '.join(known)}")
-    try:
-        earlier = Earlier.read(beside_file.read_text(encoding="utf-8")) if beside_file is not None else None
-    except ValueError as error:
-        raise click.UsageError(f"{beside_file}: {error}") from None
+    if names and from_file is not None:
+        raise click.UsageError("--from shows all of its file and measures nothing: leave the scenarios out")
+    earlier, earlier_facts = ({}, {}) if beside_file is None else _read(beside_file)
     errors = Console(stderr=True, highlight=False)
-    chosen = [known[name] for name in dict.fromkeys(names or (name for name, item in known.items() if item.default))]
-    bench = Bench(
-        seconds=seconds,
-        rounds=rounds,
-        connections=connections,
-        workers=workers,
-        say=lambda text: errors.print(f"[dim]{text}[/]"),
-        facts=machine_facts(),
-    )
-    begun = time.monotonic()
-    try:
-        results, failed = asyncio.run(run_all(bench, chosen, float("inf") if names else TOTAL_TIMEOUT_SECONDS))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        errors.print("Interrupted; everything the bench started has ended.")
-        sys.exit(130)
-    bench.facts["load"] = (
-        f"{rounds} rounds of {seconds:g} s, {connections} TLS connections, {workers} workers; medians; "
-        f"{time.monotonic() - begun:.0f} s in all"
-    )
+    failed: dict[str, str] = {}
+    if from_file is not None:
+        results, facts = _read(from_file)
+    else:
+        chosen = [
+            known[name] for name in dict.fromkeys(names or (name for name, item in known.items() if item.default))
+        ]
+        bench = Bench(
+            seconds=seconds,
+            rounds=rounds,
+            connections=connections,
+            workers=workers,
+            say=lambda text: errors.print(f"[dim]{text}[/]"),
+            facts=machine_facts(),
+        )
+        begun = time.monotonic()
+        try:
+            results, failed = asyncio.run(run_all(bench, chosen, float("inf") if names else TOTAL_TIMEOUT_SECONDS))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            errors.print("Interrupted; everything the bench started has ended.")
+            sys.exit(130)
+        facts = bench.facts | {
+            "load": f"{rounds} rounds of {seconds:g} s, {connections} TLS connections, {workers} workers; medians; "
+            f"{time.monotonic() - begun:.0f} s in all"
+        }
     width = None if sys.stdout.isatty() else 150
-    titles = {item.name: item.title for item in chosen}
-    shown = results if earlier is None else beside(results, earlier)
-    Console(highlight=False, width=width).print(table(shown, bench.facts, titles))
+    titles = {name: item.title for name, item in known.items()}
+    shown = results if beside_file is None else beside(results, earlier, earlier_facts["pgnode"])
+    Console(highlight=False, width=width).print(table(shown, facts, titles))
     if markdown_file is not None:
-        markdown_file.write_text(markdown(shown, bench.facts, titles), encoding="utf-8")
+        markdown_file.write_text(markdown(shown, facts, titles), encoding="utf-8")
     if json_file is not None:
-        json_file.write_text(as_json(results, bench.facts), encoding="utf-8")
+        json_file.write_text(as_json(results, facts), encoding="utf-8")
+    if charts_folder is not None:
+        charts_folder.mkdir(parents=True, exist_ok=True)
+        for name, text in charts(shown, facts, titles).items():
+            (charts_folder / f"{name}.svg").write_text(text, encoding="utf-8")
     for name, reason in failed.items():
         errors.print(f"[bold red]{name} could not be measured:[/] {reason}", markup=True)
     sys.exit(1 if failed else 0)
+
+
+def _read(file: Path) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """The results in a file. click.UsageError where it has none."""
+    try:
+        return read_results(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise click.UsageError(f"{file}: {error}") from None
 
 
 async def run_all(
@@ -146,6 +178,7 @@ def machine_facts() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0))
     return {
         "pgnode": __version__,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": f"{cores} cores, {_cpu_model()}, {platform.system()} {platform.release()}",
         "Python": f"{platform.python_version()}, {ssl.OPENSSL_VERSION}, gunicorn {version('gunicorn')}, "
         f"falcon {version('falcon')}, uvloop {version('uvloop')}",

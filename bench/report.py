@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich import box
@@ -29,13 +29,18 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What a row is held against, and whether it holds."""
+    """What a row is held against, and whether it holds.
+
+    ``value`` was held against ``limit``; None where there is no limit to draw. Of two aims together those of the first are kept.
+    """
 
     text: str
     held: bool
+    value: float | None = None
+    limit: float | None = None
 
     def __and__(self, other: Aim) -> Aim:
-        return Aim(f"{self.text}, {other.text}", self.held and other.held)
+        return replace(self, text=f"{self.text}, {other.text}", held=self.held and other.held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,24 @@ class Row:
             return None
         return self.ours[0].value / self.other[0].value
 
+    @property
+    def aim_at(self) -> float | None:
+        """Where the aim's limit is, in the unit of the first of ours; None where it is about something else.
+
+        A limit is for the first figure itself, for the ratio, or for what ours has over the other side.
+        """
+        if self.aim is None or self.aim.value is None or self.aim.limit is None or not self.ours:
+            return None
+        value, limit = self.aim.value, self.aim.limit
+        if math.isclose(value, self.ours[0].value):
+            return limit
+        if self.ratio is None:
+            return None
+        if math.isclose(value, self.ratio):
+            return limit * self.other[0].value
+        over = self.ours[0].value - self.other[0].value
+        return self.other[0].value + limit if math.isclose(value, over) else None
+
     def as_json(self) -> dict[str, Any]:
         """The row for ``--json``; values that are no numbers become null."""
         return {
@@ -69,8 +92,19 @@ class Row:
             "ratio": _finite(self.ratio),
             "aim": None if self.aim is None else self.aim.text,
             "held": None if self.aim is None else self.aim.held,
+            "aim_value": None if self.aim is None else _finite(self.aim.value),
+            "aim_limit": None if self.aim is None else self.aim.limit,
             "note": self.note,
         }
+
+    @classmethod
+    def from_json(cls, made: Mapping[str, Any]) -> Row:
+        """The row that ``as_json`` made, also one without an aim's value and limit. KeyError or TypeError for anything else."""
+        aim = None
+        if made["aim"] is not None:
+            aim = Aim(str(made["aim"]), bool(made["held"]), made.get("aim_value"), made.get("aim_limit"))
+        ours, other = ([_read_figure(figure) for figure in made[side]] for side in ("pgnode", "other"))
+        return cls(str(made["what"]), ours, other, str(made["other_name"]), aim, str(made["note"]))
 
 
 def number(value: float) -> str:
@@ -85,17 +119,17 @@ def number(value: float) -> str:
 
 def at_least(ratio: float | None, limit: float, of: str) -> Aim:
     """ "≥ 0.8 of the bare app"."""
-    return Aim(f"≥ {limit:g} {of}", ratio is not None and ratio >= limit)
+    return Aim(f"≥ {limit:g} {of}", ratio is not None and ratio >= limit, ratio, limit)
 
 
 def at_most(ratio: float | None, limit: float, of: str) -> Aim:
     """ "≤ 2 times the bare core"."""
-    return Aim(f"≤ {limit:g} {of}", ratio is not None and ratio <= limit)
+    return Aim(f"≤ {limit:g} {of}", ratio is not None and ratio <= limit, ratio, limit)
 
 
 def below(value: float, limit: float, unit: str) -> Aim:
     """ "< 1 s"."""
-    return Aim(f"< {limit:g} {unit}", value < limit)
+    return Aim(f"< {limit:g} {unit}", value < limit, value, limit)
 
 
 def none_of(count: float, what: str) -> Aim:
@@ -122,40 +156,28 @@ def table(results: Mapping[str, Sequence[Row]], facts: Mapping[str, str], titles
     return Group(head, made, summary(row for rows in results.values() for row in rows))
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """An earlier result, read from its ``--json`` file: what the node's figures were, by scenario and row."""
-
-    version: str
-    figures: Mapping[tuple[str, str], Sequence[Figure]]
-
-    @classmethod
-    def read(cls, content: str) -> Earlier:
-        """Read the file's content. ValueError for anything else."""
-        try:
-            made = json.loads(content)
-            return cls(
-                str(made["facts"]["pgnode"]),
-                {
-                    (name, row["what"]): [
-                        Figure(math.nan if given["value"] is None else given["value"], given["unit"], given["name"])
-                        for given in row["pgnode"]
-                    ]
-                    for name, rows in made["scenarios"].items()
-                    for row in rows
-                },
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no results of the bench: {error!r}") from None
+def read_results(content: str) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """Rows by scenario, and the facts, of a file of ``--json``. ValueError for anything else."""
+    try:
+        made = json.loads(content)
+        facts = {str(name): str(value) for name, value in made["facts"].items()}
+        if "pgnode" not in facts:
+            raise KeyError("pgnode")
+        return {str(name): [Row.from_json(row) for row in rows] for name, rows in made["scenarios"].items()}, facts
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no results of the bench: {error!r}") from None
 
 
-def beside(results: Mapping[str, Sequence[Row]], earlier: Earlier) -> dict[str, list[Row]]:
+def beside(
+    results: Mapping[str, Sequence[Row]], earlier: Mapping[str, Sequence[Row]], version: str
+) -> dict[str, list[Row]]:
     """The same rows with the node's figures of an earlier result in place of the other side; the ratio is new over old."""
+    figures = {(name, row.what): row.ours for name, rows in earlier.items() for row in rows}
     return {
         name: [
-            Row(row.what, row.ours, before, earlier.version if before else "", row.aim, row.note)
+            Row(row.what, row.ours, before, version if before else "", row.aim, row.note)
             for row in rows
-            for before in [earlier.figures.get((name, row.what), ())]
+            for before in [figures.get((name, row.what), ())]
         ]
         for name, rows in results.items()
     }
@@ -206,6 +228,11 @@ def _plain_cells(row: Row) -> list[str]:
 
 def _figure_json(figure: Figure) -> dict[str, Any]:
     return asdict(figure) | {"value": _finite(figure.value)}
+
+
+def _read_figure(made: Mapping[str, Any]) -> Figure:
+    value = made["value"]
+    return Figure(math.nan if value is None else float(value), str(made["unit"]), str(made["name"]))
 
 
 def _finite(value: float | None) -> float | None:

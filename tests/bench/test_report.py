@@ -10,7 +10,19 @@ import pytest
 from rich.console import Console
 
 from bench.__main__ import as_json
-from bench.report import Earlier, Figure, Row, at_least, at_most, below, beside, none_of, number, summary, table
+from bench.report import (
+    Figure,
+    Row,
+    at_least,
+    at_most,
+    below,
+    beside,
+    none_of,
+    number,
+    read_results,
+    summary,
+    table,
+)
 
 FAST = Row("GET /fast", [Figure(8000, "/s")], [Figure(10_000, "/s")], "bare", at_least(0.8, 0.8, "of the bare app"))
 SLOW = Row(
@@ -93,9 +105,9 @@ def test_rows_become_json_without_nan() -> None:
 
 
 def test_an_earlier_result_stands_beside_a_new_one() -> None:
-    earlier = Earlier.read(as_json({"reads": [FAST, FREE]}, {"pgnode": "0.5.0"}))
+    earlier, facts = read_results(as_json({"reads": [FAST, FREE]}, {"pgnode": "0.5.0"}))
     now = {"reads": [Row(FAST.what, [Figure(9000, "/s")], [Figure(1, "/s")], "bare", FAST.aim), SLOW]}
-    fast, slow = beside(now, earlier)["reads"]
+    fast, slow = beside(now, earlier, facts["pgnode"])["reads"]
     assert (str(fast.other[0]), fast.other_name, fast.ratio) == ("8,000/s", "0.5.0", 1.125)
     assert fast.aim is FAST.aim
     assert (slow.other, slow.ratio) == ((), None), "it was not measured then"
@@ -104,4 +116,39 @@ def test_an_earlier_result_stands_beside_a_new_one() -> None:
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"facts": {"pgnode": "1"}, "scenarios": {"reads": [1]}}'])
 def test_another_file_is_no_earlier_result(content: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's own errors among them
-        Earlier.read(content)
+        read_results(content)
+
+
+def test_results_are_read_as_they_were_written() -> None:
+    content = as_json({"reads": [FAST, SLOW, FREE], "none": []}, {"pgnode": "0.6.0", "machine": "2 cores"})
+    results, facts = read_results(content)
+    assert results["reads"][:2] == [FAST, SLOW]
+    assert json.loads(as_json(results, facts)) == json.loads(content)
+
+
+def test_what_was_no_number_is_read_as_none() -> None:
+    row = Row("x", [Figure(math.nan, "s")], aim=below(math.nan, 1, "s"))
+    [read] = read_results(as_json({"reads": [row]}, {"pgnode": "0.6.0"}))[0]["reads"]
+    assert math.isnan(read.ours[0].value)
+    assert read.aim is not None
+    assert (read.aim.value, read.aim.limit, read.aim_at) == (None, 1, None)
+
+
+def test_rows_of_older_files_have_an_aim_without_a_limit() -> None:
+    made = FAST.as_json()
+    del made["aim_value"], made["aim_limit"]
+    read = Row.from_json(made)
+    assert read.aim is not None
+    assert (read.aim.text, read.aim.held, read.aim_at) == ("≥ 0.8 of the bare app", True, None)
+
+
+def test_limits_are_placed_on_the_scale_of_the_first_figure() -> None:
+    ours, other = [Figure(6, "µs"), Figure(90, "ms", "p99")], [Figure(4, "µs")]
+    assert Row("its own", ours, other, aim=below(6, 7, "µs") & below(90, 80, "ms")).aim_at == 7
+    assert Row("ratio", ours, other, aim=at_most(1.5, 1.25, "of it")).aim_at == 5
+    assert Row("what is over", ours, other, aim=below(2, 3, "µs over it")).aim_at == 7
+    assert Row("of something else", ours, other, aim=below(90, 80, "ms")).aim_at is None
+    assert Row("of something else, alone", ours, aim=below(90, 80, "ms")).aim_at is None
+    assert Row("no limit", ours, other, aim=none_of(0, "dropped")).aim_at is None
+    assert Row("no aim", ours, other).aim_at is None
+    assert Row("no figure", [], aim=below(1, 2, "s")).aim_at is None
