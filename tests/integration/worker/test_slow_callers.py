@@ -28,9 +28,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 #: The beginning of a TLS handshake, whose rest does not come.
 HALF_HELLO = bytes.fromhex("16030102000100") + bytes(50)
-HALF_HANDSHAKES, SILENT_CONNECTIONS, IDLE_CONNECTIONS = 1000, 3000, 200
+HALF_HANDSHAKES, SILENT_CONNECTIONS, IDLE_CONNECTIONS = 1000, 5000, 200
 SLOW_READERS, LARGE_MIB = 50, 8
-VIEWERS_PER_CONNECTION, VIEWER_CONNECTIONS = 60, 17
+VIEWERS_PER_CONNECTION, VIEWER_CONNECTIONS = 60, 34
 
 
 async def served(stage: Stage, worker: GrpcWorker, calls: int = 10) -> None:
@@ -117,7 +117,7 @@ async def test_answers_that_are_hardly_taken(stage: Stage, worker: GrpcWorker) -
     await stage.supervisor.publish_all()
 
 
-async def test_a_thousand_viewers_of_the_log_who_take_nothing(stage: Stage, worker: GrpcWorker) -> None:
+async def test_two_thousand_viewers_of_the_log_who_take_nothing(stage: Stage, worker: GrpcWorker) -> None:
     assert worker.process is not None
     block = call_block(stage.api_key, "/service.NodeService/GetLogs")
     async with contextlib.AsyncExitStack() as stack:
