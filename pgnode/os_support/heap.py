@@ -1,7 +1,6 @@
 """Memory that large messages took is given back to the system when they are gone.
 
-glibc keeps what was freed between objects that live on; after a start or a full set of 100,000 users that is 50 MB and more in
-the supervisor, and 20 in the worker that took the call.
+glibc keeps what was freed between objects that live on; after a start or a full set of 100,000 users that is 50 MB and more.
 """
 
 from __future__ import annotations
