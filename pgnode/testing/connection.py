@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
@@ -186,6 +187,14 @@ class LogViewer:
                 line = await self.next_line(timeout_seconds)
                 if text in line:
                     return line
+
+    async def wait_for_match(self, pattern: str, timeout_seconds: float) -> re.Match[str]:
+        """Return the match in the next line that has one. TimeoutError, EOFError."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                found = re.search(pattern, await self.next_line(timeout_seconds))
+                if found is not None:
+                    return found
 
     async def lines_within(self, seconds: float) -> list[str]:
         """All lines that come within ``seconds``."""

@@ -206,7 +206,7 @@ async def test_frames_without_end_cost_their_sender_the_connection(
             await flood(connection, None)
             assert process.memory_info().rss < memory + GROWTH_MIB * MIB
             await next_turn()
-    assert "its caller sends much and does not show the key" in worker.output
+    await eventually(lambda: "its caller sends much and does not show the key" in worker.output, "it is said why")
     assert (await caller.call("GetBackendStats")).num_goroutine == 42
 
 
@@ -219,7 +219,7 @@ async def test_who_takes_calls_back_as_fast_as_it_goes_loses_its_connection(
         while not connection.ended:
             await attack(connection, stage.api_key)
             await next_turn()
-    assert "its caller opens calls and takes them back" in worker.output
+    await eventually(lambda: "its caller opens calls and takes them back" in worker.output, "it is said why")
     assert (await caller.call("GetBackendStats")).num_goroutine == 42
 
 
@@ -232,7 +232,7 @@ async def test_who_comes_again_and_again_without_the_key_loses_its_connection(
         while not connection.ended:
             await attack(connection, None)
             await next_turn()
-    assert "its caller comes again and again without the key" in worker.output
+    await eventually(lambda: "its caller comes again and again without the key" in worker.output, "it is said why")
     assert (await caller.call("GetBackendStats")).num_goroutine == 42
 
 

@@ -287,8 +287,9 @@ async def test_a_viewer_that_wakes_up_is_told_what_it_missed(stage: Stage, panel
         line = b"z" * 2000
         for _ in range(60):
             await stage.supervisor.log_lines([line] * 400)
-        notice = await sleeper.wait_for("dropped", 30)
-        assert int("".join(c for c in notice if c.isdigit())) > 0
+        # Those of its queue, or those that a busy worker was too slow to take off the bus.
+        notice = await sleeper.wait_for_match(r"\[(\d+) lines (dropped|lost)", 60)
+        assert int(notice[1]) > 0
 
 
 async def test_the_first_viewer_of_each_worker_gets_what_is_logged_after_its_headers(
