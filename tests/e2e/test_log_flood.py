@@ -37,10 +37,10 @@ TAG = "VLESS"
 RATE = 20_000
 #: A viewer's queue holds as many, so one that reads loses none, however slow this machine is.
 LINES = 40_000
-#: More than the queue of a viewer and the buffers of its connection hold.
-MANY_LINES = 250_000
+#: 100 MB, far more than is held on the way to a viewer: by its queue, the buffers of its connection, the bus and the ring.
+MANY_LINES, LONG_HOST = 250_000, "x" * 300
 MIB = 1024 * 1024
-LINE = "2026/11/30 10:00:00.000000 from 203.0.113.7:50123 accepted tcp:example.org:443 [VLESS >> DIRECT] email: flood-{}@e2e"
+LINE = "2026/11/30 10:00:00.000000 from 203.0.113.7:50123 accepted tcp:{}example.org:443 [VLESS >> DIRECT] email: flood-{}@e2e"
 NUMBER = re.compile(r"email: flood-(\d+)@e2e$")
 NOTICE = re.compile(r"^\[(\d+) lines (?:lost|dropped)")
 
@@ -52,12 +52,12 @@ class Stage:
     node: NodeProcess
     written: int = 0
 
-    async def write(self, count: int, rate: int = RATE) -> None:
+    async def write(self, count: int, rate: int = RATE, host: str = "") -> None:
         """Write so many lines into the core's pipe, so many a second; waits where it is full."""
         first, self.written = self.written, self.written + count
-        await asyncio.to_thread(self._write, first, count, rate)
+        await asyncio.to_thread(self._write, first, count, rate, host)
 
-    def _write(self, first: int, count: int, rate: int) -> None:
+    def _write(self, first: int, count: int, rate: int, host: str) -> None:
         a_moment = threading.Event()
         descriptor = os.open(self.node.run_dir / FIFO_NAME, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -65,7 +65,7 @@ class Stage:
             while done < count:
                 due = min(count, int((time.monotonic() - begun) * rate) + 1)
                 for number in range(first + done, first + due):
-                    os.write(descriptor, LINE.format(number).encode() + b"\n")
+                    os.write(descriptor, LINE.format(host, number).encode() + b"\n")
                 done = due
                 a_moment.wait(0.001)
         finally:
@@ -141,7 +141,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 async def test_while_nobody_watches_nothing_is_on_the_bus(stage: Stage) -> None:
     await stage.write(1000)
-    last = LINE.format(stage.written - 1)
+    last = LINE.format("", stage.written - 1)
 
     async def kept() -> bool:
         log = stage.node.state_dir / "logs" / "access.log"
@@ -186,7 +186,7 @@ async def test_viewers_who_join_in_a_flood_see_every_line(stage: Stage) -> None:
 
 async def test_a_viewer_that_does_not_read_is_told_how_many_lines_it_lost(stage: Stage) -> None:
     async with stage.node.panel() as panel, panel.logs() as sleeper:
-        await stage.write(MANY_LINES, 10 * RATE)
+        await stage.write(MANY_LINES, 10 * RATE, LONG_HOST)
         async with asyncio.timeout(120):
             seen = await watch(lines_of_rest(sleeper), stage.written - 1)
     seen.check()
@@ -198,7 +198,7 @@ async def test_log_files_are_rotated_and_no_line_is_lost(stage: Stage) -> None:
     first = stage.written
     # Three full ones and the one that is written hold as many.
     await stage.write(25_000)
-    last = LINE.format(stage.written - 1)
+    last = LINE.format("", stage.written - 1)
     await eventually(lambda: last in (folder / "access.log").read_text(), "all is written")
     names = ["access.log.3", "access.log.2", "access.log.1", "access.log"]
     assert sorted(names) == sorted(path.name for path in folder.iterdir() if path.name.startswith("access"))
