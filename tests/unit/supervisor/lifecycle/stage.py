@@ -194,6 +194,8 @@ class Stage:
         await run_ready()
         async with self.node.core_lock:
             pass
+        # What was begun behind the lock, a pause before the next try, say.
+        await run_ready()
 
     async def pause(self, seconds: float) -> None:
         """Let time pass, and wait for what that leads to."""
