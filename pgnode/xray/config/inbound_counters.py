@@ -1,7 +1,8 @@
 """Whether a core counts the traffic of its inbounds, which costs users something. Pure.
 
 With these counters the core copies each byte itself where the kernel would have done so (core 26.10.10): uploads cost it 1.2 to 2
-times as much time in nearly every protocol (docs/performance.md). Users and outbounds are counted without them. They are switched for a core as a whole, when it starts.
+times as much time in nearly every protocol (docs/performance.md). Users and outbounds are counted without them. They are switched
+for a core as a whole, when it starts.
 """
 
 from __future__ import annotations
