@@ -95,7 +95,7 @@ def assemble_node(
         redis,
         snapshots,
         draining=lambda: drain.reason,
-        waiting=lambda: waiting(core, inbound_stats),
+        waiting=lambda: waiting(core, inbound_stats, life),
         taking_over=taking_over,
     )
     lifecycle = CoreLifecycle(
@@ -158,9 +158,10 @@ def assemble_node(
     )
 
 
-def waiting(core: CoreController, inbound_stats: InboundStats) -> str:
+def waiting(core: CoreController, inbound_stats: InboundStats, life: NodeLife) -> str:
     """Say what was asked for and waits for the next start of the core; "" for nothing."""
-    return ", ".join(filter(None, (core.waiting_log, inbound_stats.waiting)))
+    spec = life.now.core
+    return ", ".join(filter(None, (core.waiting_log, inbound_stats.waiting(spec.base if spec is not None else None))))
 
 
 async def _no_update(_running: str) -> None:

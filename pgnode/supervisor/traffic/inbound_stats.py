@@ -7,7 +7,8 @@ from typing import Final, Literal
 import structlog
 
 from pgnode.store.changes import Journal
-from pgnode.xray.config.inbound_counters import InboundCounting
+from pgnode.xray.config.document import BaseConfig
+from pgnode.xray.config.inbound_counters import InboundCounting, counts_inbounds
 
 log = structlog.get_logger(__name__)
 
@@ -59,11 +60,17 @@ class InboundStats:
         self._asked = True
         self._journal.meta["inbounds_asked"] = 1
         if not self.counted:
-            log.info("statistics of inbounds were asked for: they are counted from the next start of the core on")
+            log.info("statistics of inbounds were asked for: the next core counts them, unless the config says no")
         return True
 
-    @property
-    def waiting(self) -> str:
-        """What of this waits for the next start of the core; "" for nothing."""
-        wanted = self.counting in (InboundCounting.ALWAYS, InboundCounting.WHERE_SILENT)
-        return WAITING if wanted and self.counted is False else ""
+    def waiting(self, base: BaseConfig | None) -> str:
+        """Say what of this waits for the next start of the core.
+
+        Args:
+            base: The config of the core that runs; None where none does.
+
+        Returns:
+            The words; "" for nothing, also where the config says that inbounds are not counted.
+        """
+        wanted = base is not None and self.counted is False and counts_inbounds(base, self.counting)
+        return WAITING if wanted else ""

@@ -28,6 +28,13 @@ class InboundCounting(enum.Enum):
 _FORCED: Final = {InboundCounting.ALWAYS: True, InboundCounting.NEVER: False}
 
 
+def counts_inbounds(base: BaseConfig, counting: InboundCounting) -> bool:
+    """Return whether a core with this config counts inbounds, in one direction at least."""
+    policy = with_inbound_counters(base, counting).document.get("policy") or {}
+    system = policy.get("system") or {}
+    return any(system.get(name) is True for name in INBOUND_COUNTERS)
+
+
 def with_inbound_counters(base: BaseConfig, counting: InboundCounting) -> BaseConfig:
     """Make the same base config, ``base_hash`` included, whose core counts inbounds or does not."""
     policy = base.document.get("policy") or {}
