@@ -9,12 +9,14 @@ a connection was lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from pgnode.bus.command_sender import AWAY_TEXT
 from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.key_types import remove_other_types, says_other_type
 from pgnode.bus.keys import Keys
 from pgnode.bus.pending import PendingCommand, PendingCommands
 from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
@@ -131,3 +133,6 @@ class ReplyReader:
             self._pending.fail(BusUnavailableError(AWAY_TEXT))
         self._redis.drop()
         await asyncio.sleep(self._waits.retry_seconds)
+        if says_other_type(error):
+            with contextlib.suppress(*BUS_ERRORS):
+                await remove_other_types(self._redis.execute, {self._key: "stream"})

@@ -17,6 +17,7 @@ from pgnode.errors import OperatorError, StartFailedError
 from pgnode.os_support.environment import confine
 from pgnode.os_support.files import read_regular
 from pgnode.os_support.held_sockets import HeldSockets
+from pgnode.os_support.own_names import own_names
 from pgnode.settings import Settings
 from pgnode.settings.checks import paths_in
 from pgnode.supervisor.composition import default_core
@@ -109,6 +110,7 @@ async def check(settings: Settings, message: pb.Backend, core: Core) -> RunSpec:
         settings.run_dir,
         cert_dir=core.cert_dir,
         own_port=settings.metrics_port,
+        own_names=await asyncio.to_thread(own_names, settings.metrics_host),
         script_paths=paths_in(settings.script_paths),
     )
     if fault is None:

@@ -15,11 +15,13 @@ from redis.asyncio import Redis
 from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Kind
 from pgnode.bus.connection import connect, ping_anew
+from pgnode.bus.key_types import types_of
 from pgnode.bus.keys import Keys
 from pgnode.bus.ownership import PrefixOwnership, this_node
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotMemory, SnapshotWriter
+from pgnode.bus.snapshots import ALL
 from pgnode.os_support.audit import AuditTrail
 from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
@@ -168,7 +170,7 @@ def compose(
         redis=redis,
         answers=PipelinedRedis(settings.bus_url),
         server=CommandServer(settings.bus_url, keys, ownership.is_ours),
-        publisher=SnapshotPublisher(redis, snapshots, ownership.is_ours),
+        publisher=SnapshotPublisher(redis, snapshots, ownership.is_ours, types=types_of(keys, ALL)),
         ownership=ownership,
     )
     changes = ChangeTimes(bus.server.now_ms)

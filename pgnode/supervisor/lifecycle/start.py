@@ -14,6 +14,7 @@ from pgnode.bus.commands import Command
 from pgnode.errors import InvalidRequestError, NodeError, StartFailedError, UnsupportedError
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.held_sockets import HeldSockets
+from pgnode.os_support.own_names import own_names
 from pgnode.settings import Settings
 from pgnode.settings.checks import paths_in
 from pgnode.supervisor.core.controller import CoreController
@@ -260,6 +261,7 @@ class StartJob:
             settings.run_dir,
             cert_dir=cert_dir,
             own_port=settings.metrics_port,
+            own_names=await asyncio.to_thread(own_names, settings.metrics_host),
             script_paths=paths_in(settings.script_paths),
         )
         if fault is not None:

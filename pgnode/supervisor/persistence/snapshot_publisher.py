@@ -14,12 +14,16 @@ import structlog
 from redis.asyncio import Redis
 
 from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.key_types import remove_other_types
 from pgnode.bus.snapshot_writer import SnapshotWriter
 
 log = structlog.get_logger(__name__)
 
 #: Seconds between two checks whether Redis still has all snapshots.
 POLL_INTERVAL_SECONDS = 1.0
+
+#: After so many of them it is checked whether its keys are of the types that they should be.
+POLLS_PER_TYPE_CHECK = 5
 
 
 class SnapshotPublisher:
@@ -29,6 +33,7 @@ class SnapshotPublisher:
         redis: The bus.
         snapshots: Writes them.
         owned: Whether the keys are this node's; while they are not, nothing is written.
+        types: The keys whose types are kept, each with its type.
         poll_interval_seconds: Seconds between two checks whether Redis still has all of them.
     """
 
@@ -38,10 +43,12 @@ class SnapshotPublisher:
         snapshots: SnapshotWriter,
         owned: Callable[[], bool] = lambda: True,
         *,
+        types: Mapping[str, str] = MappingProxyType({}),
         poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
     ) -> None:
         self._redis = redis
         self._owned = owned
+        self._types = types
         self._poll_interval_seconds = poll_interval_seconds
         self._snapshots = snapshots
         #: Bodies that could not be written.
@@ -97,14 +104,22 @@ class SnapshotPublisher:
 
     async def keep(self) -> None:
         """Write again whatever Redis loses; until cancelled."""
+        polls = 0
         while True:
             await asyncio.sleep(self._poll_interval_seconds)
+            polls += 1
             try:
+                if polls % POLLS_PER_TYPE_CHECK == 0 and self._owned():
+                    await self._keep_types()
                 if missing := await self._snapshots.write_missing(self._redis):
                     self.refills += 1
                     log.info("snapshots were lost and are written again", names=missing)
             except BUS_ERRORS as error:
                 log.debug("snapshots not looked at", error=str(error))
+
+    async def _keep_types(self) -> None:
+        if removed := await remove_other_types(self._redis.execute_command, self._types):
+            log.warning("keys of the bus held something else, removed; who else writes to them?", keys=removed)
 
     def _is_last(self, name: str, body: bytes) -> bool:
         """Whether nothing else was put after it."""

@@ -6,7 +6,7 @@ They are looked for when a start asks for the config, and not in one that runs a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def config_fault(
     environment: Mapping[str, str] = os.environ,
     cert_dir: Path | None = None,
     own_port: int | None = None,
+    own_names: Collection[str] = frozenset(),
     script_paths: Sequence[Path] = (),
 ) -> str | None:
     """Return what is wrong with a config, or None. Follows links in paths that it names, and reads its certificates.
@@ -40,12 +41,13 @@ def config_fault(
         environment: What the core inherits.
         cert_dir: The folder where the core looks for certificates with a relative path.
         own_port: A port on which the node answers without a key.
+        own_names: Names and addresses, in small letters, that lead to that port as those of loopback do.
         script_paths: Scripts that the core may run, and folders of such.
 
     Returns:
         A sentence that begins with the name of the part.
     """
-    led = own_port_fault(base.document, own_port, base.numbers.of(base.document))
+    led = own_port_fault(base.document, own_port, base.numbers.of(base.document), own_names)
     return led or next(_faults(base, own_folder, environment, cert_dir, script_paths), None)
 
 

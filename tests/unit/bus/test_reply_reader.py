@@ -98,6 +98,21 @@ async def test_a_command_that_nobody_had_taken_is_asked_again(valkey: TestValkey
             assert len({command.id for command in supervisor.taken}) == len(supervisor.taken) == 3
 
 
+async def test_answers_that_somebody_else_put_something_in_the_place_of(valkey: TestValkey) -> None:
+    redis = connect(valkey.url)
+    async with client_of(valkey.url) as client, supervised(valkey.url) as supervisor:
+        supervisor.answers_now.set()
+        await redis.set(KEYS.replies("w1"), "odd")
+
+        async def is_gone() -> bool:
+            return await redis.type(KEYS.replies("w1")) != b"string"
+
+        await eventually(is_gone, "the worker removed it")
+        async with asyncio.timeout(10):
+            assert await client.call(Kind.SYNC_USER, b"later", 20) == b"later"
+    await redis.aclose()
+
+
 async def test_a_store_that_is_started_anew_and_empty_costs_callers_a_moment(valkey: TestValkey) -> None:
     async with client_of(valkey.url) as client:
         call = asyncio.create_task(client.call(Kind.SYNC_USER, b"waiting", 20))

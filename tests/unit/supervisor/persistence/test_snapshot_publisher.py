@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.key_types import types_of
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshot_writer import SnapshotWriter
-from pgnode.bus.snapshots import POLLED, STATS_USERS, SYSTEM
+from pgnode.bus.snapshots import ALL, POLLED, STATS_USERS, SYSTEM
 from pgnode.os_support.aio import end_tasks
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from tests.support.polling import eventually, next_turn
@@ -39,6 +40,28 @@ async def test_what_was_not_written_comes_with_the_next_ones() -> None:
             assert await publisher.publish({STATS_USERS: b"after it"})
             assert await redis.hget(KEYS.snapshot(STATS_USERS), "rev") == revision, "no news, no revision"
         finally:
+            await redis.aclose()
+
+
+async def test_what_somebody_else_put_in_their_place_is_removed() -> None:
+    async with running_valkey() as valkey:
+        redis = connect(valkey.url)
+        types = types_of(KEYS, ALL)
+        publisher = SnapshotPublisher(redis, SnapshotWriter(KEYS), types=types, poll_interval_seconds=0.01)
+        keeping = asyncio.create_task(publisher.keep())
+        try:
+            assert await publisher.publish({SYSTEM: b"figures"})
+            for key, kind in types.items():
+                await redis.delete(key)
+                await (redis.rpush(key, "odd") if kind == "string" else redis.set(key, "odd"))
+
+            async def healed() -> bool:
+                return await redis.exists(*types) == 1
+
+            await eventually(healed, "only the snapshot is there")
+            assert await redis.hget(KEYS.snapshot(SYSTEM), "body") == b"figures"
+        finally:
+            await end_tasks([keeping])
             await redis.aclose()
 
 

@@ -23,7 +23,7 @@ def with_outbound(settings: Any) -> dict[str, Any]:
     return {"outbounds": [{"settings": settings}]}
 
 
-@pytest.mark.parametrize(
+PLACES = pytest.mark.parametrize(
     ("document", "place"),
     [
         (with_inbound({"fallbacks": [{}, {"dest": PORT}]}), "inbound 'in': settings.fallbacks[1].dest 9100"),
@@ -55,6 +55,20 @@ def with_outbound(settings: Any) -> dict[str, Any]:
         ),
     ],
 )
+
+
+def test_names_of_this_host_lead_there_as_well() -> None:
+    names = {"node-1", "10.0.0.5"}
+    for dest in ("Node-1:9100", "10.0.0.5:9100", "[::ffff:10.0.0.5]:9100"):
+        document = with_inbound({"fallbacks": [{"dest": dest}]})
+        assert own_port_fault(document, PORT, {}) is None, dest
+        fault = own_port_fault(document, PORT, {}, names)
+        assert (fault or "").startswith(f"inbound 'in': settings.fallbacks[0].dest '{dest}'"), fault
+    assert own_port_fault(with_inbound({"address": "node-1", "port": PORT}), PORT, {}, names) is not None
+    assert own_port_fault(with_inbound({"address": "node-2", "port": PORT}), PORT, {}, names) is None
+
+
+@PLACES
 def test_what_leads_to_the_metrics_is_named(document: dict[str, Any], place: str) -> None:
     fault = own_port_fault(document, PORT, {"outbounds": (5,)})
     assert (fault or "").startswith(place), fault
