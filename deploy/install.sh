@@ -185,7 +185,7 @@ from pathlib import Path
 from pgnode.settings import load_from, read_api_key
 
 settings = load_from(Path(sys.argv[1]))
-ports = {"rest": "REST", "both": f"REST; gRPC on {settings.grpc_port}", "grpc": "gRPC"}[settings.service_protocol]
+ports = {"rest": "REST", "both": f"REST; gRPC on {settings.grpc_port}", "grpc": "gRPC", "none": "of its workers"}[settings.service_protocol]
 print(f"  port      {settings.service_port} ({ports})")
 print(f"  API port  {settings.api_port}")
 print(f"  API key   {read_api_key(settings)}")

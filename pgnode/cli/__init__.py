@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pgnode import __version__
-from pgnode.cli import drain_command, worker_commands
+from pgnode.cli import drain_command, worker_command, worker_commands
 from pgnode.cli.declaring import FILE_PATH as _FILE_PATH
 from pgnode.cli.declaring import LEVEL as _LEVEL
 from pgnode.cli.declaring import Group as _Group
@@ -396,5 +396,6 @@ def _demo(json_wanted: bool) -> None:
     _carry_out(lambda: run_demo(json_wanted=json_wanted))
 
 
+main.add_command(worker_command.worker)
 main.add_command(worker_commands.workers)
 main.add_command(drain_command.drain)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
 from pgnode.os_support import container, log_lines
+from pgnode.os_support.log_levels import rank
 from pgnode.os_support.log_lines import Entry, LogForm
 from pgnode.os_support.log_text import bound_values, print_traceback, printable
 
@@ -43,6 +44,7 @@ class LogOutput:
         self.form: LogForm = form
         self.journal = journal
         self._out = out
+        self._lowest = 0
 
     def __repr__(self) -> str:
         return f"LogOutput({self.process}, {self.form}{', journal' if self.journal else ''})"
@@ -56,6 +58,10 @@ class LogOutput:
         """
         self.form, self.journal = form, journal
 
+    def show_from(self, level: str) -> None:
+        """Write only what is at least as grave as a level from now on."""
+        self._lowest = rank(level)
+
     def name_process(self, process: str) -> None:
         """Say what this process is called from now on."""
         self.process = process
@@ -66,6 +72,8 @@ class LogOutput:
         Args:
             entry: The entry.
         """
+        if self._lowest and rank(entry.level) < self._lowest:
+            return
         stream = self._out if self._out is not None else sys.stderr
         if self.form == "json":
             lines = iter((log_lines.json_line(entry),))

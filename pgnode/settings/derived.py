@@ -32,7 +32,7 @@ class DerivedSettings:
         node_host: str
         redis_url: str | None
         service_port: int
-        service_protocol: Literal["both", "rest", "grpc"]
+        service_protocol: Literal["both", "rest", "grpc", "none"]
         ssl_cert_file: Path | None
         ssl_key_file: Path | None
         state_dir: Path
@@ -56,6 +56,8 @@ class DerivedSettings:
     @property
     def gunicorn_ports(self) -> dict[str, int]:
         """The ports that Gunicorn listens on, by the setting that names each: the only place that knows which."""
+        if self.service_protocol == "none":
+            return {}
         ports = {"API_PORT": self.api_port}
         if self.service_protocol != "grpc":
             ports = {"SERVICE_PORT": self.service_port, **ports}
@@ -141,8 +143,8 @@ class DerivedSettings:
 
     @property
     def grpc_worker_count(self) -> int:
-        """The number of gRPC workers that run; 0 where no gRPC is served."""
-        return 0 if self.service_protocol == "rest" else self.grpc_workers
+        """The number of gRPC workers that run; 0 where no gRPC is served here."""
+        return 0 if self.service_protocol in ("rest", "none") else self.grpc_workers
 
     @property
     def grpc_listen(self) -> tuple[str, int]:

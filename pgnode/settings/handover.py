@@ -29,6 +29,12 @@ SOCKETS_VARIABLE: Final = "PGNODE_SOCKET_FDS"
 #: Tells Gunicorn's workers the number of the descriptor to which they write a byte when they are there.
 READY_VARIABLE: Final = "PGNODE_READY_FD"
 
+#: Says that workers have no supervisor beside them, and of which kind they are (``pgnode worker``).
+ALONE_VARIABLE: Final = "PGNODE_WORKER_ALONE"
+
+#: Tells such workers the file of settings that they were started with.
+FILE_VARIABLE: Final = "PGNODE_WORKER_ENV_FILE"
+
 #: Tells a trial of another version the number of the descriptor of the environment that it would be started with.
 ENVIRONMENT_VARIABLE: Final = "PGNODE_ENVIRONMENT_FD"
 
@@ -71,11 +77,17 @@ class HandedOver(DerivedSettings):
         return iter(self.__dict__.items())
 
 
-def hand_over(settings: Settings) -> Handover:
+def runs_alone() -> bool:
+    """Whether this is a worker without a supervisor beside it."""
+    return ALONE_VARIABLE in os.environ
+
+
+def hand_over(settings: Settings, folder: Path | None = None) -> Handover:
     """Write the settings where workers find them.
 
     Args:
         settings: The settings, checked.
+        folder: Where a file may be made where there is no memory for it; None for the folder of sockets.
 
     Returns:
         How a worker gets them. The descriptor stays open for as long as workers may be started.
@@ -83,7 +95,20 @@ def hand_over(settings: Settings) -> Handover:
     Raises:
         OSError: There is neither memory nor a folder for such a file.
     """
-    return Handover(_unnamed_file(_encode(settings), settings.run_dir))
+    return Handover(_unnamed_file(_encode(settings), folder or settings.run_dir))
+
+
+def write_settings(settings: Settings, descriptor: int) -> None:
+    """Write settings into a file that is open, for whoever made it.
+
+    Args:
+        settings: The settings, checked.
+        descriptor: The file's.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    os.write(descriptor, _encode(settings))
 
 
 def hand_over_environment(environment: Mapping[str, str], folder: Path) -> int:

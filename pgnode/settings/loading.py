@@ -90,6 +90,11 @@ def _check_protocols(settings: Settings) -> None:
         raise SettingsError(
             "GRPC_WORKERS=0 is not allowed: with SERVICE_PROTOCOL=grpc nothing would be served; allowed is 1 or more"
         )
+    if settings.service_protocol == "none" and settings.redis_url is None:
+        raise SettingsError(
+            "SERVICE_PROTOCOL=none is not allowed without REDIS_URL: nothing would be served; set REDIS_URL, over which "
+            "`pgnode worker` meets this node, or serve `both`, `rest` or `grpc` here"
+        )
 
 
 def _check_ports(settings: Settings) -> None:

@@ -48,10 +48,10 @@ class Settings(DerivedSettings, BaseSettings):
     api_port: Port = Field(
         62051, description="Port of the maintenance API (JSON): updates of core, geo files and node."
     )
-    service_protocol: Literal["both", "rest", "grpc"] = Field(
+    service_protocol: Literal["both", "rest", "grpc", "none"] = Field(
         "both",
-        description="What is served: `both` (REST on SERVICE_PORT, gRPC on GRPC_PORT), `rest`, or `grpc` "
-        "(on SERVICE_PORT).",
+        description="What is served: `both` (REST on SERVICE_PORT, gRPC on GRPC_PORT), `rest`, `grpc` (on SERVICE_PORT), or "
+        "`none`: the supervisor has no API workers of its own, and those that `pgnode worker` runs serve. That needs REDIS_URL.",
     )
     grpc_port: Port = Field(62052, description="Port of gRPC when SERVICE_PROTOCOL is `both`.")
     grpc_workers: Annotated[int, Field(ge=0, le=64)] = Field(

@@ -6,6 +6,7 @@ other, the first one gets a function that asks the second one later.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -258,7 +259,11 @@ def compose(
     pids = PidRegistry(settings.run_dir / "children.json")
     restarter = Restarter()
     sockets = ListeningSockets(settings, inheritance)
-    rest = Child(gunicorn.spec(settings, handover, lambda: sockets.descriptors), pids, tell=node_log.child_says)
+    rest = (
+        Child(gunicorn.spec(settings, handover, lambda: sockets.descriptors), pids, tell=node_log.child_says)
+        if settings.gunicorn_ports
+        else None
+    )
     grpc = GrpcWorkers(settings, handover, pids, restarter, inheritance=inheritance, tell=node_log.child_says)
     processes = Processes(
         pids=pids,
@@ -283,7 +288,7 @@ def compose(
         keys,
         lambda: {
             "supervisor": os.getpid(),
-            "gunicorn": rest.pid,
+            "gunicorn": rest.pid if rest is not None else None,
             "valkey": embedded.pid if embedded is not None else None,
             "core": core.running.pid if core.running is not None else None,
         },
@@ -354,9 +359,10 @@ def compose(
         tasks.LOGS: pump.sender.run,
         tasks.LOG_FILES: pump.writer.run,
         tasks.CERTIFICATE: certificate.run,
-        tasks.GUNICORN: lambda: restarter.keep(rest),
         tasks.REPORTS: source.run,
     }
+    if rest is not None:
+        work[tasks.GUNICORN] = functools.partial(restarter.keep, rest)
     if settings.metrics_port is not None:
         work[tasks.METRICS] = FiguresServer(settings.metrics_host, settings.metrics_port, source.pages).run
     if settings.core_hang_seconds:

@@ -34,6 +34,9 @@ POLL_SECONDS = 0.05
 #: What a node says when its workers serve.
 WORKERS_READY = "child is ready child=gunicorn"
 
+#: What one says that has no workers.
+READY = "the node has started"
+
 #: The same of each gRPC worker.
 GRPC_WORKER_READY = "child is ready child=grpc-"
 #: Lines of the node's own output that are kept.
@@ -74,6 +77,8 @@ class NodeProcess:
         self._reading: asyncio.Task[None] | None = None
         self.output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         self._workers_ready = False
+        #: It has workers of its own.
+        self._serves = True
         #: gRPC workers that were not told to be ready yet.
         self._grpc_awaited = 0
 
@@ -142,8 +147,9 @@ class NodeProcess:
         self.output.clear()
         environment = self.environment()
         self._workers_ready = False
-        served = environment.get("SERVICE_PROTOCOL", "both") != "rest"
-        self._grpc_awaited = int(environment.get("GRPC_WORKERS", "1")) if served else 0
+        served = environment.get("SERVICE_PROTOCOL", "both")
+        self._serves = served != "none"
+        self._grpc_awaited = int(environment.get("GRPC_WORKERS", "1")) if served not in ("rest", "none") else 0
         self._process = await asyncio.create_subprocess_exec(
             self._python,
             "-m",
@@ -162,7 +168,8 @@ class NodeProcess:
     async def wait_ready(self, timeout_seconds: float = READY_TIMEOUT_SECONDS) -> None:
         """Wait until gRPC and ``GET /info`` answer. NodeFailedError with the node's output when it ends or takes too long.
 
-        The node's own workers, that is: those of one that was killed a moment ago may still be there.
+        One without workers has just to be up. The node's own workers, that is: those of one that was killed a moment ago may
+        still be there.
         """
         last: BaseException | None = None
         try:
@@ -171,6 +178,8 @@ class NodeProcess:
                     if self.returncode is not None:
                         await self._end_reading()
                         raise NodeFailedError(f"the node ended with exit code {self.returncode}:\n{self.output_text}")
+                    if self._workers_ready and not self._serves:
+                        return
                     if self._workers_ready and self._grpc_awaited <= 0:
                         try:
                             async with self.panel() as panel:
@@ -240,7 +249,7 @@ class NodeProcess:
             self.output.append(line.decode("utf-8", "replace").rstrip())
             # Also where it prints JSON.
             said = read_line(self.output[-1], "", 0, 0.0).summary
-            if WORKERS_READY in said:
+            if (WORKERS_READY if self._serves else READY) in said:
                 self._workers_ready = True
             elif GRPC_WORKER_READY in said:
                 self._grpc_awaited -= 1

@@ -9,6 +9,7 @@ import contextlib as _contextlib
 import os as _os
 import signal as _signal
 import ssl as _ssl
+import tempfile as _tempfile
 from dataclasses import replace as _replace
 from typing import Any as _Any
 
@@ -20,7 +21,7 @@ from pgnode.os_support.pdeath import die_with_parent as _die_with_parent
 from pgnode.os_support.request_signals import keep_from_this_process as _keep_requests_from_this_process
 from pgnode.settings.handover import READY_VARIABLE as _READY_VARIABLE
 from pgnode.settings.handover import SOCKETS_VARIABLE as _SOCKETS_VARIABLE
-from pgnode.settings.handover import load_handed_over as _load_handed_over
+from pgnode.settings.handover import runs_alone as _runs_alone
 from pgnode.worker import gunicorn_compat as _gunicorn_compat
 from pgnode.worker.asgi_worker import ConnectionLimits as _ConnectionLimits
 from pgnode.worker.asgi_worker import worker_with as _worker_with
@@ -30,22 +31,30 @@ from pgnode.worker.gunicorn_log import GunicornLog as _GunicornLog
 from pgnode.worker.logging import name_process as _name_process
 from pgnode.worker.logging import set_up_logging as _set_up_logging
 from pgnode.worker.operator_file import operator_file as _operator_file
+from pgnode.worker.settings_again import settings_again as _settings_again
+
+
+def _tell(sentence: str) -> None:
+    # Gunicorn has no log yet.
+    _LOG.write(_LOG.entry("warning", f"pgnode: {sentence}", {}))
+
 
 # Before Gunicorn makes its log: it keeps the stream that is there.
 _set_up_logging("gunicorn")
 _gunicorn_compat.check()
 _gunicorn_compat.keep_workers_in_want_of_room()
-_settings = _load_handed_over()
+_settings = _settings_again.load(_tell)
 
 # The master reads this once: for its workers, too, which it forks; and the supervisor that started it is its parent.
 _keep_large_blocks_apart()
-_die_with_parent(_signal.SIGKILL)
+if not _runs_alone():
+    _die_with_parent(_signal.SIGKILL)
 # The supervisor keeps it from its children; this is the one that it sends it to.
 _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [_signal.SIGHUP])
 
 _host = f"[{_settings.node_host}]" if ":" in _settings.node_host else _settings.node_host
 _sockets = _os.environ.get(_SOCKETS_VARIABLE)
-# The supervisor holds the sockets; a master that was started by hand makes its own.
+# Whoever started this master holds the sockets; one that was started by hand makes its own.
 bind = (
     [f"fd://{_number}" for _number in _sockets.split(",")]
     if _sockets
@@ -92,7 +101,9 @@ logger_class = _GunicornLog
 loglevel = "info"
 # Gunicorn would put a control socket into the home folder.
 control_socket_disable = True
-worker_tmp_dir = "/dev/shm" if _os.access("/dev/shm", _os.W_OK | _os.X_OK) else str(_settings.run_dir)  # noqa: S108 - Gunicorn's heartbeat
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - Gunicorn's heartbeat
+if not _os.access(worker_tmp_dir, _os.W_OK | _os.X_OK):
+    worker_tmp_dir = _tempfile.gettempdir() if _runs_alone() else str(_settings.run_dir)
 
 
 def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:
@@ -153,12 +164,6 @@ def post_worker_init(_worker: _Any) -> None:
 
 
 _say_ready = post_worker_init
-
-
-def _tell(sentence: str) -> None:
-    # Gunicorn has no log yet.
-    _LOG.write(_LOG.entry("warning", f"pgnode: {sentence}", {}))
-
 
 if _settings.gunicorn_conf is not None:
     globals().update(_operator_file.run(_settings.gunicorn_conf, dict(globals()), _tell))

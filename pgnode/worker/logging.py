@@ -24,6 +24,7 @@ def set_up_logging(process: str) -> None:
     PROCESS.take_form(form, journal=not by_supervisor and is_journal(os.environ))
     PROCESS.name_process(process)
     lowest = "debug" if by_supervisor else os.environ.get("LOG_LEVEL", "").strip() or "debug"
+    PROCESS.show_from(lowest)
     log_setup.set_up(PROCESS, shows=lambda level: rank(level) >= rank(lowest), for_good=False)
 
 

@@ -23,6 +23,7 @@ from pgnode.os_support.heap import HeapTrimmer
 from pgnode.os_support.host_name import host_name
 from pgnode.os_support.lasting import keep_going
 from pgnode.os_support.open_files import OpenFilesWatch
+from pgnode.settings.handover import runs_alone
 from pgnode.worker.log_hub import LogHub
 from pgnode.worker.reporting import WorkerFacts, WorkerReporter
 from pgnode.worker.snapshot_follower import SnapshotFollower
@@ -105,7 +106,9 @@ class NodeClient:
 
 
 def _node(settings: Settings) -> Owner | None:
-    """Name the node that this worker belongs to, where others may use its Redis."""
+    """Name the node that this worker belongs to, where others may use its Redis; one on its own serves whoever has the prefix."""
+    if runs_alone():
+        return None
     return this_node(settings.state_dir) if settings.redis_url is not None and settings.state_dir.is_dir() else None
 
 

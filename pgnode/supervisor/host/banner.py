@@ -36,7 +36,10 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     if settings.grpc_worker_count:
         port = settings.grpc_listen[1]
         rows.append(("gRPC" if rest else "API", f"{shown_host}:{port}  (listening on {settings.node_host}, gRPC, TLS)"))
-    rows.append(("Maintenance", f"https://{shown_host}:{settings.api_port}  (JSON, with the same key)"))
+    if settings.gunicorn_ports:
+        rows.append(("Maintenance", f"https://{shown_host}:{settings.api_port}  (JSON, with the same key)"))
+    else:
+        rows.append(("API", "served by the workers of `pgnode worker`, with this REDIS_URL and REDIS_PREFIX"))
     if who.key_is_new:
         rows.append(("API key", f"{who.api_key}  (new, and shown once; kept in {settings.key_file})"))
     elif settings.api_key is not None:
@@ -47,20 +50,22 @@ def banner(settings: Settings, who: Identity, *, core: str, version: str, users:
     rows.append(("Certificate", f"{settings.cert_file}{made}"))
     rows.append(("Core", f"Xray {version}, {core}; {_users(users)}"))
     store = "embedded Valkey" if settings.redis_url is None else "Redis at REDIS_URL"
-    workers = [f"Gunicorn with {_count(settings.web_concurrency, 'REST worker')}"]
+    processes = ["supervisor", store]
+    if settings.gunicorn_ports:
+        processes.append(f"Gunicorn with {_count(settings.web_concurrency, 'REST worker')}")
     if settings.grpc_worker_count:
-        workers.append(_count(settings.grpc_worker_count, "gRPC worker"))
-    rows.append(("Processes", f"supervisor, {store}, {', '.join(workers)}, the core when started"))
+        processes.append(_count(settings.grpc_worker_count, "gRPC worker"))
+    rows.append(("Processes", f"{', '.join(processes)}, the core when started"))
     rows.append(("State", str(settings.state_dir)))
     key = "$API_KEY" if settings.api_key is not None else f"$(cat {settings.key_file})"
     address = f"{rest}/info" if rest is not None else f"{settings.api_port}/"
-    rows.append(
-        (
-            "Try next",
-            f'curl --cacert {settings.cert_file} -H "x-api-key: {key}" -H "Accept: application/json" '
-            f"https://{shown_host}:{address}",
-        )
+    first = (
+        f'curl --cacert {settings.cert_file} -H "x-api-key: {key}" -H "Accept: application/json" '
+        f"https://{shown_host}:{address}"
+        if settings.gunicorn_ports
+        else "pgnode workers, which shows who serves"
     )
+    rows.append(("Try next", first))
     rows.append(("", "or see it work without a panel: pgnode demo. Ctrl-C ends the node"))
     # Lines are left whole and without a frame, so that what is copied from them works.
     _rule(f"pgnode {__version__} is ready")
@@ -82,7 +87,10 @@ def ready_fields(settings: Settings, *, core: str, version: str) -> dict[str, st
     Returns:
         Values by name.
     """
-    ports = {"rest": settings.gunicorn_ports.get("SERVICE_PORT"), "maintenance": settings.api_port}
+    ports = {
+        "rest": settings.gunicorn_ports.get("SERVICE_PORT"),
+        "maintenance": settings.gunicorn_ports.get("API_PORT"),
+    }
     if settings.grpc_worker_count:
         ports["grpc"] = settings.grpc_listen[1]
     return {
@@ -141,6 +149,10 @@ def _for_the_panel(settings: Settings, who: Identity) -> list[tuple[str, str]]:
         ("Address", f"{first}{note}" if addresses else f"{first}  (only from this machine)"),
         ("Port", " or ".join(ports)),
         ("API port", str(settings.api_port)),
+    ]
+    if not settings.gunicorn_ports:
+        rows = [("Address", "that of a host where `pgnode worker` serves, with the ports that are set there")]
+    rows += [
         ("API key", who.api_key if who.key_is_new else f"as before, kept in {settings.key_file}"),
     ]
     if settings.api_key is not None and not who.key_is_new:

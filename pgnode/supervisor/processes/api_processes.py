@@ -26,13 +26,13 @@ class ApiProcesses:
 
     Args:
         sockets: What Gunicorn listens on.
-        gunicorn: Its master.
+        gunicorn: Its master; None where no REST worker runs here.
         grpc: The gRPC workers.
         inheritance: What the supervisor before left.
     """
 
     def __init__(
-        self, sockets: ListeningSockets, gunicorn: Child, grpc: GrpcWorkers, inheritance: Inheritance = NOTHING
+        self, sockets: ListeningSockets, gunicorn: Child | None, grpc: GrpcWorkers, inheritance: Inheritance = NOTHING
     ) -> None:
         self._sockets = sockets
         self._gunicorn = gunicorn
@@ -54,8 +54,8 @@ class ApiProcesses:
         """
         left = self._inheritance
         same_ports = set(left.sockets) == {*self._sockets.names, *self._grpc.port_names}
-        gunicorn = left.process(self._gunicorn.name)
-        taken = gunicorn is not None and self._gunicorn.take_over(gunicorn)
+        gunicorn = left.process(self._gunicorn.name) if self._gunicorn is not None else None
+        taken = gunicorn is not None and self._gunicorn is not None and self._gunicorn.take_over(gunicorn)
         await self._grpc.take_over()
         if left.sockets and not same_ports:
             log.info("the API has other ports now: its processes are started anew")
@@ -71,10 +71,10 @@ class ApiProcesses:
         Raises:
             ChildFailedError: One did not come up.
         """
-        starts = (
-            [self._grpc.start()] if self._gunicorn.pid is not None else [self._gunicorn.start(), self._grpc.start()]
-        )
-        await asyncio.gather(*starts)
+        if self._gunicorn is not None and self._gunicorn.pid is None:
+            await asyncio.gather(self._gunicorn.start(), self._grpc.start())
+        else:
+            await self._grpc.start()
 
     async def renew(self) -> str:
         """Replace what was taken over by processes of this version, each when its successor takes calls.
@@ -82,7 +82,8 @@ class ApiProcesses:
         Returns:
             What did not go well; "" for nothing. A process that is not replaced goes on.
         """
-        outcomes = await asyncio.gather(self._gunicorn.renew(), self._grpc.renew(), return_exceptions=True)
+        renewing = [*([self._gunicorn.renew()] if self._gunicorn is not None else []), self._grpc.renew()]
+        outcomes = await asyncio.gather(*renewing, return_exceptions=True)
         troubles = []
         for outcome in outcomes:
             if isinstance(outcome, ChildFailedError):
@@ -95,10 +96,11 @@ class ApiProcesses:
     @property
     def pids(self) -> Mapping[str, int | None]:
         """The processes by their names in the log: Gunicorn's master and each gRPC worker; None for one that does not run."""
-        return {self._gunicorn.name: self._gunicorn.pid, **self._grpc.pids}
+        master = {self._gunicorn.name: self._gunicorn.pid} if self._gunicorn is not None else {}
+        return {**master, **self._grpc.pids}
 
     def reread(self) -> None:
-        """Have Gunicorn read GUNICORN_CONF again, and replace its workers; no call fails."""
+        """Have Gunicorn, where there is one, read GUNICORN_CONF again, and replace its workers; no call fails."""
         self.rest.reread()
 
     @property
@@ -113,7 +115,7 @@ class ApiProcesses:
 
     def hand_over(self) -> tuple[Mapping[str, int], list[InheritedProcess]]:
         """Leave sockets and processes to the next supervisor, as far as they run."""
-        gunicorn = self._gunicorn.hand_over()
+        gunicorn = self._gunicorn.hand_over() if self._gunicorn is not None else None
         processes = [*([gunicorn] if gunicorn is not None else []), *self._grpc.hand_over()]
         return {**self._sockets.hand_over(), **self._grpc.hand_over_port()}, processes
 
@@ -123,9 +125,10 @@ class ApiProcesses:
         await self._end_processes()
 
     async def _end_processes(self) -> None:
-        await asyncio.gather(self._gunicorn.stop(), self._grpc.stop())
+        await asyncio.gather(*([self._gunicorn.stop()] if self._gunicorn is not None else []), self._grpc.stop())
 
     def kill_all(self) -> None:
         """End all by SIGKILL, without waiting."""
-        self._gunicorn.kill_group()
+        if self._gunicorn is not None:
+            self._gunicorn.kill_group()
         self._grpc.kill_all()

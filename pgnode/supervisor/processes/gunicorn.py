@@ -21,6 +21,9 @@ from pgnode.supervisor.processes.child import Attached, ChildSpec
 #: Named as a file, which Gunicorn runs again at each reload; a module is run once.
 CONFIGURATION = Path(pgnode.__file__).parent / "worker" / "gunicorn_conf.py"
 
+#: What its master runs.
+COMMAND = (sys.executable, "-m", "gunicorn", "-c", f"file:{CONFIGURATION}")
+
 #: Seconds between two attempts to reach it.
 POLL_SECONDS = 0.05
 
@@ -95,7 +98,7 @@ def spec(settings: Settings, handover: Handover, sockets: Callable[[], Sequence[
 
     return ChildSpec(
         name="gunicorn",
-        command=[sys.executable, "-m", "gunicorn", "-c", f"file:{CONFIGURATION}"],
+        command=COMMAND,
         environment={**os.environ, **handover.environment, LINES_VARIABLE: "json"},
         ready=is_ready,
         pass_fds=handover.pass_fds,

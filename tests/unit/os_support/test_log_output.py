@@ -70,6 +70,15 @@ def test_the_journal_gets_priorities_and_no_times() -> None:
             assert json.loads(line.removeprefix("<4>"))["fields"] == {"free": 3}
 
 
+def test_what_is_less_grave_than_wanted_is_left_out() -> None:
+    out = io.StringIO()
+    output = LogOutput("rest", out=out)
+    output.show_from("warning")
+    for level in ("debug", "info", "warning", "error"):
+        output.write(output.entry(level, f"this is {level}", {}))
+    assert [line.rpartition(" ")[2] for line in out.getvalue().splitlines()] == ["warning", "error"]
+
+
 def test_it_writes_to_what_stderr_is_then(capsys: pytest.CaptureFixture[str]) -> None:
     output = LogOutput("a")
     output.name_process("b")

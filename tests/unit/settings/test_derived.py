@@ -35,6 +35,7 @@ def test_everything_is_below_the_state_folder_unless_named() -> None:
         ("both", {"SERVICE_PORT": 62050, "API_PORT": 62051}, ("GRPC_PORT", 62052), 1),
         ("rest", {"SERVICE_PORT": 62050, "API_PORT": 62051}, ("GRPC_PORT", 62052), 0),
         ("grpc", {"API_PORT": 62051}, ("SERVICE_PORT", 62050), 1),
+        ("none", {}, ("GRPC_PORT", 62052), 0),
     ],
 )
 def test_ports_follow_the_protocol(

@@ -14,7 +14,7 @@ def test_every_setting_has_a_row_with_its_type_and_default() -> None:
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*) \|$", text, re.MULTILINE))
     assert set(rows) == {name.upper() for name in Settings.model_fields}
     assert rows["SERVICE_PORT"].startswith("integer | `62050` | ")
-    assert rows["SERVICE_PROTOCOL"].startswith('"both", "rest", "grpc" | `both` | ')
+    assert rows["SERVICE_PROTOCOL"].startswith('"both", "rest", "grpc", "none" | `both` | ')
     assert rows["API_KEY"].startswith("string | unset | ")
     assert rows["DEBUG"].startswith("boolean | `false` | ")
     assert rows["STATE_DIR"].startswith("path | `$XDG_STATE_HOME/pgnode` or ")

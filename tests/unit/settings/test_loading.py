@@ -121,6 +121,15 @@ def test_grpc_alone_needs_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         load()
 
 
+def test_a_node_without_workers_needs_a_redis_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_PROTOCOL", "none")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    with pytest.raises(SettingsError, match="not allowed without REDIS_URL: nothing would be served"):
+        load()
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
+    assert load().gunicorn_ports == {}
+
+
 def test_a_value_of_the_file_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("SERVICE_PORT=none\nAPI_PORT=none\n")

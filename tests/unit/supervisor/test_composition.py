@@ -9,7 +9,7 @@ import pytest
 from pgnode.settings import load
 from pgnode.settings.handover import Handover
 from pgnode.supervisor.composition import compose, default_core
-from pgnode.supervisor.tasks import GRPC_WORKERS, METRICS, ORPHANS, OWNERSHIP, SERVICE, TASKS, VALKEY
+from pgnode.supervisor.tasks import GRPC_WORKERS, GUNICORN, METRICS, ORPHANS, OWNERSHIP, SERVICE, TASKS, VALKEY
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.executable import ExecutableCore
 
@@ -30,6 +30,13 @@ async def test_what_is_not_there_has_no_task(tmp_path: Path) -> None:
     )
     assert set(TASKS) - set(parts.tasks) == {GRPC_WORKERS, METRICS, ORPHANS, VALKEY, SERVICE}
     assert parts.processes.valkey is None
+
+
+async def test_without_workers_of_its_own_nobody_keeps_any(tmp_path: Path) -> None:
+    settings = load(state_dir=str(tmp_path), service_protocol="none", redis_url="redis://127.0.0.1:9/0")
+    parts = compose(settings, NO_HANDOVER)
+    assert {GUNICORN, GRPC_WORKERS}.isdisjoint(parts.tasks)
+    assert not parts.processes.api.pids
 
 
 async def test_statistics_are_not_handed_out_while_nothing_runs(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,14 @@ def test_a_worker_tells_the_supervisor_that_it_is_there(
     module.post_worker_init(None)
     os.close(writer)
     assert called.exists() is theirs
+
+
+def test_a_master_of_its_own_ends_with_nobody_and_needs_no_folder(environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(os, "access", lambda _path, _mode: False)
+    assert read().worker_tmp_dir.endswith("/state/run")
+    with (
+        mock.patch("pgnode.settings.handover.runs_alone", return_value=True),
+        mock.patch("pgnode.os_support.pdeath.die_with_parent") as dies,
+    ):
+        assert read_again().worker_tmp_dir == tempfile.gettempdir()
+        assert not dies.called

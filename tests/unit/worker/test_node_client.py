@@ -10,8 +10,9 @@ from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Kind
 from pgnode.bus.connection import connect
 from pgnode.settings import Settings, load
+from pgnode.settings.handover import ALONE_VARIABLE
 from pgnode.wire import service_pb2 as pb
-from pgnode.worker.node_client import NodeClient, worker_name
+from pgnode.worker.node_client import NodeClient, _node, worker_name
 from tests.support.polling import eventually
 from tests.support.stub_supervisor import StubSupervisor
 from tests.support.valkey import TestValkey
@@ -58,3 +59,9 @@ async def test_the_parts_are_wired_together(valkey: TestValkey, settings: Settin
 
 def test_names_of_workers_are_unique() -> None:
     assert len({worker_name() for _ in range(100)}) == 100
+
+
+def test_one_on_its_own_belongs_to_whoever_has_the_prefix(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    assert _node(settings) is not None
+    monkeypatch.setenv(ALONE_VARIABLE, "rest")
+    assert _node(settings) is None

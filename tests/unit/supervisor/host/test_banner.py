@@ -50,6 +50,17 @@ def test_what_a_panel_asks_for_can_be_copied(capsys: pytest.CaptureFixture[str],
     assert "what a panel asks for" not in shown(capsys, tmp_path)
 
 
+def test_a_node_without_workers_names_no_address_of_its_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    nobody: dict[str, Any] = {"service_protocol": "none", "redis_url": "redis://192.0.2.1"}
+    text = shown(capsys, tmp_path, new=True, **nobody)
+    assert "served by the workers of `pgnode worker`" in text
+    assert "supervisor, Redis at REDIS_URL, the core when started" in text
+    assert "62050" not in text
+    assert "62051" not in text
+    fields = ready_fields(load(state_dir=str(tmp_path), **nobody), core="x", version="1")
+    assert not {"rest", "grpc", "maintenance"} & set(fields)
+
+
 def test_what_is_the_operators_own_is_not_repeated(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     settings = load(state_dir=str(tmp_path), node_host="127.0.0.1", api_key=KEY, service_protocol="grpc")
     settings.cert_file.parent.mkdir(exist_ok=True)

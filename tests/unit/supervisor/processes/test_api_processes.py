@@ -125,3 +125,18 @@ async def test_one_that_is_not_renewed_goes_on() -> None:
     parts.grpc.renew = breaks
     with pytest.raises(RuntimeError):
         await parts.api().renew()
+
+
+async def test_a_node_may_have_no_rest_worker() -> None:
+    parts = Parts()
+    api = ApiProcesses(cast(Any, parts.sockets), None, parts.grpc)
+    parts.grpc.pids = {}
+    await api.open()
+    await api.start()
+    assert await api.renew() == ""
+    assert api.hand_over()[1] == []
+    assert api.pids == {}
+    api.reread()
+    await api.stop()
+    api.kill_all()
+    assert not [call for call in parts.calls if call.startswith("gunicorn")]

@@ -1,0 +1,256 @@
+"""``pgnode worker``: API workers without a supervisor beside them, on its host or on another one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from pgnode import dependencies
+from pgnode.cli.checks import check_free_ports, check_settings, check_surroundings
+from pgnode.cli.doctor import REDIS_SECONDS, check_redis
+from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary
+from pgnode.cli.output import say
+from pgnode.cli.screen import Screen
+from pgnode.cli.status_view import Tone
+from pgnode.cli.target import Places, service_file
+from pgnode.errors import ArgumentError, OperatorError, SettingsError
+from pgnode.os_support import streams
+from pgnode.os_support.environment import confine, drop_grpc_variables
+from pgnode.os_support.limits import allow_many_files
+from pgnode.os_support.log_output import PROCESS
+from pgnode.os_support.surroundings import MEMORY, find_temporary_folder, reset_signals, what_is_missing
+from pgnode.settings import Settings, other_variables, read_api_key, unknown_settings
+from pgnode.settings.alone import WorkerKind, load_alone
+from pgnode.settings.handover import (
+    ALONE_VARIABLE,
+    ENVIRONMENT_VARIABLE,
+    FILE_VARIABLE,
+    SOCKETS_VARIABLE,
+    VARIABLE,
+    Handover,
+    hand_over,
+    hand_over_environment,
+)
+from pgnode.supervisor.host.certificate import check_pair
+from pgnode.supervisor.host.logging import begin_logging, first_level, told_in_log
+from pgnode.supervisor.processes.gunicorn import COMMAND
+from pgnode.supervisor.processes.ports import ListeningSockets
+
+#: The exit code where something is missing: the settings are wrong.
+WRONG = SettingsError.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What workers are started with."""
+
+    settings: Settings
+    handover: Handover
+    #: What their processes have as environment.
+    environment: Mapping[str, str]
+
+
+def run_worker(
+    kind: WorkerKind,
+    env_file: Path | None,
+    node: str | None,
+    *,
+    check: bool = False,
+    json_wanted: bool = False,
+    places: Places | None = None,
+) -> int:
+    """Serve the API for a supervisor that is met over Redis, until told to end; or say what would keep this from it.
+
+    Args:
+        kind: What is served.
+        env_file: A file of settings; None for none.
+        node: Stands for a file of settings in /etc/pgnode; None for none.
+        check: Look at all that it needs, and start nothing.
+        json_wanted: Print what was found as JSON.
+        places: Where services keep what is theirs; None for where they do.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OperatorError: It cannot run as it is set up.
+    """
+    streams.make_safe()
+    reset_signals()
+    if node is not None:
+        if env_file is not None:
+            raise ArgumentError("--node names a file of settings, and so does --env-file: give one of them")
+        env_file = service_file(node, places if places is not None else Places())
+    env_file = env_file.absolute() if env_file is not None else None
+    missing = what_is_missing()
+    if missing is not None and not check:
+        raise OperatorError(missing)
+    settings = load_alone(kind, env_file)
+    if check:
+        return show_check(settings, env_file, json_wanted=json_wanted)
+    return become_gunicorn(prepare(kind, settings, env_file))
+
+
+def prepare(kind: WorkerKind, settings: Settings, env_file: Path | None) -> Started:
+    """Check all that workers need, and put together what they are started with.
+
+    Args:
+        kind: What they serve.
+        settings: Their settings.
+        env_file: The file that some of them are from; None for none.
+
+    Returns:
+        What they are started with.
+
+    Raises:
+        OperatorError: Something is missing; the text says what to do.
+    """
+    if env_file is not None:
+        os.environ.update(other_variables(env_file))
+    missing = find_temporary_folder(os.environ, (MEMORY,))
+    if missing is not None:
+        raise OperatorError(missing)
+    known = {name.upper() for name in Settings.model_fields}
+    before = dict(os.environ)
+    dropped = drop_grpc_variables(os.environ, known)
+    begin_logging(settings, os.environ)
+    PROCESS.name_process("worker")
+    for sentence in [
+        *unknown_settings(env_file),
+        *(f"{name} has no effect: it is for the gRPC library" for name in dropped),
+    ]:
+        if not told_in_log("warning", sentence):
+            say(f"pgnode: {sentence}", error=True)
+    dependencies.check()
+    require_certificate(settings)
+    require_key(settings)
+    allow_many_files()
+    os.umask(0o077)
+    environment = {**os.environ}
+    confine(environment, settings.child_variables)
+    folder = Path(tempfile.gettempdir())
+    handover = hand_over(settings, folder)
+    described = hand_over_environment(before, folder)
+    for number in (handover.descriptor, described):
+        os.set_inheritable(number, True)
+    environment |= {
+        VARIABLE: str(handover.descriptor),
+        ENVIRONMENT_VARIABLE: str(described),
+        ALONE_VARIABLE: kind,
+        # They print by themselves, as a node does.
+        "LOG_FORMAT": settings.log_format,
+        "LOG_LEVEL": first_level(settings),
+        "GRPC_ENABLE_FORK_SUPPORT": "0",
+    }
+    if env_file is not None:
+        environment[FILE_VARIABLE] = str(env_file)
+    return Started(settings, handover, environment)
+
+
+def become_gunicorn(started: Started) -> NoReturn:
+    """Become Gunicorn's master, with the sockets that it listens on.
+
+    Args:
+        started: What it is started with.
+
+    Raises:
+        PortInUseError: Somebody else listens on one of its ports.
+    """
+    sockets = ListeningSockets(started.settings)
+    sockets.open()
+    try:
+        for number in sockets.descriptors:
+            os.set_inheritable(number, True)
+        numbers = ",".join(map(str, sockets.descriptors))
+        streams.drain()
+        os.execve(sys.executable, list(COMMAND), {**started.environment, SOCKETS_VARIABLE: numbers})  # noqa: S606
+    finally:
+        sockets.close()
+
+
+def require_certificate(settings: Settings) -> None:
+    """Make sure that there is a certificate that can be served.
+
+    Args:
+        settings: Where it is.
+
+    Raises:
+        SettingsError: There is none, or it cannot be used.
+    """
+    if settings.ssl_cert_file is None and not settings.cert_file.exists():
+        raise SettingsError(
+            f"there is no certificate: set SSL_CERT_FILE and SSL_KEY_FILE, or put cert.pem and key.pem into "
+            f"{settings.cert_file.parent}; a panel pins one certificate, so all workers of a node need the same (the node's own "
+            "is in STATE_DIR/tls of its supervisor)"
+        )
+    check_pair(settings)
+
+
+def require_key(settings: Settings) -> None:
+    """Make sure that there is a key.
+
+    Args:
+        settings: Where it is.
+
+    Raises:
+        SettingsError: There is none, or it cannot be used.
+    """
+    if settings.api_key is None and not settings.key_file.exists():
+        raise SettingsError(
+            f"there is no API key: set API_KEY, or API_KEY_FILE, or put the supervisor's into {settings.key_file} "
+            "(`pgnode key show` prints it there)"
+        )
+    read_api_key(settings)
+
+
+def show_check(
+    settings: Settings, env_file: Path | None, *, json_wanted: bool, redis_seconds: float = REDIS_SECONDS
+) -> int:
+    """Print what workers would find.
+
+    Args:
+        settings: Their settings.
+        env_file: The file that some of them are from.
+        json_wanted: Print JSON.
+        redis_seconds: Seconds that Redis has to answer.
+
+    Returns:
+        0 where a start would succeed, else 2.
+    """
+    findings = [*check_worker(settings, env_file), *asyncio.run(check_redis(settings.bus_url, redis_seconds))]
+    text, failed = summary(findings)
+    screen = Screen()
+    if json_wanted:
+        screen.json({"well": not failed, "findings": findings_json(findings)})
+    else:
+        screen.rows(finding_rows(findings))
+        screen.line(text, Tone.BAD if failed else Tone.GOOD)
+    return WRONG if failed else 0
+
+
+def check_worker(settings: Settings, env_file: Path | None) -> Iterator[Finding]:
+    """Look at all that workers need and that can be known without them.
+
+    Args:
+        settings: Their settings.
+        env_file: The file that some of them are from.
+
+    Yields:
+        What was found.
+    """
+    yield check_surroundings()
+    yield from check_settings(settings, env_file)
+    yield from check_free_ports(settings, frozenset())
+    for what, require in (("certificate and key fit", require_certificate), ("there is an API key", require_key)):
+        try:
+            require(settings)
+        except SettingsError as error:
+            yield fail(str(error))
+        else:
+            yield ok(what)
