@@ -77,7 +77,23 @@ class NodeConnection(HttpConnection):
             self.transport.abort()
         else:
             self._expect_headers()
-            self.worker.connection_opened(self)
+            self.worker.connection_opened(self, str(peer[0]) if isinstance(peer, tuple) else "")
+
+    def caller_named(self, host: str) -> bool:
+        """Count the connection as that of the caller whom the proxy in front has named, and tell whether it may call.
+
+        Args:
+            host: The caller's address.
+
+        Returns:
+            Whether it may.
+        """
+        if not self.worker.callers.admit(host):
+            self.worker.note_not_allowed()
+            return False
+        self.worker.open_connections.closed(self)
+        serves: bool = self.worker.connection_opened(self, host)
+        return serves
 
     def request_begun(self) -> None:
         """Wait for the rest of a further request's headers."""
@@ -182,17 +198,19 @@ class NodeWorker(HttpWorker):
         self.cut_off = 0
         self._said_at = -SAY_SECONDS
 
-    def connection_opened(self, connection: NodeConnection) -> None:
-        """Count a new connection, and end one where its address has too many.
+    def connection_opened(self, connection: NodeConnection, host: str) -> bool:
+        """Count a connection, and end one where its address has too many.
 
         Args:
-            connection: The new one.
+            connection: The connection.
+            host: The address of its caller; "" where there is none.
+
+        Returns:
+            Whether it was another one that had to end, or none.
         """
-        peer = connection.transport.get_extra_info("peername")
-        host = str(peer[0]) if isinstance(peer, tuple) else ""
         ends = self.open_connections.opened(connection, host)
         if ends is None:
-            return
+            return True
         self.cut_off += 1
         self.open_connections.closed(ends)
         ends.transport.abort()
@@ -205,6 +223,7 @@ class NodeWorker(HttpWorker):
                 ended=self.cut_off,
                 setting="MAX_CONNECTIONS_PER_ADDRESS",
             )
+        return ends is not connection
 
     def note_not_allowed(self) -> None:
         """Count a connection that was closed because its caller may not connect."""

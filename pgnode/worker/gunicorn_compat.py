@@ -28,10 +28,13 @@ from gunicorn.workers import gasgi
 
 from pgnode import dependencies
 from pgnode.errors import DependencyError
-from pgnode.os_support.connections import unread_bytes
+from pgnode.os_support.connections import plain_host, unread_bytes
 
 #: What Gunicorn logs with; :mod:`pgnode.worker.gunicorn_log` has another one.
 GunicornLogger: Any = Logger
+
+#: Gunicorn's settings; :mod:`pgnode.worker.gunicorn_settings` asks it about them.
+GunicornConfig: Any = Config
 
 #: Whether the fast parser, which is compiled at its installation, is there.
 FAST_PARSER_INSTALLED = find_spec("gunicorn_h1c") is not None
@@ -122,27 +125,6 @@ def load_for_workers(parser: str) -> None:
         import_module(module)
 
 
-def known_settings() -> frozenset[str]:
-    """Return the names of all settings that Gunicorn has."""
-    return frozenset(Config().settings)
-
-
-def check_setting(name: str, value: Any) -> None:
-    """Refuse a value that Gunicorn does not take for one of its settings.
-
-    Args:
-        name: The setting.
-        value: What it is to be.
-
-    Raises:
-        ValueError: Gunicorn's reason.
-    """
-    try:
-        Config().set(name, value)
-    except Exception as error:
-        raise ValueError(str(error)) from None
-
-
 class LineLimitParser(PythonProtocol):  # type: ignore[misc]
     """Gunicorn's own parser of HTTP requests, which refuses a line that is too long however it arrives.
 
@@ -172,6 +154,8 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         self.was_asked = False
         #: The first bytes of a request are there, and the rest of its headers is not.
         self.request_incomplete = False
+        #: Address and port of the caller that a proxy in front has named; None where none has.
+        self.named_caller: tuple[str, int] | None = None
 
     # What subclasses fill in
 
@@ -180,6 +164,17 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
 
     def request_begun(self) -> None:
         """Take note, as a hook: the first bytes of a further request are there, and the rest of its headers is not."""
+
+    def caller_named(self, host: str) -> bool:
+        """Take note, as a hook: a proxy has named the caller; comes once, before the headers of its first request are read.
+
+        Args:
+            host: The caller's address.
+
+        Returns:
+            Whether it may call; if not, the connection ends without an answer.
+        """
+        return True
 
     def headers_read(self) -> None:
         """Take note, as a hook: the headers of a request are complete."""
@@ -297,13 +292,28 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         return held + len(getattr(self._callback_parser, "tail", b""))
 
     def _on_headers_complete(self) -> Any:
+        if not self.was_asked and not self._take_named_caller():
+            self.close()
+            return False
         self.was_asked = True
         self.request_incomplete = False
         self.headers_read()
         return super()._on_headers_complete()
 
+    def _take_named_caller(self) -> bool:
+        """Look for what a proxy said before the first request, and tell whether that caller may call."""
+        # Gunicorn's own parser has read it, where the proxy's address may say so (``proxy_allow_ips``); the fast one knows none.
+        info = getattr(self._callback_parser, "proxy_protocol_info", None)
+        if not info or info["client_addr"] is None:
+            # Nothing was said, or the proxy speaks for itself, as its health checks do.
+            return True
+        self.named_caller = plain_host(info["client_addr"]), int(info["client_port"])
+        return self.caller_named(self.named_caller[0])
+
     def _build_http_scope(self, request: Any, sockname: Any, peername: Any) -> Any:
         scope = super()._build_http_scope(request, sockname, peername)
+        if self.named_caller is not None:
+            scope["client"] = self.named_caller
         self.scope_built(scope)
         return scope
 

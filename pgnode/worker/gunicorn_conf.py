@@ -28,6 +28,7 @@ from pgnode.worker.asgi_worker import worker_with as _worker_with
 from pgnode.worker.certificate import live_context as _live_context
 from pgnode.worker.certificate import served_files as _served_files
 from pgnode.worker.gunicorn_log import GunicornLog as _GunicornLog
+from pgnode.worker.gunicorn_settings import takes_proxy_protocol as _takes_proxy_protocol
 from pgnode.worker.logging import name_process as _name_process
 from pgnode.worker.logging import set_up_logging as _set_up_logging
 from pgnode.worker.operator_file import operator_file as _operator_file
@@ -88,6 +89,8 @@ graceful_timeout = 4
 asgi_loop = "uvloop"
 asgi_lifespan = "on"
 http_parser = _gunicorn_compat.choose_parser(_settings.http_parser)
+# A proxy in front that names its callers is for GUNICORN_CONF to say, and from which addresses: `proxy_allow_ips`.
+proxy_protocol = "off"
 # An answer to somebody who has gone helps nobody; a command under way has its own deadline.
 asgi_disconnect_grace_period = 1
 
@@ -129,7 +132,12 @@ def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:
 
 def on_starting(server: _Any) -> None:
     """Say once that requests are parsed by Gunicorn's own parser, where nobody asked for that."""
-    if http_parser == "python" and _settings.http_parser == "auto":
+    if _takes_proxy_protocol(proxy_protocol):
+        if _settings.http_parser == "fast":
+            server.log.warning(
+                "HTTP_PARSER=fast is not followed: GUNICORN_CONF sets proxy_protocol, which only Gunicorn's own parser knows"
+            )
+    elif http_parser == "python" and _settings.http_parser == "auto":
         server.log.warning("gunicorn_h1c is not installed: Gunicorn's own HTTP parser is used, which is slower")
 
 
@@ -167,6 +175,8 @@ _say_ready = post_worker_init
 
 if _settings.gunicorn_conf is not None:
     globals().update(_operator_file.run(_settings.gunicorn_conf, dict(globals()), _tell))
+    if _takes_proxy_protocol(proxy_protocol):
+        http_parser = "python"
 
     if post_worker_init is not _say_ready:
         _theirs = post_worker_init

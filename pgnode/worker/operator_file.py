@@ -11,7 +11,7 @@ from typing import Any
 
 from pgnode.errors import SettingsError
 from pgnode.settings.gunicorn_file import OWNED, check_gunicorn_file
-from pgnode.worker.gunicorn_compat import check_setting, known_settings
+from pgnode.worker.gunicorn_settings import check_setting, known_settings
 
 
 class OperatorFile:

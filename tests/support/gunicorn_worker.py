@@ -72,11 +72,17 @@ class Recording(HttpConnection):
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self.calls: list[str] = []
+        #: Who may not call.
+        self.unwanted = ""
         worker.seen.append(self)
 
     def opened(self) -> None:
         self.calls.append("opened")
         super().opened()
+
+    def caller_named(self, host: str) -> bool:
+        self.calls.append(f"caller_named {host}")
+        return super().caller_named(host) and host != self.unwanted
 
     def request_begun(self) -> None:
         self.calls.append("request_begun")

@@ -100,6 +100,46 @@ async def test_who_may_not_connect_gets_no_answer() -> None:
         assert closed_as_not_allowed() in (0, 1), "the worker of this process, where there is one"
 
 
+#: Settings of Gunicorn's with which a proxy names its callers.
+PROXIED = {"proxy_protocol": "auto", "http_parser": "python"}
+
+
+def named(host: str) -> bytes:
+    return b"PROXY TCP4 %b 203.0.113.1 4711 443\r\n" % host.encode()
+
+
+async def test_who_may_connect_holds_for_those_whom_a_proxy_names() -> None:
+    allowed = AllowedCallers([ipaddress.ip_network("198.51.100.7/32")])
+    async with serving(worker_with(LONG, allowed), App(), **PROXIED) as (worker, port):
+        async with connected(port) as (reader, writer):
+            writer.write(named("198.51.100.7") + GET % b"")
+            await answered(reader)
+        async with connected(port) as (reader, writer):
+            writer.write(named("198.51.100.8") + GET % b"")
+            assert await ended(reader) == b""
+        assert worker.not_allowed == 1
+
+
+async def test_connections_are_counted_as_those_of_whom_a_proxy_names() -> None:
+    """One caller has too many behind it, another one has not."""
+    async with (
+        serving(worker_with(LONG, most_per_address=2), App(), **PROXIED) as (worker, port),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for host in ("198.51.100.7", "198.51.100.7", "198.51.100.8"):
+            reader, writer = await stack.enter_async_context(connected(port))
+            writer.write(named(host) + GET % b"")
+            await answered(reader)
+        with structlog.testing.capture_logs() as lines:
+            reader, writer = await stack.enter_async_context(connected(port))
+            writer.write(named("198.51.100.7") + GET % b"")
+            assert await ended(reader) == b""
+        assert [line["caller"] for line in lines] == ["198.51.100.7"]
+        assert worker.cut_off == 1
+        assert repr(worker.open_connections) == "OpenConnections(3 of 2 addresses, at most 2 each)"
+    await eventually(lambda: "(0 of 0 addresses" in repr(worker.open_connections), "nobody is counted any more")
+
+
 async def test_of_too_many_connections_of_one_address_those_end_on_which_nothing_was_asked() -> None:
     async with (
         serving(worker_with(LONG, most_per_address=3), App()) as (worker, port),

@@ -85,7 +85,16 @@ WORKER_ATTRIBUTES = {"alive", "loop", "servers"}
 #: What this project's classes add.
 OURS: dict[type, set[str]] = {
     HttpConnection: {"_tail", "closed", "close", "error_content", "flows", "headers_read", "is_idle", "answer_is_last"}
-    | {"opened", "request_begun", "scope_built", "stalled", "was_asked"},
+    | {
+        "_take_named_caller",
+        "caller_named",
+        "named_caller",
+        "opened",
+        "request_begun",
+        "scope_built",
+        "stalled",
+        "was_asked",
+    },
     LineLimitParser: set(),
     HttpWorker: {"_main", "about_to_end", "arriving", "connection_class", "connections"},
 }
@@ -148,7 +157,7 @@ def test_every_private_member_that_is_used_is_listed_here() -> None:
     used |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     private = {name for name in used if name.startswith("_") and not name.startswith("__")}
     listed = {*CONNECTION, *CONNECTION_ATTRIBUTES, *CLASS_ATTRIBUTES, *MODULE_ATTRIBUTES, *PARSER, *WORKER}
-    assert private - {"_tail", "_main"} == {name for name in listed if name.startswith("_")}
+    assert private - {"_tail", "_main", "_take_named_caller"} == {name for name in listed if name.startswith("_")}
 
 
 @pytest.mark.parametrize("ours", OURS)
@@ -288,6 +297,73 @@ async def test_closing_an_idle_connection_ends_its_task() -> None:
         writer.close()
 
 
+#: What a proxy says first, in both forms: its caller is 198.51.100.7, port 4711.
+NAMED = {
+    "v1": b"PROXY TCP4 198.51.100.7 203.0.113.1 4711 443\r\n",
+    "v2": b"\r\n\r\n\0\r\nQUIT\n" + b"\x21\x11\0\x0c" + bytes([198, 51, 100, 7, 203, 0, 113, 1]) + b"\x12\x67\x01\xbb",
+}
+
+#: And where it speaks for itself.
+UNNAMED = {"v1": b"PROXY UNKNOWN\r\n", "v2": b"\r\n\r\n\0\r\nQUIT\n" + b"\x20\0\0\0"}
+
+
+@pytest.mark.parametrize("form", NAMED)
+@pytest.mark.parametrize("setting", ["auto", "own"])
+async def test_who_calls_is_whom_a_proxy_names(form: str, setting: str) -> None:
+    """For all requests of the connection, also where its bytes come one by one."""
+    app = App()
+    wanted = {"proxy_protocol": form if setting == "own" else "auto", "http_parser": "python"}
+    async with serving(RecordingWorker, app, **wanted) as (worker, port), connected(port) as (reader, writer):
+        for byte in NAMED[form] + request(b"one"):
+            writer.write(bytes([byte]))
+            await writer.drain()
+        assert await answer_of(reader) == (200, b"one")
+        writer.write(request(b"two"))
+        assert await answer_of(reader) == (200, b"two")
+        assert [scope["client"] for scope in app.scopes] == [("198.51.100.7", 4711)] * 2
+        calls = [call for call in worker.seen[0].calls if call != "request_begun"]
+        assert calls == ["opened", "caller_named 198.51.100.7", *["headers_read", "scope_built /x"] * 2]
+
+
+@pytest.mark.parametrize("said", [b"", *UNNAMED.values()], ids=["nothing", *UNNAMED])
+async def test_a_proxy_that_names_nobody_is_the_caller_itself(said: bytes) -> None:
+    app = App()
+    wanted = {"proxy_protocol": "auto", "http_parser": "python"}
+    async with serving(RecordingWorker, app, **wanted) as (worker, port), connected(port) as (reader, writer):
+        writer.write(said + request(b"one"))
+        assert await answer_of(reader) == (200, b"one")
+        assert app.scopes[0]["client"] == ("127.0.0.1", writer.get_extra_info("sockname")[1])
+        assert worker.seen[0].named_caller is None
+
+
+@pytest.mark.parametrize("form", NAMED)
+@pytest.mark.parametrize(
+    "settings", [{}, {"proxy_protocol": "auto", "proxy_allow_ips": "192.0.2.1"}], ids=["off", "not from there"]
+)
+async def test_nobody_else_may_name_a_caller(form: str, settings: dict[str, str]) -> None:
+    app = App()
+    wanted = {"http_parser": "python", **settings}
+    async with serving(RecordingWorker, app, **wanted) as (_, port), connected(port) as (reader, writer):
+        writer.write(NAMED[form] + request(b"one"))
+        assert (await answer_of(reader))[0] == 400
+        assert app.scopes == []
+
+
+async def test_a_caller_who_may_not_call_is_not_asked_what_it_wants() -> None:
+    app = App()
+    wanted = {"proxy_protocol": "auto", "http_parser": "python"}
+    async with serving(RecordingWorker, app, **wanted) as (worker, port), connected(port) as (reader, writer):
+        await eventually(lambda: worker.seen, "the connection is there")
+        worker.seen[0].unwanted = "198.51.100.7"
+        writer.write(NAMED["v1"] + request(b"one"))
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        await eventually(lambda: not worker.connections, "the connection has gone")
+        assert app.scopes == []
+        assert worker.seen[0].calls == ["opened", "caller_named 198.51.100.7", "closed", "flows"]
+
+
 async def test_a_request_under_way_is_not_idle() -> None:
     app = App()
     async with serving(RecordingWorker, app) as (worker, port), connected(port) as (reader, writer):
@@ -390,13 +466,6 @@ def test_a_process_that_becomes_a_worker_uses_our_classes() -> None:
 def test_a_connection_has_to_say_what_an_error_looks_like() -> None:
     with pytest.raises(NotImplementedError):
         HttpConnection(mock.Mock()).error_content(400, "")
-
-
-def test_what_gunicorn_takes_for_its_settings() -> None:
-    assert {"bind", "workers", "worker_class", "post_fork"} <= gunicorn_compat.known_settings()
-    gunicorn_compat.check_setting("workers", 3)
-    with pytest.raises(ValueError, match="many"):
-        gunicorn_compat.check_setting("workers", "many")
 
 
 @pytest.mark.parametrize("parser", ["python", *(["fast"] if gunicorn_compat.FAST_PARSER_INSTALLED else [])])

@@ -92,6 +92,22 @@ def test_a_parser_that_is_slower_is_said_once(environment: pytest.MonkeyPatch, w
     assert server.log.warning.called is told
 
 
+@pytest.mark.parametrize(("wanted", "told"), [("auto", False), ("python", False), ("fast", True)])
+def test_only_gunicorns_own_parser_takes_what_a_proxy_says(
+    environment: pytest.MonkeyPatch, tmp_path: Path, wanted: str, told: bool
+) -> None:
+    overlay = tmp_path / "mine.py"
+    overlay.write_text("proxy_protocol = 'v2'\nproxy_allow_ips = '192.0.2.1'\n")
+    environment.setenv("GUNICORN_CONF", str(overlay))
+    environment.setenv("HTTP_PARSER", wanted)
+    with mock.patch("pgnode.worker.gunicorn_compat.choose_parser", return_value=wanted):
+        module = read()
+    server = mock.Mock()
+    module.on_starting(server)
+    assert (module.http_parser, module.proxy_protocol, module.proxy_allow_ips) == ("python", "v2", "192.0.2.1")
+    assert server.log.warning.called is told
+
+
 def test_addresses_of_ip_version_6_are_bracketed(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("NODE_HOST", "::1")
     assert read().bind[0] == "[::1]:62050"
