@@ -17,6 +17,7 @@ from pgnode.cli import main
 from pgnode.cli.target import Places
 from pgnode.settings import Settings
 from pgnode.supervisor.core.log_files import append_lines
+from pgnode.worker.operator_file import OperatorFile
 from tests.generated_docs import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -214,3 +215,25 @@ def test_compose_files_name_what_there_is(path: Path) -> None:
     services = plain.split("services:\n")[1].split("\nvolumes:\n")[0]
     for volume in re.findall(r"- (\w+):/", services):
         assert re.search(rf"^  {volume}:", plain.split("\nvolumes:\n")[1], re.MULTILINE), volume
+
+
+# --- Proxies in front ---------------------------------------------------------------------------------------------------
+
+FRONTS = [*(DEPLOY / "haproxy").glob("*.cfg"), *(DEPLOY / "nginx").glob("*.conf")]
+
+
+@pytest.mark.parametrize("path", FRONTS, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_proxies_use_the_ports_and_settings_that_there_are(path: Path) -> None:
+    """Whether they work is tried in tests/panel/test_fronts.py."""
+    text = path.read_text(encoding="utf-8")
+    plain = re.sub(r"#.*", "", text)
+    ports = {Settings.model_fields[name].default for name in ("service_port", "api_port", "grpc_port")}
+    assert {int(port) for port in re.findall(r"\b62\d{3}\b", plain)} <= ports
+    named = set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", text)) - {"METH_POST"}
+    assert {name.removeprefix("PGNODE_").lower() for name in named} <= Settings.model_fields.keys()
+    assert set(re.findall(r"/(?:readyz|livez)\b", plain)) == ({"/readyz", "/livez"} if path.suffix == ".cfg" else set())
+
+
+def test_workers_behind_a_proxy_take_the_file_for_gunicorn() -> None:
+    found = OperatorFile().run(DEPLOY / "haproxy" / "gunicorn_conf.py", {"proxy_protocol": "off"}, pytest.fail)
+    assert found == {"proxy_protocol": "auto", "proxy_allow_ips": "192.0.2.10"}
