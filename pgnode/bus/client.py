@@ -23,6 +23,7 @@ from pgnode.bus.reply_reader import ReplyReader
 from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
 from pgnode.errors import BusUnavailableError, DeadlineExceededError, NodeError, StoreUnavailableError
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.beats import pause_to_beat
 from pgnode.os_support.lasting import keep_going
 
 #: How often a worker says that it is alive.
@@ -200,7 +201,7 @@ class CommandClient:
                     held = await self._redis.execute("GET", self._keys.owner)
                     other = decode_owner(held) if isinstance(held, bytes) else self._node
                     self._other = other if other.identity != self._node.identity else None
-            await asyncio.sleep(ALIVE_SECONDS)
+            await pause_to_beat(ALIVE_SECONDS)
 
 
 def _nothing(_delivered: bool) -> None:

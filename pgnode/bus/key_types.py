@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from pgnode.bus.keys import Keys
+from pgnode.bus.pipelined_redis import PipelinedRedis
 
 
 def types_of(keys: Keys, snapshots: Iterable[str]) -> dict[str, str]:
@@ -34,11 +34,11 @@ def says_other_type(error: BaseException) -> bool:
     return "WRONGTYPE" in str(error)
 
 
-async def remove_other_types(execute: Callable[..., Awaitable[Any]], types: Mapping[str, str]) -> list[str]:
+async def remove_other_types(redis: PipelinedRedis, types: Mapping[str, str]) -> list[str]:
     """Remove the keys that hold something else than they should.
 
     Args:
-        execute: Takes a command and its arguments, and returns what Redis answers.
+        redis: The connection to do it on.
         types: Key -> type.
 
     Returns:
@@ -47,10 +47,10 @@ async def remove_other_types(execute: Callable[..., Awaitable[Any]], types: Mapp
     Raises:
         BUS_ERRORS: Redis is away.
     """
-    removed = []
-    for key, type_name in types.items():
-        found = await execute("TYPE", key)
-        if found not in (type_name.encode(), b"none", type_name, "none"):
-            await execute("UNLINK", key)
-            removed.append(key)
-    return removed
+    found = await redis.pipeline([("TYPE", key) for key in types])
+    others = [
+        key for (key, name), is_now in zip(types.items(), found, strict=True) if is_now not in (name.encode(), b"none")
+    ]
+    if others:
+        await redis.execute("UNLINK", *others)
+    return others

@@ -135,4 +135,4 @@ class ReplyReader:
         await asyncio.sleep(self._waits.retry_seconds)
         if says_other_type(error):
             with contextlib.suppress(*BUS_ERRORS):
-                await remove_other_types(self._redis.execute, {self._key: "stream"})
+                await remove_other_types(self._redis, {self._key: "stream"})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from pgnode.os_support.beats import BEAT_SECONDS, next_beat, own_phase
+
 #: Seconds between two signs of life.
-TICK_SECONDS = 0.2
+TICK_SECONDS = BEAT_SECONDS
 
 #: Signs of life within which the longest silence is looked for: 15 s.
-KEPT = 75
+KEPT = 60
 
 
 class LoopLag:
@@ -37,8 +39,8 @@ class LoopLag:
     def start(self) -> None:
         """Begin to measure."""
         loop = asyncio.get_running_loop()
-        self._due = loop.time() + self._tick_seconds
-        self._timer = loop.call_later(self._tick_seconds, self._tick)
+        self._due = next_beat(loop.time(), self._tick_seconds, own_phase())
+        self._timer = loop.call_at(self._due, self._tick)
 
     def stop(self) -> None:
         """Measure no more."""

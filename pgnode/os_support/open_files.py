@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 from pathlib import Path
 
 import structlog
+
+from pgnode.os_support.beats import pause_to_beat
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +47,7 @@ class OpenFilesWatch:
         """
         while True:
             self.check()
-            await asyncio.sleep(check_seconds)
+            await pause_to_beat(check_seconds)
 
     def check(self) -> None:
         """Say it where it is so and was not said; a while below the limit it may be said again."""

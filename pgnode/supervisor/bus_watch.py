@@ -15,6 +15,7 @@ import structlog
 
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.errors import TaskFailedError
+from pgnode.os_support.beats import pause_to_beat
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,7 @@ class BusWatch:
         """
         found = 0
         while found < FINDINGS:
-            await asyncio.sleep(self._interval_seconds)
+            await pause_to_beat(self._interval_seconds)
             found = found + 1 if await self._is_wedged() else 0
             if found:
                 log.warning("the bus answers others, but not this supervisor", times=found)

@@ -10,13 +10,14 @@ import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from redis.asyncio import Redis
 
 from pgnode.bus.activity import read_activity
 from pgnode.bus.commands import Kind
 from pgnode.bus.connection import connect, ping_anew
-from pgnode.bus.key_types import types_of
+from pgnode.bus.key_types import remove_other_types, types_of
 from pgnode.bus.keys import Keys
 from pgnode.bus.ownership import PrefixOwnership, this_node
 from pgnode.bus.pipelined_redis import PipelinedRedis
@@ -167,11 +168,14 @@ def compose(
     snapshots = SnapshotWriter(keys, inheritance.revision, SnapshotMemory(), everywhere=settings.redis_url is not None)
     redis = connect(settings.bus_url)
     ownership = PrefixOwnership(redis, keys, this_node(settings.state_dir))
+    wire = PipelinedRedis(settings.bus_url)
     bus = Bus(
         redis=redis,
-        answers=PipelinedRedis(settings.bus_url),
+        answers=wire,
         server=CommandServer(settings.bus_url, keys, ownership.is_ours),
-        publisher=SnapshotPublisher(redis, snapshots, ownership.is_ours, types=types_of(keys, ALL)),
+        publisher=SnapshotPublisher(
+            redis, snapshots, ownership.is_ours, keep_types=partial(remove_other_types, wire, types_of(keys, ALL))
+        ),
         ownership=ownership,
     )
     changes = ChangeTimes(bus.server.now_ms)

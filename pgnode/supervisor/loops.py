@@ -15,6 +15,7 @@ import structlog
 
 from pgnode.bus.snapshots import BACKEND, POLLED, SYSTEM
 from pgnode.bus.state import WITH_CORE, State
+from pgnode.os_support.beats import pause_to_beat
 from pgnode.supervisor.core.core_stats import read_core_stats
 from pgnode.supervisor.host.system_stats import SystemSampler
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
@@ -119,7 +120,7 @@ class HealthLoop:
             api = self._core.api
             if self._node.state is State.RUNNING and api is not None:
                 await self._ask(api)
-            await asyncio.sleep(self._interval_seconds)
+            await pause_to_beat(self._interval_seconds)
 
     async def _ask(self, api: CoreApi) -> None:
         run = self._core.run_id
@@ -276,7 +277,7 @@ class SystemLoop:
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
-            await asyncio.sleep(self._interval_seconds)
+            await pause_to_beat(self._interval_seconds)
             await self.publish()
 
 

@@ -13,6 +13,7 @@ import structlog
 from pgnode.api.auth import ApiKeys
 from pgnode.errors import SettingsError
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.beats import pause_to_beat
 from pgnode.os_support.lasting import keep_going
 from pgnode.settings.api_key import read_api_key
 from pgnode.settings.previous_key import PreviousKey, previous_key_file, read_previous_key
@@ -80,7 +81,7 @@ class KeyFollower:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._check_seconds)
+            await pause_to_beat(self._check_seconds)
             self.take(await asyncio.to_thread(self.look))
 
     def look(self) -> tuple[str, PreviousKey | None] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from pgnode.os_support.beats import BEAT_SECONDS, pause_to_beat
 from pgnode.os_support.lasting import keep_going
 
 if TYPE_CHECKING:
@@ -119,14 +120,14 @@ class LiveContext:
     def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._newest
 
-    async def follow(self, pause_seconds: float = CHECK_SECONDS + 0.1) -> None:
+    async def follow(self, pause_seconds: float = CHECK_SECONDS + BEAT_SECONDS) -> None:
         """Check the files now and then, until cancelled.
 
         Args:
             pause_seconds: Seconds between two checks.
         """
         while True:
-            await asyncio.sleep(pause_seconds)
+            await pause_to_beat(pause_seconds)
             if await asyncio.to_thread(self._files.changed):
                 try:
                     self._newest = self._make()

@@ -17,6 +17,7 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.reports import SEPARATOR, Report
 from pgnode.metrics.meter import FaceMeter, Meter
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.beats import pause_to_beat
 from pgnode.os_support.host_name import host_name
 from pgnode.os_support.lasting import FAILURES, Failures, keep_going
 from pgnode.os_support.loop_lag import LoopLag
@@ -123,7 +124,7 @@ class WorkerReporter:
     async def _run(self) -> None:
         while True:
             await self._write(self.report())
-            await asyncio.sleep(self._report_seconds)
+            await pause_to_beat(self._report_seconds)
 
     async def _write(self, report: Report) -> None:
         try:

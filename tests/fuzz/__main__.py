@@ -25,6 +25,9 @@ from tests.support import isolated_python
 FOUND = Path("build", "fuzz")
 #: So many findings at a door are enough.
 _FINDINGS_MAX = 10
+
+#: So often a call that went wrong is sent again.
+_FURTHER_TRIES = 3
 _ISOLATED = "PGNODE_FUZZ_ISOLATED"
 
 
@@ -68,9 +71,10 @@ class Run:
         node = self.second if isinstance(case, HttpCase) and case.second else self.first
         try:
             outcome, faults = await self.sent_once(node, case)
-            if faults and isinstance(case, GrpcCase):
-                # Another input may have ended the library's server, and all its calls: a path that is no text does.
-                outcome, faults = await self.sent_once(node, case)
+            for _ in range(_FURTHER_TRIES if isinstance(case, GrpcCase) else 0):
+                # Other inputs may have ended the library's server, and all its calls: a path that is no text does.
+                if faults:
+                    outcome, faults = await self.sent_once(node, case)
             faults += await node.settle(case, outcome)
         except (OSError, TimeoutError) as error:
             faults = [f"no connection: {error!r}"]

@@ -13,6 +13,7 @@ from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import Keys
 from pgnode.bus.report_channel import forget_reports, read_reports
 from pgnode.bus.reports import Report
+from pgnode.os_support.beats import pause_to_beat
 from pgnode.supervisor.figures.node_figures import ProcessFigures
 from pgnode.supervisor.figures.processes import ProcessSampler
 from pgnode.supervisor.figures.worker_sums import WorkerSums
@@ -90,7 +91,7 @@ class WorkerReports:
             if looks % PROCESSES_EVERY == 0:
                 await self.processes()
             looks += 1
-            await asyncio.sleep(self._look_seconds)
+            await pause_to_beat(self._look_seconds)
 
     async def take(self) -> None:
         """Take the reports that are there. Raises BUS_ERRORS."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from pgnode.errors import SettingsError
+from pgnode.os_support.beats import pause_to_beat
 from pgnode.os_support.files import read_regular, write_atomically
 from pgnode.settings import Settings
 from pgnode.supervisor.host.certificate_end import end_of
@@ -106,7 +107,7 @@ class CertificateWatch:
     async def run(self) -> None:
         """Follow the files until cancelled."""
         while True:
-            await asyncio.sleep(self._check_seconds)
+            await pause_to_beat(self._check_seconds)
             await asyncio.to_thread(self.look)
 
     def look(self) -> None:

@@ -15,6 +15,9 @@ from pgnode.wire import service_pb2 as pb
 
 log = structlog.get_logger(__name__)
 
+#: A group without limits is looked at again after so many samples: it takes some ten files.
+SAMPLES_PER_LOOK = 15
+
 _T = TypeVar("_T")
 
 
@@ -44,11 +47,13 @@ class SystemSampler:
     """
 
     def __init__(self, limits: Callable[[], Limits] = read_limits) -> None:
-        self._limits = limits
+        self._read_limits = limits
+        self._samples = 0
         #: What could not be read, and was told.
         self._unknown: set[str] = set()
         self._read("processors", lambda: psutil.cpu_percent(None), 0.0)
-        self._cpu_seconds = limits().cpu_seconds
+        self._limits = limits()
+        self._cpu_seconds = self._limits.cpu_seconds
         self._at = time.monotonic()
         self._received, self._sent = self._read("network", _network, (0, 0))
         self._cores = self._read("processors", lambda: psutil.cpu_count() or 1, 1)
@@ -64,12 +69,17 @@ class SystemSampler:
                 log.warning("the system does not tell its load, it is shown as 0", what=what, error=repr(error))
             return otherwise
 
+    def _limits_now(self) -> Limits:
+        self._samples += 1
+        limited = self._limits.memory_bytes is not None or self._limits.cpus is not None
+        return self._read_limits() if limited or self._samples % SAMPLES_PER_LOOK == 0 else self._limits
+
     def sample(self) -> pb.SystemStatsResponse:
         """Return the load since the last sample. Reads files: call it in a thread."""
         now = time.monotonic()
         elapsed = max(1e-3, now - self._at)
         received, sent = self._read("network", _network, (self._received, self._sent))
-        limits = self._limits()
+        limits = self._limits = self._limits_now()
         mem_total, mem_used = self._read("memory", _memory, (0, 0))
         if limits.memory_bytes is not None and not 0 < mem_total <= limits.memory_bytes:
             mem_total = limits.memory_bytes

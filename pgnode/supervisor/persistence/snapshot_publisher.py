@@ -6,16 +6,15 @@ previous revision until something changes.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 
 import structlog
 from redis.asyncio import Redis
 
 from pgnode.bus.connection import BUS_ERRORS
-from pgnode.bus.key_types import remove_other_types
 from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.os_support.beats import pause_to_beat
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +32,7 @@ class SnapshotPublisher:
         redis: The bus.
         snapshots: Writes them.
         owned: Whether the keys are this node's; while they are not, nothing is written.
-        types: The keys whose types are kept, each with its type.
+        keep_types: Removes keys of the node that hold something of another type, and returns them.
         poll_interval_seconds: Seconds between two checks whether Redis still has all of them.
     """
 
@@ -43,12 +42,12 @@ class SnapshotPublisher:
         snapshots: SnapshotWriter,
         owned: Callable[[], bool] = lambda: True,
         *,
-        types: Mapping[str, str] = MappingProxyType({}),
+        keep_types: Callable[[], Awaitable[list[str]]] | None = None,
         poll_interval_seconds: float = POLL_INTERVAL_SECONDS,
     ) -> None:
         self._redis = redis
         self._owned = owned
-        self._types = types
+        self._keep_types = keep_types
         self._poll_interval_seconds = poll_interval_seconds
         self._snapshots = snapshots
         #: Bodies that could not be written.
@@ -106,19 +105,19 @@ class SnapshotPublisher:
         """Write again whatever Redis loses; until cancelled."""
         polls = 0
         while True:
-            await asyncio.sleep(self._poll_interval_seconds)
+            await pause_to_beat(self._poll_interval_seconds)
             polls += 1
             try:
-                if polls % POLLS_PER_TYPE_CHECK == 0 and self._owned():
-                    await self._keep_types()
+                if polls % POLLS_PER_TYPE_CHECK == 0:
+                    await self._look_at_types()
                 if missing := await self._snapshots.write_missing(self._redis):
                     self.refills += 1
                     log.info("snapshots were lost and are written again", names=missing)
             except BUS_ERRORS as error:
                 log.debug("snapshots not looked at", error=str(error))
 
-    async def _keep_types(self) -> None:
-        if removed := await remove_other_types(self._redis.execute_command, self._types):
+    async def _look_at_types(self) -> None:
+        if self._keep_types is not None and self._owned() and (removed := await self._keep_types()):
             log.warning("keys of the bus held something else, removed; who else writes to them?", keys=removed)
 
     def _is_last(self, name: str, body: bytes) -> bool:

@@ -18,6 +18,7 @@ from pgnode.bus.commands import Command, Reply, parse_settlement
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.keys import BLOB_BYTES
 from pgnode.errors import CoreUnavailableError, InvalidRequestError
+from pgnode.os_support.beats import pause_to_beat
 from pgnode.os_support.heap import HeapTrimmer
 from pgnode.store.changes import Journal
 from pgnode.store.rows import LoanPart
@@ -166,7 +167,7 @@ class Payouts:
         """Find workers that died, and have what they carried owed again; until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._poll_seconds[0 if self._waiting else 1])
+            await pause_to_beat(self._poll_seconds[0 if self._waiting else 1])
             if not self._loans:
                 continue
             try:

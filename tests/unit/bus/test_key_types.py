@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 from pgnode.bus.connection import connect
 from pgnode.bus.key_types import remove_other_types, says_other_type, types_of
 from pgnode.bus.keys import Keys
+from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.snapshots import ALL, STATE
 from tests.support.valkey import TestValkey
 
@@ -15,16 +16,17 @@ KEYS = Keys("types:")
 
 
 async def test_only_what_is_of_another_type_goes(valkey: TestValkey) -> None:
-    redis = connect(valkey.url)
+    redis, wire = connect(valkey.url), PipelinedRedis(valkey.url)
     await redis.set(KEYS.commands, "no stream")
     await redis.hset(KEYS.snapshot(STATE), "rev", "3")
     with pytest.raises(ResponseError) as error:
         await redis.xlen(KEYS.commands)
     assert says_other_type(error.value)
     assert not says_other_type(ResponseError("NOGROUP"))
-    assert await remove_other_types(redis.execute_command, types_of(KEYS, ALL)) == [KEYS.commands]
+    assert await remove_other_types(wire, types_of(KEYS, ALL)) == [KEYS.commands]
     assert await redis.keys(f"{KEYS.prefix}*") == [KEYS.snapshot(STATE).encode()]
-    assert await remove_other_types(redis.execute_command, types_of(KEYS, ALL)) == []
+    assert await remove_other_types(wire, types_of(KEYS, ALL)) == []
+    wire.drop()
     await redis.aclose()
 
 

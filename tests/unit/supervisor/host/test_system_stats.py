@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pgnode.supervisor.host.cgroup import Limits
-from pgnode.supervisor.host.system_stats import SystemSampler
+from pgnode.supervisor.host.system_stats import SAMPLES_PER_LOOK, SystemSampler
 
 
 def network(received: int, sent: int) -> dict[str, SimpleNamespace]:
@@ -54,3 +54,17 @@ def test_a_system_that_hides_its_load(monkeypatch: pytest.MonkeyPatch) -> None:
     assert figures.incoming_bandwidth_speed == 0
     assert sorted(line["what"] for line in logs) == ["memory", "network", "processors"], "each is told once"
     assert SystemSampler(lambda: Limits(1024, 5, None, None)).sample().mem_total == 1024
+
+
+def test_limits_that_a_group_is_given_later_are_found() -> None:
+    looks: list[Limits] = []
+
+    def look() -> Limits:
+        looks.append(Limits() if not looks else Limits(1024, 5, None, None))
+        return looks[-1]
+
+    sampler = SystemSampler(look)
+    totals = [sampler.sample().mem_total for _ in range(SAMPLES_PER_LOOK + 2)]
+    assert totals[:-3] == [psutil.virtual_memory().total] * (SAMPLES_PER_LOOK - 1)
+    assert totals[-3:] == [1024] * 3
+    assert len(looks) == 4, "a group with limits is looked at each time"

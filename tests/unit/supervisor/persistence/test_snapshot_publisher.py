@@ -6,8 +6,9 @@ import asyncio
 from typing import Any
 
 from pgnode.bus.connection import BUS_ERRORS, connect
-from pgnode.bus.key_types import types_of
+from pgnode.bus.key_types import remove_other_types, types_of
 from pgnode.bus.keys import Keys
+from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.bus.snapshots import ALL, POLLED, STATS_USERS, SYSTEM
 from pgnode.os_support.aio import end_tasks
@@ -47,7 +48,13 @@ async def test_what_somebody_else_put_in_their_place_is_removed() -> None:
     async with running_valkey() as valkey:
         redis = connect(valkey.url)
         types = types_of(KEYS, ALL)
-        publisher = SnapshotPublisher(redis, SnapshotWriter(KEYS), types=types, poll_interval_seconds=0.01)
+        wire = PipelinedRedis(valkey.url)
+        publisher = SnapshotPublisher(
+            redis,
+            SnapshotWriter(KEYS),
+            keep_types=lambda: remove_other_types(wire, types),
+            poll_interval_seconds=0.01,
+        )
         keeping = asyncio.create_task(publisher.keep())
         try:
             assert await publisher.publish({SYSTEM: b"figures"})
@@ -62,6 +69,7 @@ async def test_what_somebody_else_put_in_their_place_is_removed() -> None:
             assert await redis.hget(KEYS.snapshot(SYSTEM), "body") == b"figures"
         finally:
             await end_tasks([keeping])
+            wire.drop()
             await redis.aclose()
 
 
