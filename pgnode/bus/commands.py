@@ -53,6 +53,9 @@ class Kind(enum.StrEnum):
     READY = "ready"  # [Empty -> JSON, "ready" and "because"]
     # Of workers, by themselves.
     LOOK = "look"  # [:data:`INBOUNDS` or nothing -> nothing], newer figures are wanted: they come as snapshots
+    BRING = (
+        "bring"  # [name of a snapshot -> its revision], a large one is wanted on another host, under a key of its own
+    )
     WATCH_LOGS = (
         "watch_logs"  # [:class:`pgnode.bus.log_batches.Watch` -> nothing], whether somebody watches the log there
     )
@@ -75,6 +78,7 @@ INSPECTION_KINDS = frozenset(
         Kind.READY,
         Kind.WATCH_LOGS,
         Kind.LOOK,
+        Kind.BRING,
     }
 )
 

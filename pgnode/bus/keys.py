@@ -29,6 +29,15 @@ OWNER_TTL_MS = 15_000
 #: A worker that still cannot map a snapshot says so again.
 NOT_MAPPED_TTL_SECONDS = 10
 
+#: A large snapshot that workers on other hosts asked for; each host fetches it once.
+BROUGHT_TTL_SECONDS = 15
+
+#: Where the workers of a host find what one of them fetched.
+COPY_TTL_SECONDS = 60
+
+#: A worker that fetches a large snapshot for its host, and has ended, is waited for no longer.
+COPYING_TTL_MS = 3000
+
 #: Reports of workers are forgotten with the last worker.
 REPORTS_TTL_SECONDS = 60
 
@@ -93,6 +102,27 @@ CATALOGUE = (
         "workers",
         f"{NOT_MAPPED_TTL_SECONDS} s",
         "memory with a snapshot that a worker cannot map",
+    ),
+    KeySpec(
+        "brought:<name>:<rev>",
+        "string",
+        "supervisor",
+        f"{BROUGHT_TTL_SECONDS} s, or until a newer one is asked for",
+        "body of a large snapshot that a worker on another host asked for",
+    ),
+    KeySpec(
+        "copy:<host>:<name>",
+        "string",
+        "workers",
+        f"{COPY_TTL_SECONDS} s",
+        "`<rev> <memory>`: where workers on another host find a large snapshot that one of them fetched",
+    ),
+    KeySpec(
+        "copying:<host>:<name>",
+        "string",
+        "workers",
+        f"{COPYING_TTL_MS} ms",
+        "a worker of this host is fetching it",
     ),
     KeySpec(
         "snapshots",
@@ -180,6 +210,18 @@ class Keys:
     def snapshot(self, name: str) -> str:
         """Return the key of a snapshot."""
         return f"{self.prefix}:snapshot:{name}"
+
+    def brought(self, name: str, rev: int) -> str:
+        """Return the key of the body of a large snapshot in one revision, for workers on other hosts."""
+        return f"{self.prefix}:brought:{name}:{rev}"
+
+    def copy(self, host: str, name: str) -> str:
+        """Return the key that says where workers of a host find a large snapshot."""
+        return f"{self.prefix}:copy:{host}:{name}"
+
+    def copying(self, host: str, name: str) -> str:
+        """Return the key by which a worker says that it fetches a large snapshot for its host."""
+        return f"{self.prefix}:copying:{host}:{name}"
 
     def __repr__(self) -> str:
         return f"Keys({self.prefix!r})"

@@ -3,22 +3,27 @@
 Pub/sub loses messages across a reconnect without an error, so an announcement only means "read it again". The reader subscribes
 first and then reads the keys, reads again on every announcement of a revision that it does not hold, and reads all of them
 once in a while (``poll_seconds``) whatever was announced. A snapshot that is no longer there (Redis was emptied) stays as it was.
-A large one is mapped where it is shared; from another host, or where that cannot be done, it is read from Redis.
+A large one is mapped where it is shared; where that cannot be done, it is read from Redis. A reader for workers without a
+supervisor beside them only notes that there is a newer block, and fetches it when it is wanted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
 from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.indexed import Body
 from pgnode.bus.keys import NOT_MAPPED_TTL_SECONDS, Keys
 from pgnode.bus.snapshots import ALL, BLOCKS, Snapshot, decode_announcement
+from pgnode.errors import NodeError
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.lasting import keep_going
 from pgnode.os_support.shared_memory import open_shared
@@ -27,6 +32,12 @@ log = structlog.get_logger(__name__)
 
 #: Seconds within which every key is read, whatever was announced.
 POLL_SECONDS = 2.0
+
+#: Seconds within which a large block is fetched from another host, or asked for again.
+FETCH_SECONDS = 5.0
+
+#: Fetches a block by its name and revision; returns the revision that came, and the block.
+Fetch = Callable[[str, int], Awaitable[tuple[int, Body]]]
 
 #: Seconds before a lost connection is tried again.
 RECONNECT_SECONDS = 0.2
@@ -41,6 +52,9 @@ class SnapshotReader:
         on_change: Called with each new revision, within the event loop.
         poll_seconds: Seconds within which every key is read, whatever was announced.
         open_shared: Maps shared memory; None where it cannot be mapped.
+        fetch: Fetches a large block that is shared on another host, by its name and revision; returns the revision that came, and
+            the block. None: the supervisor is on this host.
+        on_behind: Called with name and revision of a newer block that is fetched when it is wanted.
     """
 
     def __init__(
@@ -51,7 +65,14 @@ class SnapshotReader:
         *,
         poll_seconds: float = POLL_SECONDS,
         open_shared: Callable[[str], memoryview | None] = open_shared,
+        fetch: Fetch | None = None,
+        on_behind: Callable[[str, int], None] = lambda _name, _rev: None,
     ) -> None:
+        self._fetch = fetch
+        self._on_behind = on_behind
+        #: Blocks of which there is a newer revision than the one that is held.
+        self._behind: dict[str, int] = {}
+        self._fetching: dict[str, asyncio.Task[None]] = {}
         self._open = open_shared
         self._keys = keys
         self._on_change = on_change
@@ -80,10 +101,34 @@ class SnapshotReader:
 
     async def close(self) -> None:
         """End following, and the connections."""
-        if self._task is not None:
-            await end_tasks([self._task])
+        await end_tasks([*self._fetching.values(), *([self._task] if self._task is not None else [])])
         await self._client.aclose()
         await self._listener.aclose()
+
+    def want(self, name: str) -> None:
+        """Fetch a block of which there is a newer revision; it comes as every other snapshot does."""
+        under_way = self._fetching.get(name)
+        if name in self._behind and (under_way is None or under_way.done()):
+            self._fetching[name] = asyncio.create_task(self._get(name))
+
+    async def _get(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                said: list[Any] = await self._client.hmget(
+                    self._keys.snapshot(name), ["rev", "at_ms", "body", "shared"]
+                )
+                if said[0] is None:
+                    return
+                found, shared = Snapshot(name, int(said[0]), int(said[1]), said[2]), said[3]
+                if shared and (view := self._open(shared.decode())) is not None:
+                    found = replace(found, body=view)
+                elif shared and self._fetch is not None:
+                    rev, fetched = await self._fetch(name, found.rev)
+                    found = replace(found, rev=rev, body=fetched)
+                self._behind.pop(name, None)
+                self._take(found)
+        except (*BUS_ERRORS, NodeError) as error:
+            log.debug("snapshot not fetched", name=name, error=str(error))
 
     async def poll(self, names: tuple[str, ...] = ALL) -> None:
         """Read the revisions, and the bodies of those that are new.
@@ -112,14 +157,30 @@ class SnapshotReader:
         ]
         if stale:
             shared, plain = [name for name in stale if name in BLOCKS], [name for name in stale if name not in BLOCKS]
-            found = await self._mapped(shared) if shared else {}
-            found |= await self._read([*plain, *(name for name in shared if name not in found)])
+            if self._fetch is not None:
+                found = await self._at_hand(dict(zip(names, revisions, strict=True)), shared)
+                found |= await self._read(plain) if plain else {}
+            else:
+                found = await self._mapped(shared) if shared else {}
+                found |= await self._read([*plain, *(name for name in shared if name not in found)])
             for name in stale:
                 # What was announced meanwhile, and came along, is newer than what was read.
                 if name in found and self._held.get(name) is before[name]:
                     self._take(found[name])
         if names is ALL:
             self.polled_at = asyncio.get_running_loop().time()
+
+    async def _at_hand(self, revisions: Mapping[str, bytes], names: list[str]) -> dict[str, Snapshot]:
+        """Map those that are shared on this host, and note of the others that there are newer ones."""
+        news = [name for name in names if self._behind.get(name) != int(revisions[name])]
+        found = await self._mapped(news) if news else {}
+        for name in news:
+            if name in found:
+                self._behind.pop(name, None)
+            else:
+                rev = self._behind[name] = int(revisions[name])
+                self._on_behind(name, rev)
+        return found
 
     async def _mapped(self, names: list[str]) -> dict[str, Snapshot]:
         """Map those that are shared, and can be mapped here."""
@@ -168,6 +229,7 @@ class SnapshotReader:
         if found.name not in ALL or (held is not None and held.rev == found.rev):
             return
         if found.body is not None and (held is None or held.rev < found.rev):
+            self._behind.pop(found.name, None)
             self._take(Snapshot(found.name, found.rev, found.at_ms, found.body))
         else:
             await self.poll((found.name,))

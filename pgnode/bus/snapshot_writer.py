@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from pgnode.bus.keys import Keys
+from pgnode.bus.keys import BROUGHT_TTL_SECONDS, Keys
 from pgnode.bus.snapshot_memory import SnapshotMemory
 from pgnode.bus.snapshots import BLOCKS, SHARED_BYTES, Snapshot, encode_announcement
 
@@ -22,15 +23,14 @@ class SnapshotWriter:
         keys: The node's keys.
         above: The last revision of the supervisor before, where that is known: clocks are set back now and then.
         memory: Shares large ones; None: none are.
-        everywhere: Workers may be on other hosts, so Redis has all of them in any case.
     """
 
-    def __init__(
-        self, keys: Keys, above: int = 0, memory: SnapshotMemory | None = None, *, everywhere: bool = True
-    ) -> None:
+    def __init__(self, keys: Keys, above: int = 0, memory: SnapshotMemory | None = None) -> None:
         self._keys = keys
         self._memory = memory
-        self._everywhere = everywhere
+        #: Name -> the revision of which workers on other hosts can fetch the body.
+        self._brought: dict[str, int] = {}
+        self._bringing = asyncio.Lock()
         self._rev = max(int(time.time() * 1000), above)
         self._current: dict[str, Snapshot] = {}
 
@@ -102,11 +102,40 @@ class SnapshotWriter:
             await pipe.execute()
         return missing
 
+    async def bring(self, redis: Redis, name: str) -> int:
+        """Write the body of one that is shared where workers on other hosts can fetch it; once, however many ask.
+
+        Args:
+            redis: The client that writes it.
+            name: Name of the snapshot.
+
+        Returns:
+            Its revision; 0 where there is none.
+
+        Raises:
+            BUS_ERRORS: Redis is away.
+        """
+        async with self._bringing:
+            snapshot = self._current.get(name)
+            if snapshot is None:
+                return 0
+            before = self._brought.get(name, 0)
+            key = self._keys.brought(name, snapshot.rev)
+            # A Redis that came back empty has lost it.
+            if before != snapshot.rev or not await redis.expire(key, BROUGHT_TTL_SECONDS):
+                pipe = redis.pipeline(transaction=False)
+                pipe.set(key, bytes(snapshot.body), ex=BROUGHT_TTL_SECONDS)
+                if before not in (0, snapshot.rev):
+                    pipe.unlink(self._keys.brought(name, before))
+                await pipe.execute()
+                self._brought[name] = snapshot.rev
+            return snapshot.rev
+
     def _write(self, pipe: Pipeline, snapshot: Snapshot, body: bytes) -> None:
         fields: dict[str, bytes | int | str] = {
             "rev": snapshot.rev,
             "at_ms": snapshot.at_ms,
-            "body": body if self._everywhere or not snapshot.shared else b"",
+            "body": b"" if snapshot.shared else body,
             "shared": snapshot.shared,
         }
         pipe.hset(self._keys.snapshot(snapshot.name), mapping=fields)  # type: ignore[arg-type]

@@ -3,8 +3,8 @@
 The supervisor writes them (:mod:`pgnode.bus.snapshot_writer`), each worker keeps a copy in memory
 (:mod:`pgnode.bus.snapshot_reader`). A snapshot is a hash (``rev``, ``at_ms``, ``body``, ``shared``). Its new revision is
 announced over pub/sub; the announcement of a small one brings it along. A large block is in memory that all workers of the host
-share: ``shared`` is its handle (:mod:`pgnode.os_support.shared_memory`), and ``body`` is empty where nobody can be on another
-host.
+share: ``shared`` is its handle (:mod:`pgnode.os_support.shared_memory`), and ``body`` is empty. Workers on other hosts ask for it
+when a caller wants it (:mod:`pgnode.bus.host_copies`).
 
 ==================  ======================================================================================
 name                body

@@ -37,10 +37,15 @@ from pgnode.settings.handover import (
     hand_over,
     hand_over_environment,
 )
+from pgnode.supervisor.grpc_alone import GrpcAlone
 from pgnode.supervisor.host.certificate import check_pair
 from pgnode.supervisor.host.logging import begin_logging, first_level, told_in_log
+from pgnode.supervisor.host.service_manager import ServiceManager
 from pgnode.supervisor.processes.gunicorn import COMMAND
 from pgnode.supervisor.processes.ports import ListeningSockets
+
+#: Names the socket of the service manager.
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"
 
 #: The exit code where something is missing: the settings are wrong.
 WRONG = SettingsError.exit_code
@@ -54,6 +59,8 @@ class Started:
     handover: Handover
     #: What their processes have as environment.
     environment: Mapping[str, str]
+    #: The file that some of the settings are from.
+    env_file: Path | None = None
 
 
 def run_worker(
@@ -94,7 +101,8 @@ def run_worker(
     settings = load_alone(kind, env_file)
     if check:
         return show_check(settings, env_file, json_wanted=json_wanted)
-    return become_gunicorn(prepare(kind, settings, env_file))
+    started = prepare(kind, settings, env_file)
+    return serve_grpc(started) if kind == "grpc" else become_gunicorn(started)
 
 
 def prepare(kind: WorkerKind, settings: Settings, env_file: Path | None) -> Started:
@@ -150,7 +158,10 @@ def prepare(kind: WorkerKind, settings: Settings, env_file: Path | None) -> Star
     }
     if env_file is not None:
         environment[FILE_VARIABLE] = str(env_file)
-    return Started(settings, handover, environment)
+    if kind == "rest" and NOTIFY_VARIABLE in before:
+        # Gunicorn says itself when it is ready.
+        environment[NOTIFY_VARIABLE] = before[NOTIFY_VARIABLE]
+    return Started(settings, handover, environment, env_file)
 
 
 def become_gunicorn(started: Started) -> NoReturn:
@@ -172,6 +183,36 @@ def become_gunicorn(started: Started) -> NoReturn:
         os.execve(sys.executable, list(COMMAND), {**started.environment, SOCKETS_VARIABLE: numbers})  # noqa: S606
     finally:
         sockets.close()
+
+
+def serve_grpc(started: Started) -> int:
+    """Keep gRPC workers up, in processes of their own, until told to end.
+
+    Args:
+        started: What they are started with.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        PortInUseError: Somebody else has the port.
+        ChildFailedError: No worker comes up.
+    """
+    before = dict(os.environ)
+    manager = ServiceManager.take(before)
+    os.environ.clear()
+    os.environ.update(started.environment)
+    PROCESS.show_from(first_level(started.settings))
+
+    def again() -> Settings:
+        os.environ.update(before)
+        try:
+            return load_alone("grpc", started.env_file)
+        finally:
+            os.environ.clear()
+            os.environ.update(started.environment)
+
+    return asyncio.run(GrpcAlone(started.settings, started.handover, again, manager).run())
 
 
 def require_certificate(settings: Settings) -> None:

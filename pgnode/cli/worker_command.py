@@ -41,3 +41,9 @@ _kind(
     "Serve REST and maintenance by Gunicorn with WEB_CONCURRENCY workers, in the foreground. SIGTERM ends it in order, SIGHUP "
     "takes settings and GUNICORN_CONF anew, SIGTTIN and SIGTTOU have one worker more or fewer; no call fails.",
 )
+
+_kind(
+    "grpc",
+    "Serve gRPC by GRPC_WORKERS processes, in the foreground. SIGTERM ends it in order, SIGHUP takes settings anew and replaces "
+    "them one for one, SIGTTIN and SIGTTOU have one more or fewer; no call fails.",
+)

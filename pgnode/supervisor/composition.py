@@ -165,7 +165,7 @@ def compose(
     keys, journal = Keys(settings.redis_prefix), Journal()
     level, audit = first_level(settings), AuditTrail(settings.audit_file)
     node_log = NodeLog(level, inheritance.log_lines, keep_lines=settings.log_buffer_size, audit=audit)
-    snapshots = SnapshotWriter(keys, inheritance.revision, SnapshotMemory(), everywhere=settings.redis_url is not None)
+    snapshots = SnapshotWriter(keys, inheritance.revision, SnapshotMemory())
     redis = connect(settings.bus_url)
     ownership = PrefixOwnership(redis, keys, this_node(settings.state_dir))
     wire = PipelinedRedis(settings.bus_url)
@@ -248,6 +248,7 @@ def compose(
         inspections={
             **node.inspections,
             Kind.LOOK: queries.look,
+            Kind.BRING: bus.publisher.bring,
             Kind.METRICS: lambda command: source.metrics(command),  # noqa: PLW0108 - it is made below
             Kind.READY: lambda command: source.ready(command),  # noqa: PLW0108
             Kind.WATCH_LOGS: pump.sender.watch_asked,

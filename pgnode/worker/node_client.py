@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 #: Seconds that the supervisor has to take in that somebody watches the log.
 WATCH_SECONDS = 2.0
 
+#: Seconds that it has to write a large snapshot where workers of other hosts can fetch it.
+BRING_SECONDS = 4.0
+
 
 class NodeClient:
     """Puts these together; they are connected from :meth:`start` to :meth:`close`.
@@ -55,7 +58,7 @@ class NodeClient:
         keys = Keys(settings.redis_prefix)
         name = worker_name()
         self.meter = Meter(perf_counter)
-        self.follower = SnapshotFollower(settings.bus_url, keys)
+        self.follower = SnapshotFollower(settings.bus_url, keys, bring=self._bring if runs_alone() else None)
         self._memory = HeapTrimmer()
         self.commands = CommandClient(settings.bus_url, keys, name, _node(settings), large_ended=self._memory.soon)
         self.activity = ActivityTeller(settings.bus_url, keys)
@@ -86,6 +89,10 @@ class NodeClient:
 
     def __repr__(self) -> str:
         return f"NodeClient({self.commands!r}, {self.follower!r})"
+
+    async def _bring(self, name: str) -> int:
+        """Have the supervisor write a large snapshot where other hosts can fetch it; returns its revision."""
+        return int(await self.commands.call(Kind.BRING, name.encode(), BRING_SECONDS))
 
     async def start(self) -> None:
         """Connect. Returns also when Redis is away: then calls are refused until it is back."""

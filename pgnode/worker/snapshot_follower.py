@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.host_copies import Bring, HostCopies
 from pgnode.bus.keys import Keys
 from pgnode.bus.snapshot_reader import SnapshotReader
 from pgnode.worker.snapshots import LocalSnapshots
@@ -33,12 +34,22 @@ class SnapshotFollower:
         url: Address of Redis.
         keys: The node's keys.
         unheard_seconds: A Redis that has not been heard for so long cannot be reached.
+        bring: Has the supervisor, on another host, write a large snapshot where it can be fetched; None: it is on this host.
     """
 
-    def __init__(self, url: str, keys: Keys, *, unheard_seconds: float = UNHEARD_SECONDS) -> None:
+    def __init__(
+        self, url: str, keys: Keys, *, unheard_seconds: float = UNHEARD_SECONDS, bring: Bring | None = None
+    ) -> None:
         self._unheard_seconds = unheard_seconds
-        self.snapshots = LocalSnapshots()
-        self._reader = SnapshotReader(url, keys, self.snapshots.take)
+        self.snapshots = LocalSnapshots(want=lambda name: self._reader.want(name))  # noqa: PLW0108 - it is made below
+        self._copies = HostCopies(url, keys, bring) if bring is not None else None
+        self._reader = SnapshotReader(
+            url,
+            keys,
+            self.snapshots.take,
+            fetch=self._copies.fetch if self._copies is not None else None,
+            on_behind=self.snapshots.note_behind,
+        )
         self._refreshing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -56,6 +67,8 @@ class SnapshotFollower:
     async def close(self) -> None:
         """End following."""
         await self._reader.close()
+        if self._copies is not None:
+            await self._copies.close()
 
     async def refresh(self) -> None:
         """Ask for news now; whoever asks while that is under way shares it."""

@@ -30,10 +30,16 @@ class LocalSnapshots:
 
     Args:
         now: Monotonic seconds.
+        want: Has a block fetched of which there is a newer revision.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, want: Callable[[str], None] = lambda _name: None
+    ) -> None:
         self._now = now
+        #: Has a block fetched of which there is a newer revision.
+        self.want = want
+        self._behind: dict[str, int] = {}
         self.status: NodeStatus | None = None
         self.renew_at = self.stale_at = math.inf
         self.inbounds_counted: bool | None = None
@@ -55,6 +61,8 @@ class LocalSnapshots:
             if snapshot.name in snapshots.BLOCKS:
                 self._blocks[snapshot.name] = IndexedBlock(snapshot.body)
                 self._revisions[snapshot.name] = snapshot.rev
+                if snapshot.rev >= self._behind.get(snapshot.name, snapshot.rev):
+                    self._behind.pop(snapshot.name, None)
                 self._wake()
                 return
             body = bytes(snapshot.body)
@@ -70,6 +78,14 @@ class LocalSnapshots:
         except (ValueError, TypeError) as error:
             log.warning("snapshot not readable", name=snapshot.name, rev=snapshot.rev, error=str(error))
 
+    def note_behind(self, name: str, rev: int) -> None:
+        """Take note that there is a newer revision of a block, which comes when it is wanted."""
+        self._behind[name] = rev
+
+    def is_behind(self, name: str) -> bool:
+        """Whether there is a newer revision of a block, which has to be fetched first."""
+        return name in self._behind
+
     def body(self, name: str) -> bytes | None:
         """Return the raw bytes of "system" or "backend"; None before the first ones."""
         return self._bodies.get(name)
@@ -79,8 +95,10 @@ class LocalSnapshots:
         return self._blocks.get(name)
 
     def fresh_block(self, name: str) -> IndexedBlock | None:
-        """Return :meth:`block`; None also where the last reading of the core failed, or it shows what was handed out since."""
+        """Return :meth:`block`; None also where the last reading failed, it is void, or there is a newer one."""
         polled = self._polled
+        if name in self._behind:
+            return None
         if polled is None:
             return self._blocks.get(name)
         if polled.error or self._revisions.get(name, 0) < polled.since.get(name, 0):

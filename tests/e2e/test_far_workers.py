@@ -21,8 +21,10 @@ from pgnode.os_support.children import children
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelError
 from pgnode.testing.ports import free_port
+from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.far_worker import FarWorker
+from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually
 
 
@@ -109,3 +111,24 @@ async def test_what_is_missing_is_a_sentence(supervisor: NodeProcess, redis_url:
         await worker.spawn("--check")
         assert await worker.wait() == 0
         assert "0 failures" in worker.output_text
+
+
+def grpc_caller(supervisor: NodeProcess, worker: FarWorker) -> GrpcNode:
+    return GrpcNode(f"{worker.host}:{worker.port}", supervisor.api_key, supervisor.ca_file.read_bytes())
+
+
+async def test_grpc_is_served_and_workers_come_and_go(supervisor: NodeProcess, redis_url: str) -> None:
+    async with far(supervisor, redis_url, "grpc") as worker:
+        async with grpc_caller(supervisor, worker) as caller:
+            assert not (await caller.call("GetBaseInfo", pb.Empty())).started
+        [first] = children(worker.pid)
+        worker.send_signal(signal.SIGTTIN)
+        await eventually(lambda: len(children(worker.pid)) == 2, "SIGTTIN has one more")
+        await eventually(lambda: "workers were changed workers=2" in worker.output_text, "it serves")
+        worker.send_signal(signal.SIGHUP)
+        await eventually(
+            lambda: first not in children(worker.pid) and len(children(worker.pid)) == 1, "SIGHUP has another"
+        )
+        async with grpc_caller(supervisor, worker) as caller:
+            assert not (await caller.call("GetBaseInfo", pb.Empty())).started
+        assert await worker.stop() == 0

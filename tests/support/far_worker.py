@@ -113,7 +113,8 @@ class FarWorker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        # What it was started by may pass no other signal on.
+        await self.stop(signal.SIGKILL if self._before else signal.SIGTERM)
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def start(self) -> None:

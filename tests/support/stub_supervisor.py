@@ -62,7 +62,7 @@ class StubSupervisor:
         self._server = CommandServer(url, self.keys, block_seconds=0.5)
         #: Shares large snapshots, as the supervisor does.
         self.memory = SnapshotMemory()
-        self._snapshots = SnapshotWriter(self.keys, memory=self.memory, everywhere=False)
+        self._snapshots = SnapshotWriter(self.keys, memory=self.memory)
         self._ring = LogRing(LOG_LINES_KEPT)
         self._sender = LogSender(PipelinedRedis(url), self.keys, self._ring, Counted("stub"))
         self._task: asyncio.Task[None] | None = None
@@ -135,6 +135,9 @@ class StubSupervisor:
                     if command.kind is Kind.WATCH_LOGS:
                         reply = Reply(body=await self._sender.watch_asked(command))
                         await self._sender.pass_on()
+                    elif command.kind is Kind.BRING:
+                        self.commands.append(command)
+                        reply = Reply(b"%d" % await self._snapshots.bring(self._redis, command.body.decode()))
                     else:
                         self.commands.append(command)
                         reply = handler(command) if handler is not None else Reply()

@@ -7,6 +7,7 @@ under steady load nobody waits; whoever comes first after a pause waits a moment
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -20,6 +21,9 @@ WAIT_SECONDS = 0.25
 
 #: Seconds for which they wait where what there is shows what was handed out since, which is never told.
 VOID_SECONDS = 2.5
+
+#: Seconds for which they wait for what has to be fetched from another host.
+FETCH_SECONDS = 2.5
 
 #: Seconds that the supervisor has for one request.
 LOOK_SECONDS = 5.0
@@ -42,6 +46,13 @@ class Figures(Protocol):
     def is_void(self, name: str) -> bool:
         """Whether a snapshot shows what was handed out since."""
 
+    def is_behind(self, name: str) -> bool:
+        """Whether there is a newer revision of a snapshot, which has to be fetched from another host first."""
+
+    @property
+    def want(self) -> Callable[[str], None]:
+        """Has it fetched."""
+
     async def news(self) -> None:
         """Wait for the next figures, or what tells their age."""
 
@@ -55,6 +66,7 @@ class Freshness:
         now: Monotonic seconds, of the same clock as the figures.
         wait_seconds: For how long callers wait for newer figures.
         void_seconds: For how long they wait where what there is cannot be told.
+        fetch_seconds: For how long they wait for what has to be fetched from another host.
     """
 
     def __init__(
@@ -65,7 +77,9 @@ class Freshness:
         now: Callable[[], float] = time.monotonic,
         wait_seconds: float = WAIT_SECONDS,
         void_seconds: float = VOID_SECONDS,
+        fetch_seconds: float = FETCH_SECONDS,
     ) -> None:
+        self._fetch_seconds = fetch_seconds
         self._figures = figures
         self._commands = commands
         self._now = now
@@ -106,10 +120,23 @@ class Freshness:
                 patience = 0.0 if self._in_vain == figures.stale_at and not void else max(0.0, until - self._now())
                 async with asyncio.timeout(patience):
                     while figures.is_void(name) or self._now() >= figures.stale_at:
+                        if figures.is_behind(name):
+                            figures.want(name)
                         await figures.news()
             except TimeoutError:
                 self._in_vain = figures.stale_at
+        if figures.is_behind(name):
+            await self._fetched(name)
         return not figures.is_void(name)
+
+    async def _fetched(self, name: str) -> None:
+        """Wait for a snapshot that has to be fetched; where that takes too long, the one before is told."""
+        figures = self._figures
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._fetch_seconds):
+                while figures.is_behind(name):
+                    figures.want(name)
+                    await figures.news()
 
     def ask_for_inbounds(self) -> None:
         """Have inbounds counted, from the next core on."""

@@ -31,6 +31,13 @@ class Reads(Protocol):
     def is_void(self, name: str) -> bool:
         """Return whether a snapshot shows what was handed out since."""
 
+    def is_behind(self, name: str) -> bool:
+        """Return whether there is a newer revision of a snapshot, which has to be fetched from another host first."""
+
+    @property
+    def want(self) -> Callable[[str], None]:
+        """Has it fetched."""
+
     async def news(self) -> None:
         """Wait for the next figures, or what tells their age."""
 

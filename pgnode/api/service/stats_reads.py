@@ -109,7 +109,7 @@ class StatsReads:
         """Return ``answer()``, at once where the snapshot of that name is fresh, else when there is news of it."""
         if not self._core_answers():
             return self._state.after_refresh(answer)
-        if self._is_fresh() and not self._reads.is_void(name):
+        if self._is_fresh() and not self._reads.is_void(name) and not self._reads.is_behind(name):
             return answer()
         return self._when_fresh(name, answer)
 

@@ -12,8 +12,10 @@ from types import MappingProxyType
 import structlog
 from redis.asyncio import Redis
 
+from pgnode.bus.commands import Command, Reply
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.snapshot_writer import SnapshotWriter
+from pgnode.errors import UnavailableError
 from pgnode.os_support.beats import pause_to_beat
 
 log = structlog.get_logger(__name__)
@@ -100,6 +102,24 @@ class SnapshotPublisher:
             return False
         self._snapshots.published()
         return True
+
+    async def bring(self, command: Command) -> Reply:
+        """Write a large snapshot where workers on other hosts can fetch it.
+
+        Args:
+            command: Its body is the name of the snapshot.
+
+        Returns:
+            The revision that is there.
+
+        Raises:
+            UnavailableError: Redis does not take it.
+        """
+        try:
+            rev = await self._snapshots.bring(self._redis, command.body.decode(errors="replace"))
+        except BUS_ERRORS as error:
+            raise UnavailableError(f"the snapshot was not brought: {error}") from None
+        return Reply(b"%d" % rev)
 
     async def keep(self) -> None:
         """Write again whatever Redis loses; until cancelled."""

@@ -34,10 +34,10 @@ class PidRegistry:
     A pid alone may have been given to somebody else since.
 
     Args:
-        path: The file; it need not exist.
+        path: The file; it need not exist. None: nobody would look for it, and the kernel ends the children with this process.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._started: dict[str, tuple[int, int]] = {}
 
@@ -66,7 +66,9 @@ class PidRegistry:
         Args:
             spare: Pids that were left on purpose.
         """
-        orphans = await asyncio.to_thread(self._find_orphans, spare)
+        if self._path is None:
+            return
+        orphans = await asyncio.to_thread(self._find_orphans, self._path, spare)
         for process in orphans:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -81,13 +83,13 @@ class PidRegistry:
         except OSError as error:
             log.warning("pids not removed", path=str(self._path), error=error.strerror)
 
-    def _find_orphans(self, spare: Collection[int]) -> list[psutil.Process]:
+    def _find_orphans(self, path: Path, spare: Collection[int]) -> list[psutil.Process]:
         """Return the processes of the file that still run, and their descendants."""
         try:
-            found = read_json(self._path, MAX_BYTES)
+            found = read_json(path, MAX_BYTES)
             noted = [(str(name), int(pid), int(ticks)) for name, (pid, ticks) in found["children"].items()]
-            if noted and found["place"] != place_of(self._path.parent):
-                log.info("noted pids are of another boot, host, container or folder, left alone", path=str(self._path))
+            if noted and found["place"] != place_of(path.parent):
+                log.info("noted pids are of another boot, host, container or folder, left alone", path=str(path))
                 return []
         except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError):
             return []
@@ -104,6 +106,8 @@ class PidRegistry:
         return orphans
 
     def _write(self) -> None:
+        if self._path is None:
+            return
         try:
             # After a crash of the machine it means nothing, so it is not flushed to the disk.
             content = json.dumps({"place": place_of(self._path.parent), "children": self._started})

@@ -45,14 +45,23 @@ class FakeReads:
     inbounds_counted: bool | None = True
     #: Snapshots that show what was handed out since.
     void: set[str] = field(default_factory=set)
+    #: Those of which there is a newer one elsewhere, and those that were wanted.
+    behind: set[str] = field(default_factory=set)
+    wanted: list[str] = field(default_factory=list)
     #: Set by whoever brings newer figures.
     came: asyncio.Event = field(default_factory=asyncio.Event)
 
     def fresh_block(self, name: str) -> IndexedBlock | None:
-        return None if self.too_old or name in self.void else self.blocks.get(name)
+        return None if self.too_old or name in self.void | self.behind else self.blocks.get(name)
 
     def is_void(self, name: str) -> bool:
         return name in self.void
+
+    def is_behind(self, name: str) -> bool:
+        return name in self.behind
+
+    def want(self, name: str) -> None:
+        self.wanted.append(name)
 
     async def news(self) -> None:
         self.came.clear()

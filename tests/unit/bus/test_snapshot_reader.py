@@ -126,9 +126,8 @@ LARGE = bytes(range(256)) * (snapshots.SHARED_BYTES // 256)
 
 
 @pytest.mark.parametrize("can_map", [True, False])
-@pytest.mark.parametrize("everywhere", [True, False])
-async def test_a_large_block_is_mapped_or_read(valkey: TestValkey, can_map: bool, everywhere: bool) -> None:
-    writer = SnapshotWriter(KEYS, memory=SnapshotMemory(), everywhere=everywhere)
+async def test_a_large_block_is_mapped_or_read(valkey: TestValkey, can_map: bool) -> None:
+    writer = SnapshotWriter(KEYS, memory=SnapshotMemory())
     redis, seen = connect(valkey.url), list[Snapshot]()
     reader = SnapshotReader(valkey.url, KEYS, seen.append, open_shared=open_shared if can_map else lambda _handle: None)
     try:
@@ -137,8 +136,8 @@ async def test_a_large_block_is_mapped_or_read(valkey: TestValkey, can_map: bool
             writer.put(pipe, name, LARGE)
         await pipe.execute()
         await reader.poll()
-        assert await redis.exists(KEYS.not_mapped) == (not can_map and not everywhere)
-        if not can_map and not everywhere:
+        assert await redis.exists(KEYS.not_mapped) == (not can_map)
+        if not can_map:
             assert [snapshot.name for snapshot in seen] == [snapshots.SYSTEM]
             # The supervisor looks once a second.
             await writer.write_missing(redis)
@@ -158,7 +157,7 @@ async def test_a_revision_that_was_superseded_while_it_was_looked_for_is_found_i
     valkey: TestValkey,
 ) -> None:
     writer, redis, seen = (
-        SnapshotWriter(KEYS, memory=SnapshotMemory(), everywhere=False),
+        SnapshotWriter(KEYS, memory=SnapshotMemory()),
         connect(valkey.url),
         list[Snapshot](),
     )

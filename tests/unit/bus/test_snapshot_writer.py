@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 
 from pgnode.bus.connection import connect
@@ -67,11 +66,10 @@ def test_revisions_rise_also_where_the_clock_was_set_back() -> None:
 LARGE = bytes(range(256)) * (SHARED_BYTES // 256)
 
 
-@pytest.mark.parametrize("everywhere", [True, False])
-async def test_large_blocks_are_shared(everywhere: bool) -> None:
+async def test_large_blocks_are_shared() -> None:
     keys = Keys("test")
     async with running_valkey() as valkey:
-        writer = SnapshotWriter(keys, memory=SnapshotMemory(), everywhere=everywhere)
+        writer = SnapshotWriter(keys, memory=SnapshotMemory())
         redis = connect(valkey.url)
         try:
             pipe = redis.pipeline()
@@ -82,7 +80,7 @@ async def test_large_blocks_are_shared(everywhere: bool) -> None:
             plain = await redis.hgetall(keys.snapshot(SYSTEM))
             assert (plain[b"body"], plain[b"shared"]) == (LARGE, b""), "no block"
             written: dict[Any, Any] = await redis.hgetall(keys.snapshot(STATS_USERS))
-            assert written[b"body"] == (LARGE if everywhere else b"")
+            assert written[b"body"] == b""
             found = open_shared(written[b"shared"].decode())
             assert found is not None
             assert bytes(found) == LARGE
@@ -108,7 +106,7 @@ async def test_large_blocks_are_shared(everywhere: bool) -> None:
 async def test_what_a_worker_cannot_map_is_written() -> None:
     keys = Keys("test")
     async with running_valkey() as valkey:
-        writer, redis = SnapshotWriter(keys, memory=SnapshotMemory(), everywhere=False), connect(valkey.url)
+        writer, redis = SnapshotWriter(keys, memory=SnapshotMemory()), connect(valkey.url)
         try:
             pipe = redis.pipeline()
             writer.put(pipe, STATS_USERS, LARGE)

@@ -139,3 +139,33 @@ def test_names_that_mean_nothing_are_told(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(Became):
         run_worker("rest", tmp_path / "w.env", None)
     assert "WEB_CONCURENCY" in capsys.readouterr().err
+
+
+def test_grpc_workers_are_kept_by_this_process_without_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Alone:
+        def __init__(self, settings: Any, handover: Any, again: Callable[[], Any], manager: Any) -> None:
+            assert not {"API_KEY", "REDIS_URL"} & set(os.environ)
+            assert os.environ[ALONE_VARIABLE] == "grpc"
+            file.write_text("GRPC_WORKERS=5\n")
+            seen.extend([settings.grpc_worker_count, again().grpc_worker_count, manager.listens, handover.descriptor])
+            assert "API_KEY" not in os.environ
+
+        async def run(self) -> int:
+            return 7
+
+    file = tmp_path / "w.env"
+    file.write_text("GRPC_WORKERS=2\n")
+    monkeypatch.setattr(alone, "GrpcAlone", Alone)
+    os.environ["NOTIFY_SOCKET"] = "@nobody"
+    assert run_worker("grpc", file, None) == 7
+    assert seen[:3] == [2, 5, True]
+    os.close(seen[3])
+
+
+def test_gunicorn_tells_the_service_manager_itself() -> None:
+    os.environ["NOTIFY_SOCKET"] = "@nobody"
+    with pytest.raises(Became) as became:
+        run_worker("rest", None, None)
+    assert became.value.environment["NOTIFY_SOCKET"] == "@nobody"

@@ -12,7 +12,9 @@ from pgnode.cli import alone, main
 
 
 def test_help_names_what_each_does() -> None:
-    assert "\n  rest " in CliRunner().invoke(main, ["worker"]).output
+    both = CliRunner().invoke(main, ["worker"]).output
+    assert "\n  rest " in both
+    assert "\n  grpc " in both
     text = " ".join(CliRunner().invoke(main, ["worker", "rest", "--help"]).output.split())
     assert "SIGHUP takes settings and GUNICORN_CONF anew" in text
     assert "--check" in text

@@ -119,3 +119,19 @@ def test_statistics_of_a_reading_that_failed_are_not_fresh() -> None:
     assert made.block(STATS_USERS) is not None
     made.take(Snapshot(POLLED, 2, 0, Polled(0, 5_000, "").encode()))
     assert made.fresh_block(STATS_USERS) is not None
+
+
+def test_a_block_of_which_there_is_a_newer_one_elsewhere_is_told_when_that_came() -> None:
+    wanted: list[str] = []
+    made = LocalSnapshots(want=wanted.append)
+    made.take(Snapshot(STATS_USERS, 1, 0, indexed.EMPTY))
+    made.note_behind(STATS_USERS, 3)
+    assert made.is_behind(STATS_USERS)
+    assert made.fresh_block(STATS_USERS) is None
+    assert made.block(STATS_USERS) is not None
+    made.want(STATS_USERS)
+    assert wanted == [STATS_USERS]
+    made.take(Snapshot(STATS_USERS, 2, 0, indexed.EMPTY))
+    assert made.is_behind(STATS_USERS)
+    made.take(Snapshot(STATS_USERS, 3, 0, indexed.EMPTY))
+    assert not made.is_behind(STATS_USERS)

@@ -14,7 +14,7 @@ from tests.unit.api.fakes import FakeCommands, FakeReads
 class Stage:
     """Figures that are renewed after 1 s and stale after 2."""
 
-    def __init__(self, wait_seconds: float = 30.0, void_seconds: float = 30.0) -> None:
+    def __init__(self, wait_seconds: float = 30.0, void_seconds: float = 30.0, fetch_seconds: float = 30.0) -> None:
         self.now = 100.0
         self.reads = FakeReads()
         self.commands = FakeCommands()
@@ -24,6 +24,7 @@ class Stage:
             now=lambda: self.now,
             wait_seconds=wait_seconds,
             void_seconds=void_seconds,
+            fetch_seconds=fetch_seconds,
         )
         self.read_now()
 
@@ -115,3 +116,33 @@ async def test_counters_of_inbounds_are_asked_for() -> None:
     stage.freshness.ask_for_inbounds()
     await eventually(lambda: stage.asked == 1, "they are asked for")
     assert stage.commands.calls[0][:2] == (Kind.LOOK, INBOUNDS)
+
+
+async def test_what_is_on_another_host_is_fetched_first() -> None:
+    stage = Stage()
+    stage.reads.behind.add("stats.users")
+    waiting = asyncio.create_task(stage.freshness.wait("stats.users"))
+    await eventually(lambda: stage.reads.wanted == ["stats.users"], "it is wanted")
+    assert not waiting.done()
+    stage.reads.behind.clear()
+    stage.reads.came.set()
+    assert await waiting
+    assert stage.asked == 0, "it is fresh"
+
+
+async def test_what_shows_what_was_handed_out_is_fetched_too() -> None:
+    stage = Stage()
+    stage.reads.void.add("stats.users")
+    stage.reads.behind.add("stats.users")
+    waiting = asyncio.create_task(stage.freshness.wait("stats.users"))
+    await eventually(lambda: stage.reads.wanted, "it is wanted")
+    stage.reads.void.clear()
+    stage.reads.behind.clear()
+    stage.reads.came.set()
+    assert await waiting
+
+
+async def test_where_it_does_not_come_the_one_before_is_told() -> None:
+    stage = Stage(fetch_seconds=0.02)
+    stage.reads.behind.add("stats.users")
+    assert await stage.freshness.wait("stats.users")
