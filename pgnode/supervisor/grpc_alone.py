@@ -65,7 +65,10 @@ class GrpcAlone:
         return f"GrpcAlone({self._workers!r})"
 
     async def run(self) -> int:
-        """Serve until told to end; return the exit code.
+        """Serve until told to end.
+
+        Returns:
+            The exit code.
 
         Raises:
             PortInUseError: Somebody else has the port.
