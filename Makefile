@@ -66,8 +66,14 @@ faults: dev ## try every fault three times, print the table of docs/faults.md an
 fuzz: dev ## send odd inputs to each door of a node, for FUZZ_SECONDS (60) each
 	@$(BIN)/python -m tests.fuzz $(FUZZ_DOORS) --seconds $(FUZZ_SECONDS) $(FUZZ_SEED:%=--seed %) $(FUZZ_ONLY:%=--only %)
 
-bench: dev ## measure, and print a table; SCENARIOS="footprint …" names them
-	@$(BIN)/python -m bench $(SCENARIOS)
+# `make bench scale` is `make bench SCENARIOS=scale`. SCALE="10 30" tries these numbers of workers.
+ifeq (bench,$(firstword $(MAKECMDGOALS)))
+SCENARIOS ?= $(wordlist 2,99,$(MAKECMDGOALS))
+$(wordlist 2,99,$(MAKECMDGOALS)): bench
+	@:
+endif
+bench: dev ## measure, and print a table; SCENARIOS="footprint …" or `make bench footprint …` names them
+	@$(BIN)/python -m bench $(SCENARIOS) $(SCALE:%=--scale %)
 
 docs: dev ## write the generated pages
 	$(BIN)/python -m tests.generated_docs

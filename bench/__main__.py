@@ -46,6 +46,14 @@ ALL = "all"
 @click.option("--connections", default=32, show_default=True, type=click.IntRange(1, 1024), help="TLS connections.")
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Workers on either side.")
 @click.option(
+    "--scale",
+    multiple=True,
+    default=(10, 30, 100),
+    show_default=True,
+    type=click.IntRange(4, 256),
+    help="API workers on all hosts together, for the scenario scale; may be given more than once.",
+)
+@click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the results here, too."
 )
 @click.option(
@@ -77,6 +85,7 @@ def main(
     rounds: int,
     connections: int,
     workers: int,
+    scale: tuple[int, ...],
     json_file: Path | None,
     markdown_file: Path | None,
     beside_file: Path | None,
@@ -110,6 +119,7 @@ def main(
             rounds=rounds,
             connections=connections,
             workers=workers,
+            scale=scale,
             say=lambda text: errors.print(f"[dim]{text}[/]"),
             facts=machine_facts(),
         )

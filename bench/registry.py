@@ -33,6 +33,8 @@ class Bench:
     connections: int = 32
     #: Workers of the node and of a bare app beside it.
     workers: int = 2
+    #: Numbers of API workers, on all hosts together, that the scenario of that name tries.
+    scale: tuple[int, ...] = (10, 30, 100)
     #: Told what is being done.
     say: Callable[[str], None] = lambda _text: None
     #: Facts for the head of the table, filled by whoever learns one.
