@@ -154,6 +154,8 @@ async def _joined(init: asyncio.subprocess.Process, address: str) -> Host:
         ("link", "set", "eth0", "up"),
     ):
         await _ip(*words, inside=command)
+    # A host that died had the same address at another cable.
+    await _ip("neighbour", "flush", "dev", "pgnode")
     return Host(address, command, init)
 
 
