@@ -24,6 +24,8 @@ def test_one_number_of_workers_is_no_line(points: list[tuple[float, float]]) -> 
 
 def test_what_is_full_first_is_the_bottleneck() -> None:
     lines = {"supervisor": Line(1, 0.05), "Redis": Line(0.5, 0.2), "nothing": Line(3, 0)}
-    assert bottleneck(lines) == ("Redis", pytest.approx(497.5))
+    name, workers = bottleneck(lines)
+    assert name == "Redis"
+    assert workers == pytest.approx(497.5)
     assert lines["Redis"].at(10) == 2.5
     assert lines["nothing"].workers_at(100) == float("inf")
