@@ -19,6 +19,7 @@ from pgnode.testing.processes import tree
 _CLONE_NEWNET = 0x40000000
 #: Of the bridge, and the beginning of the hosts'.
 _NETWORK = "10.77.0."
+_BRIDGE = "02:00:0a:4d:00:01"
 #: What a host stays for.
 _SECONDS = "3600"
 
@@ -103,7 +104,8 @@ async def hosts(count: int) -> AsyncIterator[Hosts]:
         made = Hosts(f"{_NETWORK}1", [], NAMESPACES)
         try:
             await _ip("link", "set", "lo", "up")
-            await _ip("link", "add", "pgnode", "type", "bridge")
+            # By itself it takes the address of a cable, and another one when cables come and go: hosts would lose it for seconds.
+            await _ip("link", "add", "pgnode", "address", _BRIDGE, "type", "bridge")
             await _ip("address", "add", f"{made.center}/24", "dev", "pgnode")
             await _ip("link", "set", "pgnode", "up")
             for number in range(count):
