@@ -13,14 +13,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from grpc.aio import AioRpcError
 
 from pgnode.testing.configs import make_config, plain_inbounds
 from pgnode.testing.connection import NoAnswerError
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.users import make_user, make_users
-from tests.panel.client import Client, ClientError, Driver
+from tests.panel.client import Client, ClientError, Driver, Protocol, port_of
 from tests.support.front import Front, missing, running
+from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually
 from tests.support.valkey import running_valkey
 
@@ -30,28 +32,36 @@ METRICS_KEY = "a-key-for-monitors-alone"
 #: Where the supervisor has a worker of its own, and where the hosts "a" and "b" are.
 OWN, *ADDRESSES = "127.0.0.10", "127.0.0.11", "127.0.0.12"
 TAGS = ["VLESS", "Trojan"]
+KINDS: tuple[Protocol, ...] = ("rest", "grpc")
+#: Example -> how callers call. The panel's library ends calls over gRPC that are under way when its server says that it ends, so
+#: something in front that reads HTTP has to keep that from it.
+CALLERS: dict[str, list[Protocol]] = {
+    "haproxy/pass-through.cfg": ["rest", "rest"],
+    "haproxy/tls.cfg": ["rest", "grpc", "grpc"],
+}
 #: Calls that a caller makes between two replacements.
 CALLS = 5
 
 
 class WorkerHost:
-    """``pgnode worker rest`` at an address."""
+    """``pgnode worker rest``, or ``grpc``, at an address."""
 
-    def __init__(self, node: NodeProcess, address: str, folder: Path) -> None:
+    def __init__(self, node: NodeProcess, address: str, folder: Path, kind: Protocol) -> None:
         self._node = node
         self._address = address
         self._folder = folder
+        self._kind = kind
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         env = self._node.environment() | {
             "NODE_HOST": self._address,
-            "STATE_DIR": str(self._folder / self._address),
+            "STATE_DIR": str(self._folder / f"{self._address}-{self._kind}"),
             "SSL_CERT_FILE": str(self._node.ca_file),
             "SSL_KEY_FILE": str(self._node.ca_file.with_name("key.pem")),
         }
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pgnode", "worker", "rest"),
+            *(sys.executable, "-m", "pgnode", "worker", self._kind),
             env=env,
             cwd=self._folder,
             stdin=asyncio.subprocess.DEVNULL,
@@ -60,7 +70,11 @@ class WorkerHost:
         )
 
     async def is_ready(self) -> bool:
-        """Whether a worker there says that it is ready, asked at its own address."""
+        """Whether a worker there answers, asked at its own address."""
+        if self._kind == "grpc":
+            address = f"{self._address}:{port_of(self._node, 'grpc')}"
+            async with GrpcNode(address, self._node.api_key, self._node.ca_file.read_bytes()) as caller:
+                return bool((await caller.call("GetBaseInfo", timeout_seconds=5)).node_version)
         ca_file, key = self._node.ca_file, METRICS_KEY
         async with PanelClient(self._address, self._node.api_port, ca_file=ca_file, api_key=key) as monitor:
             return (await monitor.request("GET", "/readyz")).status == 200
@@ -73,8 +87,12 @@ class WorkerHost:
                 await self.process.wait()
 
 
+#: The workers of each host, by its letter.
+Hosts = dict[str, list[WorkerHost]]
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def two_hosts() -> AsyncIterator[tuple[NodeProcess, dict[str, WorkerHost]]]:
+async def two_hosts() -> AsyncIterator[tuple[NodeProcess, Hosts]]:
     """A node, and two hosts of workers that meet it over Redis."""
     folder = Path(tempfile.mkdtemp(prefix="pgn"))
     async with running_valkey() as valkey, contextlib.AsyncExitStack() as stack:
@@ -84,22 +102,24 @@ async def two_hosts() -> AsyncIterator[tuple[NodeProcess, dict[str, WorkerHost]]
             "METRICS_KEY": METRICS_KEY,
             "CERT_NAMES": ",".join((OWN, *ADDRESSES)),
             "WEB_CONCURRENCY": "1",
-            "SERVICE_PROTOCOL": "rest",
             "CORE_CALL_TIMEOUT_SECONDS": "20",
         }
         node = NodeProcess(env=env)
         node.host = OWN
         await stack.enter_async_context(node)
-        hosts = {name: WorkerHost(node, address, folder) for name, address in zip("ab", ADDRESSES, strict=True)}
-        for host in hosts.values():
-            await host.start()
-            stack.push_async_callback(host.stop)
+        hosts = {
+            name: [WorkerHost(node, address, folder, kind) for kind in KINDS]
+            for name, address in zip("ab", ADDRESSES, strict=True)
+        }
+        for workers in (one for host in hosts.values() for one in host):
+            await workers.start()
+            stack.push_async_callback(workers.stop)
         yield node, hosts
 
 
-@pytest.mark.parametrize("example", ["haproxy/pass-through.cfg", "haproxy/tls.cfg"])
+@pytest.mark.parametrize("example", CALLERS)
 async def test_no_call_fails_while_workers_are_replaced(
-    driver: Driver, two_hosts: tuple[NodeProcess, dict[str, WorkerHost]], example: str
+    driver: Driver, two_hosts: tuple[NodeProcess, Hosts], example: str
 ) -> None:
     node, hosts = two_hosts
     if lacking := missing(example):
@@ -107,17 +127,18 @@ async def test_no_call_fails_while_workers_are_replaced(
     ports = {"rest": node.port, "api": node.api_port, "grpc": node.grpc_port}
     async with running(example, ADDRESSES, ports, node_certificate=node.ca_file, key=METRICS_KEY) as front:
         for name in hosts:
-            await front.wait_state("ready", name, "UP")
+            for backend in ("ready", "grpc-ready"):
+                await front.wait_state(backend, name, "UP")
         certificate = front.certificate if "tls" in example else node.ca_file
         clients = [
             await Client.create(
-                *(driver, node, "rest"),
+                *(driver, node, protocol),
                 address="127.0.0.1",
-                port=front.ports["rest"],
+                port=front.ports[protocol],
                 api_port=front.ports["api"],
                 server_ca=certificate.read_text(),
             )
-            for _ in range(3)
+            for protocol in CALLERS[example]
         ]
         config = make_config([item for item in plain_inbounds() if item["tag"] in TAGS])
         await clients[0].start(config, make_users(20, TAGS))
@@ -139,15 +160,20 @@ async def test_no_call_fails_while_workers_are_replaced(
             await client.drop()
 
 
-async def replace(front: Front, name: str, host: WorkerHost) -> None:
+async def replace(front: Front, name: str, host: list[WorkerHost]) -> None:
     """As docs/scaling.md tells an operator to."""
-    await front.ask(f"set server ready/host-{name} state drain")
+    for backend in ("ready", "grpc-ready"):
+        await front.ask(f"set server {backend}/host-{name} state drain")
     assert (await front.row("rest-ready", name))["status"].startswith("DRAIN")
-    await host.stop()
-    await host.start()
-    await eventually(host.is_ready, f"workers of {name} are ready", errors=(OSError, NoAnswerError))
-    await front.ask(f"set server ready/host-{name} state ready")
-    await front.wait_state("rest-ready", name, "UP")
+    for workers in host:
+        await workers.stop()
+        await workers.start()
+    for workers in host:
+        await eventually(workers.is_ready, f"workers of {name} are ready", errors=(OSError, NoAnswerError, AioRpcError))
+    for backend in ("ready", "grpc-ready"):
+        await front.ask(f"set server {backend}/host-{name} state ready")
+    for backend in ("rest-ready", "grpc-ready"):
+        await front.wait_state(backend, name, "UP")
 
 
 class Caller:
