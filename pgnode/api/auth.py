@@ -8,8 +8,13 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Final
 
+from pgnode.errors import NodeError
+
 #: What a caller without the key is told: nothing by which a node could be told from other services.
 WRONG_KEY = "the API key is missing or wrong"
+
+#: What everybody is told while no key is known.
+NO_KEY_YET = "not ready yet, try again"
 
 #: The longest text that may be a UUID: ``urn:uuid:`` and braces around the 36 characters.
 _KEY_BYTES_MAX = 64
@@ -62,21 +67,59 @@ class KeyCheck:
         return compare_digest(value.bytes, self._value)
 
 
+class DigestCheck(KeyCheck):
+    """Compare keys with a digest: the key itself is known only when somebody has sent it.
+
+    Args:
+        digest: SHA-256 of the key as nearly everybody writes it, in hexadecimal; "" for a key that nobody has.
+        on_found: Called when the key was sent for the first time.
+    """
+
+    def __init__(self, digest: str, on_found: Callable[[], None] = lambda: None) -> None:
+        # Until then something that nobody sends.
+        super().__init__(str(uuid.uuid4()))
+        self.digest = digest[:DIGEST_DIGITS]
+        self._whole = digest
+        self._found = False
+        self._on_found = on_found
+
+    def _matches(self, sent: bytes) -> bool:
+        if self._found:
+            return super()._matches(sent)
+        if not self._whole or len(sent) > _KEY_BYTES_MAX:
+            return False
+        try:
+            key = uuid.UUID(sent.decode("ascii").strip())
+        except ValueError:
+            return False
+        canonical = str(key).encode()
+        if not compare_digest(sha256(canonical).hexdigest(), self._whole):
+            return False
+        self.canonical, self._value, self._found = canonical, key.bytes, True
+        self._on_found()
+        return True
+
+
 class ApiKeys:
     """The keys that are valid now: the API key, and the one before it for some time after a rotation.
 
     Args:
-        current: The API key, a UUID in any notation; ValueError for anything else.
+        current: The API key, a UUID in any notation; ValueError for anything else. None: it is not known yet.
         previous: The one before it; None for none.
         on_previous: Called for every request that brings the previous one.
     """
 
     def __init__(
-        self, current: str, previous: str | None = None, *, on_previous: Callable[[], None] = lambda: None
+        self, current: str | None, previous: str | None = None, *, on_previous: Callable[[], None] = lambda: None
     ) -> None:
         self._on_previous = on_previous
         self._followers: list[Callable[[bytes], None]] = []
-        self._current = KeyCheck(current)
+        #: What is answered to everybody who has the key; None where they are served.
+        self.refusal: NodeError | None = None
+        #: Whether there is one to compare with.
+        self.is_known = current is not None
+        self._told: tuple[str, str | None] | None = None
+        self._current = KeyCheck(current) if current is not None else DigestCheck("")
         self._previous = KeyCheck(previous) if previous is not None else None
         #: Name of a key -> what tells keys apart, and opens nothing (:attr:`KeyCheck.digest`).
         self.digests: Mapping[str, str] = self._digests()
@@ -101,6 +144,31 @@ class ApiKeys:
         """
         self._current, self._previous = KeyCheck(current), KeyCheck(previous) if previous is not None else None
         self.digests = self._digests()
+        self._tell()
+
+    def take_digests(self, current: str, previous: str | None) -> bool:
+        """Take keys of which only the digests are known, from the next request on.
+
+        Args:
+            current: SHA-256 of the API key, in hexadecimal.
+            previous: The same of the one before it; None for none.
+
+        Returns:
+            Whether the API key is another one than before.
+        """
+        before = self._told
+        if before == (current, previous):
+            return False
+        self._told, self.is_known = (current, previous), True
+        is_new = before is None or before[0] != current
+        if is_new:
+            self._current = DigestCheck(current, self._tell)
+        self._previous = DigestCheck(previous) if previous is not None else None
+        self.digests = self._digests()
+        self._tell()
+        return is_new
+
+    def _tell(self) -> None:
         for follower in self._followers:
             follower(self._current.canonical)
 

@@ -1,11 +1,11 @@
 """Commands of the workers to the supervisor, and its replies: what they hold and how they look in a stream.
 
 An entry of the command stream holds one or more commands of one worker, in their order: the field ``w`` names the worker,
-whose replies stream gets the answers; every other field is a command, under its id. Its value is ``kind budget body``,
-separated by single spaces. ``budget`` is in milliseconds how long the caller waits, counted from the entry's own id, which
-is Redis's clock (hosts disagree about the time). ``body`` are raw message bytes; where a ``*`` follows the budget, they
-are under a key of their own. Only commands that are done together anyway share an entry (:data:`GATHERED_KINDS`): it is
-acknowledged as a whole.
+whose replies stream gets the answers (its name tells protocols of the bus apart, :mod:`pgnode.bus.protocol`); every other field
+is a command, under its id. Its value is ``kind budget body``, separated by single spaces. ``budget`` is in milliseconds how long
+the caller waits, counted from the entry's own id, which is Redis's clock (hosts disagree about the time). ``body`` are raw
+message bytes; where a ``*`` follows the budget, they are under a key of their own. Only commands that are done together anyway
+share an entry (:data:`GATHERED_KINDS`): it is acknowledged as a whole.
 
 An entry of a replies stream holds one or more replies, each under the id of its command: ``code body``, where ``code`` is
 "" for done, else an ERROR_CODE of pgnode.errors, and ``body`` message bytes, or the text of the error. A ``code`` of ``=``
@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pgnode.bus.protocol import worker_field
 from pgnode.bus.stream_ids import added_at_ms
 from pgnode.errors import NodeError, from_code
 
@@ -90,7 +91,7 @@ GATHERED_KINDS = frozenset({Kind.SYNC_USER, Kind.SYNC_CHUNKED})
 INBOUNDS: Final = b"inbounds"
 
 #: Field of a command entry that names the worker.
-WORKER_FIELD = b"w"
+WORKER_FIELD: Final = worker_field()
 
 #: Follows the budget of a command whose body is under a key of its own.
 BLOB_MARK = b"*"

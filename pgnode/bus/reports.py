@@ -56,6 +56,13 @@ class Report:
     lag_seconds: float = 0.0
     #: The worker ends: this is its last report.
     last: bool = False
+    #: Of the program, and of the bus; a worker of an earlier version names none.
+    version: str = ""
+    protocol: int = 1
+    #: Seconds since it began.
+    up_seconds: float = 0.0
+    #: No supervisor is beside it (``pgnode worker``).
+    alone: bool = False
 
     def encode(self) -> bytes:
         """Return the report as it is on the bus."""

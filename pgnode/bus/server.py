@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 from redis.asyncio.client import Pipeline
@@ -18,6 +18,7 @@ from pgnode.bus.commands import DONE, DONE_BYTES, Command, Reply, decode_entry
 from pgnode.bus.duplicates import Duplicates
 from pgnode.bus.keys import BLOB_TTL_SECONDS, GROUP, REPLIES_MAX, REPLIES_TTL_SECONDS, Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
+from pgnode.bus.protocol import PROTOCOL, protocol_of
 from pgnode.bus.redis_compat import Args
 from pgnode.bus.stream_ids import added_at_ms
 from pgnode.errors import UnavailableError
@@ -43,6 +44,9 @@ STRAY_BLOCK_MS = 100
 
 #: How long a measured difference between Redis's clock and ours is believed.
 CLOCK_SECONDS = 10.0
+
+#: Workers of another protocol of which it is remembered that they were told of.
+OTHERS_MAX = 1000
 
 
 class CommandServer:
@@ -77,6 +81,8 @@ class CommandServer:
         self._strays_until = self._strays_checked_at = float("-inf")
         self._clock_offset_ms = 0.0
         self._clock_checked_at = float("-inf")
+        #: Workers of another protocol that were told of.
+        self._others: set[str] = set()
         #: Replies stream -> monotonic time at which its lifetime was set.
         self._lifetimes: dict[str, float] = {}
 
@@ -210,6 +216,10 @@ class CommandServer:
             try:
                 commands += decode_entry(entry_id, fields)
             except (KeyError, ValueError) as error:
+                if (theirs := _other_protocol(fields)) is not None:
+                    self._tell_other(*theirs)
+                    bad.append(entry_id)
+                    continue
                 log.warning("malformed entry of commands dropped", entry_id=entry_id, error=repr(error))
                 bad.append(entry_id)
         blobs = [command for command in commands if command.blob]
@@ -224,6 +234,20 @@ class CommandServer:
         commands = await self._not_done(commands)
         self._held.update(command.entry_id for command in commands)
         return self._duplicates.hold(commands)
+
+    def _tell_other(self, worker: str, protocol: int) -> None:
+        """Say once that commands of a worker are not taken."""
+        if worker not in self._others:
+            if len(self._others) >= OTHERS_MAX:
+                self._others.clear()
+            self._others.add(worker)
+            log.error(
+                "a worker speaks another protocol of the bus: its commands are not taken",
+                worker=worker,
+                worker_protocol=protocol,
+                protocol=PROTOCOL,
+                do="have both of one version",
+            )
 
     async def _find_strays(self) -> None:
         """Go back to what was delivered where that is more than what was taken."""
@@ -296,3 +320,12 @@ class CommandServer:
         # Where Redis's clock is set back, entry ids stay ahead of it: then commands are begun late rather than never.
         self._clock_offset_ms = int(seconds) * 1000 + int(microseconds) / 1000 - time.monotonic() * 1000
         self._clock_checked_at = time.monotonic()
+
+
+def _other_protocol(fields: Mapping[bytes, bytes]) -> tuple[str, int] | None:
+    """Return the worker and the protocol of an entry that is of another one; None where it is of this one, or of none."""
+    for name, value in fields.items():
+        found = protocol_of(name)
+        if found is not None and found != PROTOCOL:
+            return value.decode(errors="replace"), found
+    return None

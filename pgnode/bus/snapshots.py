@@ -9,6 +9,7 @@ when a caller wants it (:mod:`pgnode.bus.host_copies`).
 ==================  ======================================================================================
 name                body
 ==================  ======================================================================================
+``supervisor``      :class:`pgnode.bus.protocol.Hello` as JSON
 ``state``           :class:`NodeStatus` as JSON
 ``system``          ``SystemStatsResponse``
 ``backend``         ``BackendStatsResponse``
@@ -28,6 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pgnode.bus.indexed import Body
 from pgnode.bus.state import State
 
+SUPERVISOR = "supervisor"
 STATE = "state"
 SYSTEM = "system"
 BACKEND = "backend"
@@ -36,7 +38,8 @@ STATS_INBOUNDS = "stats.inbounds"
 STATS_OUTBOUNDS = "stats.outbounds"
 ONLINE = "online"
 POLLED = "polled"
-ALL = (STATE, SYSTEM, BACKEND, STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE, POLLED)
+#: The first one says whether the others can be read.
+ALL = (SUPERVISOR, STATE, SYSTEM, BACKEND, STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE, POLLED)
 
 #: Those that are indexed blocks, of which large ones are shared.
 BLOCKS = frozenset({STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE})
@@ -102,9 +105,10 @@ class NodeStatus:
 
         Raises:
             ValueError: It is no JSON, or names a state that is not known.
-            TypeError: It has other fields.
+            TypeError: Fields are missing.
         """
-        fields = json.loads(body)
+        # Another version may have more.
+        fields = {name: value for name, value in json.loads(body).items() if name in cls.__dataclass_fields__}
         status = cls(**fields)
         return cls(**{**fields, "state": State(status.state)})
 
@@ -164,9 +168,10 @@ class Polled:
 
         Raises:
             ValueError: It is no JSON.
-            TypeError: It has other fields.
+            TypeError: Fields are missing.
         """
-        return cls(**json.loads(body))
+        # Another version may have more.
+        return cls(**{name: value for name, value in json.loads(body).items() if name in cls.__dataclass_fields__})
 
 
 #: Bytes that are compared at a time.

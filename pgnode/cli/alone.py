@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from pgnode import dependencies
+from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.keys import Keys
+from pgnode.bus.snapshots import SUPERVISOR
 from pgnode.cli.checks import check_free_ports, check_settings, check_surroundings
 from pgnode.cli.doctor import REDIS_SECONDS, check_redis
 from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary
@@ -137,7 +140,7 @@ def prepare(kind: WorkerKind, settings: Settings, env_file: Path | None) -> Star
             say(f"pgnode: {sentence}", error=True)
     dependencies.check()
     require_certificate(settings)
-    require_key(settings)
+    asyncio.run(require_key(settings))
     allow_many_files()
     os.umask(0o077)
     environment = {**os.environ}
@@ -233,21 +236,36 @@ def require_certificate(settings: Settings) -> None:
     check_pair(settings)
 
 
-def require_key(settings: Settings) -> None:
-    """Make sure that there is a key.
+async def require_key(settings: Settings, *, redis_seconds: float = REDIS_SECONDS) -> str:
+    """Make sure that there is a key, or that the supervisor tells of it.
 
     Args:
         settings: Where it is.
+        redis_seconds: Seconds that Redis has to answer.
+
+    Returns:
+        Where it is from, in words.
 
     Raises:
         SettingsError: There is none, or it cannot be used.
     """
-    if settings.api_key is None and not settings.key_file.exists():
-        raise SettingsError(
-            f"there is no API key: set API_KEY, or API_KEY_FILE, or put the supervisor's into {settings.key_file} "
-            "(`pgnode key show` prints it there)"
-        )
-    read_api_key(settings)
+    if settings.api_key is not None or settings.key_file.exists():
+        read_api_key(settings)
+        return "there is an API key"
+    why = "no supervisor has told of its own there"
+    redis = connect(settings.bus_url, connections=1)
+    try:
+        async with asyncio.timeout(redis_seconds):
+            if await redis.hexists(Keys(settings.redis_prefix).snapshot(SUPERVISOR), "rev"):
+                return "the API key is the one that the supervisor tells of"
+    except BUS_ERRORS as error:
+        why = f"Redis does not say whether a supervisor has told of its own ({error})"
+    finally:
+        await redis.aclose()
+    raise SettingsError(
+        f"there is no API key: set API_KEY, or API_KEY_FILE, or put the supervisor's into {settings.key_file} (`pgnode key show` "
+        f"prints it there), or start the supervisor with this REDIS_URL and REDIS_PREFIX: {why}"
+    )
 
 
 def show_check(
@@ -264,7 +282,8 @@ def show_check(
     Returns:
         0 where a start would succeed, else 2.
     """
-    findings = [*check_worker(settings, env_file), *asyncio.run(check_redis(settings.bus_url, redis_seconds))]
+    findings = [*check_worker(settings, env_file), asyncio.run(check_key(settings, redis_seconds))]
+    findings += asyncio.run(check_redis(settings.bus_url, redis_seconds))
     text, failed = summary(findings)
     screen = Screen()
     if json_wanted:
@@ -288,10 +307,17 @@ def check_worker(settings: Settings, env_file: Path | None) -> Iterator[Finding]
     yield check_surroundings()
     yield from check_settings(settings, env_file)
     yield from check_free_ports(settings, frozenset())
-    for what, require in (("certificate and key fit", require_certificate), ("there is an API key", require_key)):
-        try:
-            require(settings)
-        except SettingsError as error:
-            yield fail(str(error))
-        else:
-            yield ok(what)
+    try:
+        require_certificate(settings)
+    except SettingsError as error:
+        yield fail(str(error))
+    else:
+        yield ok("certificate and key fit")
+
+
+async def check_key(settings: Settings, redis_seconds: float) -> Finding:
+    """Look whether there is a key, or one that the supervisor tells of."""
+    try:
+        return ok(await require_key(settings, redis_seconds=redis_seconds))
+    except SettingsError as error:
+        return fail(str(error))

@@ -14,7 +14,7 @@ from pgnode.cli.declaring import carry_out, json_option, target_options
 @target_options
 @click.pass_context
 def workers(context: click.Context, /, json_wanted: bool, **named: Any) -> None:
-    """Show the API workers: kind, pid, age, memory, CPU time, open files. Or have more, fewer, or others; no call fails."""
+    """Show the API workers, those of other hosts included. Or have more, fewer, or others here; no call fails."""
     if context.invoked_subcommand is not None:
         if json_wanted or any(named.values()):
             # They would be lost, and the order would go to another node.

@@ -1,4 +1,4 @@
-"""``pgnode workers``: the API workers of a node, as the system sees them."""
+"""``pgnode workers``: the API workers of a node, as the system sees them, and those of other hosts, as they report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
+from pgnode import __version__
+from pgnode.bus.protocol import PROTOCOL
 from pgnode.cli.asking import ask_node
 from pgnode.cli.facts import find_facts, is_stopped
 from pgnode.cli.operator_audit import note
@@ -13,17 +15,21 @@ from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.seen import SeenWorker
 from pgnode.cli.status_view import NOT_WELL, WELL, exit_code_of
-from pgnode.cli.target import Named, find_target
+from pgnode.cli.target import Named, Target, find_target
 from pgnode.cli.texts import count as count_of
 from pgnode.cli.texts import duration, size
-from pgnode.errors import NotAnsweringError, NotRunningError
+from pgnode.errors import NotAnsweringError, NotRunningError, OperatorError
 from pgnode.supervisor.control import messages
+from pgnode.supervisor.control.live_report import LiveReport, WorkerReport
 from pgnode.supervisor.control.worker_orders import SETTING as SETTINGS
 
 #: Seconds that new workers may take to come up, and others to end.
 ORDER_SECONDS = 130.0
 
 _HEAD = ("kind", "pid", "up", "memory", "CPU", "files")
+
+#: Added where workers run without a supervisor beside them (``pgnode worker``).
+_HEAD_ALONE = ("host", "version")
 
 
 def show_workers(named: Named, *, json_wanted: bool = False) -> int:
@@ -32,11 +38,18 @@ def show_workers(named: Named, *, json_wanted: bool = False) -> int:
     if target.pid is None:
         raise NotRunningError(f"no node runs with STATE_DIR={target.settings.state_dir}: it has no workers")
     facts, screen = find_facts(target), Screen()
+    elsewhere = _alone(target)
     restarts = {each.name: each.restarts for each in facts.report.processes} if facts.report is not None else {}
     if json_wanted:
-        screen.json({"workers": [asdict(worker) for worker in facts.workers], "restarts": restarts})
+        screen.json(
+            {
+                "workers": [asdict(worker) for worker in facts.workers],
+                "alone": [asdict(worker) for worker in elsewhere],
+                "restarts": restarts,
+            }
+        )
         return exit_code_of(facts.report, target.pid)
-    for line in table(facts.workers):
+    for line in table(facts.workers, elsewhere):
         screen.line(line)
     again = [f"{name} {count_of(times, 'time')}" for name, times in restarts.items() if times]
     if again:
@@ -115,21 +128,55 @@ def order_sentences(answer: Mapping[str, Any], kind: str) -> Iterator[str]:
         )
 
 
-def table(workers: list[SeenWorker]) -> list[str]:
-    """Return the lines of a table, its columns as wide as they have to be."""
+def _alone(target: Target) -> list[WorkerReport]:
+    """Return the workers that ``pgnode worker`` runs, on all hosts, as they report; none where the supervisor does not answer."""
+    try:
+        live = LiveReport.decode(ask_node(target, messages.LIVE))
+    except OperatorError:
+        return []
+    return [worker for worker in live.workers if worker.alone]
+
+
+def table(workers: list[SeenWorker], elsewhere: list[WorkerReport] | None = None) -> list[str]:
+    """Return the lines of a table, its columns as wide as they have to be.
+
+    Args:
+        workers: Those of the supervisor, as the system sees them.
+        elsewhere: Those without one beside them, as they report.
+
+    Returns:
+        The lines.
+    """
     rows = [
-        _HEAD,
-        *(
-            (
-                worker.kind,
-                str(worker.pid),
-                duration(worker.up_seconds),
-                size(worker.memory_bytes),
-                f"{worker.cpu_seconds:.1f} s",
-                "?" if worker.open_files is None else str(worker.open_files),
-            )
-            for worker in workers
-        ),
+        _row(each.kind, each.pid, each.up_seconds, each.memory_bytes, each.cpu_seconds, each.open_files)
+        for each in workers
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    if elsewhere:
+        rows = [
+            (*_HEAD, *_HEAD_ALONE),
+            *((*row, "here", __version__) for row in rows),
+            *(
+                (
+                    *_row(each.kind, each.pid, each.up_seconds, each.memory_bytes, each.cpu_seconds, each.open_files),
+                    each.host,
+                    version_of(each),
+                )
+                for each in elsewhere
+            ),
+        ]
+    else:
+        rows = [_HEAD, *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(kind: str, pid: int, up: float, memory: int, cpu: float, files: int | None) -> tuple[str, ...]:  # noqa: PLR0917
+    return kind, str(pid), duration(up), size(memory), f"{cpu:.1f} s", "?" if files is None else str(files)
+
+
+def version_of(worker: WorkerReport) -> str:
+    """Return the version of a worker, and what is to be said of one that is another than this one's."""
+    version = worker.version or "unknown"
+    if worker.protocol != PROTOCOL:
+        return f"{version}: serves nobody, it speaks protocol {worker.protocol} of the bus and this node {PROTOCOL}"
+    return version if version == __version__ else f"{version} (this node: {__version__})"

@@ -203,6 +203,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
     _gauge("last_call_timestamp_seconds", "When somebody with the key called last."),
     # Processes
     _gauge("workers", "Workers that are alive, on all hosts.", _KIND),
+    _gauge(
+        "workers_by_version",
+        "Workers that are alive, on all hosts, by their version beside the supervisor's.",
+        _KIND,
+        Label("version", "same, other; refused: one that speaks another protocol of the bus, and serves nobody"),
+    ),
+    _gauge("worker_hosts", "Hosts with workers that are alive."),
     _gauge("workers_wanted", "Workers of this host that there should be, by the settings.", _KIND),
     _counter(
         "worker_restarts",

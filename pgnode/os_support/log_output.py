@@ -44,7 +44,8 @@ class LogOutput:
         self.form: LogForm = form
         self.journal = journal
         self._out = out
-        self._lowest = 0
+        #: What is less grave is not written.
+        self.lowest = "debug"
 
     def __repr__(self) -> str:
         return f"LogOutput({self.process}, {self.form}{', journal' if self.journal else ''})"
@@ -60,7 +61,7 @@ class LogOutput:
 
     def show_from(self, level: str) -> None:
         """Write only what is at least as grave as a level from now on."""
-        self._lowest = rank(level)
+        self.lowest = level
 
     def name_process(self, process: str) -> None:
         """Say what this process is called from now on."""
@@ -72,7 +73,7 @@ class LogOutput:
         Args:
             entry: The entry.
         """
-        if self._lowest and rank(entry.level) < self._lowest:
+        if self.lowest != "debug" and rank(entry.level) < rank(self.lowest):
             return
         stream = self._out if self._out is not None else sys.stderr
         if self.form == "json":

@@ -37,6 +37,7 @@ from pgnode.supervisor.commands.together import Together
 from pgnode.supervisor.control.answers import Answers, Known
 from pgnode.supervisor.control.drain_orders import DrainOrders
 from pgnode.supervisor.control.live import LiveAnswers
+from pgnode.supervisor.control.live_report import alone_of
 from pgnode.supervisor.control.operators import control_server
 from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.control.worker_orders import WorkerOrders
@@ -50,6 +51,7 @@ from pgnode.supervisor.host.cgroup import usable_processors
 from pgnode.supervisor.host.logging import first_level
 from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.host.system_stats import SystemSampler
+from pgnode.supervisor.introduction import Introduction
 from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.hang_watch import HangWatch
 from pgnode.supervisor.lifecycle.node import Node
@@ -315,6 +317,7 @@ def compose(
             last_command_at=lambda: commands.last_command_at,
             restarts_in_place=inheritance.restarts,
             added_workers=lambda: processes.api.added,
+            alone=lambda: alone_of(reports.workers.alive),
         )
     )
     live = LiveAnswers(answers.status, traffic.collector, traffic.figures, reports.workers)
@@ -365,6 +368,7 @@ def compose(
         tasks.LOG_FILES: pump.writer.run,
         tasks.CERTIFICATE: certificate.run,
         tasks.REPORTS: source.run,
+        tasks.INTRODUCTION: Introduction(settings, bus.publisher.publish).run,
     }
     if rest is not None:
         work[tasks.GUNICORN] = functools.partial(restarter.keep, rest)

@@ -59,6 +59,10 @@ CERTIFICATE = TaskSpec("certificate", "gives workers a new certificate, when it 
 GUNICORN = TaskSpec("gunicorn", "restarts Gunicorn's master when it ends; the master does so with its workers")
 GRPC_WORKERS = TaskSpec("gRPC workers", "restarts gRPC workers that end or hang")
 REPORTS = TaskSpec("reports", "adds up what workers report of themselves, and looks at the node's processes")
+INTRODUCTION = TaskSpec(
+    "introduction",
+    "tells workers its version, the protocol of the bus and, in an external Redis, digests of the API keys",
+)
 METRICS = TaskSpec("metrics", "serves metrics and health on METRICS_PORT, also while no worker answers")
 VALKEY = TaskSpec("valkey", "restarts the embedded Valkey when it ends")
 ORPHANS = TaskSpec(
@@ -93,6 +97,7 @@ TASKS = (
     CONTROL,
     SERVICE,
     REPORTS,
+    INTRODUCTION,
     METRICS,
 )
 

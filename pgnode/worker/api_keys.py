@@ -16,6 +16,7 @@ from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.beats import pause_to_beat
 from pgnode.os_support.lasting import keep_going
 from pgnode.settings.api_key import read_api_key
+from pgnode.settings.handover import runs_alone
 from pgnode.settings.previous_key import PreviousKey, previous_key_file, read_previous_key
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class KeyFollower:
         keys: The keys that are valid.
 
     Raises:
-        SettingsError: There is no key.
+        SettingsError: There is no key, and none is told.
     """
 
     def __init__(
@@ -58,8 +59,14 @@ class KeyFollower:
         self._refused = ""
         # Before the files are read, so that what changes meanwhile is found at the next look.
         self._seen = self._signature()
-        self._key = read_api_key(settings)
         self._previous: PreviousKey | None = None
+        #: Whether there is no key here, and the supervisor, elsewhere, tells its digest.
+        self.is_told = has_no_key(settings)
+        if self.is_told:
+            self._key = ""
+            self.keys = ApiKeys(None, on_previous=self._previous_used)
+            return
+        self._key = read_api_key(settings)
         try:
             self._previous = read_previous_key(settings)
         except SettingsError as error:
@@ -71,7 +78,7 @@ class KeyFollower:
 
     def start(self) -> None:
         """Follow the files from now on."""
-        if self._settings.api_key is None:
+        if self._settings.api_key is None and not self.is_told:
             self._task = asyncio.create_task(keep_going("API key", self._run))
 
     async def close(self) -> None:
@@ -136,11 +143,17 @@ class KeyFollower:
         if self._warned_at is not None and 0 <= now - self._warned_at < WARN_SECONDS:
             return
         self._warned_at = now
-        log.warning("a caller still uses the previous API key: give it the new one", until=self._until())
+        until = {"until": self._until()} if self._previous is not None else {}
+        log.warning("a caller still uses the previous API key: give it the new one", **until)
 
     def _signature(self) -> _Signature:
         """Return what differs after a change."""
         return tuple(_stat(path) for path in (self._settings.key_file, previous_key_file(self._settings)))
+
+
+def has_no_key(settings: Settings) -> bool:
+    """Whether this is a worker without a supervisor beside it that was given no key."""
+    return runs_alone() and settings.api_key is None and not settings.key_file.exists()
 
 
 def _stat(path: Path) -> tuple[int, int, int]:

@@ -22,6 +22,7 @@ from pgnode.settings.handover import load_handed_over
 from pgnode.worker.api_keys import KeyFollower
 from pgnode.worker.asgi_worker import closed_as_not_allowed, cut_off, open_connections
 from pgnode.worker.logging import set_up_logging
+from pgnode.worker.meeting import Meeting
 from pgnode.worker.node_client import NodeClient
 from pgnode.worker.own_metrics import own_metrics
 from pgnode.worker.reporting import MONITOR, WorkerFacts
@@ -150,6 +151,8 @@ class Application:
             settings = load_handed_over()
             client = NodeClient(settings, _FACTS)
             follower = KeyFollower(settings)
+            meeting = Meeting(follower.keys, takes_keys=follower.is_told)
+            client.follower.snapshots.tell(meeting.met)
             self._apps = Apps(client, settings, follower.keys)
             await client.start()
             follower.start()
@@ -164,6 +167,7 @@ class Application:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._apps.audit.tell()
+        meeting.close()
         await follower.close()
         await client.close()
         await send({"type": "lifespan.shutdown.complete"})

@@ -41,6 +41,7 @@ from pgnode.settings.handover import load_handed_over
 from pgnode.worker.api_keys import KeyFollower
 from pgnode.worker.certificate import CertificateFiles, served_files
 from pgnode.worker.logging import set_up_logging
+from pgnode.worker.meeting import Meeting
 from pgnode.worker.node_client import NodeClient
 from pgnode.worker.reporting import WorkerFacts
 
@@ -127,7 +128,10 @@ def make_handlers(
         conduct=conduct,
         meter=client.meter.face("grpc"),
         audit=audit,
-        extra_handlers={**health.handlers(client.follower.is_serving), **reflected},
+        extra_handlers={
+            **health.handlers(lambda: keys.refusal is None and client.follower.is_serving()),
+            **reflected,
+        },
         open_paths=health.PATHS if settings.grpc_health == "open" else (),
     )
 
@@ -192,6 +196,8 @@ async def serve(
     client = NodeClient(settings, facts)
     await client.start()
     follower = KeyFollower(settings)
+    meeting = Meeting(follower.keys, takes_keys=follower.is_told)
+    client.follower.snapshots.tell(meeting.met)
     audit = CallAudit(follower.keys)
     handlers = make_handlers(client, settings, follower.keys, conduct, audit)
     server = make_server(handlers, settings)
@@ -220,6 +226,7 @@ async def serve(
         await end_tasks([watching])
         channel.close()
         audit.tell()
+        meeting.close()
         await follower.close()
         await client.close()
 

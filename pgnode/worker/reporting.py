@@ -12,8 +12,10 @@ from typing import Literal, Protocol
 
 import structlog
 
+from pgnode import __version__
 from pgnode.bus import reports
 from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.protocol import PROTOCOL
 from pgnode.bus.reports import SEPARATOR, Report
 from pgnode.metrics.meter import FaceMeter, Meter
 from pgnode.os_support.aio import end_tasks
@@ -23,6 +25,7 @@ from pgnode.os_support.lasting import FAILURES, Failures, keep_going
 from pgnode.os_support.loop_lag import LoopLag
 from pgnode.os_support.open_files import OpenFilesWatch, open_files
 from pgnode.os_support.own_usage import cpu_seconds, memory_bytes
+from pgnode.settings.handover import runs_alone
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +101,7 @@ class WorkerReporter:
         self._lag = LoopLag()
         self._host = host_name()
         self._number = 0
+        self._began_at = now()
         #: Calls with a key until the last report, and when there was a new one.
         self._key_uses = 0
         self._called_at: float | None = None
@@ -185,6 +189,10 @@ class WorkerReporter:
             max_files=self._files.limit,
             lag_seconds=round(self._lag.longest_seconds, 4),
             last=last,
+            version=__version__,
+            protocol=PROTOCOL,
+            up_seconds=round(self._now() - self._began_at, 1),
+            alone=runs_alone(),
         )
 
 

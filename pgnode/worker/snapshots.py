@@ -11,6 +11,7 @@ import structlog
 
 from pgnode.bus import snapshots
 from pgnode.bus.indexed import IndexedBlock
+from pgnode.bus.protocol import PROTOCOL, Hello
 from pgnode.bus.snapshots import NodeStatus, Polled, Snapshot
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,8 @@ class LocalSnapshots:
         self, now: Callable[[], float] = time.monotonic, want: Callable[[str], None] = lambda _name: None
     ) -> None:
         self._now = now
+        self._on_hello: list[Callable[[Hello], None]] = []
+        self._hello: Hello | None = None
         #: Has a block fetched of which there is a newer revision.
         self.want = want
         self._behind: dict[str, int] = {}
@@ -66,7 +69,11 @@ class LocalSnapshots:
                 self._wake()
                 return
             body = bytes(snapshot.body)
-            if snapshot.name == snapshots.STATE:
+            if snapshot.name == snapshots.SUPERVISOR:
+                self._hello = Hello.decode(body)
+                for follower in self._on_hello:
+                    follower(self._hello)
+            elif snapshot.name == snapshots.STATE:
                 self.status = NodeStatus.decode(body)
             elif snapshot.name == snapshots.POLLED:
                 polled = self._polled = Polled.decode(body)
@@ -75,8 +82,16 @@ class LocalSnapshots:
                 self._note_freshness(polled)
             else:
                 self._bodies[snapshot.name] = body
-        except (ValueError, TypeError) as error:
-            log.warning("snapshot not readable", name=snapshot.name, rev=snapshot.rev, error=str(error))
+        except (ValueError, TypeError, AttributeError) as error:
+            # Of another protocol nothing has to be readable, and that was said.
+            tell = log.warning if self._hello is None or self._hello.protocol == PROTOCOL else log.debug
+            tell("snapshot not readable", name=snapshot.name, rev=snapshot.rev, error=str(error))
+
+    def tell(self, follower: Callable[[Hello], None]) -> None:
+        """Tell ``follower`` what the supervisor says of itself: now, and whenever it says something else."""
+        self._on_hello.append(follower)
+        if self._hello is not None:
+            follower(self._hello)
 
     def note_behind(self, name: str, rev: int) -> None:
         """Take note that there is a newer revision of a block, which comes when it is wanted."""

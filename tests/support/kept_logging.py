@@ -17,7 +17,7 @@ from pgnode.os_support.log_output import PROCESS
 def kept_logging() -> Iterator[None]:
     """Put everything back at the end."""
     configured, configuration = structlog.is_configured(), structlog.get_config()
-    form, journal, process = PROCESS.form, PROCESS.journal, PROCESS.process
+    form, journal, process, lowest = PROCESS.form, PROCESS.journal, PROCESS.process, PROCESS.lowest
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     handlers = list(logging.getLogger().handlers)
     try:
@@ -28,6 +28,7 @@ def kept_logging() -> Iterator[None]:
             structlog.configure(**configuration)
         PROCESS.take_form(form, journal=journal)
         PROCESS.name_process(process)
+        PROCESS.show_from(lowest)
         sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
         logging.getLogger().handlers[:] = handlers
         logging.captureWarnings(False)

@@ -17,7 +17,7 @@ import grpc
 import structlog
 from grpc import aio
 
-from pgnode.api.auth import CURRENT, PREVIOUS, WRONG_KEY, ApiKeys
+from pgnode.api.auth import CURRENT, NO_KEY_YET, PREVIOUS, WRONG_KEY, ApiKeys
 from pgnode.api.call_audit import CallAudit
 from pgnode.api.grpc.backpressure import LargeResponseLimiter
 from pgnode.api.grpc.conduct import Conduct, peer_of
@@ -30,7 +30,7 @@ from pgnode.api.grpc.messages import MessageReader
 from pgnode.api.methods import METHODS, Method
 from pgnode.api.service.node_service import NodeService
 from pgnode.api.service.tracked import TrackedHandler, TrackedResponse
-from pgnode.errors import InternalError, NodeError, UnauthenticatedError, UnsupportedError
+from pgnode.errors import InternalError, NodeError, UnauthenticatedError, UnavailableError, UnsupportedError
 from pgnode.metrics.meter import CANCELLED, OK, FaceMeter
 from pgnode.os_support.clock import Clock
 from pgnode.wire.texts import path_shown
@@ -106,8 +106,13 @@ class GrpcHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic
         path = handler_call_details.method
         key = self._keys.find(_key_headers(handler_call_details.invocation_metadata))
         if not key:
-            return self._handlers[CURRENT][path] if path in self._open_paths else self._no_key
+            if path in self._open_paths:
+                return self._handlers[CURRENT][path]
+            return self._no_key if self._keys.is_known else refusing_handler(UnavailableError(NO_KEY_YET))
         self._service.called()
+        if (refusal := self._keys.refusal) is not None:
+            self._meter.end(self._meter.other, refusal.code, self._meter.begin(key))
+            return refusing_handler(refusal)
         found = self._handlers[key].get(path)
         if found is not None:
             return found

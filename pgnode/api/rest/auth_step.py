@@ -19,6 +19,8 @@ class AuthStep:
 
     def __init__(self, api_key: str | ApiKeys, on_call: Callable[[], None], metrics_key: str | None = None) -> None:
         keys = ApiKeys.of(api_key)
+        #: The keys.
+        self.keys = keys
         self._find = keys.find
         keys.tell(self._take)
         self._on_call = on_call

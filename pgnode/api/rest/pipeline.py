@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
-from pgnode.api.auth import WRONG_KEY
+from pgnode.api.auth import NO_KEY_YET, WRONG_KEY
 from pgnode.api.call_audit import CallAudit
 from pgnode.api.callers import WrongKeys
 from pgnode.api.rest.asgi import App, Headers, Receive, Scope, Send
@@ -23,7 +23,7 @@ from pgnode.api.rest.errors import ErrorForm, FormChoice, answerable, error_form
 from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler, RoutePolicy, protobuf_headers, send_chunks
 from pgnode.api.rest.negotiation import PROTOBUF, JsonForm, is_json_body, prefers_json
 from pgnode.api.rest.response_chunks import CHUNK_BYTES
-from pgnode.errors import MethodNotAllowedError, NodeError, NotFoundError, UnauthenticatedError
+from pgnode.errors import MethodNotAllowedError, NodeError, NotFoundError, UnauthenticatedError, UnavailableError
 from pgnode.metrics.meter import CANCELLED, OK, FaceMeter
 from pgnode.wire.texts import path_shown
 
@@ -104,6 +104,7 @@ class RequestPipeline:
     ) -> None:
         self._app = app
         self._admits = auth.admits
+        self._keys = auth.keys
         self._body = body
         self._json_only = json_only
         self._error_form = error_form
@@ -148,7 +149,7 @@ class RequestPipeline:
             client = scope["client"]
             limited = self._wrong_keys is not None and self._wrong_keys.came(client[0] if client else "")
             meter.refused(limited=limited)
-            error: NodeError = UnauthenticatedError(WRONG_KEY)
+            error: NodeError = UnauthenticatedError(WRONG_KEY) if self._keys.is_known else UnavailableError(NO_KEY_YET)
             request = _Request(scope, receive, send, has_body)
             await self._refuse(request, error, self._error_form(headers, False), close=limited)
             return
@@ -157,6 +158,11 @@ class RequestPipeline:
         line, code, begun = meter.other, CANCELLED, meter.now()
         policy = None
         try:
+            if (refusal := self._keys.refusal) is not None:
+                code = refusal.code
+                request = _Request(scope, receive, send, has_body)
+                await self._refuse(request, refusal, self._error_form(headers, True))
+                return
             policy = self._policies.get((scope["method"], scope["path"]))
             if policy is None:
                 error, allow = self._unknown(scope["method"], scope["path"])

@@ -20,6 +20,7 @@ from pgnode.supervisor.control import messages
 from pgnode.supervisor.control.drain_orders import drain_report
 from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.control.report import (
+    AloneReport,
     BusReport,
     CoreReport,
     NodeReport,
@@ -71,6 +72,8 @@ class Known:
     restarts_in_place: int = 0
     #: How many more workers were asked for than the settings say, by kind.
     added_workers: Callable[[], Mapping[str, int]] = dict
+    #: Workers without a supervisor beside them.
+    alone: Callable[[], list[AloneReport]] = list
 
 
 class Answers:
@@ -196,6 +199,7 @@ class Answers:
                 ProcessReport(name, pid or 0, known.restarts.get(name, 0)) for name, pid in known.pids().items()
             ],
             rest_workers=known.settings.web_concurrency,
+            alone=known.alone(),
             added_workers=dict(known.added_workers()),
             task_failures=dict(known.task_failures),
             log_lines_dropped=known.pump.sender.dropped,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from pgnode.bus.reports import CALLS, SEPARATOR, Report
+from pgnode.bus.protocol import PROTOCOL
+from pgnode.bus.reports import CALLS, CPU_SECONDS, SEPARATOR, Report
 from pgnode.metrics.meter import CANCELLED, OK
-from pgnode.supervisor.control.report import decode
+from pgnode.supervisor.control.report import AloneReport, decode
 from pgnode.supervisor.traffic.traffic_watch import Moved
 from pgnode.wire.stat_names import SEPARATOR as PARTS
 from pgnode.wire.stat_names import parse_counter
@@ -51,6 +53,14 @@ class WorkerReport:
     memory_bytes: int = 0
     #: The longest silence of its event loop of late.
     lag_seconds: float = 0.0
+    #: Of the program, "" where it does not say; and of the bus.
+    version: str = ""
+    protocol: int = 1
+    up_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    open_files: int = 0
+    #: No supervisor is beside it (``pgnode worker``).
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +186,21 @@ def workers_of(alive: Iterable[Report]) -> list[WorkerReport]:
             sum(report.connections.values()),
             report.memory_bytes,
             round(report.lag_seconds, 4),
+            report.version,
+            report.protocol,
+            report.up_seconds,
+            round(report.counts.get(SEPARATOR.join((CPU_SECONDS, report.kind)), 0.0), 1),
+            report.open_files,
+            report.alone,
         )
         for report in alive
     ]
     return sorted(found, key=lambda worker: (worker.kind != "rest", worker.host, worker.pid))
+
+
+def alone_of(alive: Iterable[Report]) -> list[AloneReport]:
+    """Return how many workers there are without a supervisor beside them, by host, kind and version."""
+    found = Counter(
+        (report.host, report.kind, report.version, report.protocol == PROTOCOL) for report in alive if report.alone
+    )
+    return [AloneReport(*key, count) for key, count in sorted(found.items())]

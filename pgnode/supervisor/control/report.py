@@ -61,6 +61,18 @@ class ProcessReport:
 
 
 @dataclass(frozen=True, slots=True)
+class AloneReport:
+    """Workers of one kind and version that ``pgnode worker`` runs on one host."""
+
+    host: str = ""
+    kind: str = ""
+    version: str = ""
+    #: They speak the bus's protocol; others serve nobody.
+    agrees: bool = True
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class BusReport:
     """Redis, or the embedded Valkey."""
 
@@ -144,6 +156,8 @@ class NodeReport:
     processes: list[ProcessReport] = field(default_factory=list)
     #: How many REST workers the settings ask for; a GUNICORN_CONF may ask for others.
     rest_workers: int = 0
+    #: Workers without a supervisor beside them, on all hosts.
+    alone: list[AloneReport] = field(default_factory=list)
     #: How many more workers were asked for than the settings say, by kind; negative for fewer.
     added_workers: dict[str, int] = field(default_factory=dict)
     #: How often tasks of the supervisor failed and were begun again.

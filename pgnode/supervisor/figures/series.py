@@ -7,7 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Final
 
+from pgnode import __version__
 from pgnode.bus import reports
+from pgnode.bus.protocol import PROTOCOL
 from pgnode.bus.reports import SEPARATOR, Report
 from pgnode.bus.state import State
 from pgnode.metrics.instruments import Histogram
@@ -163,11 +165,16 @@ def _api(series: Series, workers: WorkersFigures) -> None:
 def _processes(series: Series, figures: NodeFigures) -> None:
     workers, host = figures.workers, figures.host
     alive = Counter(report.kind for report in workers.alive)
-    for kind, wanted in workers.wanted.items():
+    for kind in (*workers.wanted, *(kind for kind in WORKER_PROCESSES if kind not in workers.wanted and alive[kind])):
         series.set("workers", alive[kind], kind)
-        series.set("workers_wanted", wanted, kind)
+        series.set("workers_wanted", workers.wanted.get(kind, 0), kind)
         for reason in ("ended", "died"):
             series.set("worker_restarts", workers.sums.gone[kind, reason], kind, reason)
+    for kind in WORKER_PROCESSES:
+        versions = Counter(_version(report) for report in workers.alive if report.kind == kind)
+        for version in ("same", "other", "refused"):
+            series.set("workers_by_version", versions[version], kind, version)
+    series.set("worker_hosts", len({report.host for report in workers.alive}))
     restarts = Counter[str]()
     for child, number in host.child_restarts.items():
         restarts["grpc_worker" if child.startswith("gRPC") else child] += number
@@ -190,6 +197,13 @@ def _processes(series: Series, figures: NodeFigures) -> None:
         failures = workers.sums.counts.get(f"{reports.TASK_FAILURES}{SEPARATOR}{kind}", 0)
         series.set("task_failures", failures, f"{kind} worker")
     series.set("memory_limit_bytes", host.memory_limit_bytes)
+
+
+def _version(report: Report) -> str:
+    """Say how a worker's version is beside this one's."""
+    if report.protocol != PROTOCOL:
+        return "refused"
+    return "same" if report.version == __version__ else "other"
 
 
 def _of_workers(workers: WorkersFigures) -> dict[str, ProcessFigures]:

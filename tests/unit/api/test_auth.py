@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from hashlib import sha256
+
 import pytest
 
 from pgnode.api.auth import CURRENT, PREVIOUS, ApiKeys, KeyCheck
@@ -72,3 +75,32 @@ def test_other_keys_are_taken_for_the_next_request() -> None:
     assert told == [OLD.encode(), KEY.encode(), KEY.encode()]
     assert ApiKeys.of(keys) is keys
     assert ApiKeys.of(KEY).find({b"x-api-key": KEY.encode()}) == CURRENT
+
+
+def test_a_key_of_which_the_digest_is_known_is_found_when_it_is_sent() -> None:
+    keys, told = ApiKeys(None), list[bytes]()
+    keys.tell(told.append)
+    assert [keys.is_known] == [False]
+    assert keys.find({b"x-api-key": KEY.encode()}) == ""
+    assert keys.find({b"x-api-key": b""}) == ""
+    assert keys.take_digests(sha256(KEY.encode()).hexdigest(), None)
+    assert not keys.take_digests(sha256(KEY.encode()).hexdigest(), None), "it is the same"
+    assert keys.is_known
+    assert KEY.encode() not in told
+    for wrong in (b"", b"x", b"\xff", b"x" * 100, str(uuid.uuid4()).encode(), told[-1]):
+        assert keys.find({b"x-api-key": wrong}) == ""
+    assert keys.find({b"authorization": b"Bearer {" + KEY.upper().encode() + b"}"}) == CURRENT
+    assert told[-1] == KEY.encode(), "from here on it is compared as any other"
+    assert keys.find({b"x-api-key": KEY.encode()}) == CURRENT
+    assert keys.digests == ApiKeys(KEY).digests
+
+
+def test_the_previous_key_by_its_digest_ends_without_the_other_one_being_found_anew() -> None:
+    other = str(uuid.uuid4())
+    keys = ApiKeys(None)
+    keys.take_digests(sha256(KEY.encode()).hexdigest(), sha256(other.encode()).hexdigest())
+    assert keys.find({b"x-api-key": other.encode()}) == PREVIOUS
+    assert keys.find({b"x-api-key": KEY.encode()}) == CURRENT
+    assert not keys.take_digests(sha256(KEY.encode()).hexdigest(), None)
+    assert keys.find({b"x-api-key": other.encode()}) == ""
+    assert keys.find({b"x-api-key": KEY.encode()}) == CURRENT

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from pgnode.bus.commands import WORKER_FIELD, Command, Kind, Reply, encode_command
 from pgnode.bus.connection import connect
 from pgnode.bus.keys import GROUP
+from pgnode.bus.protocol import PROTOCOL, worker_field
 from pgnode.bus.server import TAKE_MAX, CommandServer
 from pgnode.errors import DeadlineExceededError
 from tests.support.bus_ends import KEYS, answering, client_of, echo, time_is_up
@@ -37,6 +38,21 @@ async def test_a_malformed_command_is_dropped_and_holds_up_nobody(valkey: TestVa
     async with answering(valkey.url, echo), client_of(valkey.url) as client:
         assert await client.call(Kind.SYNC_USER, b"fine", 5) == b"fine"
     assert await redis.xlen(KEYS.commands) == 0
+    await redis.aclose()
+
+
+async def test_commands_of_another_protocol_are_not_taken_and_told_once(
+    valkey: TestValkey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    redis, field = connect(valkey.url), worker_field(PROTOCOL + 1).decode()
+    for number in range(2):
+        await redis.xadd(KEYS.commands, {field: "east:7", f"a{number}": "sync_user 1 "})
+    async with answering(valkey.url, echo), client_of(valkey.url) as client:
+        assert await client.call(Kind.SYNC_USER, b"fine", 5) == b"fine"
+    assert await redis.xlen(KEYS.commands) == 0
+    said = capsys.readouterr().out
+    assert said.count("a worker speaks another protocol of the bus") == 1
+    assert "east:7" in said
     await redis.aclose()
 
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from pgnode.bus.connection import connect
 from pgnode.cli import alone
-from pgnode.cli.alone import run_worker
+from pgnode.cli.alone import check_key, run_worker
 from pgnode.cli.target import Places
 from pgnode.errors import ArgumentError, OperatorError, SettingsError
 from pgnode.os_support import streams
+from pgnode.settings.alone import load_alone
 from pgnode.settings.handover import ALONE_VARIABLE, ENVIRONMENT_VARIABLE, FILE_VARIABLE, SOCKETS_VARIABLE, VARIABLE
 from pgnode.settings.handover import load_handed_over as load
 from pgnode.testing.ports import free_port
@@ -169,3 +171,16 @@ def test_gunicorn_tells_the_service_manager_itself() -> None:
     with pytest.raises(Became) as became:
         run_worker("rest", None, None)
     assert became.value.environment["NOTIFY_SOCKET"] == "@nobody"
+
+
+async def test_a_key_that_the_supervisor_tells_of_is_enough(
+    valkey: TestValkey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del os.environ["API_KEY"]
+    redis = connect(valkey.url)
+    await redis.hset("pgnode:snapshot:supervisor", mapping={"rev": 1, "at_ms": 1, "body": "{}"})
+    await redis.aclose()
+    settings = load_alone("rest")
+    assert (await check_key(settings, 3)).text == "the API key is the one that the supervisor tells of"
+    valkey.kill()
+    assert "Redis does not say whether" in (await check_key(settings, 3)).text

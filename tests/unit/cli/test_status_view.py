@@ -11,6 +11,7 @@ from pgnode.cli.seen import Facts, SeenCertificate, SeenCore, SeenDisk, SeenStor
 from pgnode.cli.status_view import NOT_RUNNING, NOT_WELL, WELL, Tone, as_json, head, rows, verdict
 from pgnode.store.state import StoreSummary
 from pgnode.supervisor.control.report import (
+    AloneReport,
     BusReport,
     CoreReport,
     DrainReport,
@@ -84,6 +85,21 @@ def test_a_node_that_is_well_fits_on_a_screen() -> None:
 def test_workers_that_were_added_are_told_of() -> None:
     text = text_of(said(added_workers={"rest": 2, "grpc": -1}))
     assert "+2 REST, -1 gRPC than the settings say, until the next restart or reload" in text
+
+
+def test_workers_of_other_hosts_are_told_apart() -> None:
+    alone = [
+        AloneReport("east", "rest", REPORT.version, True, 2),
+        AloneReport("west", "grpc", "0.1", True, 1),
+        AloneReport("west", "rest", "9.9", False, 1),
+    ]
+    text = text_of(said(alone=alone, processes=[]))
+    assert (
+        "API       2 REST workers on east, 1 gRPC worker on west (version 0.1), 1 REST worker on west (version 9.9, "
+        in text
+    )
+    assert "which speaks another protocol of the bus and serves nobody" in text
+    assert "no worker: start some with `pgnode worker`" in text_of(said(processes=[]))
 
 
 def test_a_drain_is_told_of_and_is_well() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from pgnode import __version__
+from pgnode.bus.protocol import PROTOCOL
 from pgnode.cli import main, workers
 from pgnode.cli.seen import SeenWorker
 from pgnode.cli.target import Named, Target
 from pgnode.cli.workers import show_workers, table
 from pgnode.errors import NotRunningError
 from pgnode.settings import load
+from pgnode.supervisor.control.live_report import LiveReport, WorkerReport
 from pgnode.supervisor.control.report import ProcessReport
 from tests.unit.cli.test_status_view import said
 
@@ -26,6 +30,21 @@ def test_columns_are_as_wide_as_they_have_to_be() -> None:
         "rest  51      3 d 4 h  56.4 MB  0.1 s   24",
         "grpc  123456  5 s      1.0 kB   12.0 s  ?",
     ]
+
+
+def test_those_of_other_hosts_are_told_apart() -> None:
+    here = [SeenWorker("rest", 51, 60, 56_400_000, 0.14, 24)]
+    east = WorkerReport("rest", 7, "east", memory_bytes=1_000_000, version=__version__, up_seconds=5, alone=True)
+    west = replace(east, kind="grpc", host="west", version="0.1")
+    other = replace(west, protocol=PROTOCOL + 1)
+    head, *lines = table(here, [east, west, other])
+    assert head.split() == ["kind", "pid", "up", "memory", "CPU", "files", "host", "version"]
+    assert lines[0].endswith(f"here  {__version__}")
+    assert lines[1].endswith(f"east  {__version__}")
+    assert lines[2].endswith(f"west  0.1 (this node: {__version__})")
+    assert lines[3].endswith(
+        f"west  0.1: serves nobody, it speaks protocol {PROTOCOL + 1} of the bus and this node {PROTOCOL}"
+    )
 
 
 def test_they_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,7 +61,11 @@ def test_they_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert lines[-1] == "started again since the supervisor began: gunicorn 2 times"
     assert show_workers(Named(), json_wanted=True) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (len(found["workers"]), found["restarts"]) == (3, {"gunicorn": 2, "valkey": 0})
+    assert (len(found["workers"]), found["alone"], found["restarts"]) == (3, [], {"gunicorn": 2, "valkey": 0})
+    live = LiveReport(workers=[WorkerReport("rest", 7, "east", alone=True), WorkerReport("rest", 8, "here")])
+    monkeypatch.setattr(workers, "ask_node", lambda _target, _question: live.encode())
+    assert show_workers(Named(), json_wanted=True) == 0
+    assert [each["host"] for each in json.loads(capsys.readouterr().out)["alone"]] == ["east"]
 
 
 @pytest.fixture

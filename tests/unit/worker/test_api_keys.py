@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from pgnode.api.auth import CURRENT, PREVIOUS
 from pgnode.errors import SettingsError
 from pgnode.settings import Settings, load
+from pgnode.settings.handover import ALONE_VARIABLE
 from pgnode.settings.previous_key import PreviousKey, previous_key_file
 from pgnode.worker.api_keys import WARN_SECONDS, KeyFollower
 from tests.support.polling import eventually
@@ -135,3 +136,16 @@ async def test_a_key_of_the_settings_is_not_followed(settings: Settings) -> None
     await follower.close()
     assert found(follower) == ["", CURRENT]
     assert os.listdir(settings.state_dir) == ["api_key"]
+
+
+async def test_one_on_its_own_without_a_key_waits_for_what_it_is_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not KeyFollower(settings).is_told
+    settings.key_file.unlink()
+    monkeypatch.setenv(ALONE_VARIABLE, "rest")
+    follower = KeyFollower(settings)
+    follower.start()
+    assert follower.is_told
+    assert found(follower) == ["", ""]
+    await follower.close()

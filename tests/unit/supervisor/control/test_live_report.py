@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+from pgnode.bus.protocol import PROTOCOL
 from pgnode.bus.reports import Report
 from pgnode.supervisor.control.live_report import (
     TAGS_MAX,
@@ -11,10 +13,12 @@ from pgnode.supervisor.control.live_report import (
     FlowReport,
     LiveReport,
     WorkerReport,
+    alone_of,
     calls_of,
     flows_of,
     workers_of,
 )
+from pgnode.supervisor.control.report import AloneReport
 from pgnode.supervisor.traffic.traffic_watch import Moved
 
 
@@ -78,4 +82,13 @@ def test_workers_are_told_of_rest_first() -> None:
     assert workers_of([grpc, rest]) == [
         WorkerReport("rest", 7, "a", 8, 2, 14, 5, 0.0021),
         WorkerReport("grpc", 9, "b"),
+    ]
+
+
+def test_workers_without_a_supervisor_beside_them_are_counted_by_host_and_version() -> None:
+    east = Report(1, "rest", pid=7, host="east", version="1.0", alone=True)
+    alive = [replace(east, pid=8), east, replace(east, protocol=PROTOCOL + 1), replace(east, host="here", alone=False)]
+    assert alone_of(alive) == [
+        AloneReport("east", "rest", "1.0", False, 1),
+        AloneReport("east", "rest", "1.0", True, 2),
     ]
