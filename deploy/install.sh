@@ -134,6 +134,7 @@ if [ "$systemd" = 1 ]; then
     fi
     put systemd/pgnode.service /etc/systemd/system/pgnode.service
     put systemd/pgnode@.service /etc/systemd/system/pgnode@.service
+    put systemd/pgnode-worker@.service /etc/systemd/system/pgnode-worker@.service
     put systemd/pgnode.sysusers.conf /etc/sysusers.d/pgnode.conf
     put systemd/pgnode.tmpfiles.conf /etc/tmpfiles.d/pgnode.conf
     if [ -d "$prefix/etc/logrotate.d" ]; then put systemd/pgnode.logrotate /etc/logrotate.d/pgnode; fi

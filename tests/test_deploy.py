@@ -23,6 +23,9 @@ from tests.generated_docs import ROOT
 DEPLOY = ROOT / "deploy"
 UNITS = [DEPLOY / "systemd" / "pgnode.service", DEPLOY / "systemd" / "pgnode@.service"]
 
+#: API workers alone.
+WORKERS = DEPLOY / "systemd" / "pgnode-worker@.service"
+
 #: Tenths of what `systemd-analyze security` says at most; 100 is a unit that nothing is taken from.
 EXPOSURE = 20
 
@@ -49,7 +52,7 @@ def wrong_words(words: list[str]) -> list[str]:
     return [word for word in rest if word.startswith("-") and word not in options_of(command)]
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", [*UNITS, WORKERS], ids=lambda unit: unit.name)
 def test_a_unit_is_closed(unit: Path) -> None:
     tool = shutil.which("systemd-analyze")
     if tool is None:
@@ -94,6 +97,25 @@ def test_both_units_are_the_same_but_for_the_name() -> None:
         (name, value.replace("/%i.env", ".env").replace("/%i", "").replace(" %i", "")) for name, value in several
     ]
     assert without == one
+
+
+@pytest.mark.parametrize("kind", ["rest", "grpc"])
+def test_the_unit_of_workers_runs_what_there_is(kind: str) -> None:
+    found, group = dict(fields(WORKERS)), main.commands["worker"]
+    assert isinstance(group, click.Group)
+    program, command, name, *words = found["ExecStart"].replace("%i", kind).split()
+    assert (program, command) == ("/opt/pgnode/bin/pgnode", "worker")
+    assert {word for word in words if word.startswith("-")} <= options_of(group.commands[name])
+    assert found["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert found["Environment"].split("=")[0].lower() in Settings.model_fields
+
+
+def test_the_unit_of_workers_is_as_closed_as_the_nodes() -> None:
+    def closed(unit: Path) -> list[tuple[str, str]]:
+        found = fields(unit)
+        return found[found.index(("AmbientCapabilities", "CAP_NET_BIND_SERVICE")) :]
+
+    assert closed(WORKERS) == closed(UNITS[0])
 
 
 def test_no_unit_ends_the_core_with_the_supervisor() -> None:

@@ -131,7 +131,7 @@ def order_sentences(answer: Mapping[str, Any], kind: str) -> Iterator[str]:
 def _alone(target: Target) -> list[WorkerReport]:
     """Return the workers that ``pgnode worker`` runs, on all hosts, as they report; none where the supervisor does not answer."""
     try:
-        live = LiveReport.decode(ask_node(target, messages.LIVE))
+        live = LiveReport.decode(ask_node(target, messages.LIVE).get("live"))
     except OperatorError:
         return []
     return [worker for worker in live.workers if worker.alone]

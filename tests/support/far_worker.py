@@ -17,6 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
+from pgnode.os_support.children import children
 from pgnode.settings import Settings
 from pgnode.testing.node import CALL_TIMEOUT_SECONDS, READY_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
@@ -29,6 +32,12 @@ _OUTPUT_LINES = 500
 
 class FarWorkerFailedError(Exception):
     """It did not serve, or ended by itself. ``str(error)`` holds its output."""
+
+
+def _name(pid: int) -> str:
+    with contextlib.suppress(psutil.Error):
+        return str(psutil.Process(pid).name())
+    return ""
 
 
 class FarWorker:
@@ -89,6 +98,19 @@ class FarWorker:
         return self._process.pid if self._process is not None else 0
 
     @property
+    def master_pid(self) -> int:
+        """Its process id also where another command has started it and stays beside it."""
+        found = self.pid
+        if self._before and _name(found) == Path(self._before[0]).name:
+            return next(iter(children(found)), found)
+        return found
+
+    def kill(self) -> None:
+        """Kill it as by ``kill -9``."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.master_pid, signal.SIGKILL)
+
+    @property
     def returncode(self) -> int | None:
         """Its exit code; None while it runs."""
         return self._process.returncode if self._process is not None else None
@@ -113,8 +135,7 @@ class FarWorker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # What it was started by may pass no other signal on.
-        await self.stop(signal.SIGKILL if self._before else signal.SIGTERM)
+        await self.stop()
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def start(self) -> None:
@@ -178,7 +199,7 @@ class FarWorker:
         """Send it a signal; one that has ended gets none."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(self.master_pid, number)
 
     async def wait(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> int:
         """Wait for its end and return the exit code. TimeoutError."""
@@ -197,7 +218,7 @@ class FarWorker:
         try:
             return await self.wait()
         except TimeoutError:
-            self.send_signal(signal.SIGKILL)
+            self.kill()
             return await self.wait()
 
     async def _end_reading(self) -> None:

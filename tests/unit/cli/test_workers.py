@@ -63,7 +63,7 @@ def test_they_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     found = json.loads(capsys.readouterr().out)
     assert (len(found["workers"]), found["alone"], found["restarts"]) == (3, [], {"gunicorn": 2, "valkey": 0})
     live = LiveReport(workers=[WorkerReport("rest", 7, "east", alone=True), WorkerReport("rest", 8, "here")])
-    monkeypatch.setattr(workers, "ask_node", lambda _target, _question: live.encode())
+    monkeypatch.setattr(workers, "ask_node", lambda _target, _question: {"live": live.encode()})
     assert show_workers(Named(), json_wanted=True) == 0
     assert [each["host"] for each in json.loads(capsys.readouterr().out)["alone"]] == ["east"]
 
