@@ -13,8 +13,9 @@ from pgnode import __version__
 from pgnode.bus.state import State
 from pgnode.cli.seen import Facts
 from pgnode.cli.texts import count, duration, size
+from pgnode.cli.workers_text import KINDS, alone_text
 from pgnode.supervisor.control.progress import Phase
-from pgnode.supervisor.control.report import AloneReport, DrainReport, NodeReport
+from pgnode.supervisor.control.report import DrainReport, NodeReport
 
 #: Exit codes: well, not running, running and not well.
 WELL, NOT_RUNNING, NOT_WELL = 0, 3, 4
@@ -326,29 +327,17 @@ def _api_rows(facts: Facts, report: NodeReport) -> Iterator[Row]:
     if any(name.startswith("gRPC") for name in restarts):
         texts.append(f"{count(len(grpc), 'gRPC worker')}{_pids(grpc)}")
     again = [f"{name} {count(times, 'time')}" for name, times in restarts.items() if times]
-    texts += [_alone(each, report.version) for each in report.alone]
+    texts += [alone_text(each, report.version) for each in report.alone]
     if not texts:
         texts.append("no worker: start some with `pgnode worker`")
     tail = f"; started again: {', '.join(again)}" if again else ""
-    more = [f"{number:+d} {_KINDS.get(kind, kind)}" for kind, number in report.added_workers.items() if number]
+    more = [f"{number:+d} {KINDS.get(kind, kind)}" for kind, number in report.added_workers.items() if number]
     if more:
         texts.append(f"{', '.join(more)} than the settings say, until the next restart or reload")
     apart = any(not each.agrees or each.version != report.version for each in report.alone)
     yield Row("API", ", ".join(texts) + tail, Tone.WARN if again or apart else Tone.PLAIN)
     if facts.api:
         yield Row("", ", ".join(facts.api))
-
-
-def _alone(workers: AloneReport, version: str) -> str:
-    """Say what there is of workers without a supervisor beside them."""
-    text = f"{count(workers.count, f'{_KINDS.get(workers.kind, workers.kind)} worker')} on {workers.host}"
-    if not workers.agrees:
-        return f"{text} (version {workers.version}, which speaks another protocol of the bus and serves nobody)"
-    return f"{text} (version {workers.version})" if workers.version != version else text
-
-
-#: Kinds of workers as they are shown.
-_KINDS: Final = {"rest": "REST", "grpc": "gRPC"}
 
 
 def _pids(pids: list[int], shown: int = 4) -> str:
