@@ -56,6 +56,7 @@ class HostCopies:
         host: What can map one another's memory.
         put: Puts bytes where other processes can map them.
         look: Maps what another process has put there; None where it is not there.
+        copying_ms: For how long, at most, neighbours wait for a worker that fetches.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class HostCopies:
         host: str = "",
         put: Callable[[bytes], SharedBytes] = share,
         look: Callable[[str], memoryview | None] = open_shared,
+        copying_ms: int = COPYING_TTL_MS,
     ) -> None:
+        self._copying_ms = copying_ms
         self._redis: Redis = connect(url, timeout_seconds=TRANSFER_SECONDS, connections=4)
         self._keys = keys
         self._bring = bring
@@ -108,9 +111,10 @@ class HostCopies:
             found = await self._of_neighbour(name, rev)
             if found is not None:
                 return found
-            if await self._redis.set(copying, self._token, nx=True, px=COPYING_TTL_MS):
+            if await self._redis.set(copying, self._token, nx=True, px=self._copying_ms):
                 try:
-                    return await self._of_supervisor(name)
+                    # A neighbour may have fetched it between that look and this moment.
+                    return await self._of_neighbour(name, rev) or await self._of_supervisor(name)
                 finally:
                     with contextlib.suppress(*BUS_ERRORS):
                         await self._redis.delete(copying)

@@ -6,7 +6,6 @@ other, the first one gets a function that asks the second one later.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -266,17 +265,13 @@ def compose(
     pids = PidRegistry(settings.run_dir / "children.json")
     restarter = Restarter()
     sockets = ListeningSockets(settings, inheritance)
-    rest = (
-        Child(gunicorn.spec(settings, handover, lambda: sockets.descriptors), pids, tell=node_log.child_says)
-        if settings.gunicorn_ports
-        else None
-    )
+    rest = Child(gunicorn.spec(settings, handover, lambda: sockets.descriptors), pids, tell=node_log.child_says)
     grpc = GrpcWorkers(settings, handover, pids, restarter, inheritance=inheritance, tell=node_log.child_says)
     processes = Processes(
         pids=pids,
         restarter=restarter,
         valkey=Child(valkey.spec(settings), pids, tell=node_log.child_says) if settings.redis_url is None else None,
-        api=ApiProcesses(sockets, rest, grpc, inheritance),
+        api=ApiProcesses(sockets, rest, grpc, inheritance, serves_rest=bool(settings.gunicorn_ports)),
     )
     system_loop = SystemLoop(bus.publisher, SystemSampler())
     counter_loop = CounterLoop(
@@ -295,7 +290,7 @@ def compose(
         keys,
         lambda: {
             "supervisor": os.getpid(),
-            "gunicorn": rest.pid if rest is not None else None,
+            "gunicorn": rest.pid,
             "valkey": embedded.pid if embedded is not None else None,
             "core": core.running.pid if core.running is not None else None,
         },
@@ -370,8 +365,8 @@ def compose(
         tasks.REPORTS: source.run,
         tasks.INTRODUCTION: Introduction(settings, bus.publisher.publish).run,
     }
-    if rest is not None:
-        work[tasks.GUNICORN] = functools.partial(restarter.keep, rest)
+    if settings.gunicorn_ports:
+        work[tasks.GUNICORN] = lambda: restarter.keep(rest)
     if settings.metrics_port is not None:
         work[tasks.METRICS] = FiguresServer(settings.metrics_host, settings.metrics_port, source.pages).run
     if settings.core_hang_seconds:

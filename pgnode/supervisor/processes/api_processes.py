@@ -26,14 +26,22 @@ class ApiProcesses:
 
     Args:
         sockets: What Gunicorn listens on.
-        gunicorn: Its master; None where no REST worker runs here.
+        gunicorn: Its master.
         grpc: The gRPC workers.
         inheritance: What the supervisor before left.
+        serves_rest: Whether Gunicorn runs here; one that the supervisor before left is ended otherwise.
     """
 
     def __init__(
-        self, sockets: ListeningSockets, gunicorn: Child | None, grpc: GrpcWorkers, inheritance: Inheritance = NOTHING
+        self,
+        sockets: ListeningSockets,
+        gunicorn: Child,
+        grpc: GrpcWorkers,
+        inheritance: Inheritance = NOTHING,
+        *,
+        serves_rest: bool = True,
     ) -> None:
+        self._serves_rest = serves_rest
         self._sockets = sockets
         self._gunicorn = gunicorn
         self._grpc = grpc
@@ -54,8 +62,8 @@ class ApiProcesses:
         """
         left = self._inheritance
         same_ports = set(left.sockets) == {*self._sockets.names, *self._grpc.port_names}
-        gunicorn = left.process(self._gunicorn.name) if self._gunicorn is not None else None
-        taken = gunicorn is not None and self._gunicorn is not None and self._gunicorn.take_over(gunicorn)
+        gunicorn = left.process(self._gunicorn.name)
+        taken = gunicorn is not None and self._gunicorn.take_over(gunicorn)
         await self._grpc.take_over()
         if left.sockets and not same_ports:
             log.info("the API has other ports now: its processes are started anew")
@@ -71,7 +79,7 @@ class ApiProcesses:
         Raises:
             ChildFailedError: One did not come up.
         """
-        if self._gunicorn is not None and self._gunicorn.pid is None:
+        if self._serves_rest and self._gunicorn.pid is None:
             await asyncio.gather(self._gunicorn.start(), self._grpc.start())
         else:
             await self._grpc.start()
@@ -82,7 +90,7 @@ class ApiProcesses:
         Returns:
             What did not go well; "" for nothing. A process that is not replaced goes on.
         """
-        renewing = [*([self._gunicorn.renew()] if self._gunicorn is not None else []), self._grpc.renew()]
+        renewing = [*([self._gunicorn.renew()] if self._serves_rest else []), self._grpc.renew()]
         outcomes = await asyncio.gather(*renewing, return_exceptions=True)
         troubles = []
         for outcome in outcomes:
@@ -96,7 +104,7 @@ class ApiProcesses:
     @property
     def pids(self) -> Mapping[str, int | None]:
         """The processes by their names in the log: Gunicorn's master and each gRPC worker; None for one that does not run."""
-        master = {self._gunicorn.name: self._gunicorn.pid} if self._gunicorn is not None else {}
+        master = {self._gunicorn.name: self._gunicorn.pid} if self._serves_rest else {}
         return {**master, **self._grpc.pids}
 
     def reread(self) -> None:
@@ -115,7 +123,7 @@ class ApiProcesses:
 
     def hand_over(self) -> tuple[Mapping[str, int], list[InheritedProcess]]:
         """Leave sockets and processes to the next supervisor, as far as they run."""
-        gunicorn = self._gunicorn.hand_over() if self._gunicorn is not None else None
+        gunicorn = self._gunicorn.hand_over()
         processes = [*([gunicorn] if gunicorn is not None else []), *self._grpc.hand_over()]
         return {**self._sockets.hand_over(), **self._grpc.hand_over_port()}, processes
 
@@ -125,10 +133,9 @@ class ApiProcesses:
         await self._end_processes()
 
     async def _end_processes(self) -> None:
-        await asyncio.gather(*([self._gunicorn.stop()] if self._gunicorn is not None else []), self._grpc.stop())
+        await asyncio.gather(self._gunicorn.stop(), self._grpc.stop())
 
     def kill_all(self) -> None:
         """End all by SIGKILL, without waiting."""
-        if self._gunicorn is not None:
-            self._gunicorn.kill_group()
+        self._gunicorn.kill_group()
         self._grpc.kill_all()

@@ -44,7 +44,7 @@ PROCESSES = (
     ),
     ProcessSpec(
         "Gunicorn's master",
-        "1",
+        "1, but with SERVICE_PROTOCOL=none",
         "keeps the REST workers up",
         "supervisor: growing pauses, never given up",
         "ends, and its workers with it",

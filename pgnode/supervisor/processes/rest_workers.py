@@ -57,7 +57,7 @@ class RestWorkers:
     """
 
     def __init__(
-        self, master: Master | None, children: Callable[[int], list[int]] = children_of, clock: Clock | None = None
+        self, master: Master, children: Callable[[int], list[int]] = children_of, clock: Clock | None = None
     ) -> None:
         self._master = master
         self._children = children
@@ -71,15 +71,11 @@ class RestWorkers:
     @property
     def added(self) -> int:
         """How many more were asked for than the settings say; negative for fewer."""
-        return self._more if self._master_pid == self._more_of else 0
-
-    @property
-    def _master_pid(self) -> int | None:
-        return self._master.pid if self._master is not None else None
+        return self._more if self._master.pid == self._more_of else 0
 
     async def pids(self) -> list[int]:
         """Return the workers, those included that are about to leave."""
-        master = self._master_pid
+        master = self._master.pid
         return await asyncio.to_thread(self._children, master) if master is not None else []
 
     async def change(self, by: int) -> None:
@@ -89,7 +85,7 @@ class RestWorkers:
             by: How many more; negative for fewer. Gunicorn keeps one in any case.
         """
         known = set(await self.pids())
-        self._more, self._more_of = self.added + by, self._master_pid or 0
+        self._more, self._more_of = self.added + by, self._master.pid or 0
         if by < 0:
             # Never again: nobody sees whether one leaves already.
             await self._send(signal.SIGTTOU, -by)
@@ -106,7 +102,7 @@ class RestWorkers:
 
     async def _send(self, number: signal.Signals, times: int) -> None:
         for _ in range(times):
-            self._signal(number)
+            self._master.signal(number)
             await self._clock.sleep(PACE_SECONDS)
 
     async def restart_all(self) -> list[int]:
@@ -134,11 +130,7 @@ class RestWorkers:
     def reread(self) -> None:
         """Have Gunicorn read its settings again and replace all workers, without waiting."""
         self._more = 0
-        self._signal(signal.SIGHUP)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._master is not None:
-            self._master.signal(number)
+        self._master.signal(signal.SIGHUP)
 
     async def _left_of(self, before: set[int]) -> list[int]:
         """Wait until workers have ended and others are there; return those that have not."""

@@ -178,3 +178,21 @@ async def test_the_end_of_a_call_with_a_large_message_is_told(valkey: TestValkey
             assert told == [True]
         finally:
             await client.close()
+
+
+async def test_a_large_body_crosses_redis_once(valkey: TestValkey) -> None:
+    body, redis = bytes(8 * 1024 * 1024), connect(valkey.url)
+
+    async def crossed() -> tuple[int, int]:
+        found = await redis.info("stats")
+        return int(found["total_net_input_bytes"]), int(found["total_net_output_bytes"])
+
+    try:
+        async with answering(valkey.url, lambda _command: Reply()), client_of(valkey.url) as client:
+            came_before, went_before = await crossed()
+            assert await client.call(Kind.SYNC_USERS, body, 30) == b""
+            came, went = await crossed()
+        assert len(body) <= came - came_before < 1.1 * len(body), "to it once"
+        assert len(body) <= went - went_before < 1.1 * len(body), "and from it once"
+    finally:
+        await redis.aclose()

@@ -48,7 +48,8 @@ class Stage:
         return await self.writer.bring(self.redis, name)
 
     def host(self, name: str = "east") -> HostCopies:
-        self.copies.append(HostCopies(self.url, KEYS, self.bring, host=name))
+        # However busy the machine is.
+        self.copies.append(HostCopies(self.url, KEYS, self.bring, host=name, copying_ms=600_000))
         return self.copies[-1]
 
     async def bytes_out(self) -> int:

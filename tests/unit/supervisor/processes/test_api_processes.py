@@ -129,14 +129,20 @@ async def test_one_that_is_not_renewed_goes_on() -> None:
 
 async def test_a_node_may_have_no_rest_worker() -> None:
     parts = Parts()
-    api = ApiProcesses(cast(Any, parts.sockets), None, parts.grpc)
-    parts.grpc.pids = {}
+    parts.sockets.names, parts.grpc.pids = {}, {}
+    api = ApiProcesses(cast(Any, parts.sockets), parts.gunicorn, parts.grpc, serves_rest=False)
     await api.open()
     await api.start()
     assert await api.renew() == ""
-    assert api.hand_over()[1] == []
     assert api.pids == {}
-    api.reread()
-    await api.stop()
-    api.kill_all()
     assert not [call for call in parts.calls if call.startswith("gunicorn")]
+
+
+async def test_workers_of_the_supervisor_before_end_where_there_are_to_be_none() -> None:
+    parts = Parts()
+    parts.sockets.names, parts.grpc.port_names = {}, []
+    left = Inheritance(sockets={"REST": -1}, processes=(LEFT,))
+    api = ApiProcesses(cast(Any, parts.sockets), parts.gunicorn, parts.grpc, left, serves_rest=False)
+    await api.open()
+    assert not api.taken_over
+    assert parts.calls[:4] == ["gunicorn.take_over", "grpc.take_over", "gunicorn.stop", "grpc.stop"]

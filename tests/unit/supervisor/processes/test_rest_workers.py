@@ -97,12 +97,6 @@ async def test_another_master_begins_with_the_settings(master: Master, workers: 
     assert workers.added == 2
 
 
-async def test_without_a_master_there_is_none() -> None:
-    workers = RestWorkers(None, clock=HurryingClock())
-    workers.reread()
-    assert (await workers.pids(), workers.added) == ([], 0)
-
-
 async def test_all_are_replaced(master: Master, workers: RestWorkers) -> None:
     await workers.change(1)
     assert await workers.restart_all() == []
