@@ -44,8 +44,8 @@ class LogOutput:
         self.form: LogForm = form
         self.journal = journal
         self._out = out
-        #: What is less grave is not written.
-        self.lowest = "debug"
+        self.shown_from = "debug"
+        self._lowest = rank(self.shown_from)
 
     def __repr__(self) -> str:
         return f"LogOutput({self.process}, {self.form}{', journal' if self.journal else ''})"
@@ -61,7 +61,7 @@ class LogOutput:
 
     def show_from(self, level: str) -> None:
         """Write only what is at least as grave as a level from now on."""
-        self.lowest = level
+        self.shown_from, self._lowest = level, rank(level)
 
     def name_process(self, process: str) -> None:
         """Say what this process is called from now on."""
@@ -73,7 +73,7 @@ class LogOutput:
         Args:
             entry: The entry.
         """
-        if self.lowest != "debug" and rank(entry.level) < rank(self.lowest):
+        if rank(entry.level) < self._lowest:
             return
         stream = self._out if self._out is not None else sys.stderr
         if self.form == "json":

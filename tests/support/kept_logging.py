@@ -17,7 +17,8 @@ from pgnode.os_support.log_output import PROCESS
 def kept_logging() -> Iterator[None]:
     """Put everything back at the end."""
     configured, configuration = structlog.is_configured(), structlog.get_config()
-    form, journal, process, lowest = PROCESS.form, PROCESS.journal, PROCESS.process, PROCESS.lowest
+    form, journal, process = PROCESS.form, PROCESS.journal, PROCESS.process
+    shown_from = PROCESS.shown_from
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     handlers = list(logging.getLogger().handlers)
     try:
@@ -28,7 +29,7 @@ def kept_logging() -> Iterator[None]:
             structlog.configure(**configuration)
         PROCESS.take_form(form, journal=journal)
         PROCESS.name_process(process)
-        PROCESS.show_from(lowest)
+        PROCESS.show_from(shown_from)
         sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
         logging.getLogger().handlers[:] = handlers
         logging.captureWarnings(False)
