@@ -117,7 +117,7 @@ class HostCopies:
                     return await self._of_neighbour(name, rev) or await self._of_supervisor(name)
                 finally:
                     with contextlib.suppress(*BUS_ERRORS):
-                        await self._redis.delete(copying)
+                        await self._redis.unlink(copying)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _of_neighbour(self, name: str, rev: int) -> tuple[int, Body] | None:

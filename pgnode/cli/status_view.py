@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from pgnode import __version__
 from pgnode.bus.state import State
+from pgnode.cli.alone_text import KINDS, alone_text
 from pgnode.cli.seen import Facts
 from pgnode.cli.texts import count, duration, size
-from pgnode.cli.workers_text import KINDS, alone_text
 from pgnode.supervisor.control.progress import Phase
 from pgnode.supervisor.control.report import DrainReport, NodeReport
 

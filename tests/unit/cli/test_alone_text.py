@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgnode.cli.workers_text import alone_text
+from pgnode.cli.alone_text import alone_text
 from pgnode.supervisor.control.report import AloneReport
 
 
