@@ -104,21 +104,21 @@ CATALOGUE = (
         "memory with a snapshot that a worker cannot map",
     ),
     KeySpec(
-        "brought:<name>:<rev>",
+        "snapshot:<name>:brought:<rev>",
         "string",
         "supervisor",
         f"{BROUGHT_TTL_SECONDS} s, or until a newer one is asked for",
         "body of a large snapshot that a worker on another host asked for",
     ),
     KeySpec(
-        "copy:<host>:<name>",
+        "snapshot:<name>:copy:<host>",
         "string",
         "workers",
         f"{COPY_TTL_SECONDS} s",
         "`<rev> <memory>`: where workers on another host find a large snapshot that one of them fetched",
     ),
     KeySpec(
-        "copying:<host>:<name>",
+        "snapshot:<name>:copying:<host>",
         "string",
         "workers",
         f"{COPYING_TTL_MS} ms",
@@ -213,15 +213,15 @@ class Keys:
 
     def brought(self, name: str, rev: int) -> str:
         """Return the key of the body of a large snapshot in one revision, for workers on other hosts."""
-        return f"{self.prefix}:brought:{name}:{rev}"
+        return f"{self.snapshot(name)}:brought:{rev}"
 
     def copy(self, host: str, name: str) -> str:
         """Return the key that says where workers of a host find a large snapshot."""
-        return f"{self.prefix}:copy:{host}:{name}"
+        return f"{self.snapshot(name)}:copy:{host}"
 
     def copying(self, host: str, name: str) -> str:
         """Return the key by which a worker says that it fetches a large snapshot for its host."""
-        return f"{self.prefix}:copying:{host}:{name}"
+        return f"{self.snapshot(name)}:copying:{host}"
 
     def __repr__(self) -> str:
         return f"Keys({self.prefix!r})"
