@@ -8,6 +8,7 @@ from pathlib import Path
 from pgnode import __version__
 from pgnode.api.documents.markdown import api_page
 from pgnode.api.documents.openapi import openapi_text
+from pgnode.bus.access import NEEDS, Role, rules
 from pgnode.bus.keys import CATALOGUE
 from pgnode.metrics.catalogue import FAMILIES
 from pgnode.settings.document import markdown as configuration_page
@@ -21,6 +22,7 @@ CONFIGURATION = ROOT / "docs" / "configuration.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 API = ROOT / "docs" / "api.md"
 METRICS = ROOT / "docs" / "metrics.md"
+REDIS = ROOT / "docs" / "redis.md"
 OPENAPI = ROOT / "docs" / "openapi.json"
 PROTO = ROOT / "docs" / "service.proto"
 #: In the package, so that it is there wherever a wheel is built.
@@ -49,6 +51,16 @@ def sections() -> dict[str, str]:
         ),
         "states": f"```mermaid\n{states.mermaid()}\n```",
     }
+
+
+def access_rules() -> str:
+    """The rules of Redis's users, as they stand in a file of them."""
+    users = {"pgnode": Role.SUPERVISOR, "pgnode-worker": Role.WORKER}
+    lines = [f"user {name} on >PASSWORD {rules(role, 'pgnode')}" for name, role in users.items()]
+    needed = table(
+        ("command", "what for", "workers"), ((f"`{n.rule}`", n.why, "yes" if n.worker else "--") for n in NEEDS)
+    )
+    return "\n".join(["```", *lines, "```", "", needed])
 
 
 def metrics_table() -> str:
@@ -82,6 +94,7 @@ def pages() -> dict[Path, str]:
     return {
         CONFIGURATION: configuration_page(),
         ARCHITECTURE: with_sections(ARCHITECTURE.read_text(encoding="utf-8"), sections()),
+        REDIS: with_sections(REDIS.read_text(encoding="utf-8"), {"access": access_rules()}),
         METRICS: with_sections(METRICS.read_text(encoding="utf-8"), {"metrics": metrics_table()}),
         API: api_page(),
         OPENAPI: openapi_text(__version__),

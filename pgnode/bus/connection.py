@@ -5,18 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import RedisError
 
+from pgnode.bus.links import SOCKET_TIMEOUT_SECONDS, make_pool
 from pgnode.errors import SettingsError
+from pgnode.settings.redis_address import ALLOWED
 from pgnode.settings.shown import shown_url
 
 #: What a command on the bus may raise when Redis is away, hangs or is restarting.
 BUS_ERRORS = (RedisError, OSError, TimeoutError)
 
-#: A Redis that does not answer within this time is treated as away: callers get their 503 within 3 s.
-SOCKET_TIMEOUT_SECONDS = 2.0
+
+def connections_to(
+    url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, connections: int | None = None
+) -> ConnectionPool:
+    """Make what makes connections; none is made before the first one is needed.
+
+    Args:
+        url: Address of Redis: REDIS_URL with what is set beside it.
+        timeout_seconds: Seconds that a command has; more than it blocks.
+        connections: Connections at most; None: as many as are asked for.
+
+    Returns:
+        The pool.
+
+    Raises:
+        SettingsError: That is no such address.
+    """
+    try:
+        pool = make_pool(url, timeout_seconds=timeout_seconds, connections=connections)
+        # Connects to nothing: what of the address means nothing would be told at the first command, as anything but an error.
+        pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, AttributeError):
+        # What is said of it may hold the password.
+        raise SettingsError(f"REDIS_URL={shown_url(url)} is not allowed: {ALLOWED}") from None
+    return pool
 
 
 def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, connections: int = 8) -> Redis:
@@ -25,7 +49,7 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, connec
     A command is never repeated by the library: a push whose reply was lost would land twice.
 
     Args:
-        url: Address of Redis: redis://, rediss:// or unix://.
+        url: Address of Redis: REDIS_URL with what is set beside it.
         timeout_seconds: Seconds that a command has; more than it blocks.
         connections: Connections at most.
 
@@ -35,23 +59,7 @@ def connect(url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS, connec
     Raises:
         SettingsError: That is no such address.
     """
-    try:
-        client: Redis = Redis.from_url(
-            url,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=connections,
-            health_check_interval=0,
-        )
-        # Connects to nothing: what of the address means nothing would be told at the first command, as anything but an error.
-        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError, AttributeError):
-        # What is said of it may hold the password.
-        raise SettingsError(
-            f"REDIS_URL={shown_url(url)} is not allowed: write redis://:PASSWORD@HOST:PORT/NUMBER, rediss://… or unix:///PATH"
-        ) from None
-    return client
+    return Redis.from_pool(connections_to(url, timeout_seconds=timeout_seconds, connections=connections))
 
 
 async def ping_anew(url: str) -> None:

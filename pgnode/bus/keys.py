@@ -166,6 +166,13 @@ CATALOGUE = (
         f"{OWNER_TTL_MS} ms",
         "the node that this prefix belongs to, in an external Redis",
     ),
+    KeySpec(
+        "owner:rival",
+        "string",
+        "supervisor",
+        f"{OWNER_TTL_MS} ms",
+        "another node that would have the prefix, too, and was refused",
+    ),
     KeySpec("worker:<worker>", "string", "workers", f"{WORKER_TTL_MS} ms", "this worker is alive"),
     KeySpec(
         "reports",
@@ -178,38 +185,48 @@ CATALOGUE = (
 
 
 class Keys:
-    """The keys of one node. ``prefix`` keeps nodes apart that share one Redis."""
+    """The keys of one node.
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.commands = f"{prefix}:commands"
-        self.snapshots_channel = f"{prefix}:snapshots"
-        self.log = f"{prefix}:log"
-        self.node_log = f"{prefix}:log:node"
-        self.activity = f"{prefix}:activity"
-        self.owner = f"{prefix}:owner"
-        self.reports = f"{prefix}:reports"
-        self.not_mapped = f"{prefix}:not-mapped"
+    Attributes:
+        prefix: What keeps nodes apart that share one Redis: REDIS_PREFIX.
+        base: What each key begins with.
+
+    Args:
+        base: What each key begins with: the prefix, in a cluster in braces.
+    """
+
+    def __init__(self, base: str) -> None:
+        self.prefix = base.strip("{}")
+        self.base = base
+        self.commands = f"{base}:commands"
+        self.snapshots_channel = f"{base}:snapshots"
+        self.log = f"{base}:log"
+        self.node_log = f"{base}:log:node"
+        self.activity = f"{base}:activity"
+        self.owner = f"{base}:owner"
+        self.rival = f"{base}:owner:rival"
+        self.reports = f"{base}:reports"
+        self.not_mapped = f"{base}:not-mapped"
 
     def blob(self, command_id: str) -> str:
         """Return the key of a command's body that is too large for the stream."""
-        return f"{self.prefix}:blob:{command_id}"
+        return f"{self.base}:blob:{command_id}"
 
     def loan_part(self, loan: str, number: int) -> str:
         """Return the key of one part of an answer on loan."""
-        return f"{self.prefix}:loan:{loan}:{number}"
+        return f"{self.base}:loan:{loan}:{number}"
 
     def replies(self, worker: str) -> str:
         """Return the key of the answers to one worker."""
-        return f"{self.prefix}:replies:{worker}"
+        return f"{self.base}:replies:{worker}"
 
     def worker(self, worker: str) -> str:
         """Return the key by which a worker says that it is alive."""
-        return f"{self.prefix}:worker:{worker}"
+        return f"{self.base}:worker:{worker}"
 
     def snapshot(self, name: str) -> str:
         """Return the key of a snapshot."""
-        return f"{self.prefix}:snapshot:{name}"
+        return f"{self.base}:snapshot:{name}"
 
     def brought(self, name: str, rev: int) -> str:
         """Return the key of the body of a large snapshot in one revision, for workers on other hosts."""
@@ -224,4 +241,4 @@ class Keys:
         return f"{self.snapshot(name)}:copying:{host}"
 
     def __repr__(self) -> str:
-        return f"Keys({self.prefix!r})"
+        return f"Keys({self.base!r})"

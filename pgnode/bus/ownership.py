@@ -1,7 +1,8 @@
 """Whose prefix this is: two nodes that use one by mistake would take each other's commands, and answer for each other's users.
 
 The supervisor holds a key that names it and ends by itself. A second one finds that key and refuses to start. Where the key was
-lost with all else in Redis, and another node was quicker, the one that finds that out takes no further command.
+lost with all else in Redis, and another node was quicker, the one that finds that out takes no further command. Whoever is
+refused leaves its own name beside that key, so that both can say who the other one is.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class PrefixOwnership:
         self._renew_seconds = renew_seconds
         self._wait_seconds = wait_seconds
         self._other: Owner | None = None
+        self._rival: Owner | None = None
 
     def __repr__(self) -> str:
         return f"PrefixOwnership({self._keys.prefix}, {'ours' if self.is_ours() else self._other})"
@@ -150,7 +152,26 @@ class PrefixOwnership:
                 elif other is None and self._other is not None:
                     log.info("the REDIS_PREFIX is this node's again", prefix=self._keys.prefix)
                 self._other = other
+                await self._look_for_rival()
             await asyncio.sleep(self._renew_seconds)
+
+    async def _look_for_rival(self) -> None:
+        """Say so when another node was refused this prefix."""
+        try:
+            held = await self._redis.get(self._keys.rival) if self._other is None else None
+        except BUS_ERRORS as error:
+            log.debug("no look for others with this prefix", error=str(error))
+            return
+        rival = decode_owner(held) if held is not None else None
+        if rival is not None and rival.identity == self._owner.identity:
+            rival = None
+        if rival is not None and (self._rival is None or self._rival.identity != rival.identity):
+            log.error(
+                "another node has this REDIS_PREFIX, too, and was refused: give one of them another",
+                prefix=self._keys.prefix,
+                other=rival.description,
+            )
+        self._rival = rival
 
     async def release(self) -> None:
         """Let go of the prefix, so that another node need not wait."""
@@ -168,6 +189,7 @@ class PrefixOwnership:
             return None
         held = await self._redis.get(self._keys.owner)
         if held is not None and (holder := decode_owner(held)).identity != self._owner.identity:
+            await self._redis.set(self._keys.rival, data, px=OWNER_TTL_MS)
             return holder
         await self._redis.set(self._keys.owner, data, px=OWNER_TTL_MS)
         return None

@@ -15,13 +15,12 @@ from typing import Any
 
 import hiredis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from pgnode.bus.connection import SOCKET_TIMEOUT_SECONDS
+from pgnode.bus.connection import connections_to
+from pgnode.bus.finding import is_elsewhere
+from pgnode.bus.links import SOCKET_TIMEOUT_SECONDS
 from pgnode.bus.redis_compat import Args, LoggedInTransport, commands_of, log_in
 
 #: Bytes of an argument from which on it is sent as it is, and never copied: a caller's message of 32 MiB would hold up the loop.
@@ -40,14 +39,7 @@ class PipelinedRedis:
 
     def __init__(self, url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
         self._timeout_seconds = timeout_seconds
-        self._pool = ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
+        self._pool = connections_to(url, timeout_seconds=timeout_seconds)
         self._wire: _Wire | None = None
         self._connecting = asyncio.Lock()
 
@@ -82,8 +74,15 @@ class PipelinedRedis:
             raise
         for reply in replies:
             if isinstance(reply, RedisError):
-                raise reply
+                raise self._refused(reply)
         return replies
+
+    def _refused(self, error: RedisError) -> RedisError:
+        """Give the connection up where another server has the keys; return what is to be raised."""
+        if not is_elsewhere(error):
+            return error
+        self.drop()
+        return RedisConnectionError(f"another server has the keys ({error})")
 
     async def transaction(self, pipe: Pipeline) -> list[Any]:
         """Do what was put into a pipeline, all of it or nothing; returns the replies."""

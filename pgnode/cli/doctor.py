@@ -8,14 +8,18 @@ from dataclasses import replace
 
 from redis.asyncio import Redis
 
+from pgnode.bus.access import Role
 from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.fitness import look_at
+from pgnode.bus.keys import Keys
 from pgnode.cli.checks import check_all
 from pgnode.cli.facts import find_facts
 from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary, warn
 from pgnode.cli.screen import Screen
 from pgnode.cli.status_view import Tone
 from pgnode.cli.target import Named, Target, find_target, running_settings
-from pgnode.settings import shown_url
+from pgnode.errors import SettingsError
+from pgnode.settings import Settings, shown_url
 
 #: Seconds that Redis has to answer.
 REDIS_SECONDS = 3.0
@@ -57,7 +61,7 @@ def show_findings(found: Iterable[Finding], target: Target, redis_seconds: float
     """
     findings = [*found]
     if target.settings.redis_url is not None:
-        findings += asyncio.run(check_redis(target.settings.redis_url, redis_seconds))
+        findings += asyncio.run(check_redis(target.settings.bus_url, redis_seconds, target.settings))
     text, code = summary(findings)
     screen = Screen()
     if json_wanted:
@@ -68,29 +72,34 @@ def show_findings(found: Iterable[Finding], target: Target, redis_seconds: float
     return code
 
 
-async def check_redis(url: str, seconds: float) -> list[Finding]:
-    """Look at an external Redis: whether it answers, and whether it may evict what is not read yet.
+async def check_redis(url: str, seconds: float, settings: Settings | None = None) -> list[Finding]:
+    """Look at an external Redis: whether it can be used, and whether it may evict what is not read yet.
 
     Args:
-        url: Its address.
+        url: Its address, with what is set beside it.
         seconds: Seconds that it has to answer.
+        settings: Those of the node whose supervisor would use it; None: not all that it needs is looked at.
 
     Returns:
         What was found.
     """
+    shown = shown_url((settings.redis_url if settings is not None else None) or url)
     redis = connect(url, connections=1)
     try:
         async with asyncio.timeout(seconds):
-            return [*_of_memory(await _memory(redis), shown_url(url))]
+            if settings is not None:
+                await look_at(url, shown, Keys(settings.bus_prefix), Role.SUPERVISOR)
+            return [*_of_memory(await _memory(redis), shown)]
+    except SettingsError as error:
+        what, _, do = str(error).rpartition(": ")
+        return [fail(what, do)]
     except TimeoutError:
         reason = f"it did not answer within {seconds:g} s"
     except BUS_ERRORS as error:
         reason = str(error)
     finally:
         await redis.aclose()
-    return [
-        fail(f"Redis at {shown_url(url)}: {reason}", "start it, or correct REDIS_URL; users stay connected meanwhile")
-    ]
+    return [fail(f"Redis at {shown}: {reason}", "start it, or correct REDIS_URL; users stay connected meanwhile")]
 
 
 async def _memory(redis: Redis) -> dict[str, object]:

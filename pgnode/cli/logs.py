@@ -224,7 +224,7 @@ async def _read_bus(settings: Settings) -> list[bytes]:
         return []
     try:
         async with asyncio.timeout(BUS_SECONDS):
-            return await node_lines(redis, Keys(settings.redis_prefix), NODE_LOG_MAX)
+            return await node_lines(redis, Keys(settings.bus_prefix), NODE_LOG_MAX)
     except BUS_ERRORS:
         return []
     finally:

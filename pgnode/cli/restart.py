@@ -200,7 +200,7 @@ def _goes_on(process: psutil.Process) -> bool:
 
 async def _new_core(settings: Settings) -> str:
     """Have the node start a new core. Raises OperatorError."""
-    client = CommandClient(settings.bus_url, Keys(settings.redis_prefix), f"operator-{secrets.token_hex(4)}")
+    client = CommandClient(settings.bus_url, Keys(settings.bus_prefix), f"operator-{secrets.token_hex(4)}")
     client.start()
     try:
         return str(json.loads(await client.call(Kind.NEW_CORE, b"{}", CORE_SECONDS))["detail"])

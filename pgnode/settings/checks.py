@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 
 from pgnode.errors import SettingsError
+from pgnode.settings.redis_address import parse as parse_redis_address
 
 #: Characters of METRICS_KEY at least.
 METRICS_KEY_MIN = 16
@@ -47,9 +48,8 @@ def check_listen_address(value: str) -> str:
 
 
 def check_redis_url(value: str) -> str:
-    """Return ``value``; refuse it where its scheme is not one of Redis."""
-    if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("allowed is an address that begins with redis://, rediss:// or unix://")
+    """Return ``value``; refuse it where it is no address of Redis, of sentinels or of a cluster."""
+    parse_redis_address(value)
     return value
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from pgnode.settings import bus_password
+from pgnode.settings import bus_password, redis_address
 from pgnode.settings.checks import paths_in
 
 #: Values that are shown shortened wherever settings are printed.
-SECRET_FIELDS = frozenset({"api_key", "metrics_key", "redis_url"})
+SECRET_FIELDS = frozenset({"api_key", "metrics_key", "redis_url", "redis_password", "redis_sentinel_password"})
 
 
 class DerivedSettings:
@@ -30,7 +30,17 @@ class DerivedSettings:
         log_paths: str
         max_body_mib: int
         node_host: str
+        redis_ca_file: Path | None
+        redis_cert_file: Path | None
+        redis_key_file: Path | None
+        redis_password: str | None
+        redis_password_file: Path | None
+        redis_prefix: str
+        redis_sentinel_password: str | None
+        redis_sentinel_password_file: Path | None
+        redis_sentinel_user: str | None
         redis_url: str | None
+        redis_user: str | None
         service_port: int
         service_protocol: Literal["both", "rest", "grpc", "none"]
         ssl_cert_file: Path | None
@@ -130,11 +140,31 @@ class DerivedSettings:
 
     @property
     def bus_url(self) -> str:
-        """The address of Redis that workers and supervisor meet over, with its password."""
+        """The address of Redis that workers and supervisor meet over, with all that is needed to connect."""
         if self.redis_url is not None:
-            return self.redis_url
+            return redis_address.complete(
+                self.redis_url,
+                {
+                    redis_address.TAG: self.redis_prefix if redis_address.is_cluster(self.redis_url) else None,
+                    "username": self.redis_user,
+                    "password": self.redis_password,
+                    redis_address.PASSWORD_FILE: _text(self.redis_password_file),
+                    "ssl_ca_certs": _text(self.redis_ca_file),
+                    "ssl_certfile": _text(self.redis_cert_file),
+                    "ssl_keyfile": _text(self.redis_key_file),
+                    redis_address.SENTINEL_USER: self.redis_sentinel_user,
+                    redis_address.SENTINEL_PASSWORD: self.redis_sentinel_password,
+                    redis_address.SENTINEL_PASSWORD_FILE: _text(self.redis_sentinel_password_file),
+                },
+            )
         password = bus_password.read(self.run_dir)
         return f"unix://{f':{password}@' if password else ''}{quote(str(self.valkey_socket))}"
+
+    @property
+    def bus_prefix(self) -> str:
+        """What every key in Redis begins with: in a cluster a hash tag, so that one server has all keys of a node."""
+        tagged = self.redis_url is not None and redis_address.is_cluster(self.redis_url)
+        return f"{{{self.redis_prefix}}}" if tagged else self.redis_prefix
 
     @property
     def max_body_bytes(self) -> int:
@@ -150,3 +180,7 @@ class DerivedSettings:
     def grpc_listen(self) -> tuple[str, int]:
         """The setting that names the port of gRPC, and the port."""
         return ("SERVICE_PORT", self.service_port) if self.service_protocol == "grpc" else ("GRPC_PORT", self.grpc_port)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

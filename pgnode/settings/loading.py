@@ -15,6 +15,7 @@ from pgnode.os_support.log_text import printable
 from pgnode.settings.derived import SECRET_FIELDS
 from pgnode.settings.env_file import names_in_env_file, usable_env_file, values_in_env_file
 from pgnode.settings.model import Settings
+from pgnode.settings.redis_files import check_redis
 from pgnode.settings.shown import shorten, shown_url
 from pgnode.settings.unknown import sentences_about_unknown
 
@@ -39,6 +40,7 @@ def load(**overrides: Any) -> Settings:
     settings = _certificate_files(settings)
     _check_protocols(settings)
     _check_ports(settings)
+    check_redis(settings)
     absolute = _absolute(settings.state_dir)
     longest = absolute / "run" / "core.scratch.sock"
     if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES:

@@ -133,8 +133,38 @@ class Settings(DerivedSettings, BaseSettings):
     )
     redis_url: Annotated[RedisUrl | None, OptionalText] = Field(
         None,
-        description="Redis or Valkey that workers and supervisor meet over; nothing in it has to last. "
-        "Unset: a Valkey of the node's own.",
+        description="Redis or Valkey, 6.2 and newer, that workers and supervisor meet over; nothing in it has to last: "
+        "`redis://HOST:PORT/NUMBER`, `redis+sentinel://HOST:PORT,HOST:PORT/NAME`, `redis+cluster://HOST:PORT,HOST:PORT`, each "
+        "with `rediss` for TLS, or `unix:///PATH` ([redis.md](redis.md)). Unset: a Valkey of the node's own.",
+    )
+    redis_user: Annotated[str | None, OptionalText] = Field(
+        None, description="User of Redis's access rules (ACL), where REDIS_URL names none. Unset: `default`."
+    )
+    redis_password: Annotated[str | None, OptionalText] = Field(
+        None, description="Password for Redis, where neither REDIS_URL nor a file holds it."
+    )
+    redis_password_file: Annotated[Path | None, OptionalText] = Field(
+        None,
+        description="File with the password for Redis in its first line; read at each connection, so that it can be replaced.",
+    )
+    redis_ca_file: Annotated[Path | None, OptionalText] = Field(
+        None,
+        description="PEM file with the certificates of the CAs that signed Redis's, with `rediss`. Unset: those of the system.",
+    )
+    redis_cert_file: Annotated[Path | None, OptionalText] = Field(
+        None, description="The node's certificate for Redis, PEM, where Redis asks for one; read at each connection."
+    )
+    redis_key_file: Annotated[Path | None, OptionalText] = Field(
+        None, description="The private key of REDIS_CERT_FILE, PEM, without a password."
+    )
+    redis_sentinel_user: Annotated[str | None, OptionalText] = Field(
+        None, description="User for the sentinels, where they ask for one; that of Redis is not shown to them."
+    )
+    redis_sentinel_password: Annotated[str | None, OptionalText] = Field(
+        None, description="Password for the sentinels, where no file holds it."
+    )
+    redis_sentinel_password_file: Annotated[Path | None, OptionalText] = Field(
+        None, description="File with the password for the sentinels in its first line."
     )
     redis_prefix: KeyPrefix = Field(
         "pgnode", description="Prefix of every key in Redis; give each node its own where several share one Redis."

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pgnode.settings.derived import SECRET_FIELDS
+from pgnode.settings.redis_address import SECRET_PARTS
 
 if TYPE_CHECKING:
     from pgnode.settings.model import Settings
+
+#: A secret in the query of an address.
+_SECRET_PART = re.compile(rf"([?&](?:{'|'.join(sorted(SECRET_PARTS))})=)[^&]*")
 
 
 def api_addresses(settings: Settings) -> list[str]:
@@ -61,7 +66,8 @@ def shown_url(url: str) -> str:
         return shorten(url)
     # The last one: a password may have an "@", too.
     user, at, place = rest.rpartition("@")
+    place = _SECRET_PART.sub(r"\1…", place)
     if not at:
-        return url
+        return f"{scheme}://{place}"
     name, colon, _ = user.partition(":")
     return f"{scheme}://{name}{':…' if colon else ''}@{place}"

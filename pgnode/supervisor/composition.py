@@ -163,7 +163,7 @@ def compose(
     Returns:
         Its parts.
     """
-    keys, journal = Keys(settings.redis_prefix), Journal()
+    keys, journal = Keys(settings.bus_prefix), Journal()
     level, audit = first_level(settings), AuditTrail(settings.audit_file)
     node_log = NodeLog(level, inheritance.log_lines, keep_lines=settings.log_buffer_size, audit=audit)
     snapshots = SnapshotWriter(keys, inheritance.revision, SnapshotMemory())

@@ -19,6 +19,7 @@ import structlog
 import uvloop
 
 from pgnode import __version__, dependencies
+from pgnode.bus.keys import Keys
 from pgnode.errors import OperatorError, TaskFailedError
 from pgnode.os_support import streams
 from pgnode.os_support.aio import end_tasks
@@ -28,7 +29,7 @@ from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.os_support.oom_score import FIRST_VARIABLE, give_way_to_the_core
-from pgnode.settings import Settings, bus_password
+from pgnode.settings import Settings, bus_password, shown_url
 from pgnode.settings.handover import hand_over
 from pgnode.supervisor import ending
 from pgnode.supervisor.composition import Components, compose
@@ -207,7 +208,8 @@ class Supervisor:
                 await processes.valkey.start()
                 bus_is_new = True
         else:
-            await wait_for_redis(parts.bus.redis, settings.redis_url or "")
+            shown, keys = shown_url(settings.redis_url or ""), Keys(settings.bus_prefix)
+            await wait_for_redis(parts.bus.redis, settings.bus_url, shown, keys)
             await parts.bus.ownership.acquire()
         await async_fault_point("supervisor.bus_ready")
         if not stored.origin:

@@ -55,7 +55,7 @@ class NodeClient:
     """
 
     def __init__(self, settings: Settings, facts: WorkerFacts | None = None) -> None:
-        keys = Keys(settings.redis_prefix)
+        keys = Keys(settings.bus_prefix)
         name = worker_name()
         self.meter = Meter(perf_counter)
         self.follower = SnapshotFollower(settings.bus_url, keys, bring=self._bring if runs_alone() else None)

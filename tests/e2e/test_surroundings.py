@@ -244,6 +244,8 @@ async def test_two_nodes_with_one_prefix_are_told_apart(short_dir: Path) -> None
             assert "REDIS_PREFIX=shared is used by another node" in second.output_text
             assert f"pid {first.pid}, STATE_DIR={first.state_dir}" in second.output_text
             assert "Traceback" not in second.output_text
+            other = f"pid {second.pid}, STATE_DIR={second.state_dir}"
+            await eventually(lambda: other in first.output_text, "the first one names the second one, too", LONG)
             async with first.panel() as panel:
                 assert (await panel.info()).started
             assert core_pid(first) == core

@@ -125,7 +125,7 @@ class Load:
     """Callers at work."""
 
     def __init__(self, record: Record, count: int, emails: Callable[[int], str]) -> None:
-        self._record = record
+        self.record = record
         self._emails = emails
         self.count = count
         self.end = asyncio.Event()
@@ -134,7 +134,7 @@ class Load:
 
     async def run(self, number: int, record: Record | None = None) -> None:
         """Change the user of this number; ``record`` is another one to call through."""
-        record = record or self._record
+        record = record or self.record
         turn = 0
         while not self.end.is_set():
             turn += 1

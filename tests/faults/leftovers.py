@@ -51,7 +51,7 @@ _HALF_WRITTEN: Final = ".new"
 
 #: Keys of the bus without an end, and those that have one.
 _LASTING_KEYS: Final = re.compile(r"commands|log:node|activity|snapshot:[a-z.]+")
-_PASSING_KEYS: Final = re.compile(r"(replies|blob|loan|worker):.+|log|owner|reports")
+_PASSING_KEYS: Final = re.compile(r"(replies|blob|loan|worker|owner):.+|log|owner|reports")
 
 #: The flag of a unix socket that takes connections, as ``/proc/net/unix`` shows it.
 _LISTENING: Final = "00010000"
@@ -304,13 +304,11 @@ def _served_sockets() -> set[str]:
 
 async def _look_at_bus(node: NodeProcess, found: Found) -> None:
     environment = node.environment()
-    url = environment.get("REDIS_URL", "")
-    if not url:
-        url = (await asyncio.to_thread(lambda: load_settings(state_dir=node.state_dir))).bus_url
-    prefix = environment.get("REDIS_PREFIX", "pgnode")
-    async with contextlib.aclosing(connect(url, connections=1)) as redis:
-        await _look_at_keys(redis, prefix, found)
-        for group in await redis.xinfo_groups(Keys(prefix).commands):
+    given = {name: environment[name.upper()] for name in ("redis_url", "redis_prefix") if environment.get(name.upper())}
+    settings = await asyncio.to_thread(lambda: load_settings(state_dir=node.state_dir, **given))
+    async with contextlib.aclosing(connect(settings.bus_url, connections=1)) as redis:
+        await _look_at_keys(redis, settings.bus_prefix, found)
+        for group in await redis.xinfo_groups(Keys(settings.bus_prefix).commands):
             found.add(1, [f"{group['pending']} commands that nobody answers"] if group["pending"] else [])
             found.add(1, [f"{group['consumers']} readers of commands"] if group["consumers"] > 1 else [])
 

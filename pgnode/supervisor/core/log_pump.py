@@ -94,7 +94,7 @@ class LogPump:
         Returns:
             The pump.
         """
-        bus, keys = PipelinedRedis(settings.bus_url), Keys(settings.redis_prefix)
+        bus, keys = PipelinedRedis(settings.bus_url), Keys(settings.bus_prefix)
         return cls(
             ring,
             LogSender(bus, keys, ring, Counted.left(left.log_counted)),

@@ -88,7 +88,7 @@ def set_old_folder_aside(settings: Settings) -> None:
 async def _from_redis(settings: Settings) -> StoreChanges | None:
     redis = connect(settings.bus_url)
     try:
-        return await _read(redis, settings.redis_prefix)
+        return await _read(redis, settings.bus_prefix)
     finally:
         await redis.aclose()
 

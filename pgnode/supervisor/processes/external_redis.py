@@ -7,10 +7,12 @@ import asyncio
 import structlog
 from redis.asyncio import Redis
 
+from pgnode.bus.access import Role
 from pgnode.bus.connection import BUS_ERRORS
+from pgnode.bus.fitness import look_at
+from pgnode.bus.keys import Keys
 from pgnode.errors import ChildFailedError
 from pgnode.os_support.aio import retry
-from pgnode.settings import shown_url
 
 log = structlog.get_logger(__name__)
 
@@ -21,15 +23,20 @@ START_SECONDS = 10.0
 POLL_SECONDS = 0.2
 
 
-async def wait_for_redis(redis: Redis, url: str, *, start_seconds: float = START_SECONDS) -> None:
-    """Wait until it answers.
+async def wait_for_redis(
+    redis: Redis, url: str, shown: str, keys: Keys, *, start_seconds: float = START_SECONDS
+) -> None:
+    """Wait until it can be used.
 
     Args:
         redis: The connection.
-        url: REDIS_URL, for the error.
+        url: Its address, with what is set beside it.
+        shown: REDIS_URL as it may be shown, for errors.
+        keys: The node's keys.
         start_seconds: Seconds that it has.
 
     Raises:
+        SettingsError: It certainly never can; the text says what to do.
         ChildFailedError: It does not answer; the text says what to do.
     """
     reason = ""
@@ -40,10 +47,15 @@ async def wait_for_redis(redis: Redis, url: str, *, start_seconds: float = START
 
     try:
         async with asyncio.timeout(start_seconds):
-            await retry(redis.ping, BUS_ERRORS, pause_seconds=POLL_SECONDS, on_error=note)
+            await retry(
+                lambda: look_at(url, shown, keys, Role.SUPERVISOR),
+                BUS_ERRORS,
+                pause_seconds=POLL_SECONDS,
+                on_error=note,
+            )
     except TimeoutError:
         raise ChildFailedError(
-            f"Redis at REDIS_URL={shown_url(url)} does not answer ({reason}): start it, correct REDIS_URL, "
+            f"Redis at REDIS_URL={shown} does not answer ({reason}): start it, correct REDIS_URL, "
             "or unset it for a Valkey of the node's own"
         ) from None
     await warn_of_eviction(redis)

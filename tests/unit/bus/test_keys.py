@@ -6,7 +6,7 @@ from pgnode.bus.keys import Keys
 
 
 def names(keys: Keys) -> list[str]:
-    found = [value for name, value in vars(keys).items() if name != "prefix"]
+    found = [value for name, value in vars(keys).items() if name not in ("prefix", "base")]
     return [*found, keys.blob("x"), keys.replies("x"), keys.worker("x"), keys.snapshot("x")]
 
 
@@ -15,3 +15,9 @@ def test_every_key_has_a_name_of_its_own() -> None:
     assert len(set(one + two)) == len(one) + len(two)
     assert all(name.startswith("one:") for name in one)
     assert repr(Keys("one")) == "Keys('one')"
+
+
+def test_in_a_cluster_all_keys_of_a_node_are_in_one_hash_tag() -> None:
+    keys = Keys("{one}")
+    assert all(name.startswith("{one}:") for name in names(keys))
+    assert keys.prefix == "one", "as an operator knows it"

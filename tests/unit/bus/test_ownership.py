@@ -114,6 +114,36 @@ async def test_who_lost_it_takes_no_command_until_it_is_back(valkey: TestValkey,
     await server.close()
 
 
+async def test_both_say_who_the_other_one_is_also_where_redis_was_emptied(redis: Redis) -> None:
+    one, two = ownership(redis, HERE), ownership(redis, THERE)
+    await one.acquire()
+    with structlog.testing.capture_logs() as lines:
+        keeping = [asyncio.create_task(one.keep())]
+        with pytest.raises(PrefixInUseError):
+            await two.acquire()
+        keeping.append(asyncio.create_task(two.keep()))
+
+        def said(about: Owner) -> bool:
+            return about.description in [line.get("other") for line in lines]
+
+        await eventually(lambda: said(THERE) and said(HERE), "each names the other", 30)
+        assert one.is_ours()
+        assert not two.is_ours()
+        # Now the other one is quicker.
+        lines.clear()
+        pipe = redis.pipeline(transaction=True)
+        pipe.flushall()
+        pipe.set(KEYS.owner, THERE.encode())
+        await pipe.execute()
+        await eventually(lambda: not one.is_ours() and two.is_ours(), "it has changed hands", 30)
+        await eventually(lambda: said(THERE) and said(HERE), "each names the other again", 30)
+        await end_tasks([keeping[0]])
+        await redis.delete(KEYS.rival)
+        await eventually(lambda: two._rival is None, "it is alone", 30)
+    await end_tasks(keeping)
+    assert any("another node has this REDIS_PREFIX, too, and was refused" in line["event"] for line in lines)
+
+
 async def test_a_redis_that_is_away_ends_nothing(valkey: TestValkey, redis: Redis) -> None:
     mine = ownership(redis, HERE)
     valkey.kill()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgnode.bus.connection import SOCKET_TIMEOUT_SECONDS
+from pgnode.bus.links import SOCKET_TIMEOUT_SECONDS
 from pgnode.bus.waits import CLIENT_WAITS, ClientWaits
 
 

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from pgnode.cli import main
 from pgnode.cli.doctor import check_redis
+from pgnode.settings import load
 from tests.support.valkey import TestValkey
 
 
@@ -37,16 +38,25 @@ def test_programs_get_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "hunter2" not in found.output
 
 
-async def test_a_redis_that_evicts_is_told(valkey: TestValkey) -> None:
-    [found] = await check_redis(valkey.url, 30)
+async def test_a_redis_that_evicts_is_told(valkey: TestValkey, tmp_path: Path) -> None:
+    settings = load(redis_url=valkey.url, state_dir=str(tmp_path))
+    [found] = await check_redis(settings.bus_url, 30, settings)
     assert found.level == "ok"
     client = Redis.from_url(valkey.url)
     await client.config_set("maxmemory", "100mb")
     await client.config_set("maxmemory-policy", "allkeys-lru")
-    [found] = await check_redis(valkey.url, 30)
+    [found] = await check_redis(settings.bus_url, 30, settings)
     await client.config_set("maxmemory-policy", "noeviction")
     await client.config_set("maxmemory", "0")
     await client.aclose()
     assert (found.level, found.do) == ("warn", "set maxmemory-policy to noeviction or volatile-ttl")
-    [found] = await check_redis(valkey.url, -1)
+    [found] = await check_redis(settings.bus_url, -1)
     assert "it did not answer within -1 s" in found.text
+
+
+async def test_what_certainly_keeps_a_node_from_its_start_is_told(valkey: TestValkey, tmp_path: Path) -> None:
+    settings = load(redis_url=valkey.url, redis_user="nobody", redis_password="hunter2", state_dir=str(tmp_path))
+    [found] = await check_redis(settings.bus_url, 30, settings)
+    assert found.level == "fail"
+    assert found.text == f"Redis at REDIS_URL={valkey.url} refuses user or password"
+    assert found.do.startswith("correct REDIS_USER")

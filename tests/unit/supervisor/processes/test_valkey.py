@@ -56,7 +56,7 @@ async def test_whoever_only_reaches_its_socket_can_do_nothing(settings: Settings
         stranger = connect(f"unix://{settings.valkey_socket}", connections=1)
         ours = connect(settings.bus_url, connections=1)
         try:
-            with pytest.raises(RedisError, match="authenticate"):
+            with pytest.raises(RedisError, match=r"[Aa]uthenticat"):
                 await stranger.ping()
             assert await ours.ping()
             assert password not in str(child.last_lines)
