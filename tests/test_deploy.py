@@ -8,7 +8,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -181,7 +183,11 @@ def test_the_example_names_settings_alone() -> None:
 # --- Docker -------------------------------------------------------------------------------------------------------------
 
 DOCKER = DEPLOY / "docker"
-COMPOSE = [DOCKER / "compose.yaml", DOCKER / "compose.valkey.yaml"]
+SCALE = DOCKER / "compose.scale.yaml"
+COMPOSE = [DOCKER / "compose.yaml", DOCKER / "compose.valkey.yaml", SCALE]
+
+#: In Valkey's own image.
+VALKEYS_USER = "999:999"
 
 #: What the image sets that is no setting of the node's.
 OTHER_VARIABLES = {"PATH", "PYTHONUNBUFFERED", "PIP_NO_CACHE_DIR", "PIP_DISABLE_PIP_VERSION_CHECK"}
@@ -230,13 +236,62 @@ def test_the_image_keeps_state_where_commands_look() -> None:
 def test_compose_files_name_what_there_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     plain = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    named = set(re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", text)) - {"PGNODE_IMAGE"}
+    named = {name for name in re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", text) if not name.startswith("PGNODE_")}
     assert {name.lower() for name in named} <= Settings.model_fields.keys()
-    assert set(re.findall(r'user: "(.*)"', plain)) == {dict(instructions())["USER"]}
+    assert set(re.findall(r'user: "(.*)"', plain)) - {VALKEYS_USER} == {dict(instructions())["USER"]}
     assert set(re.findall(r"dockerfile: (.*)", plain)) <= {"deploy/docker/Dockerfile"}
     services = plain.split("services:\n")[1].split("\nvolumes:\n")[0]
     for volume in re.findall(r"- (\w+):/", services):
         assert re.search(rf"^  {volume}:", plain.split("\nvolumes:\n")[1], re.MULTILINE), volume
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    """A YAML file as the system's Python reads it: this environment has no library for that."""
+    python = next((one for one in ("/usr/bin/python3", "/usr/local/bin/python3") if Path(one).exists()), "")
+    read = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))"
+    done = subprocess.run(
+        [python or sys.executable, "-c", read, str(path)], capture_output=True, text=True, check=False
+    )
+    if "No module named 'yaml'" in done.stderr:
+        pytest.skip("PyYAML is not on this machine")
+    assert done.returncode == 0, done.stderr
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def test_the_file_of_several_hosts_is_what_its_page_says() -> None:
+    """A supervisor without workers, two hosts of workers that share what they need with it, sentinels of one master."""
+    services = loaded(SCALE)["services"]
+    workers = {name: one for name, one in services.items() if name.startswith("workers-")}
+    node = services["node"]
+    assert node["environment"].pop("SERVICE_PROTOCOL") == "none"
+    for name, one in {**workers, "node": node}.items():
+        assert (one["image"], one["environment"], one["env_file"]) == (
+            node["image"],
+            node["environment"],
+            node["env_file"],
+        )
+        assert {name.lower() for name in one["environment"]} <= Settings.model_fields.keys()
+        assert wrong_words(one.get("command", ["run"])[:1]) == [], name
+    assert sorted(one["command"][1] for one in workers.values()) == ["grpc", "grpc", "rest", "rest"]
+    worker = main.commands["worker"]
+    assert isinstance(worker, click.Group)
+    assert worker.commands.keys() >= {"rest", "grpc"}
+    found = Settings(**{name.lower(): value for name, value in node["environment"].items() if name == "REDIS_URL"})
+    assert found.redis_url is not None
+    assert found.redis_url == node["environment"]["REDIS_URL"]
+    addresses = {
+        name: one["networks"]["workers"]["ipv4_address"] for name, one in services.items() if "networks" in one
+    }
+    assert len(set(addresses.values())) == len(addresses)
+    sentinels = [address for name, address in addresses.items() if name.startswith("sentinel-")]
+    assert len(sentinels) == 3
+    assert f"//{','.join(f'{address}:26379' for address in sentinels)}/pgnode" in found.redis_url
+    for name in ("sentinel-1", "sentinel-2", "sentinel-3"):
+        assert f"sentinel monitor pgnode {addresses['redis-1']} 6379 2" in services[name]["command"][2]
+    text = (DEPLOY / "haproxy" / "pass-through.cfg").read_text(encoding="utf-8")
+    hosts = set(re.findall(r"server host-\w ([\d.]+):", text))
+    assert hosts == {addresses["workers-a"], addresses["workers-b"]}
 
 
 # --- Proxies in front ---------------------------------------------------------------------------------------------------
