@@ -256,7 +256,7 @@ async def require_key(settings: Settings, *, redis_seconds: float = REDIS_SECOND
     redis = connect(settings.bus_url, connections=1)
     try:
         async with asyncio.timeout(redis_seconds):
-            if await redis.hget(Keys(settings.redis_prefix).snapshot(SUPERVISOR), "rev"):
+            if await redis.hget(Keys(settings.bus_prefix).snapshot(SUPERVISOR), "rev"):
                 return "the API key is the one that the supervisor tells of"
     except BUS_ERRORS as error:
         why = f"Redis does not say whether a supervisor has told of its own ({error})"
