@@ -106,14 +106,18 @@ class LiveContext:
     Args:
         files: The certificate and its key.
         make: Makes a context from the files as they are.
+        first: What the socket is given; None: one of its own. It has the keys of the tickets with which callers resume a
+            session (OpenSSL makes them with a context), and how callers are verified.
     """
 
-    def __init__(self, files: CertificateFiles, make: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(
+        self, files: CertificateFiles, make: Callable[[], ssl.SSLContext], first: ssl.SSLContext | None = None
+    ) -> None:
         self._files = files
         self._make = make
         self._newest = make()
         #: What the socket is given.
-        self.context = make()
+        self.context = first or make()
         # Called for every handshake, also of callers that name no server (CPython, SSLContext.sni_callback).
         self.context.sni_callback = self._hand_over
 
@@ -140,19 +144,39 @@ class LiveContext:
 _following: set[asyncio.Task[None]] = set()
 
 
-def live_context(cert_file: Path, key_file: Path, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+#: What this process made before it forked: how callers are dealt with, and a context. Workers that were forked resume the
+#: sessions of each other, since they have the keys of its tickets.
+_before_fork: tuple[object, ssl.SSLContext] | None = None
+
+
+def live_context(
+    cert_file: Path, key_file: Path, make: Callable[[], ssl.SSLContext], how: object = None
+) -> ssl.SSLContext:
     """Make a context that follows the files for as long as the running event loop does.
+
+    Where no event loop runs, it is made for the workers that are forked from this process.
 
     Args:
         cert_file: The certificate chain, PEM.
         key_file: The private key, PEM.
         make: Makes a context from the files as they are.
+        how: How callers are dealt with. What was made before the fork is used where it is the same.
 
     Returns:
         The context for a listening socket.
+
+    Raises:
+        OSError: A file cannot be read, or does not fit (ssl.SSLError).
     """
-    live = LiveContext(CertificateFiles(cert_file, key_file), make)
-    task = asyncio.get_running_loop().create_task(keep_going("certificate", live.follow))
+    global _before_fork  # noqa: PLW0603 - what the workers of one master share
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        _before_fork = how, make()
+        return _before_fork[1]
+    first = _before_fork[1] if _before_fork is not None and _before_fork[0] == how else None
+    live = LiveContext(CertificateFiles(cert_file, key_file), make, first)
+    task = loop.create_task(keep_going("certificate", live.follow))
     _following.add(task)
     task.add_done_callback(_following.discard)
     return live.context

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 from weakref import WeakSet
 
+from gunicorn import sock
 from gunicorn.arbiter import Arbiter
 from gunicorn.asgi import protocol
 from gunicorn.asgi.parser import PythonProtocol
@@ -76,6 +79,7 @@ def sparing_the_others(spawn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
     told = False
 
+    @wraps(spawn)
     def spawn_worker(arbiter: Any) -> Any:
         nonlocal told
         try:
@@ -116,11 +120,7 @@ def choose_parser(wanted: str, *, fast_installed: bool = FAST_PARSER_INSTALLED) 
 
 
 def load_for_workers(parser: str) -> None:
-    """Load in the master what every worker would load by itself.
-
-    Args:
-        parser: The parser of HTTP requests, as Gunicorn calls it.
-    """
+    """Load in the master what every worker would load by itself; the parser is as Gunicorn calls it."""
     for module in ("uvloop", *(["pgnode.worker.h1c_compat"] if parser == "fast" else [])):
         import_module(module)
 
@@ -338,6 +338,8 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
 
     #: What a connection becomes.
     connection_class: type[HttpConnection]
+    #: Seconds after which one that cannot use its certificate tries again.
+    tls_again_seconds: float = 1.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -346,6 +348,7 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         #: Accepted, and their TLS handshakes are under way. One whose handshake fails is told to nobody, and just goes.
         self.arriving: WeakSet[HttpConnection] = WeakSet()
         self._main: asyncio.Task[None] | None = None
+        self._tls: ssl.SSLContext | None = None
 
     async def about_to_end(self) -> None:
         """Take note, as a hook: no connection is accepted any more, those that are open get their grace next."""
@@ -365,7 +368,25 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         self._main = asyncio.current_task()
+        while not await self._has_tls():
+            if not self.alive:
+                return
         await super()._serve()
+
+    async def _has_tls(self) -> bool:
+        """Make the TLS settings, or wait a moment; return whether they are there."""
+        try:
+            self._tls = make_tls(self.cfg)
+        except Exception as error:  # whatever a file of the operator's may lead to
+            self.log.error("not serving yet, trying again: the certificate cannot be used: %s", error)
+            self.notify()
+            await asyncio.sleep(self.tls_again_seconds)
+            return False
+        return True
+
+    def _get_ssl_context(self) -> ssl.SSLContext | None:
+        """Return what was made before, in place of Gunicorn, which serves without TLS where it cannot make it."""
+        return self._tls
 
     async def _shutdown(self) -> None:
         for server in self.servers:
@@ -374,17 +395,18 @@ class HttpWorker(gasgi.ASGIWorker):  # type: ignore[misc]
         await super()._shutdown()
 
 
+def make_tls(config: Any) -> ssl.SSLContext | None:
+    """Make the TLS settings that a configuration of Gunicorn says, if any. Raises OSError: a file cannot be used."""
+    return sock.ssl_context(config) if config.is_ssl else None
+
+
 def closes_always(_request: Any, _response_requires_close: Any) -> bool:
     """Return, in Gunicorn's place, that the connection ends with this answer."""
     return True
 
 
 def use_connection_class(connection_class: type[HttpConnection]) -> None:
-    """Set what Gunicorn makes of a connection in this process, the parsers that connections use, and no header ``Server``.
-
-    Args:
-        connection_class: The class of connections.
-    """
+    """Set what Gunicorn makes of a connection in this process, the parsers that connections use, and no header ``Server``."""
     # Looked up through the subclass, its findings would be kept where the base class does not look for them.
     if ASGIProtocol._check_h1c_protocol_available():
         from pgnode.worker.h1c_compat import RoomyParser  # noqa: PLC0415 - the parser may not be installed

@@ -109,13 +109,13 @@ if not _os.access(worker_tmp_dir, _os.W_OK | _os.X_OK):
     worker_tmp_dir = _tempfile.gettempdir() if _runs_alone() else str(_settings.run_dir)
 
 
-def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:
-    """Make the TLS settings of a listening socket; Gunicorn calls this in each worker's event loop.
+def ssl_context(config: _Any, default_factory: _Any) -> _ssl.SSLContext:
+    """Make the TLS settings of a listening socket; Gunicorn calls this in each worker's event loop, and here the master does.
 
     TLS 1.2 or later; nothing is negotiated by ALPN, since panels offer only h2 and then speak HTTP/1.1.
 
     Args:
-        _config: Gunicorn's configuration.
+        config: Gunicorn's configuration.
         default_factory: Makes a context from the certificate files.
 
     Returns:
@@ -127,7 +127,7 @@ def ssl_context(_config: _Any, default_factory: _Any) -> _ssl.SSLContext:
         context.minimum_version = _ssl.TLSVersion.TLSv1_2
         return context
 
-    return _live_context(*_files, make)
+    return _live_context(*_files, make, (config.ca_certs, config.cert_reqs, config.ciphers))
 
 
 def on_starting(server: _Any) -> None:
@@ -141,10 +141,18 @@ def on_starting(server: _Any) -> None:
         server.log.warning("gunicorn_h1c is not installed: Gunicorn's own HTTP parser is used, which is slower")
 
 
-def when_ready(_server: _Any) -> None:
+def when_ready(server: _Any) -> None:
     """Load the rest, and keep the garbage collector away from what the workers share: it writes into what it looks at."""
     _gunicorn_compat.load_for_workers(http_parser)
+    on_reload(server)
     _spare_what_is_loaded()
+
+
+def on_reload(server: _Any) -> None:
+    """Make TLS settings that the workers share, so that callers who connect again are known to all of them."""
+    # A worker makes its own, and tells what is wrong.
+    with _contextlib.suppress(OSError):
+        _gunicorn_compat.make_tls(server.cfg)
 
 
 def post_fork(_server: _Any, _worker: _Any) -> None:

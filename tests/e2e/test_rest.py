@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -56,6 +58,26 @@ async def test_no_protocol_is_negotiated_although_h2_is_offered(stage: Stage) ->
     connection = await stage.panel.connect()
     assert connection.alpn is None
     await connection.close()
+
+
+async def test_callers_who_connect_again_are_known_to_all_workers(stage: Stage) -> None:
+    """They resume their session of TLS, whichever worker takes the connection."""
+    context = ssl.create_default_context(cafile=str(stage.node.ca_file))
+
+    def connect_often() -> list[bool]:
+        session, resumed = None, []
+        for _ in range(12):
+            with (
+                socket.create_connection((stage.node.host, stage.node.port), 30) as plain,
+                context.wrap_socket(plain, server_hostname=stage.node.host, session=session) as connection,
+            ):
+                connection.sendall(b"GET /info HTTP/1.1\r\nHost: node\r\n\r\n")
+                assert connection.recv(1000).startswith(b"HTTP/1.1 401")
+                resumed.append(bool(connection.session_reused))
+                session = connection.session
+        return resumed
+
+    assert await asyncio.to_thread(connect_often) == [False] + [True] * 11
 
 
 async def test_connections_are_kept(stage: Stage) -> None:

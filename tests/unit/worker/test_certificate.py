@@ -115,6 +115,26 @@ async def test_a_context_is_followed_for_as_long_as_its_loop_runs(pair: tuple[Pa
     await eventually(lambda: task not in certificate._following, "it is let go of")
 
 
+async def test_what_was_made_before_the_fork_is_used_where_callers_are_dealt_with_alike(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*pair)
+        return context
+
+    monkeypatch.setattr(certificate, "_before_fork", None)
+    before = set(certificate._following)
+    first = await asyncio.to_thread(live_context, *pair, make, "ciphers")
+    assert certificate._following == before, "nothing is followed without an event loop"
+    replace(pair, tmp_path, "two.example")
+    assert live_context(*pair, make, "other ciphers") is not first
+    assert live_context(*pair, make, "ciphers") is first
+    assert await served_by(first) == on_disk(pair), "its certificate is the newest all the same"
+    for task in certificate._following - before:
+        task.cancel()
+
+
 def test_the_supervisors_copy_is_served_where_there_is_one(pair: tuple[Path, Path], tmp_path: Path) -> None:
     settings = load(state_dir=tmp_path / "state", ssl_cert_file=pair[0], ssl_key_file=pair[1])
     assert served_files(settings) == pair

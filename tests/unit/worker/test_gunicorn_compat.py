@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ from pgnode.worker.gunicorn_compat import (
     keep_workers_in_want_of_room,
     sparing_the_others,
 )
+from tests.support.certificates import make_certificate
 from tests.support.gunicorn_worker import App, Recording, RecordingWorker, answer_of, connected, request, serving
 from tests.support.polling import eventually
 
@@ -79,6 +81,9 @@ WORKER = {
     "init_process": "(self)",
 }
 
+#: What a worker asks for in its turn, and what that takes.
+ASKED = {"_get_ssl_context": "(self)", "notify": "(self)"}
+
 #: Attributes of a worker.
 WORKER_ATTRIBUTES = {"alive", "loop", "servers"}
 
@@ -96,7 +101,8 @@ OURS: dict[type, set[str]] = {
         "was_asked",
     },
     LineLimitParser: set(),
-    HttpWorker: {"_main", "about_to_end", "arriving", "connection_class", "connections"},
+    HttpWorker: {"_has_tls", "_main", "_tls", "about_to_end", "arriving", "connection_class", "connections"}
+    | {"tls_again_seconds"},
 }
 
 
@@ -121,6 +127,11 @@ def untouched() -> Any:
 def test_a_member_of_the_connection(name: str) -> None:
     assert str(inspect.signature(getattr(ASGIProtocol, name))) == CONNECTION[name]
     assert not inspect.iscoroutinefunction(getattr(ASGIProtocol, name))
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_a_worker_asks_for(name: str) -> None:
+    assert str(inspect.signature(getattr(gasgi.ASGIWorker, name))) == ASKED[name]
 
 
 @pytest.mark.parametrize("name", WORKER)
@@ -156,8 +167,9 @@ def test_every_private_member_that_is_used_is_listed_here() -> None:
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
     used |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     private = {name for name in used if name.startswith("_") and not name.startswith("__")}
-    listed = {*CONNECTION, *CONNECTION_ATTRIBUTES, *CLASS_ATTRIBUTES, *MODULE_ATTRIBUTES, *PARSER, *WORKER}
-    assert private - {"_tail", "_main", "_take_named_caller"} == {name for name in listed if name.startswith("_")}
+    listed = {*CONNECTION, *CONNECTION_ATTRIBUTES, *CLASS_ATTRIBUTES, *MODULE_ATTRIBUTES, *PARSER, *WORKER, *ASKED}
+    ours = {"_tail", "_main", "_take_named_caller", "_has_tls", "_tls"}
+    assert private - ours == {name for name in listed if name.startswith("_")}
 
 
 @pytest.mark.parametrize("ours", OURS)
@@ -433,6 +445,45 @@ async def test_a_worker_that_is_told_to_end_ends_at_once_and_in_order() -> None:
             app.go_on.set()
             assert await answer_of(busy_reader) == (200, b"nothing")
         assert len(worker.ended) == 1
+
+
+async def test_a_worker_without_a_certificate_that_works_serves_nobody_until_it_has_one(tmp_path: Path) -> None:
+    """Gunicorn by itself serves without TLS then, and everything that callers send goes in the clear."""
+
+    cert, key = make_certificate(tmp_path, ["localhost"], ["127.0.0.1"])
+    as_written, tries = key.read_bytes(), []
+    key.unlink()
+
+    class Hasty(RecordingWorker):
+        tls_again_seconds = 0.01
+
+        async def _has_tls(self) -> bool:
+            tries.append(await super()._has_tls())
+            assert self.servers == []
+            key.write_bytes(as_written)
+            return tries[-1]
+
+    async with serving(Hasty, App(), certfile=str(cert), keyfile=str(key)) as (_, port):
+        assert tries == [False, True]
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=ssl.create_default_context(cafile=str(cert))
+        )
+        writer.write(request(b"one"))
+        assert await answer_of(reader) == (200, b"one")
+        writer.close()
+
+
+async def test_a_worker_that_waits_for_its_certificate_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    class Ending(RecordingWorker):
+        tls_again_seconds = 0.01
+
+        async def _has_tls(self) -> bool:
+            self.handle_exit_signal()
+            return await super()._has_tls()
+
+    missing = str(tmp_path / "missing.pem")
+    async with serving(Ending, App(), certfile=missing, keyfile=missing) as (worker, _):
+        assert worker.servers == []
 
 
 async def test_an_order_to_end_before_it_serves_is_obeyed_when_it_does() -> None:

@@ -133,7 +133,7 @@ def test_an_operators_file_is_laid_over_it(
 def test_what_is_shared_is_left_alone_by_the_garbage_collector(environment: pytest.MonkeyPatch) -> None:
     module = read()
     try:
-        module.when_ready(None)
+        module.when_ready(mock.Mock(cfg=mock.Mock(is_ssl=False)))
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
@@ -147,9 +147,21 @@ async def test_tls_from_version_1_2_on_and_nothing_negotiated(environment: pytes
         context.load_cert_chain(module.certfile, module.keyfile)
         return context
 
-    assert module.ssl_context(None, default_factory).sni_callback is not None
-    with mock.patch("pgnode.worker.gunicorn_conf._live_context", side_effect=lambda _cert, _key, make: make()):
-        assert module.ssl_context(None, default_factory).minimum_version is ssl.TLSVersion.TLSv1_2
+    config = mock.Mock(ca_certs=None, cert_reqs=0, ciphers=None)
+    assert module.ssl_context(config, default_factory).sni_callback is not None
+    with mock.patch("pgnode.worker.gunicorn_conf._live_context", side_effect=lambda _cert, _key, make, _how: make()):
+        assert module.ssl_context(config, default_factory).minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_the_master_makes_tls_settings_for_all_its_workers(environment: pytest.MonkeyPatch) -> None:
+    module = read()
+    server = mock.Mock(cfg=mock.Mock(is_ssl=True))
+    made = server.cfg.ssl_context
+    module.on_reload(server)
+    assert made.call_count == 1
+    made.side_effect = OSError
+    module.on_reload(server)
+    assert made.call_count == 2, "a worker tells what is wrong"
 
 
 def test_a_worker_ends_with_its_master_and_by_no_signal_that_is_for_it(environment: pytest.MonkeyPatch) -> None:
