@@ -44,6 +44,9 @@ ALL = (SUPERVISOR, STATE, SYSTEM, BACKEND, STATS_USERS, STATS_INBOUNDS, STATS_OU
 #: Those that are indexed blocks, of which large ones are shared.
 BLOCKS = frozenset({STATS_USERS, STATS_INBOUNDS, STATS_OUTBOUNDS, ONLINE})
 
+#: ``NodeStatus.core_type`` of a node that runs a panel's own config; the other one is "wireguard".
+XRAY = "xray"
+
 #: Statistics that are older than this many seconds are read anew when somebody asks; of many counters, more seconds.
 FRESH_SECONDS = 0.5
 MANY_COUNTERS = 20_000
@@ -88,6 +91,8 @@ class NodeStatus:
     core_hangs: int = 0
     #: Why nobody new should be sent to this node, "" where that is not so.
     draining: str = ""
+    #: What was asked for last: "xray" or "wireguard".
+    core_type: str = XRAY
 
     def encode(self) -> bytes:
         """Return the snapshot's body."""

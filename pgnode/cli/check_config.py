@@ -28,6 +28,7 @@ from pgnode.supervisor.maintenance.core_store import CoreStore
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.faults import config_fault
 from pgnode.xray.config.ports import check_claims_in_thread
+from pgnode.xray.config.wireguard import is_interface
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.executable import ExecutableCore
 
@@ -40,7 +41,7 @@ def show_check(named: Named, path: Path, *, exclude: Sequence[str] = (), json_wa
 
     Args:
         named: What the operator said about which node is meant.
-        path: The config, JSON; ``-`` for standard input.
+        path: The config, JSON; ``-`` for standard input. A WireGuard interface's is known by its ``private_key``.
         exclude: Tags of inbounds whose clients stay as the config has them.
         json_wanted: Print JSON.
 
@@ -51,7 +52,9 @@ def show_check(named: Named, path: Path, *, exclude: Sequence[str] = (), json_wa
         OperatorError: It cannot be told which node is meant, or the file cannot be read.
     """
     settings, screen = running_settings(find_target(named)), Screen()
-    message = pb.Backend(type=pb.XRAY, config=_read(path), exclude_inbounds=exclude)
+    text = _read(path)
+    kind = pb.WIREGUARD if is_interface(text) else pb.XRAY
+    message = pb.Backend(type=kind, config=text, exclude_inbounds=exclude)
     confine(os.environ, settings.child_variables)
     try:
         spec = asyncio.run(check(settings, message, core_of(settings)))

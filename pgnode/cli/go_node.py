@@ -36,7 +36,7 @@ _IPV4: Final = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 #: Variables that mean the same to every program.
 _EVERYBODYS: Final = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "TZ"})
 
-_WIREGUARD: Final = "there is no WireGuard backend here, and no rule of the firewall is touched"
+_WIREGUARD: Final = "WireGuard is served by the core here, without the kernel, and no rule of the firewall is touched"
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,7 +260,7 @@ def _core_rows(facts: Facts) -> Iterator[Row]:
             yield Row("core", "none runs")
         return
     core = report.core
-    name = f"Xray {core.version} {core.name.partition(' (')[0]}" if core.version else core.name
+    name = f"Xray {core.version} {core.name.partition(' (')[0]}{core.purpose}" if core.version else core.name
     if core.pid:
         up = f", up {duration(core.up_seconds)}" if core.up_seconds is not None else ""
         yield Row("core", f"{name}, run {core.run}{up}, pid {core.pid}")

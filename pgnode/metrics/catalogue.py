@@ -89,6 +89,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         Label("core_version", "of the core"),
         Label("core", "embedded, executable"),
         Label("python", "of Python"),
+        Label("backend", "xray, wireguard: what the panel asked for last"),
     ),
     _gauge("start_time_seconds", "When the supervisor began, Unix time. Counters count from then on."),
     _gauge(

@@ -120,6 +120,19 @@ def check_cert_names(value: str) -> str:
     return ",".join(_usual_form(name) for name in names)
 
 
+def check_dns_servers(value: str) -> str:
+    """Return the addresses in ``value``, separated by commas; refuse it where one is no IP address."""
+    servers = [server.strip() for server in value.split(",") if server.strip()]
+    for server in servers:
+        try:
+            ipaddress.ip_address(server.replace("%", " "))
+        except ValueError:
+            raise ValueError(
+                f"allowed are addresses of DNS servers, separated by commas, such as 9.9.9.9, and {server!r} is none"
+            ) from None
+    return ",".join(servers)
+
+
 def check_callers(value: str) -> str:
     """Return the addresses and networks in ``value``, separated by commas; refuse it where one is none."""
     entries = [entry.strip().replace("[", "").replace("]", "") for entry in value.split(",") if entry.strip()]

@@ -18,6 +18,7 @@ from pgnode.settings.value_types import (
     Callers,
     CertNames,
     Command,
+    DnsServers,
     Executable,
     ExistingFolder,
     GunicornFile,
@@ -186,6 +187,21 @@ class Settings(DerivedSettings, BaseSettings):
     )
     xray_assets_path: Annotated[ExistingFolder | None, OptionalText] = Field(
         None, description="Folder with geoip.dat and geosite.dat. Unset: `assets` in STATE_DIR."
+    )
+    wg_egress_outbound_file: Annotated[Path | None, OptionalText] = Field(
+        None,
+        description="WireGuard: file with one outbound of the core (a JSON object) through which the traffic of a WIREGUARD "
+        "backend leaves the node; its tag is the interface's in any case. Unset: a plain `freedom`. Taken by the next core.",
+    )
+    wg_egress_dns: DnsServers = Field(
+        "",
+        description="WireGuard: DNS servers, addresses separated by commas, that answer what users of a WIREGUARD backend ask at "
+        "port 53 of the interface's own addresses. Unset: nobody answers there. Taken by the next core.",
+    )
+    wg_egress_sniffing: bool = Field(
+        False,
+        description="WireGuard: whether the core of a WIREGUARD backend looks at the first bytes of a connection for the name "
+        "that it is for, and connects to that name in place of the address. Taken by the next core.",
     )
     core_releases_url: WebUrl = Field(
         "https://github.com/XTLS/Xray-core/releases",

@@ -11,6 +11,7 @@ from pgnode.settings.checks import (
     check_callers,
     check_cert_names,
     check_command,
+    check_dns_servers,
     check_executable,
     check_existing_folder,
     check_key_prefix,
@@ -36,6 +37,7 @@ WebUrl = Annotated[str, AfterValidator(check_web_url)]
 Command = Annotated[str, AfterValidator(check_command)]
 KeyPrefix = Annotated[str, AfterValidator(check_key_prefix)]
 CertNames = Annotated[str, AfterValidator(check_cert_names)]
+DnsServers = Annotated[str, AfterValidator(check_dns_servers)]
 Names = Annotated[str, AfterValidator(check_names)]
 Callers = Annotated[str, AfterValidator(check_callers)]
 GunicornFile = Annotated[Path, AfterValidator(check_gunicorn_file)]

@@ -79,6 +79,7 @@ from pgnode.supervisor.processes.restart_in_place import VersionTrial
 from pgnode.supervisor.processes.restarts import Restarter
 from pgnode.supervisor.tasks import TaskRunner, TaskSpec, Work
 from pgnode.supervisor.traffic.assembly import Traffic, assemble_traffic
+from pgnode.supervisor.traffic.lately_online import LatelyOnline
 from pgnode.supervisor.traffic.queries import TrafficQueries
 from pgnode.xray.config.accounts import email_key
 from pgnode.xray.process.base import Core
@@ -208,6 +209,7 @@ def compose(
         commit=committer.commit_traffic,
         tags=lambda: node.counted_tags(),  # noqa: PLW0108 - the node is made below
         wanted=lambda email: node.users.table.get(email_key(email)) is not None,
+        lately=LatelyOnline(lambda: node.online_seconds, lambda email: node.tunnel_address(email)),  # noqa: PLW0108
     )
     cores = CoreStore(settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024)
     node = assemble_node(

@@ -145,11 +145,12 @@ class PanelClient:
         users: Iterable[pb.User] = (),
         *,
         exclude_inbounds: Iterable[str] = (),
+        backend_type: pb.BackendType = pb.XRAY,
         timeout_seconds: float = SYNC_TIMEOUT_SECONDS,
     ) -> pb.BaseInfoResponse:
-        """Start the node with an Xray config (JSON text, or an object that becomes it)."""
+        """Start the node with a core's config (JSON text, or an object that becomes it)."""
         text = config if isinstance(config, str) else json.dumps(config)
-        backend = pb.Backend(type=pb.XRAY, config=text, users=users, exclude_inbounds=exclude_inbounds)
+        backend = pb.Backend(type=backend_type, config=text, users=users, exclude_inbounds=exclude_inbounds)
         return await self.call("POST", "/start", backend, pb.BaseInfoResponse, timeout_seconds=timeout_seconds)
 
     async def stop(self) -> None:

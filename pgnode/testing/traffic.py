@@ -213,12 +213,15 @@ class HeldTransfer:
 class ClientCore:
     """A client core with its links, which end at ``target``. ``async with ClientCore(links, target) as client:``.
 
-    ``tls`` is how users speak to a target with TLS.
+    ``tls`` is how users speak to a target with TLS; ``target_host`` is where they reach it, its own address by default.
     """
 
-    def __init__(self, links: Iterable[Link], target: Target, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, links: Iterable[Link], target: Target, *, tls: ssl.SSLContext | None = None, target_host: str = ""
+    ) -> None:
         self.links = {item.name: item for item in links}
         self._target = target
+        self._target_host = target_host or target.host
         self._tls = tls
         self._dir = Path(tempfile.mkdtemp(prefix="pgnc"))
         self._sockets = {name: self._dir / f"{number}.sock" for number, name in enumerate(self.links)}
@@ -296,7 +299,7 @@ class ClientCore:
                     "tag": f"in {name}",
                     "listen": str(self._sockets[name]),
                     "protocol": "tunnel",
-                    "settings": {"address": self._target.host, "port": self._target.port, "network": "tcp"},
+                    "settings": {"address": self._target_host, "port": self._target.port, "network": "tcp"},
                 }
             )
             outbounds.append({**item.outbound, "tag": f"out {name}", "sendThrough": item.source_address})

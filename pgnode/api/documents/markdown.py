@@ -108,6 +108,17 @@ A method works **always**, or **with a core**. Without a core, the latter answer
 
 """
 
+_BACKENDS = """\
+## Two types of backend
+
+`Backend.type` is XRAY (0), with a whole Xray config, or WIREGUARD (1), with an interface as JSON: `interface_name` (`wg0`),
+`private_key`, `pre_shared_key`, `listen_port` (51820), `address`, `latency` ([wireguard.md](wireguard.md)). The node has one at a
+time; a start of the other type takes its place. `core_type` says which one runs. A WIREGUARD backend answers all methods but
+those of routing and balancers, which are 501. Its user is online while it has a connection and for 45 s after its last traffic;
+its addresses are those inside the tunnel, since the core tells no others. Statistics of its outbound have the interface's name.
+
+"""
+
 _AGE = """\
 ## How old statistics are
 
@@ -120,7 +131,19 @@ The core is read every `STATS_UPDATE_INTERVAL_SECONDS` (5). Over REST {calls} sa
 
 def api_page() -> str:
     """Return the text of docs/api.md."""
-    return _HEAD + _methods() + _STATES + _age() + _JSON + _STREAMS + _maintenance() + _monitors() + _ERRORS + _errors()
+    return (
+        _HEAD
+        + _methods()
+        + _STATES
+        + _BACKENDS
+        + _age()
+        + _JSON
+        + _STREAMS
+        + _maintenance()
+        + _monitors()
+        + _ERRORS
+        + _errors()
+    )
 
 
 def _methods() -> str:

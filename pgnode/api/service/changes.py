@@ -48,8 +48,10 @@ class ChangeCalls:
     async def start(self, body: bytes) -> bytes:
         """Return BaseInfoResponse for a Backend. Raise InvalidRequestError, UnsupportedError or StartFailedError."""
         backend = await _decode_off_loop(pb.Backend, body)
-        if backend.type != pb.BackendType.XRAY:
-            raise UnsupportedError(f"backend type {backend.type} is not supported: this node runs XRAY (0) only")
+        if backend.type not in (pb.XRAY, pb.WIREGUARD):
+            raise UnsupportedError(
+                f"backend type {backend.type} is not supported: this node runs XRAY (0) and WIREGUARD (1)"
+            )
         if not backend.config:
             raise InvalidRequestError("empty config: Backend.config must hold the core's JSON config")
         return await self._change_state(Kind.START, body)

@@ -12,8 +12,6 @@ from pgnode.errors import BusUnavailableError, CoreUnavailableError
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.node_version import told_version
 
-CORE_TYPE = "xray"
-
 
 class InfoReads:
     """The handlers of GetBaseInfo, GetSystemStats and GetBackendStats.
@@ -83,6 +81,6 @@ class InfoReads:
             core_version=status.core_version if status is not None else "",
             node_version=told_version(version),
             version=version,
-            core_type=CORE_TYPE,
+            core_type=status.core_type if status is not None else snapshots.XRAY,
             running=running,
         ).SerializeToString()

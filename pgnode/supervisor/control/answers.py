@@ -217,6 +217,7 @@ class Answers:
         return CoreReport(
             name=str(core.core),
             version=core.known_version,
+            backend=status.core_type,
             pid=running.pid if running is not None else 0,
             up_seconds=round(max(0.0, running.up_seconds), 1) if running is not None else None,
             run=life.core_run,

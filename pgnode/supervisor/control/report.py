@@ -36,6 +36,13 @@ class CoreReport:
     given_up: int = 0
     #: Until it is tried again; None where it is not given up now.
     next_try_seconds: float | None = None
+    #: What the panel asked for last: "xray" or "wireguard".
+    backend: str = "xray"
+
+    @property
+    def purpose(self) -> str:
+        """For whom it runs where that is not usual, to stand behind its name: ", for WIREGUARD"."""
+        return f", for {self.backend.upper()}" if self.backend != "xray" else ""
 
 
 @dataclass(frozen=True, slots=True)

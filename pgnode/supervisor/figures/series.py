@@ -63,7 +63,7 @@ def _counts(series: Series, name: str, counts: Mapping[tuple[str, str], float]) 
 def _node(series: Series, figures: NodeFigures) -> None:
     status = figures.status
     python = platform.python_version()
-    series.set("build_info", 1, status.node_version, status.core_version, figures.core.kind, python)
+    series.set("build_info", 1, status.node_version, status.core_version, figures.core.kind, python, status.core_type)
     series.set("start_time_seconds", figures.host.started_at)
     for state in State:
         series.set("state", status.state is state, str(state))

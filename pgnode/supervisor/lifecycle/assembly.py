@@ -69,12 +69,15 @@ def assemble_node(
     life = NodeLife()
     core_lock = asyncio.Lock()
 
+    def routed_base() -> BaseConfig:
+        return life.require_routing().base
+
     def running_base() -> BaseConfig:
         return life.require_running().base
 
     users = UserSync(CoreUsers(core, settings.core_call_timeout_seconds), journal)
     routing = CoreRouting(settings, core, journal, core_lock, running_base)
-    routing_changes = RoutingChanges(settings, core, routing, journal, running_base)
+    routing_changes = RoutingChanges(settings, core, routing, journal, routed_base)
     drain = Drain(
         settings,
         core,
@@ -151,7 +154,7 @@ def assemble_node(
         users=users,
         routing=routing,
         routing_changes=routing_changes,
-        queries=RoutingQueries(settings, core, running_base),
+        queries=RoutingQueries(settings, core, running_base, routed_base=routed_base),
         core_lock=core_lock,
         require_room=committer.require_room,
         drain=drain,

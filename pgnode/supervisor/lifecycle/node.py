@@ -41,8 +41,12 @@ from pgnode.supervisor.lifecycle.status import StatusBoard
 from pgnode.supervisor.routing.changes import RoutingChanges
 from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.routing.queries import RoutingQueries
+from pgnode.supervisor.traffic.lately_online import WIREGUARD_SECONDS
+from pgnode.supervisor.users.decoding import tunnel_address
 from pgnode.supervisor.users.sync import UserSync
+from pgnode.xray.config.accounts import email_key
 from pgnode.xray.config.document import BaseConfig
+from pgnode.xray.config.protocols import WIREGUARD
 
 log = structlog.get_logger(__name__)
 
@@ -150,6 +154,15 @@ class Node:
     def counted_tags(self) -> list[tuple[str, str]]:
         """Return (kind, tag) of every inbound and outbound of the core; one without a tag ("") is not counted."""
         return self._life.counted_tags()
+
+    @property
+    def online_seconds(self) -> float:
+        """For how long after its last connection a user counts as online, in seconds."""
+        return WIREGUARD_SECONDS if self._life.core_type == WIREGUARD else 0.0
+
+    def tunnel_address(self, email: str) -> str:
+        """Return an address that a user comes from inside its WireGuard tunnel; "" where none is known."""
+        return tunnel_address(self._users.table.get(email_key(email)))
 
     @property
     def keep_alive_seconds(self) -> int:

@@ -9,7 +9,8 @@ import re
 
 import structlog
 
-from pgnode.errors import CoreNotStartedError, NotInitializedError
+from pgnode.bus.snapshots import XRAY
+from pgnode.errors import CoreNotStartedError, NotInitializedError, UnsupportedError
 from pgnode.supervisor.lifecycle.actions import Action
 from pgnode.supervisor.lifecycle.events import Event, Outcome
 from pgnode.supervisor.lifecycle.life import Life
@@ -44,6 +45,12 @@ class NodeLife:
         """How long the panel may be silent before that is noticed; 0 = for ever."""
         return self._now.desired.keep_alive_seconds if self._now.desired is not None else 0
 
+    @property
+    def core_type(self) -> str:
+        """What has to run, or runs: "xray" or "wireguard"; the former where nothing does."""
+        spec = self._now.desired or self._now.core
+        return spec.core_type if spec is not None else XRAY
+
     def apply(self, event: Event) -> tuple[Action, ...]:
         """Let something happen.
 
@@ -77,6 +84,23 @@ class NodeLife:
         if self.state is not State.RUNNING:
             raise CoreNotStartedError
         return desired
+
+    def require_routing(self) -> RunSpec:
+        """Do the same for a core whose routing callers may see and change.
+
+        Returns:
+            What runs.
+
+        Raises:
+            UnavailableError: As :meth:`require_running`.
+            UnsupportedError: It runs for a WireGuard backend.
+        """
+        spec = self.require_running()
+        if spec.core_type != XRAY:
+            raise UnsupportedError(
+                f"a {spec.core_type.upper()} backend has no routing rules and no balancers: start the node with XRAY for these"
+            )
+        return spec
 
     def counted_tags(self) -> list[tuple[str, str]]:
         """Return (kind, tag) of every inbound and outbound of the core; one without a tag ("") is not counted."""

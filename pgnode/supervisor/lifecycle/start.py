@@ -41,6 +41,7 @@ from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.diff import Capabilities, Decision, StartStrategy, decide, with_changed_files
 from pgnode.xray.config.faults import config_fault
 from pgnode.xray.config.ports import check_claims_in_thread, remove_stale_sockets
+from pgnode.xray.config.wireguard import takes_peers
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +124,10 @@ class Starts:
         del request.users[:]
         try:
             new = self._read(request)
+            if request.type == pb.WIREGUARD and not takes_peers(version := await self.core.version()):
+                raise UnsupportedError(
+                    f"the core {version} is too old for WireGuard users: 26.6.27 is needed, update the core"
+                )
             fault = await asyncio.to_thread(LogFiles.of(self.settings).config_fault, new.base)
             if fault is not None:
                 raise StartFailedError(fault)
@@ -145,10 +150,10 @@ class Starts:
         self.status.start_seconds.observe(self._clock.now() - begun, job.strategy.replace(" ", "_"))
 
     def _read(self, request: pb.Backend) -> RunSpec:
-        if request.type != pb.XRAY:
-            raise UnsupportedError("this node runs the Xray core only; type must be XRAY")
+        if request.type not in (pb.XRAY, pb.WIREGUARD):
+            raise UnsupportedError("this node runs the Xray core only; type must be XRAY or WIREGUARD")
         if not request.config:
-            raise InvalidRequestError("config is empty: send a whole Xray config as JSON")
+            raise InvalidRequestError("config is empty: send the core's whole config as JSON")
         return RunSpec.read(request, self.settings)
 
     def _there(self) -> RunSpec | None:

@@ -96,6 +96,7 @@ class StatusBoard:
             core_hangs=now.hangs,
             unknown=now.unknown,
             draining=self._draining(),
+            core_type=self._life.core_type,
         )
 
     def base_info(self) -> pb.BaseInfoResponse:
@@ -106,7 +107,7 @@ class StatusBoard:
             core_version=self._core.known_version,
             node_version=told_version(__version__),
             version=__version__,
-            core_type="xray",
+            core_type=self._life.core_type,
             running=running,
         )
 

@@ -45,7 +45,7 @@ class RoutingChanges:
         core: Tries rules in a process of its own.
         routing: Owns the desired rules.
         journal: Where changes that were done are noted for the store.
-        running_base: Returns the config that runs.
+        running_base: Returns the config that runs, where it is one whose routing callers may change.
     """
 
     def __init__(

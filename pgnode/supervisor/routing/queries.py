@@ -57,6 +57,7 @@ class RoutingQueries:
         settings: Time limits.
         core: The core's process.
         running_base: Returns the config that runs.
+        routed_base: The same, where it is one whose routing callers may ask about.
         connect: Makes the client for the core's API.
     """
 
@@ -66,12 +67,14 @@ class RoutingQueries:
         core: CoreController,
         running_base: RunningBase,
         *,
+        routed_base: RunningBase,
         connect: Connect = RoutingApi,
     ) -> None:
         self._connect = connect
         self._limit_seconds = min(settings.core_call_timeout_seconds, ANSWER_SECONDS)
         self._core = core
         self._running_base = running_base
+        self._routed_base = routed_base
         self.handlers: dict[Kind, Handler] = {
             Kind.LIST_RULES: self._list,
             Kind.BALANCER_INFO: self._balancer,
@@ -88,7 +91,7 @@ class RoutingQueries:
         return self._connect(self._core.api.channel, self._limit_seconds)
 
     async def _list(self, _command: Command) -> bytes:
-        self._running_base()
+        self._routed_base()
         try:
             rules = await self._api().rules()
         except CoreApiError as error:
@@ -98,7 +101,7 @@ class RoutingQueries:
         ).SerializeToString()
 
     async def _balancer(self, command: Command) -> bytes:
-        self._running_base()
+        self._routed_base()
         tag = pb.BalancerInfoRequest.FromString(command.body).tag
         require(tag, "tag", "name a balancer")
         try:
@@ -112,7 +115,7 @@ class RoutingQueries:
         ).SerializeToString()
 
     async def _test(self, command: Command) -> bytes:
-        base = self._running_base()
+        base = self._routed_base()
         request = pb.TestRouteRequest.FromString(command.body)
         context = route_context(request)
         try:

@@ -15,6 +15,7 @@ from pgnode.store.changes import Journal
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.figures import TrafficFigures
 from pgnode.supervisor.traffic.inbound_stats import InboundStats
+from pgnode.supervisor.traffic.lately_online import LatelyOnline
 from pgnode.supervisor.traffic.payouts import Payouts
 from pgnode.supervisor.traffic.retention import Retention
 from pgnode.supervisor.traffic.storing import TrafficStoring
@@ -55,6 +56,7 @@ def assemble_traffic(
     commit: Callable[[], Awaitable[object]],
     tags: Callable[[], Sequence[tuple[str, str]]],
     wanted: Callable[[str], bool],
+    lately: LatelyOnline,
 ) -> Traffic:
     """Put it together.
 
@@ -67,6 +69,7 @@ def assemble_traffic(
         commit: Stores what the journal holds of the traffic.
         tags: Returns (kind, tag) of the running config's inbounds and outbounds.
         wanted: Whether a user of that e-mail is desired.
+        lately: Keeps who counts as online for a while after its last connection.
 
     Returns:
         The parts.
@@ -79,6 +82,7 @@ def assemble_traffic(
         tags,
         interval_seconds=settings.stats_update_interval_seconds,
         inbounds=inbounds,
+        lately=lately,
     )
     payouts = Payouts(
         figures,

@@ -14,6 +14,7 @@ from pgnode.supervisor.traffic.attribution import TrafficAttribution
 from pgnode.supervisor.traffic.counter_reader import CounterReader, Counters
 from pgnode.supervisor.traffic.figures import TrafficFigures
 from pgnode.supervisor.traffic.inbound_stats import InboundStats
+from pgnode.supervisor.traffic.lately_online import LatelyOnline
 from pgnode.supervisor.traffic.poll_policy import PollPolicy, Reading, Watermarks
 from pgnode.supervisor.traffic.storing import TrafficStoring
 from pgnode.xray.client.api import CoreApi
@@ -38,6 +39,7 @@ class TrafficCollector:
         interval_seconds: Seconds between two readings, for whoever reads the statistics.
         inbounds: Is told whether the core counts inbounds.
         policy: Decides how much to read.
+        lately: Keeps who counts as online for a while after its last connection.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TrafficCollector:
         interval_seconds: float,
         inbounds: InboundStats,
         policy: PollPolicy | None = None,
+        lately: LatelyOnline | None = None,
     ) -> None:
         self._inbounds = inbounds
         self._figures = figures
@@ -57,7 +60,7 @@ class TrafficCollector:
         self._interval_seconds = interval_seconds
         self._policy = policy if policy is not None else PollPolicy()
         self._attribution = TrafficAttribution()
-        self._reader = CounterReader(POLL_SECONDS)
+        self._reader = CounterReader(POLL_SECONDS, lately)
         self._reading: asyncio.Task[str] | None = None
         self._reading_of: CoreApi | None = None
         #: How many were begun.

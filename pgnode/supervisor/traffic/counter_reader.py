@@ -7,10 +7,12 @@ tenth of parsing them; the core sends them in another order each time, so they a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from pgnode.bus import indexed
+from pgnode.supervisor.traffic.lately_online import LatelyOnline
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError
@@ -33,10 +35,12 @@ class CounterReader:
 
     Args:
         deadline_seconds: Seconds that the core has for one answer.
+        lately: Keeps who counts as online for a while after its last connection.
     """
 
-    def __init__(self, deadline_seconds: float) -> None:
+    def __init__(self, deadline_seconds: float, lately: LatelyOnline | None = None) -> None:
         self._deadline_seconds = deadline_seconds
+        self._lately = lately if lately is not None else LatelyOnline()
         #: Elements of the last whole reading.
         self._all: set[bytes] = set()
         #: Elements of the last reading of online users that had their traffic with them.
@@ -44,26 +48,29 @@ class CounterReader:
         #: Those who were online at the last reading, by e-mail: the element it came in, its part of the snapshot, and the number
         #: of addresses.
         self._present: dict[str, tuple[bytes, bytes, int]] = {}
+        #: The same of everybody who counts as online, at the last reading of those who are.
+        self._shown: dict[str, tuple[bytes, bytes, int]] = {}
         self._addresses = 0
         self._index: tuple[list[str], bytes] = ([], indexed.index([]))
 
     def begin(self) -> None:
         """Begin with another core, of which nothing is known."""
-        self._all, self._online, self._present, self._addresses = set(), set(), {}, 0
+        self._all, self._online, self._present, self._shown, self._addresses = set(), set(), {}, {}, 0
+        self._lately.clear()
 
     @property
     def online(self) -> tuple[int, int]:
         """How many users were online at the last reading, and from how many addresses."""
-        return len(self._present), self._addresses
+        return len(self._shown), self._addresses
 
     def addresses_of(self, email: str) -> int:
         """Return from how many addresses a user was online at the last reading."""
-        entry = self._present.get(email)
+        entry = self._shown.get(email)
         return entry[2] if entry is not None else 0
 
     def online_addresses(self) -> dict[str, int]:
         """Return from how many addresses each user was online at the last reading, by e-mail."""
-        return {email: entry[2] for email, entry in list(self._present.items())}
+        return {email: entry[2] for email, entry in list(self._shown.items())}
 
     @property
     def counters(self) -> int:
@@ -83,8 +90,16 @@ class CounterReader:
     async def all(self, api: CoreApi) -> Counters:
         """Read every counter; return those that are new or changed since the last such reading. Raises CoreApiError."""
         pieces = await api.stats.query_stats_pieces("", self._deadline_seconds)
+        first = not self._all
         changed, self._all = await asyncio.to_thread(_difference, pieces, self._all)
-        return await asyncio.to_thread(_mapped, _counter, changed)
+        found = await asyncio.to_thread(_mapped, _counter, changed)
+        if not first:
+            # What a core that was found had counted before says nothing of when.
+            names = (name.split(">>>") for name, _ in found)
+            users = {parts[1] for parts in names if parts[0] == "user"} - self._present.keys()
+            self._lately.moved(users, asyncio.get_running_loop().time(), time.time())
+            self._show()
+        return found
 
     async def online_users(self, api: CoreApi) -> tuple[Counters, int]:
         """Read the counters of users who are online, and of those who were at the last reading and are not now.
@@ -116,8 +131,11 @@ class CounterReader:
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         self._present = present
-        self._addresses = sum(addresses for _, _, addresses in present.values())
         gone = [email for email in before if email not in present]
+        now = asyncio.get_running_loop().time()
+        for email in gone:
+            self._lately.gone(email, *before[email][1:], now)
+        self._show()
         asked = gone[:GONE_MAX]
         try:
             found += await self.by_name(
@@ -127,9 +145,18 @@ class CounterReader:
             return found, len(gone)
         return found, len(gone) - len(asked)
 
+    def _show(self) -> None:
+        """Find out who counts as online now."""
+        lately = {
+            entry[0]: (b"", entry[1], entry[2]) for entry in self._lately.still(asyncio.get_running_loop().time())
+        }
+        self._shown = lately | self._present if lately else self._present
+        self._addresses = sum(addresses for _, _, addresses in self._shown.values())
+
     async def online_block(self) -> bytes:
         """Return the indexed block of ``StatsOnlineIpListResponse`` by e-mail."""
-        names, parts = list(self._present), [part for _, part, _ in self._present.values()]
+        self._show()
+        names, parts = list(self._shown), [part for _, part, _ in self._shown.values()]
         if names != self._index[0]:
             made = await asyncio.to_thread(lambda: indexed.index([indexed.name_hash(name) for name in names]))
             self._index = (names, made)

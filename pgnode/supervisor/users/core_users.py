@@ -22,8 +22,9 @@ from pgnode.xray.config.accounts import (
     Account,
     credential_of,
     email_key,
+    further_credentials,
     is_user,
-    listed_credential,
+    listed_credentials,
     user_message,
 )
 
@@ -241,15 +242,20 @@ class CoreUsers:
                 if entry is not None and times[user.email] == 1 and is_user(user, entry[1]):
                     found.add(entry[0])
                 else:
-                    odd.add(listed_credential(user))
+                    odd |= listed_credentials(user)
                     if entry is None:
                         strangers.append(AlterOperation(tag, user.email))
                 if number % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             fine -= accounts[tag].keys() - found
             if odd:
-                # The core forgets a credential with either of two who are listed with it: whoever is desired is put again.
-                fine -= {key for key, (_, account) in accounts[tag].items() if credential_of(account) in odd - {""}}
+                # The core forgets a credential with either of two listed with it, and gives an address to the later one of
+                # two: whoever is desired is put again.
+                fine -= {
+                    key
+                    for key, (_, account) in accounts[tag].items()
+                    if credential_of(account) in odd or not odd.isdisjoint(further_credentials(account))
+                }
             for stranger, failure in zip(
                 strangers, await api.users.alter_many(strangers, self._timeout_seconds), strict=True
             ):

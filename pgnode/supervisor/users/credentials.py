@@ -18,7 +18,8 @@ from itertools import pairwise
 from typing import Final
 
 from pgnode.supervisor.users.decoding import Inbounds, decode
-from pgnode.xray.config.accounts import Account, credential_of
+from pgnode.xray.config.accounts import Account, credential_of, further_credentials
+from pgnode.xray.config.protocols import WIREGUARD
 
 _BUCKET_BITS: Final = 13
 _BUCKET_MASK: Final = (1 << _BUCKET_BITS) - 1
@@ -48,6 +49,8 @@ def numbers_of(accounts: Mapping[str, Account]) -> list[int]:
         last = account
         if (credential := credential_of(account)) and (number := hash(credential) & _NUMBER_MASK) not in found:
             found.append(number)
+        if account[0] == WIREGUARD:
+            found += [number for number in map(number_of, further_credentials(account)) if number not in found]
     return found
 
 

@@ -15,6 +15,7 @@ from pgnode.wire import service_pb2 as pb
 from pgnode.wire.texts import email_fault, name_shown
 from pgnode.xray.config.accounts import Account, UnusableAccountError, accounts_of, tags_of
 from pgnode.xray.config.inbounds import InboundSpec
+from pgnode.xray.config.peers import network
 
 #: The inbounds whose users the node owns, by tag.
 Inbounds = Mapping[str, InboundSpec]
@@ -61,6 +62,15 @@ def account_in(raw: bytes | None, inbound: InboundSpec) -> tuple[str, Account] |
     email, accounts = decode(raw, {inbound.tag: inbound})
     account = accounts.get(inbound.tag)
     return None if account is None else (email, account)
+
+
+def tunnel_address(raw: bytes | None) -> str:
+    """Return an address that a user comes from inside its WireGuard tunnel, by its message; "" where none is known."""
+    for text in pb.User.FromString(raw).proxies.wireguard.peer_ips if raw is not None else ():
+        address, _, length = (network(text) or "").partition("/")
+        if length == ("128" if ":" in address else "32"):
+            return address
+    return ""
 
 
 def accounts_of_users(

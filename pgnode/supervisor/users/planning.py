@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from pgnode.supervisor.users.credentials import number_of
 from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, account_in, decode
 from pgnode.supervisor.users.table import Phase, Place, UserTable
-from pgnode.xray.config.accounts import Account, credential_of
+from pgnode.xray.config.accounts import Account, credential_of, further_credentials, replaces
+from pgnode.xray.config.protocols import WIREGUARD
 
 
 class Change(NamedTuple):
@@ -103,6 +104,8 @@ def plan_changes(
     # Grows while it is gone through.
     todo = plan.keys
     losers = _Losers(users, plan, inbounds)
+    #: Inbounds whose users have addresses that are nobody else's, too.
+    addressed = {tag for tag, inbound in inbounds.items() if inbound.protocol == WIREGUARD}
     for key in todo:
         raw, applied, phase, perhaps = users.record(key)
         email, accounts = (decoded.get(raw) if raw is not None else None) or decode(raw, inbounds)
@@ -118,6 +121,8 @@ def plan_changes(
                 change = _new(Change, (key, old_email if old else None, email if new else None, new))
             else:
                 continue
+            if new is not None and old is not None and email == old_email and not unknown and replaces(new, old):
+                change = _new(Change, (key, None, email, new))
             of_inbound = plans.get(tag)
             if of_inbound is None:
                 of_inbound = plans[tag] = InboundPlan(tag)
@@ -127,10 +132,18 @@ def plan_changes(
                 losers.give(tag, given, key)
             if new is not None and (credential := credential_of(new)) and (credential != given or unknown):
                 plan.gained[tag, credential] = key
+            if tag in addressed:
+                before, after = further_credentials(old) if old else [], further_credentials(new) if new else []
+                for credential in before:
+                    if unknown or credential not in after:
+                        losers.give(tag, credential, key)
+                plan.gained.update(((tag, item), key) for item in after if unknown or item not in before)
         if unknown:
             for message in (*perhaps, raw):
                 for tag, account in decode(message, inbounds)[1].items():
                     if credential := credential_of(account):
+                        losers.give(tag, credential, key)
+                    for credential in further_credentials(account):
                         losers.give(tag, credential, key)
     if losers.found:
         losers.put_again(plans, inbounds)

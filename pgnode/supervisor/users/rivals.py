@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Final, NamedTuple
 
-from pgnode.supervisor.users.credentials import CredentialIndex, numbers_of
+from pgnode.supervisor.users.credentials import CredentialIndex, number_of, numbers_of
 from pgnode.supervisor.users.decoding import Refusal, decode
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.texts import shown
-from pgnode.xray.config.accounts import Account
+from pgnode.xray.config.accounts import Account, further_credentials
+from pgnode.xray.config.peers import network_of
 
 #: What a credential is called, by kind of account.
 _NAMES: Final = {
@@ -25,6 +26,7 @@ _NAMES: Final = {
     "trojan": "Trojan password",
     "shadowsocks-2022": "Shadowsocks-2022 key",
     "hysteria": "Hysteria auth",
+    "wireguard": "WireGuard public key",
 }
 
 
@@ -35,12 +37,16 @@ class Rival(NamedTuple):
     number: int
     email: str
     tag: str
-    protocol: str
+    account: Account
 
     @property
     def cause(self) -> str:
         """Why the other user is rejected."""
-        return f"has the same {_NAMES.get(self.protocol, 'credential')} as {shown(self.email)}, in inbound {shown(self.tag)}"
+        name = _NAMES.get(self.account.protocol, "credential")
+        for credential in further_credentials(self.account):
+            if number_of(credential) == self.number:
+                name = f"WireGuard address {network_of(credential)}"
+        return f"has the same {name} as {shown(self.email)}, in inbound {shown(self.tag)}"
 
 
 def rival_of(
@@ -64,7 +70,7 @@ def rival_of(
                 if holder != key and (among is None or holder in among):
                     email, held = decode(table.get(holder), {tag: index.inbounds[tag]} if tag in index.inbounds else {})
                     if number in numbers_of(held):
-                        return Rival(holder, number, email, tag, account.protocol)
+                        return Rival(holder, number, email, tag, account)
     return None
 
 
@@ -106,7 +112,7 @@ def _settle(
         rival = next((taken[tag] for tag in found if tag in taken), None)
         if rival is None:
             for tag, account in found.items():
-                taken[tag] = Rival(key, number, email, tag, account.protocol)
+                taken[tag] = Rival(key, number, email, tag, account)
             continue
         raw = table.get(key)
         assert raw is not None

@@ -39,7 +39,7 @@ from pgnode.supervisor.users.verdicts import Check, accept, validate
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.texts import shown
 from pgnode.wire.users import leading_email
-from pgnode.xray.config.accounts import Account, credential_of, email_key
+from pgnode.xray.config.accounts import Account, credential_of, email_key, further_credentials
 
 log = structlog.get_logger(__name__)
 
@@ -184,7 +184,8 @@ class UserSync:
             key
             for key in keys
             for tag, account in decode(self.table.applied(key), inbounds)[1].items()
-            if owners.get((tag, credential_of(account))) not in (None, key)
+            for credential in (credential_of(account), *further_credentials(account))
+            if owners.get((tag, credential)) not in (None, key)
         }
 
     async def _take_in(self, change: UserChange, inbounds: Inbounds) -> None:

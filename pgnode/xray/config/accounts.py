@@ -24,8 +24,9 @@ from typing import Final, NamedTuple
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire import varint
 from pgnode.wire.varint import SHORT, SHORT_MAX
+from pgnode.xray.config import peers
 from pgnode.xray.config.inbounds import InboundSpec
-from pgnode.xray.config.protocols import ACCOUNT_KINDS, SHADOWSOCKS_2022, Credential, Detail
+from pgnode.xray.config.protocols import ACCOUNT_KINDS, SHADOWSOCKS_2022, WIREGUARD, Credential, Detail
 from pgnode.xray.proto import typed_message_pb2, user_pb2, vmess_pb2
 
 VISION_FLOW: Final = "xtls-rprx-vision"
@@ -55,7 +56,11 @@ _TYPED_HEADS: Final = {name: varint.field(1, kind.type_name.encode()) for name, 
 #: What stands before the credential and before the detail in a client's JSON, and whether the credential may hold anything
 #: that JSON escapes, by kind.
 _JSON_KEYS: Final = {
-    name: (f',"{kind.credential_key}":', f',"{kind.detail_key}":', kind.credential is not Credential.UUID)
+    name: (
+        f',"{kind.credential_key}":',
+        f',"{kind.detail_key}":',
+        kind.credential not in (Credential.UUID, Credential.PUBLIC_KEY),
+    )
     for name, kind in ACCOUNT_KINDS.items()
 }
 
@@ -87,8 +92,8 @@ class Account(NamedTuple):
 
     A tuple, since there are as many of these as users times inbounds and all are compared at every full sync.
 
-    ``secret``: the UUID (canonical), password, key (base64) or auth. ``detail``: the flow (vless) or the method
-    (shadowsocks), else "".
+    ``secret``: the UUID (canonical), password, key (base64), auth or public key (hexadecimal). ``detail``: the flow (vless), the
+    method (shadowsocks), or the pre-shared key and the networks (wireguard, see :mod:`pgnode.xray.config.peers`), else "".
     """
 
     protocol: str
@@ -96,7 +101,8 @@ class Account(NamedTuple):
     detail: str = ""
 
     def __repr__(self) -> str:
-        return f"Account(protocol={self.protocol!r}, detail={self.detail!r})"
+        detail = peers.without_key(self.detail) if self.protocol == WIREGUARD else self.detail
+        return f"Account(protocol={self.protocol!r}, detail={detail!r})"
 
     @property
     def typed(self) -> bytes:
@@ -109,7 +115,7 @@ class Account(NamedTuple):
         value = b"\x0a%b%b%b" % (
             SHORT[size] if size < SHORT_MAX else varint.encode(size),
             key,
-            _detail_field(protocol, detail) if detail else b"",
+            (peers.fields(detail) if protocol == WIREGUARD else _detail_field(protocol, detail)) if detail else b"",
         )
         size = len(value)
         return b"%b\x12%b%b" % (
@@ -131,6 +137,21 @@ def _detail_field(protocol: str, detail: str) -> bytes:
     return varint.field(2, detail.encode())
 
 
+def further_credentials(account: Account) -> list[str]:
+    """Return what else two users of an inbound cannot both have: the networks of WireGuard users.
+
+    The core finds the user of a connection by the address that it comes from, in no order where several have it. Text as that of
+    :func:`credential_of`.
+    """
+    protocol, _, detail = account
+    return peers.network_credentials(detail) if protocol == WIREGUARD else []
+
+
+def replaces(new: Account, old: Account) -> bool:
+    """Whether adding ``new`` puts it in the place of ``old``, if both are of one user: no removal has to come first."""
+    return new[0] == old[0] and new[1] == old[1] and ACCOUNT_KINDS[new[0]].replaced_in_place
+
+
 def credential_of(account: Account) -> str:
     """Return by what the core finds the user of this account in an inbound; "" where it tries one after the other.
 
@@ -145,7 +166,15 @@ def credential_of(account: Account) -> str:
     return kind + secret if dropped is None else f"{kind}{secret[: dropped[0]]}{secret[dropped[1] :]}"
 
 
-def listed_credential(user: user_pb2.User) -> str:
+def listed_credentials(user: user_pb2.User) -> set[str]:
+    """Return the credentials of a user as the core lists it, further ones included; nothing where the node knows none."""
+    found = {_listed_credential(user)} - {""}
+    if found and user.account.type == ACCOUNT_KINDS[WIREGUARD].type_name:
+        found.update(peers.listed_credentials(user.account.value))
+    return found
+
+
+def _listed_credential(user: user_pb2.User) -> str:
     """Return the credential of a user as the core lists it; "" where it is none that the node knows."""
     name = _KIND_NAMES.get(user.account.type, "")
     value = user.account.value
@@ -279,6 +308,8 @@ def client_tail(account: Account) -> str:
     # Put together by hand: at a start this is done for every user in every inbound.
     shown = _quoted(credential) if is_text else f'"{credential}"'
     if detail:
+        if protocol == WIREGUARD:
+            return f"{credential_key}{shown}{peers.json_fields(detail)}}}"
         return f'{credential_key}{shown}{detail_key}"{detail}"}}'
     return f"{credential_key}{shown}}}"
 
@@ -328,7 +359,20 @@ def _shadowsocks(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
     return _new(Account, ("shadowsocks", password, cipher[0]))
 
 
+def _wireguard(proxies: pb.Proxy, inbound: InboundSpec) -> Account | None:
+    proxy = proxies.wireguard
+    if not proxy.peer_ips:
+        # So are those sent who have left all their groups: the key stays.
+        return None
+    try:
+        key = peers.user_key(proxy.public_key, inbound.public_key)
+        return _new(Account, (WIREGUARD, key, peers.detail(inbound.pre_shared_key, proxy.peer_ips)))
+    except ValueError as error:
+        raise UnusableAccountError(f"wireguard {error}") from None
+
+
 _MAKERS: Final = {
+    WIREGUARD: _wireguard,
     "vless": _vless,
     "vmess": _vmess,
     "trojan": _trojan,

@@ -25,6 +25,7 @@ from pgnode.xray.config.inbounds import InboundSpec, json_type, read_inbound, sh
 from pgnode.xray.config.listeners import Claim, claims_of
 from pgnode.xray.config.names import target_warnings
 from pgnode.xray.config.numbering import Numbers, number_parts
+from pgnode.xray.config.protocols import INBOUND_PROTOCOLS
 from pgnode.xray.config.strings import text_fault
 
 __all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "recut", "render", "with_rules"]
@@ -61,7 +62,7 @@ class BaseConfig:
     warnings: tuple[str, ...]
     #: Places of the parts in the panel's own lists.
     numbers: Numbers = field(repr=False, compare=False)
-    #: JSON around the client lists of ``_managed_tags``: one piece more than there are tags.
+    #: JSON around the lists of users of ``_managed_tags``: one piece more than there are tags.
     _pieces: tuple[str, ...] = field(repr=False, compare=False)
     _managed: tuple[InboundSpec, ...] = field(repr=False, compare=False)
 
@@ -90,7 +91,7 @@ def parse_config(
     ``assets_dir``: folder with geo files (XRAY_ASSETS_PATH). ``environment``: the core's, for ports and addresses from there.
     Raises StartFailedError; its text begins with the cause (callers see 128 characters).
     """
-    document = _load(text)
+    document = load_document(text)
     fault = text_fault(text, document)
     if fault is not None:
         raise StartFailedError(fault)
@@ -118,7 +119,7 @@ def parse_config(
 
     for inbound, spec in zip(inbounds, specs, strict=True):
         if spec.managed:
-            dropped = _empty_clients(inbound)
+            dropped = _empty_clients(inbound, spec)
             if dropped:
                 warnings.append(
                     f"inbound {spec.tag!r}: {dropped} clients of the config dropped, the node owns this list"
@@ -223,7 +224,8 @@ def _placeholder(spec: InboundSpec) -> str:
     return json.dumps({"email": PLACEHOLDER_EMAIL, "password": key})
 
 
-def _load(text: str) -> dict[str, Any]:
+def load_document(text: str) -> dict[str, Any]:
+    """Parse a config, which may hold comments. Raises StartFailedError; its text begins with the cause."""
     try:
         document = _parse(text)
     except json.JSONDecodeError as plain_error:
@@ -285,14 +287,22 @@ def _refuse_duplicate_tags(specs: Sequence[InboundSpec]) -> None:
         seen.add(spec.tag)
 
 
-def _empty_clients(inbound: dict[str, Any]) -> int:
+def _list_key(spec: InboundSpec) -> str:
+    """Return the name of the list of users in the settings of a managed inbound."""
+    traits = INBOUND_PROTOCOLS[spec.protocol].users
+    assert traits is not None, "without users it is not managed"
+    return traits.list_key
+
+
+def _empty_clients(inbound: dict[str, Any], spec: InboundSpec) -> int:
     """Make the list of clients empty; returns how many there were."""
     settings = inbound.get("settings")
     if settings is None:
         settings = inbound["settings"] = {}
-    lists = [settings.get("clients"), settings.pop("users", None)]
+    key = _list_key(spec)
+    lists = [settings.get(key), settings.pop("users", None)]
     # An empty list, not a missing one: without any the core takes Shadowsocks for the single-user kind.
-    settings["clients"] = []
+    settings[key] = []
     return sum(len(clients) for clients in lists if isinstance(clients, list)) - _is_placeholder_list(lists[0])
 
 
@@ -319,7 +329,7 @@ def _cut(document: dict[str, Any], inbounds: Sequence[dict[str, Any]], specs: Se
     # Random, so that nothing the panel sends can hold it.
     marker = secrets.token_hex(16)
     shown = [
-        {**inbound, "settings": {**inbound["settings"], "clients": [marker]}} if spec.managed else inbound
+        {**inbound, "settings": {**inbound["settings"], _list_key(spec): [marker]}} if spec.managed else inbound
         for inbound, spec in zip(inbounds, specs, strict=True)
     ]
     text = json.dumps({**document, "inbounds": shown}, separators=(",", ":"))

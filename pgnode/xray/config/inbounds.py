@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from pgnode.errors import StartFailedError
-from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, TRANSPORTS, InboundProtocol, Sockets
+from pgnode.xray.config.peers import core_key_hex, public_key_of
+from pgnode.xray.config.protocols import INBOUND_PROTOCOLS, TRANSPORTS, WIREGUARD, InboundProtocol, Sockets
 
 _SS_2022_PREFIX: Final = "2022-blake3-"
 #: Other digits than these are none to the core.
@@ -45,6 +46,10 @@ class InboundSpec:
     flow_allowed: bool = False
     #: Shadowsocks ``settings.method``, in lower case; "" when every user names a method of its own.
     method: str = ""
+    #: WireGuard: the pre-shared key of all its users, in hexadecimal, "" for none.
+    pre_shared_key: str = field(default="", repr=False)
+    #: WireGuard: its own public key, in hexadecimal, "" where that is not known; no user can have it.
+    public_key: str = ""
     #: Place among the inbounds as the panel counts them, from 1; 0 where that is not known.
     number: int = field(default=0, compare=False)
     #: The name of the network device that it sets up, "" for the core's own choice; None where it sets up none.
@@ -72,6 +77,8 @@ class InboundSpec:
             and self.flow == other.flow
             and self.flow_allowed == other.flow_allowed
             and self.method == other.method
+            and self.pre_shared_key == other.pre_shared_key
+            and self.public_key == other.public_key
         )
 
     @property
@@ -143,6 +150,7 @@ def read_inbound(
     if flow and not flow_allowed:
         warnings.append(f"{where}: flow {short(flow)} works only over TLS or REALITY on raw TCP")
     is_unix = listen.startswith(("/", "@"))
+    pre_shared_key, public_key = _keys(settings, where) if managed and protocol == WIREGUARD else ("", "")
     return InboundSpec(
         tag=tag,
         number=number,
@@ -155,8 +163,22 @@ def read_inbound(
         flow=flow,
         flow_allowed=flow_allowed,
         method=method,
+        pre_shared_key=pre_shared_key,
+        public_key=public_key,
         device=_text(settings, "name", where) if protocol == "tun" else None,
     )
+
+
+def _keys(settings: dict[str, Any], where: str) -> tuple[str, str]:
+    """Return the pre-shared and the public key of a WireGuard inbound."""
+    private_key = core_key_hex(_text(settings, "secretKey", where))
+    if private_key is None:
+        raise StartFailedError(f"{where}: secretKey is not a WireGuard key: it must be 32 bytes in base64")
+    text = _text(settings, "preSharedKey", where)
+    pre_shared_key = core_key_hex(text) if text else ""
+    if pre_shared_key is None:
+        raise StartFailedError(f"{where}: preSharedKey is not a WireGuard key: it must be 32 bytes in base64")
+    return pre_shared_key, public_key_of(private_key)
 
 
 def from_environment(text: str, environment: Mapping[str, str]) -> str:

@@ -21,6 +21,7 @@ from pgnode.xray.proto import (
     trojan_pb2,
     vless_inbound_pb2,
     vmess_inbound_pb2,
+    wireguard_pb2,
 )
 
 
@@ -30,6 +31,7 @@ class Credential(enum.Enum):
     UUID = "a UUID"
     PASSWORD = "any text"  # noqa: S105 - no password
     KEY = "random bytes of a fixed length, in base64"
+    PUBLIC_KEY = "32 bytes, in hexadecimal"
 
 
 class Detail(enum.Enum):
@@ -38,6 +40,7 @@ class Detail(enum.Enum):
     NONE = "there is none"
     TEXT = "as text"
     CIPHER = "as a number of xray.proxy.shadowsocks.CipherType"
+    PEER = "a pre-shared key as text, which may be missing, and the addresses"
 
 
 class Sockets(enum.Enum):
@@ -70,7 +73,7 @@ class UserList:
 
 @dataclass(frozen=True, slots=True)
 class AccountKind:
-    """How an account is written. The credential is field 1 of every account's message, the detail field 2."""
+    """How an account is written. The credential is field 1 of every account's message, the detail follows."""
 
     #: ``Account.protocol``.
     name: str
@@ -83,6 +86,10 @@ class AccountKind:
     credential_key: str
     detail_key: str = ""
     detail: Detail = Detail.NONE
+    #: Name of the list of users in the settings of an inbound.
+    list_key: str = "clients"
+    #: An addition with a credential that is known replaces the user who has it, and connections go on.
+    replaced_in_place: bool = False
     #: The core looks users up by their credential: of two with one the later one gets in, and a removal of either takes it
     #: (Hysteria: the earlier user itself is gone). Shadowsocks tries one user after the other (measured).
     by_credential: bool = True
@@ -97,6 +104,7 @@ class AccountKind:
 
 #: ``Account.protocol`` of an account in a Shadowsocks-2022 inbound; all others are named as their protocol.
 SHADOWSOCKS_2022: Final = "shadowsocks-2022"
+WIREGUARD: Final = "wireguard"
 
 ACCOUNT_KINDS: Final = {
     kind.name: kind
@@ -150,6 +158,18 @@ ACCOUNT_KINDS: Final = {
             "xray.proxy.hysteria.account.Account",
             UserList(hysteria_pb2.ServerConfig, "users"),
             credential_key="auth",
+            outlives_listener=False,
+        ),
+        AccountKind(
+            WIREGUARD,
+            Credential.PUBLIC_KEY,
+            "xray.proxy.wireguard.PeerConfig",
+            UserList(wireguard_pb2.DeviceConfig, "users"),
+            credential_key="publicKey",
+            detail_key="allowedIPs",
+            detail=Detail.PEER,
+            list_key="peers",
+            replaced_in_place=True,
             outlives_listener=False,
         ),
     )
@@ -230,7 +250,11 @@ _PROTOCOLS: Final = (
     Protocol("socks", _SOCKS, OutboundProtocol()),
     Protocol("mixed", _SOCKS),
     Protocol("http", InboundProtocol(), OutboundProtocol()),
-    Protocol("wireguard", InboundProtocol(Sockets.UDP, hot=False), OutboundProtocol(hot=False)),
+    Protocol(
+        WIREGUARD,
+        InboundProtocol(Sockets.UDP, users=ACCOUNT_KINDS[WIREGUARD], hot=False),
+        OutboundProtocol(hot=False),
+    ),
     Protocol("tun", InboundProtocol(Sockets.NONE, hot=False)),
     Protocol("freedom", None, OutboundProtocol()),
     Protocol("direct", None, OutboundProtocol()),

@@ -48,7 +48,20 @@ _TOP_LEVEL_KEYS: Final = (
     "metrics",
 )
 _INBOUND_KEYS: Final = ("tag", "protocol", "listen", "port", "settings", "streamSettings", "sniffing")
-_SETTINGS_KEYS: Final = ("clients", "users", "method", "password", "network", "flow", "decryption", "udp", "name")
+_SETTINGS_KEYS: Final = (
+    "clients",
+    "users",
+    "peers",
+    "method",
+    "password",
+    "network",
+    "flow",
+    "decryption",
+    "udp",
+    "name",
+    "secretKey",
+    "preSharedKey",
+)
 _STREAM_KEYS: Final = ("network", "method", "security", "tlsSettings", "rawSettings", "tcpSettings")
 _OUTBOUND_KEYS: Final = ("tag", "protocol")
 _RULE_KEYS: Final = ("ruleTag", "outboundTag", "inboundTag", "ip", "source", "sourceIP", "localIP")

@@ -158,7 +158,7 @@ async def test_the_supervisors_errors_are_answered_as_they_are(
 
 
 async def test_starts_that_are_refused_at_once(stage: Stage, panel: PanelClient) -> None:
-    for backend, status in [(pb.Backend(type=pb.WIREGUARD, config="{}"), 501), (pb.Backend(), 400)]:
+    for backend, status in [(pb.Backend.FromString(b"\x08\x02\x12\x02{}"), 501), (pb.Backend(), 400)]:
         answer = await panel.request("POST", "/start", backend.SerializeToString())
         assert answer.status == status
         error_of(answer)

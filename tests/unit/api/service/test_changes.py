@@ -29,7 +29,8 @@ async def stream(*messages: bytes) -> AsyncIterator[bytes]:
     ("handler", "body", "error", "text"),
     [
         ("start", b"", InvalidRequestError, "empty config"),
-        ("start", pb.Backend(type=pb.WIREGUARD).SerializeToString(), UnsupportedError, "backend type 1"),
+        ("start", pb.Backend(type=pb.WIREGUARD).SerializeToString(), InvalidRequestError, "empty config"),
+        ("start", b"\x08\x02", UnsupportedError, "backend type 2"),
         ("sync_user", b"", InvalidRequestError, "empty email"),
         ("sync_users", b"\x0a\x09\x0a", InvalidRequestError, "malformed Users"),
         ("sync_users_chunked", b"", InvalidRequestError, "missing final chunk"),

@@ -237,7 +237,7 @@ async def test_bad_input_reaches_no_supervisor(node: Node, handler: str, body: b
 
 
 async def test_other_backends_are_not_implemented(node: Node) -> None:
-    backend = pb.Backend(type=pb.BackendType.WIREGUARD, config="{}").SerializeToString()
+    backend = b"\x08\x02" + pb.Backend(config="{}").SerializeToString()
     assert type(await failure(node.service(), "start", backend)) is UnsupportedError
     assert not node.commands.calls
 

@@ -56,7 +56,7 @@ def test_what_outlives_its_listener_is_taken_out(taken: dict[str, Any]) -> None:
         (inbound("shadowsocks", network="tcp,udp"), "what goes over UDP would end with it"),
         (inbound("socks", udp=True), "what goes over UDP would end with it"),
         (inbound("dokodemo-door", address="127.0.0.1", port=80, network="udp"), "what goes over UDP would end with it"),
-        (inbound("wireguard"), f"{NEW_CORE}inbound 'in' (wireguard) changed"),
+        (inbound("wireguard", secretKey="A" * 43), f"{NEW_CORE}inbound 'in' (wireguard) changed"),
         (inbound("unknown"), f"{NEW_CORE}inbound 'in' (unknown) changed"),
         ({**inbound("vless"), "listen": "a name"}, f"{NEW_CORE}only the core can tell where inbound 'in' listens"),
         (inbound("vless", reverse={"tag": "r"}), f"{NEW_CORE}inbound 'in' is a reverse portal"),

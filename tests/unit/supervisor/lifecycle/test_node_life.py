@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from pgnode.errors import CoreNotStartedError, NotInitializedError
+from pgnode.errors import CoreNotStartedError, NotInitializedError, UnsupportedError
 from pgnode.supervisor.lifecycle.actions import Answer, EndCore
 from pgnode.supervisor.lifecycle.events import Done, Request, StopRequested
 from pgnode.supervisor.lifecycle.life import Life
 from pgnode.supervisor.lifecycle.node_life import NodeLife
+from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State, TransitionError
 from pgnode.testing.run_specs import make_run_spec
+from pgnode.wire import service_pb2 as pb
 from tests.unit.supervisor.lifecycle.scripts import FAILED, IDLE, LINGERING, RECOVERING, RUNNING, A
 
 
@@ -44,6 +48,18 @@ def test_what_runs() -> None:
     assert NodeLife(RUNNING).keep_alive_seconds == 0
     assert NodeLife(Life(State.RUNNING, make_run_spec("a", keep_alive_seconds=7))).keep_alive_seconds == 7
     assert NodeLife().keep_alive_seconds == 0
+
+
+def test_routing_is_offered_by_an_xray_backend_alone() -> None:
+    life = NodeLife(RUNNING)
+    assert (life.require_routing(), life.core_type) == (A, "xray")
+    wireguard = RunSpec(pb.Backend(type=pb.WIREGUARD).SerializeToString(), A.base)
+    life = NodeLife(replace(RUNNING, desired=wireguard))
+    assert life.core_type == "wireguard"
+    with pytest.raises(UnsupportedError, match="a WIREGUARD backend has no routing rules and no balancers"):
+        life.require_routing()
+    assert NodeLife(IDLE).core_type == "xray"
+    assert NodeLife(replace(LINGERING, core=wireguard)).core_type == "wireguard"
 
 
 def test_what_is_counted_goes_by_the_core_that_is_there() -> None:

@@ -20,6 +20,7 @@ from pgnode.errors import (
 )
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.fake_core import SILENT
+from pgnode.testing.wireguard import interface
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user, with_inbound
@@ -43,7 +44,8 @@ async def test_a_first_start(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("message", "error"),
     [
-        (pb.Backend(type=pb.WIREGUARD, config="{}"), UnsupportedError),
+        (pb.Backend.FromString(b"\x08\x02"), UnsupportedError),
+        (pb.Backend(type=pb.WIREGUARD, config="{}"), StartFailedError),
         (pb.Backend(), InvalidRequestError),
         (pb.Backend(config="{"), StartFailedError),
     ],
@@ -337,3 +339,15 @@ async def test_a_store_that_takes_nothing_is_told_before_anything_is_touched(sta
     # Users alone end nothing: the core has them, and the answer says what the store did not take.
     await stage.start(same, user("alice", "a"))
     assert (stage.core.running, stage.core.done.count("start")) == (running, 1)
+
+
+async def test_a_core_that_knows_no_wireguard_users_is_told_of(stage: Stage) -> None:
+    message = pb.Backend(type=pb.WIREGUARD, config=json.dumps(interface())).SerializeToString()
+    stage.core.version_text = "26.6.22"
+    with pytest.raises(
+        UnsupportedError, match=r"the core 26\.6\.22 is too old for WireGuard users: 26\.6\.27 is needed"
+    ):
+        await stage.do(Kind.START, message)
+    stage.core.version_text = "26.10.10"
+    await stage.do(Kind.START, message)
+    assert (stage.state, stage.told.core_type) == (State.RUNNING, "wireguard")

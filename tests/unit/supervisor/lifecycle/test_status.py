@@ -48,7 +48,7 @@ async def test_a_core_that_tells_no_version_keeps_the_known_one(stage: Stage) ->
 
 
 async def test_workers_are_not_told_that_a_core_is_being_taken_over(stage: Stage) -> None:
-    life = SimpleNamespace(state=State.STARTING, now=stage.lifecycle._life.now, keep_alive_seconds=0)
+    life = SimpleNamespace(state=State.STARTING, now=stage.lifecycle._life.now, keep_alive_seconds=0, core_type="xray")
     board = StatusBoard(
         cast(Any, life),
         cast(Any, stage.core),

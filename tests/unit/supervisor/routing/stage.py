@@ -132,6 +132,7 @@ class Stage:
             cast(Any, settings),
             cast(Any, control),
             lambda: self.base,
+            routed_base=lambda: self.base,
             connect=lambda _channel, _limit: cast(Any, self.core),
         )
         self.routing.table.adopt_base(BASE)

@@ -14,6 +14,7 @@ from pgnode.errors import CoreUnavailableError
 from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.supervisor.traffic.assembly import assemble_traffic
+from pgnode.supervisor.traffic.lately_online import LatelyOnline
 from pgnode.wire import service_pb2 as pb
 from tests.unit.supervisor.traffic.fake_counters import IN, OUT, FakeCounters
 
@@ -36,6 +37,7 @@ async def test_what_a_core_counts_is_handed_out(tmp_path: Path) -> None:
         commit=commit,
         tags=lambda: [("inbound", IN), ("outbound", OUT)],
         wanted=lambda _email: True,
+        lately=LatelyOnline(),
     )
     body = pb.StatRequest(type=pb.UserStat, name="alice", reset=True).SerializeToString()
     command = Command("1-0", "1", Kind.TAKE_STATS, "worker", 10**15, body)

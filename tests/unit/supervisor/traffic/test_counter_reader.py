@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pgnode.bus.indexed import IndexedBlock
 from pgnode.supervisor.traffic.counter_reader import GONE_MAX, CounterReader
+from pgnode.supervisor.traffic.lately_online import LatelyOnline
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError
@@ -147,3 +148,30 @@ async def test_the_last_value_of_each_counter_is_the_cores_after_a_whole_reading
         else:
             known |= dict(await readings.all(api))
     assert known == {name: value for name, value in core.counters.items() if value}
+
+
+async def test_a_wireguard_user_is_online_after_its_last_connection_and_after_traffic_that_nobody_saw() -> None:
+    core = FakeCounters(counts_inbounds=False)
+    wanted = [45.0]
+    lately = LatelyOnline(lambda: wanted[0], lambda email: "10.66.0.9" if email == "bob" else "")
+    readings, api = CounterReader(5.0, lately), cast(CoreApi, core)
+    core.move("alice", 10, 0)
+    core.move("bob", 10, 0)
+    core.online = {"alice"}
+    await readings.all(api)
+    await readings.online_users(api)
+    assert readings.online == (1, 1), "what was counted before it was looked at says nothing of when"
+    core.online = set()
+    await readings.online_users(api)
+    assert not readings.somebody_online
+    assert readings.online_addresses() == {"alice": 1}
+    core.move("bob", 1, 0)
+    await readings.all(api)
+    assert (readings.online, readings.addresses_of("bob")) == ((2, 2), 1)
+    block = IndexedBlock(await readings.online_block())
+    assert block.get("alice") is not None
+    entry = pb.StatsOnlineIpListResponse.FromString(block.get("bob") or b"")
+    assert list(entry.ips) == ["10.66.0.9"]
+    wanted[0] = 0.0
+    assert IndexedBlock(await readings.online_block()).get("alice") is None
+    assert readings.online == (0, 0)

@@ -13,9 +13,11 @@ from pgnode.store.changes import Journal
 from pgnode.supervisor.users.core_users import CoreUsers
 from pgnode.supervisor.users.planning import Change, InboundPlan
 from pgnode.supervisor.users.table import UserTable
+from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.client.users import AlterOperation
-from pgnode.xray.config.accounts import Account, user_message
+from pgnode.xray.config.accounts import Account, accounts_of, user_message
+from pgnode.xray.config.inbounds import InboundSpec
 from pgnode.xray.proto import user_pb2
 from tests.unit.supervisor.users.models import VLESS, vless_user
 
@@ -193,6 +195,26 @@ async def test_whoever_is_listed_with_the_credential_of_a_stranger_is_put_again(
     ]
     api.there = {"stranger": b""}
     assert await users.compare(table, {"vless": VLESS}) == {"bob"}
+
+
+async def test_whoever_shares_an_address_with_a_stranger_is_put_again() -> None:
+    users, _, api = stage()
+    inbound = InboundSpec(tag="wg0", protocol="wireguard", managed=True)
+    table = UserTable(Journal())
+    asked = {
+        name: pb.User(
+            email=name,
+            inbounds=["wg0"],
+            proxies=pb.Proxy(wireguard=pb.Wireguard(public_key=f"{name * 42}A", peer_ips=[f"10.0.0.{number}"])),
+        )
+        for name, number in {"a": 1, "b": 2, "s": 2}.items()
+    }
+    table.restore({name: asked[name].SerializeToString() for name in ("a", "b")})
+    for name, user in asked.items():
+        [account] = accounts_of(user, {"wg0": inbound}).values()
+        cast(list[user_pb2.User], api.listed).append(user_pb2.User.FromString(user_message(name, account)))
+    api.there = {"s": b""}
+    assert await users.compare(table, {"wg0": inbound}) == {"a"}
 
 
 async def test_nothing_is_done_for_an_inbound_that_is_away() -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import uuid
 
-from pgnode.supervisor.users.decoding import account_in, accounts_of_users, check_user, decode, refusal_of
+from pgnode.supervisor.users.decoding import (
+    account_in,
+    accounts_of_users,
+    check_user,
+    decode,
+    refusal_of,
+    tunnel_address,
+)
 from pgnode.wire import service_pb2 as pb
 from tests.unit.supervisor.users.models import INBOUNDS, TROJAN, VLESS, vless_user
 
@@ -35,3 +42,9 @@ def test_accounts_are_found_by_inbound() -> None:
     assert (email, account.secret) == ("alice", str(uuid.UUID(int=2)))
     assert accounts_of_users({"alice": raw}, ["alice", "nobody"], INBOUNDS) == {"vless": {"alice": found}, "trojan": {}}
     assert check_user(vless_user("alice", 1), INBOUNDS) == {"vless": account}
+
+
+def test_an_address_inside_the_tunnel() -> None:
+    user = pb.User(email="a", proxies=pb.Proxy(wireguard=pb.Wireguard(peer_ips=["10.0.0.0/24", "x", "fd00::2"])))
+    assert tunnel_address(user.SerializeToString()) == "fd00::2"
+    assert (tunnel_address(None), tunnel_address(pb.User(email="a").SerializeToString())) == ("", "")

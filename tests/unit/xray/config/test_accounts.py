@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ from pgnode.xray.config.accounts import (
     client_json,
     credential_of,
     email_key,
-    listed_credential,
+    further_credentials,
+    listed_credentials,
+    replaces,
     tags_of,
     user_message,
 )
@@ -35,6 +38,7 @@ from pgnode.xray.proto import (
     user_pb2,
     vless_pb2,
     vmess_pb2,
+    wireguard_pb2,
 )
 
 USER_ID = "5783a3e7-e373-51cd-8642-c83782b807c5"
@@ -272,15 +276,16 @@ def test_the_core_drops_two_bytes_of_a_vless_id_and_finds_shadowsocks_users_by_t
         Account(SHADOWSOCKS_2022, "AAAAAAAAAAAAAAAAAAAAAA=="),
         Account("hysteria", "x"),
         Account("shadowsocks", "x", "aes-128-gcm"),
+        Account("wireguard", "ab" * 32, f"{'cd' * 32}|10.66.0.2/32,fd66::2/128"),
     ],
 )
 def test_the_credential_of_a_listed_user_is_that_of_its_account(account: Account) -> None:
     user = user_pb2.User.FromString(user_message("a", account))
-    assert listed_credential(user) == credential_of(account)
+    assert listed_credentials(user) == {credential_of(account), *further_credentials(account)} - {""}
     user.account.value = b"\x0a\xff"
-    assert listed_credential(user) == ""
+    assert listed_credentials(user) == set()
     user.account.type = "something.else"
-    assert listed_credential(user) == ""
+    assert listed_credentials(user) == set()
 
 
 def test_inbounds_that_are_alike_share_one_account_and_others_do_not() -> None:
@@ -309,3 +314,62 @@ def test_inbounds_that_are_alike_share_one_account_and_others_do_not() -> None:
     assert found == {tag: account for tag, account in expected.items() if account is not None}
     assert found["plain"] is found["alike"]
     assert len({found[tag].secret for tag in ("shadowsocks", "128", "256")}) == 3
+
+
+KEY = "R6XbAD+C2cd1Q70Ai9nHp+6aGMlOO+KwQbt33MO8UgY="
+PEERS = ["10.66.0.2/32", "fd66::2"]
+
+
+def wireguard(key: str = KEY, addresses: Iterable[str] = PEERS) -> pb.Proxy:
+    return pb.Proxy(wireguard=pb.Wireguard(public_key=key, peer_ips=addresses))
+
+
+def test_a_wireguard_user_and_its_forms() -> None:
+    account = account_for(wireguard(), spec("wireguard", pre_shared_key="cd" * 32))
+    assert account is not None
+    assert account.secret == "47a5db003f82d9c77543bd008bd9c7a7ee9a18c94e3be2b041bb77dcc3bc5206"
+    typed = typed_message_pb2.TypedMessage.FromString(account.typed)
+    peer = wireguard_pb2.PeerConfig.FromString(typed.value)
+    assert typed.type == "xray.proxy.wireguard.PeerConfig"
+    assert peer == wireguard_pb2.PeerConfig(
+        public_key=account.secret, pre_shared_key="cd" * 32, allowed_ips=["10.66.0.2/32", "fd66::2/128"]
+    )
+    assert json.loads(client_json("117", account)) == {
+        "email": "117",
+        "publicKey": account.secret,
+        "preSharedKey": "cd" * 32,
+        "allowedIPs": ["10.66.0.2/32", "fd66::2/128"],
+    }
+    assert "cd" not in repr(account)
+    assert further_credentials(account) == ["wireguard network 10.66.0.2/32", "wireguard network fd66::2/128"]
+    assert further_credentials(Account("vless", "x")) == []
+
+
+def test_a_wireguard_user_without_addresses_has_no_account() -> None:
+    assert account_for(wireguard(addresses=[]), spec("wireguard")) is None
+    assert account_for(pb.Proxy(), spec("wireguard")) is None
+
+
+@pytest.mark.parametrize(
+    ("proxies", "text"),
+    [
+        (wireguard(key=""), "wireguard public_key is empty"),
+        (wireguard(key="abc"), "wireguard public_key is not 32 bytes in base64"),
+        (wireguard(addresses=["10.66.0.2", "x"]), "wireguard peer_ips: 'x' is no address or network"),
+        (
+            wireguard(key="q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s="),
+            "wireguard public_key is that of the node itself",
+        ),
+    ],
+)
+def test_unusable_wireguard_users(proxies: pb.Proxy, text: str) -> None:
+    with pytest.raises(UnusableAccountError) as caught:
+        account_for(proxies, spec("wireguard", public_key="ab" * 32))
+    assert str(caught.value) == text
+
+
+def test_an_addition_replaces_only_a_wireguard_user_with_the_same_key() -> None:
+    first = Account("wireguard", "ab" * 32, "|10.66.0.2/32")
+    assert replaces(first._replace(detail="|10.66.0.3/32"), first)
+    assert not replaces(first._replace(secret="cd" * 32), first)
+    assert not replaces(Account("trojan", "x"), Account("trojan", "x"))

@@ -33,7 +33,7 @@ def test_inbound_specs_of_the_wide_sample() -> None:
         ({"protocol": "socks", "settings": {"udp": True}}, {"tcp", "udp"}),
         ({"protocol": "socks"}, {"tcp"}),
         ({"protocol": "dokodemo-door", "settings": {"network": ["udp"]}}, {"udp"}),
-        ({"protocol": "wireguard"}, {"udp"}),
+        ({"protocol": "wireguard", "settings": {"secretKey": "A" * 43}}, {"udp"}),
         ({"protocol": "shadowsocks"}, {"tcp"}),
     ],
 )

@@ -13,6 +13,7 @@ from pgnode.xray.config.protocols import (
     SHADOWSOCKS_2022,
     SINGLE_USER_SETTINGS,
     TRANSPORTS,
+    WIREGUARD,
     AccountKind,
     Credential,
     Detail,
@@ -26,6 +27,7 @@ from pgnode.xray.proto import (
     trojan_pb2,
     vless_pb2,
     vmess_pb2,
+    wireguard_pb2,
 )
 
 ACCOUNTS: dict[str, type[Message]] = {
@@ -35,6 +37,7 @@ ACCOUNTS: dict[str, type[Message]] = {
     "shadowsocks": shadowsocks_pb2.Account,
     SHADOWSOCKS_2022: shadowsocks_2022_pb2.Account,
     "hysteria": hysteria_account_pb2.Account,
+    WIREGUARD: wireguard_pb2.PeerConfig,
 }
 
 
@@ -42,7 +45,7 @@ ACCOUNTS: dict[str, type[Message]] = {
 def test_kinds_of_accounts_name_the_messages_of_the_core(kind: AccountKind) -> None:
     account = ACCOUNTS[kind.name].DESCRIPTOR
     assert account.full_name == kind.type_name
-    assert account.fields_by_number[1].name in ("id", "password", "key", "auth")
+    assert account.fields_by_number[1].name in ("id", "password", "key", "auth", "public_key")
     assert (kind.detail is Detail.NONE) == (kind.detail_key == "")
     assert kind.users.message.DESCRIPTOR.fields_by_name[kind.users.field].number == kind.users.number
     assert KINDS_BY_SETTINGS[kind.users.type_name] is kind
@@ -50,7 +53,7 @@ def test_kinds_of_accounts_name_the_messages_of_the_core(kind: AccountKind) -> N
 
 def test_protocols_with_users() -> None:
     managed = {name for name, row in INBOUND_PROTOCOLS.items() if row.users is not None}
-    assert managed == {"vless", "vmess", "trojan", "shadowsocks", "hysteria"}
+    assert managed == {"vless", "vmess", "trojan", "shadowsocks", "hysteria", "wireguard"}
     assert {kind.name for kind in ACCOUNT_KINDS.values()} == managed | {SHADOWSOCKS_2022}
     assert ACCOUNT_KINDS[SHADOWSOCKS_2022].credential is Credential.KEY
 
@@ -81,3 +84,4 @@ def test_which_inbounds_may_be_swapped() -> None:
     assert not can_be_swapped(ACCOUNT_KINDS["hysteria"].users.type_name)
     assert can_be_swapped(ACCOUNT_KINDS["vless"].users.type_name)
     assert can_be_swapped(SINGLE_USER_SETTINGS)
+    assert not can_be_swapped(ACCOUNT_KINDS[WIREGUARD].users.type_name)
