@@ -20,8 +20,8 @@ from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.os_support.own_names import own_names
 from pgnode.settings import Settings
 from pgnode.settings.checks import paths_in
-from pgnode.supervisor.composition import default_core
 from pgnode.supervisor.core.config_check import check_config
+from pgnode.supervisor.core.default_core import default_core
 from pgnode.supervisor.core.log_files import LogFiles
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.maintenance.core_store import CoreStore

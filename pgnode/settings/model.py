@@ -323,6 +323,14 @@ class Settings(DerivedSettings, BaseSettings):
         "much: `on`, `off`, or `auto`: as the config's policy says; where it says nothing, from the next start of the core on "
         "after somebody asked for statistics of inbounds. Taken by the next core. Users and outbounds are always counted.",
     )
+    cut_sessions: Literal["on", "off"] = Field(
+        "on",
+        description="Whether connections end of users who were removed, and, in an inbound, of those whose account in it "
+        "changed: `on`, or `off`, as the core does by itself: it checks accounts only when a connection opens.",
+    )
+    cut_sessions_grace_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        0.0, description="Seconds for which these connections go on after the change."
+    )
     log_format: Literal["text", "json", "auto"] = Field(
         "text",
         description="Form of the node's own log, on stderr, of all its processes: `text`, or `json`, one object a line with "

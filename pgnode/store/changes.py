@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any
 
-from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
+from pgnode.store.rows import DepartedUser, LedgerRow, LedgerRun, LoanPart, RejectedUser
 
 #: A value of the table ``meta``.
 MetaValue = bytes | str | int
@@ -24,7 +24,7 @@ class Scope(enum.Enum):
     A change of the desired state is under way for as long as a core needs to start; statistics are stored meanwhile.
     """
 
-    DESIRED = ("meta", "user_set", "users", "rejected", "superseded", "taken", "routing")
+    DESIRED = ("meta", "user_set", "users", "rejected", "superseded", "departed", "taken", "routing")
     TRAFFIC = ("run", "counters", "loans", "settled")
 
 
@@ -46,6 +46,8 @@ class StoreChanges:
     rejected: dict[str, RejectedUser | None] = field(default_factory=dict)
     #: E-mail in lower case -> the bulk command that came before this user's change and was not taken in yet.
     superseded: dict[str, str | None] = field(default_factory=dict)
+    #: E-mail in lower case -> whose connections are to be ended still.
+    departed: dict[str, DepartedUser | None] = field(default_factory=dict)
     #: Commands that were done and must not be done a second time, by id -> their kind.
     taken: dict[str, str | None] = field(default_factory=dict)
     #: ``base`` (hash of the config that was changed), ``rules`` and ``overrides`` (JSON).

@@ -8,7 +8,6 @@ is there. What the machine had not put on its disk when the power failed is cut 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -20,11 +19,11 @@ from pgnode.os_support.fault_points import fault_point
 from pgnode.store.changes import StoreChanges
 from pgnode.store.counter_log import unpack
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
-from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, WITH_USER_SET, Migrations
+from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, Migrations
 from pgnode.store.sqlite_errors import WHEN_RUNNING, advice_for, cause_of, told_to_operator
 from pgnode.store.state import StoredState
 from pgnode.store.statements import Statement, Transaction, fold_statements, transaction_of
-from pgnode.store.user_set import unpack as unpack_users
+from pgnode.store.user_rows import read_departed, read_users
 
 #: Seconds for which a lock of another process is waited for.
 BUSY_SECONDS = 2.0
@@ -362,6 +361,7 @@ def load(connection: sqlite3.Connection) -> StoredState:
                 )
             },
             superseded=dict(select("SELECT key, command FROM superseded")),
+            departed=read_departed(connection),
             taken=dict(select("SELECT command, kind FROM taken ORDER BY id")),
             routing=dict(select("SELECT key, value FROM routing")),
             run=LedgerRun.decode(meta["run"]) if "run" in meta else None,
@@ -376,35 +376,6 @@ def load(connection: sqlite3.Connection) -> StoredState:
         )
     finally:
         select("ROLLBACK")
-
-
-def read_users(connection: sqlite3.Connection) -> tuple[dict[str, bytes], int]:
-    """Read everybody who is desired.
-
-    Args:
-        connection: To the file.
-
-    Returns:
-        Key -> ``User`` message, and how many changes that took since all were written.
-
-    Raises:
-        sqlite3.Error: The file cannot be read.
-        ValueError: A row is damaged.
-    """
-    select = connection.execute
-    users: dict[str, bytes] = dict(select("SELECT key, message FROM users"))
-    changed = len(users)
-    [version] = select("PRAGMA user_version").fetchone()
-    if version >= WITH_USER_SET:
-        users |= unpack_users(packed for (packed,) in select("SELECT packed FROM user_set ORDER BY id"))
-        for packed, gone in select("SELECT packed, gone FROM user_log ORDER BY id"):
-            keys = json.loads(gone) if gone is not None else []
-            put = unpack_users([packed] if packed else [])
-            users |= put
-            for key in keys:
-                users.pop(key, None)
-            changed += len(put) + len(keys)
-    return users, changed
 
 
 def _read_log(connection: sqlite3.Connection) -> dict[str, LedgerRow | None]:

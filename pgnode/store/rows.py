@@ -67,6 +67,43 @@ class LoanPart:
 
 
 @dataclass(frozen=True, slots=True)
+class DepartedUser:
+    """A user who lost an account in the core, and whose connections are to be ended."""
+
+    #: When that was last, Unix seconds.
+    at: float
+    #: The ``User`` messages by which the core had accounts of this user.
+    messages: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """Return the messages as one row has them: each behind its length."""
+        return b"".join(len(message).to_bytes(4, "big") + message for message in self.messages)
+
+    @classmethod
+    def decode(cls, at: float, packed: bytes) -> DepartedUser:
+        """Read a row.
+
+        Args:
+            at: When.
+            packed: What :meth:`encode` returned.
+
+        Returns:
+            The user.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        messages, place = [], 0
+        while place < len(packed):
+            end = place + 4 + int.from_bytes(packed[place : place + 4], "big")
+            if end > len(packed):
+                raise ValueError("a departed user is damaged")
+            messages.append(packed[place + 4 : end])
+            place = end
+        return cls(float(at), tuple(messages))
+
+
+@dataclass(frozen=True, slots=True)
 class RejectedUser:
     """A user that was asked for and cannot be applied."""
 

@@ -16,6 +16,7 @@ table            what a row is
 ``users``        desired users as the first schema had them: e-mail in lower case, ``User`` message; gone with the first set
 ``rejected``     a user that was asked for and cannot be applied, with the cause and since when
 ``superseded``   a user who was changed after a bulk command had come and before it was taken in, with that command
+``departed``     a user who lost an account in the core and whose connections are to be ended still, with the messages before
 ``taken``        a command that was done and must not be done again
 ``routing``      what was changed in the routing of the config: ``base`` (its hash), ``rules``, ``overrides`` (JSON)
 ``counters``     one counter of the core, as of the last time the log was folded into this table
@@ -61,11 +62,18 @@ _SECOND: Final = (
     "CREATE TABLE user_log (id INTEGER PRIMARY KEY, packed BLOB NOT NULL, gone TEXT)",
 )
 
+_THIRD: Final = (
+    "CREATE TABLE departed (key TEXT PRIMARY KEY, at REAL NOT NULL, messages BLOB NOT NULL) WITHOUT ROWID",
+)
+
 #: Statements that lead from schema version n to n + 1, at place n; an empty file has version 0. Only ever added to.
-MIGRATIONS: Final[Migrations] = (_FIRST, _SECOND)
+MIGRATIONS: Final[Migrations] = (_FIRST, _SECOND, _THIRD)
 
 #: The first version with the tables ``user_set`` and ``user_log``.
 WITH_USER_SET: Final = 2
+
+#: The first version with the table ``departed``.
+WITH_DEPARTED: Final = 3
 
 #: The version that this node writes.
 VERSION: Final = len(MIGRATIONS)

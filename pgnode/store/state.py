@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
+from pgnode.store.rows import DepartedUser, LedgerRow, LedgerRun, LoanPart, RejectedUser
 
 
 @dataclass(slots=True)
@@ -36,6 +36,7 @@ class StoredState:
     changed_users: int = field(default=0, compare=False)
     rejected: dict[str, RejectedUser] = field(default_factory=dict)
     superseded: dict[str, str] = field(default_factory=dict)
+    departed: dict[str, DepartedUser] = field(default_factory=dict)
     #: Oldest first.
     taken: dict[str, str] = field(default_factory=dict)
     routing: dict[str, str] = field(default_factory=dict)

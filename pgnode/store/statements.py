@@ -76,6 +76,7 @@ def _remove(table: _Table, rows: int) -> str:
 _META: Final = _Table("meta", ("key", "value"))
 _REJECTED: Final = _Table("rejected", ("key", "email", "cause", "at_ms", "message", "by_core"))
 _SUPERSEDED: Final = _Table("superseded", ("key", "command"))
+_DEPARTED: Final = _Table("departed", ("key", "at", "messages"))
 _TAKEN: Final = _Table("taken", ("command", "kind"))
 _ROUTING: Final = _Table("routing", ("key", "value"))
 _COUNTERS: Final = _Table("counters", ("name", "total", "reported", "seen", "run"))
@@ -111,12 +112,14 @@ def statements_of(changes: StoreChanges) -> Iterator[Statement]:
             for key, user in changes.rejected.items()
         }
         yield from _REJECTED.statements(rejected)
+    departed = {key: (user.at, user.encode()) if user is not None else None for key, user in changes.departed.items()}
     loans = {
         name: (part.loan, part.kind, part.worker, part.body) if part is not None else None
         for name, part in changes.loans.items()
     }
     for table, rows in (
         (_SUPERSEDED, changes.superseded),
+        (_DEPARTED, departed),
         (_TAKEN, changes.taken),
         (_ROUTING, changes.routing),
         (_LOANS, loans),

@@ -7,9 +7,10 @@ import sqlite3
 from pathlib import Path
 
 from pgnode.errors import StoreUnusableError
-from pgnode.store.database import check_version, connect, read_users
+from pgnode.store.database import check_version, connect
 from pgnode.store.sqlite_errors import cause_of
 from pgnode.store.state import StoreSummary
+from pgnode.store.user_rows import read_users
 
 
 def read_summary(path: Path) -> StoreSummary | None:

@@ -7,6 +7,7 @@ other, the first one gets a function that asks the second one later.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,7 @@ from pgnode.supervisor.control.operators import control_server
 from pgnode.supervisor.control.progress import Progress
 from pgnode.supervisor.control.worker_orders import WorkerOrders
 from pgnode.supervisor.core.controller import CoreController
+from pgnode.supervisor.core.default_core import default_core
 from pgnode.supervisor.core.log_pump import LogPump
 from pgnode.supervisor.figures.http_server import FiguresServer
 from pgnode.supervisor.figures.source import FigureSource, Sources
@@ -77,14 +79,13 @@ from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.ports import ListeningSockets
 from pgnode.supervisor.processes.restart_in_place import VersionTrial
 from pgnode.supervisor.processes.restarts import Restarter
+from pgnode.supervisor.sessions.cutter import Cutter
 from pgnode.supervisor.tasks import TaskRunner, TaskSpec, Work
 from pgnode.supervisor.traffic.assembly import Traffic, assemble_traffic
 from pgnode.supervisor.traffic.lately_online import LatelyOnline
 from pgnode.supervisor.traffic.queries import TrafficQueries
+from pgnode.supervisor.users.departures import Departures
 from pgnode.xray.config.accounts import email_key
-from pgnode.xray.process.base import Core
-from pgnode.xray.process.embedded import EmbeddedCore
-from pgnode.xray.process.executable import ExecutableCore
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,7 @@ def compose(
         lately=LatelyOnline(lambda: node.online_seconds, lambda email: node.tunnel_address(email)),  # noqa: PLW0108
     )
     cores = CoreStore(settings.state_dir, settings.xray_executable_path, settings.download_max_mib * 1024 * 1024)
+    departures = Departures(journal, place=pump.place, now=time.time, wanted=settings.cut_sessions == "on")
     node = assemble_node(
         settings,
         core=core,
@@ -221,9 +223,13 @@ def compose(
         snapshots=snapshots,
         traffic=traffic.collector,
         inbound_stats=traffic.inbounds,
+        departures=departures,
         taking_over=inheritance is not NOTHING,
         resolve_update=InterruptedUpdate(core, cores, settings.assets_dir).resolve,
     )
+
+    ring, moved = node_log.lines.ring, traffic.collector.due.set
+    cutter = Cutter.of(settings, departures, core, ring, lambda: node.core_base, moved=moved)
 
     downloads = Downloads(settings)
     jobs: dict[Kind, Job] = {
@@ -361,6 +367,7 @@ def compose(
         tasks.PANEL: lambda: watch_panel(
             lambda: node.keep_alive_seconds, lambda: read_activity(redis, keys), node.panel_noticed
         ),
+        tasks.SESSIONS: cutter.run,
         tasks.LOGS: pump.sender.run,
         tasks.LOG_FILES: pump.writer.run,
         tasks.CERTIFICATE: certificate.run,
@@ -408,9 +415,3 @@ def compose(
         snapshots=snapshots,
         source=source,
     )
-
-
-def default_core(settings: Settings) -> Core:
-    """Return what XRAY_EXECUTABLE_PATH names, or the embedded core."""
-    path = settings.xray_executable_path
-    return EmbeddedCore(settings.assets_dir) if path is None else ExecutableCore(path, settings.assets_dir)

@@ -53,6 +53,7 @@ HANGS = TaskSpec("hangs", "ends a core that gives no sign of life for CORE_HANG_
 BUS = TaskSpec("bus", "finds out that the bus answers others, but not this supervisor, which then restarts in place")
 SYSTEM = TaskSpec("system", "publishes the machine's load")
 PANEL = TaskSpec("panel", "watches whether the panel still calls, where its start named a time for that")
+SESSIONS = TaskSpec("sessions", "ends the connections of users who were removed, or whose account changed")
 LOGS = TaskSpec("logs", "passes the core's and the node's lines on to the log stream, while somebody watches")
 LOG_FILES = TaskSpec("log files", "writes the log files that the config names")
 CERTIFICATE = TaskSpec("certificate", "gives workers a new certificate, when it can be used")
@@ -87,6 +88,7 @@ TASKS = (
     BUS,
     SYSTEM,
     PANEL,
+    SESSIONS,
     LOGS,
     LOG_FILES,
     CERTIFICATE,

@@ -20,6 +20,7 @@ from pgnode.testing.traffic import ClientCore, link, ss2022_user_key
 from pgnode.testing.users import SS2022_METHOD, make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.support.core_lists import inbound_users
+from tests.support.polling import eventually
 from tests.support.stored import StoredUsers, stored_users
 
 KEYS = range(5)
@@ -145,7 +146,8 @@ async def test_a_name_that_is_changed_by_adding_the_new_one_first(stage: Stage) 
         await stage.panel.sync_user(stage.user("new@e2e", 0))
         await stage.check()
         await stage.panel.sync_user(stage.user("old@e2e", 0, []))
-        await held.wait_rounds(2)
+        # It was the old name's, and ends with it.
+        await eventually(lambda: held.broken, "the old name's connection ends")
     assert not (await stage.check()).failed
     await stage.check_traffic()
 

@@ -44,7 +44,10 @@ _STANDING: Final = (
 #: What is there while it runs.
 _RUNNING: Final = (r"run/(valkey|control)\.sock",)
 #: What is there while a core runs.
-_OF_CORE: Final = (r"run/core\.(json|copy\.json|spec\.json|change\.json|files\.json|sock|sock\.lock|log\.fifo)",)
+_OF_CORE: Final = (
+    r"run/core\.(json|copy\.json|spec\.json|change\.json|files\.json|sock|sock\.lock|log\.fifo)",
+    r"run/reach\.sock",
+)
 _CORE = re.compile(r"cores/(?P<version>\d+\.\d+\.\d+)(/xray|/sha256)?")
 #: A file that was being written when its writer was killed: the next writing takes its place.
 _HALF_WRITTEN: Final = ".new"

@@ -80,6 +80,7 @@ class CoreController:
         self._log_section = LogSection()
         #: What of the log that is asked for only a new core can do; "" for nothing.
         self.waiting_log = ""
+        self._ends_told_since: int | None = None
         self.files = ReadFiles(settings.run_dir, settings.assets_dir, lambda: self._core.cert_dir)
 
     def __repr__(self) -> str:
@@ -108,6 +109,11 @@ class CoreController:
     def api(self) -> CoreApi | None:
         """The API of the process that runs; None where there is none."""
         return self._api
+
+    @property
+    def ends_told_since(self) -> int | None:
+        """From which line of the ring on the core's lines say of every connection where it comes from; None: they do not."""
+        return self._ends_told_since
 
     @property
     def initial_stats(self) -> SysStatsResponse:
@@ -201,6 +207,7 @@ class CoreController:
             await self.files.note(base)
             self._pump.clear_tail()
             self._log_section = LogSection.of(base.document.get("log"))
+            self._ends_told_since = self._pump.ring.next_number
             self.follow_logs(base)
             running = await self._spawn(base, config_json)
             self._protect(running)
@@ -296,6 +303,7 @@ class CoreController:
             return None
         self._running = running
         self._log_section = _log_of(running.record.log)
+        self._ends_told_since = self._pump.ring.next_number if self._log_section.tells_ends else None
         self._pump.watch(running.log_fd)
         self._api = CoreApi(str(running.socket_path))
         try:
@@ -383,6 +391,8 @@ class CoreController:
     def _select(self, base: BaseConfig) -> None:
         """Have lines looked at only where the core prints more than is asked for."""
         wanted = LogSection.of(base.document.get("log"))
+        since = self._ends_told_since if self._ends_told_since is not None else self._pump.ring.next_number
+        self._ends_told_since = since if wanted.tells_ends and self._log_section.tells_ends else None
         self._pump.select(None if wanted == self._log_section else wanted.sieve)
 
     def log_waits(self, base: BaseConfig) -> str:

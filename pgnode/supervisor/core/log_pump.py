@@ -130,6 +130,17 @@ class LogPump:
             self._stop()
             self._fd = None
 
+    def place(self) -> int:
+        """Read what the core has printed so far; return the number of the next line."""
+        if self._fd is not None:
+            self._read()
+        return self._ring.next_number
+
+    @property
+    def ring(self) -> LogRing:
+        """The last lines."""
+        return self._ring
+
     @property
     def rest(self) -> bytes:
         """The beginning of a line of which the end has not come yet."""

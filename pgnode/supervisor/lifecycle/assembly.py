@@ -28,6 +28,7 @@ from pgnode.supervisor.routing.queries import RoutingQueries
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.inbound_stats import InboundStats
 from pgnode.supervisor.users.core_users import CoreUsers
+from pgnode.supervisor.users.departures import Departures
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.config.document import BaseConfig
 
@@ -42,6 +43,7 @@ def assemble_node(
     snapshots: SnapshotWriter,
     traffic: TrafficCollector,
     inbound_stats: InboundStats,
+    departures: Departures | None = None,
     clock: Clock | None = None,
     prepare: Prepare = prepare_hot_change,
     taking_over: bool = False,
@@ -58,6 +60,7 @@ def assemble_node(
         snapshots: Writes snapshots.
         traffic: Reads the core's counters.
         inbound_stats: Decides whether the core counts inbounds.
+        departures: Is told whose accounts went; None: nobody wants to know.
         clock: For pauses.
         prepare: Makes the plan of a hot change.
         taking_over: Whether workers go on by what the supervisor before said, until its core is taken over.
@@ -75,7 +78,10 @@ def assemble_node(
     def running_base() -> BaseConfig:
         return life.require_running().base
 
-    users = UserSync(CoreUsers(core, settings.core_call_timeout_seconds), journal)
+    departures = departures if departures is not None else Departures(journal)
+    users = UserSync(
+        CoreUsers(core, settings.core_call_timeout_seconds, departures.stranger), journal, departures=departures
+    )
     routing = CoreRouting(settings, core, journal, core_lock, running_base)
     routing_changes = RoutingChanges(settings, core, routing, journal, routed_base)
     drain = Drain(

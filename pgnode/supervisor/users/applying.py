@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from pgnode.errors import CoreUnavailableError
+from pgnode.store.changes import Journal
 from pgnode.supervisor.users.answers import Applied
 from pgnode.supervisor.users.core_users import CoreUsers, Outcome
 from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, Refusal, decode
+from pgnode.supervisor.users.departures import Departures
 from pgnode.supervisor.users.planning import InboundPlan, plan_changes
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.rivals import rival_of
@@ -27,6 +29,7 @@ class UserApplier:
         rejected: Those who cannot be had.
         limits: How much is done at a time.
         policy: Says whether an inbound is swapped.
+        departures: Is told whose accounts went; None: nobody wants to know.
     """
 
     def __init__(
@@ -36,7 +39,10 @@ class UserApplier:
         rejected: RejectedUsers,
         limits: StepLimits,
         policy: SwapPolicy = choose_swap,
+        *,
+        departures: Departures | None = None,
     ) -> None:
+        self._departures = departures if departures is not None else Departures(Journal())
         self._core = core
         self._table = table
         self._rejected = rejected
@@ -45,6 +51,8 @@ class UserApplier:
         self._swap_times = SwapTimes()
         #: The rollout of a bulk change.
         self._under_way: Rollout | None = None
+        #: The place in the log before it began; where it swaps, connections come by its new accounts long before it is settled.
+        self._place = 0
 
     async def apply(self, keys: Iterable[str], inbounds: Inbounds, decoded: DecodedUsers = NOTHING_DECODED) -> Applied:
         """Make the core have some users as desired, at once.
@@ -63,15 +71,17 @@ class UserApplier:
             return applied
         # A bulk change that is under way knows who is in the inbounds that it swapped: nobody else swaps meanwhile.
         policy = self._policy if self._under_way is None or self._under_way.done else None
+        place = self._departures.place(self._table, differing)
         if len(differing) <= self._limits.rollout_users:
             plan = plan_changes(self._table, differing, inbounds, decoded=decoded)
             if policy is None or not any(self._would_swap(inbounds[part.tag], part) for part in plan.inbounds):
-                await self.settle(plan.keys, await apply_plan(self._core, self._table, plan), applied, inbounds)
+                outcome = await apply_plan(self._core, self._table, plan)
+                await self.settle(plan.keys, outcome, applied, inbounds, place)
                 return applied
         rollout = Rollout(self._core, self._table, inbounds, differing, swaps=self._swap_times, limits=self._limits)
         await rollout.choose(policy)
         while not rollout.done:
-            await rollout.step(self._settling(applied, inbounds))
+            await rollout.step(self._settling(applied, inbounds, place))
         return applied
 
     def _would_swap(self, inbound: InboundSpec, part: InboundPlan) -> bool:
@@ -85,21 +95,27 @@ class UserApplier:
 
     async def begin_rollout(self, keys: Iterable[str], inbounds: Inbounds) -> Rollout:
         """Begin a rollout to these users; nothing is sent to the core yet. Others may change users between its steps."""
+        keys = list(keys)
         rollout = Rollout(self._core, self._table, inbounds, keys, swaps=self._swap_times, limits=self._limits)
         self._under_way = rollout
         await rollout.choose(self._policy)
+        self._place = self._departures.place(self._table, keys)
         return rollout
 
     async def step_rollout(self, rollout: Rollout, applied: Applied, inbounds: Inbounds, until: float) -> None:
         """Go on with a rollout until that time of the loop; ``applied`` gets what became of its users."""
-        await rollout.step(self._settling(applied, inbounds), until)
+        if self._place and not rollout.swaps:
+            self._place = self._departures.here()
+        await rollout.step(self._settling(applied, inbounds, self._place), until)
 
     # --- outcomes -----------------------------------------------------------------------------------------------
 
-    def _settling(self, applied: Applied, inbounds: Inbounds) -> Settle:
-        return lambda keys, outcome: self.settle(keys, outcome, applied, inbounds)
+    def _settling(self, applied: Applied, inbounds: Inbounds, place: int) -> Settle:
+        return lambda keys, outcome: self.settle(keys, outcome, applied, inbounds, place)
 
-    async def settle(self, keys: Sequence[str], outcome: Outcome, applied: Applied, inbounds: Inbounds) -> None:
+    async def settle(
+        self, keys: Sequence[str], outcome: Outcome, applied: Applied, inbounds: Inbounds, place: int = 0
+    ) -> None:
         """Note what became of some users.
 
         Args:
@@ -107,6 +123,7 @@ class UserApplier:
             outcome: What the core said.
             applied: Gets what it said.
             inbounds: The inbounds, by tag.
+            place: The place in the log before the core was called.
         """
         table, rejected = self._table, self._rejected
         fine: Sequence[str] = keys
@@ -118,6 +135,7 @@ class UserApplier:
             # Whoever was in step before was only put again: what is on the list is something else. Whoever is desired no longer
             # was taken off the list where that was asked for.
             rejected.drop([key for key in fine if key in table.desired and table.phase(key) is not Phase.IN_STEP])
+        self._departures.settled(table, fine, place)
         table.core_has(fine)
         table.core_uncertain(outcome.unanswered)
         if outcome.refused:
@@ -154,9 +172,12 @@ class UserApplier:
                 taken = rival_of(self._table, key, decode(raw, inbounds)[1]) is not None
                 self._table.put(key, None if taken else raw)
             plan = plan_changes(self._table, desired, inbounds)
+            place = self._departures.place(self._table, plan.keys)
             outcome = await apply_plan(self._core, self._table, plan)
             self._table.core_uncertain(outcome.unanswered | outcome.refused.keys())
-            self._table.core_has(set(plan.keys) - outcome.refused.keys() - outcome.unanswered)
+            fine = set(plan.keys) - outcome.refused.keys() - outcome.unanswered
+            self._departures.settled(self._table, fine, place)
+            self._table.core_has(fine)
             # Not even that: then nothing, unless that was it.
             desired = {key: None for key in outcome.refused if desired.get(key) is not None}
         return refusals

@@ -76,9 +76,16 @@ class CoreUsers:
     Args:
         core: The process, and the way to its API.
         call_timeout_seconds: Seconds that one call, or one set of changes, may take.
+        stranger: Is told of whoever was removed who should not have been there: key and inbound.
     """
 
-    def __init__(self, core: CoreController, call_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        core: CoreController,
+        call_timeout_seconds: float,
+        stranger: Callable[[str, str], None] = lambda _key, _tag: None,
+    ) -> None:
+        self._stranger = stranger
         self._core = core
         self._timeout_seconds = call_timeout_seconds
         #: Changes that were made in the core: (add, remove or swap; ok, refused or unanswered) -> how many.
@@ -262,6 +269,8 @@ class CoreUsers:
                 if failure is not None and failure.kind is not ErrorKind.NOT_FOUND:
                     fine.discard(email_key(stranger.email))
                     log.warning("a user of the core stays until the next core", user=stranger.email, error=str(failure))
+                elif email_key(stranger.email) not in accounts[tag]:
+                    self._stranger(email_key(stranger.email), tag)
         return fine
 
 

@@ -155,6 +155,11 @@ class Rollout:
         """Whether nothing is left to do."""
         return not self._queue and not self._swaps and self._swap is None
 
+    @property
+    def swaps(self) -> bool:
+        """Whether an inbound is swapped, or was."""
+        return bool(self._swaps or self._swap is not None or self._there)
+
     async def choose(self, policy: SwapPolicy | None = choose_swap) -> None:
         """Decide how each inbound is brought to its state. Nothing is sent to the core.
 

@@ -24,6 +24,7 @@ from pgnode.supervisor.users.bulk import BulkChange
 from pgnode.supervisor.users.core_users import CoreUsers
 from pgnode.supervisor.users.credentials import CredentialIndex
 from pgnode.supervisor.users.decoding import NOTHING_DECODED, DecodedUsers, Inbounds, Refusal, decode, refusal_of
+from pgnode.supervisor.users.departures import Departures
 from pgnode.supervisor.users.intake import UserIntake
 from pgnode.supervisor.users.learning import learn_credentials
 from pgnode.supervisor.users.rejected import RejectedUsers
@@ -55,6 +56,7 @@ class UserSync:
         journal: Where changes are noted that are to be stored.
         limits: How much is done at a time.
         policy: Says whether an inbound is swapped.
+        departures: Is told whose accounts went; None: nobody wants to know.
     """
 
     def __init__(
@@ -63,14 +65,16 @@ class UserSync:
         journal: Journal,
         limits: StepLimits = StepLimits(),  # noqa: B008 - frozen
         policy: SwapPolicy = choose_swap,
+        departures: Departures | None = None,
     ) -> None:
+        self.departures = departures if departures is not None else Departures(journal)
         self._core = core
         self._journal = journal
         self._limits = limits
         self.table = UserTable(journal)
         self.rejected = RejectedUsers(journal, time.time, RejectionLog().tell)
         self.superseded = Superseded(journal)
-        self._applier = UserApplier(core, self.table, self.rejected, limits, policy)
+        self._applier = UserApplier(core, self.table, self.rejected, limits, policy, departures=self.departures)
         #: Nobody knows which users the core has.
         self._core_unknown = False
         #: The last bulk change whose users are the desired ones: delivered again, it is applied, but not taken in again,
@@ -100,6 +104,7 @@ class UserSync:
             )
         if found.set_aside:
             log.warning("stored users are set aside: 'pgnode users --failed' shows them", count=len(found.set_aside))
+        self.departures.restore(stored.departed, self.table.get)
         self._taken = next((command for command, kind in stored.taken.items() if kind == TAKEN_USERS), "")
 
     # --- commands -----------------------------------------------------------------------------------------------
@@ -320,6 +325,7 @@ class UserSync:
         """Note that a core was started with all desired users."""
         self._core_unknown = False
         self.table.core_has_all()
+        self.departures.forget_all()
 
     async def learn_core(self, inbounds: Inbounds) -> None:
         """Find out whom the core has as desired; whoever should not be there is removed.

@@ -193,6 +193,11 @@ class UserTable:
             return self._desired.get(key)
         return None if found.phase is Phase.UNKNOWN else found.applied
 
+    def may_have_had(self, key: str) -> bool:
+        """Return whether a user is not in step of whom the core had something, or may have it."""
+        found = self._open.get(key)
+        return found is not None and (found.applied is not None or bool(found.perhaps))
+
     def applied_items(self) -> list[tuple[str, bytes]]:
         """Return (key, message) of everybody whom the core has or had."""
         opened = self._open

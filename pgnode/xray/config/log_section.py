@@ -69,6 +69,11 @@ class LogSection:
     #: Whatever else it holds, as text; the node cannot do it.
     rest: str = "{}"
 
+    @property
+    def tells_ends(self) -> bool:
+        """Whether lines about connections say, in full, where these come from."""
+        return self.access and "maskaddress" not in self.rest.lower()
+
     @classmethod
     def of(cls, section: object) -> LogSection:
         """Read the ``log`` of a rewritten config; what is none is taken as the core takes it: without lines about connections."""

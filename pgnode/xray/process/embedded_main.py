@@ -1,7 +1,8 @@
 """The insides of the processes that hold the embedded core (PyPI ``Xray-core``, import ``xray``).
 
 Two uses: ``run`` is the target of the runner process that ``pgnode.xray.process.runner`` spawns, and this file run as a script
-(``python -I embedded_main.py < config.json``) is a short-lived process that tries a config. So it imports nothing of pgnode.
+(``python -I embedded_main.py < config.json``) is a short-lived process that tries a config. So to import it imports nothing of
+pgnode; the runner does so later.
 
 The library runs one core for the life of its process and ends the process itself: exit code 23 when it refuses the
 config, 255 when the start fails, 0 on SIGTERM (Xray-core 1.8.26.13, measured). It gives no reason for 23.
@@ -71,7 +72,16 @@ def run(orders: Orders) -> None:
     os.close(null)
     os.close(log)
     os.chdir("/")
+    _let_connections_be_ended(log_fifo.parent)
     _start(config)
+
+
+def _let_connections_be_ended(folder: Path) -> None:
+    """Have a thread answer the supervisor; the core comes up without it, too."""
+    with contextlib.suppress(Exception):
+        from pgnode.xray.process import reach_inside, reach_messages  # noqa: PLC0415 - not for a short-lived core
+
+        reach_inside.begin(folder / reach_messages.REACH_NAME)
 
 
 def _open_descriptors() -> list[int]:

@@ -1,6 +1,7 @@
 """The private folder of a core (``run_dir``): which files it holds, how it is made ready, how it is cleared.
 
 * ``core.sock`` is the core's API; the config says so.
+* ``reach.sock`` shows and ends the core's connections (:mod:`pgnode.xray.process.reach_inside`).
 * ``core.log.fifo`` takes the core's output. The core holds it open for reading and writing, so nobody has to read.
 * ``core.json`` is the record, ``core.copy.json`` its copy (:mod:`pgnode.xray.process.record`).
 * ``core.spec.json`` says what the core runs (:mod:`pgnode.supervisor.lifecycle.kept_spec`).
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from pgnode.os_support.files import set_aside
+from pgnode.xray.process.reach_messages import REACH_NAME
 from pgnode.xray.process.record import COPY_NAME, RECORD_NAME, CoreRecord, read_records
 
 SOCKET_NAME: Final = "core.sock"
@@ -35,6 +37,7 @@ _LEFTOVERS: Final = (
     COPY_NAME,
     SOCKET_NAME,
     f"{SOCKET_NAME}.lock",
+    REACH_NAME,
     FIFO_NAME,
     FILES_NAME,
     SPEC_NAME,

@@ -24,6 +24,7 @@ from pgnode.xray.client.api import CoreApi
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.executable import ExecutableCore
+from pgnode.xray.process.reach_messages import REACH_NAME
 from pgnode.xray.process.record import COPY_NAME, RECORD_NAME
 from pgnode.xray.process.run_folder import FIFO_NAME
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, handles_sigterm
@@ -153,7 +154,8 @@ async def test_start_and_end(core: Core, run_dir: Path) -> None:
         process = psutil.Process(running.pid)
         assert os.getsid(running.pid) == running.pid, "a terminal's Ctrl-C must not reach it"
         assert process.cwd() == "/"
-        assert names(run_dir) == [COPY_NAME, RECORD_NAME, FIFO_NAME, "core.sock", "core.sock.lock"], (
+        reach = [REACH_NAME] if core.kind == "embedded" else []
+        assert names(run_dir) == [COPY_NAME, RECORD_NAME, FIFO_NAME, "core.sock", "core.sock.lock", *reach], (
             "the config does not stay"
         )
         assert all((run_dir / name).stat().st_mode & 0o077 == 0 for name in names(run_dir))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pgnode.errors import StoreUnusableError
 from pgnode.os_support import fault_points
 from pgnode.store.changes import StoreChanges
-from pgnode.store.database import Database, StoreWriteError
+from pgnode.store.database import PAGE_BYTES, Database, StoreWriteError
 from pgnode.store.reader import read_state
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import MIGRATIONS, VERSION
@@ -216,7 +216,8 @@ def test_a_truncated_file_is_refused(path: Path) -> None:
 def test_garbage_in_the_middle_is_refused(path: Path) -> None:
     some_users(path)
     with path.open("r+b") as handle:
-        handle.seek(path.stat().st_size // 2)
+        # Where a page begins: behind that it may be empty.
+        handle.seek(path.stat().st_size // 2 // PAGE_BYTES * PAGE_BYTES)
         handle.write(os.urandom(8192))
     assert "restore it from a backup" in refused(path)
 

@@ -8,10 +8,8 @@ import pytest
 
 from pgnode.settings import load
 from pgnode.settings.handover import Handover
-from pgnode.supervisor.composition import compose, default_core
+from pgnode.supervisor.composition import compose
 from pgnode.supervisor.tasks import GRPC_WORKERS, GUNICORN, METRICS, ORPHANS, OWNERSHIP, SERVICE, TASKS, VALKEY
-from pgnode.xray.process.embedded import EmbeddedCore
-from pgnode.xray.process.executable import ExecutableCore
 
 #: No worker is started here.
 NO_HANDOVER = Handover(0)
@@ -42,15 +40,6 @@ async def test_without_workers_of_its_own_nobody_keeps_any(tmp_path: Path) -> No
 async def test_statistics_are_not_handed_out_while_nothing_runs(tmp_path: Path) -> None:
     parts = compose(load(state_dir=str(tmp_path)), NO_HANDOVER)
     assert await parts.traffic.collector.poll(parts.core.api, parts.core.run_id) == "no core runs"
-
-
-def test_the_default_core(tmp_path: Path) -> None:
-    settings = load(state_dir=str(tmp_path))
-    assert isinstance(default_core(settings), EmbeddedCore)
-    executable = tmp_path / "xray"
-    executable.write_text("#!/bin/sh\n")
-    executable.chmod(0o700)
-    assert isinstance(default_core(load(state_dir=str(tmp_path), xray_executable_path=str(executable))), ExecutableCore)
 
 
 @pytest.mark.parametrize("name", ["bus", "traffic", "processes"])

@@ -1,0 +1,165 @@
+"""Whose accounts went from the core, and when: for whoever ends the connections that these users have still. Pure.
+
+Noted at the moment at which it is known what the core has, and stored with the change itself, so that a supervisor that comes
+after this one ends what was promised. Nothing is decoded here: a change of users costs no more for it than a list's entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from pgnode.store.changes import Journal
+from pgnode.store.rows import DepartedUser
+from pgnode.supervisor.users.table import Phase, UserTable
+
+#: Messages of one user that are stored at most.
+MESSAGES_MAX: Final = 4
+
+
+class Departure(NamedTuple):
+    """One user whose messages changed, or who came back."""
+
+    key: str
+    #: The messages by which the core may have had accounts of this user.
+    before: tuple[bytes, ...]
+    #: The message by which it has them now; None for none.
+    after: bytes | None
+    #: Lines of the log from this number on may be about the accounts that it has now.
+    place: int
+    #: When, Unix seconds.
+    at: float
+    #: Inbounds in which somebody was found who should not be there.
+    tags: tuple[str, ...] = ()
+
+
+class Departures:
+    """Gathers them. Belongs to the supervisor's loop.
+
+    Args:
+        journal: Where they are noted that are to be stored.
+        place: Returns the number of the next line of the log; what the core has printed so far has a smaller one.
+        now: Unix seconds.
+        wanted: Whether anybody wants to know.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        place: Callable[[], int] = lambda: 0,
+        now: Callable[[], float] = lambda: 0.0,
+        wanted: bool = False,
+    ) -> None:
+        self._journal = journal
+        self._place = place
+        self._now = now
+        self.wanted = wanted
+        self._waiting: list[Departure] = []
+        #: Users who are not done with, and for them it counts when they come back: how often they departed, and the messages.
+        self._open: dict[str, tuple[int, tuple[bytes, ...]]] = {}
+        #: Users who are not done with and are being changed -> the place in the log before that.
+        self._coming: dict[str, int] = {}
+        self._tell: Callable[[], None] = lambda: None
+
+    def __repr__(self) -> str:
+        return f"Departures({len(self._waiting)} waiting, {len(self._open)} open)"
+
+    def tell(self, told: Callable[[], None]) -> None:
+        """Call a function whenever there is something to take."""
+        self._tell = told
+
+    def place(self, table: UserTable, keys: Iterable[str]) -> int:
+        """Return the place in the log before a change of some users; 0 where it matters for nobody."""
+        if not self.wanted:
+            return 0
+        keys = list(keys)
+        back = self._open.keys() & keys if self._open else ()
+        if not back and not any(map(table.may_have_had, keys)):
+            return 0
+        place = self._place()
+        for key in back:
+            self._coming.setdefault(key, place)
+        return place
+
+    def coming(self, key: str) -> int | None:
+        """Return the place in the log before a change of a user who is not done with, where one is under way; else None."""
+        return self._coming.get(key)
+
+    def here(self) -> int:
+        """Return the place in the log now."""
+        return self._place()
+
+    def settled(self, table: UserTable, keys: Iterable[str], place: int) -> None:
+        """Note what becomes of users whom the core has as desired from now on; to be called before the table notes it.
+
+        Args:
+            table: All users.
+            keys: Those users.
+            place: What :meth:`place` returned before the core was called.
+        """
+        if not self.wanted:
+            return
+        found = False
+        for key in keys:
+            if key not in self._open and not table.may_have_had(key):
+                continue
+            self._coming.pop(key, None)
+            desired, applied, phase, perhaps = table.record(key)
+            if phase is Phase.IN_STEP:
+                # Put again as it was.
+                continue
+            before = perhaps if applied is None else (applied, *perhaps)
+            if before and all(message == desired for message in before):
+                continue
+            self._note(Departure(key, before, desired, place, self._now()))
+            found = True
+        if found:
+            self._tell()
+
+    def stranger(self, key: str, tag: str) -> None:
+        """Note that somebody was taken out of an inbound who was in it against what is desired."""
+        if self.wanted:
+            self._note(Departure(key, (), None, 0, self._now(), (tag,)))
+            self._tell()
+
+    def restore(self, stored: dict[str, DepartedUser], desired: Callable[[str], bytes | None]) -> None:
+        """Take over what an earlier supervisor had promised."""
+        for key, user in stored.items():
+            if self.wanted:
+                self._note(Departure(key, user.messages, desired(key), 0, user.at))
+            else:
+                self._journal.departed[key] = None
+        if self._waiting:
+            self._tell()
+
+    def _note(self, departure: Departure) -> None:
+        key = departure.key
+        self._waiting.append(departure)
+        times, messages = self._open.get(key, (0, ()))
+        messages = (*messages, *departure.before)[-MESSAGES_MAX:]
+        self._open[key] = times + 1, messages
+        if messages:
+            self._journal.departed[key] = DepartedUser(departure.at, messages)
+
+    def take(self) -> list[Departure]:
+        """Hand over what gathered; :meth:`done` is to be called for each of them."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def done(self, key: str, count: int = 1) -> None:
+        """Note that so many departures of a user are done with."""
+        times, messages = self._open.pop(key, (0, ()))
+        self._coming.pop(key, None)
+        if times > count:
+            self._open[key] = times - count, messages
+        elif messages:
+            self._journal.departed[key] = None
+
+    def forget_all(self) -> None:
+        """Forget everything: there is no core any more that has a connection of theirs."""
+        self._waiting.clear()
+        for key in self._open:
+            self._journal.departed[key] = None
+        self._open.clear()
+        self._coming.clear()
