@@ -226,11 +226,24 @@ def _log_level(level: str | None, duration: str | None, json_wanted: bool, **nam
     metavar="[N]",
     help="Only the N (20) users with most traffic since the state folder was made, and what each moved.",
 )
+@click.option(
+    "--sessions", is_flag=True, help="The open connections of NAME: from where, through which inbound, since when."
+)
+@click.option("--disconnect", is_flag=True, help="End these connections; NAME may come back.")
 @json_option
 @target_options
-def _users(*, name: str | None, failed: bool, waiting: bool, top: int | None, json_wanted: bool, **named: Any) -> None:
+def _users(*, name: str | None, sessions: bool, disconnect: bool, json_wanted: bool, **wanted: Any) -> None:
     """Show the node's users, or the one with the e-mail NAME: desired, applied or not yet, rejected and why."""
     from pgnode.cli.target import Named  # noqa: PLC0415
+
+    failed, waiting, top = (wanted.pop(option) for option in ("failed", "waiting", "top"))
+    named = wanted
+    if sessions or disconnect:
+        if name is None or failed or waiting or top is not None or (sessions and disconnect):
+            raise click.UsageError("--sessions and --disconnect are each for one user, NAME, and nothing beside it")
+        from pgnode.cli.sessions import show_sessions  # noqa: PLC0415
+
+        _carry_out(lambda: show_sessions(Named(**named), name, disconnect=disconnect, json_wanted=json_wanted))
     from pgnode.cli.users import Wanted, show_users  # noqa: PLC0415
 
     _carry_out(lambda: show_users(Named(**named), Wanted(failed, waiting, name, top), json_wanted=json_wanted))

@@ -13,7 +13,7 @@ from pgnode import __version__
 from pgnode.bus.state import State
 from pgnode.cli.alone_text import KINDS, alone_text
 from pgnode.cli.seen import Facts
-from pgnode.cli.texts import count, duration, size
+from pgnode.cli.texts import count, duration, open_connections, size
 from pgnode.supervisor.control.progress import Phase
 from pgnode.supervisor.control.report import DrainReport, NodeReport
 
@@ -286,6 +286,8 @@ def _users_rows(facts: Facts) -> Iterator[Row]:
         parts.append(f"{users.rejected:,} rejected")
         more = " (pgnode users --failed)" if users.rejected else ""
         yield Row("users", ", ".join(parts) + more, Tone.WARN if users.rejected else Tone.PLAIN)
+        if report.connections:
+            yield Row("connections", open_connections(report.connections))
     elif held is not None:
         yield Row(
             "users", f"{held.users:,} desired, {held.rejected:,} rejected, as stored at {_time(facts.store.written_at)}"

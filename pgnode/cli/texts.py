@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from rich.filesize import decimal
+
+from pgnode.os_support.log_text import printable
 
 #: What stands where traffic of inbounds would be shown.
 NOT_COUNTED: Final = "not counted by this core: INBOUND_STATS=on has the next one count them"
@@ -46,3 +49,12 @@ def seconds_of(text: str) -> int | None:
     """
     found = re.fullmatch(r"(\d{1,7})([smhd])", text.strip(), re.ASCII)
     return int(found[1]) * _UNITS[found[2]] if found is not None else None
+
+
+def open_connections(by_inbound: Mapping[str, int], shown: int = 4) -> str:
+    """Say how many connections are open, and through which inbounds most of them."""
+    most = sorted(by_inbound.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{printable(inbound)} {number:,}" for inbound, number in most[:shown] if number)
+    more = sum(number > 0 for _, number in most[shown:])
+    total = f"{sum(by_inbound.values()):,} open over TCP"
+    return total + (f": {named}" if named else "") + (f" and {count(more, 'more inbound')}" if more else "")

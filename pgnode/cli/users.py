@@ -11,10 +11,12 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.state import WITH_CORE, State
 from pgnode.cli.output import say
+from pgnode.cli.sessions import left_lines
 from pgnode.cli.status_view import exit_code_of, word_of
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.target import Named, Target, find_target
@@ -279,16 +281,30 @@ def show_users(
     if target.why and not json_wanted:
         say(target.why)
     stored, waiting = _read(target, ask_seconds, with_traffic=wanted.with_traffic)
-    if wanted.name is not None and next(entries(stored, waiting, Wanted(name=wanted.name)), None) is None:
+    left = list(left_lines(_left(target, wanted.name, ask_seconds))) if wanted.name is not None else []
+    if wanted.name is not None and not left and next(entries(stored, waiting, Wanted(name=wanted.name)), None) is None:
         raise OperatorError(f"no user {wanted.name} is desired, rejected or in the core: `pgnode users` shows all")
     if json_wanted:
         found = entries(stored, waiting, wanted)
         # Escaped by JSON itself.
         say(as_json(stored, waiting, found))
     else:
-        for line in lines(stored, waiting, wanted):
+        for line in (*lines(stored, waiting, wanted), *left):
             say(line)
     return exit_code_of(stored.state, stored.pid)
+
+
+def _left(target: Target, name: str, ask_seconds: float) -> Mapping[str, Any] | None:
+    """Ask which connections of a user were left that should have ended; None where nobody knows of any."""
+    if target.pid is None:
+        return None
+    try:
+        answer = ask(target.settings.run_dir, messages.SESSIONS, {"user": name, "do": "left"}, seconds=ask_seconds)
+        found: Mapping[str, Any] | None = answer.get("left")
+    except NotAnsweredError:
+        # Also where it is of another version.
+        return None
+    return found
 
 
 def _read(target: Target, ask_seconds: float, *, with_traffic: bool) -> tuple[ShownUsers, UserDrift | None]:

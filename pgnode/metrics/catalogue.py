@@ -150,6 +150,22 @@ FAMILIES: Final[tuple[Family, ...]] = (
     _gauge("users_failed", "Users that were rejected."),
     _gauge("users_online", "Users with an open connection."),
     _gauge("addresses_online", "Addresses that they come from."),
+    _gauge(
+        "connections",
+        "Users' open connections over TCP, as the kernel counts them; inbounds without a port of TCP are left out.",
+        Label("inbound", f"{TAGS_MAX} tags, then {OTHER_TAG}"),
+    ),
+    _counter(
+        "sessions_ended",
+        "Connections that were ended since their user is gone, by what they were found by.",
+        Label("found", "line, address"),
+    ),
+    _counter(
+        "sessions_left",
+        "Changes of users after which some connection was left that should have ended.",
+        Label("reason", "shared, proxied, udp, address, unknown, unreachable"),
+    ),
+    _counter("session_failures", "Attempts to end connections that failed."),
     _counter("user_changes", "Calls that change users.", _CHANGE, Label("result", "ok, refused, failed")),
     _histogram(
         "user_change_duration_seconds", "From the bus to the answer: the core and the store have it then.", _CHANGE

@@ -40,6 +40,7 @@ from pgnode.supervisor.control.live import LiveAnswers
 from pgnode.supervisor.control.live_report import alone_of
 from pgnode.supervisor.control.operators import control_server
 from pgnode.supervisor.control.progress import Progress
+from pgnode.supervisor.control.session_orders import SessionOrders
 from pgnode.supervisor.control.worker_orders import WorkerOrders
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.default_core import default_core
@@ -337,6 +338,7 @@ def compose(
             ledger=traffic.figures.ledger,
             payouts=traffic.payouts,
             changes=changes,
+            sessions=cutter.counts,
             workers=reports,
             added_workers=lambda: processes.api.added,
             committer=committer,
@@ -349,10 +351,9 @@ def compose(
             restarts_in_place=inheritance.restarts,
         )
     )
+    orders = WorkerOrders(processes.api), DrainOrders(node, core), SessionOrders(cutter, node, core)
     work: dict[TaskSpec, Work] = {
-        tasks.CONTROL: control_server(
-            settings.run_dir, answers, live, WorkerOrders(processes.api), DrainOrders(node, core)
-        ).run,
+        tasks.CONTROL: control_server(settings.run_dir, answers, live, orders).run,
         tasks.COMMANDS: commands.read,
         tasks.CHANGES: commands.write,
         tasks.QUERIES: commands.answer_queries,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support import xray_command
 from tests.support.polling import eventually
+from tests.support.processes import run_to_end
 from tests.support.tls_target import tls_target
 
 VISION = "xtls-rprx-vision"
@@ -42,8 +45,9 @@ WAYS = [*TAGS, MUX]
 #: Bytes of a block of a held transfer.
 BLOCK_BYTES = 8192
 
-#: Rounds of a held transfer that last longer than the node looks after a change: they pause for 20 ms each.
-LONG_ROUNDS = 150
+#: Rounds of a held transfer, which pauses for 20 ms after each: longer than the node looks after a change, and than it looks for
+#: what no line tells.
+LONG_ROUNDS, SOME_ROUNDS = 130, 30
 
 #: Seconds in which a connection must have ended; the node promises one, a busy machine is given more.
 ENDS_SECONDS = 20.0
@@ -197,7 +201,7 @@ async def test_a_message_that_changes_no_account_ends_nothing(stage: Stage) -> N
         await stage.panel.sync_user(stage.user("other", ["VMess"]))
         # This one is done after the first, in the background.
         await ended([held["other VLESS"]])
-        await held["gone VLESS"].wait_rounds(LONG_ROUNDS)
+        await held["gone VLESS"].wait_rounds(SOME_ROUNDS)
         await go_on([held["gone VLESS"], held[f"gone {MUX}"], held["gone Trojan gRPC"]])
 
 
@@ -223,7 +227,7 @@ async def test_an_id_that_moves_takes_its_new_owners_connections_with_it(stage: 
         async with stage.client.hold("gone VLESS") as new, stage.client.hold("gonenew VLESS") as gone:
             await stage.panel.sync_users([moved])
             await ended([gone])
-            await new.wait_rounds(LONG_ROUNDS)
+            await new.wait_rounds(SOME_ROUNDS)
 
 
 async def test_who_was_rejected_goes_on_until_removed(stage: Stage) -> None:
@@ -233,10 +237,40 @@ async def test_who_was_rejected_goes_on_until_removed(stage: Stage) -> None:
     async with stage.held(["gone VLESS", "other VLESS"]) as held:
         with pytest.raises(PanelError):
             await stage.panel.sync_user(refused)
-        await held["gone VLESS"].wait_rounds(LONG_ROUNDS)
+        await held["gone VLESS"].wait_rounds(SOME_ROUNDS)
         await stage.panel.sync_users([stage.user("other")])
         await ended([held["gone VLESS"]])
         await go_on([held["other VLESS"]])
+
+
+async def test_an_operator_sees_and_ends_a_users_connections(stage: Stage) -> None:
+    await stage.panel.sync_users([stage.user("gone"), stage.user("other")])
+
+    async def said(*words: str) -> Any:
+        command = [sys.executable, "-m", "pgnode", "users", *words, "--json"]
+        code, output = await run_to_end(command, env=stage.node.environment())
+        assert code == 0, output
+        return json.loads(output)
+
+    names = ["gone VLESS", "gone Trojan gRPC", "other VLESS"]
+    async with stage.held(names) as held:
+        shown = (await said("gone@cut", "--sessions"))["sessions"]
+        assert {"VLESS", "Trojan gRPC"} <= {one["inbound"] for one in shown}
+        assert all(one["address"] == "127.0.0.2" and not one["shared"] for one in shown)
+        status = (await told_by(stage.node))["report"]
+        assert status["connections"]["VLESS"] >= 2
+        assert status["connections"].keys() == set(TAGS)
+        assert (await said("gone@cut", "--disconnect"))["ended"] >= 2
+        await ended([held["gone VLESS"], held["gone Trojan gRPC"]])
+        async with stage.client.hold("gone VLESS") as again:
+            await again.wait_rounds(SOME_ROUNDS)
+        await go_on([held["other VLESS"]])
+
+
+async def told_by(node: NodeProcess) -> Any:
+    """What ``pgnode status`` says for programs."""
+    command = [sys.executable, "-m", "pgnode", "status", "--json"]
+    return json.loads((await run_to_end(command, env=node.environment()))[1])
 
 
 # --- nodes of their own -------------------------------------------------------------------------------------------------
@@ -296,4 +330,4 @@ async def test_off_means_off(target: Target) -> None:
         two_users(target, node, config) as (panel, _, held),
     ):
         await panel.sync_user(make_user("gone@cut", []))
-        await held["gone"].wait_rounds(LONG_ROUNDS)
+        await held["gone"].wait_rounds(SOME_ROUNDS)

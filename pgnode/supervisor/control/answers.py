@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -37,6 +38,7 @@ from pgnode.supervisor.host.node_log import NodeLog
 from pgnode.supervisor.lifecycle.node import Node
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.supervisor.persistence.committer import StateCommitter
+from pgnode.supervisor.sessions.connections import count_connections
 from pgnode.supervisor.users.drift import user_drift
 
 log = structlog.get_logger(__name__)
@@ -108,7 +110,8 @@ class Answers:
     async def status(self, _values: Values) -> dict[str, Any]:
         """Say how the node is."""
         bus = await self._bus()
-        return self.report(bus).encode()
+        connections = await count_connections(self._known.core.running, self._known.node.core_base)
+        return self.report(bus, connections).encode()
 
     async def users(self, _values: Values) -> dict[str, Any]:
         """Say whom the core does not have as desired."""
@@ -162,11 +165,12 @@ class Answers:
             return BusReport(address, None, str(error) or type(error).__name__)
         return BusReport(address, round((self._clock.now() - began) * 1000, 2))
 
-    def report(self, bus: BusReport) -> NodeReport:
+    def report(self, bus: BusReport, connections: Mapping[str, int] = MappingProxyType({})) -> NodeReport:
         """Put together what is in memory.
 
         Args:
             bus: What the bus said.
+            connections: How many are open, by inbound.
 
         Returns:
             How the node is.
@@ -184,6 +188,7 @@ class Answers:
             unknown=life.unknown,
             core=self._core(now),
             users=self._users(),
+            connections=dict(connections),
             drain=drain_report(known.node),
             panel=PanelReport(
                 last_command_seconds_ago=None if last is None else round(now - last, 1),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pgnode.os_support.tcp_counts import open_connections
 from pgnode.supervisor.control.messages import RefusedError
 from pgnode.supervisor.control.report import DrainReport
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.node import Node
-from pgnode.xray.config.document import BaseConfig
+from pgnode.supervisor.sessions.connections import count_connections
 
 #: Days for which a node is drained at most, where that is to end by itself.
 DAYS_MAX: Final = 366
@@ -61,30 +58,13 @@ class DrainOrders:
         return {"ended": ended, "drain": drain_report(self._node).encode(), "connections": await self._connections()}
 
     async def _connections(self) -> dict[str, int]:
-        """Count users' connections by inbound, as far as the kernel knows of them: those over TCP, to a port."""
-        running, base = self._core.running, self._node.core_base
-        if running is None or base is None:
-            return {}
-        names = names_by_port(base)
-        counted = await asyncio.to_thread(open_connections, running.pid, names)
-        found: Counter[str] = Counter()
-        for port, number in counted.items():
-            found[names[port]] += number
-        return dict(found)
+        """Count users' connections by inbound; those with none are left out."""
+        counted = await count_connections(self._core.running, self._node.core_base)
+        return {inbound: number for inbound, number in counted.items() if number}
 
 
 def _is_time(seconds: object) -> bool:
     return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds <= DAYS_MAX * 86_400
-
-
-def names_by_port(base: BaseConfig) -> dict[int, str]:
-    """Return which inbound listens on which port, as an operator would call it; of several on one the first."""
-    names: dict[int, str] = {}
-    for spec in base.inbounds:
-        for first, last in spec.ports:
-            for port in range(first, last + 1):
-                names.setdefault(port, spec.tag or spec.title)
-    return names
 
 
 def drain_report(node: Node) -> DrainReport:

@@ -29,6 +29,7 @@ LIVE: Final = "live"
 LOGS: Final = "logs"
 LOG_LEVEL: Final = "log-level"
 DRAIN: Final = "drain"
+SESSIONS: Final = "sessions"
 
 
 class RefusedError(Exception):

@@ -150,6 +150,8 @@ class NodeReport:
     unknown: str = ""
     core: CoreReport = field(default_factory=CoreReport)
     users: UsersReport = field(default_factory=UsersReport)
+    #: Users' open connections over TCP, by inbound; inbounds without a port of TCP are left out.
+    connections: dict[str, int] = field(default_factory=dict)
     drain: DrainReport = field(default_factory=DrainReport)
     panel: PanelReport = field(default_factory=PanelReport)
     bus: BusReport = field(default_factory=BusReport)

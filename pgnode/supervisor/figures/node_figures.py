@@ -49,6 +49,19 @@ class UserFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionFigures:
+    """Users' connections, and what became of those whose users are gone."""
+
+    #: Inbound -> how many are open.
+    open: Mapping[str, int]
+    #: By what they were found -> how many were ended.
+    ended: Mapping[str, int]
+    #: Why -> how often some were left.
+    left: Mapping[str, int]
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficFigures:
     """What was counted, and what became of it."""
 
@@ -119,6 +132,7 @@ class NodeFigures:
     wanted: bool
     core: CoreFigures
     users: UserFigures
+    sessions: SessionFigures
     traffic: TrafficFigures
     workers: WorkersFigures
     host: HostFigures

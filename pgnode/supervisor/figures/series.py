@@ -12,9 +12,11 @@ from pgnode.bus import reports
 from pgnode.bus.protocol import PROTOCOL
 from pgnode.bus.reports import SEPARATOR, Report
 from pgnode.bus.state import State
+from pgnode.metrics.catalogue import OTHER_TAG, TAGS_MAX
 from pgnode.metrics.instruments import Histogram
 from pgnode.metrics.series import Series
-from pgnode.supervisor.figures.node_figures import NodeFigures, ProcessFigures, WorkersFigures
+from pgnode.supervisor.figures.node_figures import NodeFigures, ProcessFigures, SessionFigures, WorkersFigures
+from pgnode.supervisor.sessions.counts import FOUND_BY, LEFT
 
 #: Kind of a worker -> kind of its process.
 WORKER_PROCESSES: Final = {"rest": "rest_worker", "grpc": "grpc_worker"}
@@ -43,6 +45,7 @@ def series_of(figures: NodeFigures) -> Series:
     _node(series, figures)
     _core(series, figures)
     _users(series, figures)
+    _sessions(series, figures.sessions)
     _traffic(series, figures)
     _api(series, figures.workers)
     _processes(series, figures)
@@ -110,6 +113,19 @@ def _users(series: Series, figures: NodeFigures) -> None:
     series.set("addresses_online", users.addresses)
     _counts(series, "user_changes", users.changes)
     _histograms(series, "user_change_duration_seconds", users.change_seconds)
+
+
+def _sessions(series: Series, sessions: SessionFigures) -> None:
+    by_number = sorted(sessions.open.items(), key=lambda item: (-item[1], item[0]))
+    for inbound, number in by_number[:TAGS_MAX]:
+        series.set("connections", number, inbound)
+    if rest := by_number[TAGS_MAX:]:
+        series.set("connections", sum(number for _, number in rest), OTHER_TAG)
+    for how in FOUND_BY:
+        series.set("sessions_ended", sessions.ended.get(how, 0), how)
+    for why in LEFT:
+        series.set("sessions_left", sessions.left.get(why, 0), why)
+    series.set("session_failures", sessions.failures)
 
 
 def _traffic(series: Series, figures: NodeFigures) -> None:

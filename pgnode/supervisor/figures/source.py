@@ -31,6 +31,7 @@ from pgnode.supervisor.figures.node_figures import (
     CoreFigures,
     HostFigures,
     NodeFigures,
+    SessionFigures,
     TrafficFigures,
     UserFigures,
     WorkersFigures,
@@ -44,6 +45,8 @@ from pgnode.supervisor.maintenance.jobs import Maintenance
 from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.persistence.snapshot_publisher import SnapshotPublisher
 from pgnode.supervisor.processes.restarts import Restarter
+from pgnode.supervisor.sessions.connections import count_connections
+from pgnode.supervisor.sessions.counts import SessionCounts
 from pgnode.supervisor.tasks import TASKS
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.ledger import Ledger
@@ -73,6 +76,7 @@ class Sources:
     ledger: Ledger
     payouts: Payouts
     changes: ChangeTimes
+    sessions: SessionCounts
     workers: WorkerReports
     #: How many more workers were asked for than the settings say, by kind.
     added_workers: Callable[[], Mapping[str, int]]
@@ -217,6 +221,12 @@ class FigureSource:
                 addresses=addresses,
                 changes=source.changes.results,
                 change_seconds=source.changes.seconds,
+            ),
+            sessions=SessionFigures(
+                open=await count_connections(source.core.running, source.node.core_base),
+                ended=source.sessions.cut,
+                left=source.sessions.left,
+                failures=source.sessions.failures,
             ),
             traffic=TrafficFigures(
                 sums=source.ledger.sums,

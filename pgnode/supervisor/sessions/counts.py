@@ -12,6 +12,7 @@ from pgnode.supervisor.sessions.plan import ADDRESS, PROXIED, SHARED, UDP, UNKNO
 #: By what a connection was found.
 BY_LINE: Final = "line"
 BY_ADDRESS: Final = "address"
+FOUND_BY: Final = (BY_LINE, BY_ADDRESS)
 
 #: Reasons for which connections are left.
 LEFT: Final = (SHARED, PROXIED, UDP, ADDRESS, UNKNOWN, UNREACHABLE)

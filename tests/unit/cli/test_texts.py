@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgnode.cli.texts import count, duration, seconds_of, size
+from pgnode.cli.texts import count, duration, open_connections, seconds_of, size
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,10 @@ def test_sizes_and_counts() -> None:
 )
 def test_times_that_somebody_writes(text: str, seconds: int | None) -> None:
     assert seconds_of(text) == seconds
+
+
+def test_open_connections_are_named_by_inbound() -> None:
+    assert open_connections({}) == "0 open over TCP"
+    assert open_connections({"b": 2, "a": 1_200, "c": 0}) == "1,202 open over TCP: a 1,200, b 2"
+    many = {f"tag{number}": 1 for number in range(6)}
+    assert open_connections(many) == "6 open over TCP: tag0 1, tag1 1, tag2 1, tag3 1 and 2 more inbounds"

@@ -49,6 +49,7 @@ def known(tmp_path: Path, **others: Any) -> Known:
         life=life,
         state=life.state,
         keep_alive_seconds=60,
+        core_base=None,
         users=SimpleNamespace(table=table, rejected={"dave": None}),
         drain=SimpleNamespace(order=None, away=[], error=""),
         status=lambda: NodeStatus(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgnode.supervisor.control.drain_orders import DrainOrders, drain_report, names_by_port
+from pgnode.supervisor.control.drain_orders import DrainOrders, drain_report
 from pgnode.supervisor.control.messages import RefusedError
 from pgnode.supervisor.control.report import DrainReport, decode
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user
@@ -72,12 +72,6 @@ async def test_connections_are_counted_by_inbound(stage: Stage, monkeypatch: pyt
     await stage.stop()
     await stage.pause(1000.0)
     assert (await orders(stage).order({"do": "look"}))["connections"] == {}
-
-
-async def test_a_port_is_the_first_inbounds(stage: Stage) -> None:
-    base = stage.node.core_base
-    assert base is not None
-    assert sorted(names_by_port(base).values()) == ["a", "b"]
 
 
 async def test_those_that_stay_are_named_while_it_goes_on(stage: Stage) -> None:

@@ -27,8 +27,7 @@ async def test_every_question_has_an_answer() -> None:
     parts: list[Any] = [
         SimpleNamespace(by_question={messages.STATUS: says("answers")}),
         SimpleNamespace(live=says("live"), traffic=says("traffic")),
-        SimpleNamespace(order=says("orders")),
-        SimpleNamespace(order=says("drain")),
+        [SimpleNamespace(order=says(name)) for name in ("orders", "drain", "sessions")],
     ]
     running = asyncio.create_task(control_server(folder, *cast(Any, parts)).run())
     try:
@@ -39,6 +38,7 @@ async def test_every_question_has_an_answer() -> None:
             (messages.TRAFFIC, "traffic"),
             (messages.WORKERS, "orders"),
             (messages.DRAIN, "drain"),
+            (messages.SESSIONS, "sessions"),
         ):
             assert await asyncio.to_thread(ask, folder, question, seconds=30) == {"by": by}
     finally:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgnode.bus.reports import Report
 from pgnode.bus.snapshots import NodeStatus, Polled
 from pgnode.bus.state import State
-from pgnode.metrics.catalogue import BY_NAME, FAMILIES, PROCESS_KINDS
+from pgnode.metrics.catalogue import BY_NAME, FAMILIES, OTHER_TAG, PROCESS_KINDS, TAGS_MAX
 from pgnode.metrics.exposition import render
 from pgnode.metrics.instruments import Histogram, no_buckets
 from pgnode.supervisor.figures.node_figures import (
@@ -14,6 +16,7 @@ from pgnode.supervisor.figures.node_figures import (
     HostFigures,
     NodeFigures,
     ProcessFigures,
+    SessionFigures,
     TrafficFigures,
     UserFigures,
     WorkersFigures,
@@ -74,6 +77,7 @@ def everything() -> NodeFigures:
             "embedded", 2, 1, observed("new_core"), {("add", "ok"): 9}, 0.01, {"DIRECT": 0.012}, 60, 30, 1000, 2000
         ),
         users=UserFigures(10, 1, 2, 3, 4, {("sync_user", "ok"): 8}, observed("sync_user")),
+        sessions=SessionFigures({"VLESS": 7, "VMess": 0}, {"line": 5}, {"udp": 1}, 2),
         traffic=TrafficFigures(sums, Polled(1500, 5000, "", counters=12), {"lost": 1}, 1000.0, observed("whole"), 6),
         workers=WorkersFigures(workers, alive, {"rest": 2, "grpc": 1}, 900.0),
         host=HostFigures(
@@ -115,6 +119,18 @@ def test_workers_and_calls() -> None:
     assert values["worker_restarts"]["rest", "died"] == 4
     assert values["process_restarts"] == {("gunicorn",): 0, ("grpc_worker",): 2, ("valkey",): 3}
     assert values["loop_lag_seconds"] == {("supervisor",): 0.1, ("rest_worker",): 0, ("grpc_worker",): 0.25}
+
+
+def test_connections() -> None:
+    figures = everything()
+    values = series_of(figures).values
+    assert values["connections"] == {("VLESS",): 7, ("VMess",): 0}
+    assert values["sessions_ended"] == {("line",): 5, ("address",): 0}
+    assert values["sessions_left"]["udp",] == 1
+    many = replace(figures.sessions, open={f"tag{number}": number for number in range(TAGS_MAX + 2)})
+    told = series_of(replace(figures, sessions=many)).values["connections"]
+    assert told[OTHER_TAG,] == 1
+    assert len(told) == TAGS_MAX + 1
 
 
 def test_processes() -> None:
