@@ -61,7 +61,3 @@ class SessionCounts:
     def users(self) -> Mapping[str, LeftUser]:
         """Of whom something was left, the last ones, by key."""
         return self._users
-
-    def forget_users(self) -> None:
-        """Forget who they were: their core has gone."""
-        self._users.clear()
