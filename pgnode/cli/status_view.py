@@ -280,14 +280,11 @@ def _users_rows(facts: Facts) -> Iterator[Row]:
     report, held = facts.report, facts.store.held
     if report is not None:
         users = report.users
-        parts = [f"{users.desired:,} desired", f"{users.applied:,} applied"]
-        if users.to_remove:
-            parts.append(f"{users.to_remove:,} to be removed")
-        parts.append(f"{users.rejected:,} rejected")
+        removed = [f"{users.to_remove:,} to be removed"] if users.to_remove else []
+        parts = [f"{users.desired:,} desired", f"{users.applied:,} applied", *removed, f"{users.rejected:,} rejected"]
         more = " (pgnode users --failed)" if users.rejected else ""
         yield Row("users", ", ".join(parts) + more, Tone.WARN if users.rejected else Tone.PLAIN)
-        if report.connections:
-            yield Row("connections", open_connections(report.connections))
+        yield from [Row("connections", open_connections(report.connections))] if report.connections else []
     elif held is not None:
         yield Row(
             "users", f"{held.users:,} desired, {held.rejected:,} rejected, as stored at {_time(facts.store.written_at)}"

@@ -54,6 +54,8 @@ class Record:
     calls: list[Call] = field(default_factory=list)
     #: Errors other than "not now" and "no answer", which no fault excuses.
     unexpected: list[str] = field(default_factory=list)
+    #: Users who are in every full set: their connections are held, and end with their accounts.
+    kept: list[pb.User] = field(default_factory=list)
 
     async def _called(self, wanted: Mapping[str, State], work: Awaitable[object], refused: Iterable[str] = ()) -> bool:
         begun, done = time.monotonic(), False
@@ -81,11 +83,17 @@ class Record:
 
     async def all(self, users: Sequence[pb.User]) -> bool:
         """The set becomes this: whoever was ever named and is not in it is wanted away."""
+        users = self._with_kept(users)
         return await self._called(self._full(users), self.panel.sync_users(users))
 
     async def start(self, config: Mapping[str, object], users: Sequence[pb.User]) -> bool:
         """A start; its users are a full set."""
+        users = self._with_kept(users)
         return await self._called(self._full(users), self.panel.start(dict(config), users))
+
+    def _with_kept(self, users: Sequence[pb.User]) -> list[pb.User]:
+        named = {user.email for user in users}
+        return [*users, *(user for user in self.kept if user.email not in named)]
 
     def _full(self, users: Sequence[pb.User]) -> Mapping[str, State]:
         return _FullSet({user.email: state_of(user) for user in users})

@@ -75,6 +75,7 @@ class Stage:
         await self.panel.start(self.config, users, timeout_seconds=60)
         self.record.initial = {user.email: state_of(user) for user in users}
         self.holder = user
+        self.record.kept[:] = [user]
         if hold:
             await self.hold()
 
