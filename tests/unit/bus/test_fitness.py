@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +158,85 @@ async def test_one_that_is_away_or_a_replica_is_waited_for() -> None:
         url = server.url
     with pytest.raises(BUS_ERRORS):
         await look(url)
+
+
+async def hangs_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say nothing to anybody."""
+    writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def listening(context: ssl.SSLContext) -> AsyncIterator[int]:
+    """A server that speaks TLS alone, and hangs up on whoever comes through; gives its port."""
+    async with await asyncio.start_server(hangs_up, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def tls_of(folder: Path) -> tuple[ssl.SSLContext, Path, Path]:
+    """TLS settings of a server, and its files."""
+    cert, key = make_certificate(folder, ["localhost"], ["127.0.0.1"])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    return context, cert, key
+
+
+async def test_tls_is_asked_of_a_server_without_it() -> None:
+    async with running_server("valkey") as server:
+        await refused(server.url.replace("redis://", "rediss://"), "speaks no TLS: write redis in place of rediss")
+
+
+async def test_tls_is_not_asked_of_a_server_that_speaks_nothing_else(tmp_path: Path) -> None:
+    context, _, _ = tls_of(tmp_path)
+    async with listening(context) as port:
+        await refused(f"redis://127.0.0.1:{port}", "speaks TLS alone: write rediss in place of redis")
+
+
+def turn_away(listener: socket.socket, context: ssl.SSLContext) -> None:
+    """Shake hands with whoever comes, and say why not: asyncio's servers hang up before they have said it."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.settimeout(10)
+            with connection, contextlib.suppress(OSError):
+                try:
+                    context.wrap_socket(connection, server_side=True).unwrap()
+                finally:
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(4096):
+                        pass
+
+
+@contextlib.asynccontextmanager
+async def asking_for_a_certificate(context: ssl.SSLContext, of: Path) -> AsyncIterator[int]:
+    """A server that wants a certificate of its callers; gives its port."""
+    context.load_verify_locations(of)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(asyncio.to_thread(turn_away, listener, context))
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        await serving
+
+
+async def test_a_certificate_is_asked_for_and_there_is_none(tmp_path: Path) -> None:
+    context, cert, _ = tls_of(tmp_path)
+    async with asking_for_a_certificate(context, cert) as port:
+        url = complete(f"rediss://127.0.0.1:{port}", {"ssl_ca_certs": str(cert)})
+        await refused(url, "asks for a certificate: set REDIS_CERT_FILE and REDIS_KEY_FILE")
+
+
+async def test_a_certificate_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    context, cert, _ = tls_of(tmp_path)
+    (tmp_path / "other").mkdir()
+    other, other_key = make_certificate(tmp_path / "other", ["localhost"], ["127.0.0.1"])
+    async with asking_for_a_certificate(context, cert) as port:
+        files = {"ssl_ca_certs": str(cert), "ssl_certfile": str(other), "ssl_keyfile": str(other_key)}
+        await refused(complete(f"rediss://127.0.0.1:{port}", files), "REDIS_CERT_FILE")
+
+
+async def test_a_server_that_hangs_up_may_be_anything(tmp_path: Path) -> None:
+    """That is waited for."""
+    context, cert, _ = tls_of(tmp_path)
+    async with listening(context) as port:
+        with pytest.raises(BUS_ERRORS):
+            await look(complete(f"rediss://127.0.0.1:{port}", {"ssl_ca_certs": str(cert)}))
