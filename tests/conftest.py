@@ -24,7 +24,7 @@ from pgnode.testing.ports import PORTS, PORTS_VARIABLE
 from tests.support import isolated_python, made_folders
 
 # How long an example takes says something about the machine, not about the code.
-settings.register_profile("pgnode", deadline=None, max_examples=50)
+settings.register_profile("pgnode", deadline=None, max_examples=30)
 # For a change of what they test: pytest --hypothesis-profile=thorough …
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("pgnode")

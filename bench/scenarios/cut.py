@@ -89,10 +89,15 @@ async def cut(bench: Bench) -> AsyncGenerator[Row, None]:
 
 def _connections() -> int:
     """Return how many connections are held: as many as are wanted, or as the limit of open files allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
+    wanted = CONNECTIONS * FILES_EACH + OTHER_FILES
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        # Root may have more than the limit says.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, wanted), max(hard, wanted)))
+    except (OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return min(CONNECTIONS, (hard - OTHER_FILES) // FILES_EACH)
+        return min(CONNECTIONS, (hard - OTHER_FILES) // FILES_EACH)
+    return CONNECTIONS
 
 
 async def _open(pid: int, port: int) -> int:

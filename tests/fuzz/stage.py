@@ -26,6 +26,8 @@ SETTINGS = {
     "HEADER_TIMEOUT_SECONDS": str(HEADER_SECONDS),
     "BODY_TIMEOUT_SECONDS": str(BODY_SECONDS),
     "STATS_UPDATE_INTERVAL_SECONDS": "0.5",
+    # Inputs remove users, and so whoever holds a connection, which nothing else may end.
+    "CUT_SESSIONS": "off",
     "CORE_CALL_TIMEOUT_SECONDS": "20",
     "WRITE_TIMEOUT_SECONDS": "60",
     "MAX_BODY_MIB": "4",

@@ -22,6 +22,8 @@ async def test_a_wireguard_node_is_started_and_its_users_are_kept_in_step(stage:
     started = await stage.panel.call("start", config=json.dumps(config), backend_type=WIREGUARD, users=users)
     assert (started.started, bool(started.core_version), bool(started.node_version)) == (True, True, True)
     assert await stage.emails("wg0") == {str(number) for number in range(2, 12)}
+    # What other tests' cores moved is owed still.
+    await stage.panel.stats(pb.Outbounds, reset=True)
     # Two swap their addresses in a change of many, and one gets another key.
     changed = [peer("2", addresses(3)), peer("3", addresses(2)), peer("4", addresses(4), key="new")]
     assert await stage.panel.sync_chunked(changed) is None
