@@ -358,7 +358,7 @@ async def test_to_reach_the_nodes_own_sockets_is_not_enough(stage: Stage) -> Non
     for path in (stage.node.state_dir, folder, folder / "valkey.sock", folder / "core.sock"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
     stranger = connect(f"unix://{folder / 'valkey.sock'}", connections=1)
-    with pytest.raises(RedisError, match="[Aa]uthenticat"):
+    with pytest.raises(RedisError, match=r"[Aa]uthenticat"):
         await stranger.ping()
     await stranger.aclose()
     url = load(state_dir=stage.node.state_dir).bus_url
