@@ -14,13 +14,15 @@ from redis.asyncio import Redis
 from pgnode.bus.access import Role, rules
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
+from pgnode.testing.panel import PanelClient, PanelError
 from pgnode.testing.users import make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
+from tests.support.core_lists import inbound_users
 from tests.support.far_worker import FarWorker
 from tests.support.polling import eventually
 from tests.support.processes import kill, worker_pids
-from tests.support.redis_servers import RedisServer, running_server
+from tests.support.redis_servers import RedisServer, running_sentinels, running_server
 
 SECRETS = {"node": "hunter2", "worker": "hunter3", "admin": "hunter4"}
 TAG = "VLESS"
@@ -116,3 +118,36 @@ async def test_what_certainly_cannot_be_used_ends_the_start(short_dir: Path) -> 
             ),
             refused({**env, "REDIS_URL": server.url.replace("redis", "rediss")}, "speaks no TLS: write redis in place"),
         )
+
+
+async def test_sentinels_and_their_servers_may_speak_tls_alone(short_dir: Path) -> None:
+    """A change is answered after the master has died, also by a worker that is alone, and the user is in the core once."""
+    async with running_sentinels("redis", tls=True) as watched:
+        first = watched.servers[0]
+        assert first.tls is not None
+        certificate, key = map(str, first.tls)
+        files = {"REDIS_CA_FILE": certificate, "REDIS_CERT_FILE": certificate, "REDIS_KEY_FILE": key}
+        async with NodeProcess(env={**FAST, "REDIS_URL": watched.url, **files}) as node:
+            own = node.state_dir / "tls"
+            worker = FarWorker(
+                "rest",
+                redis_url=watched.url,
+                cert_file=own / "cert.pem",
+                key_file=own / "key.pem",
+                env=files | {"API_KEY": node.api_key},
+            )
+            async with worker, node.panel() as panel, worker.panel(api_key=node.api_key) as far:
+                await panel.start(make_config([make_inbound(TAG, "vless")]), make_users(5, [TAG]))
+                first.kill()
+                await watched.another_master(first)
+                users = make_users(2, [TAG], name="later")
+                for caller, user in zip((panel, far), users, strict=True):
+
+                    async def taken(caller: PanelClient = caller, user: pb.User = user) -> bool:
+                        await caller.sync_user(user)
+                        return True
+
+                    await eventually(taken, "it is taken", 60, errors=(PanelError,))
+                listed = await inbound_users(node.run_dir / "core.sock", TAG)
+                assert {user.email for user in users} <= set(listed)
+                assert len(listed) == len(set(listed)) == 7

@@ -89,14 +89,17 @@ class RedisServer:
         found: Redis = Redis.from_url(self.url, socket_timeout=5, **options)
         return found
 
+    def ports(self) -> list[str]:
+        """The options that say where it listens."""
+        if self.tls is None:
+            return ["--port", str(self.port)]
+        certificate, key = map(str, self.tls)
+        files = ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate]
+        return ["--port", "0", "--tls-port", str(self.port), "--tls-replication", "yes", *files]
+
     async def start(self) -> None:
-        ports = ["--port", str(self.port)]
-        if self.tls is not None:
-            certificate, key = map(str, self.tls)
-            ports = ["--port", "0", "--tls-port", str(self.port), "--tls-cert-file", certificate]
-            ports += ["--tls-key-file", key, "--tls-ca-cert-file", certificate]
         self.folder.mkdir(exist_ok=True)
-        command = [self.program, *ports, "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        command = [self.program, *self.ports(), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
         # A replica has its copy at once, and not with others that may come in the next seconds.
         command += ["--repl-diskless-sync-delay", "0", "--logfile", str(self.folder / "log"), *self.options]
         self.process = await asyncio.to_thread(subprocess.Popen, command, stdout=subprocess.DEVNULL)
@@ -157,7 +160,8 @@ class Watched:
 
     @property
     def url(self) -> str:
-        return f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/node"
+        scheme = "redis" if self.servers[0].tls is None else "rediss"
+        return f"{scheme}+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in self.sentinels)}/node"
 
     async def master(self) -> RedisServer:
         """The master by what the first sentinel that answers says."""
@@ -183,16 +187,20 @@ class Watched:
 
 
 @contextlib.asynccontextmanager
-async def running_sentinels(kind: str = "valkey", *, options: Sequence[str] = ()) -> AsyncIterator[Watched]:
+async def running_sentinels(
+    kind: str = "valkey", *, options: Sequence[str] = (), tls: bool = False
+) -> AsyncIterator[Watched]:
     """A master, a replica and three sentinels, all of which know each other."""
     path = program(kind)
     with tempfile.TemporaryDirectory(prefix="pgn") as name:
         folder = Path(name)
-        first = RedisServer(path, folder / "first", options)
+        pair = make_certificate(folder, ["localhost"], ["127.0.0.1"]) if tls else None
+        first = RedisServer(path, folder / "first", options, tls=pair)
         watched = Watched([first], [])
         try:
             await first.start()
-            second = RedisServer(path, folder / "second", [*options, "--replicaof", "127.0.0.1", str(first.port)])
+            replica = [*options, "--replicaof", "127.0.0.1", str(first.port)]
+            second = RedisServer(path, folder / "second", replica, tls=pair)
             watched.servers.append(second)
             await second.start()
             for number in range(3):
@@ -201,7 +209,7 @@ async def running_sentinels(kind: str = "valkey", *, options: Sequence[str] = ()
                     f"sentinel monitor node 127.0.0.1 {first.port} 2\n"
                     f"sentinel down-after-milliseconds node {DOWN_MS}\nsentinel failover-timeout node 5000\n"
                 )
-                sentinel = Sentinel(path, folder / f"s{number}", config=config)
+                sentinel = Sentinel(path, folder / f"s{number}", config=config, tls=pair)
                 watched.sentinels.append(sentinel)
                 await sentinel.start()
             for sentinel in watched.sentinels:
@@ -219,7 +227,7 @@ class Sentinel(RedisServer):
 
     async def start(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        command = [self.program, str(self.config), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [self.program, str(self.config), "--sentinel", *self.ports(), "--bind", "127.0.0.1"]
         command += ["--logfile", str(self.folder / "log")]
         self.process = await asyncio.to_thread(subprocess.Popen, command, stdout=subprocess.DEVNULL)
         client = self.client()
