@@ -93,7 +93,8 @@ def _enum(enum: EnumDescriptor, value: Any, path: str) -> int:
     Numbers without a name are let through, as the binary form lets them through: what they mean is for the call.
     """
     if isinstance(value, str):
-        named = enum.values_by_name.get(value)
+        # The library's own look-up fails with a SystemError for what is no text.
+        named = next((known for known in enum.values if known.name == value), None)
         if named is None:
             refuse(path, f"{shown(value)!r} is no {enum.name}: known are {', '.join(enum.values_by_name)}")
         return named.number

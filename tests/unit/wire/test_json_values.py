@@ -56,6 +56,7 @@ def test_values_that_are_read(kind: FieldDescriptor, value: Any, read: Any) -> N
         (UINT32, -1, "p: out of range: allowed are 0 to 4294967295"),
         (DOUBLE, [], "p: a number is expected, not a list"),
         (ENUM, "Users", "p: 'Users' is no StatType: known are Outbounds, "),
+        (ENUM, "\udc00\ud800", "p: '??' is no StatType: known are Outbounds, "),
     ],
 )
 def test_values_that_are_refused(kind: FieldDescriptor, value: Any, text: str) -> None:
