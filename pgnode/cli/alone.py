@@ -28,7 +28,7 @@ from pgnode.os_support.environment import confine, drop_grpc_variables
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.log_output import PROCESS
 from pgnode.os_support.surroundings import MEMORY, find_temporary_folder, reset_signals, what_is_missing
-from pgnode.settings import Settings, other_variables, read_api_key, unknown_settings
+from pgnode.settings import Settings, other_variables, read_api_key, shown_url, unknown_settings
 from pgnode.settings.alone import WorkerKind, load_alone
 from pgnode.settings.handover import (
     ALONE_VARIABLE,
@@ -140,7 +140,10 @@ def prepare(kind: WorkerKind, settings: Settings, env_file: Path | None) -> Star
             say(f"pgnode: {sentence}", error=True)
     dependencies.check()
     require_certificate(settings)
-    asyncio.run(require_key(settings))
+    key = asyncio.run(require_key(settings))
+    sentence = f"{places(kind, settings)}, for the supervisor at REDIS_URL={shown_url(settings.redis_url or '')}; {key}"
+    if not told_in_log("info", sentence):
+        say(f"pgnode: {sentence}", error=True)
     allow_many_files()
     os.umask(0o077)
     environment = {**os.environ}
@@ -165,6 +168,24 @@ def prepare(kind: WorkerKind, settings: Settings, env_file: Path | None) -> Star
         # Gunicorn says itself when it is ready.
         environment[NOTIFY_VARIABLE] = before[NOTIFY_VARIABLE]
     return Started(settings, handover, environment, env_file)
+
+
+def places(kind: WorkerKind, settings: Settings) -> str:
+    """Say what is served where. Pure.
+
+    Args:
+        kind: What workers serve.
+        settings: Their settings.
+
+    Returns:
+        The beginning of a sentence.
+    """
+    host = f"[{settings.node_host}]" if ":" in settings.node_host else settings.node_host
+    if kind == "grpc":
+        return f"API workers serve gRPC on {host}:{settings.grpc_listen[1]}"
+    ports = settings.gunicorn_ports
+    rest = f"REST on https://{host}:{ports['SERVICE_PORT']} and " if "SERVICE_PORT" in ports else ""
+    return f"API workers serve {rest}maintenance on https://{host}:{ports['API_PORT']}"
 
 
 def become_gunicorn(started: Started) -> NoReturn:

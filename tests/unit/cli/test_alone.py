@@ -13,10 +13,11 @@ import pytest
 
 from pgnode.bus.connection import connect
 from pgnode.cli import alone
-from pgnode.cli.alone import check_key, run_worker
+from pgnode.cli.alone import check_key, places, run_worker
 from pgnode.cli.target import Places
 from pgnode.errors import ArgumentError, OperatorError, SettingsError
 from pgnode.os_support import streams
+from pgnode.settings import load as load_settings
 from pgnode.settings.alone import load_alone
 from pgnode.settings.handover import ALONE_VARIABLE, ENVIRONMENT_VARIABLE, FILE_VARIABLE, SOCKETS_VARIABLE, VARIABLE
 from pgnode.settings.handover import load_handed_over as load
@@ -86,6 +87,22 @@ def test_it_becomes_gunicorn_with_settings_sockets_and_no_secrets(monkeypatch: p
     assert not {"API_KEY", "REDIS_URL", "SECRET_OF_SOMEBODY", FILE_VARIABLE} & set(environment)
     monkeypatch.setenv(VARIABLE, environment[VARIABLE])
     assert load().api_key == KEY
+
+
+def test_it_says_what_it_serves_where(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Became):
+        run_worker("rest", None, None)
+    said = capsys.readouterr().err
+    settings = load_alone("rest")
+    assert (
+        f"pgnode: API workers serve REST on https://127.0.0.1:{settings.service_port} and maintenance on https://"
+        in said
+    )
+    assert "for the supervisor at REDIS_URL=" in said
+    assert KEY not in said
+    named = load_settings(node_host="::1", service_protocol="grpc", service_port=1, api_port=2)
+    assert places("grpc", named) == "API workers serve gRPC on [::1]:1"
+    assert places("rest", named) == "API workers serve maintenance on https://[::1]:2"
 
 
 def test_a_file_of_settings_goes_along(tmp_path: Path) -> None:
