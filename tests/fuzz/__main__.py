@@ -21,13 +21,14 @@ from tests.fuzz.doors import DOORS, Door, make_case
 from tests.fuzz.senders import Outcome
 from tests.fuzz.stage import FuzzedNode, faults_of, fuzzed_node, is_alive
 from tests.support import isolated_python
+from tests.support.polling import pause
 
 FOUND = Path("build", "fuzz")
 #: So many findings at a door are enough.
 _FINDINGS_MAX = 10
 
 #: So often a call that went wrong is sent again.
-_FURTHER_TRIES = 3
+_FURTHER_TRIES = 10
 _ISOLATED = "PGNODE_FUZZ_ISOLATED"
 
 
@@ -74,6 +75,8 @@ class Run:
             for _ in range(_FURTHER_TRIES if isinstance(case, GrpcCase) else 0):
                 # Other inputs may have ended the library's server, and all its calls: a path that is no text does.
                 if faults:
+                    # Until another server has taken its place the port refuses connections.
+                    await pause()
                     outcome, faults = await self.sent_once(node, case)
             faults += await node.settle(case, outcome)
         except (OSError, TimeoutError) as error:
