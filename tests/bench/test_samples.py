@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.samples import percentile, share_of, turns
+from bench.samples import middle, percentile, share_of, turns
 
 samples = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1)
 
@@ -30,6 +30,12 @@ def test_percentile_without_samples_and_of_a_wrong_share() -> None:
     assert math.isnan(percentile([], 0.5))
     with pytest.raises(ValueError, match="between 0 and 1, not 99"):
         percentile([1.0], 99)
+
+
+def test_the_middle_leaves_out_a_quarter_at_either_end() -> None:
+    assert middle([900.0, 1.0, 3.0, 2.0, 0.0, 4.0, -900.0, 2.0]) == 2.0
+    assert middle([1.0, 4.0]) == 2.5  # too few to leave one out
+    assert math.isnan(middle([]))
 
 
 def test_share_of_nothing_is_no_number() -> None:
