@@ -124,6 +124,9 @@ class Stage:
     async def connections(self, rounds: int) -> list[Row]:
         """The node with nobody watching, with a viewer, and the bare cores, in turns."""
         found: dict[str, list[Costs]] = {name: [] for name in ("unwatched", *BARE, "watched")}
+        for name, movers in self.movers.items():
+            self.say(f"connections that are not counted, {name}")  # a core's first ones cost it more
+            await self._connect(movers)()
         for side in turns(list(found), rounds):
             self.say(f"connections, {side}")
             viewer = Viewer(self.panel).watching() if side == "watched" else contextlib.nullcontext()
