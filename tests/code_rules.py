@@ -10,6 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 _CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]+")
+#: A constant's name as an argument, or a constant that is assigned to or deleted.
+_MAY_PATCH = re.compile(
+    r"""[."']_?[A-Z][A-Z0-9_]+["']\s*[,)]|\._?[A-Z][A-Z0-9_]+\s*(:[^=\n]+)?[-+*/%&|^@<>]{0,2}=(?!=)|\bdel\b"""
+)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 #: Names that an object has for itself, or for its class.
@@ -86,6 +90,11 @@ def _made_in(function: ast.AST) -> set[str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+
+
+def may_patch(code: str) -> bool:
+    """Return whether a module has something that :func:`patched_constants` might find; its code need not be parsed otherwise."""
+    return _MAY_PATCH.search(code) is not None
 
 
 def patched_constants(tree: ast.Module) -> Iterator[tuple[int, str]]:

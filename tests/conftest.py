@@ -20,6 +20,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from pgnode.testing.faults import ArmedFaults
+from pgnode.testing.node import CERTIFICATES_VARIABLE
 from pgnode.testing.ports import PORTS, PORTS_VARIABLE
 from tests.support import isolated_python, made_folders
 
@@ -38,6 +39,9 @@ structlog.configure(
 )
 
 made_folders.begin()
+
+# Nodes that tests start find one, unless the test is about the first start.
+os.environ[CERTIFICATES_VARIABLE] = "made"
 
 # A shell that starts the tests in its background has them and their children ignore Ctrl-C, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

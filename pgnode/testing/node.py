@@ -18,8 +18,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pgnode.errors import OperatorError
 from pgnode.os_support.log_lines import read_line
-from pgnode.settings import Settings
+from pgnode.settings import Settings, load
+from pgnode.supervisor.host.identity import prepare_state_dir
 from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
 from pgnode.testing.ports import free_port
 
@@ -39,6 +41,13 @@ READY = "the node has started"
 
 #: The same of each gRPC worker.
 GRPC_WORKER_READY = "child is ready child=grpc-"
+#: Where this variable is set, nodes of this process find a certificate when they start for the first time. It is of the kind that
+#: they would make themselves, in a process which takes as long as a sixth of their start.
+CERTIFICATES_VARIABLE = "PGNODE_TESTING_CERTIFICATES"
+
+#: Settings that say what is in a certificate, or that it is another one.
+_CERTIFICATE_SETTINGS = {"NODE_HOST", "CERT_NAMES", "SSL_CERT_FILE", "SSL_KEY_FILE"}
+
 #: Lines of the node's own output that are kept.
 _OUTPUT_LINES = 500
 
@@ -52,7 +61,8 @@ class NodeProcess:
 
     ``env`` is laid over the settings a private node gets. ``state_dir``, when given, is the caller's and stays; the node
     makes it if it is missing, and works in the folder above it. ``api_key`` is one of its own unless it is given. ``on_line``
-    is called with each line that it prints, ``python`` runs it. :meth:`start` and :meth:`stop` may also be used by hand, more
+    is called with each line that it prints, ``python`` runs it. With ``own_certificate`` it makes its own, whatever
+    :data:`CERTIFICATES_VARIABLE` says. :meth:`start` and :meth:`stop` may also be used by hand, more
     than once, to restart a node.
     """
 
@@ -64,6 +74,7 @@ class NodeProcess:
         api_key: str | None = None,
         on_line: Callable[[str], object] | None = None,
         python: str = sys.executable,
+        own_certificate: bool = False,
     ) -> None:
         self._own_dir = Path(tempfile.mkdtemp(prefix="pgn")) if state_dir is None else None
         self.state_dir = state_dir or Path(self._own_dir or "", "state")
@@ -72,6 +83,7 @@ class NodeProcess:
         self.api_key = api_key or str(uuid.uuid4())
         self._on_line = on_line
         self._python = python
+        self._own_certificate = own_certificate
         self._env = dict(env or {})
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -146,6 +158,8 @@ class NodeProcess:
         """Start it without waiting."""
         self.output.clear()
         environment = self.environment()
+        if CERTIFICATES_VARIABLE in os.environ and not self._own_certificate:
+            await asyncio.to_thread(self._lay_certificate)
         self._workers_ready = False
         served = environment.get("SERVICE_PROTOCOL", "both")
         self._serves = served != "none"
@@ -164,6 +178,19 @@ class NodeProcess:
         )
         assert self._process.stdout is not None
         self._reading = asyncio.create_task(self._read_output(self._process.stdout))
+
+    def _lay_certificate(self) -> None:
+        """Make what a first start would, where this is one and nobody chose the certificate's content."""
+        if self.state_dir.exists() or not _CERTIFICATE_SETTINGS.isdisjoint(self._env):
+            return
+        # Not needed otherwise, and large.
+        from pgnode.supervisor.host.own_certificate import make_certificate  # noqa: PLC0415
+
+        # Where that is not possible the node says so.
+        with contextlib.suppress(OperatorError):
+            settings = load(state_dir=self.state_dir, node_host=self.host, ssl_cert_file=None, ssl_key_file=None)
+            prepare_state_dir(settings)
+            make_certificate(settings)
 
     async def wait_ready(self, timeout_seconds: float = READY_TIMEOUT_SECONDS) -> None:
         """Wait until gRPC and ``GET /info`` answer. NodeFailedError with the node's output when it ends or takes too long.

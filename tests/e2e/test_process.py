@@ -41,7 +41,7 @@ def state_dir(short_dir: Path) -> Path:
 @pytest_asyncio.fixture(loop_scope="session")
 async def fresh(state_dir: Path) -> AsyncIterator[NodeProcess]:
     """A node on a folder that does not exist yet, with no key given; not started."""
-    node = NodeProcess(env={**WITH_GRPC, "API_KEY": ""}, state_dir=state_dir)
+    node = NodeProcess(env={**WITH_GRPC, "API_KEY": ""}, state_dir=state_dir, own_certificate=True)
     try:
         yield node
     finally:

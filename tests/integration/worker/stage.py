@@ -18,13 +18,13 @@ import psutil
 
 from pgnode.bus.connection import connect
 from pgnode.settings import Settings, load
-from pgnode.supervisor.host import identity
 from pgnode.supervisor.processes import valkey
 from pgnode.supervisor.processes.gunicorn import CONFIGURATION
 from pgnode.testing.panel import Auth, NoAnswerError, PanelClient
 from pgnode.testing.ports import free_port
 from pgnode.testing.processes import is_running
 from pgnode.wire import service_pb2 as pb
+from tests.support.identities import make_identity
 from tests.support.polling import eventually
 from tests.support.stub_supervisor import StubSupervisor
 
@@ -79,8 +79,7 @@ class Stage:
 
     async def __aenter__(self) -> Stage:
         try:
-            identity.prepare_state_dir(self.settings)
-            identity.ensure_identity(self.settings)
+            make_identity(self.settings)
             await self.start_valkey()
             await self.supervisor.start()
             await self.supervisor.publish_all()

@@ -19,11 +19,11 @@ from grpc_health.v1 import health_pb2
 
 from pgnode.bus.commands import Kind
 from pgnode.settings import load
-from pgnode.supervisor.host import identity
 from pgnode.wire import service_pb2 as pb
 from tests.integration.worker.grpc_process import SERVING, GrpcWorker
 from tests.integration.worker.stage import HEADER_TIMEOUT_SECONDS, MIB, Stage
 from tests.support.grpc_node import GrpcNode
+from tests.support.identities import make_identity
 from tests.support.polling import eventually, next_turn
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -159,8 +159,7 @@ async def test_a_new_certificate_is_taken_without_a_restart_on_both_faces(stage:
     cert_file, key_file = stage.settings.cert_file, stage.settings.cert_key_file
     before = {path: path.read_bytes() for path in (cert_file, key_file)}
     other = load(state_dir=stage.folder / "other", node_host="127.0.0.1", api_key=stage.api_key)
-    identity.prepare_state_dir(other)
-    identity.ensure_identity(other)
+    make_identity(other)
     new = other.cert_file.read_text().strip()
     ports = {"REST": stage.port, "gRPC": stage.grpc_port}
 

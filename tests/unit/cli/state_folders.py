@@ -18,9 +18,9 @@ from pgnode.store.database import Database
 from pgnode.store.reader import read_state
 from pgnode.store.rows import LedgerRow, LedgerRun
 from pgnode.store.state import StoredState
-from pgnode.supervisor.host import identity
 from pgnode.supervisor.host.key_rotation import rotate_key
 from pgnode.testing.faults import ArmedFaults
+from tests.support.identities import make_identity
 
 UP = "user>>>1.alice>>>traffic>>>uplink"
 
@@ -51,8 +51,7 @@ class Folder:
         return {name: (self.path / name).read_bytes() for name in names if (self.path / name).exists()}
 
     def make(self) -> None:
-        identity.prepare_state_dir(self.settings)
-        identity.ensure_identity(self.settings)
+        make_identity(self.settings)
 
     def write(self, changes: StoreChanges) -> None:
         database = Database.open(self.path / "state.db")

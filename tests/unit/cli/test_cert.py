@@ -16,7 +16,8 @@ from pgnode.cli.target import Named, Target
 from pgnode.errors import OperatorError, SettingsError
 from pgnode.settings import Settings, load
 from pgnode.supervisor.host.certificate import check_pair
-from pgnode.supervisor.host.identity import ensure_identity, prepare_state_dir
+from pgnode.supervisor.host.identity import prepare_state_dir
+from tests.support.identities import make_identity
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def node(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_it_is_shown_ready_to_be_pasted(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(OperatorError, match=r"cert\.pem cannot be used: No such file"):
         show_certificate(Named())
-    ensure_identity(settings)
+    make_identity(settings)
     pem = settings.cert_file.read_text().strip()
     capsys.readouterr()
     assert show_certificate(Named()) == 0
@@ -63,7 +64,7 @@ def test_it_is_shown_ready_to_be_pasted(settings: Settings, capsys: pytest.Captu
 def test_it_is_renewed_with_further_names(
     settings: Settings, node: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ensure_identity(settings)
+    make_identity(settings)
     before = settings.cert_file.read_text()
     node["cert_names"] = "node.example.com"
     assert renew_certificate(Named(), names=["203.0.113.9"], days=30) == 0
@@ -87,7 +88,7 @@ def test_it_is_renewed_with_further_names(
 def test_nothing_is_renewed_where_that_cannot_be(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ensure_identity(settings)
+    make_identity(settings)
     before = settings.cert_file.read_text()
     with pytest.raises(OperatorError, match="--name a b is not allowed: give an address"):
         renew_certificate(Named(), names=["a b"])
@@ -105,7 +106,7 @@ def test_nothing_is_renewed_where_that_cannot_be(
 def test_a_pair_is_checked_as_at_the_start(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ensure_identity(settings)
+    make_identity(settings)
     file, key = settings.cert_file, settings.cert_key_file
     assert check_files(file, key) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "they fit, and can be served"

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from pgnode.cli import main
 from pgnode.settings import load
 from pgnode.supervisor.host import identity
+from tests.support.identities import make_identity
 
 
 @pytest.fixture
@@ -26,8 +27,7 @@ def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ports = [probe.getsockname()[1] for probe in (one, two)]
     state = tmp_path / "state"
     made = load(state_dir=str(state))
-    identity.prepare_state_dir(made)
-    identity.ensure_identity(made)
+    make_identity(made)
     file = tmp_path / "node.env"
     file.write_text(
         f"STATE_DIR={state}\nNODE_HOST=127.0.0.1\nSERVICE_PROTOCOL=rest\nSERVICE_PORT={ports[0]}\nAPI_PORT={ports[1]}\n"

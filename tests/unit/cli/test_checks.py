@@ -16,7 +16,7 @@ from pgnode.cli.seen import SeenCore, SeenDisk
 from pgnode.cli.target import Target
 from pgnode.settings import Settings, load
 from pgnode.supervisor.control.report import CoreReport, UsersReport
-from pgnode.supervisor.host import identity
+from tests.support.identities import make_identity
 from tests.unit.cli.test_status_view import FACTS, NOW, REPORT
 
 
@@ -35,8 +35,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         service_port=ports[0],
         api_port=ports[1],
     )
-    identity.prepare_state_dir(made)
-    identity.ensure_identity(made)
+    make_identity(made)
     return made
 
 

@@ -36,6 +36,7 @@ from pgnode.supervisor.control.messages import SOCKET_NAME, TRAFFIC, USERS
 from pgnode.supervisor.control.server import ControlServer
 from pgnode.supervisor.host import identity
 from pgnode.wire import service_pb2 as pb
+from tests.support.identities import make_identity
 from tests.support.polling import eventually
 
 
@@ -210,8 +211,7 @@ async def test_run_and_demo_end_with_their_codes(monkeypatch: pytest.MonkeyPatch
 
 async def test_key_and_certificate_of_a_node(state_dir: Path) -> None:
     settings = load()
-    identity.prepare_state_dir(settings)
-    who = identity.ensure_identity(settings)
+    who = make_identity(settings)
     assert (await run("key", "show")).stdout == f"{who.api_key}\n"
     assert (await run("key", "rotate", "--overlap", "soon")).exit_code == 2
     assert "not valid any more" in (await run("key", "rotate", "--overlap", "0")).stdout

@@ -26,6 +26,7 @@ from pgnode.supervisor.control.messages import SOCKET_NAME, encode_answer, encod
 from pgnode.supervisor.control.report import NodeReport
 from pgnode.supervisor.host import identity
 from pgnode.xray.process.record import CoreRecord, boot_id, start_ticks, write_record
+from tests.support.identities import make_identity
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def says(settings: Settings, answer: bytes) -> threading.Thread:
 
 
 def test_a_node_that_runs_speaks_for_itself(settings: Settings) -> None:
-    identity.ensure_identity(settings)
+    make_identity(settings)
     report = NodeReport(pid=os.getpid(), addresses=["REST 192.0.2.1:1"], cert_file=str(settings.cert_file))
     thread = says(settings, encode_answer(report.encode()))
     facts = find_facts(Target(settings, os.getpid(), "so"), ask_seconds=30)

@@ -29,8 +29,10 @@ def release(said: str) -> dict[str, bytes]:
 
 
 @pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ReleaseServer]:
+async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ReleaseServer]:
     certificate, key = make_certificate(tmp_path, [], ["127.0.0.1"])
+    # To read the machine's list of CAs, again and again, would take longer than all else here.
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     async with ReleaseServer(certificate, key, platform.machine()) as running:
         yield running
 

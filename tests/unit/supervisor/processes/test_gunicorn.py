@@ -12,16 +12,15 @@ import pytest
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings, load
 from pgnode.settings.handover import READY_VARIABLE, SOCKETS_VARIABLE, VARIABLE, Handover
-from pgnode.supervisor.host import identity
 from pgnode.supervisor.processes import gunicorn
+from tests.support.identities import make_identity
 from tests.unit.supervisor.processes.test_ports import free_port
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     found = load(state_dir=str(tmp_path), node_host="127.0.0.1", service_port=free_port(), api_port=free_port())
-    identity.prepare_state_dir(found)
-    identity.ensure_identity(found)
+    make_identity(found)
     return found
 
 
