@@ -357,7 +357,7 @@ class ClientCore:
         name: str,
         *,
         block_bytes: int = 8192,
-        pause_seconds: float = 0.02,
+        pause_seconds: float = 0.05,
         silence_limit_seconds: float = 30.0,
     ) -> AsyncIterator[HeldTransfer]:
         """Keep a transfer going through link ``name`` while the block runs. TransferError if it does not begin."""

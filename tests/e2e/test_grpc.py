@@ -24,7 +24,7 @@ from grpc import StatusCode, aio
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.connection import LogViewer
 from pgnode.testing.faults import ArmedFaults
-from pgnode.testing.node import NodeProcess
+from pgnode.testing.node import GRPC_WORKER_READY, NodeProcess
 from pgnode.testing.panel import PanelClient
 from pgnode.testing.processes import is_running, tree
 from pgnode.testing.target import Target
@@ -35,7 +35,7 @@ from pgnode.xray.transport import frames as h2
 from tests.e2e.conftest import WITH_GRPC
 from tests.support.grpc_node import GrpcNode, asked_again
 from tests.support.hostile_http2 import EMPTY_MESSAGE, HostileConnection, call_block
-from tests.support.polling import eventually
+from tests.support.polling import eventually, pause
 from tests.support.processes import kill, listens, of_state_dir, run_to_end, worker_pids
 
 #: Half a minute is promised for a worker that hangs; a machine with other things to do gets more.
@@ -285,26 +285,38 @@ async def test_a_viewer_that_pings_often_and_a_caller_that_leaves(whole: NodePro
     assert "Traceback" not in whole.output_text
 
 
+async def all_are_ready(node: NodeProcess, before: list[int]) -> None:
+    """As many as there have to be, and those that are new have come up: one that still starts would end at a signal."""
+
+    def ready() -> bool:
+        now = set(grpc_pids(node))
+        said = {int(line.rpartition("pid=")[2]) for line in node.output if GRPC_WORKER_READY in line}
+        return len(now) == WORKERS and now - set(before) <= said
+
+    await eventually(ready, "as many workers as before are ready", HUNG_SECONDS)
+
+
 async def test_a_worker_that_dies_is_brought_back_at_once(whole: NodeProcess) -> None:
     before = grpc_pids(whole)
     begun = time.monotonic()
     kill(before[0])
-    await eventually(lambda: len(set(grpc_pids(whole)) - {before[0]}) == WORKERS, "another one")
+    await eventually(lambda: not is_running(before[0]), "it has ended")
+    await all_are_ready(whole, before)
     await eventually(lambda: answers(whole, 4), "calls are answered", errors=(aio.AioRpcError,))
     assert time.monotonic() - begun < HUNG_SECONDS
     assert before[1] in grpc_pids(whole)
 
 
 async def test_workers_that_hang_are_replaced_on_both_faces(whole: NodeProcess) -> None:
-    hung = [grpc_pids(whole)[0], worker_pids(whole)[0]]
+    before = grpc_pids(whole)
+    hung = [before[0], worker_pids(whole)[0]]
     begun = time.monotonic()
     for pid in hung:
         os.kill(pid, signal.SIGSTOP)
     await eventually(lambda: not is_running(hung[0]), "the gRPC worker is ended", HUNG_SECONDS)
     await eventually(lambda: not is_running(hung[1]), "the REST worker is ended", HUNG_SECONDS)
-    await eventually(
-        lambda: len(grpc_pids(whole)) == WORKERS and len(worker_pids(whole)) == 2, "others are there", HUNG_SECONDS
-    )
+    await all_are_ready(whole, before)
+    await eventually(lambda: len(worker_pids(whole)) == 2, "others are there", HUNG_SECONDS)
     await eventually(lambda: answers(whole, 4), "calls are answered", HUNG_SECONDS, errors=(aio.AioRpcError,))
     assert time.monotonic() - begun < HUNG_SECONDS
     async with whole.panel() as panel:
@@ -321,6 +333,7 @@ async def test_a_worker_told_to_end_is_replaced_before_it_goes(whole: NodeProces
             # A connection that was made and not yet accepted goes with its socket, too.
             await asked_again(partial(answers, whole))
             done += 1
+            await pause()
         return done
 
     calling = asyncio.create_task(calls())

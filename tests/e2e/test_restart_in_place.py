@@ -28,7 +28,7 @@ from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from tests.e2e.conftest import WITH_GRPC
 from tests.support.core_lists import inbound_users
-from tests.support.polling import eventually
+from tests.support.polling import eventually, pause
 from tests.support.processes import core_pid, gunicorn_master_pid, of_state_dir, run_to_end, valkey_pid
 
 TAGS = ["VLESS", "Trojan"]
@@ -102,6 +102,8 @@ class Callers:
                             self.failures.append("the node says that nothing was started")
                         if number == 0:
                             await self.take(panel)
+                        # What this machine computes for callers the node lacks to begin anew.
+                        await pause()
             except Exception as error:
                 self.failures.append(repr(error))
 

@@ -20,7 +20,7 @@ from pgnode.testing.users import make_user, make_users
 from tests.e2e.conftest import WITH_GRPC
 from tests.e2e.test_restart_in_place import TAGS, Callers
 from tests.support.grpc_node import GrpcNode, asked_again
-from tests.support.polling import eventually
+from tests.support.polling import eventually, pause
 from tests.support.processes import is_stopped, run_to_end, worker_pids
 
 
@@ -64,6 +64,7 @@ class GrpcCallers:
                     user = make_user(f"grpc{number}@e2e", TAGS, key=str(self.answered[number] + 1))
                     await asked_again(partial(caller.stream, "SyncUser", [user]))
                     self.answered[number] += 1
+                    await pause()
                 except Exception as error:
                     self.failures.append(repr(error))
 

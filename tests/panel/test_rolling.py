@@ -23,7 +23,7 @@ from pgnode.testing.users import make_user, make_users
 from tests.panel.client import Client, ClientError, Driver, Protocol, port_of
 from tests.support.front import Front, missing, running
 from tests.support.grpc_node import GrpcNode
-from tests.support.polling import eventually
+from tests.support.polling import eventually, pause
 from tests.support.valkey import running_valkey
 
 pytestmark = pytest.mark.needs_client
@@ -199,6 +199,7 @@ class Caller:
                 except ClientError as error:
                     self.failed.append(error)
             self.calls += 1
+            await pause()
 
 
 async def called_on(callers: list[Caller]) -> None:

@@ -17,7 +17,7 @@ from pgnode.xray.client.users import AlterOperation
 from pgnode.xray.config.accounts import Account, user_message
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.transport.outcome import Failure
-from pgnode.xray.transport.pipelined import NOT_ANSWERED, NOT_BEGUN, PipelinedGrpcClient
+from pgnode.xray.transport.pipelined import MAX_OPEN, NOT_ANSWERED, NOT_BEGUN, PipelinedGrpcClient
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
 from tests.support.polling import eventually
 from tests.support.processes import is_stopped
@@ -100,9 +100,9 @@ async def test_a_core_that_is_killed_in_the_middle(run_dir: Path, start_core: St
         work = asyncio.create_task(api.users.alter_many(operations, DEADLINE_SECONDS))
 
         async def begun() -> bool:
-            return await api.users.inbound_user_count("in", DEADLINE_SECONDS) > 100
+            return await api.users.inbound_user_count("in", DEADLINE_SECONDS) > 100 + MAX_OPEN
 
-        await eventually(begun, "the first hundred users")
+        await eventually(begun, "the first hundred users are there, and answered")
         running.send_signal(signal.SIGKILL)
         results = await work
         assert {error.kind for error in results if error is not None} == {ErrorKind.UNAVAILABLE}
