@@ -66,8 +66,7 @@ class LoanPart:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DepartedUser:
+class DepartedUser(NamedTuple):
     """A user who lost an account in the core, and whose connections are to be ended."""
 
     #: When that was last, Unix seconds.
@@ -77,7 +76,7 @@ class DepartedUser:
 
     def encode(self) -> bytes:
         """Return the messages as one row has them: each behind its length."""
-        return b"".join(len(message).to_bytes(4, "big") + message for message in self.messages)
+        return b"".join([len(message).to_bytes(4, "big") + message for message in self.messages])
 
     @classmethod
     def decode(cls, at: float, packed: bytes) -> DepartedUser:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -21,6 +22,7 @@ from pgnode.settings import Settings
 from pgnode.supervisor.host.log_ring import Block, LogRing
 from pgnode.supervisor.sessions import by_address
 from pgnode.supervisor.sessions.access_lines import Peer
+from pgnode.supervisor.sessions.anybody import Anybody, Look
 from pgnode.supervisor.sessions.counts import BY_ADDRESS, BY_LINE, SessionCounts
 from pgnode.supervisor.sessions.due import Batch, Due
 from pgnode.supervisor.sessions.log_search import ends_told, find, told_blocks
@@ -42,6 +44,10 @@ GATHER_SECONDS: Final = 0.05
 GATHER_RATIO: Final = 4
 GATHER_MAX_SECONDS: Final = 0.5
 
+#: Seconds for which they gather at least while there were others within the last second: a look costs the same for one and for many.
+STREAM_GATHER_SECONDS: Final = 0.25
+STREAM_SECONDS: Final = 1.0
+
 #: Seconds after the first look at which the others come.
 LATER_SECONDS: Final = (0.4, 2.0)
 
@@ -52,12 +58,10 @@ AGAIN_MAX: Final = 10
 #: Changes that are decoded before others get their turn.
 SLICE: Final = 200
 
-#: Users who are asked for by name; with more the core tells of everybody who is online.
+#: Users who are asked for one by one; of more, those are who are online, if they are not too many either.
 NAMED_MAX: Final = 64
+ALONE_MAX: Final = 4
 
-
-#: Looks into a core. Raises UnreachableError, OSError.
-Look = Callable[[RunningCore, Question], Awaitable[Seen]]
 
 
 class CoreView(Protocol):
@@ -140,8 +144,11 @@ class Cutter:
         self._again_seconds = again_seconds
         self._arrived = asyncio.Event()
         self._tasks: list[_Task] = []
-        #: Seconds for which changes gather now.
+        #: Seconds for which changes gather now, at least.
         self._gather_seconds = GATHER_SECONDS
+        #: Seconds of the loop's clock: when changes were taken in last.
+        self._taken_at = -math.inf
+        self._anybody = Anybody(look, call_seconds)
         #: The run of the core that cannot be looked into, which was said.
         self._unreachable = ""
         self.counts = SessionCounts()
@@ -193,6 +200,8 @@ class Cutter:
                 await self._arrived.wait()
         if self._arrived.is_set():
             seconds = self._gather_seconds
+            if loop.time() - self._taken_at < STREAM_SECONDS:
+                seconds = max(seconds, STREAM_GATHER_SECONDS)
             await asyncio.sleep(seconds if due is None else max(0.0, min(seconds, due - loop.time())))
 
     async def _take(self) -> None:
@@ -201,15 +210,22 @@ class Cutter:
         taken = self._departures.take()
         if not taken:
             return
+        loop = asyncio.get_running_loop()
+        self._taken_at = loop.time()
         inbounds = self._inbounds()
+        nobody = not await self._anybody.is_connected(self._core.running, self._core.api, inbounds)
         batch = Batch()
         for number, departure in enumerate(taken):
-            self._note_return(departure, inbounds)
-            batch.add(departure, inbounds)
+            if self._tasks:
+                self._note_return(departure, inbounds)
+            if nobody:
+                self._departures.done(departure.key)
+            else:
+                batch.add(departure, inbounds)
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-        at = asyncio.get_running_loop().time() + self._grace_seconds
-        self._tasks.append(_Task(batch, self._core.run_id, at))
+        if not nobody:
+            self._tasks.append(_Task(batch, self._core.run_id, loop.time() + self._grace_seconds))
 
     def _note_return(self, departure: Departure, inbounds: Inbounds) -> None:
         """Let batches that are on their way know who has an account again."""
@@ -371,6 +387,8 @@ class Cutter:
     async def _online(self, api: CoreApi, dues: Sequence[Due]) -> dict[str, Mapping[str, int]]:
         """Return from where users are online, those who are. Raises CoreApiError."""
         emails = {due.email for due in dues}
+        if len(emails) > ALONE_MAX:
+            emails &= await api.stats.online_users(self._call_seconds)
         if len(emails) > NAMED_MAX:
             everybody = await api.stats.online(self._call_seconds)
             return {email: everybody[email] for email in emails if everybody.get(email)}

@@ -39,6 +39,8 @@ async def find(blocks: Sequence[Block], dues: Collection[Due], inbounds: Mapping
     Returns:
         What is to be ended, and what is left.
     """
+    if not blocks:
+        return Found()
     search = Search(dues, inbounds)
     for look in (search.find_ends, search.find_owners):
         for block in blocks:

@@ -17,6 +17,10 @@ from pgnode.supervisor.users.table import Phase, UserTable
 MESSAGES_MAX: Final = 4
 
 
+#: A call of the class itself takes twice as long.
+_new: Final = tuple.__new__
+
+
 class Departure(NamedTuple):
     """One user whose messages changed, or who came back."""
 
@@ -100,21 +104,25 @@ class Departures:
         """
         if not self.wanted:
             return
-        found = False
+        opened, coming, before_all = self._open, self._coming, len(self._waiting)
+        at = self._now()
         for key in keys:
-            if key not in self._open and not table.may_have_had(key):
+            if key not in opened and not table.may_have_had(key):
                 continue
-            self._coming.pop(key, None)
+            if coming:
+                coming.pop(key, None)
             desired, applied, phase, perhaps = table.record(key)
-            if phase is Phase.IN_STEP:
+            if phase is Phase.IN_STEP or (applied == desired and not perhaps and applied is not None):
                 # Put again as it was.
                 continue
-            before = perhaps if applied is None else (applied, *perhaps)
-            if before and all(message == desired for message in before):
+            if applied is not None:
+                before = (applied, *perhaps) if perhaps else (applied,)
+            else:
+                before = perhaps
+            if perhaps and all(message == desired for message in before):
                 continue
-            self._note(Departure(key, before, desired, place, self._now()))
-            found = True
-        if found:
+            self._note(_new(Departure, (key, before, desired, place, at, ())))
+        if len(self._waiting) > before_all:
             self._tell()
 
     def stranger(self, key: str, tag: str) -> None:
@@ -137,7 +145,7 @@ class Departures:
         key = departure.key
         self._waiting.append(departure)
         times, messages = self._open.get(key, (0, ()))
-        messages = (*messages, *departure.before)[-MESSAGES_MAX:]
+        messages = (*messages, *departure.before)[-MESSAGES_MAX:] if messages else departure.before[-MESSAGES_MAX:]
         self._open[key] = times + 1, messages
         if messages:
             self._journal.departed[key] = DepartedUser(departure.at, messages)

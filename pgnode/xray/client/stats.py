@@ -77,10 +77,11 @@ class StatsClient:
                 return None
             raise
 
-    async def online_users(self, deadline_seconds: float) -> list[str]:
-        """Read the counter names (``user>>>alice>>>online``) of all users that are online."""
+    async def online_users(self, deadline_seconds: float) -> set[str]:
+        """Read the e-mails of all users that are online."""
         answer = await self._channel.call(_SERVICE + "GetAllOnlineUsers", b"", deadline_seconds)
-        return list(decode_answer(pb.GetAllOnlineUsersResponse, answer).users)
+        names = decode_answer(pb.GetAllOnlineUsersResponse, answer).users
+        return {name.removeprefix("user>>>").removesuffix(">>>online") for name in names}
 
     async def online(self, deadline_seconds: float) -> dict[str, dict[str, int]]:
         """Read the e-mail of each online user and its addresses, each with the Unix second it was last seen."""

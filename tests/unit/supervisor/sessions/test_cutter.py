@@ -90,6 +90,9 @@ class Model:
             found.setdefault(user, {})[address] = 5
         return found
 
+    async def online_users(self, seconds: float) -> set[str]:
+        return set(await self.online(seconds))
+
     async def online_ips(self, email: str, seconds: float) -> dict[str, int] | None:
         return (await self.online(seconds)).get(email)
 
@@ -250,11 +253,39 @@ async def test_many_at_once_are_asked_for_together() -> None:
     assert list(model.open.values()) == ["bob"]
 
 
+async def test_where_nobody_is_connected_nobody_is_looked_after() -> None:
+    model = Model()
+    for name in ("alice", "bob"):
+        model.change(name, "in")
+    async with model.works():
+        model.change("alice")
+        model.change("bob", "in", key="another")
+        await model.done()
+    assert model.asked == 1
+    assert model.journal.departed == {"alice": None, "bob": None}
+
+
+async def test_who_comes_back_while_nobody_else_is_connected_keeps_what_is_new() -> None:
+    model = Model(grace_seconds=0.5)
+    model.change("alice", "in")
+    model.connect("alice", 1)
+    async with model.works():
+        model.change("alice")
+        await eventually(lambda: "Cutter(1 batches" in repr(model.cutter), "it waits for its time")
+        model.change("alice", "in")
+        model.connect("alice", 7)
+        model.change("bob", "in")
+        model.change("bob")
+        await model.done()
+    assert model.closed == [("192.0.2.1", 1, "in")]
+
+
 async def test_what_fails_is_tried_again() -> None:
     model = Model()
     model.change("alice", "in")
     model.connect("alice", 1)
-    model.faults = [OSError("not now"), CoreApiError("not now", ErrorKind.UNAVAILABLE)]
+    # The first one where it is asked whether anybody is connected.
+    model.faults = [OSError("no"), OSError("not now"), CoreApiError("not now", ErrorKind.UNAVAILABLE)]
     async with model.works():
         model.change("alice")
         await model.done()
@@ -270,7 +301,7 @@ async def test_what_goes_on_failing_is_given_up() -> None:
     async with model.works():
         model.change("alice")
         await model.done()
-    assert model.asked == AGAIN_MAX
+    assert model.asked == 1 + AGAIN_MAX
 
 
 async def test_a_fault_of_its_own_ends_one_batch_only() -> None:
@@ -278,7 +309,7 @@ async def test_a_fault_of_its_own_ends_one_batch_only() -> None:
     for port, name in enumerate(("alice", "bob"), 1):
         model.change(name, "in")
         model.connect(name, port)
-    model.faults = [KeyError("a fault")]
+    model.faults = [KeyError("a fault"), KeyError("a fault")]
     async with model.works():
         model.change("alice")
         await model.done()
@@ -291,7 +322,7 @@ async def test_a_core_that_cannot_be_looked_into_is_said_once() -> None:
     model = Model()
     model.change("alice", "in")
     model.connect("alice", 1)
-    model.faults = [UnreachableError("no"), UnreachableError("no")]
+    model.faults = [UnreachableError("no")] * 4
     async with model.works():
         model.change("alice")
         await model.done()
@@ -311,7 +342,8 @@ async def test_with_the_core_everything_ends() -> None:
     async with model.works():
         await eventually(lambda: len(model.runs) == 1 and "Cutter(0" in repr(model.cutter), "it is given up")
     assert model.open
-    assert model.asked == 0
+    # Whether anybody is connected.
+    assert model.asked == 1
 
 
 async def test_an_operator_ends_what_there_is() -> None:

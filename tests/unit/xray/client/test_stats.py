@@ -26,7 +26,7 @@ async def test_counters(fake: FakeCore, api: CoreApi) -> None:
 async def test_who_is_online(fake: FakeCore, api: CoreApi) -> None:
     fake.online = {"alice": {"192.0.2.1": 100, "192.0.2.2": 200}}
     fake.counters = {UPLINK: 5}
-    assert await api.stats.online_users(DEADLINE_SECONDS) == ["user>>>alice>>>online"]
+    assert await api.stats.online_users(DEADLINE_SECONDS) == {"alice"}
     assert await api.stats.online(DEADLINE_SECONDS) == fake.online
     assert await api.stats.online_count("alice", DEADLINE_SECONDS) == 2
     assert await api.stats.online_count("bob", DEADLINE_SECONDS) is None
