@@ -63,7 +63,6 @@ NAMED_MAX: Final = 64
 ALONE_MAX: Final = 4
 
 
-
 class CoreView(Protocol):
     """The core as this sees it."""
 
