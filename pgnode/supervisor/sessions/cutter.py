@@ -44,7 +44,7 @@ GATHER_SECONDS: Final = 0.05
 GATHER_RATIO: Final = 4
 GATHER_MAX_SECONDS: Final = 0.5
 
-#: Seconds for which they gather at least while there were others within the last second: a look costs the same for one and for many.
+#: Seconds for which they gather at least where others came within the last second: a look at many costs little more than at one.
 STREAM_GATHER_SECONDS: Final = 0.25
 STREAM_SECONDS: Final = 1.0
 

@@ -115,10 +115,7 @@ class Departures:
             if phase is Phase.IN_STEP or (applied == desired and not perhaps and applied is not None):
                 # Put again as it was.
                 continue
-            if applied is not None:
-                before = (applied, *perhaps) if perhaps else (applied,)
-            else:
-                before = perhaps
+            before = perhaps if applied is None else (applied, *perhaps)
             if perhaps and all(message == desired for message in before):
                 continue
             self._note(_new(Departure, (key, before, desired, place, at, ())))
