@@ -1,16 +1,21 @@
-"""``pgnode run``: the node in the foreground."""
+"""``pgnode run``: the node in the foreground.
+
+What is imported here is gone when the node runs: see :mod:`pgnode.supervisor.checked_start`.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgnode.cli.output import say
 from pgnode.errors import ArgumentError, OperatorError
 from pgnode.os_support import streams
 from pgnode.os_support.environment import drop_grpc_variables
+from pgnode.os_support.lean_start import CHECKED_VARIABLE
 from pgnode.os_support.surroundings import MEMORY, find_temporary_folder, reset_signals, what_is_missing
+from pgnode.settings.handover import Checked, hand_on
 from pgnode.supervisor.processes.inheritance import VARIABLE as INHERITANCE
 
 if TYPE_CHECKING:
@@ -91,18 +96,22 @@ def run_node(env_file: Path | None = None) -> int:
     dropped = drop_grpc_variables(os.environ, {name.upper() for name in Settings.model_fields})
     # The library's hooks around fork are of no use here (every process of ours is spawned) and print about it.
     os.environ[_FORKS] = "0"
-    from pgnode.supervisor.host.logging import begin_logging, told_in_log  # noqa: PLC0415 - imports that library
-    from pgnode.supervisor.main import run  # noqa: PLC0415
-
-    begin_logging(settings, os.environ)
     no_effect = [f"{name} has no effect: it is for the gRPC library" for name in dropped if name not in _USUAL]
-    for sentence in [*unknown_settings(env_file), *no_effect]:
-        if not told_in_log("warning", sentence):
-            say(f"pgnode: {sentence}", error=True)
+    checked = Checked(settings, env_file, [*unknown_settings(env_file), *no_effect])
+    _begin_anew(checked)
+    from pgnode.supervisor.checked_start import run_checked  # noqa: PLC0415 - the next program imports it, if there is one
+
+    return run_checked(checked)
+
+
+def _begin_anew(checked: Checked) -> None:
+    """Become the program that runs the supervisor; return where the system does not allow that."""
     try:
-        return run(settings, env_file)
-    except OperatorError as error:
-        if not told_in_log("error", str(error)):
-            raise
-        streams.drain()
-        return error.exit_code
+        descriptor = hand_on(checked)
+    except OSError:
+        return
+    try:
+        variables = {**os.environ, CHECKED_VARIABLE: str(descriptor)}
+        os.execve(sys.executable, sys.orig_argv, variables)  # noqa: S606 - as it was started
+    except OSError:
+        os.close(descriptor)

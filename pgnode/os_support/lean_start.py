@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Final
 
 from pgnode.os_support.collector import collect_seldom
+
+#: Tells a supervisor the number of the descriptor of what the program before it in its process has checked.
+CHECKED_VARIABLE: Final = "PGNODE_CHECKED_FD"
 
 
 def begin() -> None:

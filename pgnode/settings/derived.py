@@ -30,6 +30,7 @@ class DerivedSettings:
         log_paths: str
         max_body_mib: int
         node_host: str
+        pass_environment: str
         redis_ca_file: Path | None
         redis_cert_file: Path | None
         redis_key_file: Path | None
@@ -180,6 +181,12 @@ class DerivedSettings:
     def grpc_listen(self) -> tuple[str, int]:
         """The setting that names the port of gRPC, and the port."""
         return ("SERVICE_PORT", self.service_port) if self.service_protocol == "grpc" else ("GRPC_PORT", self.grpc_port)
+
+    @property
+    def child_variables(self) -> frozenset[str]:
+        """The environment variables that processes of the node may have besides the usual ones."""
+        settings = {name.upper() for name in vars(self) if name not in SECRET_FIELDS}
+        return frozenset(settings | set(self.pass_environment.split(",")))
 
 
 def _text(path: Path | None) -> str | None:

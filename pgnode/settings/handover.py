@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pgnode.errors import SettingsError
+from pgnode.os_support.lean_start import CHECKED_VARIABLE
 from pgnode.settings.derived import DerivedSettings
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ FILE_VARIABLE: Final = "PGNODE_WORKER_ENV_FILE"
 
 #: Tells a trial of another version the number of the descriptor of the environment that it would be started with.
 ENVIRONMENT_VARIABLE: Final = "PGNODE_ENVIRONMENT_FD"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found before a supervisor begins, by what is of no use to it afterwards."""
+
+    settings: Settings
+    #: The file that some of them are from; None for none.
+    env_file: Path | None
+    #: What the operator has to be told.
+    sentences: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,57 @@ def take_environment(environment: MutableMapping[str, str]) -> None:
         ) from None
 
 
+def hand_on(checked: Checked) -> int:
+    """Write what was checked where the next program of this process finds it.
+
+    Args:
+        checked: What was found.
+
+    Returns:
+        The descriptor, which goes on at an exec.
+
+    Raises:
+        OSError: There is neither memory nor a folder for such a file.
+    """
+    document = {
+        "settings": _plain(checked.settings),
+        "env_file": None if checked.env_file is None else str(checked.env_file),
+        "sentences": list(checked.sentences),
+    }
+    descriptor = _unnamed_file(json.dumps(document).encode(), Path(tempfile.gettempdir()))
+    os.set_inheritable(descriptor, True)
+    return descriptor
+
+
+def take_checked(environment: MutableMapping[str, str]) -> Checked:
+    """Take what the program before this one in this process has checked.
+
+    Args:
+        environment: This process's environment; the variable is taken out of it.
+
+    Returns:
+        What it found.
+
+    Raises:
+        SettingsError: The descriptor that was named holds none of it.
+    """
+    number = environment.pop(CHECKED_VARIABLE)
+    try:
+        with os.fdopen(int(number), "rb") as file:
+            file.seek(0)
+            document = json.loads(file.read())
+        env_file = document["env_file"]
+        return Checked(
+            _settings_of(document["settings"]),
+            None if env_file is None else Path(env_file),
+            document["sentences"],
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SettingsError(
+            f"{CHECKED_VARIABLE}={number} does not hold settings ({error!r}): it is set by pgnode for itself; unset it"
+        ) from None
+
+
 def load_handed_over() -> Settings:
     """Read the settings that the supervisor handed over; a worker that was started by hand reads its own.
 
@@ -186,15 +249,20 @@ def _read(descriptor: int) -> bytes:
 
 
 def _encode(settings: Settings) -> bytes:
-    def plain(value: Any) -> Any:
-        return {"path": str(value)} if isinstance(value, Path) else value
+    return json.dumps(_plain(settings)).encode()
 
-    return json.dumps({name: plain(value) for name, value in settings.model_dump().items()}).encode()
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {name: {"path": str(value)} if isinstance(value, Path) else value for name, value in settings}
 
 
 def _decode(data: bytes) -> Settings:
+    return _settings_of(json.loads(data))
+
+
+def _settings_of(plain: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {
-        name: Path(value["path"]) if isinstance(value, dict) else value for name, value in json.loads(data).items()
+        name: Path(value["path"]) if isinstance(value, dict) else value for name, value in plain.items()
     }
     # They were checked once; a file that has gone since must not keep a worker from its start.
     return cast("Settings", HandedOver(values))

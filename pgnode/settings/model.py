@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgnode.settings.checks import default_state_dir
-from pgnode.settings.derived import SECRET_FIELDS, DerivedSettings
+from pgnode.settings.derived import DerivedSettings
 from pgnode.settings.env_file import ENV_FILE
 from pgnode.settings.value_types import (
     Callers,
@@ -353,9 +353,3 @@ class Settings(DerivedSettings, BaseSettings):
         description="Log more of the node itself: details of what it does, and what Gunicorn and Valkey print, as "
         "LOG_LEVEL=debug does. LOG_LEVEL has the last word. What the core logs is the panel's decision either way.",
     )
-
-    @property
-    def child_variables(self) -> frozenset[str]:
-        """The environment variables that processes of the node may have besides the usual ones."""
-        settings = {name.upper() for name in type(self).model_fields if name not in SECRET_FIELDS}
-        return frozenset(settings | set(self.pass_environment.split(",")))

@@ -34,7 +34,7 @@ def api_addresses(settings: Settings) -> list[str]:
 
 def shown_settings(settings: Settings) -> dict[str, Any]:
     """Return settings as they may be shown: by the names of their variables, secrets hidden."""
-    return {name.upper(): shown_value(name, value) for name, value in settings.model_dump().items()}
+    return {name.upper(): shown_value(name, value) for name, value in settings}
 
 
 def shown_value(name: str, value: object) -> Any:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
@@ -25,7 +26,6 @@ from pgnode.bus.server import CommandServer
 from pgnode.bus.snapshot_writer import SnapshotMemory, SnapshotWriter
 from pgnode.bus.snapshots import ALL
 from pgnode.os_support.audit import AuditTrail
-from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
 from pgnode.store.changes import Journal
 from pgnode.store.writer import StoreWriter
@@ -87,6 +87,9 @@ from pgnode.supervisor.traffic.lately_online import LatelyOnline
 from pgnode.supervisor.traffic.queries import TrafficQueries
 from pgnode.supervisor.users.departures import Departures
 from pgnode.xray.config.accounts import email_key
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,6 @@ def compose(
         tell=lambda pipe: node.tell(pipe),  # noqa: PLW0108 - the node is made below
         answered=changes.answered,
     )
-
     pump = LogPump.of(
         settings,
         node_log.lines.ring,

@@ -8,13 +8,12 @@ import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from pgnode.errors import ChildFailedError, SettingsError
 from pgnode.os_support.aio import end_tasks
-from pgnode.settings import Settings
 from pgnode.settings.alone import LASTING
 from pgnode.settings.handover import Handover, hand_over
 from pgnode.supervisor.host.service_manager import ServiceManager
@@ -22,6 +21,9 @@ from pgnode.supervisor.processes.grpc_process import WORKER_MODULE
 from pgnode.supervisor.processes.grpc_workers import GrpcWorkers
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.restarts import Restarter
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -18,8 +18,11 @@ from pgnode import __version__
 from pgnode.bus.protocol import Hello
 from pgnode.bus.snapshots import SUPERVISOR
 from pgnode.errors import SettingsError
-from pgnode.settings import Settings, read_api_key
+from pgnode.settings import read_api_key
 from pgnode.settings.previous_key import read_previous_key
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

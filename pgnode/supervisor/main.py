@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
@@ -29,7 +29,7 @@ from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.malloc import keep_large_blocks_apart
 from pgnode.os_support.oom_score import FIRST_VARIABLE, give_way_to_the_core
-from pgnode.settings import Settings, bus_password, shown_url
+from pgnode.settings import bus_password, shown_url
 from pgnode.settings.handover import hand_over
 from pgnode.supervisor import ending
 from pgnode.supervisor.composition import Components, compose
@@ -58,6 +58,9 @@ from pgnode.supervisor.processes.unknown_children import find_unknown, reap
 from pgnode.supervisor.restart_requests import AT_REST_SECONDS, RestartRequests
 from pgnode.supervisor.tasks import CHANGES, COMMANDS, CONTROL, GRPC_WORKERS, GUNICORN, SERVICE, TaskSpec, Work
 from pgnode.xray.process import run_folder
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

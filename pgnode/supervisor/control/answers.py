@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -15,7 +15,7 @@ from pgnode import __version__
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.log_levels import LEVELS, rank
-from pgnode.settings import Settings, shown_url
+from pgnode.settings import shown_url
 from pgnode.settings.shown import api_addresses, shown_settings
 from pgnode.supervisor.control import messages
 from pgnode.supervisor.control.drain_orders import drain_report
@@ -40,6 +40,9 @@ from pgnode.supervisor.lifecycle.states import State
 from pgnode.supervisor.persistence.committer import StateCommitter
 from pgnode.supervisor.sessions.connections import count_connections
 from pgnode.supervisor.users.drift import user_drift
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,7 +17,6 @@ from pgnode.errors import StartFailedError
 from pgnode.os_support import oom_score
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.unix_sockets import is_served
-from pgnode.settings import Settings
 from pgnode.supervisor.core import kept_files
 from pgnode.supervisor.core.config_check import check_config
 from pgnode.supervisor.core.log_files import LogFiles
@@ -34,6 +34,9 @@ from pgnode.xray.process.base import Core
 from pgnode.xray.process.runner import Runner
 from pgnode.xray.process.running import RunningCore
 from pgnode.xray.proto.stats_command_pb2 import SysStatsResponse
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +70,7 @@ class CoreController:
     ) -> None:
         self._oom_score_adj = oom_score_adj
         self._fallback_parents = fallback_parents
-        self._settings = settings
-        self._core = core
-        self._pump = pump
+        self._settings, self._core, self._pump = settings, core, pump
         self._running: RunningCore | None = None
         self._api: CoreApi | None = None
         #: The runner: a process that waits for the config of the next core.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from pgnode.settings import Settings
+from typing import TYPE_CHECKING
+
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.executable import ExecutableCore
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 
 def default_core(settings: Settings) -> Core:

@@ -11,14 +11,16 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pgnode.os_support.bounded_files import append
 from pgnode.os_support.line_blocks import pieces
-from pgnode.settings import Settings
 from pgnode.wire.texts import control_character, shown
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.strings import named, strings
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 #: Ends of places, in small letters: the core minds no capitals.
 _KEY_LOG: Final = ".masterkeylog"

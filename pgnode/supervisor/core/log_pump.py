@@ -14,18 +14,21 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
 from pgnode.bus.keys import Keys
 from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.os_support.line_blocks import count_lines
-from pgnode.settings import Settings
 from pgnode.supervisor.core.log_blocks import LineCutter, clean
 from pgnode.supervisor.core.log_sender import Counted, LogSender
 from pgnode.supervisor.core.log_writer import LogWriter
 from pgnode.supervisor.host.log_ring import LogRing
 from pgnode.supervisor.processes.inheritance import Inheritance
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -20,7 +20,6 @@ from pgnode.bus.reports import Report
 from pgnode.bus.server import CommandServer
 from pgnode.metrics.series import Series
 from pgnode.os_support.loop_lag import LoopLag
-from pgnode.settings import Settings
 from pgnode.supervisor.commands.change_times import ChangeTimes
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_pump import LogPump
@@ -52,6 +51,9 @@ from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.ledger import Ledger
 from pgnode.supervisor.traffic.payouts import Payouts
 from pgnode.wire import service_pb2 as pb
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 #: Seconds that the bus has to tell how it is.
 BUS_SECONDS = 1.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-
-import click
+from typing import TYPE_CHECKING
 
 from pgnode import __version__
 from pgnode.os_support.log_text import printable_lines
-from pgnode.settings import Settings
 from pgnode.supervisor.host.identity import Identity, machine_addresses
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 #: Columns for the names in front of the values.
 NAME_WIDTH = 14
@@ -127,12 +128,11 @@ def _print(rows: Sequence[tuple[str, str]]) -> None:
         # A certificate begins at the margin.
         label = f"{name:<{NAME_WIDTH}}" if name or not value.startswith("-") else ""
         if label and sys.stdout.isatty():
-            label = click.style(label, bold=True)
+            label = f"\x1b[1m{label}\x1b[0m"
         _print_line(label + printable_lines(value))
 
 
 def _print_line(line: str) -> None:
-    # Not by click, which may write past the stream that was made safe.
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

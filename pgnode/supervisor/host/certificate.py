@@ -11,14 +11,17 @@ import contextlib
 import datetime
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from pgnode.errors import SettingsError
 from pgnode.os_support.beats import pause_to_beat
 from pgnode.os_support.files import read_regular, write_atomically
-from pgnode.settings import Settings
 from pgnode.supervisor.host.certificate_end import end_of
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

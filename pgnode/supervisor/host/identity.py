@@ -13,15 +13,17 @@ import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import psutil
 
 from pgnode.errors import OperatorError, SettingsError, StateDirBusyError
 from pgnode.os_support.files import kind_of, read_regular, write_atomically
-from pgnode.settings import Settings
 from pgnode.settings.handover import hand_over
 from pgnode.supervisor.host.node_lock import LOCK_NAME
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 #: What makes a certificate.
 CERTIFICATE_MODULE = "pgnode.supervisor.host.own_certificate"

@@ -10,11 +10,15 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgnode.errors import OperatorError
 from pgnode.os_support.files import sync_folder, write_atomically
-from pgnode.settings import Settings, read_api_key
+from pgnode.settings import read_api_key
 from pgnode.settings.previous_key import PreviousKey, previous_key_file
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 
 def rotate_key(

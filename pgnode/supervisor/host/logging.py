@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pgnode.os_support import log_setup
 from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import PROCESS, form_of, is_journal
-from pgnode.settings import Settings
 from pgnode.supervisor.host.log_level import LogLevel
 from pgnode.supervisor.host.node_log import NodeLog
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 _WARNINGS = frozenset({"warning", "error", "critical"})
 

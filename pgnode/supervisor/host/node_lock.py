@@ -6,10 +6,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pgnode.errors import OperatorError
 from pgnode.os_support.files import read_regular
-from pgnode.settings import Settings
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 #: The file of the lock, in the folder of sockets and records; it holds the pid.
 LOCK_NAME = "node.lock"

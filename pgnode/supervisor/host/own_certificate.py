@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,9 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pgnode.errors import OperatorError, SettingsError
-from pgnode.settings import Settings
 from pgnode.settings.handover import load_handed_over
 from pgnode.supervisor.host.identity import addresses, write_private
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 #: Days for which certificates of the node's own are valid; the panel pins them, so renewal is the operator's decision.
 CERT_DAYS = 3650

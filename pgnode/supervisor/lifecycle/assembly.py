@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
 from pgnode.bus.snapshot_writer import SnapshotWriter
 from pgnode.os_support.clock import Clock
-from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.core_exchange import CoreExchange
@@ -31,6 +31,9 @@ from pgnode.supervisor.users.core_users import CoreUsers
 from pgnode.supervisor.users.departures import Departures
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.config.document import BaseConfig
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 
 def assemble_node(

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, NodeError
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.fault_points import async_fault_point
-from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle import actions as do
@@ -44,6 +43,9 @@ from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.inbound_counters import with_inbound_counters
 from pgnode.xray.process.running import RunningCore
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

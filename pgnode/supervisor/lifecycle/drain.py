@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -21,7 +21,6 @@ from pgnode.errors import CoreUnavailableError, NodeError
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.fault_points import async_fault_point
-from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.drain_plan import DrainOrder, DrainPlan, plan_drain
@@ -35,6 +34,9 @@ from pgnode.xray.client.inbounds import without_users
 from pgnode.xray.config.diff import ConfigDiff, Decision, StartStrategy
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.proto import core_pb2
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, StartFailedError
 from pgnode.os_support.fault_points import async_fault_point
-from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.users.core_users import SLICE, accounts_by_tag
@@ -32,6 +32,9 @@ from pgnode.xray.process.base import Core
 from pgnode.xray.process.scratch import Encoded, encode_parts
 from pgnode.xray.proto import core_pb2, router_pb2
 from pgnode.xray.rules.compile import compile_routing
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +53,7 @@ class HotChangePlan:
 
 
 #: Makes the plan of a hot change.
-Prepare = Callable[[Settings, Core, RunSpec, Decision], Awaitable[HotChangePlan]]
+Prepare = Callable[["Settings", Core, RunSpec, Decision], Awaitable[HotChangePlan]]
 
 
 async def prepare_hot_change(settings: Settings, core: Core, new: RunSpec, decision: Decision) -> HotChangePlan:

@@ -11,13 +11,12 @@ import base64
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from pgnode.errors import NodeError
 from pgnode.os_support.files import read_json, write_atomically
-from pgnode.settings import Settings
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.lifecycle.hot_change import CHANGING, HotChange, Prepare
 from pgnode.supervisor.lifecycle.kept_spec import encode
@@ -26,6 +25,9 @@ from pgnode.supervisor.users.table import UserTable
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.diff import Capabilities, ConfigDiff, Decision, StartStrategy, decide
 from pgnode.xray.process.run_folder import CHANGE_NAME
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

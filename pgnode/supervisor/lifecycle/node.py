@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from redis.asyncio.client import Pipeline
@@ -16,7 +17,6 @@ from pgnode.bus.snapshots import NodeStatus
 from pgnode.errors import NodeError
 from pgnode.metrics.instruments import Histogram
 from pgnode.os_support.heap import HeapTrimmer
-from pgnode.settings import Settings
 from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import Answers, Handler, Step
 from pgnode.supervisor.lifecycle.core_exchange import Change, CoreExchange
@@ -47,6 +47,9 @@ from pgnode.supervisor.users.sync import UserSync
 from pgnode.xray.config.accounts import email_key
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.config.protocols import WIREGUARD
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

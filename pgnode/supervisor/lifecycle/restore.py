@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -11,7 +12,6 @@ from google.protobuf.message import DecodeError
 from pgnode.errors import NodeError
 from pgnode.os_support.crash_note import CrashNote
 from pgnode.os_support.fault_points import async_fault_point
-from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.store.state import StoredState
 from pgnode.supervisor.core.controller import CoreController
@@ -27,6 +27,9 @@ from pgnode.supervisor.routing.core_routing import CoreRouting
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.wire import service_pb2 as pb
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
 from pgnode.bus.snapshots import XRAY
 from pgnode.errors import StartFailedError
 from pgnode.os_support.files import read_regular
-from pgnode.settings import Settings
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.document import BaseConfig, InboundSpec, parse_config, unknown_config
 from pgnode.xray.config.protocols import WIREGUARD
 from pgnode.xray.config.wireguard import PLAIN, Egress, outbound_of, xray_config
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 #: Bytes of an operator's outbound at most.
 OUTBOUND_BYTES = 1024 * 1024

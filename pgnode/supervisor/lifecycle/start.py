@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -15,7 +16,6 @@ from pgnode.errors import InvalidRequestError, NodeError, StartFailedError, Unsu
 from pgnode.os_support.clock import Clock
 from pgnode.os_support.held_sockets import HeldSockets
 from pgnode.os_support.own_names import own_names
-from pgnode.settings import Settings
 from pgnode.settings.checks import paths_in
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.core.log_files import LogFiles
@@ -42,6 +42,9 @@ from pgnode.xray.config.diff import Capabilities, Decision, StartStrategy, decid
 from pgnode.xray.config.faults import config_fault
 from pgnode.xray.config.ports import check_claims_in_thread, remove_stale_sockets
 from pgnode.xray.config.wireguard import takes_peers
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,7 +21,6 @@ from pgnode.errors import (
     UpdateFailedError,
 )
 from pgnode.os_support.fault_points import async_fault_point
-from pgnode.settings import Settings
 from pgnode.supervisor.maintenance.core_store import CoreStore
 from pgnode.supervisor.maintenance.downloads import Downloads, progress_logger
 from pgnode.supervisor.maintenance.node_port import MaintainedNode, SelectableCore
@@ -28,6 +28,9 @@ from pgnode.supervisor.maintenance.releases import asset_name, asset_url, digest
 from pgnode.wire.maintenance import LATEST, core_version_of
 from pgnode.xray.process.base import Core
 from pgnode.xray.process.executable import ExecutableCore
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

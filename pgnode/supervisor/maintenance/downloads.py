@@ -19,11 +19,12 @@ from urllib.parse import urljoin
 import certifi
 
 from pgnode.errors import DownloadFailedError, NotFoundError, UpdateFailedError
-from pgnode.settings import Settings
 from pgnode.supervisor.maintenance.releases import Algorithm, version_of_tag
 
 if TYPE_CHECKING:
     import httpx
+
+    from pgnode.settings import Settings
 
 #: Seconds within which a server must take a connection, or send something more.
 STEP_SECONDS = 20.0

@@ -10,18 +10,20 @@ import asyncio
 import mmap
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from pgnode.errors import DeadlineExceededError, NotFoundError, StartFailedError, UpdateFailedError
-from pgnode.settings import Settings
 from pgnode.supervisor.maintenance.downloads import Downloads, progress_logger
 from pgnode.supervisor.maintenance.node_port import MaintainedNode, SelectableCore
 from pgnode.supervisor.maintenance.releases import sum_of
 from pgnode.wire.maintenance import region_of
 from pgnode.xray.config.geo_refs import uses_files
 from pgnode.xray.geodata.dat_files import GeoKind, NoGeoFileError, read_geo_codes
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

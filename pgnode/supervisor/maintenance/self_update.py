@@ -11,14 +11,17 @@ import os
 import shlex
 import signal
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
 from pgnode.errors import UpdateFailedError
-from pgnode.settings import Settings
 from pgnode.supervisor.maintenance.installation import Installation, find_installation
 from pgnode.supervisor.maintenance.package_update import PackageUpdate, TryVersion
 from pgnode.supervisor.maintenance.programs import run_program
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import structlog
@@ -17,7 +18,6 @@ from redis.asyncio import Redis
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.errors import ChildFailedError, StoreUnusableError
 from pgnode.os_support.fault_points import async_fault_point
-from pgnode.settings import Settings
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import StoreWriteError
 from pgnode.store.legacy import HASHES, changes_of
@@ -26,6 +26,9 @@ from pgnode.store.writer import StoreWriter
 from pgnode.supervisor.processes import valkey
 from pgnode.supervisor.processes.child import Child, ChildSpec
 from pgnode.supervisor.processes.pid_registry import PidRegistry
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from itertools import count
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,13 +21,15 @@ from pgnode.errors import ChildFailedError
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import PROCESS
-from pgnode.settings import Settings
 from pgnode.settings.handover import Handover
 from pgnode.supervisor.processes.grpc_process import WORKER_MODULE, GrpcProcess
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance, InheritedProcess
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.supervisor.processes.ports import reserve_port
 from pgnode.supervisor.processes.restarts import Restarter
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -10,13 +10,16 @@ import ssl
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pgnode
 from pgnode.os_support.aio import retry
 from pgnode.os_support.log_output import LINES_VARIABLE
-from pgnode.settings import Settings
 from pgnode.settings.handover import READY_VARIABLE, SOCKETS_VARIABLE, Handover
 from pgnode.supervisor.processes.child import Attached, ChildSpec
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 #: Named as a file, which Gunicorn runs again at each reload; a module is run once.
 CONFIGURATION = Path(pgnode.__file__).parent / "worker" / "gunicorn_conf.py"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from pgnode.api.callers import AllowedCallers
 from pgnode.errors import PortInUseError
 from pgnode.os_support.packet_filter import restrict
-from pgnode.settings import Settings
 from pgnode.supervisor.processes.inheritance import NOTHING, Inheritance
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

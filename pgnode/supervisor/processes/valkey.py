@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,8 +14,11 @@ from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.os_support import oom_score
 from pgnode.os_support.aio import retry
 from pgnode.os_support.files import set_aside
-from pgnode.settings import Settings, bus_password
+from pgnode.settings import bus_password
 from pgnode.supervisor.processes.child import ChildSpec
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreUnavailableError, InvalidRequestError, NotFoundError
-from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.store.rows import TAKEN_ROUTING
 from pgnode.store.state import StoredState
@@ -30,6 +29,9 @@ from pgnode.xray.config import geo_refs as geo
 from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.proto import router_pb2
 from pgnode.xray.rules.compile import Rule, compile_rule, needs_trial, parse_rule
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, NodeError, UnsupportedError
-from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.store.state import StoredState
 from pgnode.supervisor.core.controller import CoreController
@@ -22,6 +21,9 @@ from pgnode.xray.client.channel import CoreChannel
 from pgnode.xray.client.errors import CoreApiError, ErrorKind
 from pgnode.xray.client.routing import RoutingApi, takes_rules
 from pgnode.xray.config.document import BaseConfig
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import (
@@ -17,7 +17,6 @@ from pgnode.errors import (
     UnavailableError,
 )
 from pgnode.metrics.catalogue import TAGS_MAX
-from pgnode.settings import Settings
 from pgnode.supervisor.commands.dispatcher import Handler
 from pgnode.supervisor.core.controller import CoreController
 from pgnode.supervisor.routing.changes import require
@@ -28,6 +27,9 @@ from pgnode.wire.texts import shown
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.client.routing import RoutingApi
 from pgnode.xray.proto import network_pb2, routing_command_pb2
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 #: What the latency answer names as its source.
 LATENCY_SOURCE: Final = "xray-observatory"

@@ -12,13 +12,12 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 from pgnode.os_support.fault_points import async_fault_point
 from pgnode.os_support.tcp_ends import Connection, Door, Seen
-from pgnode.settings import Settings
 from pgnode.supervisor.host.log_ring import Block, LogRing
 from pgnode.supervisor.sessions import by_address
 from pgnode.supervisor.sessions.access_lines import Peer
@@ -35,6 +34,9 @@ from pgnode.xray.config.document import BaseConfig
 from pgnode.xray.process.reach import UnreachableError, look_into
 from pgnode.xray.process.reach_messages import Question
 from pgnode.xray.process.running import RunningCore
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
 

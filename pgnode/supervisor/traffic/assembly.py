@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from redis.asyncio import Redis
 
 from pgnode.bus.keys import Keys
 from pgnode.bus.presence import workers_alive
-from pgnode.settings import Settings
 from pgnode.store.changes import Journal
 from pgnode.supervisor.traffic.collector import TrafficCollector
 from pgnode.supervisor.traffic.figures import TrafficFigures
@@ -20,6 +19,9 @@ from pgnode.supervisor.traffic.payouts import Payouts
 from pgnode.supervisor.traffic.retention import Retention
 from pgnode.supervisor.traffic.storing import TrafficStoring
 from pgnode.xray.client.api import CoreApi
+
+if TYPE_CHECKING:
+    from pgnode.settings import Settings
 
 
 class CoreView(Protocol):

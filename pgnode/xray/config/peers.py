@@ -17,9 +17,6 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, IPv6Network, ip_network
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from pgnode.wire import varint
 from pgnode.wire.texts import shown
 from pgnode.xray.proto import wireguard_pb2
@@ -66,6 +63,10 @@ def core_key_hex(text: str) -> str | None:
 
 def public_key_of(private_key: str) -> str:
     """Return the public key of a private one, both in hexadecimal."""
+    # Only where a config has such keys: the library takes 7 MB.
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
     key = X25519PrivateKey.from_private_bytes(bytes.fromhex(private_key)).public_key()
     return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,20 @@ from pgnode.cli.run import run_named, run_node
 from pgnode.cli.target import Places
 from pgnode.errors import ArgumentError, OperatorError, SettingsError
 from pgnode.os_support import streams
+from pgnode.os_support.lean_start import CHECKED_VARIABLE
 from pgnode.settings import Settings
-from pgnode.supervisor import main as supervisor
+from pgnode.settings.handover import Checked, take_checked
+from pgnode.supervisor import checked_start as supervisor
+
+
+@pytest.fixture(autouse=True)
+def no_exec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of the tests stays what it is, as where the system refuses an exec."""
+
+    def refuse(*_: object) -> None:
+        raise OSError("no exec")
+
+    monkeypatch.setattr(os, "execve", refuse)
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +182,43 @@ def test_a_node_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ):
         with pytest.raises(ArgumentError):
             run_named(file, node, folder, places)
+
+
+def test_the_process_becomes_a_supervisor_that_is_told_what_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Checked] = []
+    words: list[tuple[object, object]] = []
+
+    def execve(program: str, arguments: list[str], environment: dict[str, str]) -> None:
+        words.append((program, arguments))
+        assert os.get_inheritable(int(environment[CHECKED_VARIABLE]))
+        assert environment["FROM_FILE"] == "1"
+        told.append(take_checked(environment))
+        raise SystemExit
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.delenv("FROM_FILE", raising=False)
+    monkeypatch.setattr(os, "execve", execve)
+    (tmp_path / "node.env").write_text("SERVICE_PROT=1\nWEB_CONCURRENCY=5\nFROM_FILE=1\n")
+    with pytest.raises(SystemExit):
+        run_node(tmp_path / "node.env")
+    assert words == [(sys.executable, sys.orig_argv)]
+    [checked] = told
+    assert (checked.settings.web_concurrency, checked.env_file) == (5, tmp_path / "node.env")
+    assert any("SERVICE_PROT" in sentence for sentence in checked.sentences)
+    assert (os.environ.pop("SERVICE_PROT"), os.environ.pop("FROM_FILE")) == ("1", "1")
+
+
+def test_without_memory_or_a_folder_for_what_was_checked_it_goes_on_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_checked: Checked) -> int:
+        raise OSError("no room")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STATE_DIR", str(tmp_path))
+    monkeypatch.setattr("pgnode.cli.run.hand_on", refuse)
+    monkeypatch.setattr(supervisor, "run", lambda *_: 4)
+    assert run_node() == 4

@@ -75,10 +75,29 @@ def test_no_process_of_a_node_loads_what_it_does_not_need() -> None:
 
 #: What a process runs -> what it has no use for, and would pay for as long as the node runs.
 NOT_LOADED = {
-    "pgnode.supervisor.main": ("grpc", "cryptography.x509", "httpx", "rich", "falcon", "gunicorn"),
-    "pgnode.worker.app": ("grpc", "cryptography.x509", "httpx", "rich", "pydantic", "pydantic_settings", "click"),
+    "pgnode.supervisor.checked_start": (
+        "grpc",
+        "cryptography.hazmat.bindings._rust",
+        "httpx",
+        "rich",
+        "falcon",
+        "gunicorn",
+        "pydantic",
+        "pydantic_core",
+        "pydantic_settings",
+        "click",
+    ),
+    "pgnode.worker.app": (
+        "grpc",
+        "cryptography.hazmat.bindings._rust",
+        "httpx",
+        "rich",
+        "pydantic",
+        "pydantic_settings",
+        "click",
+    ),
     "pgnode.worker.grpc_worker": (
-        "cryptography.x509",
+        "cryptography.hazmat.bindings._rust",
         "httpx",
         "rich",
         "pydantic",

@@ -9,13 +9,17 @@ from unittest import mock
 import pytest
 
 from pgnode.errors import SettingsError
+from pgnode.os_support.lean_start import CHECKED_VARIABLE
 from pgnode.settings import load
 from pgnode.settings.handover import (
     ENVIRONMENT_VARIABLE,
     VARIABLE,
+    Checked,
+    hand_on,
     hand_over,
     hand_over_environment,
     load_handed_over,
+    take_checked,
     take_environment,
 )
 
@@ -93,3 +97,30 @@ def test_a_descriptor_that_holds_no_environment(number: str) -> None:
     none: dict[str, str] = {}
     take_environment(none)
     assert none == {}
+
+
+def test_what_was_checked_is_taken_once(tmp_path: Path) -> None:
+    settings = load(state_dir=tmp_path, web_concurrency=3, debug=True)
+    descriptor = hand_on(Checked(settings, tmp_path / "node.env", ("one", "two")))
+    assert os.get_inheritable(descriptor)
+    environment = {CHECKED_VARIABLE: str(descriptor), "OTHER": "1"}
+    found = take_checked(environment)
+    assert environment == {"OTHER": "1"}
+    assert dict(found.settings) == dict(settings)
+    assert (found.env_file, list(found.sentences)) == (tmp_path / "node.env", ["one", "two"])
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(descriptor)
+    assert take_checked({CHECKED_VARIABLE: str(hand_on(Checked(settings, None, ())))}).env_file is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": 1, "env_file": null, "sentences": []}'])
+def test_a_descriptor_that_holds_nothing_that_was_checked(content: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(content)
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    with pytest.raises(SettingsError, match=f"{CHECKED_VARIABLE}={descriptor} does not hold settings"):
+        take_checked({CHECKED_VARIABLE: str(descriptor)})
+
+
+def test_a_number_that_is_none() -> None:
+    with pytest.raises(SettingsError, match="unset it"):
+        take_checked({CHECKED_VARIABLE: "x"})
