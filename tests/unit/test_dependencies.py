@@ -53,6 +53,7 @@ def test_pgnode_run_ends_before_anything_is_begun(name: str) -> None:
         mock.patch.object(metadata, "version", side_effect=version),
         mock.patch("pgnode.dependencies.find_spec", return_value=mock.sentinel.found),
         mock.patch("pgnode.os_support.streams.make_safe"),  # the streams of this process are the test's
+        mock.patch("os.execve", side_effect=OSError),  # and so is the process
         mock.patch("pgnode.supervisor.host.identity.prepare_state_dir") as begun,
     ):
         with pytest.raises(DependencyError, match=f"{name} 99.1 is installed"):
