@@ -31,7 +31,7 @@ from pgnode.settings import load
 from pgnode.store.changes import StoreChanges
 from pgnode.store.database import Database
 from pgnode.store.rows import LedgerRow, RejectedUser
-from pgnode.supervisor import main as supervisor
+from pgnode.supervisor import checked_start as supervisor
 from pgnode.supervisor.control.messages import SOCKET_NAME, TRAFFIC, USERS
 from pgnode.supervisor.control.server import ControlServer
 from pgnode.supervisor.host import identity
@@ -198,8 +198,12 @@ async def test_run_and_demo_end_with_their_codes(monkeypatch: pytest.MonkeyPatch
     def taken(*_given: object) -> int:
         raise PortInUseError("port 62050 is in use")
 
-    # The streams of this process are the test's.
+    def refuse(*_given: object) -> None:
+        raise OSError("no exec")
+
+    # This process and its streams are the test's.
     monkeypatch.setattr(streams, "make_safe", lambda: None)
+    monkeypatch.setattr(os, "execve", refuse)
     monkeypatch.setattr(supervisor, "run", lambda *_given: 130)
     assert (await run("run")).exit_code == 130
     monkeypatch.setattr(supervisor, "run", taken)
