@@ -23,7 +23,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from tests.support.core_lists import inbound_users
-from tests.support.polling import eventually
+from tests.support.polling import eventually, pause
 from tests.support.processes import core_pid, run_to_end
 from tests.support.stored import stored_users
 
@@ -54,6 +54,7 @@ class Callers:
             while not self._end.is_set():
                 await panel.sync_user(make_user(f"caller{number}@e2e", [TAG], key=str(self.answered[number] + 1)))
                 self.answered[number] += 1
+                await pause()
 
     async def end(self) -> None:
         self._end.set()

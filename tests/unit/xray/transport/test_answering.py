@@ -19,12 +19,12 @@ class Caller:
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.came: dict[str, bytes] = {}
+        self.came: dict[str, bytearray] = {}
         self.machine: AnsweringConnection[str] = AnsweringConnection(lambda path: path, self.take)
         self.settle()
 
     def take(self, call: str, data: bytes) -> None:
-        self.came[call] = self.came.get(call, b"") + data
+        self.came.setdefault(call, bytearray()).extend(data)
 
     def settle(self) -> None:
         """Bytes both ways until nobody has any."""
