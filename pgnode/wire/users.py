@@ -25,12 +25,19 @@ def split_users(body: bytes) -> Iterator[bytes]:
         while at < end:
             if body[at] != _FIELD_1:
                 raise DecodeError(f"field {body[at] >> 3} is none of Users")
-            size, at = varint.decode(body, at + 1)
-            begin, at = at, at + size
+            # Lengths of one byte and of two are read here: nearly all are.
+            size, begin = body[at + 1], at + 2
+            if size >= 0x80:
+                more = body[begin]
+                if more < 0x80:
+                    size, begin = size & 0x7F | more << 7, begin + 1
+                else:
+                    size, begin = varint.decode(body, at + 1)
+            at = begin + size
             if at > end:
                 raise DecodeError("a user is cut short")
             yield body[begin:at]
-    except varint.VarintError:
+    except (IndexError, varint.VarintError):
         raise DecodeError("the message is cut short") from None
 
 

@@ -142,6 +142,11 @@ class CoreUsers:
             self.calls["remove", "ok"] += len(removals)
             self.calls["add", "ok"] += len(additions)
             return
+        if not any(results):
+            # As nearly always.
+            self.calls["remove", "ok"] += len(removals)
+            self.calls["add", "ok"] += len(additions)
+            return
         self.calls.update(("remove", _result(error)) for error in results[: len(removals)])
         self.calls.update(("add", _result(error)) for error in results[len(removals) :])
         for (_, change), error in zip(removals, results, strict=False):

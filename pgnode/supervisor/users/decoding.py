@@ -13,7 +13,7 @@ from typing import Final
 
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.texts import email_fault, name_shown
-from pgnode.xray.config.accounts import Account, UnusableAccountError, accounts_of, tags_of
+from pgnode.xray.config.accounts import Account, UnusableAccountError, account_for, accounts_of, tags_of
 from pgnode.xray.config.inbounds import InboundSpec
 from pgnode.xray.config.peers import network
 
@@ -59,8 +59,15 @@ def decode(raw: bytes | None, inbounds: Inbounds) -> tuple[str, dict[str, Accoun
 
 def account_in(raw: bytes | None, inbound: InboundSpec) -> tuple[str, Account] | None:
     """Return (e-mail, account) of a user's message in one inbound; None where it has none."""
-    email, accounts = decode(raw, {inbound.tag: inbound})
-    account = accounts.get(inbound.tag)
+    if raw is None or not inbound.managed or inbound.tag not in tags_of(raw):
+        return None
+    user = pb.User.FromString(raw)
+    email = user.email
+    try:
+        account = account_for(user.proxies, inbound) if email else None
+    except UnusableAccountError:
+        # As in decode().
+        return None
     return None if account is None else (email, account)
 
 

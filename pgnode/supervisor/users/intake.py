@@ -101,19 +101,22 @@ class UserIntake:
     def _read(self, count: int) -> bool:
         table, rejected, spelled = self._table, self._rejected, self._spelled
         in_bytes, anew = self._check is Check.CHANGED, self._index is not None
-        get, number = table.get, 0
+        get, number = table.desired.get, 0
         for number, given in enumerate(islice(self._users, count), 1):  # noqa: B007
             if isinstance(given, bytes):
                 email = leading_email(given) if in_bytes else None
-                if (
-                    email is not None
-                    and (key := email_key(email)) not in spelled
-                    and get(key) == given
-                    and rejected.get(key) is None
-                ):
-                    spelled[key] = email
-                    continue
-                user = pb.User.FromString(given)
+                if email is not None and (key := email_key(email)) not in spelled and key not in rejected:
+                    if get(key) == given:
+                        spelled[key] = email
+                        continue
+                    user = pb.User.FromString(given)
+                    if user.SerializeToString(deterministic=True) == given and self._is_changed(
+                        user, given, email, key
+                    ):
+                        spelled[key] = email
+                        continue
+                else:
+                    user = pb.User.FromString(given)
             else:
                 user = given
             email = user.email
@@ -148,6 +151,19 @@ class UserIntake:
         if self._clients is not None:
             self._clients.put(key, raw, email, found)
         self._fine[key] = raw
+        return True
+
+    def _is_changed(self, user: pb.User, raw: bytes, email: str, key: str) -> bool:
+        """Take a user whose message is not the known one, and as the node writes it, if there is nothing special to say."""
+        tags = tags_of(raw)
+        found = check_user(user, self._inbounds, tags, email) if tags else None
+        if not isinstance(found, dict):
+            return False
+        numbers = numbers_of(found)
+        if self._clients is not None:
+            self._clients.put(key, raw, email, found)
+        self._enter(verdict := Verdict(key, email, raw, numbers=numbers))
+        self._verdicts.append(verdict)
         return True
 
     def _enter(self, verdict: Verdict) -> None:

@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import structlog
 
@@ -21,10 +20,10 @@ from pgnode.os_support.fault_points import async_fault_point
 from pgnode.supervisor.users.core_users import CoreUsers, Outcome
 from pgnode.supervisor.users.decoding import Inbounds, account_in
 from pgnode.supervisor.users.planning import Change, InboundPlan, Plan, plan_changes
-from pgnode.supervisor.users.swap_policy import choose_swap, users_in_swap
+from pgnode.supervisor.users.swap_message import SwapMessage, swap_entry
+from pgnode.supervisor.users.swap_policy import choose_swap
 from pgnode.supervisor.users.table import Phase, UserTable
-from pgnode.xray.client.channel import MAX_SEND_BYTES
-from pgnode.xray.config.accounts import credential_of, user_message
+from pgnode.xray.config.accounts import credential_of
 from pgnode.xray.config.inbounds import InboundSpec
 
 log = structlog.get_logger(__name__)
@@ -85,34 +84,6 @@ async def _carry_out(core: CoreUsers, plan: Plan) -> Outcome:
     return outcome
 
 
-class _Entry(NamedTuple):
-    """A user in a swap."""
-
-    #: Its message to the core.
-    message: bytes
-    #: "" for none by which the core finds it.
-    credential: str
-
-
-class _Swap:
-    """A swap whose message is being made."""
-
-    def __init__(self, inbound: InboundSpec, order: list[str]) -> None:
-        self.inbound = inbound
-        #: Everybody, in the order in which they are put into the message.
-        self.order = order
-        self.read = 0
-        #: (key, the user's message as it was, its entry or None where it is not in this inbound).
-        self.made: list[tuple[str, bytes, _Entry | None]] = []
-        self.size_bytes = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether no further user has to be read."""
-        limit = users_in_swap(self.inbound)
-        return self.read >= len(self.order) or self.size_bytes >= MAX_SEND_BYTES or len(self.made) >= limit
-
-
 class Rollout:
     """One rollout to many users. Belongs to the supervisor's loop; every method is called with the core's lock held.
 
@@ -142,7 +113,7 @@ class Rollout:
         self._swap_times = swaps
         self._limits = limits
         self._swaps: deque[str] = deque()
-        self._swap: _Swap | None = None
+        self._swap: SwapMessage | None = None
         #: Swapped inbound -> keys of those who are in it by the swap; all others in it have to be added.
         self._there: dict[str, set[str]] = {}
 
@@ -256,7 +227,7 @@ class Rollout:
         """Plan for some users, with whoever has to be done with them."""
         altered = {tag: spec for tag, spec in self._inbounds.items() if tag not in self._there}
         while True:
-            plan = plan_changes(self._table, keys, altered, own=True)
+            plan = plan_changes(self._table, keys, altered, own=True) if altered else Plan([], list(keys), {}, {})
             known = set(plan.keys)
             for tag, there in self._there.items():
                 self._add_to_swapped(plan, tag, there)
@@ -315,44 +286,33 @@ class Rollout:
             inbound = self._inbounds[self._swaps.popleft()]
             # Who stays as it was comes first: whoever does not fit is away until it is added.
             pending, everybody = set(table.in_phase(Phase.PENDING)), table.keys()
-            self._swap = _Swap(inbound, [*(everybody - pending), *(everybody & pending)])
+            self._swap = SwapMessage(inbound, [*(everybody - pending), *(everybody & pending)])
             await self._core.prepare_swap(inbound.tag)
         elif not swap.full:
-            for key in swap.order[swap.read : swap.read + self._limits.slice_users]:
-                if (raw := table.get(key)) is not None:
-                    entry = self._entry(raw, swap.inbound.tag)
-                    swap.size_bytes += len(entry.message) if entry is not None else 0
-                    swap.made.append((key, raw, entry))
-            swap.read += self._limits.slice_users
+            swap.read(table.get, self._limits.slice_users)
             await asyncio.sleep(0)
         else:
             self._swap = None
             await self._carry_out_swap(swap)
 
-    def _entry(self, raw: bytes | None, tag: str) -> _Entry | None:
-        found = account_in(raw, self._inbounds[tag])
-        return _Entry(user_message(*found), credential_of(found[1])) if found is not None else None
-
-    async def _carry_out_swap(self, swap: _Swap) -> None:
-        table, tag = self._table, swap.inbound.tag
-        entries: dict[str, _Entry] = {}
-        for key, made_of, made in swap.made:
-            raw = table.get(key)
-            # Perhaps it was changed while the message was made.
-            entry = made if raw is made_of else self._entry(raw, tag)
-            if entry is not None:
-                entries[key] = entry
-        keys = list(entries)[: users_in_swap(swap.inbound)]
+    async def _carry_out_swap(self, swap: SwapMessage) -> None:
+        table, inbound = self._table, swap.inbound
+        tag = inbound.tag
+        entries, absent = swap.finish(table.get)
+        keys = list(entries)
         pending = set(table.in_phase(Phase.PENDING))
-        gained = {(tag, entries[key].credential): key for key in keys if key in pending and entries[key].credential}
+        gained = {}
+        for key in filter(pending.__contains__, keys):
+            found = account_in(table.get(key), inbound)
+            if found is not None and (credential := credential_of(found[1])):
+                gained[tag, credential] = key
         table.owners.note(gained)
-        left = await self._core.swap(tag, [entries[key].message for key in keys], lambda: self._had(tag))
+        left = await self._core.swap(tag, list(entries.values()), lambda: self._had(tag))
         self._swap_times.note(tag)
         if left is None:
             return
         there = self._there[tag] = set(keys[: len(keys) - left])
         # Whoever is not pending, and was not read or did not fit, is to be added; the others have no account here.
-        absent = {key for key, raw, made in swap.made if made is None and table.get(key) is raw}
         rest = [key for key in swap.order if key not in there and key not in pending and key not in absent]
         rest += [key for key in table.keys().difference(swap.order) if key not in pending]
         rest = [key for key in rest if table.get(key) is not None]
@@ -367,8 +327,8 @@ class Rollout:
         """Return the messages of those whom the core has in an inbound, as far as is known."""
         messages = []
         for number, (_, raw) in enumerate(self._table.applied_items(), 1):
-            if (entry := self._entry(raw, tag)) is not None:
-                messages.append(entry.message)
+            if (entry := swap_entry(raw, self._inbounds[tag])) is not None:
+                messages.append(entry)
             if number % self._limits.slice_users == 0:
                 await asyncio.sleep(0)
         return messages

@@ -41,7 +41,7 @@ SWAP_MIN_CALLS = 200
 
 #: Users that fit into one message to the core, which takes 4 MiB, with e-mails and keys of usual length; the others follow one
 #: by one.
-SWAP_USERS_MAX = 45_000
+SWAP_USERS_MAX = 48_000
 
 #: Each AlterInbound makes a Shadowsocks-2022 inbound build its table of users anew.
 SHADOWSOCKS_2022_USER_COST_MS = 0.002

@@ -362,13 +362,15 @@ class UserTable:
 
     def _set_phase(self, keys: Iterable[str], phase: Phase) -> None:
         opened, desired = self._open, self._desired
+        new, more = _NEW[phase], 0
         for key in keys:
             found = opened.get(key)
             if found is None:
                 raw = desired.get(key)
-                opened[key] = _NEW[phase] if raw is None else _Open(phase, raw)
-            elif found.applied is None and not found.perhaps:
-                opened[key] = _NEW[phase]
+                opened[key] = new if raw is None else _new(_Open, (phase, raw, _NOBODY_KNOWS))
             else:
-                opened[key] = found._replace(phase=phase)
-            self._pending_count += (phase is Phase.PENDING) - (found is not None and found.phase is Phase.PENDING)
+                before, applied, perhaps = found
+                more -= before is Phase.PENDING
+                opened[key] = new if applied is None and not perhaps else _new(_Open, (phase, applied, perhaps))
+            more += phase is Phase.PENDING
+        self._pending_count += more

@@ -17,7 +17,7 @@ from pgnode.xray.transport.single_calls import SingleCallClient
 _MessageT = TypeVar("_MessageT", bound=Message)
 
 #: Bytes of a request that the core accepts: grpc-go's default of 4 MiB, less some room for what encloses the users.
-MAX_SEND_BYTES: Final = 4 * 1024 * 1024 - 64 * 1024
+MAX_SEND_BYTES: Final = 4 * 1024 * 1024 - 4 * 1024
 
 #: Seconds between two tries whether a core that starts takes connections; one try takes 10 µs.
 _SERVED_POLL_SECONDS: Final = 0.005

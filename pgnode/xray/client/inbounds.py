@@ -139,7 +139,7 @@ def with_users(
     else:
         raise CoreApiError(f"inbound {inbound.tag!r} has no list of users ({settings.type})", ErrorKind.REFUSED)
     number = KINDS_BY_SETTINGS[name].users.number
-    left = limit_bytes - len(bare) - len(inbound.receiver_settings.value)
+    left = limit_bytes - len(bare) - len(inbound.receiver_settings.value) - len(inbound.tag.encode())
     pieces = [bare]
     taken = 0
     for user in users:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pgnode.supervisor.users.core_users import Outcome
 from pgnode.supervisor.users.planning import Change, InboundPlan
 from pgnode.wire import service_pb2 as pb
+from pgnode.xray.config.accounts import canonical_id
 from pgnode.xray.config.inbounds import InboundSpec
 from pgnode.xray.proto import user_pb2, vless_pb2
 
@@ -97,8 +98,9 @@ class CredentialCore:
     async def swap(self, _tag: str, messages: Sequence[bytes], _before: object) -> int | None:
         self.calls += 2
         users = [user_pb2.User.FromString(message) for message in messages]
-        # The secret is field 1 of every account.
-        self.restart({user.email: vless_pb2.Account.FromString(user.account.value).id for user in users})
+        # The secret is field 1 of every account, and an id may come without its dashes.
+        ids = {user.email: vless_pb2.Account.FromString(user.account.value).id for user in users}
+        self.restart({email: canonical_id(text) or text for email, text in ids.items()})
         return 0
 
     def restart(self, users: Mapping[str, str]) -> None:

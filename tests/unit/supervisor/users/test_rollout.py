@@ -20,7 +20,7 @@ from pgnode.supervisor.users.planning import Change, InboundPlan
 from pgnode.supervisor.users.rollout import StepLimits
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.wire import service_pb2 as pb
-from pgnode.xray.config.accounts import email_key
+from pgnode.xray.config.accounts import canonical_id, email_key
 from pgnode.xray.config.inbounds import InboundSpec
 from pgnode.xray.proto import trojan_pb2, user_pb2, vless_pb2
 
@@ -96,7 +96,8 @@ class ModelCore:
 
 def _secret(tag: str, account: bytes) -> str:
     if tag == "vless":
-        return vless_pb2.Account.FromString(account).id
+        # An id may come without its dashes.
+        return canonical_id(vless_pb2.Account.FromString(account).id) or ""
     return trojan_pb2.Account.FromString(account).password
 
 

@@ -25,7 +25,8 @@ def test_users_of_every_kind_of_account(kind: str) -> None:
 def test_what_does_not_fit_is_left() -> None:
     users = [make_user(f"user{number}") for number in range(10)]
     inbound = make_inbound("in")
-    limit = len(with_users(inbound, users[:4])[0].proxy_settings.value) + len(inbound.receiver_settings.value)
+    settings = with_users(inbound, users[:4])[0].proxy_settings.value
+    limit = len(settings) + len(inbound.receiver_settings.value) + len(inbound.tag)
     changed, rest = with_users(inbound, users, limit)
     assert list(rest) == users[4:]
     assert len(trojan_pb2.ServerConfig.FromString(changed.proxy_settings.value).users) == 4
