@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from pgnode.supervisor.users.decoding import account_in
+from pgnode.supervisor.users.swap_message import swap_entry
 from pgnode.testing.ports import free_port
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError, ErrorKind, SwapFailedError
 from pgnode.xray.client.inbounds import with_users
 from pgnode.xray.client.swap import InboundSwap
 from pgnode.xray.client.users import AlterOperation
+from pgnode.xray.config.accounts import is_user
+from pgnode.xray.config.inbounds import InboundSpec
 from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.proto import core_pb2, proxyman_pb2, shadowsocks_2022_pb2, user_pb2, vless_inbound_pb2, vless_pb2
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore
@@ -30,6 +34,7 @@ from tests.integration.xray.protocols import (
     user_of,
 )
 from tests.support.polling import eventually
+from tests.unit.supervisor.users.models import vless_user
 
 
 @pytest.fixture(params=[name for name in PROTOCOLS if name != "hysteria"])
@@ -98,6 +103,19 @@ async def test_hysteria_is_altered_and_never_swapped(run_dir: Path, start_core: 
         assert await emails(api) == ["first@node", "second@node"]
         assert await ask(live, b"after") == b"after"
         live[1].close()
+
+
+async def test_an_id_without_dashes_is_listed_with_them(run_dir: Path, start_core: StartCore, api: CoreApi) -> None:
+    protocol = PROTOCOLS["vless"]
+    await start_core(EmbeddedCore(), config_with(run_dir, inbound_of(protocol, free_port())), run_dir)
+    raw = vless_user("second@node", 7, ("in",)).SerializeToString(deterministic=True)
+    inbound = InboundSpec(tag="in", protocol="vless", managed=True)
+    entry, found = swap_entry(raw, inbound), account_in(raw, inbound)
+    assert entry is not None
+    assert found is not None
+    assert await api.swap.replace_users("in", [entry], DEADLINE_SECONDS) == []
+    [there] = await api.users.inbound_users("in", DEADLINE_SECONDS)
+    assert is_user(there, found[1])
 
 
 async def test_a_swap_that_does_not_fit(run_dir: Path, start_core: StartCore, api: CoreApi) -> None:
