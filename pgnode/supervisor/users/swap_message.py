@@ -1,4 +1,4 @@
-"""Who is in a swap, and their messages to the core, made part by part. Pure."""
+"""Who is in a swap, and their messages to the core, made part by part."""
 
 from __future__ import annotations
 
