@@ -99,9 +99,13 @@ class CommandSender:
                 if self._patience is not None:
                     self._patience.cancel()
                     self._patience = None
-                group = self._pending.take(GROUP_MAX)
-                if group:
-                    await self._send(group)
+                await self._send_next()
+
+    async def _send_next(self) -> None:
+        # In a frame of its own: what it sent would be held until the next command comes, which may be 20 MB and hours.
+        group = self._pending.take(GROUP_MAX)
+        if group:
+            await self._send(group)
 
     def _wake_up(self) -> None:
         if self._gathering.may_send(self._pending.waiting):

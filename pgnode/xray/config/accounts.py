@@ -194,7 +194,8 @@ def _listed_credential(user: user_pb2.User) -> str:
 def email_key(email: str) -> str:
     """Return the name under which the core knows ``email``: in lower case, character by character as Go does it."""
     if email.isascii():
-        return email.lower()
+        # Mostly it is its own key: then both are one object, of as many users as there are.
+        return email if email.islower() else email.lower()
     # str.lower() looks at neighbours (final sigma) and may return two characters for one.
     return "".join(char.lower()[0] for char in email)
 
