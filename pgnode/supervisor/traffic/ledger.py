@@ -111,7 +111,9 @@ class Ledger:
                 continue
             seen = entry.seen
             moved = value - seen if value >= seen else value
-            entry.total += moved
+            total = entry.total + moved
+            # As long as one core runs both are one number, and one object.
+            entry.total = value if total == value else total
             entry.seen = value
             changed.append(name)
             if watched is not None:

@@ -5,6 +5,7 @@ Each name has a slot, and keeps it: the blocks that workers read are arrays, and
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -44,7 +45,7 @@ class EncodedStats:
         self._names: list[str] = []
         self._counters: list[tuple[str, ...]] = []
         self._parts: list[bytes] = []
-        self._hashes: list[int] = []
+        self._hashes = array("Q")
         #: Rises with every name that comes or goes; and the index of the names, with the number it was made at.
         self._edition = 0
         self._index: tuple[int, bytes] = (-1, b"")
@@ -82,7 +83,6 @@ class EncodedStats:
             parsed = parse_counter(counter)
             if parsed is None:
                 continue
-            self._owing[counter] = None
             slot = self._slots.get(parsed.name)
             if slot is None:
                 slot = self._slots[parsed.name] = len(self._names)
@@ -91,8 +91,13 @@ class EncodedStats:
                 self._parts.append(b"")
                 self._hashes.append(indexed.name_hash(parsed.name))
                 self._edition += 1
-            if counter not in self._counters[slot]:
+            known = self._counters[slot]
+            if counter in known:
+                # Names are as long as all else that is kept of a counter: each is there once.
+                counter = known[known.index(counter)]  # noqa: PLW2901
+            else:
                 self._counters[slot] += (counter,)
+            self._owing[counter] = None
             self._stale.add(slot)
             self.changed = True
 
@@ -142,7 +147,7 @@ class EncodedStats:
         """Return a function, for any thread, that makes the indexed block of all parts as they are now."""
         edition, parts = self._edition, list(self._parts)
         made_at, names = self._index
-        hashes = None if made_at == edition else list(self._hashes)
+        hashes = None if made_at == edition else self._hashes[:]
         self.changed = bool(self._stale or self._lent)
 
         def make() -> bytes:
@@ -204,7 +209,7 @@ class EncodedStats:
         self._names = [name for name, _ in kept]
         self._counters = [self._counters[slot] for _, slot in kept]
         self._parts = [self._parts[slot] for _, slot in kept]
-        self._hashes = [self._hashes[slot] for _, slot in kept]
+        self._hashes = array("Q", [self._hashes[slot] for _, slot in kept])
         moved = {slot: at for at, (_, slot) in enumerate(kept)}
         self._stale = {moved[slot] for slot in self._stale}
         self._slots = {name: at for at, name in enumerate(self._names)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import cast
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgnode.bus.indexed import IndexedBlock
-from pgnode.supervisor.traffic.counter_reader import GONE_MAX, CounterReader
+from pgnode.supervisor.traffic.counter_reader import GONE_MAX, CounterReader, _hashed_difference
 from pgnode.supervisor.traffic.lately_online import LatelyOnline
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.client.api import CoreApi
@@ -175,3 +176,13 @@ async def test_a_wireguard_user_is_online_after_its_last_connection_and_after_tr
     wanted[0] = 0.0
     assert IndexedBlock(await readings.online_block()).get("alice") is None
     assert readings.online == (0, 0)
+
+
+@given(st.lists(st.sets(st.binary(min_size=1, max_size=4), max_size=12), min_size=1, max_size=4))
+def test_what_is_new_since_the_last_reading_is_told_by_hashes(readings: list[set[bytes]]) -> None:
+    held, before = array("q"), set[bytes]()
+    for pieces in readings:
+        changed, held = _hashed_difference(list(pieces), held)
+        assert set(changed) == pieces - before
+        assert len(held) == len(pieces)
+        before = pieces
