@@ -59,6 +59,8 @@ class CallAudit:
         self._tell_seconds = tell_seconds
         #: Caller and key -> how often each method was called, and how many calls failed.
         self._counts: dict[tuple[str, str], Counter[str]] = {}
+        #: Of the last call that was counted: caller, key, the digests then, and its counts. Nearly always the next one is alike.
+        self._last: tuple[str, str, Mapping[str, str], Counter[str]] | None = None
 
     def __repr__(self) -> str:
         return f"CallAudit({len(self._counts)} callers)"
@@ -77,7 +79,13 @@ class CallAudit:
             key: Which key it brought.
             code: What was answered.
         """
-        digest = self._keys.digests.get(key, "")
+        digests = self._keys.digests
+        if code == OK and self._last is not None and group in COUNTED:
+            last_caller, last_key, last_digests, last_counts = self._last
+            if last_caller == caller and last_key == key and last_digests is digests:
+                last_counts[method] += 1
+                return
+        digest = digests.get(key, "")
         if group in ONE_BY_ONE:
             log.info("called", audit="call", method=method, caller=caller, key=digest, answer=code)
             return
@@ -92,9 +100,10 @@ class CallAudit:
         counts[method] += 1
         if code != OK:
             counts["failed"] += 1
+        self._last = caller, key, digests, counts
 
     def tell(self) -> None:
         """Say what was counted since the last time."""
-        found, self._counts = self._counts, {}
+        found, self._counts, self._last = self._counts, {}, None
         for (caller, digest), counts in found.items():
             log.info("changes", audit="changes", caller=caller, key=digest, **counts)

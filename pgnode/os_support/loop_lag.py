@@ -40,7 +40,7 @@ class LoopLag:
         """Begin to measure."""
         loop = asyncio.get_running_loop()
         self._due = next_beat(loop.time(), self._tick_seconds, own_phase())
-        self._timer = loop.call_at(self._due, self._tick)
+        self._timer = loop.call_at(self._due, self._tick, loop)
 
     def stop(self) -> None:
         """Measure no more."""
@@ -48,6 +48,11 @@ class LoopLag:
             self._timer.cancel()
             self._timer = None
 
-    def _tick(self) -> None:
-        self._late.append(max(0.0, asyncio.get_running_loop().time() - self._due))
-        self.start()
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        late = max(0.0, loop.time() - self._due)
+        self._late.append(late)
+        if late >= self._tick_seconds / 2:
+            self.start()
+        else:
+            self._due += self._tick_seconds
+            self._timer = loop.call_at(self._due, self._tick, loop)

@@ -39,6 +39,21 @@ def without_level(lines: list[MutableMapping[str, Any]]) -> list[dict[str, Any]]
     return [{name: value for name, value in line.items() if name != "log_level"} for line in lines]
 
 
+def test_after_a_rotation_the_same_name_is_another_key(timer: Timer) -> None:
+    keys = ApiKeys(KEY)
+    audit = CallAudit(keys, timer.later)
+    audit.ended("SyncUser", "change", "192.0.2.1", CURRENT, "OK")
+    audit.ended("SyncUser", "change", "192.0.2.1", CURRENT, "OK")
+    keys.replace(OTHER, None)
+    audit.ended("SyncUser", "change", "192.0.2.1", CURRENT, "OK")
+    audit.ended("SyncUser", "change", "192.0.2.2", CURRENT, "OK")
+    with capture_logs() as lines:
+        audit.tell()
+    found = sorted((line["caller"], line["key"], line["SyncUser"]) for line in lines)
+    old, new = ApiKeys(KEY).digests[CURRENT], ApiKeys(OTHER).digests[CURRENT]
+    assert found == sorted([("192.0.2.1", old, 2), ("192.0.2.1", new, 1), ("192.0.2.2", new, 1)])
+
+
 def test_starts_and_maintenance_are_told_one_by_one(audit: CallAudit) -> None:
     with capture_logs() as lines:
         audit.ended("Start", "start", "192.0.2.1", CURRENT, "OK")
