@@ -15,7 +15,7 @@ def main() -> None:
 
         command()
     lean_start.begin()
-    from pgnode.supervisor.checked_start import main as supervise  # noqa: PLC0415
+    from pgnode.supervisor.beginning import main as supervise  # noqa: PLC0415
 
     sys.exit(supervise())
 

@@ -52,6 +52,11 @@ def command(program: Sequence[str], oom_points: int = oom_score.EXPENDABLE_POINT
     return [sys.executable, "-m", "pgnode.os_support.pdeath", str(os.getpid()), str(oom_points), *program]
 
 
+def is_module(program: Sequence[str]) -> bool:
+    """Return whether a program is a module that this interpreter runs."""
+    return list(program[:2]) == [sys.executable, "-m"]
+
+
 def main(arguments: Sequence[str]) -> None:
     """Become a program that ends with its parent.
 
@@ -61,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
     parent, points, *program = arguments
     die_with_parent(parent=int(parent))
     oom_score.raise_own(int(points))
-    if program[:2] == [sys.executable, "-m"]:
+    if is_module(program):
         lean_start.begin()
         sys.argv[:] = program[2:]
         runpy.run_module(program[2], run_name="__main__", alter_sys=True)

@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from pgnode.os_support.log_text import printable_lines
+
 #: Bytes that may wait for a slow reader; what comes beyond them is dropped.
 WAITING_BYTES: Final = 1024 * 1024
 
@@ -225,6 +227,12 @@ def make_safe() -> None:
             stream = SafeStream(number, getattr(before, "encoding", None) or "utf-8")
             setattr(sys, name, stream)
             atexit.register(stream.drain)
+
+
+def say(text: str) -> None:
+    """Print one or more lines to standard error, whatever they hold: no terminal obeys them."""
+    sys.stderr.write(f"{printable_lines(text)}\n")
+    sys.stderr.flush()
 
 
 def drain(seconds: float = DRAIN_SECONDS) -> None:

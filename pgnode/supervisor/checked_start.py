@@ -8,27 +8,27 @@ the supervisor what was found (:func:`pgnode.settings.handover.hand_on`).
 from __future__ import annotations
 
 import os
-import sys
 
 from pgnode.errors import OperatorError
 from pgnode.os_support import streams
-from pgnode.os_support.log_text import printable_lines
-from pgnode.settings.handover import Checked, take_checked
+from pgnode.settings.handover import Checked
 from pgnode.supervisor.host.logging import begin_logging, told_in_log
 from pgnode.supervisor.main import run
 
 
-def main() -> int:
+def main(checked: Checked) -> int:
     """Run the node with what was checked.
+
+    Args:
+        checked: Its settings, and what the operator has to be told before.
 
     Returns:
         The exit code: that of the node, or of the error that was printed.
     """
-    streams.make_safe()
     try:
-        return run_checked(take_checked(os.environ))
+        return run_checked(checked)
     except OperatorError as error:
-        _say(str(error))
+        streams.say(f"pgnode: {error}")
         return error.exit_code
 
 
@@ -47,7 +47,7 @@ def run_checked(checked: Checked) -> int:
     begin_logging(checked.settings, os.environ)
     for sentence in checked.sentences:
         if not told_in_log("warning", sentence):
-            _say(sentence)
+            streams.say(f"pgnode: {sentence}")
     try:
         return run(checked.settings, checked.env_file)
     except OperatorError as error:
@@ -55,8 +55,3 @@ def run_checked(checked: Checked) -> int:
             raise
         streams.drain()
         return error.exit_code
-
-
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"pgnode: {printable_lines(sentence)}\n")
-    sys.stderr.flush()

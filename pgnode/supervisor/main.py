@@ -21,7 +21,7 @@ import uvloop
 from pgnode import __version__, dependencies
 from pgnode.bus.keys import Keys
 from pgnode.errors import OperatorError, TaskFailedError
-from pgnode.os_support import streams
+from pgnode.os_support import prepared, streams
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.collector import spare_what_is_loaded
 from pgnode.os_support.environment import confine
@@ -255,6 +255,7 @@ class Supervisor:
                 identity.note_key_shown(settings)
         else:
             log.info("restarted in place", audit="node", restarts=parts.inheritance.restarts, version=__version__)
+        prepared.dismiss()
         progress.enter(Phase.READY)
         self._manager.ready()
         self._tell_status()
@@ -266,7 +267,7 @@ class Supervisor:
         parts = self._parts
         await parts.processes.pids.end_orphans(parts.inheritance.pids)
         if parts.inheritance is not NOTHING:
-            unknown = await asyncio.to_thread(find_unknown, parts.inheritance.pids, self._is_core)
+            unknown = await asyncio.to_thread(find_unknown, parts.inheritance.pids | prepared.pids(), self._is_core)
             self._reaping = asyncio.create_task(reap(unknown))
 
     def _is_core(self, pid: int) -> bool:

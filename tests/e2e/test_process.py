@@ -17,13 +17,13 @@ import pytest_asyncio
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
-from pgnode.testing.processes import running, tree
+from pgnode.testing.processes import command_line, running, tree
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from tests.e2e.conftest import WITH_GRPC
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, listens, of_state_dir, sockets_in
+from tests.support.processes import core_pid, gunicorn_master_pid, listens, of_state_dir, sockets_in
 
 #: ``pgnode run`` promises to end within 10 s; a machine with other things to do gets more.
 END_SECONDS = 30.0
@@ -52,6 +52,30 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def mapped(pid: int) -> dict[str, str]:
+    """The files that a process has in memory, and where the first part of each is."""
+    found: dict[str, str] = {}
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        place, *_, name = line.split(maxsplit=5)
+        found.setdefault(name, place.partition("-")[0])
+    return found
+
+
+def has_only_what_it_needs(node: NodeProcess) -> None:
+    """Libraries that were taken off a process stay off, and what processes have in common is there once."""
+    (grpc_worker,) = (p.pid for p in tree(node.pid) if "grpc_worker" in command_line(p))
+    supervisor, master, rest = (mapped(pid) for pid in (node.pid, gunicorn_master_pid(node), grpc_worker))
+    for files, unwanted in (
+        (supervisor, ("pydantic_core", "cryptography/", "grpc/")),
+        (master, ("pydantic_core", "cryptography/", "grpc/", "sqlite3")),
+        (rest, ("pydantic_core", "cryptography/", "sqlite3")),
+    ):
+        assert not [name for name in files for part in unwanted if part in name]
+    # Libraries are at the same place in those that were forked, and at another one in each that was started.
+    (common,) = (name for name in supervisor if "/uvloop/" in name)
+    assert supervisor[common] == master[common] == rest[common]
+
+
 async def test_a_first_run_makes_what_it_needs_and_ctrl_c_ends_all_of_it(fresh: NodeProcess) -> None:
     await fresh.spawn()
     key_file = fresh.state_dir / "api_key"
@@ -60,6 +84,7 @@ async def test_a_first_run_makes_what_it_needs_and_ctrl_c_ends_all_of_it(fresh: 
     await fresh.wait_ready()
     await eventually(lambda: "Try next" in fresh.output_text, "all is said that is said at the start")
     assert fresh.api_key in fresh.output_text, "the key is shown the first time"
+    has_only_what_it_needs(fresh)
 
     assert str(uuid.UUID(fresh.api_key)) == fresh.api_key
     assert mode(fresh.state_dir) == 0o700

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import structlog
 
 from pgnode.errors import ChildFailedError
-from pgnode.os_support import oom_score, pdeath
+from pgnode.os_support import oom_score, pdeath, prepared
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.log_lines import Entry, read_line
 from pgnode.os_support.log_output import PROCESS
@@ -296,31 +296,41 @@ class Child:
         attached = self._spec.attach()
         reader, writer = os.pipe()
         try:
-            with kept_from_children():
-                process = subprocess.Popen(
-                    pdeath.command(self._spec.command, self._spec.oom_points),
-                    stdin=subprocess.DEVNULL,
-                    stdout=writer,
-                    stderr=writer,
-                    env={**self._spec.environment, **attached.environment},
-                    start_new_session=True,
-                    pass_fds=(*self._spec.pass_fds, *attached.descriptors),
-                )
+            pid = self._begin(writer, attached)
         except BaseException:
             os.close(reader)
             raise
         finally:
             os.close(writer)
         try:
-            watched = OwnProcess(process.pid)
+            return OwnProcess(pid), reader
         except OSError:
-            process.kill()
-            process.wait()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
             os.close(reader)
             raise
+
+    def _begin(self, output: int, attached: Attached) -> int:
+        """Begin it; return its pid. Raises OSError."""
+        environment = {**self._spec.environment, **attached.environment}
+        descriptors = (*self._spec.pass_fds, *attached.descriptors)
+        if pdeath.is_module(self._spec.command) and (waiting := prepared.take()) is not None:
+            with contextlib.suppress(OSError):
+                waiting.become(self._spec.command, environment, output, descriptors, self._spec.oom_points)
+                return waiting.pid
+        with kept_from_children():
+            process = subprocess.Popen(
+                pdeath.command(self._spec.command, self._spec.oom_points),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+                pass_fds=descriptors,
+            )
         # From here on another object waits for its end.
         process.returncode = 0
-        return watched, reader
+        return process.pid
 
     async def _wait_ready(self, process: OwnProcess, reader: OutputReader) -> None:
         """Return when it is ready. Raises ChildFailedError, and then the process has ended."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pgnode.os_support.streams import SafeStream, drain, make_safe, open_missing
+from pgnode.os_support.streams import SafeStream, drain, make_safe, open_missing, say
 
 #: Seconds within which a thread has surely come to its turn.
 LONG = 20.0
@@ -173,3 +173,8 @@ def test_a_process_whose_descriptors_are_closed_opens_no_file_in_their_place(clo
     assert done.returncode == 0, done.stderr
     assert done.stdout == (b"" if "1" in closed else b"to the one\n")
     assert done.stderr == (b"" if "2" in closed else b"to the other\n")
+
+
+def test_what_is_said_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    say("one \x1b[2J\ntwo")
+    assert capsys.readouterr().err == "one \\x1b[2J\ntwo\n"

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from pgnode.errors import ChildFailedError
+from pgnode.os_support import prepared
 from pgnode.supervisor.processes.child import Attached, Child, ChildSpec
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.testing.processes import is_running
@@ -237,3 +238,79 @@ async def test_one_that_cannot_be_watched_is_ended(children: Children, monkeypat
     monkeypatch.setattr("pgnode.supervisor.processes.child.OwnProcess", full)
     with pytest.raises(ChildFailedError, match="Too many open files"):
         await children.make(WAITS).start()
+
+
+class Waiting:
+    """One that was prepared: it is there, and notes what it is told."""
+
+    def __init__(self, error: OSError | None = None) -> None:
+        self.process = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
+        self.error = error
+        self.told: list[tuple[Any, ...]] = []
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def become(self, *order: Any) -> None:
+        if self.error is not None:
+            self.process.kill()
+            self.process.wait()
+            raise self.error
+        # Another object waits for its end.
+        self.process.returncode = 0
+        self.told.append(order)
+
+
+async def test_a_process_that_was_prepared_becomes_a_module(
+    children: Children, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = Waiting()
+    monkeypatch.setattr(prepared, "take", lambda: waiting)
+
+    async def ready() -> None:
+        """Nothing has to be waited for."""
+
+    number = os.open(os.devnull, os.O_RDONLY)
+    spec = ChildSpec(
+        "small", [sys.executable, "-m", "some.module", "1"], {"A": "1"}, ready, pass_fds=(number,), oom_points=7
+    )
+    child = Child(spec, children.pids)
+    children.made.append(child)
+    await child.start()
+    os.close(number)
+    assert child.pid == waiting.pid
+    [(command, environment, _output, descriptors, points)] = waiting.told
+    assert (command, environment) == (spec.command, {"A": "1"})
+    assert (descriptors, points) == ((number,), 7)
+    await child.stop()
+    assert not is_running(waiting.pid)
+
+
+async def test_where_it_cannot_become_that_the_module_is_started(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = Waiting(BrokenPipeError())
+    monkeypatch.setattr(prepared, "take", lambda: waiting)
+    (tmp_path / "waits.py").write_text(WAITS)
+
+    async def is_up() -> None:
+        await eventually((tmp_path / "up").exists, "the process is up")
+
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    child = Child(
+        ChildSpec("small", [sys.executable, "-m", "waits", str(tmp_path / "up")], environment, is_up), children.pids
+    )
+    children.made.append(child)
+    await child.start()
+    assert child.pid not in (None, waiting.pid)
+
+
+async def test_a_program_that_is_no_module_is_started(children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken() -> None:
+        raise AssertionError("it is for modules")
+
+    monkeypatch.setattr(prepared, "take", taken)
+    child = children.make(WAITS)
+    await child.start()
+    assert child.pid is not None
