@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -16,7 +15,7 @@ import pytest_asyncio
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.target import Target
-from pgnode.testing.traffic import ClientCore, link
+from pgnode.testing.traffic import ClientCore, TransferError, link
 from pgnode.testing.users import make_user, make_users
 from tests.faults.checker import Record, check, state_of
 from tests.faults.held import holders
@@ -114,8 +113,13 @@ async def test_a_folder_without_room(node: NodeProcess, disk: SmallDisk, above: 
             return core_anywhere(node) not in (0, core)
 
         await eventually(another_core, "the core is back while the disk is full", 60)
-        async with asyncio.timeout(60):
+
+        async def moved() -> bool:
+            # Its process is there before it listens.
             await client.move(TAG, 10_000, 20_000)
+            return True
+
+        await eventually(moved, "the core moves bytes while the disk is full", 60, errors=(TransferError,))
         disk.empty()
 
         assert await record.one(make_user("after@demo", [TAG]))
