@@ -151,6 +151,8 @@ def prepare(count: int, environment: Mapping[str, str]) -> Program | None:
             if os.getpid() == parent:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pid == 0:
+            # Before its number is another's.
+            near.close()
             return _wait(far, parent)
         far.close()
         _waiting.append(Prepared(pid, near))

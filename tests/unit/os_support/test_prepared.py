@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import gc
 import json
 import os
+import runpy
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from pgnode.os_support import prepared
+from pgnode.os_support import oom_score, pdeath, prepared, shown_words
 from pgnode.testing.processes import is_running
 from tests.support.polling import eventually
 
@@ -146,7 +150,7 @@ def test_where_the_system_cannot_show_what_it_is_it_is_started(tmp_path: Path) -
 #: Says the pids of those that wait, and ends as it is told.
 _WAITING = """
 import os, signal, sys
-from pgnode.os_support import prepared
+from pgnode.os_support import oom_score, pdeath, prepared, shown_words
 program = prepared.prepare(2, {})
 assert program is None
 print(*prepared.pids(), flush=True)
@@ -175,7 +179,7 @@ async def test_those_that_wait_end_with_their_parent_or_before(arguments: list[s
 #: Tells one that was killed what to become.
 _KILLED = """
 import os, signal, sys
-from pgnode.os_support import prepared
+from pgnode.os_support import oom_score, pdeath, prepared, shown_words
 prepared.prepare(1, {})
 one = prepared.take()
 os.kill(one.pid, signal.SIGKILL)
@@ -206,3 +210,133 @@ def test_none_is_made_beside_a_thread() -> None:
     finally:
         done.set()
         thread.join()
+
+
+# --- the same in this process, where nothing of it may happen for good ------------------------------------------------------
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What would make this process another one is noted here, and not done."""
+    noted: list[tuple[Any, ...]] = []
+
+    def note(owner: object, name: str) -> None:
+        def instead(*given: Any, **_named: Any) -> None:
+            noted.append((name, *given))
+
+        monkeypatch.setattr(owner, name, instead)
+
+    for owner, names in (
+        (os, ("setsid", "umask", "kill", "waitpid", "execve")),
+        (signal, ("pthread_sigmask",)),
+        (gc, ("freeze",)),
+        (pdeath, ("die_with_parent",)),
+        (shown_words, ("show",)),
+        (oom_score, ("write_score", "raise_own")),
+        (runpy, ("run_module",)),
+        (prepared, ("allow_many_files",)),
+    ):
+        for name in names:
+            note(owner, name)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    for name in ("argv", "orig_argv", "path"):
+        monkeypatch.setattr(sys, name, list(getattr(sys, name)))
+    return noted
+
+
+def test_an_order_arrives_as_it_was_given(monkeypatch: pytest.MonkeyPatch, done: list[tuple[Any, ...]]) -> None:
+    placed: dict[int, int] = {}
+    monkeypatch.setattr(prepared, "_close_all_but", lambda kept: done.append(("close", kept)))
+    monkeypatch.setattr(prepared, "_place", placed.update)
+    near, far = socket.socketpair()
+    kept, given = far.fileno(), os.open(os.devnull, os.O_RDONLY)
+    prepared.Prepared(4711, near).become([sys.executable, "-m", "some.module", "1"], {"A": "1"}, given, (given,), 7)
+    program = prepared._wait(far, 77)
+    assert program == prepared.Program(pdeath.command([sys.executable, "-m", "some.module", "1"], 7), {"A": "1"})
+    assert dict(os.environ) == {"A": "1"}
+    assert sorted(placed) == [0, 1, 2, given]
+    assert all(os.fstat(number) == os.fstat(given) for number in placed.values())
+    for number in {*placed.values(), given}:
+        os.close(number)
+    score = oom_score.read_score()
+    assert [one for one in done if one[0] != "pthread_sigmask"] == [
+        ("setsid",),
+        ("die_with_parent",),
+        ("close", kept),
+        ("allow_many_files",),
+        ("write_score", "self", score),
+        ("umask", 0o077),
+    ]
+    done.clear()
+    assert program.run() == 0
+    assert done == [("show", program.words, {"A": "1"}), ("raise_own", 7), ("run_module", "some.module")]
+    assert sys.argv == ["some.module", "1"]
+    assert sys.path[0] == str(Path.cwd())
+
+
+def test_one_that_cannot_be_shown_is_started(monkeypatch: pytest.MonkeyPatch, done: list[tuple[Any, ...]]) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("not known")
+
+    monkeypatch.setattr(shown_words, "show", refuse)
+    words = pdeath.command([sys.executable, "-m", "some.module"], 7)
+    prepared.Program(words, {"A": "1"}).run()
+    assert done[0] == ("execve", sys.executable, words, {"A": "1"})
+
+
+def test_one_that_is_gone_is_reaped(monkeypatch: pytest.MonkeyPatch, done: list[tuple[Any, ...]]) -> None:
+    def refuse() -> int:
+        raise OSError("no such file")
+
+    monkeypatch.setattr(oom_score, "read_score", refuse)
+    near, far = socket.socketpair()
+    far.close()
+    with pytest.raises(OSError, match="Broken pipe"):
+        prepared.Prepared(4711, near).become([sys.executable, "-m", "some.module"], {}, 1)
+    assert done == [("kill", 4711, signal.SIGKILL), ("waitpid", 4711, 0)]
+
+
+def test_as_many_are_made_as_can_be_had(monkeypatch: pytest.MonkeyPatch, done: list[tuple[Any, ...]]) -> None:
+    answers: list[int | OSError] = [4711, OSError("no process")]
+
+    def fork() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def refuse() -> None:
+        raise OSError("no descriptor")
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert prepared.prepare(3, {}) is None
+    assert prepared.pids() == {4711}
+    assert ("freeze",) in done
+    prepared.dismiss()
+    assert done[-2:] == [("kill", 4711, signal.SIGKILL), ("waitpid", 4711, 0)]
+    assert not prepared.pids()
+    told = prepared.Program(["x"], {})
+    answers.append(0)
+    monkeypatch.setattr(prepared, "_wait", lambda channel, _parent: (channel.close(), told)[1])
+    # It keeps nothing open that is its parent's.
+    assert prepared.prepare(1, {}) is told
+    monkeypatch.setattr(socket, "socketpair", refuse)
+    assert prepared.prepare(1, {}) is None
+
+
+def test_descriptors_change_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    placed: list[tuple[int, int]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", lambda _: ["0", "1", "2", "5", "7", "9"])
+        patched.setattr(fcntl, "fcntl", lambda held, _order, beyond: held + beyond)
+        patched.setattr(os, "dup2", lambda held, number, **_: placed.append((held, number)))
+        patched.setattr(os, "close", closed.append)
+        prepared._close_all_but(7)
+        assert closed == [5, 9]
+        closed.clear()
+        prepared._place({0: 5, 1: 7, 2: 7, 7: 9})
+    # Seven is wanted and held.
+    assert placed == [(15, 0), (17, 1), (17, 2), (19, 7)]
+    assert closed == [5, 9]
