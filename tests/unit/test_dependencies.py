@@ -92,8 +92,8 @@ COMPAT = {
 ALONE = {"gunicorn": "pgnode/worker/gunicorn_compat.py", "gunicorn_h1c": "pgnode/worker/h1c_compat.py"}
 
 
-#: What a named tuple offers to everybody, whatever its names look like.
-NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
+#: What is there for everybody, whatever its name looks like: of named tuples, and the end of a forked process.
+FOR_EVERYBODY = {"_asdict", "_fields", "_make", "_replace", "_exit"}
 
 
 @functools.cache
@@ -106,7 +106,7 @@ def modules() -> list[tuple[str, list[ast.AST]]]:
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLE
+    return name.startswith("_") and not name.startswith("__") and name not in FOR_EVERYBODY
 
 
 def of_its_own(nodes: list[ast.AST]) -> set[str]:
