@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from bench.moving_users import MovingUsers
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError
 from pgnode.testing.ports import free_port
 from pgnode.testing.processes import tree
-from pgnode.testing.users import make_user
+from pgnode.testing.users import make_user, make_users
+from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import WITH_GRPC
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually
@@ -300,3 +303,42 @@ async def test_python_ends_with_the_node_whatever_it_is_told(short_dir: Path) ->
         await started(node)
         assert await node.stop() == 0
     assert "Traceback" not in node.output_text
+
+
+#: What a machine without room in /dev/shm, and one without the folder, show the node. In a mount namespace of its own.
+WITHOUT_SHM = {
+    "full": "mount -t tmpfs -o size=4k pgnode-test /dev/shm && ! head -c 99999 /dev/zero 2>/dev/null >/dev/shm/full",
+    "missing": """set -e; mkdir dev; mount -t tmpfs pgnode-test dev
+        for name in null zero full random urandom; do touch dev/$name; mount --bind /dev/$name dev/$name; done
+        mount --rbind dev /dev; test ! -e /dev/shm""",
+}
+
+
+@pytest.mark.parametrize("how", list(WITHOUT_SHM))
+async def test_large_snapshots_need_no_dev_shm(node: NodeProcess, how: str) -> None:
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("no mount namespace of its own is to be had: unshare(1), CAP_SYS_ADMIN")
+    # So many that their statistics are held once for all workers.
+    users, inbound = make_users(4_000, ["VLESS"]), make_inbound("VLESS", "vless")
+    with running(node, f'exec unshare -m sh -c \'{WITHOUT_SHM[how]}\nexec "$@"\' sh "$@"'):
+        await answers(node)
+        async with node.panel(timeout_seconds=LONG) as panel:
+            await panel.start(make_config([inbound]), users)
+            async with MovingUsers(inbound["port"], users) as movers:
+                for first in range(0, len(users), 100):
+                    await movers.move(first, 100)
+
+            async def served() -> bool:
+                return {one.name for one in await panel.stats(pb.UsersStat)} == {user.email for user in users}
+
+            await eventually(served, "every user has statistics", LONG)
+        [supervisor] = _supervisors(node)
+        mapped = [
+            _maps(process.pid, "pgnode-shared-") for process in psutil.Process(supervisor).children(recursive=True)
+        ]
+        assert any(mapped)
+
+
+def _maps(pid: int, part: str) -> bool:
+    """Whether a process maps something that is called so."""
+    return part in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
