@@ -24,7 +24,7 @@ class Scope(enum.Enum):
     A change of the desired state is under way for as long as a core needs to start; statistics are stored meanwhile.
     """
 
-    DESIRED = ("meta", "user_set", "users", "rejected", "superseded", "departed", "taken", "routing")
+    DESIRED = ("meta", "user_set", "users", "rejected", "superseded", "departed", "departed_done", "taken", "routing")
     TRAFFIC = ("run", "counters", "loans", "settled")
 
 
@@ -47,7 +47,9 @@ class StoreChanges:
     #: E-mail in lower case -> the bulk command that came before this user's change and was not taken in yet.
     superseded: dict[str, str | None] = field(default_factory=dict)
     #: E-mail in lower case -> whose connections are to be ended still.
-    departed: dict[str, DepartedUser | None] = field(default_factory=dict)
+    departed: dict[str, DepartedUser] = field(default_factory=dict)
+    #: Of the users who departed all up to this generation are done with; None: as stored.
+    departed_done: int | None = None
     #: Commands that were done and must not be done a second time, by id -> their kind.
     taken: dict[str, str | None] = field(default_factory=dict)
     #: ``base`` (hash of the config that was changed), ``rules`` and ``overrides`` (JSON).
@@ -64,7 +66,7 @@ class StoreChanges:
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        if self.users or self.user_set is not None or self.run is not None:
+        if self.users or any(getattr(self, name) is not None for name in _WHOLE):
             return True
         return any(map(bool, _rows_of(self)))
 
@@ -77,6 +79,8 @@ class StoreChanges:
         """Put ``newer`` over this."""
         if newer.run is not None:
             self.run = newer.run
+        if newer.departed_done is not None:
+            self.departed_done = newer.departed_done
         if newer.user_set is not None:
             self.put_all_users(newer.user_set)
         for mine, theirs in zip(_rows_of(self), _rows_of(newer), strict=True):
@@ -94,7 +98,7 @@ class StoreChanges:
 
 
 #: What is written whole, or not at all; everything else is a table of rows by key.
-_WHOLE = ("run", "user_set")
+_WHOLE = ("run", "user_set", "departed_done")
 _TABLES = tuple(part.name for part in fields(StoreChanges) if part.name not in _WHOLE)
 #: The rows of all of these.
 _rows_of: Callable[[StoreChanges], tuple[dict[str, Any], ...]] = attrgetter(*_TABLES)

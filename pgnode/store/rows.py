@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 #: Kinds of commands in the table ``taken``: a bulk change of users that was taken in, a change of the routing that was done.
 TAKEN_USERS = "users"
 TAKEN_ROUTING = "routing"
+
+#: When a user departed.
+_AT: Final = struct.Struct(">d")
 
 
 class LedgerRow(NamedTuple):
@@ -73,18 +77,20 @@ class DepartedUser(NamedTuple):
     at: float
     #: The ``User`` messages by which the core had accounts of this user.
     messages: tuple[bytes, ...]
+    #: Those who departed before whoever looks after them took them over, together, have one number; later ones have larger ones.
+    generation: int = 0
 
     def encode(self) -> bytes:
-        """Return the messages as one row has them: each behind its length."""
-        return b"".join([len(message).to_bytes(4, "big") + message for message in self.messages])
+        """Return when, and the messages, each behind its length; not the generation."""
+        return b"".join([_AT.pack(self.at), *[len(message).to_bytes(4, "big") + message for message in self.messages]])
 
     @classmethod
-    def decode(cls, at: float, packed: bytes) -> DepartedUser:
-        """Read a row.
+    def decode(cls, packed: bytes, generation: int) -> DepartedUser:
+        """Read what was encoded.
 
         Args:
-            at: When.
             packed: What :meth:`encode` returned.
+            generation: The generation.
 
         Returns:
             The user.
@@ -92,14 +98,22 @@ class DepartedUser(NamedTuple):
         Raises:
             ValueError: It is damaged.
         """
-        messages, place = [], 0
+        if len(packed) < _AT.size:
+            raise ValueError("a departed user is damaged")
+        [at] = _AT.unpack_from(packed)
+        messages, place = [], _AT.size
         while place < len(packed):
             end = place + 4 + int.from_bytes(packed[place : place + 4], "big")
             if end > len(packed):
                 raise ValueError("a departed user is damaged")
             messages.append(packed[place + 4 : end])
             place = end
-        return cls(float(at), tuple(messages))
+        return cls(at, tuple(messages), generation)
+
+    @classmethod
+    def of_third_schema(cls, at: float, packed: bytes) -> DepartedUser:
+        """Read a row of the table ``departed``: the time is a column of its own there. Raises ValueError."""
+        return cls.decode(_AT.pack(at) + packed, 0)
 
 
 @dataclass(frozen=True, slots=True)

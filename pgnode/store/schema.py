@@ -16,7 +16,9 @@ table            what a row is
 ``users``        desired users as the first schema had them: e-mail in lower case, ``User`` message; gone with the first set
 ``rejected``     a user that was asked for and cannot be applied, with the cause and since when
 ``superseded``   a user who was changed after a bulk command had come and before it was taken in, with that command
-``departed``     a user who lost an account in the core and whose connections are to be ended still, with the messages before
+``departed_log`` users who lost an account in the core and whose connections are to be ended still, with the messages before,
+                 those of one commit in a row: packed, and the largest of their generations; later rows win
+``departed``     the same as the third schema had them, one to a row
 ``taken``        a command that was done and must not be done again
 ``routing``      what was changed in the routing of the config: ``base`` (its hash), ``rules``, ``overrides`` (JSON)
 ``counters``     one counter of the core, as of the last time the log was folded into this table
@@ -66,14 +68,21 @@ _THIRD: Final = (
     "CREATE TABLE departed (key TEXT PRIMARY KEY, at REAL NOT NULL, messages BLOB NOT NULL) WITHOUT ROWID",
 )
 
+_FOURTH: Final = (
+    "CREATE TABLE departed_log (id INTEGER PRIMARY KEY, generation INTEGER NOT NULL, packed BLOB NOT NULL)",
+)
+
 #: Statements that lead from schema version n to n + 1, at place n; an empty file has version 0. Only ever added to.
-MIGRATIONS: Final[Migrations] = (_FIRST, _SECOND, _THIRD)
+MIGRATIONS: Final[Migrations] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 #: The first version with the tables ``user_set`` and ``user_log``.
 WITH_USER_SET: Final = 2
 
 #: The first version with the table ``departed``.
 WITH_DEPARTED: Final = 3
+
+#: The first version with the table ``departed_log``.
+WITH_DEPARTED_LOG: Final = 4
 
 #: The version that this node writes.
 VERSION: Final = len(MIGRATIONS)

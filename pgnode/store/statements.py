@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pgnode.store.changes import StoreChanges
 from pgnode.store.counter_log import pack as pack_counters
-from pgnode.store.rows import LedgerRow
+from pgnode.store.rows import DepartedUser, LedgerRow
 from pgnode.store.user_set import pack
 
 #: A statement, and the values of its parameters.
@@ -76,7 +76,6 @@ def _remove(table: _Table, rows: int) -> str:
 _META: Final = _Table("meta", ("key", "value"))
 _REJECTED: Final = _Table("rejected", ("key", "email", "cause", "at_ms", "message", "by_core"))
 _SUPERSEDED: Final = _Table("superseded", ("key", "command"))
-_DEPARTED: Final = _Table("departed", ("key", "at", "messages"))
 _TAKEN: Final = _Table("taken", ("command", "kind"))
 _ROUTING: Final = _Table("routing", ("key", "value"))
 _COUNTERS: Final = _Table("counters", ("name", "total", "reported", "seen", "run"))
@@ -112,14 +111,14 @@ def statements_of(changes: StoreChanges) -> Iterator[Statement]:
             for key, user in changes.rejected.items()
         }
         yield from _REJECTED.statements(rejected)
-    departed = {key: (user.at, user.encode()) if user is not None else None for key, user in changes.departed.items()}
+    if changes.departed or changes.departed_done is not None:
+        yield from _departed(changes.departed, changes.departed_done)
     loans = {
         name: (part.loan, part.kind, part.worker, part.body) if part is not None else None
         for name, part in changes.loans.items()
     }
     for table, rows in (
         (_SUPERSEDED, changes.superseded),
-        (_DEPARTED, departed),
         (_TAKEN, changes.taken),
         (_ROUTING, changes.routing),
         (_LOANS, loans),
@@ -164,6 +163,19 @@ def _changed_users(users: Mapping[str, bytes | None]) -> Iterator[Statement]:
     for packed in chain([next(rows, b"")], rows):
         yield "INSERT INTO user_log (packed, gone) VALUES (?, ?)", (packed, gone if gone != "[]" else None)
         gone = None
+
+
+def _departed(users: Mapping[str, DepartedUser], done: int | None) -> Iterator[Statement]:
+    """Return what appends users who departed to their log, and takes the generations out that are done with."""
+    if done is not None:
+        # Before there was a log they were in a table of their own, and are in the log by now.
+        yield "DELETE FROM departed", ()
+        yield "DELETE FROM departed_log WHERE generation <= ?", (done,)
+        users = {key: user for key, user in users.items() if user.generation > done}
+    if users:
+        generation = max(user.generation for user in users.values())
+        for packed in pack({key: user.encode() for key, user in users.items()}):
+            yield "INSERT INTO departed_log (generation, packed) VALUES (?, ?)", (generation, packed)
 
 
 def fold_statements(rows: Mapping[str, LedgerRow | None]) -> Iterator[Statement]:

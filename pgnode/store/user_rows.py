@@ -6,7 +6,7 @@ import json
 import sqlite3
 
 from pgnode.store.rows import DepartedUser
-from pgnode.store.schema import WITH_DEPARTED, WITH_USER_SET
+from pgnode.store.schema import WITH_DEPARTED, WITH_DEPARTED_LOG, WITH_USER_SET
 from pgnode.store.user_set import unpack as unpack_users
 
 
@@ -55,5 +55,11 @@ def read_departed(connection: sqlite3.Connection) -> dict[str, DepartedUser]:
     [version] = connection.execute("PRAGMA user_version").fetchone()
     if version < WITH_DEPARTED:
         return {}
-    rows = connection.execute("SELECT key, at, messages FROM departed")
-    return {key: DepartedUser.decode(at, packed) for key, at, packed in rows}
+    found = {
+        key: DepartedUser.of_third_schema(at, packed)
+        for key, at, packed in connection.execute("SELECT key, at, messages FROM departed")
+    }
+    if version >= WITH_DEPARTED_LOG:
+        for generation, packed in connection.execute("SELECT generation, packed FROM departed_log ORDER BY id"):
+            found |= {key: DepartedUser.decode(user, generation) for key, user in unpack_users([packed]).items()}
+    return found

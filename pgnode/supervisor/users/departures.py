@@ -60,8 +60,13 @@ class Departures:
         self._now = now
         self.wanted = wanted
         self._waiting: list[Departure] = []
-        #: Users who are not done with, and for them it counts when they come back: how often they departed, and the messages.
-        self._open: dict[str, tuple[int, tuple[bytes, ...]]] = {}
+        #: Users who are not done with, and for them it counts when they come back: the generation of each time that they
+        #: departed, and the messages.
+        self._open: dict[str, tuple[tuple[int, ...], tuple[bytes, ...]]] = {}
+        #: The number of those who are noted now. Whoever is taken is of an earlier one.
+        self._generation = 1
+        #: Generation -> departures in it that are not done with; the oldest first.
+        self._left: dict[int, int] = {}
         #: Users who are not done with and are being changed -> the place in the log before that.
         self._coming: dict[str, int] = {}
         self._tell: Callable[[], None] = lambda: None
@@ -130,41 +135,57 @@ class Departures:
 
     def restore(self, stored: dict[str, DepartedUser], desired: Callable[[str], bytes | None]) -> None:
         """Take over what an earlier supervisor had promised."""
+        self._generation = 1 + max((user.generation for user in stored.values()), default=0)
+        if not self.wanted:
+            if stored:
+                self._journal.departed_done = self._generation - 1
+            return
         for key, user in stored.items():
-            if self.wanted:
-                self._note(Departure(key, user.messages, desired(key), 0, user.at))
-            else:
-                self._journal.departed[key] = None
+            self._note(Departure(key, user.messages, desired(key), 0, user.at))
         if self._waiting:
             self._tell()
 
     def _note(self, departure: Departure) -> None:
         key = departure.key
         self._waiting.append(departure)
-        times, messages = self._open.get(key, (0, ()))
+        generation = self._generation
+        generations, messages = self._open.get(key, ((), ()))
         messages = (*messages, *departure.before)[-MESSAGES_MAX:] if messages else departure.before[-MESSAGES_MAX:]
-        self._open[key] = times + 1, messages
+        self._open[key] = (*generations, generation), messages
+        self._left[generation] = self._left.get(generation, 0) + 1
         if messages:
-            self._journal.departed[key] = DepartedUser(departure.at, messages)
+            self._journal.departed[key] = _new(DepartedUser, (departure.at, messages, generation))
 
     def take(self) -> list[Departure]:
         """Hand over what gathered; :meth:`done` is to be called for each of them."""
         taken, self._waiting = self._waiting, []
+        if taken:
+            self._generation += 1
         return taken
 
     def done(self, key: str, count: int = 1) -> None:
         """Note that so many departures of a user are done with."""
-        times, messages = self._open.pop(key, (0, ()))
+        if key not in self._open:
+            # Forgotten with its core.
+            return
+        generations, messages = self._open.pop(key)
         self._coming.pop(key, None)
-        if times > count:
-            self._open[key] = times - count, messages
-        elif messages:
-            self._journal.departed[key] = None
+        if len(generations) > count:
+            self._open[key] = generations[count:], messages
+        for generation in generations[:count]:
+            self._left[generation] -= 1
+            if not self._left[generation]:
+                is_oldest = generation == next(iter(self._left))
+                del self._left[generation]
+                if is_oldest:
+                    self._journal.departed_done = next(iter(self._left), self._generation) - 1
 
     def forget_all(self) -> None:
         """Forget everything: there is no core any more that has a connection of theirs."""
         self._waiting.clear()
-        for key in self._open:
-            self._journal.departed[key] = None
+        if self._open:
+            self._journal.departed_done = self._generation
+            self._generation += 1
         self._open.clear()
+        self._left.clear()
         self._coming.clear()

@@ -18,6 +18,7 @@ CHANGES = st.builds(
     users=st.dictionaries(KEYS, st.binary(max_size=2) | st.none()),
     taken=st.dictionaries(KEYS, st.text(max_size=2) | st.none()),
     run=st.none() | st.builds(LedgerRun, st.integers(0, 3), st.just("")),
+    departed_done=st.none() | st.integers(1, 9),
     counters=st.dictionaries(KEYS, st.none() | st.builds(LedgerRow, *[st.integers(0, 9)] * 4)),
 )
 
@@ -32,10 +33,10 @@ def written(*changes: StoreChanges) -> dict[tuple[str, str], object]:
                 if rows is not None:
                     found = {place: row for place, row in found.items() if place[0] != "users"}
                     found["user_set", ""] = dict(rows)
-            elif part.name != "run":
+            elif part.name not in ("run", "departed_done"):
                 found |= {(part.name, key): row for key, row in rows.items()}
             elif rows is not None:
-                found["run", ""] = rows
+                found[part.name, ""] = rows
     return found
 
 

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from pgnode.store.changes import Journal
+import sqlite3
+from collections import Counter
+from itertools import chain
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgnode.store.changes import Journal, Scope
 from pgnode.store.rows import DepartedUser
+from pgnode.store.schema import MIGRATIONS, VERSION
+from pgnode.store.statements import statements_of
+from pgnode.store.user_rows import read_departed
 from pgnode.supervisor.users.departures import MESSAGES_MAX, Departure, Departures
 from pgnode.supervisor.users.table import UserTable
 
@@ -21,6 +31,10 @@ class World:
 
     def _told(self) -> None:
         self.told += 1
+
+    def done_with(self) -> int | None:
+        """Return the generation up to which all are done with."""
+        return self.journal.departed_done
 
     def change(self, **messages: bytes | None) -> int:
         """Make these desired, and let the core have them."""
@@ -49,10 +63,11 @@ def test_who_is_removed_or_changed_is_noted_with_what_was_before() -> None:
         Departure("bob", (b"2",), b"new", 10, 7.0),
     ]
     assert world.told == 1
-    assert world.journal.departed == {"alice": DepartedUser(7.0, (b"1",)), "bob": DepartedUser(7.0, (b"2",))}
+    assert world.journal.departed == {"alice": DepartedUser(7.0, (b"1",), 1), "bob": DepartedUser(7.0, (b"2",), 1)}
     world.departures.done("alice")
+    assert world.done_with() is None
     world.departures.done("bob")
-    assert world.journal.departed == {"alice": None, "bob": None}
+    assert world.done_with() == 1
 
 
 def test_coming_back_counts_until_it_is_done_with() -> None:
@@ -82,10 +97,42 @@ def test_who_is_done_with_in_part_stays_open() -> None:
     world.change(alice=b"1")
     world.change(alice=b"2")
     world.change(alice=None)
+    assert len(world.departures.take()) == 2
     world.departures.done("alice")
-    assert world.journal.departed["alice"] == DepartedUser(7.0, (b"1", b"2"))
+    assert world.journal.departed == {"alice": DepartedUser(7.0, (b"1", b"2"), 1)}
+    assert world.done_with() is None
     world.departures.done("alice")
-    assert world.journal.departed["alice"] is None
+    assert world.done_with() == 1
+
+
+def test_a_generation_waits_for_those_before_it() -> None:
+    world = World()
+    for key in ("alice", "bob", "carol"):
+        world.change(**{key: b"1"})
+        world.change(**{key: None})
+        assert [one.key for one in world.departures.take()] == [key]
+    world.departures.done("bob")
+    assert world.done_with() is None
+    world.departures.done("alice")
+    assert world.done_with() == 2
+    # Whoever departs now is not done with, whatever was before.
+    world.change(dave=b"1")
+    world.change(dave=None)
+    world.departures.done("carol")
+    assert world.done_with() == 3
+    assert world.journal.departed["dave"].generation == 4
+
+
+def test_who_departs_again_meanwhile_is_kept_with_both_messages() -> None:
+    world = World()
+    world.change(alice=b"1")
+    world.change(alice=b"2")
+    world.departures.take()
+    world.change(alice=None)
+    world.departures.take()
+    world.departures.done("alice")
+    assert world.done_with() == 1
+    assert world.journal.departed["alice"] == DepartedUser(7.0, (b"1", b"2"), 2)
 
 
 def test_of_many_changes_the_last_messages_are_stored() -> None:
@@ -115,14 +162,18 @@ def test_a_stranger_is_noted_and_not_stored() -> None:
 
 def test_what_an_earlier_supervisor_promised_is_taken_over() -> None:
     world = World()
-    stored = {"alice": DepartedUser(3.0, (b"1",))}
+    stored = {"alice": DepartedUser(3.0, (b"1",), 5)}
     world.departures.restore(stored, lambda _: b"new")
     assert world.departures.take() == [Departure("alice", (b"1",), b"new", 0, 3.0)]
     assert world.told == 1
+    # Done with under a number that is larger than all that are stored.
+    assert world.journal.departed == {"alice": DepartedUser(3.0, (b"1",), 6)}
+    world.departures.done("alice")
+    assert world.done_with() == 6
     off = World(wanted=False)
     off.departures.restore(stored, lambda _: None)
     assert off.departures.take() == []
-    assert off.journal.departed == {"alice": None}
+    assert (off.journal.departed, off.done_with()) == ({}, 5)
 
 
 def test_with_the_core_everything_is_forgotten() -> None:
@@ -131,7 +182,12 @@ def test_with_the_core_everything_is_forgotten() -> None:
     world.change(alice=None)
     world.departures.forget_all()
     assert world.departures.take() == []
-    assert world.journal.departed == {"alice": None}
+    assert world.done_with() == 1
+    # The cutter, who had taken it, need not know.
+    world.departures.done("alice")
+    world.change(bob=b"1")
+    world.change(bob=None)
+    assert world.journal.departed["bob"].generation == 2
 
 
 def test_where_nobody_wants_to_know_nothing_is_noted() -> None:
@@ -141,3 +197,42 @@ def test_where_nobody_wants_to_know_nothing_is_noted() -> None:
     world.departures.stranger("eve", "in")
     assert world.departures.take() == []
     assert world.departures.here() == 10
+
+
+#: What happens, one thing after the other: a user departs, all are taken, a user is done with; and whether that is stored.
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["depart", "take", "done"]), st.sampled_from("ab"), st.booleans()), min_size=4
+)
+
+
+@given(STEPS)
+def test_the_store_has_everybody_who_is_not_done_with(steps: list[tuple[str, str, bool]]) -> None:
+    store = sqlite3.connect(":memory:", isolation_level=None)
+    for statement in chain.from_iterable(MIGRATIONS):
+        store.execute(statement)
+    store.execute(f"PRAGMA user_version = {VERSION}")
+    world, taken, waiting = World(), Counter[str](), Counter[str]()
+    world.change(a=b"", b=b"")
+
+    def commit() -> set[str]:
+        for statement in statements_of(world.journal.take(Scope.DESIRED)):
+            store.execute(*statement)
+        return set(read_departed(store))
+
+    for number, (step, key, stored) in enumerate(steps):
+        if step == "depart":
+            world.change(**{key: b"%d" % number})
+            waiting[key] += 1
+        elif step == "take":
+            taken.update(one.key for one in world.departures.take())
+            waiting.clear()
+        elif taken[key]:
+            taken[key] -= 1
+            world.departures.done(key)
+        if stored:
+            assert {*+taken, *waiting} <= commit()
+    taken.update(one.key for one in world.departures.take())
+    for key in taken.elements():
+        world.departures.done(key)
+    assert commit() == set()
+    store.close()
