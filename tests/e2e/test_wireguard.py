@@ -216,7 +216,12 @@ async def test_users_come_back_with_a_new_core_and_a_new_supervisor(stage: Stage
 
         await stage.node.stop(signal.SIGKILL)
         await stage.node.start()
-        assert core_pid(stage.node) == pid, "the core is taken over"
+
+        async def taken_over() -> bool:
+            return (await stage.panel.info()).started
+
+        await eventually(taken_over, "the core is taken over")
+        assert core_pid(stage.node) == pid
         await client.move("5001", 1_000, 1_000)
         await stage.counted("5001", 4_000, 5_000)
 
