@@ -49,7 +49,7 @@ gates: dev ## format, lint, docstrings, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-unit: dev ## the unit tests: a minute or so
+unit: dev ## the unit tests: a minute or two
 	$(UNITS)
 
 coverage: dev ## the unit tests, and what they cover of each module
