@@ -25,7 +25,7 @@ from pgnode.os_support import oom_score, pdeath, shown_words
 from pgnode.os_support.limits import allow_many_files
 from pgnode.os_support.request_signals import REQUESTS
 
-#: With these Python treats warnings in another way than in the programs, whose environment lacks them.
+#: Where this is set, Python treats warnings otherwise than in the programs: their environment lacks it.
 _UNLIKE: Final = "PYTHONWARNINGS"
 
 #: Descriptors that one message carries at most (SCM_MAX_FD of the kernel).

@@ -77,7 +77,7 @@ class DepartedUser(NamedTuple):
     at: float
     #: The ``User`` messages by which the core had accounts of this user.
     messages: tuple[bytes, ...]
-    #: Those who departed before whoever looks after them took them over, together, have one number; later ones have larger ones.
+    #: Number of the group that this user is in: who departs between two looks of the cutter is in one group. It only rises.
     generation: int = 0
 
     def encode(self) -> bytes:

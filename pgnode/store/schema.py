@@ -17,7 +17,7 @@ table            what a row is
 ``rejected``     a user that was asked for and cannot be applied, with the cause and since when
 ``superseded``   a user who was changed after a bulk command had come and before it was taken in, with that command
 ``departed_log`` users who lost an account in the core and whose connections are to be ended still, with the messages before,
-                 those of one commit in a row: packed, and the largest of their generations; later rows win
+                 packed, those of one commit in a row, with their largest generation; later rows win
 ``departed``     the same as the third schema had them, one to a row
 ``taken``        a command that was done and must not be done again
 ``routing``      what was changed in the routing of the config: ``base`` (its hash), ``rules``, ``overrides`` (JSON)

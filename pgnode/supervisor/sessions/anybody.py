@@ -26,7 +26,7 @@ Look = Callable[[RunningCore, Question], Awaitable[Seen]]
 #: Seconds for which nobody asks again where somebody was connected.
 CONNECTED_SECONDS: Final = 5.0
 
-#: What inbounds open whose connections all show.
+#: The kinds of sockets of an inbound all of whose connections can be seen.
 _TCP_ALONE: Final = frozenset({"tcp"})
 
 

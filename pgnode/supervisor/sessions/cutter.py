@@ -60,9 +60,10 @@ AGAIN_MAX: Final = 10
 #: Changes that are decoded before others get their turn.
 SLICE: Final = 200
 
-#: Users who are asked for one by one; of more, those are who are online, if they are not too many either.
-NAMED_MAX: Final = 64
+#: Up to so many users are asked for one by one at once.
 ALONE_MAX: Final = 4
+#: Of more, the core first says who is online. Up to so many of these are asked for one by one; of more, all are read.
+NAMED_MAX: Final = 64
 
 
 class CoreView(Protocol):

@@ -139,10 +139,6 @@ class CoreUsers:
         operations += [_addition(tag, change) for tag, change in additions]
         results = await api.users.alter_many(operations, self._timeout_seconds)
         if not any(results):
-            self.calls["remove", "ok"] += len(removals)
-            self.calls["add", "ok"] += len(additions)
-            return
-        if not any(results):
             # As nearly always.
             self.calls["remove", "ok"] += len(removals)
             self.calls["add", "ok"] += len(additions)
