@@ -25,9 +25,10 @@ from pgnode.supervisor.sessions.anybody import Anybody, Look
 from pgnode.supervisor.sessions.counts import BY_ADDRESS, BY_LINE, SessionCounts
 from pgnode.supervisor.sessions.due import Batch, Due
 from pgnode.supervisor.sessions.log_search import ends_told, find, told_blocks
+from pgnode.supervisor.sessions.online import SLICE, online_from, read_who_is_seen
 from pgnode.supervisor.sessions.plan import UNREACHABLE, Hit, doors_of
-from pgnode.supervisor.users.decoding import Inbounds, decode
-from pgnode.supervisor.users.departures import Departure, Departures
+from pgnode.supervisor.users.decoding import Inbounds
+from pgnode.supervisor.users.departures import Departures
 from pgnode.xray.client.api import CoreApi
 from pgnode.xray.client.errors import CoreApiError
 from pgnode.xray.config.document import BaseConfig
@@ -57,13 +58,8 @@ LATER_SECONDS: Final = (0.4, 2.0)
 AGAIN_SECONDS: Final = 1.0
 AGAIN_MAX: Final = 10
 
-#: Changes that are decoded before others get their turn.
-SLICE: Final = 200
-
-#: Up to so many users are asked for one by one at once.
-ALONE_MAX: Final = 4
-#: Of more, the core first says who is online. Up to so many of these are asked for one by one; of more, all are read.
-NAMED_MAX: Final = 64
+#: Of more changes than that only those users are read who are seen: finding out who is takes as long as reading so many.
+READ_MAX: Final = 1000
 
 
 class CoreView(Protocol):
@@ -217,26 +213,24 @@ class Cutter:
         inbounds = self._inbounds()
         nobody = not await self._anybody.is_connected(self._core.running, self._core.api, inbounds)
         batch = Batch()
-        for number, departure in enumerate(taken):
-            if self._tasks:
-                self._note_return(departure, inbounds)
+        # Of batches that are on their way: who has an account again?
+        keys = {departure.key for departure in taken}
+        back = [(task.batch, again) for task in self._tasks if (again := keys & task.batch.departures.keys())]
+        are_many = len(taken) + sum(len(task.batch.unread) for task in self._tasks) > READ_MAX
+        for number, departure in enumerate(taken, 1):
+            for before, again in back:
+                if departure.key in again and departure.after is not None:
+                    before.came_back(departure, inbounds)
             if nobody:
                 self._departures.done(departure.key)
+            elif are_many:
+                batch.keep(departure)
             else:
                 batch.add(departure, inbounds)
-            if number % SLICE == SLICE - 1:
+            if number % SLICE == 0:
                 await asyncio.sleep(0)
         if not nobody:
             self._tasks.append(_Task(batch, self._core.run_id, loop.time() + self._grace_seconds))
-
-    def _note_return(self, departure: Departure, inbounds: Inbounds) -> None:
-        """Let batches that are on their way know who has an account again."""
-        key = departure.key
-        waiting = [task.batch for task in self._tasks if key in task.batch.departures]
-        if waiting and departure.after is not None:
-            tags = decode(departure.after, inbounds)[1]
-            for batch in waiting:
-                batch.came_back(key, tags, departure.place)
 
     async def disconnect(self, key: str, email: str) -> int:
         """End the connections that a user has now, through every inbound; the user may come back.
@@ -265,10 +259,10 @@ class Cutter:
         loop = asyncio.get_running_loop()
         if running is None or task.run != self._core.run_id:
             # Its connections have gone with the core, and nobody waits for them any more.
-            self._end(task, with_core=True)
+            await self._end(task, with_core=True)
             return False
-        if not task.batch.entries:
-            self._end(task)
+        if not task.batch:
+            await self._end(task)
             return False
         try:
             await async_fault_point("sessions.look")
@@ -276,7 +270,7 @@ class Cutter:
         except UnreachableError as error:
             self._say_unreachable(str(error))
             task.left = {(due.key, UNREACHABLE) for due in task.batch.entries.values()}
-            self._end(task)
+            await self._end(task)
             return False
         except (OSError, CoreApiError) as error:
             task.failures += 1
@@ -295,15 +289,17 @@ class Cutter:
                 return True
             task.failures = AGAIN_MAX
         if task.failures >= AGAIN_MAX:
-            self._end(task)
+            await self._end(task)
         return task.failures < AGAIN_MAX
 
-    def _end(self, task: _Task, *, with_core: bool = False) -> None:
+    async def _end(self, task: _Task, *, with_core: bool = False) -> None:
         if task in self._tasks:
             self._tasks.remove(task)
         self.counts.leave(task.left, time.time())
-        for key, count in () if with_core else task.batch.departures.items():
+        for number, (key, count) in enumerate(() if with_core else task.batch.departures.items(), 1):
             self._departures.done(key, count)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
 
     def _say_unreachable(self, why: str) -> None:
         if self._unreachable != self._core.run_id:
@@ -312,14 +308,17 @@ class Cutter:
 
     async def _look(self, task: _Task, running: RunningCore) -> None:
         """Find connections and end them. Raises UnreachableError, OSError, CoreApiError."""
-        inbounds = self._inbounds()
+        inbounds, blocks = self._inbounds(), self.told_blocks()
+        await read_who_is_seen(task.batch, self._core.api, blocks, inbounds, self._call_seconds)
         dues = list(task.batch.entries.values())
+        if not dues:
+            return
         for due in dues:
             # Somebody is about to come back whose new connections may be in the log before that is settled.
             if due.until is None:
                 due.until = self._departures.coming(due.key)
         doors = doors_of(inbounds.values())
-        by_line = await find(self.told_blocks(), dues, inbounds)
+        by_line = await find(blocks, dues, inbounds)
         task.left |= by_line.left
         hits = by_line.hits - task.hits
         # Whoever has an account again: which connections were there right after that?
@@ -371,7 +370,7 @@ class Cutter:
         api = self._core.api
         if api is None:
             return
-        online = await self._online(api, dues)
+        online = await online_from(api, {due.email for due in dues}, self._call_seconds)
         if not online:
             return
         task.left |= by_address.left_online(dues, online, {tag: spec.kinds for tag, spec in inbounds.items()})
@@ -385,18 +384,6 @@ class Cutter:
             found = by_address.judge(dues, everybody, open_ones, told, since=task.early)
             task.left |= found.left
             await self._cut(running, doors, found.hits, BY_ADDRESS)
-
-    async def _online(self, api: CoreApi, dues: Sequence[Due]) -> dict[str, Mapping[str, int]]:
-        """Return from where users are online, those who are. Raises CoreApiError."""
-        emails = {due.email for due in dues}
-        if len(emails) > ALONE_MAX:
-            emails &= await api.stats.online_users(self._call_seconds)
-        if len(emails) > NAMED_MAX:
-            everybody = await api.stats.online(self._call_seconds)
-            return {email: everybody[email] for email in emails if everybody.get(email)}
-        ordered = sorted(emails)
-        found = await asyncio.gather(*(api.stats.online_ips(email, self._call_seconds) for email in ordered))
-        return {email: addresses for email, addresses in zip(ordered, found, strict=True) if addresses}
 
     def told_blocks(self) -> list[Block]:
         """Return the blocks of the log that say where connections come from, the oldest first."""

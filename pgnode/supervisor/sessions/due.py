@@ -1,9 +1,12 @@
-"""Whose connections through which inbound are to be ended: what becomes of departures until that is done. Pure."""
+"""Whose connections through which inbound are to be ended: what becomes of departures until that is done. Pure.
+
+Of many users who departed at once only few are connected, mostly. These alone are read, once they are seen.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from pgnode.supervisor.sessions.access_lines import name_in_log
@@ -38,6 +41,14 @@ class Batch:
     entries: dict[tuple[str, str], Due] = field(default_factory=dict)
     #: How many departures of each user it holds, by key.
     departures: Counter[str] = field(default_factory=Counter)
+    #: By key: what happened to users who were not read yet, the oldest first.
+    unread: dict[str, list[Departure]] = field(default_factory=dict)
+    #: Their names in the log, of those whose key is none -> keys.
+    _odd: dict[str, list[str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether anybody's connections may have to be ended."""
+        return bool(self.entries or self.unread)
 
     def add(self, departure: Departure, inbounds: Inbounds) -> None:
         """Take in what happened to a user, after what is in already.
@@ -46,8 +57,32 @@ class Batch:
             departure: What happened.
             inbounds: The inbounds of the core, by tag.
         """
+        self.departures[departure.key] += 1
+        self._read(departure, inbounds)
+
+    def keep(self, departure: Departure) -> None:
+        """Take in what happened to a user who is read once somebody saw a connection of it; no other of it was added."""
         key = departure.key
         self.departures[key] += 1
+        if (before := self.unread.get(key)) is not None:
+            before.append(departure)
+            return
+        self.unread[key] = [departure]
+        if not (key.isascii() and key.isprintable()):
+            self._odd.setdefault(name_in_log(key), []).append(key)
+
+    def unread_among(self, names: Set[str], keys: Set[str]) -> list[str]:
+        """Return the keys of those not read yet who are among these: names in the log, or keys."""
+        odd = {key for name in self._odd.keys() & names for key in self._odd[name]}
+        return list(self.unread.keys() & (names | keys | odd))
+
+    def read(self, key: str, inbounds: Inbounds) -> None:
+        """Read what happened to a user that was kept."""
+        for departure in self.unread.pop(key):
+            self._read(departure, inbounds)
+
+    def _read(self, departure: Departure, inbounds: Inbounds) -> None:
+        key = departure.key
         email, has = decode(departure.after, inbounds)
         for tag in departure.tags:
             if tag in inbounds and tag not in has:
@@ -57,19 +92,25 @@ class Batch:
             for tag, account in had.items():
                 if has.get(tag) != account:
                     self._lose(key, tag, old_email, departure.place if tag in has else None, departure.at)
-        self.came_back(key, has, departure.place)
+        self._came_back(key, has, departure.place)
 
     def _lose(self, key: str, tag: str, email: str, until: int | None, at: float) -> None:
         self.entries[key, tag] = Due(key, tag, email, until, at)
 
-    def came_back(self, key: str, tags: Iterable[str], place: int) -> None:
-        """Note that a user has accounts: what comes from now on by these is left alone.
+    def came_back(self, departure: Departure, inbounds: Inbounds) -> None:
+        """Note what a user has from now on: what comes by these accounts is left alone.
 
         Args:
-            key: The user.
-            tags: Where.
-            place: The place in the log before that.
+            departure: What happened, in a later batch.
+            inbounds: The inbounds of the core, by tag.
         """
+        back = departure._replace(before=(), tags=())
+        if (before := self.unread.get(departure.key)) is not None:
+            before.append(back)
+        else:
+            self._read(back, inbounds)
+
+    def _came_back(self, key: str, tags: Iterable[str], place: int) -> None:
         for tag in tags:
             entry = self.entries.get((key, tag))
             if entry is not None and entry.until is None:

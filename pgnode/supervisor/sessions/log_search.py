@@ -51,6 +51,15 @@ async def find(blocks: Sequence[Block], dues: Collection[Due], inbounds: Mapping
     return search.result()
 
 
+async def users_told(blocks: Iterable[Block]) -> set[str]:
+    """Return the users that some line is about, as :func:`name_in_log` writes them."""
+    told: set[str] = set()
+    for block in blocks:
+        told.update(line.user for line in lines_of(block) if line.user is not None)
+        await asyncio.sleep(0)
+    return told
+
+
 async def ends_told(blocks: Iterable[Block], peers: Collection[Peer]) -> set[Peer]:
     """Return those ends that some line is about.
 

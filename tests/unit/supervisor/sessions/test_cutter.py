@@ -8,12 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from pgnode.os_support.tcp_ends import Connection, Seen
 from pgnode.store.changes import Journal
 from pgnode.supervisor.host.log_ring import LogRing
+from pgnode.supervisor.sessions import cutter
 from pgnode.supervisor.sessions.counts import BY_ADDRESS, BY_LINE
 from pgnode.supervisor.sessions.cutter import AGAIN_MAX, Cutter
+from pgnode.supervisor.sessions.due import Batch
 from pgnode.supervisor.sessions.plan import ADDRESS, UNREACHABLE
+from pgnode.supervisor.users.decoding import Inbounds
 from pgnode.supervisor.users.departures import Departures
 from pgnode.supervisor.users.table import UserTable
 from pgnode.testing.users import make_user
@@ -251,6 +256,41 @@ async def test_many_at_once_are_asked_for_together() -> None:
             model.change(name)
         await model.done()
     assert list(model.open.values()) == ["bob"]
+
+
+async def test_of_very_many_those_are_read_who_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutter, "READ_MAX", 20)
+    read, read_one = [], Batch.read
+
+    def note(batch: Batch, key: str, inbounds: Inbounds) -> None:
+        read.append(key)
+        read_one(batch, key, inbounds)
+
+    monkeypatch.setattr(Batch, "read", note)
+    model = Model(later_seconds=(0.2, 0.2))
+    names = [f"user{number}" for number in range(60)]
+    for name in (*names, "carol"):
+        model.change(name, "in")
+    model.connect("user1", 1)
+    model.connect("user2", 2, address="192.0.2.2", told=False)
+    model.connect("user3", 3)
+    # Nobody is online through it, and a line tells.
+    model.connect("carol", 4)
+    async with model.works():
+        for name in names[1:]:
+            model.change(name)
+        model.change("user3", "in", key="new")
+        model.connect("user3", 33)
+        model.change("carol")
+        await eventually(lambda: model.asked > 1, "the first look has been")
+        # The first was checked before it was removed, and is seen late; the second came back, and comes later.
+        model.connect("user4", 5)
+        model.change("user5", "in")
+        model.connect("user5", 6)
+        await model.done()
+    assert sorted(model.open.values()) == ["user3", "user5"]
+    assert ("192.0.2.1", 33, "in") in model.open
+    assert set(read) == {"user1", "user2", "user3", "user4", "user5", "carol"}
 
 
 async def test_where_nobody_is_connected_nobody_is_looked_after() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pgnode.supervisor.sessions.due import Batch
 from pgnode.supervisor.users.departures import Departure
 from pgnode.testing.users import make_user
@@ -63,3 +66,47 @@ def test_a_stranger_is_lost_where_found() -> None:
     made.add(Departure("alice", (), None, 0, 1.0, ("v",)), INBOUNDS)
     assert made.entries["alice", "v"].name == "alice"
     assert made.departures == {"alice": 1}
+
+
+MESSAGES = [message("v", "t"), message("v"), message("t", key="new"), message("v", "t", key="new")]
+DEPARTURES = st.builds(
+    Departure,
+    st.sampled_from(["alice", "b\x1bb", "b\\x1bb"]),
+    st.lists(st.sampled_from(MESSAGES), max_size=2).map(tuple),
+    st.sampled_from([None, *MESSAGES]),
+    st.integers(0, 9),
+    st.floats(0, 9),
+    st.sampled_from([(), ("v",)]),
+)
+
+
+@given(st.lists(DEPARTURES, max_size=6), st.lists(DEPARTURES, max_size=6), st.booleans())
+def test_who_is_read_late_is_read_as_everybody_else(first: list[Departure], then: list[Departure], early: bool) -> None:
+    """Whether it is before or after the user came back."""
+    added, kept = Batch(), Batch()
+    for departure in first:
+        added.add(departure, INBOUNDS)
+        kept.keep(departure)
+    assert bool(kept) == bool(first)
+    names, keys = {"b\\x1bb"}, {"alice"}
+    if early:
+        for key in kept.unread_among(names, keys):
+            kept.read(key, INBOUNDS)
+    for departure in then:
+        if departure.key in added.departures:
+            added.came_back(departure, INBOUNDS)
+            kept.came_back(departure, INBOUNDS)
+    for key in kept.unread_among(names, keys):
+        kept.read(key, INBOUNDS)
+    assert kept.entries == added.entries
+    assert kept.departures == added.departures
+    assert not kept.unread
+
+
+def test_nobody_else_is_read() -> None:
+    made = Batch()
+    for key in ("alice", "bob", "Ä\x1b"):
+        made.keep(Departure(key, (message("v"),), None, 0, 1.0))
+    assert made.unread_among({"bob", "carol"}, {"dave"}) == ["bob"]
+    assert made.unread_among(set(), {"Ä\x1b"}) == ["Ä\x1b"]
+    assert made.unread_among(set(), set()) == []

@@ -6,7 +6,7 @@ import pytest
 
 from pgnode.supervisor.host.log_ring import LogRing
 from pgnode.supervisor.sessions.due import Due
-from pgnode.supervisor.sessions.log_search import ends_told, find, told_blocks
+from pgnode.supervisor.sessions.log_search import ends_told, find, told_blocks, users_told
 from pgnode.supervisor.sessions.plan import NEEDLES_MAX, Found, Hit
 from tests.unit.supervisor.sessions.lines import line, ring_of, spec
 
@@ -38,3 +38,8 @@ async def test_it_is_known_which_ends_a_line_is_about(more: int) -> None:
     wanted = {("192.0.2.1", 1), ("192.0.2.1", 3), *(("192.0.2.9", port) for port in range(more))}
     assert await ends_told(told_blocks(ring, 1), wanted) == {("192.0.2.1", 1)}
     assert await ends_told(told_blocks(ring, 1), set()) == set()
+
+
+async def test_it_is_known_which_users_a_line_is_about() -> None:
+    ring = ring_of(line("192.0.2.1:1", "Alice"), line("192.0.2.1:2", "bob"), line("192.0.2.1:3"), b"another line")
+    assert await users_told(told_blocks(ring, 1)) == {"alice", "bob"}
