@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from pgnode.supervisor.sessions.cutter import READ_MAX
 from pgnode.testing.configs import config_tags, make_config, make_inbound, plain_inbounds
 from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import NodeProcess
@@ -156,11 +157,16 @@ async def counted(stage: Stage, email: str, transfers: Iterable[HeldTransfer], b
     await eventually(exact, f"what {email} moved is counted up to the end")
 
 
-async def test_each_way_of_a_removed_user_ends_and_nobody_elses_and_all_is_counted(stage: Stage) -> None:
-    await stage.panel.sync_users([stage.user("gone"), stage.user("other")])
+@pytest.mark.parametrize("crowd", [0, READ_MAX + 100], ids=["alone", "among many"])
+async def test_each_way_of_a_removed_user_ends_and_nobody_elses_and_all_is_counted(stage: Stage, crowd: int) -> None:
+    others = [stage.user(f"other {number}", ["VMess"], key=f"{number}") for number in range(crowd)]
+    await stage.panel.sync_users([stage.user("gone"), stage.user("other"), *others])
     before = await stage.panel.traffic("gone@cut")
     async with stage.held([f"{name} {way}" for name in ("gone", "other") for way in WAYS]) as held:
-        await stage.panel.sync_user(stage.user("gone", []))
+        if others:
+            await stage.panel.sync_users([stage.user("other")])
+        else:
+            await stage.panel.sync_user(stage.user("gone", []))
         gone = [one for name, one in held.items() if name.startswith("gone")]
         await ended(gone)
         await go_on(one for name, one in held.items() if name.startswith("other"))
