@@ -160,7 +160,7 @@ async def counted(stage: Stage, email: str, transfers: Iterable[HeldTransfer], b
 @pytest.mark.parametrize("crowd", [0, READ_MAX + 100], ids=["alone", "among many"])
 async def test_each_way_of_a_removed_user_ends_and_nobody_elses_and_all_is_counted(stage: Stage, crowd: int) -> None:
     others = [stage.user(f"other {number}", ["VMess"], key=f"{number}") for number in range(crowd)]
-    await stage.panel.sync_users([stage.user("gone"), stage.user("other"), *others])
+    await stage.panel.sync_users([*others, stage.user("gone"), stage.user("other")])
     before = await stage.panel.traffic("gone@cut")
     async with stage.held([f"{name} {way}" for name in ("gone", "other") for way in WAYS]) as held:
         if others:

@@ -58,7 +58,7 @@ LATER_SECONDS: Final = (0.4, 2.0)
 AGAIN_SECONDS: Final = 1.0
 AGAIN_MAX: Final = 10
 
-#: Of more changes than that only those users are read who are seen: finding out who is takes as long as reading so many.
+#: Of more users at once than that only those are read who are seen: finding out who is takes as long as reading so many.
 READ_MAX: Final = 1000
 
 
@@ -216,7 +216,7 @@ class Cutter:
         # Of batches that are on their way: who has an account again?
         keys = {departure.key for departure in taken}
         back = [(task.batch, again) for task in self._tasks if (again := keys & task.batch.departures.keys())]
-        are_many = len(taken) + sum(len(task.batch.unread) for task in self._tasks) > READ_MAX
+        are_many = len(taken) + sum(len(task.batch.departures) for task in self._tasks) > READ_MAX
         for number, departure in enumerate(taken, 1):
             for before, again in back:
                 if departure.key in again and departure.after is not None:
