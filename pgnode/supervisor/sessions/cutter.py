@@ -114,6 +114,7 @@ class Cutter:
         look: Looks into the core, and ends connections.
         later_seconds: Seconds after each look at which the next one comes.
         again_seconds: Seconds until what failed is tried again.
+        read_max: Of more users than so many those alone are read who are seen.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Cutter:
         look: Look = look_into,
         later_seconds: Sequence[float] = LATER_SECONDS,
         again_seconds: float = AGAIN_SECONDS,
+        read_max: int = READ_MAX,
     ) -> None:
         self._look_into = look
         self._departures = departures
@@ -140,6 +142,7 @@ class Cutter:
         self._moved = moved
         self._later_seconds = later_seconds
         self._again_seconds = again_seconds
+        self._read_max = read_max
         self._arrived = asyncio.Event()
         self._tasks: list[_Task] = []
         #: Seconds for which changes gather now, at least.
@@ -216,7 +219,7 @@ class Cutter:
         # Of batches that are on their way: who has an account again?
         keys = {departure.key for departure in taken}
         back = [(task.batch, again) for task in self._tasks if (again := keys & task.batch.departures.keys())]
-        are_many = len(taken) + sum(len(task.batch.departures) for task in self._tasks) > READ_MAX
+        are_many = len(taken) + sum(len(task.batch.departures) for task in self._tasks) > self._read_max
         for number, departure in enumerate(taken, 1):
             for before, again in back:
                 if departure.key in again and departure.after is not None:

@@ -13,7 +13,6 @@ import pytest
 from pgnode.os_support.tcp_ends import Connection, Seen
 from pgnode.store.changes import Journal
 from pgnode.supervisor.host.log_ring import LogRing
-from pgnode.supervisor.sessions import cutter
 from pgnode.supervisor.sessions.counts import BY_ADDRESS, BY_LINE
 from pgnode.supervisor.sessions.cutter import AGAIN_MAX, Cutter
 from pgnode.supervisor.sessions.due import Batch
@@ -259,7 +258,6 @@ async def test_many_at_once_are_asked_for_together() -> None:
 
 
 async def test_of_very_many_those_are_read_who_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutter, "READ_MAX", 20)
     read, read_one = [], Batch.read
 
     def note(batch: Batch, key: str, inbounds: Inbounds) -> None:
@@ -267,7 +265,7 @@ async def test_of_very_many_those_are_read_who_are_seen(monkeypatch: pytest.Monk
         read_one(batch, key, inbounds)
 
     monkeypatch.setattr(Batch, "read", note)
-    model = Model(later_seconds=(0.2, 0.2))
+    model = Model(later_seconds=(0.2, 0.2), read_max=20)
     names = [f"user{number}" for number in range(60)]
     for name in (*names, "carol"):
         model.change(name, "in")
