@@ -20,9 +20,9 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from pgnode.testing.faults import ArmedFaults
-from pgnode.testing.node import CERTIFICATES_VARIABLE
+from pgnode.testing.node import CERTIFICATES_VARIABLE, launch_nodes_with
 from pgnode.testing.ports import PORTS, PORTS_VARIABLE
-from tests.support import isolated_python, made_folders
+from tests.support import isolated_python, made_folders, once, ready_nodes
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("pgnode", deadline=None, max_examples=30)
@@ -39,9 +39,13 @@ structlog.configure(
 )
 
 made_folders.begin()
+once.begin()
 
 # Nodes that tests start find one, unless the test is about the first start.
 os.environ[CERTIFICATES_VARIABLE] = "made"
+
+# And they need not start Python twice.
+launch_nodes_with(ready_nodes.Launcher())
 
 # A shell that starts the tests in its background has them and their children ignore Ctrl-C, which some tests send.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

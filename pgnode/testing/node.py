@@ -15,8 +15,9 @@ import sys
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Final, Protocol
 
 from pgnode.errors import OperatorError
 from pgnode.os_support.log_lines import read_line
@@ -52,6 +53,40 @@ _CERTIFICATE_SETTINGS = {"NODE_HOST", "CERT_NAMES", "SSL_CERT_FILE", "SSL_KEY_FI
 _OUTPUT_LINES = 500
 
 
+class Launched(Protocol):
+    """The process of a node, as asyncio has processes."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None:
+        """Both its outputs."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Return a signal for it. ProcessLookupError."""
+
+    async def wait(self) -> int:
+        """Wait for its end and return the exit code."""
+
+
+#: Starts ``pgnode run`` with an environment and in a folder; None where it is to be started as an operator would.
+Launch = Callable[[Mapping[str, str], Path], Awaitable[Launched | None]]
+
+#: Ways to start nodes that are tried first.
+_launches: Final[list[Launch]] = []
+
+
+def launch_nodes_with(launch: Launch) -> None:
+    """Have nodes of this process started so, but for those with another Python and those with a certificate of their own."""
+    _launches.append(launch)
+
+
 class NodeFailedError(Exception):
     """The node did not start, or ended by itself. ``str(error)`` holds its output."""
 
@@ -62,8 +97,8 @@ class NodeProcess:
     ``env`` is laid over the settings a private node gets. ``state_dir``, when given, is the caller's and stays; the node
     makes it if it is missing, and works in the folder above it. ``api_key`` is one of its own unless it is given. ``on_line``
     is called with each line that it prints, ``python`` runs it. With ``own_certificate`` it makes its own, whatever
-    :data:`CERTIFICATES_VARIABLE` says. :meth:`start` and :meth:`stop` may also be used by hand, more
-    than once, to restart a node.
+    :data:`CERTIFICATES_VARIABLE` says, and is started as an operator would. :meth:`start` and :meth:`stop` may also be used by
+    hand, more than once, to restart a node.
     """
 
     def __init__(
@@ -85,7 +120,7 @@ class NodeProcess:
         self._python = python
         self._own_certificate = own_certificate
         self._env = dict(env or {})
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Launched | None = None
         self._reading: asyncio.Task[None] | None = None
         self.output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         self._workers_ready = False
@@ -164,7 +199,17 @@ class NodeProcess:
         served = environment.get("SERVICE_PROTOCOL", "both")
         self._serves = served != "none"
         self._grpc_awaited = int(environment.get("GRPC_WORKERS", "1")) if served not in ("rest", "none") else 0
-        self._process = await asyncio.create_subprocess_exec(
+        self._process = await self._launch(environment)
+        assert self._process.stdout is not None
+        self._reading = asyncio.create_task(self._read_output(self._process.stdout))
+
+    async def _launch(self, environment: Mapping[str, str]) -> Launched:
+        folder = self.state_dir.parent
+        if self._python == sys.executable and not self._own_certificate:
+            for launch in _launches:
+                if (launched := await launch(environment, folder)) is not None:
+                    return launched
+        return await asyncio.create_subprocess_exec(
             self._python,
             "-m",
             "pgnode",
@@ -173,11 +218,9 @@ class NodeProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=environment,
-            cwd=self.state_dir.parent,
+            cwd=folder,
             start_new_session=True,
         )
-        assert self._process.stdout is not None
-        self._reading = asyncio.create_task(self._read_output(self._process.stdout))
 
     def _lay_certificate(self) -> None:
         """Make what a first start would, where this is one and nobody chose the certificate's content."""

@@ -16,6 +16,7 @@ import psutil
 
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.processes import command_line, is_running, tree
+from tests.support import once
 from tests.support.ready_commands import run_ready
 
 
@@ -107,22 +108,14 @@ def sockets_in(folder: Path) -> list[Path]:
 #: How operators' commands begin.
 PGNODE = (sys.executable, "-m", "pgnode")
 
-#: This one is a node.
-NOT_AT_HAND = {"run"}
-
-#: Commands that this process has run.
-_run_before: set[str] = set()
-
 
 async def run_to_end(command: Sequence[str], *, env: Mapping[str, str], timeout_seconds: float = 60) -> tuple[int, str]:
     """Exit code and output, both streams, of a command that ends by itself.
 
-    The first time a process of tests runs an operator's command, that is as an operator would; from then on it is at hand.
+    The first time that tests run an operator's command, that is as an operator would; from then on it is at hand.
     """
-    if tuple(command[:3]) == PGNODE and command[3] not in NOT_AT_HAND:
-        if command[3] in _run_before:
-            return await run_ready(command[3:], env=env, timeout_seconds=timeout_seconds)
-        _run_before.add(command[3])
+    if tuple(command[:3]) == PGNODE and not once.is_first(f"command-{command[3]}"):
+        return await run_ready(command[3:], env=env, timeout_seconds=timeout_seconds)
     process = await asyncio.create_subprocess_exec(
         *command,
         env=dict(env),

@@ -3,12 +3,17 @@
 ``python -m tests.support.ready_commands SOCKET`` listens there and ends with its standard input. Each connection brings one
 command: JSON with its words, environment and folder, together with a descriptor for both its outputs. It is answered by the
 command's pid and, when that has ended, by its exit code, a line each.
+
+``run`` is a node: its command checks the settings, and where it would become the supervisor by an exec, that is forked from a
+second process. That one has loaded just what a supervisor has at the moment at which it forks its children
+(:mod:`pgnode.supervisor.beginning`), so that all the node's processes are those of any other node from there on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
+import fcntl
 import functools
 import importlib
 import json
@@ -25,15 +30,23 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 #: What a command may be in bytes, with its environment.
-_MESSAGE_BYTES = 1 << 20
+MESSAGE_BYTES = 1 << 20
 
 #: Seconds in which the server comes up: a machine with other things to do may need long.
 _START_SECONDS = 60.0
 
+#: Descriptors from here on are kept.
+_DESCRIPTOR = 64
 
-class _Server:
+
+#: Exit code of a node's command that has handed on what it checked.
+_HANDED_ON = 77
+
+
+class Server:
     """The process in which commands are ready, and where it listens."""
 
     def __init__(self) -> None:
@@ -45,7 +58,7 @@ class _Server:
         atexit.register(self._end)
         assert self._process.stdout is not None
         assert select.select([self._process.stdout], [], [], _START_SECONDS)[0], "it did not come up"
-        assert self._process.stdout.readline() == b"ready\n"
+        assert [self._process.stdout.readline() for _ in range(2)] == 2 * [b"ready\n"]
 
     def _end(self) -> None:
         assert self._process.stdin is not None
@@ -55,22 +68,16 @@ class _Server:
 
 
 @functools.cache
-def _server() -> _Server:
-    return _Server()
+def server() -> Server:
+    """The one of this process; it takes a moment to come up."""
+    return Server()
 
 
 async def run_ready(words: Sequence[str], *, env: Mapping[str, str], timeout_seconds: float) -> tuple[int, str]:
     """Exit code and output, both streams, of ``python -m pgnode WORDS``. TimeoutError; it is killed then."""
-    server = await asyncio.to_thread(_server)
-    out, its_out = os.pipe()
-    request = json.dumps({"words": list(words), "env": dict(env), "cwd": str(Path.cwd())}).encode()
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection, output = message_to((await asyncio.to_thread(server)).path, words, env, Path.cwd())
     pid = 0
-    with connection, os.fdopen(out, "rb") as output:
-        with os.fdopen(its_out, "wb"):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MESSAGE_BYTES)
-            connection.connect(str(server.path))
-            socket.send_fds(connection, [request], [its_out])
+    with connection, output:
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
         try:
@@ -85,7 +92,38 @@ async def run_ready(words: Sequence[str], *, env: Mapping[str, str], timeout_sec
     return code, said.decode(errors="replace")
 
 
+def message_to(
+    path: Path, words: Sequence[str], env: Mapping[str, str], folder: Path
+) -> tuple[socket.socket, BinaryIO]:
+    """Tell the process that listens there what to run; returns where it answers, and the end of the command's outputs."""
+    out, its_out = os.pipe()
+    request = json.dumps({"words": list(words), "env": dict(env), "cwd": str(folder)}).encode()
+    connection, output = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), os.fdopen(out, "rb")
+    try:
+        with os.fdopen(its_out, "wb"):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BYTES)
+            connection.connect(str(path))
+            socket.send_fds(connection, [request], [its_out])
+    except BaseException:
+        connection.close()
+        output.close()
+        raise
+    return connection, output
+
+
 def _serve(path: str) -> None:
+    """Fork commands until standard input ends; another process forks nodes, and has loaded nothing of commands."""
+    nodes = f"{path}n"
+    pid = os.fork()
+    if pid == 0:
+        from tests.support import ready_nodes
+
+        ready_nodes.serve(nodes)
+        os._exit(0)
+    _serve_commands(path, nodes)
+
+
+def _serve_commands(path: str, nodes: str) -> None:
     import pgnode.cli
 
     for module in pkgutil.iter_modules(pgnode.cli.__path__, "pgnode.cli."):
@@ -100,41 +138,80 @@ def _serve(path: str) -> None:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                _watch_over(connection)
+                _watch_over(connection, nodes)
             connection.close()
 
 
-def _watch_over(connection: socket.socket) -> None:
+def _watch_over(connection: socket.socket, nodes: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _MESSAGE_BYTES)
-    message, [output], _, _ = socket.recv_fds(connection, _MESSAGE_BYTES, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE_BYTES)
+    message, [output], _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+    request = json.loads(message)
+    is_node = request["words"] == ["run"]
     pid = os.fork()
     if pid == 0:
+        if is_node:
+            _hand_on_instead_of_exec(nodes, fcntl.fcntl(connection, fcntl.F_DUPFD, _DESCRIPTOR))
         connection.close()
-        os._exit(_command(json.loads(message), output))
+        os._exit(_command(request, output))
     os.close(output)
+    if is_node:
+        # Where it handed on what it checked, whoever forks the node tells of that.
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code != _HANDED_ON:
+            connection.send(b"%d" % pid)
+            connection.send(b"%d" % code)
+    else:
+        report_end(pid, connection)
+    os._exit(0)
+
+
+def report_end(pid: int, connection: socket.socket) -> None:
+    """Tell the pid of a child of this process and, when it has ended, its exit code."""
     connection.send(b"%d" % pid)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     connection.send(b"%d" % code)
-    os._exit(0)
+
+
+def _hand_on_instead_of_exec(nodes: str, caller: int) -> None:
+    from pgnode.os_support.lean_start import CHECKED_VARIABLE
+    from tests.support import ready_nodes
+
+    def execve(_program: str, _words: Sequence[str], variables: Mapping[str, str]) -> None:
+        ready_nodes.hand_on(nodes, [1, int(variables[CHECKED_VARIABLE]), caller], variables)
+        os._exit(_HANDED_ON)
+
+    os.execve = execve  # type: ignore[assignment]
+
+
+def place_outputs(output: int) -> None:
+    """Have nothing as standard input, and this descriptor as both outputs."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number in (1, 2):
+        os.dup2(output, number)
+
+
+def take_environment(environment: Mapping[str, str], folder: str) -> None:
+    """Have this environment, and be in this folder."""
+    from pgnode.os_support import fault_points
+
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    points = environment.get("PGNODE_FAULT_POINTS")
+    fault_points.use_folder(Path(points) if points else None)
 
 
 def _command(request: dict[str, object], output: int) -> int:
     """Be ``python -m pgnode`` with these words. Returns the exit code."""
-    from pgnode.os_support import fault_points
+    from pgnode.os_support import streams
 
     words, env, cwd = request["words"], request["env"], request["cwd"]
     assert isinstance(words, list)
     assert isinstance(env, dict)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number in (1, 2):
-        os.dup2(output, number)
+    place_outputs(output)
     os.closerange(3, output + 1)
-    os.chdir(str(cwd))
-    os.environ.clear()
-    os.environ.update(env)
-    folder = env.get("PGNODE_FAULT_POINTS")
-    fault_points.use_folder(Path(folder) if folder else None)
+    take_environment(env, str(cwd))
     sys.argv[:] = ["-m", *words]
     sys.orig_argv[:] = [sys.executable, "-m", "pgnode", *words]
     code = 0
@@ -149,6 +226,8 @@ def _command(request: dict[str, object], output: int) -> int:
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
+    # What a node says is written by a thread.
+    streams.drain()
     return code
 
 
