@@ -19,14 +19,16 @@ from pgnode.testing.target import Target
 SAMPLES = Path(__file__).parent.parent / "samples"
 HERE = Path(__file__).parent
 
+#: No gRPC worker: a third of what a node's start costs.
+REST = {"GRPC_WORKERS": "0"}
+
 #: Settings of all nodes here: figures are read often, so that tests need not wait for them, and a stop ends the core at
 #: once, so that every test begins anew. A core that stands still for some seconds hangs only where a test is about that.
 FAST = {
     "STATS_UPDATE_INTERVAL_SECONDS": "0.5",
     "STOP_LINGER_SECONDS": "0",
     "CORE_CALL_TIMEOUT_SECONDS": "20",
-    # A third of what a node's start costs.
-    "GRPC_WORKERS": "0",
+    **REST,
     # Folders of single tests, where their configs' log files are.
     "LOG_PATHS": tempfile.gettempdir(),
 }

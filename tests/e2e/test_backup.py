@@ -22,6 +22,7 @@ from pgnode.testing.node import NodeProcess
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
+from tests.e2e.conftest import REST
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually, pause
 from tests.support.processes import core_pid, run_to_end
@@ -83,8 +84,8 @@ async def taken(node: NodeProcess) -> tuple[int, int]:
 async def test_a_node_goes_on_on_another_host(folder: Path, config: dict[str, Any], target: Target) -> None:
     users = make_users(20, [TAG])
     file = folder / "node.pgnode"
-    first = NodeProcess(state_dir=folder / "first" / "state")
-    second = NodeProcess(state_dir=folder / "second" / "state", api_key=first.api_key)
+    first = NodeProcess(state_dir=folder / "first" / "state", env=REST)
+    second = NodeProcess(state_dir=folder / "second" / "state", env=REST, api_key=first.api_key)
     for node in (first, second):
         node.state_dir.parent.mkdir()
     async with ClientCore([link(config["inbounds"][0], make_user(MOVER, [TAG]), name=TAG)], target) as client:
@@ -148,7 +149,7 @@ async def test_a_node_goes_on_on_another_host(folder: Path, config: dict[str, An
 
 async def test_what_is_killed_leaves_the_old_node_or_the_new_one(folder: Path, config: dict[str, Any]) -> None:
     faults = ArmedFaults(folder / "fault-points")
-    node = NodeProcess(state_dir=folder / "node" / "state")
+    node = NodeProcess(state_dir=folder / "node" / "state", env=REST)
     node.state_dir.parent.mkdir()
     file = folder / "node.pgnode"
     old, new = make_users(3, [TAG]), make_users(6, [TAG])
@@ -182,7 +183,7 @@ async def test_what_is_killed_leaves_the_old_node_or_the_new_one(folder: Path, c
 
 async def test_a_core_that_stands_still_is_no_part_of_what_is_restored(folder: Path, config: dict[str, Any]) -> None:
     node = NodeProcess(
-        state_dir=folder / "node" / "state", env={"CORE_CALL_TIMEOUT_SECONDS": "2", "CORE_HANG_SECONDS": "4"}
+        state_dir=folder / "node" / "state", env={**REST, "CORE_CALL_TIMEOUT_SECONDS": "2", "CORE_HANG_SECONDS": "4"}
     )
     node.state_dir.parent.mkdir()
     file, old = folder / "node.pgnode", make_users(3, [TAG])

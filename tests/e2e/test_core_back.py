@@ -34,7 +34,10 @@ async def age_seconds(node: NodeProcess) -> float | None:
     ),
 )
 async def test_statistics_are_read_as_soon_as_the_core_is_back(trial: Trial) -> None:
-    async with NodeProcess(env={"STATS_UPDATE_INTERVAL_SECONDS": "60"}) as node, node.panel() as panel:
+    async with (
+        NodeProcess(env={"STATS_UPDATE_INTERVAL_SECONDS": "60", "GRPC_WORKERS": "0"}) as node,
+        node.panel() as panel,
+    ):
         await panel.start(make_config(plain_inbounds()[:1]), [])
 
         async def old() -> bool:

@@ -16,6 +16,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from pgnode.wire import service_pb2 as pb
+from tests.e2e.conftest import REST
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, run_to_end
 
@@ -52,7 +53,7 @@ async def uploaded(panel: PanelClient) -> int:
 
 async def test_inbounds_are_counted_once_somebody_asks_and_a_new_core_starts(target: Target) -> None:
     config, user = made_config(), make_user(EMAIL, [TAG])
-    async with NodeProcess() as node, node.panel() as panel, client_of(config, target) as client:
+    async with NodeProcess(env=REST) as node, node.panel() as panel, client_of(config, target) as client:
         await panel.start(config, [user])
         await client.move(TAG, 100_000, 200_000)
         await moved(panel, Traffic(100_000, 200_000))
@@ -98,7 +99,7 @@ async def test_inbounds_are_counted_once_somebody_asks_and_a_new_core_starts(tar
 )
 async def test_config_and_operator_decide(target: Target, setting: str, config: dict[str, Any], counted: bool) -> None:
     whole = made_config(**config)
-    async with NodeProcess(env={"INBOUND_STATS": setting}) as node, node.panel() as panel:
+    async with NodeProcess(env={**REST, "INBOUND_STATS": setting}) as node, node.panel() as panel:
         await panel.start(whole, [make_user(EMAIL, [TAG])])
         async with client_of(whole, target) as client:
             await client.move(TAG, 100_000, 200_000)

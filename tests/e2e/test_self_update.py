@@ -66,7 +66,7 @@ async def stage(tmp_path: Path, target: Target) -> AsyncIterator[Stage]:
     try:
         python = await asyncio.to_thread(make_environment, folder / "venv", with_ours=True)
         await asyncio.to_thread(make_node_wheel, index, __version__)
-        offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}
+        offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_NO_COMPILE": "1"}
         command = [
             str(python),
             "-P",

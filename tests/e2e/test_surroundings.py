@@ -28,7 +28,7 @@ from pgnode.testing.ports import free_port
 from pgnode.testing.processes import tree
 from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
-from tests.e2e.conftest import WITH_GRPC
+from tests.e2e.conftest import FAST, WITH_GRPC
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually
 from tests.support.processes import core_pid
@@ -41,7 +41,7 @@ LONG = 60.0
 @pytest_asyncio.fixture(loop_scope="session")
 async def node(short_dir: Path) -> AsyncIterator[NodeProcess]:
     """A node that was not started."""
-    found = NodeProcess(env={**WITH_GRPC, "DEBUG": "true"}, state_dir=short_dir / "state")
+    found = NodeProcess(env={**FAST, "DEBUG": "true"}, state_dir=short_dir / "state")
     yield found
     await found.stop()
 
@@ -87,19 +87,19 @@ async def started(node: NodeProcess) -> int:
 
 
 @pytest.mark.parametrize(
-    "shell",
+    ("shell", "grpc_workers"),
     [
-        'exec "$@" 2>/dev/full >/dev/full',
-        'exec "$@" 2>&- >&- <&-',
-        'exec "$@" 2>&-',
+        ('exec "$@" 2>/dev/full >/dev/full', "0"),
+        ('exec "$@" 2>&- >&- <&-', "1"),
+        ('exec "$@" 2>&-', "0"),
         # A reader that takes one line and goes.
-        '"$@" 2>&1 | head -n 1 >/dev/null & wait',
+        ('"$@" 2>&1 | head -n 1 >/dev/null & wait', "0"),
     ],
     ids=["full", "closed", "no stderr", "reader gone"],
 )
-async def test_what_cannot_be_printed_ends_nothing(node: NodeProcess, shell: str) -> None:
+async def test_what_cannot_be_printed_ends_nothing(node: NodeProcess, shell: str, grpc_workers: str) -> None:
     # A slip, of which the node's first words are.
-    with running(node, shell, SERVICE_PROT="1"):
+    with running(node, shell, SERVICE_PROT="1", GRPC_WORKERS=grpc_workers):
         try:
             await answers(node)
             await started(node)
@@ -196,7 +196,7 @@ async def test_no_child_knows_the_key_or_what_else_the_operator_keeps(short_dir:
 
 async def test_what_is_edited_meanwhile_changes_no_worker(short_dir: Path) -> None:
     """A worker that is replaced has the settings of the others, whatever ``.env`` says by then."""
-    node = NodeProcess(env={**WITH_GRPC, "WEB_CONCURRENCY": "1"}, state_dir=short_dir / "state")
+    node = NodeProcess(env={**FAST, "WEB_CONCURRENCY": "1"}, state_dir=short_dir / "state")
     async with node:
         (short_dir / ".env").write_text(f"API_KEY={uuid.uuid4()}\nMAX_BODY_MIB=1\nHTTP_PARSER=nonsense\n")
         for worker in [p for p in tree(node.pid) if "gunicorn" in " ".join(p.cmdline()) and p.ppid() != node.pid]:
@@ -204,16 +204,20 @@ async def test_what_is_edited_meanwhile_changes_no_worker(short_dir: Path) -> No
         await answers(node)
 
 
-async def test_every_process_may_open_as_many_files_as_it_is_allowed(node: NodeProcess) -> None:
+async def test_every_process_may_open_as_many_files_as_it_is_allowed(short_dir: Path) -> None:
+    node = NodeProcess(env=WITH_GRPC, state_dir=short_dir / "state")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     try:
         await node.spawn()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    await node.wait_ready()
-    limits = {process.name(): process.rlimit(resource.RLIMIT_NOFILE) for process in tree(node.pid)}
-    assert {soft for soft, _ in limits.values()} == {before[1]}, limits
+    try:
+        await node.wait_ready()
+        limits = {process.name(): process.rlimit(resource.RLIMIT_NOFILE) for process in tree(node.pid)}
+        assert {soft for soft, _ in limits.values()} == {before[1]}, limits
+    finally:
+        await node.stop()
 
 
 async def test_a_certificate_that_cannot_be_served_is_told_at_once(short_dir: Path) -> None:
@@ -234,9 +238,7 @@ async def test_a_certificate_that_cannot_be_served_is_told_at_once(short_dir: Pa
 async def test_two_nodes_with_one_prefix_are_told_apart(short_dir: Path) -> None:
     async with running_valkey() as valkey:
         nodes = [
-            NodeProcess(
-                env={**WITH_GRPC, "REDIS_URL": valkey.url, "REDIS_PREFIX": "shared"}, state_dir=short_dir / name
-            )
+            NodeProcess(env={**FAST, "REDIS_URL": valkey.url, "REDIS_PREFIX": "shared"}, state_dir=short_dir / name)
             for name in ("one", "two")
         ]
         first, second = nodes
@@ -264,7 +266,9 @@ async def test_in_the_journal_each_line_has_its_priority_and_a_new_key_is_in_non
     with path.open("wb") as file:
         found = os.fstat(file.fileno())
         stream = f"{found.st_dev}:{found.st_ino}"
-        with running(node, output=file.fileno(), JOURNAL_STREAM=stream, API_KEY="", LOG_FORMAT="text") as process:
+        with running(
+            node, output=file.fileno(), JOURNAL_STREAM=stream, API_KEY="", LOG_FORMAT="text", GRPC_WORKERS="1"
+        ) as process:
             await eventually(lambda: "the node is ready" in path.read_text(), "it is up", LONG)
             process.send_signal(signal.SIGUSR2)
             await eventually(lambda: "restarted in place" in path.read_text(), "it knows it still", LONG)

@@ -169,7 +169,8 @@ async def replace(front: Front, name: str, host: list[WorkerHost]) -> None:
         await workers.stop()
         await workers.start()
     for workers in host:
-        await eventually(workers.is_ready, f"workers of {name} are ready", errors=(OSError, NoAnswerError, AioRpcError))
+        errors = (OSError, NoAnswerError, AioRpcError)
+        await eventually(workers.is_ready, f"workers of {name} are ready", errors=errors, rest=True)
     for backend in ("ready", "grpc-ready"):
         await front.ask(f"set server {backend}/host-{name} state ready")
     for backend in ("rest-ready", "grpc-ready"):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+import importlib.util
+import marshal
 import re
+import shutil
+import sys
 import sysconfig
 import venv
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 import pgnode
 
@@ -37,6 +44,8 @@ def make_wheel(
 def make_node_wheel(folder: Path, version: str, changes: Mapping[str, str] | None = None) -> Path:
     """Write a wheel of this very code that calls itself another version.
 
+    It holds what is compiled, too: pip compiles nothing with PIP_NO_COMPILE, and no process of the node need.
+
     Args:
         folder: Where to.
         version: What it calls itself.
@@ -52,6 +61,7 @@ def make_node_wheel(folder: Path, version: str, changes: Mapping[str, str] | Non
     files["pgnode/__init__.py"] = own.replace(f'"{pgnode.__version__}"', f'"{version}"').encode()
     for path, text in (changes or {}).items():
         files[f"pgnode/{path}"] += text.encode()
+    files |= {_beside(path): _compiled(path, data) for path, data in files.items() if path.endswith(".py")}
     needs = [one for one in metadata.requires("pgnode") or () if not re.search(r"extra *==", one)]
     return make_wheel(folder, "pgnode", version, files, needs)
 
@@ -61,18 +71,65 @@ def make_environment(folder: Path, *, with_ours: bool = False) -> Path:
 
     Args:
         folder: The environment.
-        with_ours: Let it find the packages of this one, too.
+        with_ours: Give it what the node needs, too.
     """
     venv.create(folder)
     [packages] = folder.glob("lib/python3*/site-packages")
-    ours = Path(sysconfig.get_path("purelib"))
-    if with_ours:
-        (packages / "ours.pth").write_text(f"{ours}\n")
-    else:
-        # Pip's own installation of itself takes half a minute on a busy machine.
-        for found in (ours / "pip", *ours.glob("pip-*.dist-info")):
-            (packages / found.name).symlink_to(found)
+    # To install pip takes half a minute on a busy machine.
+    for name in ("pip", *(_needed("pgnode") if with_ours else ())):
+        for file in metadata.files(name) or ():
+            link = packages / file.parts[0]
+            if file.parts[0] != ".." and not link.exists():
+                link.symlink_to(Path(sysconfig.get_path("purelib"), file.parts[0]))
     return folder / "bin" / "python"
+
+
+def _needed(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
+    """What an installed package needs, and what that needs."""
+    for line in metadata.requires(name) or ():
+        one = Requirement(line)
+        wanted = one.marker is None or one.marker.evaluate({"extra": "fast"})
+        if wanted and one.name not in found and _is_installed(one.name):
+            found = _needed(one.name, found | {one.name})
+    return found
+
+
+def _is_installed(name: str) -> bool:
+    return any(metadata.distributions(name=name))
+
+
+def install_wheel(wheel: Path, packages: Path) -> None:
+    """Put a wheel's files where pip would, with a record as pip's own."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    name, version, *_ = wheel.name.split("-")
+    info = packages / f"{name}-{version}.dist-info"
+    (info / "INSTALLER").write_text("pip\n")
+    with (info / "RECORD").open("a") as record:
+        record.write(f"{info.name}/INSTALLER,,\n")
+
+
+def uninstall(name: str, packages: Path) -> None:
+    """Remove a package of one file or folder, as pip would."""
+    for found in packages.glob(f"{name}*"):
+        if found.is_dir():
+            shutil.rmtree(found)
+        else:
+            found.unlink()
+
+
+def _beside(path: str) -> str:
+    """Where the compiled file of a module is."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/__pycache__/{name.removesuffix('.py')}.{sys.implementation.cache_tag}.pyc"
+
+
+@functools.cache
+def _compiled(path: str, data: bytes) -> bytes:
+    """A module, compiled; Python compares it with nothing (PEP 552)."""
+    unchecked = (1).to_bytes(4, "little")
+    code = marshal.dumps(compile(data, path, "exec", dont_inherit=True))
+    return importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(data) + code
 
 
 def _digest(data: bytes) -> str:
