@@ -18,7 +18,7 @@ JOBS ?= 2
 UNIT_JOBS ?= $(shell echo $$(( $(JOBS) > 1 ? $(JOBS) + 1 : 1 )))
 SLOW_JOBS ?= $(shell echo $$(( $(JOBS) > 1 ? 2 * $(JOBS) : 1 )))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
-UNITS := $(BIN)/python -m pytest -n $(UNIT_JOBS) tests/unit
+UNITS := $(BIN)/python -m pytest --forks $(UNIT_JOBS) tests/unit
 # Tests with a row in the table of faults.
 FAULTS := tests/faults tests/e2e
 FUZZ_SECONDS ?= 60

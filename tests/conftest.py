@@ -1,4 +1,4 @@
-"""Settings for all tests, and how they run side by side (``pytest -n 2``).
+"""Settings for all tests, and how they run side by side (``pytest -n 2``; unit tests: tests/support/side_by_side.py).
 
 Where the machine allows it, every worker has a network of its own, so that no two tests meet on a port. Elsewhere the
 workers share the ports out, and modules that use ports of the samples run in one worker.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import CERTIFICATES_VARIABLE, launch_nodes_with
 from pgnode.testing.ports import PORTS, PORTS_VARIABLE
 from tests.support import isolated_python, made_folders, once, ready_nodes
+from tests.support.groups import group_of
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("pgnode", deadline=None, max_examples=30)
@@ -53,8 +53,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 HERE = Path(__file__).parent
 
-#: Tests of faults fill the rows of one table.
-pytest_plugins = ["tests.faults.plugin"]
+#: Tests of faults fill the rows of one table; unit tests run in forks.
+pytest_plugins = ["tests.faults.plugin", "tests.support.side_by_side"]
 
 #: Said to the workers: whether they have networks of their own.
 ISOLATED = "PGNODE_TESTS_ISOLATED"
@@ -62,18 +62,15 @@ ISOLATED = "PGNODE_TESTS_ISOLATED"
 #: Folders, those with the longest modules first.
 SLOW_FIRST = ("faults", "e2e", "panel", "integration", "bench", "fuzz")
 
-#: Modules that start cores on the ports of the samples.
-SAMPLE_PORTS = {"test_config_core", "test_core", "test_corpus", "test_diagnose", "test_scratch"}
-
 
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Give each worker of pytest-xdist a network of its own, where that is possible."""
     if not getattr(config.option, "tx", None):
         return
-    command = [sys.executable, isolated_python.__file__]
-    possible = subprocess.run([*command, "-c", ""], capture_output=True, check=False).returncode == 0
+    possible = isolated_python.is_possible()
     os.environ[ISOLATED] = "1" if possible else ""
     if possible:
+        command = [sys.executable, isolated_python.__file__]
         config.option.tx = [
             f"popen//python={' '.join(command)}" if spec == "popen" else spec for spec in config.option.tx
         ]
@@ -94,10 +91,7 @@ class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has n
     """Hands the tests of a module to one worker, since many share a node or a core."""
 
     def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        if not os.environ.get(ISOLATED) and Path(module).stem in SAMPLE_PORTS:
-            return "sample ports"
-        return module
+        return group_of(nodeid, isolated=bool(os.environ.get(ISOLATED)))
 
 
 @pytest.hookimpl(optionalhook=True)

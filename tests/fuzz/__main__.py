@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -148,11 +147,10 @@ def _numbers(text: str) -> list[int]:
 
 def _isolated() -> None:
     """Run in a network of its own, where that is possible: configs name any port and any address."""
-    command = [sys.executable, isolated_python.__file__]
-    possible = subprocess.run([*command, "-c", ""], capture_output=True, check=False).returncode == 0
-    if os.environ.get(_ISOLATED) or not possible:
+    if os.environ.get(_ISOLATED) or not isolated_python.is_possible():
         return
     os.environ[_ISOLATED] = "1"
+    command = [sys.executable, isolated_python.__file__]
     os.execv(command[0], [*command, "-m", "tests.fuzz", *sys.argv[1:]])
 
 

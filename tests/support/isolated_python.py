@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,6 +59,11 @@ def isolate() -> None:
         unshare(CLONE_NEWUSER | CLONE_NEWNET)
         keep_identity(uid, gid)
     loopback_up()
+
+
+def is_possible() -> bool:
+    """Whether the machine lets this process do so."""
+    return subprocess.run([sys.executable, __file__, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
 if __name__ == "__main__":

@@ -20,8 +20,6 @@ from pgnode.supervisor.control.client import SilentError
 from pgnode.supervisor.control.live_report import LiveReport
 from tests.unit.cli.test_status_view import FACTS, REPORT
 
-HERE = os.getpid()
-
 
 class Stage:
     """A node; what is asked and found is noted."""
@@ -31,7 +29,7 @@ class Stage:
         self.now = 0.0
         self.found: list[int | None] = []
         self.answers: list[dict[str, Any] | Exception] = []
-        self.core = HERE
+        self.core = os.getpid()
         monkeypatch.setattr(looking, "running_pid", lambda _settings: self.pid)
         monkeypatch.setattr(looking, "ask", self._ask)
         target = Target(load(state_dir=str(tmp_path)), 812)
@@ -65,7 +63,7 @@ def test_what_changes_rarely_is_found_now_and_then(stage: Stage) -> None:
     assert (first.live, first.facts.pid) == (LiveReport(reading=3), 812)
     assert first.core is not None
     assert first.core.open_files
-    assert first.facts.report == replace(REPORT, core=replace(REPORT.core, pid=HERE))
+    assert first.facts.report == replace(REPORT, core=replace(REPORT.core, pid=os.getpid()))
     stage.now = 29.0
     stage.looker.look()
     assert stage.found == [812]
@@ -99,6 +97,6 @@ def test_files_that_the_system_does_not_show(monkeypatch: pytest.MonkeyPatch) ->
         raise PermissionError
 
     monkeypatch.setattr(Path, "stat", denied)
-    found = look_at(HERE)
+    found = look_at(os.getpid())
     assert found is not None
     assert found.open_files is None

@@ -23,8 +23,12 @@ from pgnode.settings import Settings, load
 from pgnode.supervisor.host import identity
 from pgnode.supervisor.processes.restart_in_place import RestartStatus
 
-#: What the supervisor, which is this process, says before.
-BEFORE = RestartStatus(os.getpid(), 2, "1.0")
+#: What the supervisor says before. It is this process, which writes its own pid.
+BEFORE = RestartStatus(0, 2, "1.0")
+
+
+def write(status: RestartStatus, run_dir: Path) -> None:
+    replace(status, pid=os.getpid()).write(run_dir)
 
 
 @pytest.fixture
@@ -44,10 +48,10 @@ def answer(settings: Settings) -> Iterator[Callable[[RestartStatus | None], None
     def handle(_number: int, _frame: FrameType | None) -> None:
         if said and (status := said[0]) is not None:
             # Written whole at some later moment.
-            threading.Timer(0.01, status.write, [settings.run_dir]).start()
+            threading.Timer(0.01, write, [status, settings.run_dir]).start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGUSR2, signal.SIGHUP)}
-    BEFORE.write(settings.run_dir)
+    write(BEFORE, settings.run_dir)
     with identity.lock_state_dir(settings):
         yield said.append
     for number, handler in before.items():
@@ -136,7 +140,7 @@ def test_programs_get_an_object(answer: Callable[[RestartStatus], None]) -> None
         "core": None,
     }
     # The one before is the one that was just made.
-    BEFORE.write(load().run_dir)
+    write(BEFORE, load().run_dir)
     result = CliRunner().invoke(main, ["reload", "--json"])
     assert (result.exit_code, json.loads(result.output)["settings"]) == (0, "taken: DEBUG")
 

@@ -11,7 +11,13 @@ import pytest
 
 from pgnode.os_support.held_sockets import HeldSockets, address_of, overlap
 
-OWN, OTHER = HeldSockets(os.getpid()), HeldSockets(os.getppid())
+
+def own() -> HeldSockets:
+    return HeldSockets(os.getpid())
+
+
+def others() -> HeldSockets:
+    return HeldSockets(os.getppid())
 
 
 @pytest.mark.parametrize(
@@ -38,12 +44,12 @@ def test_a_socket_is_known_with_whose_it_is(family: int, address: str, kind: int
         held.bind((address, 0))
         port = held.getsockname()[1]
         if kind == socket.SOCK_STREAM:
-            assert not OWN.alone_at(name, address, port), "nobody is offered anything yet"
+            assert not own().alone_at(name, address, port), "nobody is offered anything yet"
             held.listen()
-        assert OWN.alone_at(name, address, port)
-        assert OWN.alone_at(name, "::", port)
-        assert not OTHER.alone_at(name, address, port)
-    assert not OWN.alone_at(name, address, port)
+        assert own().alone_at(name, address, port)
+        assert own().alone_at(name, "::", port)
+        assert not others().alone_at(name, address, port)
+    assert not own().alone_at(name, address, port)
 
 
 def test_addresses_as_the_kernel_writes_them() -> None:
@@ -56,10 +62,10 @@ def test_paths_and_names(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as at_path, socket.socket(socket.AF_UNIX) as named:
         at_path.bind(path)
         named.bind(f"\0{name}")
-        assert OWN.serves_path(path)
-        assert OWN.serves_path(f"@{name}")
-        assert not OTHER.serves_path(path)
-    assert not OWN.serves_path(path)
+        assert own().serves_path(path)
+        assert own().serves_path(f"@{name}")
+        assert not others().serves_path(path)
+    assert not own().serves_path(path)
 
 
 def test_a_process_that_has_gone_holds_nothing() -> None:

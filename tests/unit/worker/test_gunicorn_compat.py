@@ -227,14 +227,14 @@ def test_a_master_with_workers_outlives_a_want_of_room() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "pid"), [({}, os.getpid()), ({5: object()}, 1)], ids=["no worker", "a new process"]
+    ("workers", "is_new"), [({}, False), ({5: object()}, True)], ids=["no worker", "a new process"]
 )
-def test_others_end_by_it(workers: dict[int, object], pid: int) -> None:
+def test_others_end_by_it(workers: dict[int, object], is_new: bool) -> None:
     def spawn(_arbiter: Any) -> int:
         raise BlockingIOError(11, "no room")
 
     with pytest.raises(BlockingIOError):
-        sparing_the_others(spawn)(mock.Mock(WORKERS=workers, pid=pid))
+        sparing_the_others(spawn)(mock.Mock(WORKERS=workers, pid=1 if is_new else os.getpid()))
 
 
 def test_gunicorns_master_makes_workers_that_way() -> None:

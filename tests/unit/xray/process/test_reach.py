@@ -20,14 +20,14 @@ from pgnode.xray.process.running import RunningCore
 
 
 class _Running:
-    """This process as a core."""
+    """A process as a core; this one, where none is named."""
 
-    def __init__(self, run_dir: Path, pid: int = os.getpid()) -> None:
+    def __init__(self, run_dir: Path, pid: int) -> None:
         self.run_dir, self.pid = run_dir, pid
 
 
-def running(folder: Path, pid: int = os.getpid()) -> RunningCore:
-    return cast("RunningCore", _Running(folder, pid))
+def running(folder: Path, pid: int | None = None) -> RunningCore:
+    return cast("RunningCore", _Running(folder, os.getpid() if pid is None else pid))
 
 
 async def shut_one(folder: Path) -> None:
