@@ -84,6 +84,12 @@ INSPECTION_KINDS = frozenset(
 )
 
 
+#: Questions about the core: they wait while a new supervisor does not know yet whether one runs. Changes, which wait for that as
+#: well, have a queue of their own.
+CORE_KINDS = frozenset(
+    {Kind.TAKE_STATS, Kind.LIST_RULES, Kind.BALANCER_INFO, Kind.TEST_ROUTE, Kind.LATENCY, Kind.READY}
+)
+
 #: Commands of which any number are done as one; every other kind is a barrier in the order of changes.
 GATHERED_KINDS = frozenset({Kind.SYNC_USER, Kind.SYNC_CHUNKED})
 

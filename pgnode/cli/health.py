@@ -86,7 +86,7 @@ def unwell(kind: Kind, report: Mapping[str, Any]) -> list[str]:
         found.append(f"the supervisor is {report.get('phase')}")
     if kind == "core" and state != "running":
         found.append(f"no core runs ({state})")
-    elif state in ("starting", "recovering", "failed"):
+    elif state in ("restoring", "starting", "recovering", "failed"):
         found.append(f"the core is not up ({state})")
     if core.get("api_error"):
         found.append(f"the core's API does not answer: {core['api_error']}")

@@ -75,6 +75,7 @@ _BAD = frozenset({"down", "hung", "failed"})
 
 #: The states of a node as operators know them.
 _WORDS: Final = {
+    State.RESTORING: "starting",
     State.IDLE: "waiting",
     State.STARTING: "starting",
     State.RUNNING: "running",
@@ -163,7 +164,7 @@ def _not_well(facts: Facts, report: NodeReport) -> Iterator[str]:
             soon = report.core.next_try_seconds
             when = f" in {duration(soon)}" if soon is not None else ""
             yield f"the core does not stay up and is tried again{when}: {report.core.last_end or 'see the log'}"
-        case State.STARTING:
+        case State.RESTORING | State.STARTING:
             yield "the core is being started"
     if report.drain.error:
         yield f"{_drain_trouble(report.drain)}: {report.drain.error}"

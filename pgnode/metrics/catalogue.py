@@ -95,7 +95,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     _gauge(
         "state",
         "1 for the state that the node is in, 0 for the others.",
-        Label("state", "idle, starting, running, recovering, failed, lingering, stopping"),
+        Label("state", "restoring, idle, starting, running, recovering, failed, lingering, stopping"),
     ),
     _gauge("wanted_running", "Whether a core has to run."),
     _gauge("core_up", "Whether a core runs and its API answered at the last look."),

@@ -269,8 +269,8 @@ def compose(
         begin=node.begin,
         maintain=maintenance.take,
     )
-    together = Together(usable_processors())
-    commands = CommandDispatcher(bus.server, committer, node.core_lock, handlers, together=together)
+    together, lock = Together(usable_processors()), node.core_lock
+    commands = CommandDispatcher(bus.server, committer, lock, handlers, together=together, known=node.known)
 
     certificate = CertificateWatch(settings)
     pids = PidRegistry(settings.run_dir / "children.json")

@@ -243,7 +243,7 @@ class FiguresLoop:
 
     def _polled(self) -> dict[str, bytes]:
         since = self._publisher.revisions(SNAPSHOTS.values())
-        return {POLLED: self._traffic.polled(self._now_ms(), since).encode()}
+        return {POLLED: self._traffic.polled(self._now_ms(), since, of_blocks=True).encode()}
 
 
 class SystemLoop:

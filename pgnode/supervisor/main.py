@@ -56,7 +56,7 @@ from pgnode.supervisor.processes.restart_in_place import (
 )
 from pgnode.supervisor.processes.unknown_children import find_unknown, reap
 from pgnode.supervisor.restart_requests import AT_REST_SECONDS, RestartRequests
-from pgnode.supervisor.tasks import CHANGES, COMMANDS, CONTROL, GRPC_WORKERS, GUNICORN, SERVICE, TaskSpec, Work
+from pgnode.supervisor.tasks import CHANGES, CONTROL, GRPC_WORKERS, GUNICORN, SERVICE, TaskSpec, Work
 from pgnode.xray.process import run_folder
 
 if TYPE_CHECKING:
@@ -231,18 +231,16 @@ class Supervisor:
         restored = asyncio.create_task(parts.node.restore(stored))
         await parts.system_loop.publish()
         await parts.figures_loop.publish_first()
+        # Whoever asks waits until it is known whether a core runs, and is not told before that none does.
+        await parts.node.introduce(bus_is_new=bus_is_new)
         await processes.api.start()
         later, begun = {CHANGES, GUNICORN, GRPC_WORKERS}, {CONTROL}
-        if parts.inheritance is not NOTHING:
-            # Whoever asks waits for the moment until the core is taken over, and is not told that none runs.
-            later.add(COMMANDS)
         tasks = self._runner.start({spec: work for spec, work in parts.tasks.items() if spec not in later | begun})
         # Changes wait until the stored state is restored.
         await restored
-        taken = later & {CHANGES, COMMANDS}
-        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in taken})
+        tasks += self._runner.start({CHANGES: parts.tasks[CHANGES]})
         trouble = await processes.api.renew() if processes.api.taken_over else ""
-        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in later - taken})
+        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in later - {CHANGES}})
         # In this order on a terminal, where both are one.
         await asyncio.to_thread(streams.drain)
         if parts.inheritance is NOTHING:

@@ -75,6 +75,7 @@ class LocalSnapshots:
                     follower(self._hello)
             elif snapshot.name == snapshots.STATE:
                 self.status = NodeStatus.decode(body)
+                self._wake()
             elif snapshot.name == snapshots.POLLED:
                 polled = self._polled = Polled.decode(body)
                 self._read_at = None if polled.age_ms is None else self._now() - polled.age_ms / 1000
@@ -125,14 +126,15 @@ class LocalSnapshots:
         return self._polled is not None and self._revisions.get(name, 0) < self._polled.since.get(name, 0)
 
     async def news(self) -> None:
-        """Wait for the next figures, or what tells their age."""
+        """Wait for the next figures, what tells their age, or the next state of the node."""
         if self._awaited is None:
             self._awaited = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._awaited)
 
     def _note_freshness(self, polled: Polled) -> None:
         if self._read_at is None:
-            self.renew_at = self.stale_at = math.inf
+            # A new supervisor has read no core yet: what one that runs has counted meanwhile is missing.
+            self.renew_at = self.stale_at = -math.inf
         else:
             self.renew_at = self._read_at + polled.fresh_seconds * RENEW_SHARE
             self.stale_at = self._read_at + polled.fresh_seconds

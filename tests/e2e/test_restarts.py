@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import pytest_asyncio
+from grpc import aio
 
 from pgnode.testing.configs import make_config, plain_inbounds
+from pgnode.testing.faults import ArmedFaults
 from pgnode.testing.node import NodeProcess
-from pgnode.testing.panel import NoAnswerError, PanelError, Traffic
+from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError, Traffic
 from pgnode.testing.processes import is_running
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, TransferError, link
@@ -22,6 +27,7 @@ from pgnode.testing.users import make_user, make_users
 from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import WITH_GRPC
 from tests.support.core_lists import inbound_users
+from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, gunicorn_master_pid, kill, valkey_pid, worker_pids
 
@@ -33,10 +39,15 @@ USERS = 300
 SOON_SECONDS = 20.0
 
 
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> ArmedFaults:
+    return ArmedFaults(tmp_path_factory.mktemp("fault-points"))
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def node() -> AsyncIterator[NodeProcess]:
+async def node(faults: ArmedFaults) -> AsyncIterator[NodeProcess]:
     """A node that tells a core that hangs from a slow one within a bearable time."""
-    async with NodeProcess(env={**WITH_GRPC, "CORE_CALL_TIMEOUT_SECONDS": "6"}) as running:
+    async with NodeProcess(env={**WITH_GRPC, "CORE_CALL_TIMEOUT_SECONDS": "6", **faults.environment}) as running:
         yield running
 
 
@@ -233,8 +244,100 @@ async def test_core_hangs(stage: Stage) -> None:
     assert core_pid(stage.node) == core
 
 
-async def test_supervisor_killed_and_the_core_taken_over(stage: Stage) -> None:
-    """Users' connections outlive the supervisor, and the next one does not start a second core."""
+def _rest_calls(panel: PanelClient, stage: Stage, users: list[pb.User]) -> Mapping[str, Awaitable[Any]]:
+    """A panel's calls over REST that a core has to be there for."""
+    route = pb.TestRouteRequest(network="tcp", target_domain="example.com", target_port=443)
+    return {
+        "info": panel.info(),
+        "backend": panel.backend_stats(),
+        "traffic": panel.stats(pb.UserStat, "user7@demo"),
+        "all users": panel.stats(pb.UsersStat),
+        "reset": panel.stats(pb.Outbounds, reset=True),
+        "online": panel.online_addresses("user7@demo"),
+        "rules": panel.call("GET", "/routing/rules", None, pb.RoutingRulesResponse),
+        "route": panel.call("POST", "/routing/test", route, pb.RouteResult),
+        "user": panel.sync_user(users[-1]),
+        "users": panel.sync_users(users),
+        "chunks": panel.sync_chunked(users[:5]),
+        "start": panel.start(stage.config, users),
+    }
+
+
+def _grpc_calls(panel: GrpcNode, stage: Stage, users: list[pb.User]) -> Mapping[str, Awaitable[Any]]:
+    """The same calls over gRPC."""
+    name = pb.StatRequest(name="user7@demo", type=pb.UserStat)
+    start = pb.Backend(config=json.dumps(stage.config), users=users)
+    return {
+        "info": panel.call("GetBaseInfo"),
+        "backend": panel.call("GetBackendStats"),
+        "traffic": panel.call("GetStats", name),
+        "all users": panel.call("GetStats", pb.StatRequest(type=pb.UsersStat)),
+        "reset": panel.call("GetStats", pb.StatRequest(type=pb.Outbounds, reset=True)),
+        "online": panel.call("GetUserOnlineIpListStats", name),
+        "rules": panel.call("ListRoutingRules"),
+        "route": panel.call("TestRoute", pb.TestRouteRequest(network="tcp", target_domain="example.com")),
+        "user": panel.stream("SyncUser", users[-1:]),
+        "users": panel.call("SyncUsers", pb.Users(users=users)),
+        "chunks": panel.stream("SyncUsersChunked", [pb.UsersChunk(users=users[:5], last=True)]),
+        "start": panel.call("Start", start),
+    }
+
+
+async def calls_while_nothing_is_known(stage: Stage, faults: ArmedFaults, before: Traffic) -> None:
+    """Start the supervisor, and call while it does not know of its core yet: each call has its true answer."""
+    node = stage.node
+    users = [*make_users(USERS, TAGS), make_user("earlier@e2e", TAGS), make_user("meanwhile@e2e", TAGS)]
+    for point in ("restore.begun", "step.take_over_core"):
+        faults.arm(point, "wait")
+    await node.spawn()
+    grpc_panel = GrpcNode(f"{node.host}:{node.grpc_port}", node.api_key, node.ca_file.read_bytes())
+    async with node.panel(timeout_seconds=60.0) as rest_panel, grpc_panel:
+        await faults.reached("restore.begun")
+
+        async def serves() -> bool:
+            await rest_panel.system_stats()
+            await grpc_panel.call("GetSystemStats")
+            return True
+
+        await eventually(serves, "the workers serve", errors=(*NOT_YET, aio.AioRpcError))
+        faces = {"REST": _rest_calls(rest_panel, stage, users), "gRPC": _grpc_calls(grpc_panel, stage, users)}
+        calls = {
+            f"{name} over {face}": asyncio.ensure_future(call)
+            for face, made in faces.items()
+            for name, call in made.items()
+        }
+        await serves()
+        assert not [name for name, call in calls.items() if call.done()], "nobody knows yet"
+        faults.let_go("restore.begun")
+        await faults.reached("step.take_over_core")
+        # That it runs is known from here on, and nothing else.
+        assert (await calls["info over REST"]).started
+        assert (await calls["info over gRPC"]).started
+        waiting = {name for name, call in calls.items() if not call.done()}
+        assert waiting == {name for name in calls if not name.startswith("info")}
+        faults.let_go("step.take_over_core")
+        answers: list[Any] = await asyncio.gather(*calls.values(), return_exceptions=True)
+        found = dict(zip(calls, answers, strict=True))
+    assert {name: said for name, said in found.items() if isinstance(said, BaseException)} == {}
+    for stats in (found["traffic over REST"], found["traffic over gRPC"].stats):
+        moved = {stat.type: stat.value for stat in stats}
+        assert moved["uplink"] >= before.uplink_bytes, "what the core counted meanwhile is in it"
+    assert found["backend over REST"].uptime == pytest.approx(found["backend over gRPC"].uptime, abs=5)
+    assert {stat.name for stat in found["all users over REST"]} >= {"user7@demo"}
+    assert found["online over REST"]
+    assert found["online over gRPC"].ips
+    assert found["rules over REST"] == found["rules over gRPC"]
+    assert found["route over REST"].outbound_tag == found["route over gRPC"].outbound_tag != ""
+    assert sum(stat.value for stat in [*found["reset over REST"], *found["reset over gRPC"].stats]) > 0
+    assert found["start over REST"].started
+    assert found["start over gRPC"].started
+
+
+async def test_supervisor_killed_and_the_core_taken_over(stage: Stage, faults: ArmedFaults) -> None:
+    """Users' connections outlive the supervisor, and the next one does not start a second core.
+
+    Whoever calls before it knows of the core waits, and is never told that none was started.
+    """
     async with stage.node.panel() as panel:
         await panel.sync_user(make_user("earlier@e2e", TAGS))
     await stage.client.move("VLESS", 5_000, 5_000)
@@ -247,14 +350,14 @@ async def test_supervisor_killed_and_the_core_taken_over(stage: Stage) -> None:
         await transfer.wait_rounds(3)
         await eventually(lambda: not any(map(is_running, orphans)), "its children end with it")
         assert is_running(core_before)
-        await stage.node.start()
+        await calls_while_nothing_is_known(stage, faults, before)
         await stage.works_again("later@e2e")
         await transfer.wait_rounds(3)
         await second.wait_rounds(3)
     transfer.check()
     second.check()
     assert core_pid(stage.node) == core_before
-    assert "earlier@e2e" in await stage.emails()
+    assert {"earlier@e2e", "meanwhile@e2e"} <= await stage.emails()
     await grown(stage, before, 10_000)
 
 

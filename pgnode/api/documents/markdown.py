@@ -106,6 +106,9 @@ A method works **always**, or **with a core**. Without a core, the latter answer
 | the core is being started, or brought back after it died | 503 `CORE_NOT_STARTED` "core is not started yet" |
 | the core runs, but its API did not answer | 503 `CORE_UNAVAILABLE` "failed to get …" |
 
+While a node that was restarted takes over the core that went on, calls wait, and are answered as ever then; only where that
+takes longer than 8 s a read is 503 `CORE_UNAVAILABLE`. None is answered as if no core had been started.
+
 """
 
 _BACKENDS = """\

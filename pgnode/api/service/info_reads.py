@@ -34,8 +34,10 @@ class InfoReads:
         return f"InfoReads({self._reads.status})"
 
     def info(self, _body: bytes = b"") -> Answer:
-        """Return a BaseInfoResponse, in every state."""
-        return self._info_now() if self._core_answers() else self._state.after_refresh(self._info_now)
+        """Return a BaseInfoResponse, in every state; a supervisor that has just begun is waited for, up to a limit."""
+        if self._core_answers():
+            return self._info_now()
+        return self._state.after_refresh(self._info_now, core_found=True)
 
     def info_cached(self, _body: bytes = b"") -> bytes | None:
         """Return :meth:`info` where the core runs, which is no news that has to be waited for."""
@@ -74,7 +76,9 @@ class InfoReads:
         return self._encoded
 
     def _encode(self, status: NodeStatus | None) -> bytes:
-        running = status is not None and status.state == State.RUNNING
+        running = status is not None and (
+            status.state == State.RUNNING or (status.state == State.RESTORING and status.core_ready)
+        )
         version = (status.node_version if status is not None else "") or self._node_version
         return pb.BaseInfoResponse(
             started=running,

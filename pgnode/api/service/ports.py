@@ -39,7 +39,7 @@ class Reads(Protocol):
         """Has it fetched."""
 
     async def news(self) -> None:
-        """Wait for the next figures, or what tells their age."""
+        """Wait for the next figures, what tells their age, or the next state of the node."""
 
     @property
     def renew_at(self) -> float:

@@ -108,10 +108,14 @@ class StatsReads:
     def _read(self, name: str, answer: Callable[[], _Body]) -> _Body | Awaitable[_Body]:
         """Return ``answer()``, at once where the snapshot of that name is fresh, else when there is news of it."""
         if not self._core_answers():
-            return self._state.after_refresh(answer)
+            return self._after_refresh(name, answer)
         if self._is_fresh() and not self._reads.is_void(name) and not self._reads.is_behind(name):
             return answer()
         return self._when_fresh(name, answer)
+
+    async def _after_refresh(self, name: str, answer: Callable[[], _Body]) -> _Body:
+        core_answers = await self._state.after_refresh(self._core_answers)
+        return await self._when_fresh(name, answer) if core_answers else answer()
 
     async def _when_fresh(self, name: str, answer: Callable[[], _Body]) -> _Body:
         if not await self._freshness.wait(name):

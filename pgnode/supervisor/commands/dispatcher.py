@@ -17,6 +17,7 @@ from math import inf
 import structlog
 
 from pgnode.bus.commands import (
+    CORE_KINDS,
     GATHERED_KINDS,
     INSPECTION_KINDS,
     MAINTENANCE_KINDS,
@@ -89,6 +90,7 @@ class CommandDispatcher:
         core_lock: Held by whoever starts, stops or changes the core.
         handlers: Who does what.
         together: Says how long a group waits for others; without it none does.
+        known: Waits, up to a limit, until it is known whether a core runs; None: that is known.
     """
 
     def __init__(
@@ -99,7 +101,9 @@ class CommandDispatcher:
         handlers: Handlers,
         *,
         together: Together | None = None,
+        known: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._known = known
         self._server = server
         self._committer = committer
         self._core_lock = core_lock
@@ -292,6 +296,8 @@ class CommandDispatcher:
         return answers
 
     async def _one(self, command: Command, handlers: Mapping[Kind, Handler]) -> Reply:
+        if self._known is not None and command.kind in CORE_KINDS:
+            await self._known()
         if self._server.expired(command):
             return Reply(error=DeadlineExceededError(NOT_BEGUN))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgnode.bus.snapshots import NodeStatus
+from pgnode.bus.state import State
 
 
 def not_ready(status: NodeStatus, *, wanted: bool, store_error: str, bus_answers: bool = True) -> list[str]:
@@ -22,7 +23,9 @@ def not_ready(status: NodeStatus, *, wanted: bool, store_error: str, bus_answers
     because = [status.draining] if status.draining else []
     if not bus_answers:
         because.append("the bus (Redis) does not answer")
-    if wanted and not status.core_ready:
+    if status.state is State.RESTORING and not status.core_ready:
+        because.append("the supervisor has just begun and does not know yet whether a core runs")
+    elif wanted and not status.core_ready:
         why = f": {status.core_api_error}" if status.core_api_error else ""
         because.append(f"the core does not serve, state {status.state}{why}")
     if status.unknown:

@@ -51,6 +51,7 @@ def assemble_node(
     prepare: Prepare = prepare_hot_change,
     taking_over: bool = False,
     resolve_update: ResolveUpdate | None = None,
+    life: NodeLife | None = None,
 ) -> Node:
     """Put a node together.
 
@@ -68,11 +69,12 @@ def assemble_node(
         prepare: Makes the plan of a hot change.
         taking_over: Whether workers go on by what the supervisor before said, until its core is taken over.
         resolve_update: Finishes a core update that was interrupted; None: there is none.
+        life: What is known of the node's life; None: nothing is, until what was stored is restored.
 
     Returns:
-        The node, idle.
+        The node, with nothing started.
     """
-    life = NodeLife()
+    life = life if life is not None else NodeLife()
     core_lock = asyncio.Lock()
 
     def routed_base() -> BaseConfig:

@@ -40,7 +40,7 @@ class Task(Protocol):
 class Life:
     """Everything that decisions about the life of the node depend on."""
 
-    state: State = State.IDLE
+    state: State = State.RESTORING
     #: What has to run; None when nothing has.
     desired: RunSpec | None = None
     #: What the core runs, where there is one; also after a stop, for as long as the core lingers.
@@ -101,6 +101,16 @@ class Life:
     def record(self) -> Record:
         """What the store has to know."""
         return Record(self.core if self.held else self.desired, self.core_run)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known if a core runs; a new supervisor finds that out first, and takes over the one that does."""
+        return self.state is not State.RESTORING
+
+    @property
+    def core_serves(self) -> bool:
+        """Whether a core runs as desired, and its API answers; also one that is being taken over."""
+        return self.state in (State.RUNNING, State.RESTORING) and self.core is not None and not self.api_error
 
     @property
     def needs_core(self) -> bool:

@@ -104,7 +104,7 @@ def _note(life: Life, news: News) -> Transition:
 def _request(life: Life, request: Request) -> Transition:
     match request:
         case SupervisorStarted(desired, core_run):
-            life = replace(life, desired=desired, core_run=core_run)
+            life = replace(life, state=State.RESTORING, desired=desired, core_run=core_run)
             return ask(life, RestoreTask(FindCore(desired)))
         case StartRequested():
             return _start(life, request)

@@ -144,6 +144,10 @@ class Node:
         """Return what workers are told of it."""
         return self._status.status()
 
+    async def known(self) -> None:
+        """Wait until it is known whether a core runs, up to a limit."""
+        await self._life.known()
+
     @property
     def start_seconds(self) -> Histogram:
         """How long starts took that succeeded, by strategy."""
@@ -191,6 +195,10 @@ class Node:
         return self._life.require_running()
 
     # --- from start to end ----------------------------------------------------------------------------------------
+
+    async def introduce(self, *, bus_is_new: bool) -> None:
+        """Tell workers of the state before any of them is started; ``bus_is_new``: nobody told them anything before."""
+        await self._status.introduce(bus_is_new=bus_is_new)
 
     async def restore(self, stored: StoredState) -> None:
         """Take over what an earlier supervisor left, and bring its core up, or take that over as well."""

@@ -5,12 +5,16 @@ Only the shell (:mod:`pgnode.supervisor.lifecycle.core_lifecycle`) applies event
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+from typing import Final
 
 import structlog
 
 from pgnode.bus.snapshots import XRAY
-from pgnode.errors import CoreNotStartedError, NotInitializedError, UnsupportedError
+from pgnode.bus.state import NOT_KNOWN_YET
+from pgnode.errors import CoreNotStartedError, CoreUnavailableError, NotInitializedError, UnsupportedError
 from pgnode.supervisor.lifecycle.actions import Action
 from pgnode.supervisor.lifecycle.events import Event, Outcome
 from pgnode.supervisor.lifecycle.life import Life
@@ -20,12 +24,23 @@ from pgnode.supervisor.lifecycle.states import State
 
 log = structlog.get_logger(__name__)
 
+#: Seconds that a caller waits, at most, for a new supervisor to know whether a core runs; callers give up after ten.
+KNOWN_SECONDS: Final = 8.0
+
 
 class NodeLife:
-    """Belongs to the supervisor's loop."""
+    """Belongs to the supervisor's loop.
 
-    def __init__(self, life: Life | None = None) -> None:
+    Args:
+        life: What is known to begin with; None: nothing is, as in a new supervisor.
+        known_seconds: Seconds that whoever asks waits for that, at most.
+    """
+
+    def __init__(self, life: Life | None = None, *, known_seconds: float = KNOWN_SECONDS) -> None:
         self._now = life if life is not None else Life()
+        self._known_seconds = known_seconds
+        #: Set once it is known whether a core runs.
+        self._known = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"NodeLife({self.state}, core run {self._now.core_run})"
@@ -67,7 +82,16 @@ class NodeLife:
         self._now, actions = transition(self._now, event)
         if before is not self._now.state:
             log.info("node state", before=str(before), because=_name(event), state=str(self._now.state))
+        if self._now.is_known:
+            self._known.set()
         return actions
+
+    async def known(self) -> None:
+        """Wait until it is known whether a core runs; a supervisor that has just begun finds that out. Up to a limit."""
+        if not self._now.is_known:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._known_seconds):
+                    await self._known.wait()
 
     def require_running(self) -> RunSpec:
         """Make sure that a start was made and its core runs.
@@ -78,6 +102,8 @@ class NodeLife:
         Raises:
             UnavailableError: Nothing does; the error is the one that callers know for the state of the node.
         """
+        if not self._now.is_known:
+            raise CoreUnavailableError(NOT_KNOWN_YET)
         desired = self._now.desired
         if desired is None or self.state in (State.IDLE, State.FAILED):  # also while a core lingers
             raise NotInitializedError

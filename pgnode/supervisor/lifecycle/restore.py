@@ -126,6 +126,11 @@ class Restore:
         alone until a start brings another one. A supervisor that is killed from outside says nothing against the config, so only
         the fifth time in a row counts.
         """
+        async with self._core_lock:
+            # From the first moment: a job that comes meanwhile finds what was stored.
+            await self._restore_counted(stored)
+
+    async def _restore_counted(self, stored: StoredState) -> None:
         crash = await asyncio.to_thread(self._crash_note.take)
         errors, kills = stored.restore_errors, stored.restoring
         if crash:
@@ -170,8 +175,7 @@ class Restore:
         if desired is not None:
             # Another version of the node may make another base config of the same start.
             self._routing.table.keep_for(desired.base)
-        async with self._core_lock:
-            await self._lifecycle.request(SupervisorStarted(desired, stored.core_run), self)
+        await self._lifecycle.request(SupervisorStarted(desired, stored.core_run), self)
 
     def _read(self, stored: StoredState) -> RunSpec | None:
         if stored.backend is None or not stored.active:

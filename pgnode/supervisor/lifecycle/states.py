@@ -22,6 +22,7 @@ class Trigger(enum.StrEnum):
     GAVE_UP = "gave up"  # too many deaths in a window, or a config that the core refuses
     TRIED_AGAIN = "tried again"  # a long pause after it was given up is over
     STOP_REQUESTED = "stop requested"
+    NOTHING_TO_RUN = "nothing to run"  # neither the store nor a core that was found asks for one
     LINGER_ENDED = "linger ended"  # nobody took the core over in time, or it may not linger
     CORE_STOPPED = "core stopped"
 
@@ -36,6 +37,11 @@ class TransitionError(RuntimeError):
 
 #: A request finds the node between two states only after an interruption, and then recovers from it.
 TABLE: dict[tuple[State, Trigger], State] = {
+    (State.RESTORING, Trigger.CORE_READY): State.RUNNING,
+    (State.RESTORING, Trigger.NOTHING_TO_RUN): State.IDLE,
+    (State.RESTORING, Trigger.START_REQUESTED): State.STARTING,
+    (State.RESTORING, Trigger.CORE_DIED): State.RECOVERING,
+    (State.RESTORING, Trigger.STOP_REQUESTED): State.STOPPING,
     (State.IDLE, Trigger.START_REQUESTED): State.STARTING,
     (State.IDLE, Trigger.STOP_REQUESTED): State.IDLE,
     (State.STARTING, Trigger.CORE_READY): State.RUNNING,
@@ -85,6 +91,6 @@ def next_state(state: State, trigger: Trigger) -> State:
 
 def mermaid() -> str:
     """Draw the table as a Mermaid state diagram, as docs/architecture.md shows it."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.IDLE}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {State.RESTORING}"]
     lines += [f"    {state} --> {after}: {trigger}" for (state, trigger), after in TABLE.items()]
     return "\n".join(lines)

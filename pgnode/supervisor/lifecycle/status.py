@@ -35,7 +35,7 @@ class StatusBoard:
         snapshots: Writes them.
         waiting: Says what was asked for and waits for the next start of the core; "" for nothing.
         draining: Says why nobody new should be sent to this node; "" where that is not so.
-        taking_over: Whether workers go on by what the supervisor before said: that its core is taken over is not told them.
+        taking_over: Whether workers go on by what the supervisor before said, until it is known what became of its core.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class StatusBoard:
         now = self._life.now
         return NodeStatus(
             state=now.state,
-            core_ready=now.state is State.RUNNING and not now.api_error,
+            core_ready=now.core_serves,
             core_version=self._core.known_version,
             node_version=__version__,
             core_api_error=now.api_error,
@@ -111,6 +111,15 @@ class StatusBoard:
             running=running,
         )
 
+    async def introduce(self, *, bus_is_new: bool) -> None:
+        """Tell the workers before any of them is started.
+
+        Args:
+            bus_is_new: The bus holds nothing that the supervisor before said.
+        """
+        self._taking_over = self._taking_over and not bus_is_new
+        await self.publish()
+
     async def publish(self) -> None:
         """Tell the workers now. Best effort: every commit of a change tells them, too."""
         if self._keeps_quiet():
@@ -133,8 +142,8 @@ class StatusBoard:
             self._snapshots.put(pipe, BACKEND, core_stats(self._core.initial_stats).SerializeToString())
 
     def _keeps_quiet(self) -> bool:
-        """Whether workers are not told now; ends with the first state that is another than that a core is taken over."""
-        self._taking_over = self._taking_over and self._life.state is State.STARTING
+        """Whether workers are not told now; ends when it is known whether a core runs."""
+        self._taking_over = self._taking_over and not self._life.now.is_known
         return self._taking_over
 
     def _put(self, pipe: Pipeline) -> None:

@@ -143,22 +143,24 @@ class RestoreTask:
     def _found(life: Life, found: Found, spec: RunSpec | None) -> Transition:
         if found is Found.UNASKED and spec is not None:
             # Whatever the store lost, users lose nothing by it.
-            return finish(life.move(Trigger.START_REQUESTED).hold(spec), WatchCore(spec), Publish())
+            return finish(life.hold(spec), WatchCore(spec), Publish())
         if spec is not None:
             life = replace(life, desired=spec, unknown="")
         desired = life.desired
         if desired is None:
             # What was stopped must not run for longer because of a crash.
-            return finish(life, Publish()) if found is Found.NOTHING else ask(life, RestoreTask(EndCore()))
-        life = life.move(Trigger.START_REQUESTED)
+            if found is Found.NOTHING:
+                return finish(life.move(Trigger.NOTHING_TO_RUN), Publish())
+            return ask(life, RestoreTask(EndCore()))
         if found is Found.MATCHING:
+            # Workers may say from now on that a core runs; whatever needs its users waits until it is taken over.
             return ask(replace(life, core=desired), RestoreTask(TakeOverCore(desired)), Publish())
         next_step = StartCore(desired) if found is Found.NOTHING else EndCore()
-        return ask(life, RestoreTask(next_step), Publish())
+        return ask(life.move(Trigger.START_REQUESTED), RestoreTask(next_step), Publish())
 
     def _ended(self, life: Life) -> Transition:
         if life.desired is None:
-            return finish(life, Publish())
+            return finish(life.move(Trigger.NOTHING_TO_RUN), Publish())
         if self.failure is not None:
             return self._down(life, self.failure)
         return ask(life, RestoreTask(StartCore(life.desired)))

@@ -72,6 +72,8 @@ class TrafficCollector:
         self.due = asyncio.Event()
         #: When the last reading began, in seconds of the loop's clock.
         self._polled_at: float | None = None
+        #: The same, of the reading that the blocks show which were made last.
+        self._shown_at: float | None = None
         self._poll_error = ""
         self._took_seconds = 0.0
         #: How long readings took, by what was read, and how many failed.
@@ -160,19 +162,23 @@ class TrafficCollector:
             log.warning("counters not read before the core's end", error=error)
         await self._storing.store_now()
 
-    def polled(self, store_ms: float = 0.0, since: Mapping[str, int] = MappingProxyType({})) -> Polled:
+    def polled(
+        self, store_ms: float = 0.0, since: Mapping[str, int] = MappingProxyType({}), *, of_blocks: bool = False
+    ) -> Polled:
         """Tell how old the figures are, and what the last reading was like.
 
         Args:
             store_ms: Milliseconds on the bus's clock, now.
             since: The revision that a snapshot has to have at least, by its name.
+            of_blocks: Whether the age is that of the blocks which were made last; a reading may have ended since they were begun.
 
         Returns:
             What the snapshot ``polled`` says.
         """
         now = asyncio.get_running_loop().time()
+        read_at = self._shown_at if of_blocks else self._polled_at
         return Polled(
-            age_ms=None if self._polled_at is None else int((now - self._polled_at) * 1000),
+            age_ms=None if read_at is None else int((now - read_at) * 1000),
             interval_ms=int(self._interval_seconds * 1000),
             error=self._poll_error,
             counters=len(self._figures.ledger),
@@ -197,7 +203,10 @@ class TrafficCollector:
 
     async def blocks(self) -> dict[str, bytes]:
         """Return snapshot name -> body: who is online, and the statistics that changed since the last call."""
-        return {ONLINE: await self._reader.online_block(), **await self._figures.blocks()}
+        read_at = self._polled_at
+        made = {ONLINE: await self._reader.online_block(), **await self._figures.blocks()}
+        self._shown_at = read_at
+        return made
 
     def _begin(self, api: CoreApi, run: str, *, scheduled: bool, exact: bool, whole: bool = False) -> asyncio.Task[str]:
         self._reading_of = api

@@ -7,6 +7,7 @@ from pgnode.bus.state import WITH_CORE, State
 
 def test_the_names_are_part_of_what_is_published() -> None:
     assert [str(state) for state in State] == [
+        "restoring",
         "idle",
         "starting",
         "running",

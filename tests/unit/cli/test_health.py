@@ -26,6 +26,7 @@ WELL = REPORT.encode()
         ("ready", {}, ""),
         ("ready", {"state": "idle"}, ""),
         ("core", {"state": "idle"}, "no core runs (idle)"),
+        ("ready", {"state": "restoring"}, "the core is not up (restoring)"),
         ("ready", {"state": "recovering"}, "the core is not up (recovering)"),
         ("ready", {"phase": "starting"}, "the supervisor is starting"),
         ("core", {"core": {"api_error": "deadline"}}, "the core's API does not answer: deadline"),

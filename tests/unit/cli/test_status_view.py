@@ -129,6 +129,7 @@ def test_a_drain_is_told_of_and_is_well() -> None:
         (said(state="idle", core=CoreReport("embedded")), "waiting", ""),
         (said(state="lingering"), "stopped", ""),
         (said(state="stopping"), "stopping", ""),
+        (said(state="restoring"), "starting", "the core is being started"),
         (said(state="starting"), "starting", "the core is being started"),
         (said(state="dancing"), "dancing", ""),
         (said(state="recovering", core=CoreReport(last_end="no room")), "recovering", "brought back: no room"),

@@ -32,7 +32,7 @@ class Notes:
         self._calls = calls
 
     def __getattr__(self, method: str) -> Callable[..., Awaitable[None]]:
-        async def call(*_arguments: object) -> None:
+        async def call(*_arguments: object, **_named: object) -> None:
             self._calls.append(f"{self._name}.{method}")
 
         return call

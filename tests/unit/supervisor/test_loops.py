@@ -97,7 +97,8 @@ class FakeTraffic:
     async def blocks(self) -> dict[str, bytes]:
         return {STATS_USERS: b"block"}
 
-    def polled(self, now_ms: float, since: Mapping[str, int]) -> Polled:
+    def polled(self, now_ms: float, since: Mapping[str, int], *, of_blocks: bool) -> Polled:
+        assert of_blocks
         return Polled(1, 2, "", 3, 4, int(now_ms), dict(since))
 
 

@@ -61,7 +61,7 @@ async def test_a_node_is_started_and_ended_in_order(parts: Parts, capsys: pytest
     await eventually(lambda: "is ready" in capsys.readouterr().out, "the banner is shown")
     await eventually(lambda: parts.progress.phase is Phase.READY, "it says so")
     started = list(parts.calls)
-    order = ["pids.end_orphans", "valkey.start", "figures.restore", "payouts.restore", "api.start"]
+    order = ["pids.end_orphans", "valkey.start", "figures.restore", "payouts.restore", "node.introduce", "api.start"]
     assert [call for call in started if call in order] == order
     assert "node.restore" in started
     signal.raise_signal(signal.SIGTERM)

@@ -85,7 +85,16 @@ def test_figures_are_renewed_before_they_are_stale() -> None:
     made.take(Snapshot(POLLED, 2, 0, Polled(100, 5_000, "", counters=20_001).encode()))
     assert made.stale_at == pytest.approx(101.9)
     made.take(Snapshot(POLLED, 3, 0, Polled(None, 5_000, "").encode()))
-    assert made.stale_at == math.inf
+    assert made.stale_at == -math.inf, "a new supervisor has not read its core yet"
+
+
+async def test_whoever_waits_learns_of_another_state() -> None:
+    made = LocalSnapshots()
+    waiting = asyncio.create_task(made.news())
+    await next_turn()
+    made.take(Snapshot(STATE, 1, 0, STATUS.encode()))
+    await waiting
+    assert made.status == STATUS
 
 
 def test_a_block_that_shows_what_was_handed_out_is_void() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,15 @@ async def test_info_says_what_is_known_in_every_state() -> None:
     assert (info.started, info.core_version, info.core_type) == (False, "", "xray")
     assert (info.node_version, info.version) == ("0.5.2.0+pgnode.0.3.0", "0.3.0")
     assert node.refreshes == 1
+
+
+async def test_a_core_that_is_being_taken_over_is_started() -> None:
+    node = Node()
+    node.reads.status = replace(status("restoring"), core_ready=True)
+    answer = reads_of(node).info()
+    assert isinstance(answer, Awaitable)
+    info = pb.BaseInfoResponse.FromString(await answer)
+    assert (info.started, info.running, info.core_version) == (True, True, "26.10.10")
 
 
 async def test_backend_stats_say_why_there_are_none() -> None:

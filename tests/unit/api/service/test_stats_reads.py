@@ -77,6 +77,20 @@ async def test_after_bad_news_others_are_waited_for(node: Node, reads: StatsRead
     assert pb.OnlineStatResponse.FromString(await count).value == 2
 
 
+async def test_a_core_that_was_taken_over_is_read_before_its_figures_are_told(node: Node, reads: StatsReads) -> None:
+    """A supervisor that has just begun has only what was stored."""
+    node.reads.status, node.news = status("restoring"), status()
+    node.reads.renew_at = node.reads.stale_at = -math.inf
+    answer = reads.stats(request())
+    assert not isinstance(answer, bytes | memoryview)
+    waiting = asyncio.ensure_future(answer)
+    await eventually(lambda: Kind.LOOK in [kind for kind, *_ in node.commands.calls], "newer ones are asked for")
+    assert not waiting.done()
+    node.reads.renew_at = node.reads.stale_at = math.inf
+    node.reads.came.set()
+    assert await waiting == b"traffic"
+
+
 async def test_old_figures_are_renewed_first(node: Node, reads: StatsReads) -> None:
     assert reads.stats(request()) == b"traffic"
     node.reads.renew_at = node.reads.stale_at = 0.0

@@ -221,6 +221,38 @@ async def test_queries_are_answered_beside_each_other_whatever_happens() -> None
     await end_tasks([answering])
 
 
+async def test_questions_about_the_core_wait_until_it_is_known_whether_one_runs() -> None:
+    """Others do not, nor does what expires meanwhile wait for its answer longer."""
+    server, committer, known = _Server(), _Committer(), asyncio.Event()
+
+    async def answer(command: Command) -> bytes:
+        return command.id.encode()
+
+    async def wait() -> None:
+        await known.wait()
+
+    handled = handlers(
+        queries={Kind.TAKE_STATS: answer, Kind.SETTLE: answer},
+        inspections={Kind.LIST_RULES: answer, Kind.METRICS: answer},
+    )
+    commands = CommandDispatcher(
+        cast(CommandServer, server), cast(StateCommitter, committer), asyncio.Lock(), handled, known=wait
+    )
+    kinds = [Kind.TAKE_STATS, Kind.SETTLE, Kind.LIST_RULES, Kind.METRICS, Kind.TAKE_STATS]
+    server.coming.put_nowait([_command(number, kind) for number, kind in enumerate(kinds)])
+    tasks = [asyncio.create_task(commands.read()), asyncio.create_task(commands.answer_queries())]
+    await eventually(
+        lambda: sorted(number for number, _ in committer.answered) == ["1", "3"], "the others are answered"
+    )
+    server.expired_ids = {"4"}
+    known.set()
+    await eventually(lambda: len(committer.answered) == 5, "all are answered")
+    replies = dict(committer.answered)
+    assert (replies["0"], replies["2"]) == (Reply(body=b"0"), Reply(body=b"2"))
+    assert isinstance(replies["4"].error, DeadlineExceededError)
+    await end_tasks(tasks)
+
+
 async def test_small_changes_come_between_the_steps_of_a_long_one() -> None:
     server, committer, done = _Server(), _Committer(), list[str]()
 

@@ -174,7 +174,7 @@ async def test_a_supervisor_that_only_just_began_answers(tmp_path: Path, questio
         await end_tasks([task])
     if question == messages.STATUS:
         report = NodeReport.decode(said)
-        assert (report.phase, report.state, report.core.pid) == ("starting", "idle", 0)
+        assert (report.phase, report.state, report.core.pid) == ("starting", "restoring", 0)
         assert report.bus.error, "there is no bus"
         assert report.panel.last_command_seconds_ago is None
     else:

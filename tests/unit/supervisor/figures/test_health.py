@@ -16,12 +16,18 @@ IDLE = NodeStatus(State.IDLE, False, "26.10.10", "1.0", "", 0)
 
 def test_a_node_that_serves_is_ready_and_so_is_one_that_waits_for_its_panel() -> None:
     assert not_ready(RUNNING, wanted=True, store_error="") == []
+    assert not_ready(replace(RUNNING, state=State.RESTORING), wanted=True, store_error="") == []
     assert not_ready(IDLE, wanted=False, store_error="") == []
 
 
 @pytest.mark.parametrize(
     ("status", "options", "because"),
     [
+        (
+            replace(IDLE, state=State.RESTORING),
+            {"wanted": False},
+            "the supervisor has just begun and does not know yet whether a core runs",
+        ),
         (replace(IDLE, state=State.RECOVERING), {}, "the core does not serve, state recovering"),
         (
             replace(RUNNING, core_ready=False, core_api_error="too slow"),
@@ -34,5 +40,5 @@ def test_a_node_that_serves_is_ready_and_so_is_one_that_waits_for_its_panel() ->
         (replace(RUNNING, unknown="set aside"), {}, "it is not known what has to run: set aside"),
     ],
 )
-def test_why_it_is_not(status: NodeStatus, options: dict[str, str], because: str) -> None:
+def test_why_it_is_not(status: NodeStatus, options: dict[str, object], because: str) -> None:
     assert not_ready(status, **{"wanted": True, "store_error": "", **options}) == [because]  # type: ignore[arg-type]

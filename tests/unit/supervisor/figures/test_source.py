@@ -23,6 +23,9 @@ from pgnode.wire import service_pb2 as pb
 from tests.support.polling import eventually
 from tests.support.valkey import running_valkey
 
+#: Why a supervisor that has just begun is not ready.
+NOTHING_KNOWN = "the supervisor has just begun and does not know yet whether a core runs"
+
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Components:
@@ -87,7 +90,7 @@ async def test_the_answers_to_workers(parts: Components) -> None:
     content_type, _, text = reply.parts[0].partition(TYPE_END)
     assert content_type.startswith(b"application/openmetrics-text")
     assert text.endswith(b"# EOF\n")
-    assert json.loads(await parts.source.ready(command(Kind.READY))) == {"ready": True, "because": []}
+    assert json.loads(await parts.source.ready(command(Kind.READY))) == {"ready": False, "because": [NOTHING_KNOWN]}
 
 
 async def test_the_pages_of_the_port(parts: Components) -> None:
@@ -98,9 +101,10 @@ async def test_the_pages_of_the_port(parts: Components) -> None:
     assert "pgnode_bus_round_trip_seconds" not in names, "the bus does not answer"
     assert (await pages["/livez"]("")).status == 200
     ready = await pages["/readyz"]("")
-    assert (ready.status, json.loads(ready.body)["because"]) == (503, ["the bus (Redis) does not answer"])
+    because = ["the bus (Redis) does not answer", NOTHING_KNOWN]
+    assert (ready.status, json.loads(ready.body)["because"]) == (503, because)
     health = await pages["/health"]("")
-    assert (health.status, json.loads(health.body)) == (503, {"core_up": False, "state": "idle"})
+    assert (health.status, json.loads(health.body)) == (503, {"core_up": False, "state": "restoring"})
 
 
 async def test_it_takes_reports_until_it_is_cancelled(parts: Components) -> None:

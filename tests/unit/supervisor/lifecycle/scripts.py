@@ -28,7 +28,9 @@ NO_CORE = Decision(StartStrategy.NEW_CORE, "no core runs")
 SAME = Decision(StartStrategy.SAME, "the base config is the running one")
 HOT_CHANGE = Decision(StartStrategy.HOT_CHANGE, "inbound 'b' added")
 
-IDLE = Life()
+#: A supervisor that has just begun.
+BEGUN = Life()
+IDLE = Life(State.IDLE)
 RUNNING = Life(State.RUNNING, desired=A, core=A, core_run=1, decisions=1)
 LINGERING = Life(State.LINGERING, core=A, core_run=1, decisions=2, timer=True)
 RECOVERING = Life(State.RECOVERING, desired=A, core_run=1, decisions=1, timer=True)

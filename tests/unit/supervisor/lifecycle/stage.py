@@ -20,6 +20,7 @@ from pgnode.supervisor.lifecycle.assembly import assemble_node
 from pgnode.supervisor.lifecycle.hot_change import HotChangePlan
 from pgnode.supervisor.lifecycle.kept_spec import encode
 from pgnode.supervisor.lifecycle.node import Node
+from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.restore import ResolveUpdate
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State
@@ -34,6 +35,7 @@ from pgnode.xray.process.base import Core
 from pgnode.xray.process.scratch import Encoded
 from pgnode.xray.proto import core_pb2, typed_message_pb2
 from tests.support.polling import eventually
+from tests.unit.supervisor.lifecycle.scripts import IDLE
 
 _SETTINGS = typed_message_pb2.TypedMessage(type="settings")
 
@@ -141,6 +143,7 @@ class Stage:
             clock=self.clock,
             prepare=self._prepare,
             resolve_update=resolve_update,
+            life=NodeLife(IDLE),
         )
         self.lifecycle, self.life = self.node._lifecycle, self.node._life
 

@@ -24,7 +24,7 @@ from tests.unit.supervisor.lifecycle.scripts import AT, FAILED, IDLE, LINGERING,
 def test_a_life_never_changes() -> None:
     life = IDLE.move(Trigger.START_REQUESTED).desire(A)
     assert (life.state, life.desired, life.decisions) == (State.STARTING, A, 1)
-    assert Life() == IDLE
+    assert Life(State.IDLE) == IDLE
     with pytest.raises(TransitionError):
         IDLE.move(Trigger.CORE_READY)
 

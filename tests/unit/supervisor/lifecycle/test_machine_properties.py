@@ -179,7 +179,7 @@ def at_rest(life: Life, world: World) -> None:
 @given(st.data())
 def test_any_prefix_then_a_crash_and_a_restart_ends_right(data: st.DataObject) -> None:
     world = World(data)
-    life = Life()
+    life = Life(State.IDLE)
     crashed = False
     for _ in range(data.draw(st.integers(1, 12))):
         try:

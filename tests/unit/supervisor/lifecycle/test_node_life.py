@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from pgnode.errors import CoreNotStartedError, NotInitializedError, UnsupportedError
-from pgnode.supervisor.lifecycle.actions import Answer, EndCore
-from pgnode.supervisor.lifecycle.events import Done, Request, StopRequested
+from pgnode.errors import CoreNotStartedError, CoreUnavailableError, NotInitializedError, UnsupportedError
+from pgnode.supervisor.lifecycle.actions import Answer, EndCore, FindCore, TakeOverCore
+from pgnode.supervisor.lifecycle.events import CoreFound, Done, Found, Request, StopRequested, SupervisorStarted
 from pgnode.supervisor.lifecycle.life import Life
 from pgnode.supervisor.lifecycle.node_life import NodeLife
 from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State, TransitionError
 from pgnode.testing.run_specs import make_run_spec
 from pgnode.wire import service_pb2 as pb
+from tests.support.polling import next_turn
 from tests.unit.supervisor.lifecycle.scripts import FAILED, IDLE, LINGERING, RECOVERING, RUNNING, A
 
 
@@ -65,3 +67,33 @@ def test_routing_is_offered_by_an_xray_backend_alone() -> None:
 def test_what_is_counted_goes_by_the_core_that_is_there() -> None:
     assert NodeLife(LINGERING).counted_tags() == [("inbound", "a"), ("outbound", "direct")]
     assert NodeLife().counted_tags() == []
+
+
+async def test_whoever_asks_waits_until_it_is_known_whether_a_core_runs() -> None:
+    life = NodeLife()
+    life.apply(SupervisorStarted(A, 7))
+    life.apply(CoreFound(FindCore(A), Found.MATCHING))
+    asked = asyncio.create_task(life.known())
+    await next_turn()
+    assert not asked.done()
+    life.apply(Done(TakeOverCore(A)))
+    await asked
+    assert life.require_running() is A
+    await life.known()
+
+
+async def test_nobody_waits_for_ever_and_nobody_is_told_that_none_was_started() -> None:
+    life = NodeLife(known_seconds=0.01)
+    life.apply(SupervisorStarted(A, 7))
+    await life.known()
+    with pytest.raises(CoreUnavailableError, match="the node was restarted and still takes over its core"):
+        life.require_running()
+
+
+async def test_a_node_without_anything_to_run_says_so_at_once() -> None:
+    life = NodeLife(known_seconds=600.0)
+    life.apply(SupervisorStarted(None, 0))
+    life.apply(CoreFound(FindCore(None), Found.NOTHING))
+    await life.known()
+    with pytest.raises(NotInitializedError):
+        life.require_running()

@@ -222,6 +222,7 @@ async def test_a_supervisor_that_is_told_to_end_does_not_count(
     restoring = asyncio.create_task(stage.node.restore(stored(config)))
     await begun.wait()
     assert stage.committer.meta["restoring"] == 1
+    assert stage.node.core_lock.locked(), "jobs that change the core wait"
     await end_tasks([restoring])
     await stage.committer.commit()
     assert stage.committer.meta["restoring"] is None

@@ -23,6 +23,7 @@ from pgnode.supervisor.lifecycle.life import Life
 from pgnode.supervisor.lifecycle.states import State
 from tests.unit.supervisor.lifecycle.scripts import (
     AT,
+    BEGUN,
     FAILED,
     IDLE,
     LINGERING,
@@ -155,26 +156,33 @@ def test_a_hard_reset_of_nothing() -> None:
 
 
 def test_a_new_supervisor_finds_nothing() -> None:
-    with script_of(IDLE) as script:
-        script >> on.SupervisorStarted(None, 0) << do.FindCore(None) >> found(Found.NOTHING) << Publish()
+    with script_of(BEGUN) as script:
+        script >> on.SupervisorStarted(None, 0) << do.FindCore(None)
+        assert not script.state.is_known, "it may be there"
+        script >> found(Found.NOTHING) << Publish()
     assert script.state == IDLE
+    assert script.state.is_known, "nobody waits for a core that nobody asked for"
 
 
 def test_a_new_supervisor_takes_over_its_own_core() -> None:
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A)
+        assert (script.state.is_known, script.state.core_serves) == (False, False)
         script >> found(Found.MATCHING) << Publish() << do.TakeOverCore(A)
-        assert script.state.state is State.STARTING
+        assert (script.state.state, script.state.is_known) == (State.RESTORING, False)
+        assert script.state.core_serves, "it runs all the time"
         script >> done << Record(A, 7) << Commit() << Publish()
         script >> on.CoreDied(7, None, AT) << ReapCore() << RetryLater(0.0, "the core ended with exit code None")
         script << Commit() << Publish()
 
 
 def test_a_core_that_cannot_be_taken_over_makes_room_for_a_new_one() -> None:
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A)
         script >> found(Found.MATCHING) << Publish() << do.TakeOverCore(A)
-        script >> failed("deadline") << EndCore() >> done << RetryLater(0.0, "deadline") << Commit() << Publish()
+        script >> failed("deadline") << EndCore()
+        assert not script.state.is_known, "it runs still"
+        script >> done << RetryLater(0.0, "deadline") << Commit() << Publish()
         assert (script.state.state, script.state.core) == (State.RECOVERING, None)
         script >> on.RetryDue() << do.StartCore(A) >> done << do.CompleteCore(A)
         script >> done << Record(A, 8) << Commit() << Publish()
@@ -182,15 +190,16 @@ def test_a_core_that_cannot_be_taken_over_makes_room_for_a_new_one() -> None:
 
 
 def test_a_core_with_another_config_is_ended() -> None:
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A) >> found(Found.OTHER) << Publish() << EndCore()
+        assert script.state.state is State.STARTING
         script >> done << do.StartCore(A) >> done << do.CompleteCore(A)
         script >> done << Record(A, 8) << Commit() << Publish()
     assert (script.state.state, script.state.core) == (State.RUNNING, A)
 
 
 def test_a_core_that_cannot_even_be_looked_for_makes_room_for_a_new_one() -> None:
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A) >> failed("the folder cannot be read") << Publish()
         script << EndCore() >> done << do.StartCore(A) >> done << do.CompleteCore(A)
         script >> done << Record(A, 8) << Commit() << Publish()
@@ -199,7 +208,7 @@ def test_a_core_that_cannot_even_be_looked_for_makes_room_for_a_new_one() -> Non
 
 @pytest.mark.parametrize("what", [Found.MATCHING, Found.OTHER])
 def test_a_core_that_must_not_run_is_ended(what: Found) -> None:
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(None, 7) << do.FindCore(None) >> found(what) << EndCore() >> done << Publish()
     assert (script.state.state, script.state.core) == (State.IDLE, None)
 
@@ -210,7 +219,7 @@ def unasked(action: Action) -> Event:
 
 
 def test_a_core_of_which_the_store_knows_nothing_goes_on() -> None:
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(None, 0) << do.FindCore(None) >> unasked << do.WatchCore(A) << Publish()
         life = script.state
         assert (life.state, life.desired, life.core, life.held) == (State.LINGERING, None, A, True)
@@ -223,7 +232,7 @@ def test_a_core_of_which_the_store_knows_nothing_goes_on() -> None:
 
 
 def test_a_core_of_which_the_store_knows_nothing_is_not_brought_back() -> None:
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(None, 0) << do.FindCore(None) >> unasked << do.WatchCore(A) << Publish()
         script >> on.ExchangeRequested()
         script << told(
@@ -234,7 +243,7 @@ def test_a_core_of_which_the_store_knows_nothing_is_not_brought_back() -> None:
 
 
 def test_a_start_that_fails_before_anything_is_touched_leaves_it_unasked() -> None:
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(None, 0) << do.FindCore(None) >> unasked << do.WatchCore(A) << Publish()
         script >> on.StartRequested(B, NEW)
         script.skip_to(do.RenderConfig, done)
@@ -252,15 +261,16 @@ def test_a_core_is_taken_over_with_the_config_that_it_has() -> None:
         assert isinstance(action, do.FindCore)
         return on.CoreFound(action, Found.MATCHING, B)
 
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A) >> as_it_is << Publish() << do.TakeOverCore(B)
         script >> done << Record(B, 7) << Commit() << Publish()
     assert (script.state.state, script.state.desired, script.state.core) == (State.RUNNING, B, B)
 
 
 def test_a_new_supervisor_whose_core_does_not_come_up() -> None:
-    with script_of(IDLE) as script:
+    with script_of(BEGUN) as script:
         script >> on.SupervisorStarted(A, 7) << do.FindCore(A) >> found(Found.NOTHING) << Publish() << do.StartCore(A)
+        assert script.state.state is State.STARTING, "it is known that none runs"
         script >> failed("no memory") << RetryLater(0.0, "no memory") << Commit() << Publish()
     assert (script.state.state, script.state.desired) == (State.RECOVERING, A)
 

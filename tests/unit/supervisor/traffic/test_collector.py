@@ -240,6 +240,18 @@ async def test_a_reading_of_a_new_core_does_not_share_the_end_of_the_old_ones() 
     assert polls.booked == polls.core.moved_by_users + fresh.moved_by_users
 
 
+async def test_figures_are_not_said_to_be_of_a_reading_that_ended_while_they_were_made() -> None:
+    polls = Polls()
+    made = asyncio.create_task(polls.traffic.blocks())
+    await next_turn()
+    await polls.begin()
+    await made
+    assert polls.traffic.polled().age_ms is not None
+    assert polls.traffic.polled(of_blocks=True).age_ms is None
+    await polls.traffic.blocks()
+    assert polls.traffic.polled(of_blocks=True).age_ms is not None
+
+
 async def test_without_a_core_there_is_nothing_to_read() -> None:
     polls = Polls()
     assert await polls.traffic.poll(None, "") == "no core runs"
