@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 _CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]+")
-#: A constant's name as an argument, or a constant that is assigned to or deleted.
-_MAY_PATCH = re.compile(
-    r"""[."']_?[A-Z][A-Z0-9_]+["']\s*[,)]|\._?[A-Z][A-Z0-9_]+\s*(:[^=\n]+)?[-+*/%&|^@<>]{0,2}=(?!=)|\bdel\b"""
+#: A constant's name as an argument, beside a function that may patch it.
+_NAMED = re.compile(r"""[."']_?[A-Z][A-Z0-9_]+["']\s*[,)]""")
+_PATCHES = re.compile(r"\b(setattr|delattr|patch|object)\b")
+#: A constant of a module that is assigned to or deleted.
+_CHANGED = re.compile(
+    r"\._?[A-Z][A-Z0-9_]+\s*(:[^=\n]+)?[-+*/%&|^@<>]{0,2}=(?!=)|\bdel\b[^:=]{0,200}?\._?[A-Z][A-Z0-9_]+"
 )
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -24,7 +27,7 @@ def record_fields(tree: ast.Module) -> set[str]:
     """Return the public fields of a module's dataclasses: records, which are there to be filled in."""
     return {
         statement.target.id
-        for node in ast.walk(tree)
+        for node in _statements(tree)
         if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(found) for found in node.decorator_list)
         for statement in node.body
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
@@ -36,7 +39,7 @@ def fields_of_private_classes(tree: ast.Module) -> set[str]:
     """Return the public fields of classes that nobody outside of their module knows."""
     return {
         part.attr
-        for node in ast.walk(tree)
+        for node in _statements(tree)
         if isinstance(node, ast.ClassDef) and node.name.startswith("_")
         for part in ast.walk(node)
         if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store) and ast.unparse(part.value) == "self"
@@ -61,7 +64,7 @@ def foreign_assignments(tree: ast.Module, records: set[str]) -> Iterator[tuple[i
 
 
 def _foreign(node: ast.AST, records: set[str], made: frozenset[str]) -> Iterator[tuple[int, str]]:
-    for child in ast.iter_child_nodes(node):
+    for child in _parts(node):
         if isinstance(child, _FUNCTIONS):
             yield from _foreign(child, records, made | _made_in(child))
             continue
@@ -75,6 +78,17 @@ def _foreign(node: ast.AST, records: set[str], made: frozenset[str]) -> Iterator
         yield from _foreign(child, records, made)
 
 
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what a node is made of, but for expressions: no statement is in one."""
+    return (child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    for child in _parts(node):
+        yield child
+        yield from _statements(child)
+
+
 def _targets(node: ast.AST) -> list[ast.expr]:
     if isinstance(node, ast.Assign | ast.Delete):
         return node.targets
@@ -85,7 +99,7 @@ def _made_in(function: ast.AST) -> set[str]:
     """Return the names to which a function gives what a call returned."""
     return {
         target.id
-        for node in ast.walk(function)
+        for node in _statements(function)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         for target in node.targets
         if isinstance(target, ast.Name)
@@ -94,7 +108,7 @@ def _made_in(function: ast.AST) -> set[str]:
 
 def may_patch(code: str) -> bool:
     """Return whether a module has something that :func:`patched_constants` might find; its code need not be parsed otherwise."""
-    return _MAY_PATCH.search(code) is not None
+    return _CHANGED.search(code) is not None or (_PATCHES.search(code) is not None and _NAMED.search(code) is not None)
 
 
 def patched_constants(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -106,8 +120,9 @@ def patched_constants(tree: ast.Module) -> Iterator[tuple[int, str]]:
     Yields:
         The line, and the constant.
     """
-    ours = _imported_of_ours(tree)
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    ours = _imported_of_ours(nodes)
+    for node in nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
             patch = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             arguments = [argument.value if isinstance(argument, ast.Constant) else argument for argument in node.args]
@@ -130,9 +145,9 @@ def _root(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _imported_of_ours(tree: ast.Module) -> set[str]:
+def _imported_of_ours(nodes: Iterable[ast.AST]) -> set[str]:
     names = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pgnode":
             names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Import):

@@ -151,7 +151,8 @@ def test_commands_print_by_one_function() -> None:
     """Names come from outside: :func:`pgnode.cli.output.say` prints nothing that a terminal obeys."""
     found = [
         (name, node.lineno)
-        for name, tree in modules("pgnode/cli").items()
+        for name, tree in modules("pgnode").items()
+        if name.startswith("pgnode/cli/")
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"click.echo", "click.secho", "print"}
     ]

@@ -55,19 +55,21 @@ class Canaries:
 
     def __init__(self) -> None:
         self.by_name: dict[str, str] = {}
+        self._forms: dict[str, list[str]] = {}
         #: Name of the secret -> where it was, and what stood around it.
         self.found: list[str] = []
 
     def add(self, name: str, secret: str) -> str:
         self.by_name[name] = secret
+        self._forms[name] = [form.lower() for form in _forms(secret)]
         return secret
 
     def look(self, where: str, text: str) -> None:
         """Look for each secret, also written in other ways."""
         folded = text.lower()
-        for name, secret in self.by_name.items():
-            for form in _forms(secret):
-                at = folded.find(form.lower())
+        for name, forms in self._forms.items():
+            for form in forms:
+                at = folded.find(form)
                 if at >= 0:
                     self.found.append(f"{name} in {where}: …{text[max(0, at - 60) : at + len(form) + 20]!r}…")
                     break
