@@ -85,17 +85,16 @@ def _forms(secret: str) -> Iterator[str]:
         yield base64.urlsafe_b64encode(value.bytes).decode().rstrip("=")
 
 
-def _below(pid: int) -> Iterator[psutil.Process]:
+def _below(pid: int) -> Iterator[int]:
     """All processes below one. That is asked often, so not by a look at each process of the machine where the kernel tells it."""
     if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
-        yield from psutil.Process(pid).children(recursive=True)
+        yield from (process.pid for process in psutil.Process(pid).children(recursive=True))
         return
     with contextlib.suppress(OSError):
         for file in Path(f"/proc/{pid}/task").glob("*/children"):
-            for child in file.read_text().split():
-                with contextlib.suppress(psutil.Error):
-                    yield psutil.Process(int(child))
-                yield from _below(int(child))
+            for child in map(int, file.read_text().split()):
+                yield child
+                yield from _below(child)
 
 
 class ProcessWatch:
@@ -124,10 +123,16 @@ class ProcessWatch:
 
     def _run(self) -> None:
         known, own = self._known, self._own
+        read: set[tuple[int, bytes]] = set()
         while not self._ends.wait(0.02):
             with contextlib.suppress(psutil.Error):
-                for process in _below(self._pid):
+                for pid in _below(self._pid):
                     with contextlib.suppress(psutil.Error, OSError):
+                        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+                        if (pid, line) in read:
+                            continue
+                        read.add((pid, line))
+                        process = psutil.Process(pid)
                         words = process.cmdline()
                         # After an exec it is another one.
                         what = (process.pid, process.create_time(), " ".join(words))

@@ -99,16 +99,6 @@ async def test_what_cannot_be_had_or_does_not_fit_changes_nothing(stage: Stage) 
     assert stage.tried == []
 
 
-async def test_a_version_that_cannot_start_is_not_installed(stage: Stage) -> None:
-    before = stage.content()
-    broken = {"pgnode/__init__.py": "import no_such_module\n"}
-    make_wheel(stage.index, "pgnode", "1.1", broken, ["helper"])
-    with pytest.raises(UpdateFailedError, match=r"1.1 was not installed: it cannot start here: .*no_such_module"):
-        await stage.update().run()
-    assert stage.content() == before
-    assert stage.tried == [True]
-
-
 async def test_an_upgrade_with_what_it_needs_and_one_before_it_that_fails_in_place(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

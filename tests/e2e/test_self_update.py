@@ -40,6 +40,14 @@ class Stage:
     client: ClientCore
     config: dict[str, Any]
     index: Path
+    #: Its environment's packages.
+    packages: Path
+
+    def content(self) -> dict[Path, bytes]:
+        """All files that are installed, but for what is compiled of them."""
+        return {
+            path: path.read_bytes() for path in self.packages.rglob("*") if path.is_file() and path.suffix != ".pyc"
+        }
 
     async def update(self) -> tuple[int, str]:
         """Status and sentence of ``POST /node/update``."""
@@ -86,7 +94,8 @@ async def stage(tmp_path: Path, target: Target) -> AsyncIterator[Stage]:
         async with node, ClientCore([link(config["inbounds"][0], user, name=TAG)], target) as client:
             async with node.panel() as panel:
                 await panel.start(config, make_users(20, [TAG]), timeout_seconds=60)
-            yield Stage(node, client, config, index)
+            [packages] = python.parents[1].glob("lib/python3*/site-packages")
+            yield Stage(node, client, config, index, packages)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
@@ -99,6 +108,7 @@ async def test_an_upgrade(stage: Stage) -> None:
             200,
             f"pgnode {__version__} is the newest version that pip finds: nothing was changed",
         )
+        before = await asyncio.to_thread(stage.content)
         broken = await asyncio.to_thread(
             make_node_wheel, stage.index, "9.9.8", {"supervisor/composition.py": "\nimport no_such_module\n"}
         )
@@ -106,6 +116,7 @@ async def test_an_upgrade(stage: Stage) -> None:
         assert (status, "pgnode 9.9.8 was not installed: it cannot start here" in detail) == (500, True), detail
         assert "no_such_module" in detail
         assert await stage.version() == __version__
+        assert await asyncio.to_thread(stage.content) == before
         broken.unlink()
         await asyncio.to_thread(make_node_wheel, stage.index, NEW)
         status, detail = await stage.update()
