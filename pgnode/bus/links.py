@@ -33,6 +33,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pgnode.bus.finding import Finder, cluster_finder, is_elsewhere, sentinel_finder
+from pgnode.bus.tls import SharingTls
 from pgnode.settings.redis_address import (
     PASSWORD_FILE,
     SENTINEL_PASSWORD,
@@ -100,7 +101,7 @@ class TcpLink(_Link, Connection):
     """Over TCP."""
 
 
-class TlsLink(_Link, SSLConnection):
+class TlsLink(_Link, SharingTls):
     """Over TLS."""
 
 
@@ -182,7 +183,7 @@ def make_pool(url: str, *, timeout_seconds: float, connections: int | None = Non
         arguments["credential_provider"] = PasswordInFile(arguments.pop("username", None), Path(path))
     if address.kind is not RedisKind.SERVER:
         asking = {**arguments, "socket_timeout": SOCKET_TIMEOUT_SECONDS}
-        plain = SSLConnection if kind is TlsLink else Connection
+        plain = SharingTls if kind is TlsLink else Connection
         for name in ("host", "port"):
             del asking[name]
         if address.kind is RedisKind.SENTINEL:

@@ -34,20 +34,28 @@ class PipelinedRedis:
     """One connection, made when it is needed. Belongs to the event loop of its first call; calls may overlap.
 
     Every call may raise BUS_ERRORS; nothing is ever sent twice. After a timeout the connection is given up, since replies are
-    told apart by their order alone; the next call makes another one.
+    told apart by their order alone; the next call makes another one. A connection that is being made is not given up with the
+    call that it is made for: each step of it has a limit of its own, and on a machine where all of them together take longer than
+    a call may, it would never be there.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = SOCKET_TIMEOUT_SECONDS) -> None:
         self._timeout_seconds = timeout_seconds
         self._pool = connections_to(url, timeout_seconds=timeout_seconds)
         self._wire: _Wire | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[_Wire] | None = None
 
     def __repr__(self) -> str:
         return f"<PipelinedRedis {'idle' if self._wire is None else 'open'}>"
 
     def drop(self) -> None:
         """Close the connection; calls under way end as failed, the next one makes another connection."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        self._give_up()
+
+    def _give_up(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.abort(RedisConnectionError("the connection to Redis was closed"))
@@ -70,7 +78,7 @@ class PipelinedRedis:
                     wire = await self._connected()
                 replies = await wire.send(packed)
         except TimeoutError:
-            self.drop()
+            self._give_up()
             raise
         for reply in replies:
             if isinstance(reply, RedisError):
@@ -81,7 +89,7 @@ class PipelinedRedis:
         """Give the connection up where another server has the keys; return what is to be raised."""
         if not is_elsewhere(error):
             return error
-        self.drop()
+        self._give_up()
         return RedisConnectionError(f"another server has the keys ({error})")
 
     async def transaction(self, pipe: Pipeline) -> list[Any]:
@@ -96,11 +104,19 @@ class PipelinedRedis:
         return list(replies or ())
 
     async def _connected(self) -> _Wire:
-        async with self._connecting:
-            if self._wire is not None and self._wire.lost is None:
-                return self._wire
-            self._wire = _Wire(await log_in(self._pool))
-            return self._wire
+        connecting = self._connecting
+        if connecting is None or connecting.done():
+            connecting = self._connecting = asyncio.create_task(self._connect())
+            # Nobody may be waiting any more when it fails.
+            connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait([connecting])
+        if connecting.cancelled():
+            raise RedisConnectionError("the connection to Redis was closed")
+        return connecting.result()
+
+    async def _connect(self) -> _Wire:
+        wire = self._wire = _Wire(await log_in(self._pool))
+        return wire
 
 
 def pack(args: Args) -> list[bytes]:

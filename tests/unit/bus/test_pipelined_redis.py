@@ -10,11 +10,13 @@ from pathlib import Path
 
 import hiredis
 import pytest
+from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.pipelined_redis import LARGE_BYTES, PipelinedRedis, entries_of, pack
+from pgnode.bus.redis_compat import LoggedInTransport, log_in
 from pgnode.os_support.aio import end_tasks
 from tests.support.certificates import make_certificate
 from tests.support.polling import eventually, next_turn
@@ -105,6 +107,48 @@ async def test_a_hanging_store_costs_the_connection_and_nothing_else(valkey: Tes
         await next_turn()
         given_up.cancel()
         assert await link.execute("ECHO", "next") == b"next"
+
+
+class SlowLogin:
+    """A login that takes longer than a call may."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = self.ended = 0
+        self.go_on = asyncio.Event()
+        monkeypatch.setattr("pgnode.bus.pipelined_redis.log_in", self._log_in)
+
+    async def _log_in(self, pool: ConnectionPool) -> LoggedInTransport:
+        self.begun += 1
+        try:
+            await self.go_on.wait()
+            return await log_in(pool)
+        finally:
+            self.ended += 1
+
+
+async def test_a_connection_is_made_to_its_end_whoever_gave_up(
+    valkey: TestValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = SlowLogin(monkeypatch)
+    async with link_to(valkey.url, timeout_seconds=0.05) as link:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await link.execute("PING")
+        assert (login.begun, login.ended) == (1, 0)
+        login.go_on.set()
+        await eventually(lambda: login.ended == 1 and "open" in repr(link), "it is made")
+        assert await eventually(lambda: link.execute("PING"), "it is used", errors=(TimeoutError,)) == b"PONG"
+
+
+async def test_one_that_is_being_made_ends_with_its_client(valkey: TestValkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = SlowLogin(monkeypatch)
+    async with link_to(valkey.url) as link:
+        calling = asyncio.create_task(link.execute("PING"))
+        await eventually(lambda: login.begun == 1, "it is being made")
+        link.drop()
+        with pytest.raises(RedisConnectionError, match="was closed"):
+            await calling
+        assert login.ended == 1
 
 
 async def test_a_lost_connection_fails_its_callers_and_is_made_anew(valkey: TestValkey) -> None:
