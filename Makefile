@@ -12,10 +12,9 @@ BIN := $(VENV)/bin
 # The panel's own client, which tests drive a node with, needs a newer Python than the node and an environment of its own.
 PANEL_VENV := .venv-panel
 
-# How many tests run at the same time. Units wait somewhat, so there is one more; those with real processes wait as long
-# as they compute, so there are twice as many.
+# How many tests run at the same time: they wait as long as they compute, so there are twice as many.
 JOBS ?= 2
-UNIT_JOBS ?= $(shell echo $$(( $(JOBS) > 1 ? $(JOBS) + 1 : 1 )))
+UNIT_JOBS ?= $(shell echo $$(( $(JOBS) > 1 ? 2 * $(JOBS) : 1 )))
 SLOW_JOBS ?= $(shell echo $$(( $(JOBS) > 1 ? 2 * $(JOBS) : 1 )))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 UNITS := $(BIN)/python -m pytest --forks $(UNIT_JOBS) tests/unit
@@ -49,7 +48,7 @@ gates: dev ## format, lint, docstrings, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-unit: dev ## the unit tests: a minute or two
+unit: dev ## the unit tests: about a minute
 	$(UNITS)
 
 coverage: dev ## the unit tests, and what they cover of each module

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
 from pgnode.testing.ports import PORTS, PORTS_VARIABLE
 from tests.support import isolated_python
@@ -49,12 +50,19 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     for item in session.items:
         by_name.setdefault(group_of(item.nodeid, isolated=isolated), []).append(item)
     groups = list(by_name.values())
+    _try_a_text()
     _Crew(session, groups, min(option.forks, len(groups)), isolated=isolated).run()
     if session.shouldfail:
         raise session.Failed(session.shouldfail)
     if session.shouldstop:
         raise session.Interrupted(session.shouldstop)
     return True
+
+
+@settings(max_examples=1, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(strategies.text())
+def _try_a_text(_text: str) -> None:
+    """Have Hypothesis make its table of all characters before the forks: where it kept none that takes a second or two."""
 
 
 class _Fork:
