@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import re
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -163,22 +164,19 @@ class LogViewer:
     def __init__(self, connection: Connection, headers: Mapping[str, str]) -> None:
         self.headers = headers
         self._chunks = connection.read_chunks()
+        self._lines: deque[bytes] = deque()
         self._rest = b""
 
     async def next_line(self, timeout_seconds: float) -> str:
         """Return the next line without its end, heartbeats (empty lines) left out. TimeoutError, EOFError."""
         async with asyncio.timeout(timeout_seconds):
-            while True:
-                line, newline, rest = self._rest.partition(b"\n")
-                if newline:
-                    self._rest = rest
-                    if line:
-                        return line.decode("utf-8")
-                    continue
+            while not self._lines:
                 try:
-                    self._rest += await anext(self._chunks)
+                    *lines, self._rest = (self._rest + await anext(self._chunks)).split(b"\n")
                 except StopAsyncIteration:
                     raise EOFError("the node ended the log stream") from None
+                self._lines.extend(filter(None, lines))
+            return self._lines.popleft().decode("utf-8")
 
     async def wait_for(self, text: str, timeout_seconds: float) -> str:
         """Return the next line that holds ``text``. TimeoutError, EOFError."""

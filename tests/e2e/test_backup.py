@@ -26,6 +26,7 @@ from tests.e2e.conftest import REST
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually, pause
 from tests.support.processes import core_pid, run_to_end
+from tests.support.said import said
 from tests.support.stored import stored_users
 
 TAG = "VLESS"
@@ -174,7 +175,7 @@ async def test_what_is_killed_leaves_the_old_node_or_the_new_one(folder: Path, c
     assert not (node.state_dir / "state.db").exists()
     async with node:
         assert stored_users(node).desired.keys() == {user.email for user in old}
-        assert "a restore that had been interrupted was finished" in node.output_text
+        await said(node, "a restore that had been interrupted was finished")
         in_core = set(await inbound_users(node.run_dir / "core.sock", TAG))
         assert in_core == {user.email for user in old}
     assert {path.name for path in (node.state_dir / "before-restore").iterdir()} >= {"state.db"}

@@ -36,6 +36,7 @@ from tests.support.core_lists import inbound_users
 from tests.support.node_state import node_status
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill
+from tests.support.said import said
 
 Config = dict[str, Any]
 #: Links of the client core: the inbound that stays, those that change, and those that come.
@@ -150,7 +151,7 @@ async def test_inbounds_come_change_and_go(stage: Stage) -> None:
     through_changed.check()
     assert core_pid(stage.node) == core
     assert status.starts["hot change"] == before.get("hot change", 0) + 3
-    assert any("strategy='hot change'" in line and "inbound 'Trojan' changed" in line for line in stage.node.output)
+    await said(stage.node, "strategy='hot change'", "inbound 'Trojan' changed")
 
 
 async def test_outbounds_and_rules_change(stage: Stage) -> None:
@@ -195,9 +196,7 @@ async def test_what_cannot_be_changed_is_a_new_core(stage: Stage) -> None:
     await stage.start(other)
     assert core_pid(stage.node) not in (0, core)
     await stage.assert_runs(other)
-    assert any("strategy='new core'" in line and "dns changed" in line for line in stage.node.output), (
-        stage.node.output_text
-    )
+    await said(stage.node, "strategy='new core'", "dns changed")
 
 
 async def test_a_lingering_core_is_changed_too(stage: Stage) -> None:

@@ -21,6 +21,7 @@ from tests.e2e.conftest import WITH_GRPC
 from tests.e2e.test_grpc import caller, maintenance_desk
 from tests.support.outside_address import outside_address
 from tests.support.polling import eventually
+from tests.support.said import said
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -104,9 +105,7 @@ async def test_wrong_keys_cost_the_connection_and_right_ones_are_never_refused(n
     for face in ("rest", "maintenance"):
         await _counted(node, face)
     # One line of each worker at most: it is said once a minute, and this takes less.
-    said = [line for line in node.output if "calls without the right API key: each costs the connection" in line]
-    assert said
-    assert "caller=127.0.0.1" in said[0]
+    assert "caller=127.0.0.1" in await said(node, "calls without the right API key: each costs the connection")
 
     # One that is ended while it is answered is an answer that does not come.
     wrong = {await _grpc(node, str(uuid.uuid4())) for _ in range(4 * LIMIT)}
@@ -114,7 +113,7 @@ async def test_wrong_keys_cost_the_connection_and_right_ones_are_never_refused(n
     assert wrong <= {StatusCode.UNAUTHENTICATED, StatusCode.UNAVAILABLE}
     assert [await _grpc(node, node.api_key) for _ in range(LIMIT)] == [StatusCode.OK] * LIMIT
     await _counted(node, "grpc")
-    assert "its caller comes again and again without the key" in node.output_text
+    await said(node, "its caller comes again and again without the key")
     assert node.api_key not in node.output_text
 
 

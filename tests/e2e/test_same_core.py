@@ -16,6 +16,7 @@ from tests.e2e.conftest import FAST
 from tests.support.certificates import make_certificate
 from tests.support.node_state import node_status
 from tests.support.processes import core_pid
+from tests.support.said import said
 
 
 def served(port: int) -> bytes:
@@ -49,9 +50,7 @@ async def test_a_renewed_certificate_is_served_and_nobody_else_dropped(
         transfer.check()
         assert core_pid(node) == core
         assert served(port) == ssl.PEM_cert_to_DER_cert(certificate.read_text()) != before
-        assert any("strategy='hot change'" in line and "cert.pem changed" in line for line in node.output), (
-            node.output_text
-        )
+        await said(node, "strategy='hot change'", "cert.pem changed")
 
 
 async def test_a_change_of_the_log_alone_drops_nobody(target: Target) -> None:
@@ -72,7 +71,7 @@ async def test_a_change_of_the_log_alone_drops_nobody(target: Target) -> None:
             await transfer.wait_rounds(3)
         transfer.check()
         assert core_pid(node) == core
-        assert any("waits for the next start of the core" in line for line in node.output)
+        await said(node, "waits for the next start of the core")
         await panel.stop()
         await panel.start({**config, "log": {"loglevel": "debug"}}, users)
         assert (await node_status(node)).waiting == ""

@@ -33,6 +33,7 @@ from tests.support.core_lists import inbound_users
 from tests.support.node_state import node_status
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, run_to_end
+from tests.support.said import said
 from tests.support.stored import stored_state, stored_users
 from tests.support.valkey import TestValkey, running_valkey
 
@@ -318,7 +319,7 @@ async def test_a_store_that_is_damaged_or_lost_or_ends_the_node_costs_no_connect
                 await node.spawn()
                 await node.wait()
             await node.start()
-            assert "the stored config is set aside" in node.output_text
+            await said(node, "the stored config is set aside")
             async with node.panel() as panel:
                 assert "ended the node twice" in (await node_status(node)).unknown
                 await panel.start(config, [user])

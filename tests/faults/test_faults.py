@@ -23,6 +23,7 @@ from tests.faults.load import under_load
 from tests.faults.table import SECONDS
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, kill, valkey_pid, worker_pids
+from tests.support.said import said
 from tests.support.stored import stored_state
 
 pytestmark = pytest.mark.timeout(400)
@@ -197,7 +198,7 @@ async def test_core_killed_in_the_middle_of_a_base_config_change(stage: Stage) -
     stage.config = other
     assert started.result(), stage.record.unexpected
     await stage.check()
-    assert any("the core could not be changed, starting a new one" in line for line in stage.node.output)
+    await said(stage.node, "the core could not be changed, starting a new one")
 
 
 @pytest.mark.fault("supervisor killed in the middle of a hot change of every inbound")

@@ -34,6 +34,7 @@ from tests.faults.load import caller_email, grpc_callers, grpc_pids, newcomers, 
 from tests.faults.trial import Trial
 from tests.support.polling import eventually
 from tests.support.processes import core_pid, gunicorn_master_pid, kill, worker_pids
+from tests.support.said import said
 from tests.support.valkey import running_valkey
 
 pytestmark = pytest.mark.timeout(400)
@@ -114,7 +115,7 @@ def name_in_records(run_dir: Path, pid: int) -> None:
 
 async def says_that_its_port_is_in_use(node: NodeProcess) -> None:
     await eventually(lambda: "is in use" in node.output_text, "the node says that a port is in use", 60)
-    assert "noted pids are of another boot, host, container or folder" in node.output_text
+    await said(node, "noted pids are of another boot, host, container or folder")
     assert core_pid(node) == 0
 
 

@@ -19,6 +19,7 @@ from tests.panel.client import Client, Driver, Protocol
 from tests.support.front import Front, missing, running
 from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually
+from tests.support.said import said
 
 pytestmark = pytest.mark.needs_client
 
@@ -164,8 +165,7 @@ async def test_the_node_knows_who_calls_a_proxy(node: NodeProcess, example: str)
             assert (await connection.exchange(head, [], 30)).status == 200
         finally:
             await connection.close()
-    told = [line for line in node.output if "called" in line and "caller=" in line]
-    assert f"caller={STRANGER} " in f"{told[-1]} "
+    await said(node, "called", f"caller={STRANGER} ")
 
 
 async def drain(node: NodeProcess, *arguments: str) -> None:
