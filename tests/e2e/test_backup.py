@@ -8,10 +8,11 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import pytest
 import pytest_asyncio
@@ -22,6 +23,7 @@ from pgnode.testing.node import NodeProcess
 from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
+from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import REST
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually, pause
@@ -39,6 +41,16 @@ async def command(node: NodeProcess, *words: str, env: Mapping[str, str] | None 
     """Exit code and output of an operator's command about a node."""
     program = [sys.executable, "-m", "pgnode", *words]
     return await run_to_end(program, env={**node.environment(), **(env or {})}, timeout_seconds=120)
+
+
+async def core_has(node: NodeProcess, users: Iterable[pb.User]) -> None:
+    """Wait until a node that has just begun has brought its core up with exactly these."""
+    emails = {user.email for user in users}
+
+    async def so_it_is() -> bool:
+        return set(await inbound_users(node.run_dir / "core.sock", TAG)) == emails
+
+    await eventually(so_it_is, "the core has the stored users", 60, errors=(grpc.aio.AioRpcError,))
 
 
 class Callers:
@@ -176,8 +188,7 @@ async def test_what_is_killed_leaves_the_old_node_or_the_new_one(folder: Path, c
     async with node:
         assert stored_users(node).desired.keys() == {user.email for user in old}
         await said(node, "a restore that had been interrupted was finished")
-        in_core = set(await inbound_users(node.run_dir / "core.sock", TAG))
-        assert in_core == {user.email for user in old}
+        await core_has(node, old)
     assert {path.name for path in (node.state_dir / "before-restore").iterdir()} >= {"state.db"}
     assert not (node.state_dir / "restore.ready").exists()
 
@@ -200,10 +211,9 @@ async def test_a_core_that_stands_still_is_no_part_of_what_is_restored(folder: P
         code, output = await command(node, "restore", str(file))
         assert (code, f"a core still runs here (pid {core})" in output) == (0, True), output
         await node.start()
-        said = "the core of an earlier run does not answer, it is waited for"
-        await eventually(lambda: said in node.output_text, "that is told")
-        await eventually(lambda: "the node has started" in node.output_text, "and not for ever")
+        await said(node, "the core of an earlier run does not answer, it is waited for")
+        await said(node, "the node has started")
         # Whoever it was left to need not have reaped it.
         assert not psutil.pid_exists(core) or psutil.Process(core).status() == psutil.STATUS_ZOMBIE
+        await core_has(node, old)
         assert core_pid(node) != core
-        assert set(await inbound_users(node.run_dir / "core.sock", TAG)) == {user.email for user in old}
