@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from pgnode.store.changes import Journal
 from pgnode.store.rows import DepartedUser
-from pgnode.supervisor.users.table import Phase, UserTable
+from pgnode.supervisor.users.table import UserTable
 
 #: Messages of one user that are stored at most.
 MESSAGES_MAX: Final = 4
@@ -109,22 +109,26 @@ class Departures:
         """
         if not self.wanted:
             return
-        opened, coming, before_all = self._open, self._coming, len(self._waiting)
+        opened, waiting, before_all = self._open, self._waiting, len(self._waiting)
         at = self._now()
-        for key in keys:
-            if key not in opened and not table.may_have_had(key):
-                continue
-            if coming:
-                coming.pop(key, None)
-            desired, applied, phase, perhaps = table.record(key)
-            if phase is Phase.IN_STEP or (applied == desired and not perhaps and applied is not None):
+        if self._coming:
+            keys = list(keys)
+            for key in self._coming.keys() & keys:
+                del self._coming[key]
+        for key, desired, applied, perhaps in table.not_in_step(keys):
+            if applied is None and not perhaps:
+                if key not in opened:
+                    continue
+            elif applied == desired and not perhaps:
                 # Put again as it was.
                 continue
             before = perhaps if applied is None else (applied, *perhaps)
             if perhaps and all(message == desired for message in before):
                 continue
-            self._note(_new(Departure, (key, before, desired, place, at, ())))
-        if len(self._waiting) > before_all:
+            waiting.append(_new(Departure, (key, before, desired, place, at, ())))
+            self._open_up(key, before, at)
+        if more := len(waiting) - before_all:
+            self._left[self._generation] = self._left.get(self._generation, 0) + more
             self._tell()
 
     def stranger(self, key: str, tag: str) -> None:
@@ -146,15 +150,22 @@ class Departures:
             self._tell()
 
     def _note(self, departure: Departure) -> None:
-        key = departure.key
         self._waiting.append(departure)
+        self._left[self._generation] = self._left.get(self._generation, 0) + 1
+        self._open_up(departure.key, departure.before, departure.at)
+
+    def _open_up(self, key: str, before: tuple[bytes, ...], at: float) -> None:
+        """Note that a user is not done with, and what of it is to be stored."""
         generation = self._generation
-        generations, messages = self._open.get(key, ((), ()))
-        messages = (*messages, *departure.before)[-MESSAGES_MAX:] if messages else departure.before[-MESSAGES_MAX:]
-        self._open[key] = (*generations, generation), messages
-        self._left[generation] = self._left.get(generation, 0) + 1
+        found = self._open.get(key)
+        if found is None:
+            messages = before if len(before) <= MESSAGES_MAX else before[-MESSAGES_MAX:]
+            self._open[key] = (generation,), messages
+        else:
+            messages = (*found[1], *before)[-MESSAGES_MAX:]
+            self._open[key] = (*found[0], generation), messages
         if messages:
-            self._journal.departed[key] = _new(DepartedUser, (departure.at, messages, generation))
+            self._journal.departed[key] = _new(DepartedUser, (at, messages, generation))
 
     def take(self) -> list[Departure]:
         """Hand over what gathered; :meth:`done` is to be called for each of them."""

@@ -174,6 +174,21 @@ class UserTable:
             return UserRecord(desired, desired, Phase.IN_STEP)
         return _new(UserRecord, (desired, found.applied, found.phase, found.perhaps))
 
+    def not_in_step(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None, bytes | None, tuple[bytes, ...]]]:
+        """Yield those of some users whom the core does not have as desired.
+
+        Args:
+            keys: The users.
+
+        Yields:
+            Key, what is desired, and what the core had or may have: :attr:`UserRecord.applied` and :attr:`UserRecord.perhaps`.
+        """
+        opened, desired = self._open, self._desired
+        for key in keys if opened else ():
+            found = opened.get(key)
+            if found is not None:
+                yield key, desired.get(key), found[1], found[2]
+
     def phase(self, key: str) -> Phase:
         """Return how a user stands; whoever is not known is in step."""
         found = self._open.get(key)

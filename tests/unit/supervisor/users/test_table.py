@@ -225,3 +225,17 @@ def test_the_last_owner_of_a_credential_is_known_and_old_ones_are_forgotten() ->
     assert owners.get(("a", "one")) is None
     owners.clear()
     assert len(owners) == 0
+
+
+def test_those_not_in_step_are_told_with_what_the_core_has() -> None:
+    table = table_with(alice=b"one", bob=b"one", carol=b"one")
+    assert list(table.not_in_step(["alice"])) == []
+    table.put("alice", b"two")
+    table.core_uncertain(["bob"])
+    table.put("bob", None)
+    table.put("dave", b"one")
+    assert list(table.not_in_step(["alice", "bob", "carol", "dave", "erin"])) == [
+        ("alice", b"two", b"one", ()),
+        ("bob", None, b"one", ()),
+        ("dave", b"one", None, ()),
+    ]
