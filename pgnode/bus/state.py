@@ -18,6 +18,9 @@ class State(enum.StrEnum):
     STOPPING = "stopping"  # the core is being ended
 
 
+#: Seconds that a caller waits, at most, for a new supervisor to know whether a core runs; callers give up after ten.
+KNOWN_SECONDS = 8.0
+
 #: What callers are told who waited in vain for a new supervisor to know whether a core runs.
 NOT_KNOWN_YET = "the node was restarted and still takes over its core, if one runs: try again"
 

@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -128,7 +128,12 @@ def _serve_commands(path: str, nodes: str) -> None:
 
     for module in pkgutil.iter_modules(pgnode.cli.__path__, "pgnode.cli."):
         importlib.import_module(module.name)
-    # Nobody waits for those who watch over commands.
+    fork_for_each(path, functools.partial(_watch_over, nodes=nodes))
+
+
+def fork_for_each(path: str, watch_over: Callable[[socket.socket], None]) -> None:
+    """Fork for each connection until standard input ends; ``watch_over`` ends the fork."""
+    # Nobody waits for those who watch over a process.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(path)
@@ -138,7 +143,7 @@ def _serve_commands(path: str, nodes: str) -> None:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                _watch_over(connection, nodes)
+                watch_over(connection)
             connection.close()
 
 

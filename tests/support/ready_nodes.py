@@ -16,7 +16,6 @@ import json
 import os
 import resource
 import runpy
-import select
 import signal
 import socket
 import sys
@@ -29,6 +28,7 @@ from tests.support import once
 from tests.support.ready_commands import (
     MESSAGE_BYTES,
     Server,
+    fork_for_each,
     message_to,
     place_outputs,
     report_end,
@@ -130,17 +130,7 @@ def serve(path: str) -> None:
 
     for name in beginning.COMMON:
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(path)
-        listener.listen(64)
-        print("ready", flush=True)
-        while listener in select.select([listener, sys.stdin], [], [])[0]:
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                _watch_over(connection)
-            connection.close()
+    fork_for_each(path, _watch_over)
 
 
 def _watch_over(connection: socket.socket) -> None:

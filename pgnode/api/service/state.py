@@ -9,14 +9,11 @@ from typing import TypeVar
 
 from pgnode.api.service import deadline
 from pgnode.api.service.ports import Reads, Refresh
-from pgnode.bus.state import NOT_KNOWN_YET, State
+from pgnode.bus.state import KNOWN_SECONDS, NOT_KNOWN_YET, State
 from pgnode.errors import BusUnavailableError, CoreNotStartedError, CoreUnavailableError, NotInitializedError
 
 #: Looking a member up in its class takes longer than comparing it, and every read asks.
 _RUNNING = State.RUNNING
-
-#: Seconds that a read waits, at most, for a new supervisor to know whether a core runs; callers give up after ten.
-KNOWN_SECONDS = 8.0
 
 _Answer = TypeVar("_Answer")
 

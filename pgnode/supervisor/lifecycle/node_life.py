@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from typing import Final
 
 import structlog
 
 from pgnode.bus.snapshots import XRAY
-from pgnode.bus.state import NOT_KNOWN_YET
+from pgnode.bus.state import KNOWN_SECONDS, NOT_KNOWN_YET
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, NotInitializedError, UnsupportedError
 from pgnode.supervisor.lifecycle.actions import Action
 from pgnode.supervisor.lifecycle.events import Event, Outcome
@@ -23,9 +22,6 @@ from pgnode.supervisor.lifecycle.run_spec import RunSpec
 from pgnode.supervisor.lifecycle.states import State
 
 log = structlog.get_logger(__name__)
-
-#: Seconds that a caller waits, at most, for a new supervisor to know whether a core runs; callers give up after ten.
-KNOWN_SECONDS: Final = 8.0
 
 
 class NodeLife:

@@ -61,7 +61,7 @@ class Batch:
         self._read(departure, inbounds)
 
     def keep(self, departure: Departure) -> None:
-        """Take in what happened to a user who is read once somebody saw a connection of it; no other of it was added."""
+        """Take in what happened to a user, and read it later (:meth:`read`); nothing of this user was added before."""
         key = departure.key
         self.departures[key] += 1
         if (before := self.unread.get(key)) is not None:
@@ -72,7 +72,7 @@ class Batch:
             self._odd.setdefault(name_in_log(key), []).append(key)
 
     def unread_among(self, names: Set[str], keys: Set[str]) -> list[str]:
-        """Return the keys of those not read yet who are among these: names in the log, or keys."""
+        """Return the keys of those not read yet whose name in the log is among ``names``, or whose key is among ``keys``."""
         odd = {key for name in self._odd.keys() & names for key in self._odd[name]}
         return list(self.unread.keys() & (names | keys | odd))
 
