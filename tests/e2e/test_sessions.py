@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class Stage:
     panel: PanelClient
     client: ClientCore
     inbounds: dict[str, dict[str, Any]]
+    faults: ArmedFaults
 
     def user(self, name: str, tags: Iterable[str] = TAGS, key: str = "") -> pb.User:
         """A user of all inbounds, or of some."""
@@ -94,8 +95,6 @@ def links_of(inbounds: Iterable[dict[str, Any]], name: str, key: str = "", sourc
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stage(
-    node: NodeProcess,
-    panel: PanelClient,
     target: Target,
     wide_sample: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
@@ -118,11 +117,16 @@ async def stage(
         inbounds.append(make_inbound("VLESS REALITY vision", "vless", stream=reality, flow=VISION))
         config = make_config(inbounds)
         assert config_tags(config) == TAGS
-        await panel.start(config, [])
         links = [one for name in ("gone", "other") for one in links_of(inbounds, name)]
         links += links_of(inbounds[:1], "gone", "new")
-        async with ClientCore(links, target) as client:
-            yield Stage(node, panel, client, {item["tag"]: item for item in inbounds})
+        faults = ArmedFaults(tmp_path_factory.mktemp("fault-points"))
+        async with (
+            NodeProcess(env={**FAST, **faults.environment}) as node,
+            node.panel() as panel,
+            ClientCore(links, target) as client,
+        ):
+            await panel.start(config, [])
+            yield Stage(node, panel, client, {item["tag"]: item for item in inbounds}, faults)
 
 
 async def ended(transfers: Iterable[HeldTransfer]) -> None:
@@ -157,16 +161,30 @@ async def counted(stage: Stage, email: str, transfers: Iterable[HeldTransfer], b
     await eventually(exact, f"what {email} moved is counted up to the end")
 
 
-@pytest.mark.parametrize("crowd", [0, READ_MAX + 100], ids=["alone", "among many"])
-async def test_each_way_of_a_removed_user_ends_and_nobody_elses_and_all_is_counted(stage: Stage, crowd: int) -> None:
+async def removed_alone(stage: Stage) -> None:
+    await stage.panel.sync_user(stage.user("gone", []))
+
+
+async def removed_after_many(stage: Stage) -> None:
+    """The node is looking after the many when this user goes: they are more than it reads."""
+    stage.faults.arm("sessions.look", "wait")
+    await stage.panel.sync_users([stage.user("gone"), stage.user("other")])
+    await stage.faults.reached("sessions.look")
+    await stage.panel.sync_users([stage.user("other")])
+    stage.faults.disarm("sessions.look")
+
+
+@pytest.mark.parametrize(
+    ("crowd", "removed"), [(0, removed_alone), (READ_MAX + 1, removed_after_many)], ids=["alone", "after many"]
+)
+async def test_each_way_of_a_removed_user_ends_and_nobody_elses_and_all_is_counted(
+    stage: Stage, crowd: int, removed: Callable[[Stage], Awaitable[None]]
+) -> None:
     others = [stage.user(f"other {number}", ["VMess"], key=f"{number}") for number in range(crowd)]
     await stage.panel.sync_users([*others, stage.user("gone"), stage.user("other")])
     before = await stage.panel.traffic("gone@cut")
     async with stage.held([f"{name} {way}" for name in ("gone", "other") for way in WAYS]) as held:
-        if others:
-            await stage.panel.sync_users([stage.user("other")])
-        else:
-            await stage.panel.sync_user(stage.user("gone", []))
+        await removed(stage)
         gone = [one for name, one in held.items() if name.startswith("gone")]
         await ended(gone)
         await go_on(one for name, one in held.items() if name.startswith("other"))

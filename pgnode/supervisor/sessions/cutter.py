@@ -60,7 +60,7 @@ AGAIN_MAX: Final = 10
 
 #: Of more users at once than that only those are read who are seen. Reading one takes some 10 µs; finding out who is seen goes
 #: through the log at each look, 50 ms for 10,000 lines.
-READ_MAX: Final = 1000
+READ_MAX: Final = 5000
 
 
 class CoreView(Protocol):
