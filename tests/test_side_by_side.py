@@ -12,7 +12,11 @@ from tests.generated_docs import ROOT
 MODULES = {
     "one": "def test_well(tmp_path): ...\ndef test_wrong():\n    print('it said so')\n    assert 1 == 2\n",
     "two": "import os\ndef test_gone(): os._exit(9)\ndef test_after(): ...\n",
-    "three": "def test_well(tmp_path): ...\ndef test_skipped():\n    import pytest\n    pytest.skip('no')\n",
+    "three": (
+        "import pytest\n"
+        "def test_well(tmp_path): assert tmp_path.parent.name in ('fork0', 'fork1')\n"
+        "def test_skipped(): pytest.skip('no')\n"
+    ),
 }
 
 

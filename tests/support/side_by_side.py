@@ -65,6 +65,12 @@ def _try_a_text(_text: str) -> None:
     """Have Hypothesis make its table of all characters before the forks: where it kept none that takes a second or two."""
 
 
+def _folders(session: pytest.Session) -> pytest.TempPathFactory:
+    """What makes the folders of tests."""
+    found: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined] # nothing public hands it out
+    return found
+
+
 class _Fork:
     """One of them, as this process sees it."""
 
@@ -98,6 +104,8 @@ class _Crew:
 
     def run(self) -> None:
         """Return when all have ended."""
+        # Made here, and removed here.
+        _folders(self._session).getbasetemp()
         try:
             for number in range(self._size):
                 self._start(number)
@@ -136,7 +144,12 @@ class _Crew:
         self._forks.append(_Fork(number, pid, here))
 
     def _settle(self, number: int) -> None:
-        """In the fork: have a network of its own, or a share of the ports of this one."""
+        """In the fork: have a folder of its own, and a network, or a share of the ports of this one."""
+        folders = _folders(self._session)
+        folders._basetemp = folders.getbasetemp() / f"fork{number}"
+        folders._basetemp.mkdir(exist_ok=True)
+        # What earlier runs left is removed by one process: two are in each other's way.
+        folders._exit_stack.pop_all()
         if self._isolated:
             isolated_python.isolate()
             return
