@@ -243,7 +243,11 @@ class UserIntake:
 
     def _later(self, verdict: Verdict) -> Rival | None:
         """Find somebody who asked later for a credential of this user, and has it."""
-        if not self._superseded or not verdict.numbers:
+        superseded, holders = self._superseded, self._table.credentials.holders
+        if not superseded or not any(
+            holder in superseded for number in verdict.numbers or () for holder in holders(number)
+        ):
+            # As nearly always, and it is asked of everybody who changed.
             return None
         accounts = decode(verdict.raw, self._inbounds)[1]
         return rival_of(self._table, verdict.key, accounts, self._superseded)

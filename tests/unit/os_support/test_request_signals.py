@@ -15,8 +15,9 @@ from pgnode.os_support.request_signals import (
     kept_from_children,
 )
 
-#: Says when it is there, and ends well when its input does.
-WAITS = "import sys; print('there', flush=True); sys.stdin.read()"
+#: Says when it is there, and ends well when its input does. Whoever runs the tests may have one of the signals ignored (nohup).
+DEFAULTS = "; ".join(f"signal.signal({int(number)}, signal.SIG_DFL)" for number in REQUESTS)
+WAITS = f"import signal, sys; {DEFAULTS}; print('there', flush=True); sys.stdin.read()"
 
 
 def start() -> subprocess.Popen[bytes]:
