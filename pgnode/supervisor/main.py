@@ -56,7 +56,7 @@ from pgnode.supervisor.processes.restart_in_place import (
 )
 from pgnode.supervisor.processes.unknown_children import find_unknown, reap
 from pgnode.supervisor.restart_requests import AT_REST_SECONDS, RestartRequests
-from pgnode.supervisor.tasks import CHANGES, CONTROL, GRPC_WORKERS, GUNICORN, SERVICE, TaskSpec, Work
+from pgnode.supervisor.tasks import CHANGES, CONTROL, GRPC_WORKERS, GUNICORN, SERVICE, SESSIONS, TaskSpec, Work
 from pgnode.xray.process import run_folder
 
 if TYPE_CHECKING:
@@ -234,13 +234,14 @@ class Supervisor:
         # Whoever asks waits until it is known whether a core runs, and is not told before that none does.
         await parts.node.introduce(bus_is_new=bus_is_new)
         await processes.api.start()
-        later, begun = {CHANGES, GUNICORN, GRPC_WORKERS}, {CONTROL}
-        tasks = self._runner.start({spec: work for spec, work in parts.tasks.items() if spec not in later | begun})
-        # Changes wait until the stored state is restored.
+        # Changes, and what an earlier supervisor had promised of sessions, wait until the stored state is restored.
+        restoring, later, begun = {CHANGES, SESSIONS}, {GUNICORN, GRPC_WORKERS}, {CONTROL}
+        after = restoring | later | begun
+        tasks = self._runner.start({spec: work for spec, work in parts.tasks.items() if spec not in after})
         await restored
-        tasks += self._runner.start({CHANGES: parts.tasks[CHANGES]})
+        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in restoring})
         trouble = await processes.api.renew() if processes.api.taken_over else ""
-        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in later - {CHANGES}})
+        tasks += self._runner.start({spec: work for spec, work in parts.tasks.items() if spec in later})
         # In this order on a terminal, where both are one.
         await asyncio.to_thread(streams.drain)
         if parts.inheritance is NOTHING:

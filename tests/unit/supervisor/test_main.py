@@ -27,7 +27,7 @@ from pgnode.supervisor.host.restored_state import READY
 from pgnode.supervisor.main import EXIT_KILLED, EXIT_NOT_RESTARTED, Supervisor
 from pgnode.supervisor.processes.inheritance import Inheritance
 from pgnode.supervisor.processes.restart_in_place import HELD_SIGNALS, RestartStatus, Trial
-from pgnode.supervisor.tasks import CHANGES, LOGS
+from pgnode.supervisor.tasks import CHANGES, LOGS, SESSIONS, TaskSpec
 from tests.support.polling import eventually
 from tests.support.valkey import TestValkey
 from tests.unit.supervisor.fakes import LEFT, Parts
@@ -95,6 +95,31 @@ async def test_a_signal_while_starting_ends_it(parts: Parts) -> None:
     running = asyncio.create_task(supervisor(parts).run(WHO))
     await begun.wait()
     signal.raise_signal(signal.SIGINT)
+    assert await running == 0
+
+
+@pytest.mark.parametrize("task", [CHANGES, SESSIONS])
+async def test_what_needs_the_core_begins_when_that_was_taken_over(parts: Parts, task: TaskSpec) -> None:
+    found, begun, others = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def restore(_stored: object) -> None:
+        await found.wait()
+
+    def begins(event: asyncio.Event) -> Callable[[], Awaitable[None]]:
+        async def work() -> None:
+            event.set()
+            await asyncio.Event().wait()
+
+        return work
+
+    parts.node.restore = restore
+    parts.tasks |= {task: begins(begun), LOGS: begins(others)}
+    running = asyncio.create_task(supervisor(parts).run(WHO))
+    await others.wait()
+    assert not begun.is_set()
+    found.set()
+    await begun.wait()
+    signal.raise_signal(signal.SIGTERM)
     assert await running == 0
 
 
