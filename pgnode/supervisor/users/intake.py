@@ -243,9 +243,12 @@ class UserIntake:
 
     def _later(self, verdict: Verdict) -> Rival | None:
         """Find somebody who asked later for a credential of this user, and has it."""
-        superseded, holders = self._superseded, self._table.credentials.holders
+        superseded, index, numbers = self._superseded, self._table.credentials, verdict.numbers
+        if superseded and numbers is None and verdict.refusal is None:
+            # It was desired as it is when it was read. By now somebody may have taken what it had.
+            numbers = index.numbers(verdict.raw)
         if not superseded or not any(
-            holder in superseded for number in verdict.numbers or () for holder in holders(number)
+            holder in superseded for number in numbers or () for holder in index.holders(number)
         ):
             # As nearly always, and it is asked of everybody who changed.
             return None

@@ -186,3 +186,22 @@ async def test_a_rollout_ends_when_a_new_core_was_started_with_everybody() -> No
     calls = stage.core.calls
     assert await stage.run(bulk) is None
     assert stage.core.calls == calls
+
+
+async def test_who_lost_a_credential_while_a_set_was_read_does_not_take_it_back() -> None:
+    stage = Stage()
+    await stage.run(stage.bulk(numbered()))
+    alice = vless_user("alice", 0)
+    # Parts in another order: the same user, and not the bytes that the node keeps.
+    odd = [pb.User(inbounds=alice.inbounds), pb.User(proxies=alice.proxies), pb.User(email="alice")]
+    given = {name: vless_user(name, number).SerializeToString() for name, number in numbered().items()}
+    given["alice"] = b"".join(part.SerializeToString() for part in odd)
+    body = b"".join(b"\x0a%c%b" % (len(one), one) for one in given.values())
+    bulk = stage.users.bulk(Command("2-0", "2-0", Kind.SYNC_USERS, "worker", 1000, body), stage.inbounds)
+    while "UserIntake(2" not in repr(bulk):
+        assert await bulk.step() is None
+    await stage.one(vless_user("zoe", 0))
+    error = await stage.run(bulk)
+    assert error is not None
+    assert error.text == "failed to update users: alice: has the same VLESS id as 'zoe', in inbound 'vless'"
+    assert stage.core.numbers == {"zoe": 0, **{name: number for name, number in numbered().items() if name != "alice"}}
