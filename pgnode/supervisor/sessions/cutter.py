@@ -209,7 +209,8 @@ class Cutter:
     async def _take(self) -> None:
         """Take in what happened."""
         self._arrived.clear()
-        taken = self._departures.take()
+        # By the time at which it is known whether anybody is connected another core may have taken this one's place.
+        taken, run = self._departures.take(), self._core.run_id
         if not taken:
             return
         loop = asyncio.get_running_loop()
@@ -234,7 +235,7 @@ class Cutter:
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         if not nobody:
-            self._tasks.append(_Task(batch, self._core.run_id, loop.time() + self._grace_seconds))
+            self._tasks.append(_Task(batch, run, loop.time() + self._grace_seconds))
 
     async def disconnect(self, key: str, email: str) -> int:
         """End the connections that a user has now, through every inbound; the user may come back.

@@ -46,6 +46,8 @@ class Model:
         self.faults: list[Exception] = []
         #: Happens once, right after the first connection was ended.
         self.then: Callable[[], None] = lambda: None
+        #: Happens once, when the core is looked into.
+        self.before_look: Callable[[], None] = lambda: None
         self.moved = 0
         self.asked = 0
         journal = Journal()
@@ -71,6 +73,8 @@ class Model:
 
     async def look(self, _running: Any, asked: Question) -> Seen:
         self.asked += 1
+        before, self.before_look = self.before_look, lambda: None
+        before()
         if self.faults:
             raise self.faults.pop(0)
         seen = Seen()
@@ -403,3 +407,29 @@ async def test_all_connections_are_shown() -> None:
     assert await model.cutter.connections() == [("in", Connection("192.0.2.1", 1, "192.0.2.9", 443))]
     model.running = None
     assert await model.cutter.connections() == []
+
+
+async def test_who_is_back_with_a_new_core_keeps_what_is_new() -> None:
+    model = Model()
+    model.change("alice", "in")
+    model.connect("alice", 1)
+    model.change("alice")
+
+    def exchanged() -> None:
+        model.runs = ["another"]
+        model.open.clear()
+        model.departures.forget_all()
+        model.change("alice", "in")
+        model.connect("alice", 7)
+
+    model.before_look = exchanged
+    async with model.works():
+        await eventually(
+            lambda: model.runs == ["another"], "the core ends while it is asked whether anybody is connected"
+        )
+        # Looked after once more, when all of that has been.
+        model.change("bob", "in")
+        model.connect("bob", 3)
+        model.change("bob")
+        await model.done()
+    assert list(model.open.values()) == ["alice"]
