@@ -259,6 +259,7 @@ class CoreLifecycle:
         if self._core.running is not None and self._core.api is not None:
             await self._traffic.last_poll(self._core.api, self._core.run_id)
         await self._core.stop()
+        self._users.core_is_gone()
 
     async def _probe(self) -> None:
         if self._core.api is None:
@@ -306,6 +307,7 @@ class CoreLifecycle:
                 self._set_timer(delay_seconds, RetryDue())
             case do.ReapCore():
                 await self._core.stop()
+                self._users.core_is_gone()
                 # Only the node has these counters now, so they are stored.
                 await self._traffic.store_now()
             case do.KillCore(silent_seconds):

@@ -327,6 +327,10 @@ class UserSync:
         self.table.core_has_all()
         self.departures.forget_all()
 
+    def core_is_gone(self) -> None:
+        """Note that the core has ended, and with it all connections of users who departed: the next one has none of theirs."""
+        self.departures.forget_all()
+
     async def learn_core(self, inbounds: Inbounds) -> None:
         """Find out whom the core has as desired; whoever should not be there is removed.
 

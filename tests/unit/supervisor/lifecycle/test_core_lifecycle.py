@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import structlog
 
+from pgnode.bus.commands import Command, Kind
 from pgnode.bus.connection import BUS_ERRORS
 from pgnode.errors import InternalError, StartFailedError
 from pgnode.supervisor.lifecycle import actions as do
 from pgnode.supervisor.lifecycle.events import ExchangeRequested, Request, StartRequested, StopRequested
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.fake_core import SILENT
+from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.document import BaseConfig
 from tests.support.polling import eventually
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user
@@ -33,6 +35,21 @@ async def test_a_core_that_dies_is_brought_back_at_once_and_then_after_pauses(st
     assert stage.told.state == "recovering"
     await stage.pause(0.2)
     assert stage.told.state == "running"
+
+
+@pytest.mark.parametrize("how", ["stop", "die"])
+async def test_who_departed_is_forgotten_when_the_core_has_ended(tmp_path: Path, config: str, how: str) -> None:
+    stage = Stage(tmp_path, stop_linger_seconds=0)
+    departures = stage.node.users.departures
+    departures.wanted = True
+    await stage.start(config, user("alice", "a"))
+    command = Command("0-2", "2", Kind.SYNC_USER, "w", 1000, pb.User(email="alice").SerializeToString())
+    await stage.node.sync([command])
+    assert repr(departures) == "Departures(1 waiting, 1 open)"
+    await (stage.stop() if how == "stop" else stage.die())
+    # Before there is another core, in which alice may be again.
+    assert stage.core.running is None
+    assert repr(departures) == "Departures(0 waiting, 0 open)"
 
 
 async def test_a_core_that_does_not_stay_up_is_given_up_and_a_start_clears_that(stage: Stage, config: str) -> None:
