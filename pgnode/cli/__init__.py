@@ -13,13 +13,14 @@ from pgnode.cli import drain_command, worker_command, worker_commands
 from pgnode.cli.declaring import FILE_PATH as _FILE_PATH
 from pgnode.cli.declaring import LEVEL as _LEVEL
 from pgnode.cli.declaring import Group as _Group
+from pgnode.cli.declaring import Program as _Program
 from pgnode.cli.declaring import carry_out as _carry_out
 from pgnode.cli.declaring import json_option, target_options
 from pgnode.os_support import lean_start
 from pgnode.os_support.surroundings import end_with_the_program
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pgnode")
 def main() -> None:
     """A node for proxy panels: runs the Xray core and answers for its users' traffic."""  # noqa: D401 - it is the help text

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pgnode.cli.output import say
+from pgnode.cli.output import say, with_outputs
 from pgnode.errors import OperatorError
 from pgnode.os_support.log_levels import LEVELS
 
@@ -50,6 +50,14 @@ class Group(click.Group):
             raise click.UsageError(
                 f"{error.option_name} stands behind the command: pgnode status --node east", ctx
             ) from None
+
+
+class Program(Group):
+    """The command that has all others below it."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Carry out what was asked for, wherever its output goes. Raises SystemExit."""
+        return with_outputs(lambda: super(Program, self).main(*arguments, **options))
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
