@@ -17,12 +17,12 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 
 from pgnode.bus.connection import BUS_ERRORS, connect
 from pgnode.bus.indexed import Body
 from pgnode.bus.keys import NOT_MAPPED_TTL_SECONDS, Keys
 from pgnode.bus.snapshots import ALL, BLOCKS, Snapshot, decode_announcement
+from pgnode.bus.subscription import Subscription
 from pgnode.errors import NodeError
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.lasting import keep_going
@@ -79,7 +79,11 @@ class SnapshotReader:
         self._poll_seconds = poll_seconds
         self._held: dict[str, Snapshot] = {}
         self._client: Redis = connect(url, connections=2)
-        self._listener: Redis = connect(url, timeout_seconds=poll_seconds + 2, connections=1)
+        self._subscription = Subscription(url, keys.snapshots_channel, self._heard, self._subscription_lost)
+        #: Names of what was announced and has to be read.
+        self._to_read: set[str] = set()
+        #: Set when there is some, or the subscription is lost.
+        self._stirred = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         #: One poll at a time: a slower, older answer must not win over a newer one.
         self._polling = asyncio.Lock()
@@ -102,8 +106,12 @@ class SnapshotReader:
     async def close(self) -> None:
         """End following, and the connections."""
         await end_tasks([*self._fetching.values(), *([self._task] if self._task is not None else [])])
+        self._subscription.close()
         await self._client.aclose()
-        await self._listener.aclose()
+
+    def has_unheard(self) -> bool:
+        """Tell whether an announcement has come that is taken over in the next turn of the event loop."""
+        return self._subscription.has_unheard()
 
     def want(self, name: str) -> None:
         """Fetch a block of which there is a newer revision; it comes as every other snapshot does."""
@@ -220,44 +228,69 @@ class SnapshotReader:
         Args:
             data: The message, as it came over pub/sub.
         """
+        name = self._take_announced(data)
+        if name:
+            await self.poll((name,))
+
+    def _take_announced(self, data: bytes) -> str:
+        """Take over what an announcement says; return the name of what has to be read, "" where nothing has to be."""
         try:
             found = decode_announcement(data)
         except ValueError as error:
             log.warning("announcement not readable", error=str(error))
-            return
+            return ""
         held = self._held.get(found.name)
         if found.name not in ALL or (held is not None and held.rev == found.rev):
-            return
+            return ""
         if found.body is not None and (held is None or held.rev < found.rev):
             self._behind.pop(found.name, None)
             self._take(Snapshot(found.name, found.rev, found.at_ms, found.body))
-        else:
-            await self.poll((found.name,))
+            return ""
+        return found.name
+
+    def _heard(self, data: bytes) -> None:
+        try:
+            name = self._take_announced(data)
+        except Exception:
+            # It is read with the next poll.
+            log.exception("announcement not taken over")
+            return
+        if name:
+            self._to_read.add(name)
+            self._stirred.set()
+
+    def _subscription_lost(self) -> None:
+        self._stirred.set()
 
     async def _run(self) -> None:
         while True:
-            pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
             try:
-                await self._follow(pubsub)
+                await self._follow()
             except BUS_ERRORS as error:
                 if not self._away:
                     self._away = True
                     log.warning("snapshots not reachable, serving the last ones", error=str(error))
                 await asyncio.sleep(RECONNECT_SECONDS)
             finally:
-                with contextlib.suppress(*BUS_ERRORS):
-                    await pubsub.aclose()  # type: ignore[no-untyped-call]
+                self._subscription.close()
 
-    async def _follow(self, pubsub: PubSub) -> None:
-        loop = asyncio.get_running_loop()
-        await pubsub.subscribe(self._keys.snapshots_channel)
+    async def _follow(self) -> None:
+        """Follow them until the subscription is lost. Raises BUS_ERRORS."""
+        loop, stirred = asyncio.get_running_loop(), self._stirred
+        await self._subscription.open()
         await self.poll()
         self._away = False
         next_poll = loop.time() + self._poll_seconds
         while True:
-            message = await pubsub.get_message(timeout=max(0.01, next_poll - loop.time()))
-            if message is not None:
-                await self.announced(message["data"])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(next_poll):
+                    await stirred.wait()
+            stirred.clear()
+            if (lost := self._subscription.error) is not None:
+                raise lost
+            names, self._to_read = self._to_read, set()
             if loop.time() >= next_poll:
                 await self.poll()
                 next_poll = loop.time() + self._poll_seconds
+            elif names:
+                await self.poll(tuple(names))

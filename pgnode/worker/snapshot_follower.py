@@ -41,7 +41,11 @@ class SnapshotFollower:
         self, url: str, keys: Keys, *, unheard_seconds: float = UNHEARD_SECONDS, bring: Bring | None = None
     ) -> None:
         self._unheard_seconds = unheard_seconds
-        self.snapshots = LocalSnapshots(want=lambda name: self._reader.want(name))  # noqa: PLW0108 - it is made below
+        # The reader is made below.
+        self.snapshots = LocalSnapshots(
+            want=lambda name: self._reader.want(name),  # noqa: PLW0108
+            has_unheard=lambda: self._reader.has_unheard(),  # noqa: PLW0108
+        )
         self._copies = HostCopies(url, keys, bring) if bring is not None else None
         self._reader = SnapshotReader(
             url,

@@ -32,12 +32,18 @@ class LocalSnapshots:
     Args:
         now: Monotonic seconds.
         want: Has a block fetched of which there is a newer revision.
+        has_unheard: Tells whether a further revision has come that is taken over in the next turn of the event loop.
     """
 
     def __init__(
-        self, now: Callable[[], float] = time.monotonic, want: Callable[[str], None] = lambda _name: None
+        self,
+        now: Callable[[], float] = time.monotonic,
+        want: Callable[[str], None] = lambda _name: None,
+        has_unheard: Callable[[], bool] = lambda: False,
     ) -> None:
         self._now = now
+        #: Tells whether a further revision has come that is taken over in the next turn of the event loop.
+        self.has_unheard = has_unheard
         self._on_hello: list[Callable[[Hello], None]] = []
         self._hello: Hello | None = None
         #: Has a block fetched of which there is a newer revision.

@@ -25,6 +25,9 @@ VOID_SECONDS = 2.5
 #: Seconds for which they wait for what has to be fetched from another host.
 FETCH_SECONDS = 2.5
 
+#: Turns of the event loop for which what has come is waited for at most: it is read in the next one.
+TURNS = 20
+
 #: Seconds that the supervisor has for one request.
 LOOK_SECONDS = 5.0
 
@@ -52,6 +55,10 @@ class Figures(Protocol):
     @property
     def want(self) -> Callable[[str], None]:
         """Has it fetched."""
+
+    @property
+    def has_unheard(self) -> Callable[[], bool]:
+        """Tells whether further ones have come that are taken over in the next turn of the event loop."""
 
     async def news(self) -> None:
         """Wait for the next figures, or what tells their age."""
@@ -111,6 +118,10 @@ class Freshness:
             Whether there is one that can be told.
         """
         figures = self._figures
+        for _ in range(TURNS):
+            if not figures.has_unheard():
+                break
+            await asyncio.sleep(0)
         void = figures.is_void(name)
         if void or not self.is_fresh():
             self._ask(self._now())

@@ -38,6 +38,10 @@ class Reads(Protocol):
     def want(self) -> Callable[[str], None]:
         """Has it fetched."""
 
+    @property
+    def has_unheard(self) -> Callable[[], bool]:
+        """Tells whether a further revision has come that is taken over in the next turn of the event loop."""
+
     async def news(self) -> None:
         """Wait for the next figures, what tells their age, or the next state of the node."""
 

@@ -86,7 +86,8 @@ class StatsReads:
         if name == snapshots.STATS_INBOUNDS and self._reads.inbounds_counted is False:
             return None
         block = self._reads.fresh_block(name)
-        if block is None:
+        # What has come may say that some of it was handed out, to a caller who has his answer by now.
+        if block is None or self._reads.has_unheard():
             return None
         return block.body if hashed is None else block.find(hashed) or b""
 
@@ -109,7 +110,8 @@ class StatsReads:
         """Return ``answer()``, at once where the snapshot of that name is fresh, else when there is news of it."""
         if not self._core_answers():
             return self._after_refresh(name, answer)
-        if self._is_fresh() and not self._reads.is_void(name) and not self._reads.is_behind(name):
+        reads = self._reads
+        if self._is_fresh() and not (reads.is_void(name) or reads.is_behind(name) or reads.has_unheard()):
             return answer()
         return self._when_fresh(name, answer)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +48,9 @@ class FakeReads:
     #: Those of which there is a newer one elsewhere, and those that were wanted.
     behind: set[str] = field(default_factory=set)
     wanted: list[str] = field(default_factory=list)
+    #: What takes over what has come, one each turn of the event loop.
+    unheard: list[Callable[[], None]] = field(default_factory=list)
+    hearing: bool = False
     #: Set by whoever brings newer figures.
     came: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -62,6 +65,16 @@ class FakeReads:
 
     def want(self, name: str) -> None:
         self.wanted.append(name)
+
+    def has_unheard(self) -> bool:
+        if self.unheard and not self.hearing:
+            self.hearing = True
+            asyncio.get_running_loop().call_soon(self._hear)
+        return bool(self.unheard)
+
+    def _hear(self) -> None:
+        self.hearing = False
+        self.unheard.pop(0)()
 
     async def news(self) -> None:
         self.came.clear()

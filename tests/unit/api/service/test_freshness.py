@@ -51,6 +51,13 @@ async def test_under_steady_load_nobody_waits() -> None:
     assert repr(stage.freshness) == "Freshness(well)"
 
 
+async def test_what_never_ends_to_come_is_not_waited_for() -> None:
+    stage = Stage()
+    stage.reads.unheard = [lambda: None] * 10_000
+    assert await stage.freshness.wait("stats.users")
+    assert len(stage.reads.unheard) > 9_900
+
+
 async def test_whoever_comes_after_a_pause_waits_for_newer_ones() -> None:
     stage = Stage()
     stage.now += 60

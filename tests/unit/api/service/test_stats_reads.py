@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 
 import pytest
@@ -116,6 +117,21 @@ async def test_what_was_handed_out_is_not_told(node: Node) -> None:
     with pytest.raises(CoreUnavailableError, match="made anew after a reset, try again"):
         await answer
     assert reads.user_online_ips(request()) == ALICE
+
+
+async def test_what_has_come_is_heard_first(node: Node) -> None:
+    """It says that what this worker has was handed out: to a caller who has the answer by now."""
+    checks = StateChecks(node.reads, node.refresh)
+    freshness = Freshness(node.reads, node.commands, void_seconds=0.01)
+    reads = StatsReads(node.reads, node.commands, checks, write_timeout_seconds=30.0, freshness=freshness)
+    handed_out = functools.partial(node.reads.void.add, "stats.users")
+    assert reads.stats(request()) == reads.stats_cached(request()) == b"traffic"
+    node.reads.unheard = [lambda: None, handed_out]
+    assert reads.stats_cached(request()) is None
+    answer = reads.stats(request())
+    assert not isinstance(answer, bytes | memoryview)
+    with pytest.raises(CoreUnavailableError, match="made anew after a reset, try again"):
+        await answer
 
 
 async def test_inbounds_that_are_not_counted_have_no_zero(node: Node, reads: StatsReads) -> None:
