@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from pgnode.errors import CoreUnavailableError
@@ -94,12 +95,22 @@ class UserApplier:
     # --- for a bulk change --------------------------------------------------------------------------------------
 
     async def begin_rollout(self, keys: Iterable[str], inbounds: Inbounds) -> Rollout:
-        """Begin a rollout to these users; nothing is sent to the core yet. Others may change users between its steps."""
+        """Begin a rollout to these users; nothing is sent to the core yet. Others may change users between its steps.
+
+        They are stored as desired before the core has them, so whoever loses an account by it is stored, too.
+        """
         keys = list(keys)
         rollout = Rollout(self._core, self._table, inbounds, keys, swaps=self._swap_times, limits=self._limits)
         self._under_way = rollout
         await rollout.choose(self._policy)
         self._place = self._departures.place(self._table, keys)
+        try:
+            for at in range(0, len(keys), self._limits.slice_users):
+                self._departures.promise(self._table, keys[at : at + self._limits.slice_users])
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self._departures.promise(self._table, keys)
+            raise
         return rollout
 
     async def step_rollout(self, rollout: Rollout, applied: Applied, inbounds: Inbounds, until: float) -> None:
@@ -137,6 +148,7 @@ class UserApplier:
             rejected.drop([key for key in fine if key in table.desired and table.phase(key) is not Phase.IN_STEP])
         self._departures.settled(table, fine, place)
         table.core_has(fine)
+        self._departures.promise(table, outcome.unanswered)
         table.core_uncertain(outcome.unanswered)
         if outcome.refused:
             applied.refused |= await self.refuse(outcome.refused, before, inbounds)
@@ -174,6 +186,7 @@ class UserApplier:
             plan = plan_changes(self._table, desired, inbounds)
             place = self._departures.place(self._table, plan.keys)
             outcome = await apply_plan(self._core, self._table, plan)
+            self._departures.promise(self._table, outcome.unanswered)
             self._table.core_uncertain(outcome.unanswered | outcome.refused.keys())
             fine = set(plan.keys) - outcome.refused.keys() - outcome.unanswered
             self._departures.settled(self._table, fine, place)

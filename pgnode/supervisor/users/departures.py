@@ -1,7 +1,8 @@
 """Whose accounts went from the core, and when: for whoever ends the connections that these users have still. Pure.
 
 Noted at the moment at which it is known what the core has, and stored with the change itself, so that a supervisor that comes
-after this one ends what was promised. Nothing is decoded here: a change of users costs no more for it than a list's entry.
+after this one ends what was promised. Where a change is stored before that moment, or that moment does not come, it is promised
+ahead. Nothing is decoded here: a change of users costs no more for it than a list's entry.
 """
 
 from __future__ import annotations
@@ -63,9 +64,11 @@ class Departures:
         #: Users who are not done with, and for them it counts when they come back: the generation of each time that they
         #: departed, and the messages.
         self._open: dict[str, tuple[tuple[int, ...], tuple[bytes, ...]]] = {}
+        #: Users of whom it is stored that they depart, and who have not yet: what is stored.
+        self._promised: dict[str, DepartedUser] = {}
         #: The number of those who are noted now. Whoever is taken is of an earlier one.
         self._generation = 1
-        #: Generation -> departures in it that are not done with; the oldest first.
+        #: Generation -> departures in it that are promised or not done with; the oldest first.
         self._left: dict[int, int] = {}
         #: Users who are not done with and are being changed -> the place in the log before that.
         self._coming: dict[str, int] = {}
@@ -99,6 +102,27 @@ class Departures:
         """Return the place in the log now."""
         return self._place()
 
+    def promise(self, table: UserTable, keys: Iterable[str]) -> None:
+        """Have it stored that users depart of whom the core may lose an account, for when it is not known here that it did.
+
+        Args:
+            table: All users.
+            keys: Those users; to be settled later.
+        """
+        if not self.wanted:
+            return
+        at, generation, promised = self._now(), self._generation, self._promised
+        before_all = len(promised)
+        for key, desired, applied, perhaps in table.not_in_step(keys):
+            before = perhaps if applied is None else (applied, *perhaps)
+            if not before or key in promised or (before[0] == desired and _is_as_before(before, desired)):
+                continue
+            found = self._open.get(key)
+            messages = before if found is None else (*found[1], *before)
+            promised[key] = self._journal.departed[key] = DepartedUser(at, messages[-MESSAGES_MAX:], generation)
+        if more := len(promised) - before_all:
+            self._left[generation] = self._left.get(generation, 0) + more
+
     def settled(self, table: UserTable, keys: Iterable[str], place: int) -> None:
         """Note what becomes of users whom the core has as desired from now on; to be called before the table notes it.
 
@@ -110,25 +134,28 @@ class Departures:
         if not self.wanted:
             return
         opened, waiting, before_all = self._open, self._waiting, len(self._waiting)
+        promised, kept = self._promised, 0
         at = self._now()
         if self._coming:
             keys = list(keys)
             for key in self._coming.keys() & keys:
                 del self._coming[key]
         for key, desired, applied, perhaps in table.not_in_step(keys):
-            if applied is None and not perhaps:
+            row = promised.pop(key, None) if promised else None
+            before = perhaps if applied is None else (applied, *perhaps)
+            if not before:
                 if key not in opened:
                     continue
-            elif applied == desired and not perhaps:
-                # Put again as it was.
-                continue
-            before = perhaps if applied is None else (applied, *perhaps)
-            if perhaps and all(message == desired for message in before):
+            elif before[0] == desired and _is_as_before(before, desired):
+                if row is not None:
+                    self._count_down(row.generation)
                 continue
             waiting.append(_new(Departure, (key, before, desired, place, at, ())))
-            self._open_up(key, before, at)
+            self._open_up(key, before, at, row)
+            kept += row is not None
         if more := len(waiting) - before_all:
-            self._left[self._generation] = self._left.get(self._generation, 0) + more
+            if more > kept:
+                self._left[self._generation] = self._left.get(self._generation, 0) + more - kept
             self._tell()
 
     def stranger(self, key: str, tag: str) -> None:
@@ -154,9 +181,9 @@ class Departures:
         self._left[self._generation] = self._left.get(self._generation, 0) + 1
         self._open_up(departure.key, departure.before, departure.at)
 
-    def _open_up(self, key: str, before: tuple[bytes, ...], at: float) -> None:
-        """Note that a user is not done with, and what of it is to be stored."""
-        generation = self._generation
+    def _open_up(self, key: str, before: tuple[bytes, ...], at: float, row: DepartedUser | None = None) -> None:
+        """Note that a user is not done with, and what of it is to be stored; ``row`` was promised."""
+        generation = self._generation if row is None else row.generation
         found = self._open.get(key)
         if found is None:
             messages = before if len(before) <= MESSAGES_MAX else before[-MESSAGES_MAX:]
@@ -164,7 +191,7 @@ class Departures:
         else:
             messages = (*found[1], *before)[-MESSAGES_MAX:]
             self._open[key] = (*found[0], generation), messages
-        if messages:
+        if messages and (row is None or row.messages != messages):
             self._journal.departed[key] = _new(DepartedUser, (at, messages, generation))
 
     def take(self) -> list[Departure]:
@@ -184,19 +211,29 @@ class Departures:
         if len(generations) > count:
             self._open[key] = generations[count:], messages
         for generation in generations[:count]:
-            self._left[generation] -= 1
-            if not self._left[generation]:
-                is_oldest = generation == next(iter(self._left))
-                del self._left[generation]
-                if is_oldest:
-                    self._journal.departed_done = next(iter(self._left), self._generation) - 1
+            self._count_down(generation)
+
+    def _count_down(self, generation: int) -> None:
+        """Note that one departure of a generation needs nothing stored any more."""
+        self._left[generation] -= 1
+        if not self._left[generation]:
+            is_oldest = generation == next(iter(self._left))
+            del self._left[generation]
+            if is_oldest:
+                self._journal.departed_done = next(iter(self._left), self._generation) - 1
 
     def forget_all(self) -> None:
         """Forget everything: there is no core any more that has a connection of theirs."""
         self._waiting.clear()
-        if self._open:
+        if self._open or self._promised:
             self._journal.departed_done = self._generation
             self._generation += 1
         self._open.clear()
+        self._promised.clear()
         self._left.clear()
         self._coming.clear()
+
+
+def _is_as_before(before: Iterable[bytes], desired: bytes | None) -> bool:
+    """Whether a user is put again as it was. Pure."""
+    return all(message == desired for message in before)

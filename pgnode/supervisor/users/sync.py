@@ -121,11 +121,17 @@ class UserSync:
         """
         try:
             return await self._sync(commands, inbounds)
+        except asyncio.CancelledError:
+            # What was taken in is stored as desired, and the next supervisor does not know what the core had.
+            self.departures.promise(self.table, self.table.differing_all())
+            raise
         except Exception:
             # A fault in one batch ends that batch, not the node: it would be delivered to the next one again.
             log.exception("changes of users failed", commands=[repr(command) for command in commands[:5]])
             # What was taken in is desired from now on; whatever the core has of it is looked at again.
-            self.table.core_uncertain(self.table.differing_all())
+            differing = self.table.differing_all()
+            self.departures.promise(self.table, differing)
+            self.table.core_uncertain(differing)
             return [(command, Reply(error=InternalError(INTERNAL_TEXT))) for command in commands]
 
     async def _sync(self, commands: Sequence[Command], inbounds: Inbounds) -> Answers:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, NodeError
-from pgnode.store.changes import Journal
+from pgnode.store.changes import Journal, Scope, StoreChanges
 from pgnode.store.rows import TAKEN_USERS
 from pgnode.supervisor.users.bulk import BulkChange
 from pgnode.supervisor.users.rollout import StepLimits
@@ -23,10 +23,10 @@ SMALL = StepLimits(slice_users=2, slice_calls=4, step_seconds=0.0, rollout_users
 
 
 class Stage:
-    def __init__(self) -> None:
+    def __init__(self, *, swaps: bool = False) -> None:
         self.core = CredentialCore()
         self.journal = Journal()
-        self.users = UserSync(cast(Any, self.core), self.journal, SMALL, lambda *_: False)
+        self.users = UserSync(cast(Any, self.core), self.journal, SMALL, lambda *_: swaps)
         self.state: NodeError | None = None
         self.ended = 0
 
@@ -205,3 +205,21 @@ async def test_who_lost_a_credential_while_a_set_was_read_does_not_take_it_back(
     assert error is not None
     assert error.text == "failed to update users: alice: has the same VLESS id as 'zoe', in inbound 'vless'"
     assert stage.core.numbers == {"zoe": 0, **{name: number for name, number in numbered().items() if name != "alice"}}
+
+
+async def test_whoever_loses_an_account_is_stored_together_with_what_is_desired() -> None:
+    """A supervisor that comes after a crash finds the core without their accounts, and ends what is open of them."""
+    for swaps in (False, True):
+        stage = Stage(swaps=swaps)
+        stage.users.departures.wanted = True
+        await stage.run(stage.bulk(numbered()))
+        stage.journal.take(Scope.DESIRED)
+        given = {name: number for name, number in numbered(10).items() if name != "bob"}
+        bulk, stored = stage.bulk({**given, "frank": 5}, entry="2-0"), StoreChanges()
+        while True:
+            reply = await bulk.step()
+            stored.add(stage.journal.take(Scope.DESIRED))
+            if stored.users:
+                assert stored.departed.keys() == {"alice", "bob", "carol", "dave", "eve"}
+            if reply is not None:
+                break

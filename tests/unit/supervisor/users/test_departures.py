@@ -172,8 +172,84 @@ def test_what_an_earlier_supervisor_promised_is_taken_over() -> None:
     assert world.done_with() == 6
     off = World(wanted=False)
     off.departures.restore(stored, lambda _: None)
+    off.departures.promise(off.table, ["alice"])
     assert off.departures.take() == []
     assert (off.journal.departed, off.done_with()) == ({}, 5)
+
+
+def test_what_is_promised_is_stored_before_it_is_settled_and_only_once() -> None:
+    world = World()
+    world.change(alice=b"1", bob=b"2", carol=b"3")
+    for key, message in {"alice": None, "bob": b"new", "dave": b"4"}.items():
+        world.table.put(key, message)
+    for _ in range(2):
+        world.departures.promise(world.table, ["alice", "bob", "carol", "dave"])
+    assert world.journal.departed == {"alice": DepartedUser(7.0, (b"1",), 1), "bob": DepartedUser(7.0, (b"2",), 1)}
+    assert world.told == 0
+    # Others depart meanwhile, and are done with.
+    world.change(carol=None)
+    world.departures.take()
+    world.departures.done("carol")
+    assert world.done_with() is None
+    world.journal.take(Scope.DESIRED)
+    world.change(alice=None, bob=b"new", dave=b"4")
+    assert [one.key for one in world.departures.take()] == ["alice", "bob"]
+    assert world.journal.departed == {}
+    world.departures.done("alice")
+    assert world.done_with() is None
+    world.departures.done("bob")
+    assert world.done_with() == 2
+
+
+def test_who_is_as_before_after_all_does_not_depart_as_promised() -> None:
+    world = World()
+    world.change(alice=b"1")
+    world.table.put("alice", b"2")
+    world.departures.promise(world.table, ["alice"])
+    world.table.core_uncertain(["alice"])
+    world.table.put("alice", b"1")
+    world.departures.settled(world.table, ["alice"], 0)
+    # Perhaps it had the other account meanwhile.
+    assert [one.before for one in world.departures.take()] == [(b"1", b"2")]
+    world.table.core_has(["alice"])
+    world.table.core_uncertain(["alice"])
+    world.table.put("alice", None)
+    world.departures.promise(world.table, ["alice"])
+    world.table.put("alice", b"1")
+    world.departures.settled(world.table, ["alice"], 0)
+    assert world.departures.take() == []
+    assert world.done_with() is None
+    world.departures.done("alice")
+    world.change(bob=b"1")
+    world.change(bob=None)
+    world.departures.take()
+    world.departures.done("bob")
+    assert world.done_with() == 2
+
+
+def test_what_is_promised_of_some_of_many_counts_once() -> None:
+    world = World()
+    world.change(alice=b"1", bob=b"1")
+    world.change(alice=b"2")
+    world.table.put("alice", None)
+    world.departures.promise(world.table, ["alice"])
+    assert world.journal.departed["alice"].messages == (b"1", b"2")
+    world.change(alice=None, bob=None)
+    assert world.journal.departed["alice"].messages == (b"1", b"2")
+    for one in world.departures.take():
+        world.departures.done(one.key)
+    assert world.done_with() == 1
+
+
+def test_with_the_core_goes_what_was_promised() -> None:
+    world = World()
+    world.change(alice=b"1")
+    world.table.put("alice", None)
+    world.departures.promise(world.table, ["alice"])
+    world.departures.forget_all()
+    assert world.done_with() == 1
+    world.departures.settled(world.table, ["alice"], 0)
+    assert world.journal.departed["alice"].generation == 2
 
 
 def test_with_the_core_everything_is_forgotten() -> None:
@@ -199,9 +275,10 @@ def test_where_nobody_wants_to_know_nothing_is_noted() -> None:
     assert world.departures.here() == 10
 
 
-#: What happens, one thing after the other: a user departs, all are taken, a user is done with; and whether that is stored.
+#: What happens, one thing after the other: it is promised that a user departs, a user departs, all are taken, a user is done
+#: with; and whether that is stored.
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["depart", "take", "done"]), st.sampled_from("ab"), st.booleans()), min_size=4
+    st.tuples(st.sampled_from(["promise", "depart", "take", "done"]), st.sampled_from("ab"), st.booleans()), min_size=4
 )
 
 
@@ -211,7 +288,7 @@ def test_the_store_has_everybody_who_is_not_done_with(steps: list[tuple[str, str
     for statement in chain.from_iterable(MIGRATIONS):
         store.execute(statement)
     store.execute(f"PRAGMA user_version = {VERSION}")
-    world, taken, waiting = World(), Counter[str](), Counter[str]()
+    world, taken, waiting, promised = World(), Counter[str](), Counter[str](), set[str]()
     world.change(a=b"", b=b"")
 
     def commit() -> set[str]:
@@ -220,7 +297,12 @@ def test_the_store_has_everybody_who_is_not_done_with(steps: list[tuple[str, str
         return set(read_departed(store))
 
     for number, (step, key, stored) in enumerate(steps):
-        if step == "depart":
+        if step == "promise":
+            world.table.put(key, b"%d" % number)
+            world.departures.promise(world.table, [key])
+            promised.add(key)
+        elif step == "depart":
+            promised.discard(key)
             world.change(**{key: b"%d" % number})
             waiting[key] += 1
         elif step == "take":
@@ -230,7 +312,9 @@ def test_the_store_has_everybody_who_is_not_done_with(steps: list[tuple[str, str
             taken[key] -= 1
             world.departures.done(key)
         if stored:
-            assert {*+taken, *waiting} <= commit()
+            assert {*+taken, *waiting, *promised} <= commit()
+    for key in promised:
+        world.change(**{key: b"last"})
     taken.update(one.key for one in world.departures.take())
     for key in taken.elements():
         world.departures.done(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from typing import Any, cast
@@ -15,6 +16,8 @@ from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalErr
 from pgnode.store.changes import Journal
 from pgnode.store.rows import TAKEN_USERS, RejectedUser
 from pgnode.store.state import StoredState
+from pgnode.supervisor.users.core_users import Outcome
+from pgnode.supervisor.users.planning import InboundPlan
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.supervisor.users.table import Phase
@@ -237,3 +240,51 @@ async def test_nobody_is_left_after_everybody_was_forgotten() -> None:
 
 def everybody(users: UserSync) -> Sequence[str]:
     return sorted(users.table.keys())
+
+
+class Interrupted:
+    """Users of whom one is removed and one gets another id, over a core that has done it when ``end`` comes."""
+
+    def __init__(self) -> None:
+        self.core, self.journal = CredentialCore(), Journal()
+        self.users = users_over(self.core, self.journal)
+        self.users.departures.wanted = True
+
+    async def change(self, end: BaseException | None = None) -> list[NodeError | None]:
+        await ask(self.users, vless_user("alice", 1), vless_user("bob", 2))
+        alter = self.core.alter
+
+        async def ends(plans: Sequence[InboundPlan], *, chained: bool = False) -> Outcome:
+            outcome = await alter(plans, chained=chained)
+            if end is not None:
+                raise end
+            return outcome
+
+        self.core.alter = ends  # type: ignore[method-assign]
+        return await ask(self.users, vless_user("alice", 1, tags=()), vless_user("bob", 3))
+
+
+async def test_who_departs_is_stored_where_a_change_is_interrupted() -> None:
+    """As when the supervisor is restarted in place: what is in the journal is stored then."""
+    stage = Interrupted()
+    with pytest.raises(asyncio.CancelledError):
+        await stage.change(asyncio.CancelledError())
+    assert stage.core.numbers == {"bob": 3}
+    assert stage.journal.users["alice"] is None
+    assert stage.journal.departed.keys() == {"alice", "bob"}
+
+
+async def test_who_departs_is_stored_where_a_change_fails() -> None:
+    stage = Interrupted()
+    errors = await stage.change(ValueError("a fault"))
+    assert all(isinstance(error, InternalError) for error in errors)
+    assert stage.journal.departed.keys() == {"alice", "bob"}
+
+
+async def test_who_departs_is_stored_where_the_core_does_not_answer() -> None:
+    stage = Interrupted()
+    stage.core.silent_about = {"alice"}
+    await stage.change()
+    # Of her it is not known; he is known to have departed.
+    assert stage.journal.departed.keys() == {"alice", "bob"}
+    assert [one.key for one in stage.users.departures.take()] == ["bob"]
