@@ -79,6 +79,8 @@ class UserApplier:
                 outcome = await apply_plan(self._core, self._table, plan)
                 await self.settle(plan.keys, outcome, applied, inbounds, place)
                 return applied
+        # What the core has of those who wait for another rollout, that one alone knows.
+        self._table.core_uncertain([key for key in differing if self._table.phase(key) is Phase.PENDING])
         rollout = Rollout(self._core, self._table, inbounds, differing, swaps=self._swap_times, limits=self._limits)
         await rollout.choose(policy)
         while not rollout.done:

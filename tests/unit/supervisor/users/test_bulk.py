@@ -223,3 +223,18 @@ async def test_whoever_loses_an_account_is_stored_together_with_what_is_desired(
                 assert stored.departed.keys() == {"alice", "bob", "carol", "dave", "eve"}
             if reply is not None:
                 break
+
+
+async def test_many_who_are_back_while_a_rollout_has_swapped_them_out_are_put_again() -> None:
+    stage = Stage(swaps=True)
+    await stage.run(stage.bulk(numbered()))
+    bulk = stage.bulk({"carol": 2, "zoe": 20}, entry="2-0")
+    while "zoe" not in stage.core.users:
+        assert await bulk.step() is None
+    back = pb.Users(users=[vless_user(name, number) for name, number in numbered().items()])
+    command = Command("9-0", "9", Kind.SYNC_CHUNKED, "worker", 1000, back.SerializeToString())
+    [(_, reply)] = await stage.users.sync([command], {"vless": VLESS})
+    assert reply.error is None
+    assert await stage.run(bulk) is None
+    assert stage.users.table.differing_all() == []
+    assert stage.core.numbers == {**numbered(), "zoe": 20}
