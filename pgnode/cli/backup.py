@@ -65,7 +65,7 @@ def back_up(named: Named, file: Path, *, force: bool = False, json_wanted: bool 
         with _target(file, force=force) as (folder, output):
             stored = copy_store(settings.store_path, folder / STORE)
             if stored is None:
-                raise no_state(settings)
+                raise no_state(settings, target.pid)
             fault_point("backup.copied")
             left_out = _copy_identity(settings, folder)
             manifest = Manifest(

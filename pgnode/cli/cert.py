@@ -30,6 +30,8 @@ _PINNED = "panels pin the certificate: give them this one (pgnode cert show), or
 def show_certificate(named: Named, *, json_wanted: bool = False) -> int:
     """Print the certificate, to be pasted into a panel's form, and what it says. Raise OperatorError where there is none."""
     _, settings = find_with_settings(named)
+    if settings.ssl_cert_file is None and not settings.cert_file.exists():
+        raise OperatorError(f"there is no {settings.cert_file} yet: the node makes it at its first start")
     seen = _seen(settings)
     pem = read_regular(settings.cert_file, PEM_BYTES_MAX).decode("ascii", errors="replace").strip()
     if json_wanted:

@@ -200,7 +200,7 @@ async def _read(target: Target, ask_seconds: float) -> ShownTraffic:
     # After the question, so that what was stored for it is there.
     state = await asyncio.to_thread(read_state, settings.store_path)
     if state is None:
-        raise no_state(settings)
+        raise no_state(settings, pid)
     return traffic_of(state, live, stored_at(settings.store_path), pid)
 
 

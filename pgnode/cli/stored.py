@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from pgnode.errors import OperatorError
+from pgnode.errors import NotAnsweringError, NotRunningError, OperatorError
 from pgnode.settings import Settings
 
 
@@ -23,9 +23,21 @@ def not_running(stored_at: float, pid: int | None = None) -> str:
     return f"{why}; this is the state it stored at {at}"
 
 
-def no_state(settings: Settings) -> OperatorError:
-    """Return the error that no node has run with this state folder."""
-    return OperatorError(
-        f"the node's store does not answer (there is no {settings.store_path.name}): "
-        f"is the node with this STATE_DIR={settings.state_dir} running?"
+def no_state(settings: Settings, pid: int | None) -> OperatorError:
+    """Return the error that there is no store in this state folder.
+
+    Args:
+        settings: The folder.
+        pid: The supervisor; None where none runs.
+
+    Returns:
+        The error, with the exit code of a node that does not run, or that does not answer.
+    """
+    if pid is None:
+        return NotRunningError(
+            f"no node has run with STATE_DIR={settings.state_dir}: there is no {settings.store_path.name}. Start it with "
+            "`pgnode run`, or say with --state-dir which node is meant"
+        )
+    return NotAnsweringError(
+        f"the supervisor (pid {pid}) has made no {settings.store_path} yet: it is starting, or `pgnode status` tells more"
     )

@@ -326,6 +326,6 @@ def _read(target: Target, ask_seconds: float, *, with_traffic: bool) -> tuple[Sh
     # After the question, so that what was desired meanwhile is in it.
     stored = read_state(settings.store_path)
     if stored is None:
-        raise no_state(settings)
+        raise no_state(settings, target.pid)
     at = stored_at(settings.store_path)
     return ShownUsers.of(stored, state, at, panel_away=away, pid=target.pid, online=online), waiting

@@ -148,8 +148,8 @@ async def test_without_a_store_it_is_told(state_dir: Path) -> None:
     (state_dir / "state.db").unlink()
     for command in ("users", "stats"):
         result = await run(command)
-        assert result.exit_code == 1
-        assert f"is the node with this STATE_DIR={state_dir} running?" in result.output
+        assert result.exit_code == 3
+        assert f"no node has run with STATE_DIR={state_dir}: there is no state.db" in result.output
 
 
 async def test_a_store_that_cannot_be_read_is_told(state_dir: Path) -> None:

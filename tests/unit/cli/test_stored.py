@@ -15,8 +15,15 @@ def test_a_node_that_does_not_run_is_told_with_the_time_of_its_state() -> None:
 
 
 def test_a_folder_without_a_store_is_named(tmp_path: Path) -> None:
-    error = no_state(load(state_dir=str(tmp_path)))
-    assert str(error) == (
-        f"the node's store does not answer (there is no state.db): is the node with this STATE_DIR={tmp_path} running?"
+    settings = load(state_dir=str(tmp_path))
+    error = no_state(settings, None)
+    assert (str(error), error.exit_code) == (
+        f"no node has run with STATE_DIR={tmp_path}: there is no state.db. Start it with `pgnode run`, or say with --state-dir "
+        "which node is meant",
+        3,
     )
-    assert error.exit_code == 1
+    error = no_state(settings, 812)
+    assert (str(error), error.exit_code) == (
+        f"the supervisor (pid 812) has made no {tmp_path}/state.db yet: it is starting, or `pgnode status` tells more",
+        4,
+    )
