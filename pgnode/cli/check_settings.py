@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pgnode.cli import checks
 from pgnode.cli.doctor import REDIS_SECONDS, show_findings
 from pgnode.cli.facts import find_facts
-from pgnode.cli.findings import Finding, fail, ok
+from pgnode.cli.findings import Finding
 from pgnode.cli.target import Named, Target, find_target, running_settings
 from pgnode.errors import SettingsError
-from pgnode.settings import read_api_key
 
 #: The exit code where something is wrong: the settings are.
 WRONG = SettingsError.exit_code
@@ -54,12 +53,7 @@ def check_settings(target: Target) -> Iterator[Finding]:
         running = running_settings(target)
         held = frozenset({*running.gunicorn_ports.values(), running.grpc_listen[1]})
     yield from checks.check_free_ports(settings, held)
-    if settings.api_key is None and settings.key_file.exists():
-        try:
-            read_api_key(settings)
-        except SettingsError as error:
-            yield fail(str(error), "put a UUID into it, or remove it: the next start makes one")
-        else:
-            yield ok(f"{settings.key_file} has a key")
+    if (key := checks.check_key(settings)) is not None:
+        yield key
     yield from checks.check_certificate(settings, facts.at)
     yield from checks.check_disk(settings)

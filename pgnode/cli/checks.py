@@ -21,11 +21,12 @@ from pgnode.cli.target import Target
 from pgnode.cli.texts import count, size
 from pgnode.errors import SettingsError
 from pgnode.os_support.surroundings import what_is_missing
-from pgnode.settings import Settings, unknown_settings
+from pgnode.settings import Settings, read_api_key, unknown_settings
 from pgnode.settings.previous_key import previous_key_file
 from pgnode.supervisor.host.certificate import check_pair
 from pgnode.supervisor.host.identity import machine_addresses
 from pgnode.supervisor.host.running_nodes import user_name
+from pgnode.supervisor.processes.ports import what_to_do
 
 #: Open files below which a process of the node may be short of connections.
 FILES_MIN = 65_536
@@ -125,7 +126,7 @@ def check_state_dir(settings: Settings) -> Iterator[Finding]:
     try:
         found = folder.stat()
     except OSError as error:
-        yield warn(f"{folder}: {error.strerror}", "it is made at the first start")
+        yield _can_be_made(folder, error)
         return
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o077:
@@ -139,6 +140,42 @@ def check_state_dir(settings: Settings) -> Iterator[Finding]:
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode & 0o077:
                 yield fail(f"others may read {path} (mode {mode:03o})", f"chmod 600 {path}")
+
+
+def _can_be_made(folder: Path, error: OSError) -> Finding:
+    """Find out whether a start could make a folder that is not there."""
+    if not isinstance(error, FileNotFoundError):
+        return fail(f"{folder}: {error.strerror}", "set STATE_DIR to a folder that this user may write")
+    above = next(path for path in folder.parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        return fail(f"{folder} is not there, and this user may not make it in {above}", "make it, or set STATE_DIR")
+    return warn(f"{folder}: {error.strerror}", "it is made at the first start")
+
+
+def check_key(settings: Settings) -> Finding | None:
+    """Look whether the file of the API key has one, or can be made.
+
+    Args:
+        settings: Where it is.
+
+    Returns:
+        What was found; None where there is nothing to look at.
+    """
+    if settings.api_key is not None:
+        return None
+    file = settings.key_file
+    if file.exists():
+        try:
+            read_api_key(settings)
+        except SettingsError as error:
+            return fail(str(error), "put a UUID into it, or remove it: the next start makes one")
+        return ok(f"{file} has a key")
+    if settings.api_key_file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
+        what = "there is no" if not file.parent.exists() else "this user may not write"
+        return fail(
+            f"API_KEY_FILE={file} cannot be made: {what} {file.parent}", "make that folder, or set API_KEY_FILE"
+        )
+    return None
 
 
 def check_ports(settings: Settings, *, runs: bool) -> Iterator[Finding]:
@@ -178,7 +215,10 @@ def check_free_ports(settings: Settings, held: Set[int]) -> Iterator[Finding]:
             yield ok(f"{what} is the running node's")
             continue
         error = _bind_error(settings.node_host, port)
-        yield ok(f"{what} is free") if not error else fail(f"{what}: {error}", f"end who has it, or set {name}")
+        if error is None:
+            yield ok(f"{what} is free")
+        else:
+            yield fail(f"{what} on {settings.node_host}: {error.strerror or error}", what_to_do(error, name))
 
 
 def _ports(settings: Settings) -> dict[str, int]:
@@ -201,15 +241,15 @@ def _connect_error(hosts: tuple[str, ...], port: int) -> str:
     return error
 
 
-def _bind_error(host: str, port: int) -> str:
+def _bind_error(host: str, port: int) -> OSError | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
-        return error.strerror or str(error)
-    return ""
+        return error
+    return None
 
 
 def check_certificate(settings: Settings, at: float) -> Iterator[Finding]:

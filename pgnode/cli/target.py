@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from pgnode.cli.output import say
 from pgnode.errors import ArgumentError, OperatorError, SettingsError
+from pgnode.os_support.files import kind_of
 from pgnode.settings import Settings, load_from, names_in_env_file
 from pgnode.settings.derived import SECRET_FIELDS
 from pgnode.supervisor.control.client import ASK_SECONDS, NotAnsweredError, ask
@@ -171,6 +173,10 @@ def require_access(settings: Settings) -> None:
         raise OperatorError(f"STATE_DIR={folder} may not be looked into: be the user of the node, or root") from None
     except OSError:
         return
+    if not stat.S_ISDIR(found.st_mode):
+        raise SettingsError(
+            f"STATE_DIR={folder} is {kind_of(folder)}, and has to be a folder: set STATE_DIR to another"
+        )
     if not os.access(folder, os.R_OK | os.X_OK):
         raise OperatorError(
             f"STATE_DIR={folder} is for user {user_name(found.st_uid)} alone: be that user (sudo -u {user_name(found.st_uid)} "

@@ -24,5 +24,7 @@ def read_api_key(settings: Settings) -> str:
         return settings.api_key
     try:
         return check_uuid(read_regular(settings.key_file, KEY_BYTES).decode())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SettingsError(f"no API key in {settings.key_file}: {error.strerror or error}") from None
+    except ValueError as error:
         raise SettingsError(f"no API key in {settings.key_file}: {error}") from None

@@ -38,8 +38,6 @@ CERT_MAX_ADDRESSES = 12
 _KEY_BYTES = 4096
 _PID_CHARACTERS = 20
 
-_WHAT_TO_DO = "let this user write STATE_DIR and make room there, or choose another folder"
-
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -94,7 +92,7 @@ def lock_state_dir(settings: Settings, held: int = -1) -> IO[str]:
         # whatever may be in its place, such as a FIFO.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError as error:
-        raise SettingsError(f"{path} cannot be opened: {error.strerror}; {_WHAT_TO_DO}") from None
+        raise SettingsError(f"{path} cannot be opened: {error.strerror}; {_what_to_do('STATE_DIR')}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise SettingsError(f"{path} is no regular file: remove it, then start the node again")
@@ -181,7 +179,7 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
         # Before the key: one that nobody saw is shown at the next start, when this one fails.
         with contextlib.suppress(OSError):
             write_atomically(_unseen(settings), "")
-        write_private(path, key + "\n")
+        write_private(path, key + "\n", setting="API_KEY_FILE" if settings.api_key_file is not None else "STATE_DIR")
         return key, True
     try:
         return str(uuid.UUID(read_regular(path, _KEY_BYTES).decode().strip())), _unseen(settings).exists()
@@ -196,13 +194,16 @@ def _api_key(settings: Settings) -> tuple[str, bool]:
         ) from None
 
 
-def write_private(path: Path, text: str | bytes, owner: tuple[int, int] | None = None) -> None:
+def write_private(
+    path: Path, text: str | bytes, owner: tuple[int, int] | None = None, *, setting: str = "STATE_DIR"
+) -> None:
     """Write a file that this user alone may read.
 
     Args:
         path: The file.
         text: What is to be in it.
         owner: Whom it is to belong to (uid, gid); None for this user.
+        setting: What says where it is.
 
     Raises:
         SettingsError: It cannot be written.
@@ -210,7 +211,13 @@ def write_private(path: Path, text: str | bytes, owner: tuple[int, int] | None =
     try:
         write_atomically(path, text, owner=owner)
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}; {_WHAT_TO_DO}") from None
+        raise SettingsError(f"{path} cannot be written: {error.strerror}; {_what_to_do(setting)}") from None
+
+
+def _what_to_do(setting: str) -> str:
+    if setting == "STATE_DIR":
+        return "let this user write STATE_DIR and make room there, or choose another folder"
+    return f"let this user write in its folder, which has to exist, and make room there, or set {setting} to something else"
 
 
 def addresses(settings: Settings) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:

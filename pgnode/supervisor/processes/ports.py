@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pgnode.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+#: The address is none of this machine's, or of a kind that it does not speak.
+_NO_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL, errno.ENODEV})
 
 #: Connections that may wait to be accepted.
 BACKLOG: Final = 4096
@@ -63,7 +67,7 @@ class ListeningSockets:
                 # It may have the filter of the settings before.
                 self._sockets[key] = self._restricted(socket.socket(fileno=self._inherited[key]))
                 continue
-            listener = _socket(self._settings.node_host)
+            listener = _socket(self._settings.node_host, name, port)
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind((self._settings.node_host, port))
@@ -115,7 +119,7 @@ def reserve_port(host: str, setting: str, port: int) -> socket.socket:
     Raises:
         PortInUseError: Somebody else has the port.
     """
-    holder = _socket(host)
+    holder = _socket(host, setting, port)
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Bound without sharing first, which fails if anybody has the port; shared only after that.
@@ -129,12 +133,32 @@ def reserve_port(host: str, setting: str, port: int) -> socket.socket:
     return holder
 
 
-def _socket(host: str) -> socket.socket:
-    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+def what_to_do(error: OSError, setting: str) -> str:
+    """Say what an operator does about a port that cannot be listened on.
+
+    Args:
+        error: What the system says.
+        setting: Name of the setting that says which port.
+
+    Returns:
+        Half a sentence.
+    """
+    if error.errno in _NO_ADDRESS:
+        return "set NODE_HOST to an address of this machine, or to 0.0.0.0 or :: for all of them"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"set {setting} to 1024 or more, or give the node CAP_NET_BIND_SERVICE (AmbientCapabilities= in its unit)"
+        )
+    return f"end what listens there, or set {setting} (or NODE_HOST) to something else"
+
+
+def _socket(host: str, setting: str, port: int) -> socket.socket:
+    """Make a socket. Raises PortInUseError."""
+    try:
+        return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _in_use(host, setting, port, error) from None
 
 
 def _in_use(host: str, setting: str, port: int, error: OSError) -> PortInUseError:
-    return PortInUseError(
-        f"port {port} on {host} cannot be used: {error.strerror}; "
-        f"end what listens there, or set {setting} (or NODE_HOST) to something else"
-    )
+    return PortInUseError(f"port {port} on {host} cannot be used: {error.strerror}; {what_to_do(error, setting)}")

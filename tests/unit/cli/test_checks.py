@@ -90,6 +90,46 @@ def test_rights_of_the_state_folder(settings: Settings, tmp_path: Path) -> None:
     assert levels(checks.check_state_dir(load(state_dir=str(tmp_path / "none")))) == ["warn"]
 
 
+def test_a_folder_that_a_start_could_not_make(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = settings.model_copy(update={"state_dir": tmp_path / "none" / "yet"})
+    assert levels(checks.check_state_dir(there)) == ["warn"]
+    (tmp_path / "file").touch()
+    below = settings.model_copy(update={"state_dir": tmp_path / "file" / "state"})
+    found = only(checks.check_state_dir(below))
+    assert (found.level, found.text) == ("fail", f"{tmp_path}/file/state: Not a directory")
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path)
+    found = only(checks.check_state_dir(there))
+    assert (found.level, found.text) == (
+        "fail",
+        f"{tmp_path}/none/yet is not there, and this user may not make it in {tmp_path}",
+    )
+
+
+def test_the_key_is_there_or_can_be_made(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(**changed: object) -> Finding | None:
+        return checks.check_key(settings.model_copy(update=changed))
+
+    made = found()
+    assert made is not None
+    assert made.text.endswith("has a key")
+    settings.key_file.unlink()
+    assert found() is None
+    assert found(api_key="5783a3e7-e373-51cd-8642-c83782b807c5") is None
+    assert found(api_key_file=tmp_path / "key") is None
+    missing = found(api_key_file=tmp_path / "none" / "key")
+    assert missing is not None
+    assert (missing.level, missing.text) == (
+        "fail",
+        f"API_KEY_FILE={tmp_path}/none/key cannot be made: there is no {tmp_path}/none",
+    )
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    refused = found(api_key_file=tmp_path / "key")
+    assert refused is not None
+    assert refused.text.endswith(f"this user may not write {tmp_path}")
+
+
 def test_a_folder_that_may_not_be_written(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     assert [one.text for one in checks.check_state_dir(settings) if one.level == "fail"] == [
@@ -103,7 +143,13 @@ def test_ports_of_a_node_that_is_down(settings: Settings) -> None:
         other.bind(("127.0.0.1", settings.api_port))
         other.listen()
         found = list(checks.check_ports(settings, runs=False))
-    assert found[0].text == f"API_PORT={settings.api_port}: Address already in use"
+    assert found[0].text == f"API_PORT={settings.api_port} on 127.0.0.1: Address already in use"
+    assert found[0].do == "end what listens there, or set API_PORT (or NODE_HOST) to something else"
+    # An address of the documentation's, RFC 5737.
+    elsewhere = settings.model_copy(update={"node_host": "192.0.2.1"})
+    assert {one.do for one in checks.check_free_ports(elsewhere, frozenset())} == {
+        "set NODE_HOST to an address of this machine, or to 0.0.0.0 or :: for all of them"
+    }
 
 
 def test_ports_of_a_node_that_runs(settings: Settings) -> None:

@@ -110,6 +110,12 @@ def test_a_service_of_several_is_known_by_its_name(places: Places, tmp_path: Pat
         find_target(Named(node="../etc/passwd"), places, nobody)
 
 
+def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"STATE_DIR=.*/file is a file, and has to be a folder"):
+        require_access(load(state_dir=str(tmp_path / "file")))
+
+
 def test_another_users_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(state_dir=str(tmp_path))
     require_access(load(state_dir=str(tmp_path / "nowhere")))

@@ -15,8 +15,12 @@ def test_the_key_is_the_setting_or_in_its_file(monkeypatch: pytest.MonkeyPatch, 
     key = "5783a3e7-e373-51cd-8642-c83782b807c5"
     file = tmp_path / "key"
     monkeypatch.setenv("API_KEY_FILE", str(file))
-    with pytest.raises(SettingsError, match="no API key in"):
+    with pytest.raises(SettingsError, match=r"no API key in .*/key: No such file or directory$"):
         read_api_key(load())
+    file.mkdir()
+    with pytest.raises(SettingsError, match=r"no API key in .*/key: Is a directory$"):
+        read_api_key(load())
+    file.rmdir()
     file.write_text(f"{key.upper()}\n")
     assert read_api_key(load()) == key
     monkeypatch.setenv("API_KEY", str(uuid.UUID(int=1)))

@@ -209,6 +209,16 @@ def test_a_disk_that_takes_nothing_is_named(settings: Settings, monkeypatch: pyt
         ensure_identity(settings)
 
 
+def test_a_file_for_the_key_that_cannot_be_made_is_told_by_its_setting(settings: Settings, tmp_path: Path) -> None:
+    elsewhere = settings.model_copy(update={"api_key_file": tmp_path / "none" / "key"})
+    with pytest.raises(
+        SettingsError,
+        match=r"none/key cannot be written: No such file or directory; let this user write in its folder, which has to exist, "
+        "and make room there, or set API_KEY_FILE to something else",
+    ):
+        ensure_identity(elsewhere)
+
+
 def test_a_file_system_without_locks_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(*_arguments: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from structlog.testing import capture_logs
 from pgnode.errors import PortInUseError
 from pgnode.settings import load
 from pgnode.supervisor.processes.inheritance import Inheritance
-from pgnode.supervisor.processes.ports import ListeningSockets, reserve_port
+from pgnode.supervisor.processes.ports import ListeningSockets, reserve_port, what_to_do
 
 
 @pytest.fixture
@@ -38,6 +40,38 @@ def test_a_port_in_use_is_named(tmp_path: Path, taken: int) -> None:
         pytest.raises(PortInUseError, match=rf"port {taken} on 127\.0\.0\.1 cannot be used: .* set API_PORT"),
     ):
         sockets.open()
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EADDRINUSE, "end what listens there, or set API_PORT"),
+        (errno.EADDRNOTAVAIL, "set NODE_HOST to an address of this machine"),
+        (errno.EAFNOSUPPORT, "set NODE_HOST to an address of this machine"),
+        (errno.EACCES, "set API_PORT to 1024 or more, or give the node CAP_NET_BIND_SERVICE"),
+    ],
+)
+def test_it_is_said_what_to_do(number: int, advice: str) -> None:
+    assert what_to_do(OSError(number, os.strerror(number)), "API_PORT").startswith(advice)
+
+
+def test_an_address_of_another_machine_is_no_port_in_use(tmp_path: Path) -> None:
+    # Of the documentation's, RFC 5737.
+    settings = load(state_dir=str(tmp_path), node_host="192.0.2.1", service_port=free_port(), api_port=free_port())
+    with (
+        contextlib.closing(ListeningSockets(settings)) as sockets,
+        pytest.raises(PortInUseError, match=r"on 192\.0\.2\.1 cannot be used: .*; set NODE_HOST to an address of this"),
+    ):
+        sockets.open()
+
+
+def test_a_machine_without_ipv6_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_arguments: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(socket, "socket", none)
+    with pytest.raises(PortInUseError, match="Address family not supported by protocol; set NODE_HOST"):
+        reserve_port("::", "GRPC_PORT", 62052)
 
 
 def test_callers_wait_where_nobody_accepts_yet(tmp_path: Path) -> None:
