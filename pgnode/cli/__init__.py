@@ -13,6 +13,7 @@ from pgnode.cli import drain_command, worker_command, worker_commands
 from pgnode.cli.declaring import FILE_PATH as _FILE_PATH
 from pgnode.cli.declaring import LEVEL as _LEVEL
 from pgnode.cli.declaring import Group as _Group
+from pgnode.cli.declaring import PathParameter as _PathParameter
 from pgnode.cli.declaring import Program as _Program
 from pgnode.cli.declaring import carry_out as _carry_out
 from pgnode.cli.declaring import json_option, target_options
@@ -118,7 +119,7 @@ def _doctor(json_wanted: bool, **named: Any) -> None:
 
 
 @main.command("check-config")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, readable=False), required=False)
+@click.argument("file", type=_PathParameter(allow_dash=True), required=False)
 @click.option("--exclude", multiple=True, metavar="TAG", help="An inbound whose clients stay as the config has them.")
 @json_option
 @target_options
@@ -269,7 +270,7 @@ def _stats(json_wanted: bool, watch: bool, top: int, **named: Any) -> None:
 
 
 @main.command("backup")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False, readable=False))
+@click.argument("file", type=_PathParameter(allow_dash=True, dir_okay=False))
 @click.option("--force", is_flag=True, help="Replace FILE where it is there.")
 @json_option
 @target_options
@@ -282,7 +283,7 @@ def _backup(file: Path, force: bool, json_wanted: bool, **named: Any) -> None:
 
 
 @main.command("restore")
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True, dir_okay=False, readable=False))
+@click.argument("file", type=_PathParameter(allow_dash=True, dir_okay=False))
 @click.option("--without-identity", is_flag=True, help="Leave key and certificate as they are here.")
 @click.option(
     "--owed",

@@ -15,8 +15,24 @@ from pgnode.os_support.log_levels import LEVELS
 
 json_option = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
 
-#: A path; whether it may be read is found out, and told, by who reads it.
-FILE_PATH: Any = click.Path(path_type=Path, readable=False)
+
+class PathParameter(click.Path):
+    """A path; whether it may be read is found out, and told, by who reads it.
+
+    An empty one, such as that of a variable of a shell that is not set, would be the working folder.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, readable=False, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. Raises BadParameter."""
+        if value == "":
+            self.fail("an empty path names nothing", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE_PATH: Any = PathParameter()
 
 #: A level of the log.
 LEVEL = click.Choice(LEVELS, case_sensitive=False)
