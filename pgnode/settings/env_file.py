@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from pgnode.errors import SettingsError
 from pgnode.os_support.files import read_regular
@@ -17,6 +21,11 @@ ENV_FILE: Final = Path(".env")
 
 #: Its bytes, at most.
 ENV_FILE_BYTES: Final = 1024 * 1024
+
+_NAME = re.compile(r"(export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)")
+
+# It would say of faulty lines, each time it reads them, that there are some, and not where.
+logging.getLogger("dotenv").setLevel(logging.ERROR)
 
 
 def usable_env_file(path: Path = ENV_FILE) -> Path | None:
@@ -69,6 +78,39 @@ def values_in_env_file(path: Path) -> dict[str, str]:
         raise SettingsError(f"{path} cannot be read: there is no such file, or this user may not look into its folder")
     found = dotenv_values(stream=io.StringIO(text), interpolate=False)
     return {name.upper(): value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class FaultyLine:
+    """A line, or several within one quote, that sets nothing."""
+
+    #: From 1 on.
+    number: int
+    #: What it begins with that could be a name, in capitals; "" for nothing of the kind.
+    name: str
+
+
+def faulty_lines(path: Path = ENV_FILE) -> list[FaultyLine]:
+    """Find what is neither a setting nor a remark; a semicolon begins a remark, too, as it does for systemd.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The lines; none where there is no such file.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    found: list[FaultyLine] = []
+    for binding in parse_stream(io.StringIO(_text(path) or "")):
+        written = binding.original.string
+        line = written.lstrip()
+        if binding.error and not line.startswith(";"):
+            name = _NAME.match(line)
+            number = binding.original.line + written[: len(written) - len(line)].count("\n")
+            found.append(FaultyLine(number, name["name"].upper() if name is not None else ""))
+    return found
 
 
 def _text(path: Path) -> str | None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pgnode.errors import SettingsError
 from pgnode.os_support.log_text import printable
 from pgnode.settings.derived import SECRET_FIELDS
-from pgnode.settings.env_file import names_in_env_file, usable_env_file, values_in_env_file
+from pgnode.settings.env_file import ENV_FILE, faulty_lines, names_in_env_file, usable_env_file, values_in_env_file
 from pgnode.settings.model import Settings
 from pgnode.settings.redis_files import check_redis
 from pgnode.settings.shown import shorten, shown_url
@@ -32,6 +32,7 @@ def load(**overrides: Any) -> Settings:
     ``overrides``, by field name, win over both. STATE_DIR becomes an absolute path. Raise SettingsError where a value is not
     allowed; its text names the variable, the value and what is allowed.
     """
+    _check_lines(ENV_FILE)
     in_file = names_in_env_file() - {name.upper() for name in (*os.environ, *overrides)}
     try:
         settings = Settings(**{"_env_file": usable_env_file(), **overrides})
@@ -66,11 +67,22 @@ def load_from(env_file: Path | None, **overrides: Any) -> Settings:
     if env_file is None:
         return load(**overrides)
     known = Settings.model_fields
+    _check_lines(env_file)
     values = {name.lower(): value for name, value in values_in_env_file(env_file).items() if name.lower() in known}
     try:
         return load(**{**values, **overrides})
     except SettingsError as error:
         raise SettingsError(f"{env_file}: {error}") from None
+
+
+def _check_lines(env_file: Path) -> None:
+    """Refuse a file in which a line that is about a setting sets nothing: what is set there would not be so."""
+    for line in faulty_lines(env_file):
+        if line.name.lower() in Settings.model_fields:
+            raise SettingsError(
+                f"line {line.number} of {Path.cwd() / env_file} is about {line.name} and sets nothing: write {line.name}=VALUE, "
+                "and behind a value in quotes nothing but a remark"
+            )
 
 
 def _absolute(folder: Path) -> Path:
@@ -143,9 +155,15 @@ def unknown_settings(env_file: Path | None = None) -> list[str]:
     """
     known = [name.upper() for name in Settings.model_fields]
     named = names_in_env_file(env_file) if env_file is not None else ()
-    return list(
-        sentences_about_unknown(names_in_env_file(), os.environ, known, named_file=str(env_file), in_named_file=named)
-    )
+    files = {Path.cwd() / file for file in (ENV_FILE, env_file) if file is not None}
+    return [
+        *(
+            f"line {line.number} of {file} sets nothing: write NAME=VALUE"
+            for file in sorted(files)
+            for line in faulty_lines(file)
+        ),
+        *sentences_about_unknown(names_in_env_file(), os.environ, known, named_file=str(env_file), in_named_file=named),
+    ]
 
 
 def other_variables(env_file: Path) -> dict[str, str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pgnode.errors import SettingsError
-from pgnode.settings.env_file import ENV_FILE_BYTES, names_in_env_file, usable_env_file
+from pgnode.settings.env_file import ENV_FILE_BYTES, faulty_lines, names_in_env_file, usable_env_file
 
 
 @pytest.fixture
@@ -49,3 +51,34 @@ def test_a_file_that_cannot_be_used(file: Path, make: Callable[[Path], object], 
     for read in (names_in_env_file, usable_env_file):
         with pytest.raises(SettingsError, match=rf"/\.env {said}"):
             read(file)
+
+
+def test_lines_that_set_nothing(file: Path) -> None:
+    assert faulty_lines(file) == []
+    file.write_text(
+        "# a remark\n; one of systemd's\n\nSERVICE_PORT 1\nA=1\nexport api_port: 2\n=x\nB='it''s'\n"
+        'NODE_HOST="::\nGRPC_PORT=3\nC="c\nREDIS_URL\n\n  =y\n'
+    )
+    assert [(line.number, line.name) for line in faulty_lines(file)] == [
+        (4, "SERVICE_PORT"),
+        (6, "API_PORT"),
+        (7, ""),
+        (8, "B"),
+        # Up to the next quote.
+        (9, "NODE_HOST"),
+        (14, ""),
+    ]
+
+
+def test_nothing_is_printed_of_them(file: Path) -> None:
+    # Pytest's own handlers would take it.
+    file.write_text("SERVICE_PORT 1\n")
+    found = subprocess.run(
+        [sys.executable, "-c", "import pgnode.settings as s; s.names_in_env_file()"],
+        cwd=file.parent,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert (found.stdout, found.stderr) == (b"", b"")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgnode.errors import SettingsError
-from pgnode.settings import load, unknown_settings
+from pgnode.settings import load, load_from, unknown_settings
 
 
 def test_defaults_are_those_of_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +139,41 @@ def test_a_value_of_the_file_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tm
     service, api = str(caught.value).splitlines()
     assert service.startswith("SERVICE_PORT=none in .env is not allowed: ")
     assert api.startswith("API_PORT=neither is not allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("SERVICE_PORT 62050\n", "SERVICE_PORT"),
+        ('API_KEY="5783a3e7\nAPI_PORT=1\n', "API_KEY"),
+        ("REDIS_URL: x\n", "REDIS_URL"),
+    ],
+)
+def test_a_line_about_a_setting_that_sets_nothing_is_refused(
+    text: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "named.env").write_text(f"# A remark.\n{text}")
+    with pytest.raises(
+        SettingsError, match=rf"line 2 of .*/named\.env is about {name} and sets nothing: write {name}=VALUE"
+    ):
+        load_from(tmp_path / "named.env")
+    (tmp_path / "named.env").rename(tmp_path / ".env")
+    with pytest.raises(SettingsError, match=rf"line 2 of .*/\.env is about {name}") as caught:
+        load()
+    # It may be a secret.
+    assert "5783a3e7" not in str(caught.value)
+
+
+def test_a_line_that_is_nothing_at_all_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("some words\n")
+    (tmp_path / "named.env").write_text("SERVICE_PORT=1\nMINE 1\n")
+    assert load_from(tmp_path / "named.env").service_port == 1
+    assert unknown_settings(tmp_path / "named.env") == [
+        f"line 1 of {tmp_path}/.env sets nothing: write NAME=VALUE",
+        f"line 2 of {tmp_path}/named.env sets nothing: write NAME=VALUE",
+    ]
 
 
 def test_names_that_are_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
