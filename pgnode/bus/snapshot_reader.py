@@ -13,14 +13,15 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import structlog
-from redis.asyncio import Redis
 
-from pgnode.bus.connection import BUS_ERRORS, connect
+from pgnode.bus.connection import BUS_ERRORS
 from pgnode.bus.indexed import Body
 from pgnode.bus.keys import NOT_MAPPED_TTL_SECONDS, Keys
+from pgnode.bus.pipelined_redis import PipelinedRedis
+from pgnode.bus.redis_compat import Args
 from pgnode.bus.snapshots import ALL, BLOCKS, Snapshot, decode_announcement
 from pgnode.bus.subscription import Subscription
 from pgnode.errors import NodeError
@@ -41,6 +42,15 @@ Fetch = Callable[[str, int], Awaitable[tuple[int, Body]]]
 
 #: Seconds before a lost connection is tried again.
 RECONNECT_SECONDS = 0.2
+
+
+#: Fields of a snapshot's hash.
+_ALL_FIELDS: Final = ("rev", "at_ms", "body", "shared")
+
+
+def _get(key: str, *fields: str) -> Args:
+    """Return the command that reads some fields of a hash."""
+    return ("HMGET", key, *fields)
 
 
 class SnapshotReader:
@@ -78,7 +88,7 @@ class SnapshotReader:
         self._on_change = on_change
         self._poll_seconds = poll_seconds
         self._held: dict[str, Snapshot] = {}
-        self._client: Redis = connect(url, connections=2)
+        self._redis = PipelinedRedis(url)
         self._subscription = Subscription(url, keys.snapshots_channel, self._heard, self._subscription_lost)
         #: Names of what was announced and has to be read.
         self._to_read: set[str] = set()
@@ -107,7 +117,7 @@ class SnapshotReader:
         """End following, and the connections."""
         await end_tasks([*self._fetching.values(), *([self._task] if self._task is not None else [])])
         self._subscription.close()
-        await self._client.aclose()
+        self._redis.drop()
 
     def has_unheard(self) -> bool:
         """Tell whether an announcement has come that is taken over in the next turn of the event loop."""
@@ -122,9 +132,7 @@ class SnapshotReader:
     async def _get(self, name: str) -> None:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                said: list[Any] = await self._client.hmget(
-                    self._keys.snapshot(name), ["rev", "at_ms", "body", "shared"]
-                )
+                said: list[Any] = await self._redis.execute(*_get(self._keys.snapshot(name), *_ALL_FIELDS))
                 if said[0] is None:
                     return
                 found, shared = Snapshot(name, int(said[0]), int(said[1]), said[2]), said[3]
@@ -153,10 +161,9 @@ class SnapshotReader:
 
     async def _poll(self, names: tuple[str, ...]) -> None:
         before = {name: self._held.get(name) for name in names}
-        pipe = self._client.pipeline(transaction=False)
-        for name in names:
-            pipe.hget(self._keys.snapshot(name), "rev")
-        revisions = await pipe.execute()
+        revisions = [
+            rev for [rev] in await self._redis.pipeline([_get(self._keys.snapshot(name), "rev") for name in names])
+        ]
         # A revision that went backwards was written by a supervisor on a host with another clock: take it too.
         stale = [
             name
@@ -192,22 +199,18 @@ class SnapshotReader:
 
     async def _mapped(self, names: list[str]) -> dict[str, Snapshot]:
         """Map those that are shared, and can be mapped here."""
-        pipe = self._client.pipeline(transaction=False)
-        for name in names:
-            pipe.hmget(self._keys.snapshot(name), ["rev", "at_ms", "shared"])
+        said = await self._redis.pipeline([_get(self._keys.snapshot(name), "rev", "at_ms", "shared") for name in names])
         found: dict[str, Snapshot] = {}
-        for name, (rev, at_ms, shared) in zip(names, await pipe.execute(), strict=True):
+        for name, (rev, at_ms, shared) in zip(names, said, strict=True):
             if shared and (view := self._open(shared.decode())) is not None:
                 found[name] = Snapshot(name, int(rev), int(at_ms), view)
         return found
 
     async def _read(self, names: list[str]) -> dict[str, Snapshot]:
         """Read bodies from Redis. Where they are shared alone and cannot be mapped, the supervisor is told, and writes them."""
-        pipe = self._client.pipeline(transaction=False)
-        for name in names:
-            pipe.hmget(self._keys.snapshot(name), ["rev", "at_ms", "body", "shared"])
+        said = await self._redis.pipeline([_get(self._keys.snapshot(name), *_ALL_FIELDS) for name in names])
         found: dict[str, Snapshot] = {}
-        for name, (rev, at_ms, body, shared) in zip(names, await pipe.execute(), strict=True):
+        for name, (rev, at_ms, body, shared) in zip(names, said, strict=True):
             if rev is None:
                 continue
             if body or not shared:
@@ -215,7 +218,7 @@ class SnapshotReader:
             elif (view := self._open(shared.decode())) is not None:
                 found[name] = Snapshot(name, int(rev), int(at_ms), view)
             else:
-                await self._client.set(self._keys.not_mapped, shared, ex=NOT_MAPPED_TTL_SECONDS)
+                await self._redis.execute("SET", self._keys.not_mapped, shared, "EX", NOT_MAPPED_TTL_SECONDS)
         return found
 
     def _take(self, snapshot: Snapshot) -> None:
