@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, ExecAbortError, NoPermissionError
+from redis.exceptions import AuthenticationError, ExecAbortError, NoPermissionError, ResponseError
 
 from pgnode.bus.access import Need, Role, attempts, missing_rules
 from pgnode.bus.connection import BUS_ERRORS, connect
@@ -72,6 +72,8 @@ def certain(error: BaseException, shown: str) -> str | None:
     for one in chain:
         if isinstance(one, UnknownMasterError):
             return f"{who} knows no master {parse(shown).master!r}: correct the name at the end, or have the sentinels watch it"
+        if isinstance(one, ResponseError) and (sentence := _of_a_refusal(str(one), who, shown)) is not None:
+            return sentence
         if isinstance(one, AuthenticationError):
             if "required" in str(one).lower():
                 return f"{who} asks for a password: set {settings}"
@@ -89,6 +91,19 @@ def certain(error: BaseException, shown: str) -> str | None:
                 return f"{who} asks for a certificate: set REDIS_CERT_FILE and REDIS_KEY_FILE"
             if "UNKNOWN_CA" in reason or "BAD_CERTIFICATE" in reason or "CERTIFICATE_EXPIRED" in reason:
                 return f"{who} does not accept the certificate in REDIS_CERT_FILE ({reason.lower().replace('_', ' ')})"
+    return None
+
+
+def _of_a_refusal(text: str, who: str, shown: str) -> str | None:
+    """Say what is wrong where a server refuses the first that it is asked: the database, or where the master is."""
+    address, text = parse(shown), text.lower()
+    if "db index is out of range" in text or "invalid db index" in text:
+        return f"{who} has no database with the number at the end: correct it, or leave it out for the database 0"
+    if address.kind is RedisKind.SENTINEL and text.startswith("unknown command") and "sentinel" in text:
+        return (
+            f"{who} is no sentinel: give the sentinels' port (26379 as a rule), or write redis://HOST:PORT/NUMBER where there "
+            "are none"
+        )
     return None
 
 

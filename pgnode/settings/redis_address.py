@@ -89,6 +89,9 @@ def parse(url: str) -> RedisAddress:
     others = [(name, value) for name, value in pairs if name not in _OWN]
     before = rest.partition("?")[0]
     if not plus:
+        if base != "unix" and not _is_number(before.partition("/")[2].strip("/")):
+            # The library would take the database 0, or the digits that it finds.
+            raise ValueError(ALLOWED)
         plain = f"{scheme}://{rest}" if not own else _with_query(f"{scheme}://{before}", others)
         return RedisAddress(RedisKind.SERVER, plain, own=own)
     if base == "unix":
@@ -100,7 +103,7 @@ def parse(url: str) -> RedisAddress:
     master, _, number = path.strip("/").partition("/") if kind is RedisKind.SENTINEL else ("", "", path.strip("/"))
     if kind is RedisKind.SENTINEL and not master:
         raise ValueError("the name of the master is missing that the sentinels watch: …HOST:PORT/NAME")
-    if number and not (number.isascii() and number.isdigit()):
+    if not _is_number(number):
         raise ValueError(ALLOWED)
     if kind is RedisKind.CLUSTER and number.strip("0"):
         raise ValueError("a cluster has the database 0 alone: leave out the number at the end")
@@ -141,6 +144,11 @@ def speaks_tls(url: str) -> bool:
 def is_cluster(url: str) -> bool:
     """Return whether a cluster is meant."""
     return url.partition("://")[0].partition("+")[2] == RedisKind.CLUSTER
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is the number of a database, or none is given."""
+    return not text or (text.isascii() and text.isdigit())
 
 
 def _with_query(url: str, pairs: list[tuple[str, str]]) -> str:

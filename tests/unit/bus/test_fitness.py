@@ -126,8 +126,18 @@ async def test_the_wrong_kind() -> None:
     async with running_server() as server:
         host = f"127.0.0.1:{server.port}"
         await refused(f"redis+cluster://{host}?tag=node", "is no cluster: write redis://")
-        with pytest.raises(RedisError, match="unknown command"):
-            await look(f"redis+sentinel://{host}/main")
+        await refused(
+            f"redis+sentinel://{host}/main",
+            "a sentinel of REDIS_URL=redis.sentinel://.* is no sentinel: give the sentinels' port .26379 as a rule., or write "
+            "redis://",
+        )
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis", "redis 6.2"])
+async def test_a_database_that_there_is_not(kind: str) -> None:
+    async with running_server(kind) as server:
+        await look(f"redis://127.0.0.1:{server.port}/15")
+        await refused(f"redis://127.0.0.1:{server.port}/16", "has no database with the number at the end: correct it")
 
 
 async def test_a_refusal_of_sentinels_is_told_apart() -> None:

@@ -64,6 +64,8 @@ def test_an_address_is_taken_apart(
         ("redis+cluster://a,,b", "allowed is"),
         ("redis+cluster://secret@[]", "allowed is"),
         ("redis+cluster://a/2", "the database 0 alone"),
+        ("redis://h:1/abc", "allowed is redis://HOST"),
+        ("rediss://u:secret@h/1/2", "allowed is redis://HOST"),
     ],
 )
 def test_what_is_none_is_refused_without_a_word_of_it(url: str, words: str) -> None:
