@@ -34,6 +34,12 @@ def say(text: str, *, error: bool = False) -> None:
     click.echo(printable_lines(text), err=error)
 
 
+def takes_all_characters(stream: Any = None) -> bool:
+    """Return whether the character set of a stream, or of standard output, lacks none."""
+    encoding = getattr(stream if stream is not None else sys.stdout, "encoding", None)
+    return (encoding or "").lower().startswith("utf")
+
+
 def with_outputs(command: Callable[[], Found]) -> Found:
     """Carry out a command whose standard output and standard error may be full, or closed.
 
@@ -75,9 +81,14 @@ def _to_the_end(command: Callable[[], Found], output: _Stream) -> Found:
 
 
 class _Stream:
-    """An output whose faults are handed to ``on_error``; after the first one nothing more is written."""
+    r"""An output whose faults are handed to ``on_error``; after the first one nothing more is written.
+
+    Characters that its character set lacks, and bytes that were none, are written as ``\xNN`` or ``\uNNNN``.
+    """
 
     def __init__(self, stream: Any, on_error: Callable[[OSError], None]) -> None:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
         self._stream = stream
         self._on_error = on_error
         self._failed: OSError | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from pgnode.cli.output import takes_all_characters
 from pgnode.cli.status_view import Row, Tone
 from pgnode.os_support.log_text import printable
 
@@ -63,5 +64,6 @@ class Screen:
         self._console.print(Text(printable(text, TEXT_MAX), style=_STYLES[tone]), soft_wrap=True)
 
     def json(self, value: Any) -> None:
-        """Print one JSON value."""
-        self._console.print(json.dumps(value, indent=2, ensure_ascii=False), soft_wrap=True)
+        """Print one JSON value, which is one in every character set."""
+        plain = not takes_all_characters(self._console)
+        self._console.print(json.dumps(value, indent=2, ensure_ascii=plain), soft_wrap=True)

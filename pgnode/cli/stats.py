@@ -17,6 +17,7 @@ from rich.filesize import decimal
 from rich.live import Live
 from rich.table import Table
 
+from pgnode.cli.output import takes_all_characters
 from pgnode.cli.status_view import exit_code_of, word_of
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.target import Named, Target, find_target
@@ -56,7 +57,7 @@ def as_json(stored: ShownTraffic, *, one_line: bool = False) -> str:
     }
     for kind, name in _NAMES.items():
         made[name] = [_fields(flow, kind) for flow in stored.flows[kind]]
-    return printable_json(json.dumps(made, indent=None if one_line else 2, ensure_ascii=False))
+    return printable_json(json.dumps(made, indent=None if one_line else 2, ensure_ascii=not takes_all_characters()))
 
 
 def _fields(flow: Flow, kind: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from pgnode.cli import main
 from pgnode.cli.output import say, with_outputs
+from pgnode.cli.screen import Screen
 
 FULL = Path("/dev/full")
 
@@ -107,6 +109,28 @@ def test_a_reader_that_stops_reading_is_no_fault(
         with_outputs(lambda: click.command()(command).main([]))
     assert (ended.value.code, capsys.readouterr().err) == (code, "")
     gone.close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", "a \\xb7 \\u2026"), ("latin-1", "a · \\u2026"), ("utf-8", "a · …")]
+)
+def test_what_a_character_set_lacks_is_written_otherwise(
+    encoding: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What Python takes in the locale "C".
+    with open(tmp_path / "out", "w", encoding=encoding, errors="surrogateescape") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        with_outputs(lambda: Screen().line("a · …"))
+    assert (tmp_path / "out").read_text(encoding) == f"{shown}\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_json_in_every_character_set(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {"größe": "a · … \udcff"}
+    with open(tmp_path / "out", "w", encoding=encoding) as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        with_outputs(lambda: Screen().json(value))
+    assert json.loads((tmp_path / "out").read_text(encoding)) == value
 
 
 def test_what_else_is_wrong_stays_what_it_is() -> None:
