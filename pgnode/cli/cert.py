@@ -14,7 +14,7 @@ from pgnode.cli.screen import Screen
 from pgnode.cli.seen import SeenCertificate
 from pgnode.cli.status_view import Tone
 from pgnode.cli.target import Named, find_with_settings
-from pgnode.errors import OperatorError
+from pgnode.errors import ArgumentError, OperatorError
 from pgnode.os_support.files import read_regular
 from pgnode.settings import Settings
 from pgnode.settings.checks import is_cert_name
@@ -68,7 +68,7 @@ def renew_certificate(
         )
     for name in names:
         if not is_cert_name(name):
-            raise OperatorError(f"--name {name} is not allowed: give an address, or a name such as node.example.com")
+            raise ArgumentError(f"--name {name} is not allowed: give an address, or a name such as node.example.com")
     if not settings.cert_file.parent.is_dir():
         raise OperatorError(f"there is no {settings.cert_file.parent} yet: the node makes it at its first start")
     before = set(seen_certificate(settings.cert_file).names)

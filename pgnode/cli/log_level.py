@@ -10,6 +10,7 @@ from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.target import Named, find_target
+from pgnode.errors import ArgumentError
 from pgnode.supervisor.control import messages
 from pgnode.supervisor.control.client import ASK_SECONDS
 
@@ -35,8 +36,10 @@ def show_level(
         The exit code.
 
     Raises:
-        OperatorError: The node does not run, does not answer, or does not know the level.
+        OperatorError: The node does not run, does not answer, or does not know the level; or a time is given and no level.
     """
+    if level is None and duration is not None:
+        raise ArgumentError(f"--for {duration} is for another level: name it, such as pgnode log-level debug --for 10m")
     seconds = seconds_from("--for", duration)
     target = find_target(named)
     if target.why and not json_wanted:

@@ -13,7 +13,7 @@ from pgnode.cli import cert
 from pgnode.cli import target as target_module
 from pgnode.cli.cert import check_files, renew_certificate, show_certificate
 from pgnode.cli.target import Named, Target
-from pgnode.errors import OperatorError, SettingsError
+from pgnode.errors import ArgumentError, OperatorError, SettingsError
 from pgnode.settings import Settings, load
 from pgnode.supervisor.host.certificate import check_pair
 from pgnode.supervisor.host.identity import prepare_state_dir
@@ -90,7 +90,7 @@ def test_nothing_is_renewed_where_that_cannot_be(
 ) -> None:
     make_identity(settings)
     before = settings.cert_file.read_text()
-    with pytest.raises(OperatorError, match="--name a b is not allowed: give an address"):
+    with pytest.raises(ArgumentError, match="--name a b is not allowed: give an address"):
         renew_certificate(Named(), names=["a b"])
     theirs = settings.model_copy(update={"ssl_cert_file": tmp_path / "theirs.pem"})
     monkeypatch.setattr(target_module, "running_settings", lambda _target: theirs)

@@ -44,6 +44,8 @@ def test_what_is_not_allowed_is_told(asked: list[dict[str, Any]]) -> None:
     assert run("loud").exit_code == 2
     result = run("debug", "--for", "soon")
     assert (result.exit_code, "--for soon is not allowed" in result.output) == (2, True)
+    result = run("--for", "10m")
+    assert (result.exit_code, "--for 10m is for another level: name it" in result.output) == (2, True)
     assert asked == []
 
 
