@@ -209,8 +209,6 @@ def take_environment(environment: Mapping[str, str], folder: str) -> None:
 
 def _command(request: dict[str, object], output: int) -> int:
     """Be ``python -m pgnode`` with these words. Returns the exit code."""
-    from pgnode.os_support import streams
-
     words, env, cwd = request["words"], request["env"], request["cwd"]
     assert isinstance(words, list)
     assert isinstance(env, dict)
@@ -231,8 +229,8 @@ def _command(request: dict[str, object], output: int) -> int:
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # What a node says is written by a thread.
-    streams.drain()
+    # What a node says is written by a thread, which is waited for at the end of a process.
+    atexit._run_exitfuncs()
     return code
 
 
