@@ -105,8 +105,12 @@ class StoreWriter:
             StoreWriteError: None of them was written.
         """
         database = self._opened
-        small = small_transaction_of(changes)
-        await self._commits.run(lambda: database.commit(small if small is not None else transaction_of(changes)))
+        try:
+            small = small_transaction_of(changes)
+            await self._commits.run(lambda: database.commit(small if small is not None else transaction_of(changes)))
+        except MemoryError:
+            # SQLite's, too: Python has no error of SQLite's for that.
+            raise StoreWriteError("there is no memory for it; free some, the node then goes on by itself") from None
         if database.fold_due():
             self._commits.begin(lambda: _fold(database))
         if not self._sync_always and (self._syncing is None or self._syncing.done()):
@@ -161,8 +165,8 @@ def _fold(database: Database) -> None:
     # While it cannot be done, the log grows, and everything is in it.
     try:
         database.fold()
-    except StoreWriteError as error:
-        log.warning("the log of counters was not folded", error=str(error))
+    except (StoreWriteError, MemoryError) as error:
+        log.warning("the log of counters was not folded", error=str(error) or "no memory")
 
 
 class _Thread:

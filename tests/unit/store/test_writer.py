@@ -60,6 +60,28 @@ async def test_a_commit_that_fails_is_told_and_the_next_one_goes_on(
     await writer.close()
 
 
+async def test_without_memory_nothing_is_written_and_the_next_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(_self: Database, *_: Transaction) -> None:
+        raise MemoryError
+
+    writer = StoreWriter(tmp_path / "state.db", fold_rows=1)
+    await writer.open()
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "commit", exhausted)
+        with pytest.raises(StoreWriteError, match="no memory"):
+            await writer.commit(StoreChanges(users={"a": b"1"}))
+    monkeypatch.setattr(Database, "fold", exhausted)
+    for number in range(2):
+        async with asyncio.timeout(10):
+            await writer.commit(StoreChanges(counters={"a": LedgerRow(number, 0, 0, 0)}))
+    await writer.close()
+    state = read_state(tmp_path / "state.db")
+    assert state is not None
+    assert (state.users, state.counters) == ({}, {"a": LedgerRow(1, 0, 0, 0)})
+
+
 async def test_the_disk_is_told_a_moment_after_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     failing = True
