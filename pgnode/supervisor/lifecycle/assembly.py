@@ -160,6 +160,7 @@ def assemble_node(
             drain=drain,
             interrupted=InterruptedChange(settings, core, prepare),
             resolve_update=resolve_update if resolve_update is not None else _no_update,
+            clock=clock,
         ),
         status=status,
         users=users,

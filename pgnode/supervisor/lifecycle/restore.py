@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import structlog
 from google.protobuf.message import DecodeError
 
-from pgnode.errors import NodeError
+from pgnode.errors import CoreUnavailableError, NodeError
+from pgnode.os_support.clock import Clock
 from pgnode.os_support.crash_note import CrashNote
 from pgnode.os_support.fault_points import async_fault_point
 from pgnode.store.changes import Journal
@@ -38,6 +39,9 @@ MAX_ERRORS = 2
 
 #: How often the node may be killed from outside meanwhile. That is nobody's fault, or that of a config which takes all memory.
 MAX_KILLS = 5
+
+#: Pause before a core that is taken over, and did not answer, is asked again.
+AGAIN_SECONDS = 1.0
 
 #: The note of a crash meanwhile, in the run folder.
 CRASH_NAME = "restore.crash"
@@ -72,6 +76,7 @@ class Restore:
         drain: Goes on where the core goes on.
         interrupted: Finishes a hot change that the earlier supervisor did not finish.
         resolve_update: Finishes a core update, or gives it up; it is told the core that was found, "" for none.
+        clock: For pauses.
         crash_note: Tells a crash from a kill.
     """
 
@@ -91,9 +96,11 @@ class Restore:
         drain: Drain,
         interrupted: InterruptedChange,
         resolve_update: ResolveUpdate,
+        clock: Clock | None = None,
         crash_note: CrashNote | None = None,
     ) -> None:
         self._resolve_update = resolve_update
+        self._clock = clock if clock is not None else Clock()
         self._drain = drain
         self._interrupted = interrupted
         self._settings = settings
@@ -214,14 +221,39 @@ class Restore:
                 self._lifecycle.watch_core()
                 # One that an earlier version started has nothing beside it.
                 await self._core.keep(lambda: encode(spec))
-                self._routing.table.keep_for(spec.base)
-                self._core.follow_logs(spec.base)
-                await self._core.files.recall(spec.base)
-                await self._drain.look(spec.base)
-                await self._users.reconcile_all(spec.inbounds)
-                await self._routing.reconcile(spec.base, listing_is_enough=False)
-                await self._drain.settle()
+                await self._bring_in_step(spec)
         return None
+
+    async def _bring_in_step(self, spec: RunSpec) -> None:
+        """Give a core that was taken over what is desired. One that stands still is asked again until that counts as a hang.
+
+        Args:
+            spec: What is desired.
+
+        Raises:
+            NodeError: It does not take it.
+        """
+        until = self._clock.now() + (self._settings.core_hang_seconds or self._settings.core_start_timeout_seconds)
+        while True:
+            try:
+                await self._try_in_step(spec)
+            except CoreUnavailableError as error:
+                running = self._core.running
+                if running is None or not running.is_running() or self._clock.now() >= until:
+                    raise
+                log.warning("the core of an earlier run does not answer, it is asked again", error=error.text)
+                await self._clock.sleep(AGAIN_SECONDS)
+            else:
+                return
+
+    async def _try_in_step(self, spec: RunSpec) -> None:
+        self._routing.table.keep_for(spec.base)
+        self._core.follow_logs(spec.base)
+        await self._core.files.recall(spec.base)
+        await self._drain.look(spec.base)
+        await self._users.reconcile_all(spec.inbounds)
+        await self._routing.reconcile(spec.base, listing_is_enough=False)
+        await self._drain.settle()
 
     def _is_asked_for(self, kept: RunSpec, desired: RunSpec | None) -> bool:
         """Whether what the core runs was made of the stored start."""

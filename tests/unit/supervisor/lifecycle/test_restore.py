@@ -17,6 +17,7 @@ from pgnode.supervisor.lifecycle.restore import CRASH_NAME, MAX_KILLS
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.testing.fake_core import SILENT
 from pgnode.wire import service_pb2 as pb
+from tests.support.polling import eventually
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, left_behind, stored, user, with_inbound
 
 
@@ -78,6 +79,41 @@ async def test_a_core_that_cannot_be_compared_makes_room_for_a_new_one(
         patched.setattr(stage.node.users, "reconcile_all", silent)
         await stage.node.restore(stored(config))
     assert stage.told.state == "recovering"
+    await stage.pause(0.0)
+    assert (stage.state, stage.told.core_run) == (State.RUNNING, 8)
+
+
+async def test_a_core_that_stands_still_while_it_is_taken_over_is_asked_again(stage: Stage, config: str) -> None:
+    core = left_behind(stage, config)
+    assert stage.core.left_behind_api is not None
+    stage.core.left_behind_api.channel.errors["ListInbounds"] = [SILENT, SILENT]
+    restoring = asyncio.create_task(stage.node.restore(stored(config, user("alice", "a"))))
+    for _ in range(2):
+        await eventually(lambda: stage.clock.pauses == [1.0], "it is waited for")
+        assert stage.state is State.RESTORING
+        await stage.clock.advance(1.0)
+    await restoring
+    assert (stage.told.state, stage.told.core_run, stage.core.running) == ("running", 7, core)
+    assert stage.users_in_core == {"a": {"alice"}}
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["hangs", "ends"])
+async def test_a_core_that_hangs_or_ends_while_it_is_taken_over_makes_room_for_a_new_one(
+    stage: Stage, config: str, ends: bool
+) -> None:
+    core = left_behind(stage, config)
+    assert stage.core.left_behind_api is not None
+    stage.core.left_behind_api.channel.errors["ListInbounds"] = [SILENT] * 100
+    if ends:
+        core.die(255)
+    restoring = asyncio.create_task(stage.node.restore(stored(config)))
+    while True:
+        await eventually(lambda: stage.clock.pauses == [1.0] or restoring.done(), "it is waited for, or given up")
+        if restoring.done():
+            break
+        await stage.clock.advance(1.0)
+    assert stage.clock.seconds == 1000.0 + (0.0 if ends else stage.settings.core_hang_seconds)
+    assert (stage.told.state, stage.clock.pauses) == ("recovering", [0.0])
     await stage.pause(0.0)
     assert (stage.state, stage.told.core_run) == (State.RUNNING, 8)
 
