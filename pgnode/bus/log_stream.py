@@ -12,7 +12,7 @@ from pgnode.bus.keys import LOG_ENTRIES_MAX, LOG_TTL_SECONDS, NODE_LOG_MAX, Keys
 from pgnode.bus.log_batches import LogBatch
 from pgnode.bus.pipelined_redis import PipelinedRedis, entries_of
 from pgnode.bus.redis_compat import Args
-from pgnode.bus.stream_ids import BEGINNING
+from pgnode.bus.stream_ids import BEGINNING, entry_order
 
 #: How long one read of new lines blocks in Redis.
 BLOCK_MS = 5000
@@ -92,18 +92,23 @@ class LogReader:
         Yields:
             Ids of entries, and what they hold; those of another version are left out.
         """
-        last = after
+        last, reconnecting = after, False
         while True:
             read = ("XREAD", "COUNT", READ_MAX, "BLOCK", BLOCK_MS, "STREAMS", self._keys.log, last)
             try:
+                if reconnecting and await self._is_another(last):
+                    last, reconnecting = BEGINNING, False
+                    continue
                 answer = await self._following.execute(*read)
             except BUS_ERRORS:
+                reconnecting = True
                 await asyncio.sleep(self._reconnect_seconds)
                 continue
             except asyncio.CancelledError:
                 # Its answer would be taken for that to the next question.
                 self._following.drop()
                 raise
+            reconnecting = False
             for entry_id, fields in entries_of(answer):
                 last = entry_id
                 try:
@@ -111,3 +116,8 @@ class LogReader:
                 except (KeyError, ValueError):
                     continue
                 yield entry_id, batch
+
+    async def _is_another(self, last: str) -> bool:
+        """Whether the stream is another one than that in which an entry was read; its clock may be behind. Raises BUS_ERRORS."""
+        found = await self._following.execute("XREVRANGE", self._keys.log, "+", "-", "COUNT", 1)
+        return not found or entry_order(found[0][0].decode()) < entry_order(last)

@@ -16,6 +16,11 @@ from tests.support.valkey import TestValkey
 KEYS = Keys("test")
 
 
+def fields_of(batch: LogBatch) -> list[bytes | str | int]:
+    """What its entry has."""
+    return [part for pair in batch.fields().items() for part in pair]
+
+
 async def test_entries_are_followed_from_the_newest_on(valkey: TestValkey) -> None:
     redis, reader = PipelinedRedis(valkey.url), LogReader(valkey.url, KEYS)
     assert repr(reader) == "LogReader(test:log)"
@@ -50,12 +55,28 @@ async def test_what_is_followed_survives_a_store_that_goes_and_comes_back(valkey
         async with asyncio.timeout(10):
             _, batch = await following
         assert batch.block == b"line"
+        # One whose clock is behind, and which has lost what there was: its entries are none of those that were read.
+        await redis.execute("XADD", KEYS.log, "99999999999999-0", *fields_of(LogBatch("one", 2, b"ahead")))
+        after = reader.follow("99999999999998-0")
+        async with asyncio.timeout(10):
+            assert (await anext(after))[1].block == b"ahead"
+        await redis.execute("DEL", KEYS.log)
+        valkey.kill()
+        following = asyncio.ensure_future(anext(after))
+        await next_turn()
+        await valkey.start()
+        await redis.pipeline(put_batches(KEYS, [LogBatch("one", 3, b"behind")]))
+        async with asyncio.timeout(10):
+            assert (await following)[1].block == b"behind"
+        await redis.pipeline(put_batches(KEYS, [LogBatch("one", 4, b"line")]))
+        async with asyncio.timeout(10):
+            assert (await anext(after))[1].block == b"line"
         # One that is cancelled while it waits leaves nothing that another one would take for its own.
         again = asyncio.ensure_future(anext(reader.follow("99999999999999-0")))
         await next_turn()
         await end_tasks([again])
         async with asyncio.timeout(10):
-            assert (await anext(reader.follow("0-0")))[1].block == b"line"
+            assert (await anext(reader.follow("0-0")))[1].block == b"behind"
     finally:
         reader.close()
         redis.drop()
