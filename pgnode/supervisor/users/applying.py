@@ -52,7 +52,8 @@ class UserApplier:
         self._swap_times = SwapTimes()
         #: The rollout of a bulk change.
         self._under_way: Rollout | None = None
-        #: The place in the log before it began; where it swaps, connections come by its new accounts long before it is settled.
+        #: The place in the log before its last step; once it has swapped, before that: from then on connections come by its new
+        #: accounts, long before it is settled.
         self._place = 0
 
     async def apply(self, keys: Iterable[str], inbounds: Inbounds, decoded: DecodedUsers = NOTHING_DECODED) -> Applied:
@@ -117,7 +118,7 @@ class UserApplier:
 
     async def step_rollout(self, rollout: Rollout, applied: Applied, inbounds: Inbounds, until: float) -> None:
         """Go on with a rollout until that time of the loop; ``applied`` gets what became of its users."""
-        if self._place and not rollout.swaps:
+        if self._place and not rollout.has_swapped:
             self._place = self._departures.here()
         await rollout.step(self._settling(applied, inbounds, self._place), until)
 

@@ -127,9 +127,9 @@ class Rollout:
         return not self._queue and not self._swaps and self._swap is None
 
     @property
-    def swaps(self) -> bool:
-        """Whether an inbound is swapped, or was."""
-        return bool(self._swaps or self._swap is not None or self._there)
+    def has_swapped(self) -> bool:
+        """Whether an inbound has its new users by a swap."""
+        return bool(self._there)
 
     async def choose(self, policy: SwapPolicy | None = choose_swap) -> None:
         """Decide how each inbound is brought to its state. Nothing is sent to the core.

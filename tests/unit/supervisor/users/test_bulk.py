@@ -10,6 +10,7 @@ from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalErr
 from pgnode.store.changes import Journal, Scope, StoreChanges
 from pgnode.store.rows import TAKEN_USERS
 from pgnode.supervisor.users.bulk import BulkChange
+from pgnode.supervisor.users.departures import Departures
 from pgnode.supervisor.users.rollout import StepLimits
 from pgnode.supervisor.users.sync import UserSync
 from pgnode.supervisor.users.table import Phase
@@ -26,7 +27,10 @@ class Stage:
     def __init__(self, *, swaps: bool = False) -> None:
         self.core = CredentialCore()
         self.journal = Journal()
-        self.users = UserSync(cast(Any, self.core), self.journal, SMALL, lambda *_: swaps)
+        #: The number of the next line of the log.
+        self.line = 1
+        departures = Departures(self.journal, place=lambda: self.line, wanted=True)
+        self.users = UserSync(cast(Any, self.core), self.journal, SMALL, lambda *_: swaps, departures)
         self.state: NodeError | None = None
         self.ended = 0
 
@@ -211,7 +215,6 @@ async def test_whoever_loses_an_account_is_stored_together_with_what_is_desired(
     """A supervisor that comes after a crash finds the core without their accounts, and ends what is open of them."""
     for swaps in (False, True):
         stage = Stage(swaps=swaps)
-        stage.users.departures.wanted = True
         await stage.run(stage.bulk(numbered()))
         stage.journal.take(Scope.DESIRED)
         given = {name: number for name, number in numbered(10).items() if name != "bob"}
@@ -238,3 +241,16 @@ async def test_many_who_are_back_while_a_rollout_has_swapped_them_out_are_put_ag
     assert await stage.run(bulk) is None
     assert stage.users.table.differing_all() == []
     assert stage.core.numbers == {**numbered(), "zoe": 20}
+
+
+async def test_what_was_connected_before_a_swap_is_told_from_what_came_after_it() -> None:
+    stage = Stage(swaps=True)
+    await stage.run(stage.bulk(numbered()))
+    bulk, before = stage.bulk(numbered(10), entry="2-0"), dict(stage.core.numbers)
+    while stage.core.numbers == before:
+        stage.line += 1
+        assert await bulk.step() is None
+    swapped_in = stage.line
+    while await bulk.step() is None:
+        stage.line += 1
+    assert {one.place for one in stage.users.departures.take()} == {swapped_in}
