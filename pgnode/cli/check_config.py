@@ -80,7 +80,8 @@ def _read(path: Path) -> str:
         data = sys.stdin.buffer.read(CONFIG_BYTES) if str(path) == "-" else read_regular(path, CONFIG_BYTES)
         return data.decode()
     except OSError as error:
-        raise OperatorError(f"{path} cannot be read: {error.strerror or error}") from None
+        piped = "; give - in its place, and send the config to standard input" if path.is_fifo() else ""
+        raise OperatorError(f"{path} cannot be read: {error.strerror or error}{piped}") from None
     except UnicodeDecodeError:
         raise OperatorError(f"{path} is not UTF-8: save it as UTF-8") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
@@ -14,7 +15,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from pgnode.errors import SettingsError
-from pgnode.os_support.files import read_regular
+from pgnode.os_support.files import kind_of, read_regular
 
 #: The file, in the working folder.
 ENV_FILE: Final = Path(".env")
@@ -75,7 +76,7 @@ def values_in_env_file(path: Path) -> dict[str, str]:
     """
     text = _text(path)
     if text is None:
-        raise SettingsError(f"{path} cannot be read: there is no such file, or this user may not look into its folder")
+        raise SettingsError(_why_not(path))
     found = dotenv_values(stream=io.StringIO(text), interpolate=False)
     return {name.upper(): value for name, value in found.items() if value is not None}
 
@@ -111,6 +112,16 @@ def faulty_lines(path: Path = ENV_FILE) -> list[FaultyLine]:
             number = binding.original.line + written[: len(written) - len(line)].count("\n")
             found.append(FaultyLine(number, name["name"].upper() if name is not None else ""))
     return found
+
+
+def _why_not(path: Path) -> str:
+    """Say why a file that was named is none."""
+    kind = ""
+    with contextlib.suppress(OSError):
+        kind = kind_of(path)
+    if kind:
+        return f"{path} is {kind}, and has to be a file of lines such as SERVICE_PORT=62050"
+    return f"{path} cannot be read: there is no such file, or this user may not look into its folder"
 
 
 def _text(path: Path) -> str | None:

@@ -95,6 +95,17 @@ def test_paths_that_a_config_may_not_name(
     assert words in output
 
 
+def test_a_pipe_is_told_how_to_be_read(tmp_path: Path) -> None:
+    # As a shell makes it for <(…).
+    os.mkfifo(tmp_path / "pipe")
+    found = CliRunner().invoke(main, ["check-config", str(tmp_path / "pipe"), "--state-dir", str(tmp_path)])
+    assert (found.exit_code, found.output) == (
+        1,
+        f"pgnode: {tmp_path}/pipe cannot be read: is no regular file; give - in its place, and send the config to standard "
+        "input\n",
+    )
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["check-config", str(tmp_path / "nowhere"), "--state-dir", str(tmp_path)])
     assert (found.exit_code, found.output) == (

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from pgnode.errors import SettingsError
-from pgnode.settings.env_file import ENV_FILE_BYTES, faulty_lines, names_in_env_file, usable_env_file
+from pgnode.settings.env_file import (
+    ENV_FILE_BYTES,
+    faulty_lines,
+    names_in_env_file,
+    usable_env_file,
+    values_in_env_file,
+)
 
 
 @pytest.fixture
@@ -51,6 +57,15 @@ def test_a_file_that_cannot_be_used(file: Path, make: Callable[[Path], object], 
     for read in (names_in_env_file, usable_env_file):
         with pytest.raises(SettingsError, match=rf"/\.env {said}"):
             read(file)
+
+
+def test_what_was_named_and_is_no_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"/nothing cannot be read: there is no such file"):
+        values_in_env_file(tmp_path / "nothing")
+    with pytest.raises(SettingsError, match=r" is a folder, and has to be a file of lines such as SERVICE_PORT=62050"):
+        values_in_env_file(tmp_path)
+    with pytest.raises(SettingsError, match=r"/dev/null is a device, and has to be a file"):
+        values_in_env_file(Path(os.devnull))
 
 
 def test_lines_that_set_nothing(file: Path) -> None:
