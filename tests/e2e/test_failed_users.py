@@ -117,5 +117,5 @@ async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelCl
 async def test_the_command_says_when_there_is_no_node(node: NodeProcess) -> None:
     environment = {**node.environment(), "STATE_DIR": str(node.state_dir / "elsewhere")}
     code, output = await run_to_end([sys.executable, "-m", "pgnode", "users"], env=environment)
-    assert code == 1
-    assert "elsewhere running?" in output
+    assert code == 3
+    assert f"no node has run with STATE_DIR={environment['STATE_DIR']}: there is no state.db" in output
