@@ -63,7 +63,7 @@ async def test_what_somebody_else_put_in_their_place_is_removed() -> None:
                 await (redis.rpush(key, "odd") if kind == "string" else redis.set(key, "odd"))
 
             async def healed() -> bool:
-                return await redis.exists(*types) == 1
+                return await redis.exists(*types) == 1 and await redis.type(KEYS.snapshot(SYSTEM)) == b"hash"
 
             await eventually(healed, "only the snapshot is there")
             assert await redis.hget(KEYS.snapshot(SYSTEM), "body") == b"figures"
