@@ -87,8 +87,10 @@ class _Stream:
     """
 
     def __init__(self, stream: Any, on_error: Callable[[OSError], None]) -> None:
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+        # What it kept so far is written first, which may fail: then the first thing that is said does, too.
+        with contextlib.suppress(OSError):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         self._stream = stream
         self._on_error = on_error
         self._failed: OSError | None = None

@@ -280,8 +280,8 @@ async def test_an_operator_sees_and_ends_a_users_connections(stage: Stage) -> No
     async with stage.held(names) as held:
 
         async def alone() -> bool:
-            # The core prints a line about a connection some moments after it was made, and others whose connections have just ended
-            # count for a moment.
+            # The core prints a line about a connection some moments after it was made, and others whose connections have just
+            # ended count for a moment.
             shown = (await said("gone@cut", "--sessions"))["sessions"]
             own = all(one["address"] == "127.0.0.2" and not one["shared"] for one in shown)
             return own and {"VLESS", "Trojan gRPC"} <= {one["inbound"] for one in shown}

@@ -190,10 +190,12 @@ def _hand_on_instead_of_exec(nodes: str, caller: int) -> None:
 
 
 def place_outputs(output: int) -> None:
-    """Have nothing as standard input, and this descriptor as both outputs."""
+    """Have nothing as standard input, and this descriptor as both outputs, which Python makes streams of as at its start."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number in (1, 2):
         os.dup2(output, number)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def take_environment(environment: Mapping[str, str], folder: str) -> None:

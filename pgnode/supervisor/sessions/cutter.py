@@ -391,7 +391,7 @@ class Cutter:
             await self._cut(running, doors, found.hits, BY_ADDRESS)
 
     def told_blocks(self) -> list[Block]:
-        """Return the blocks of the log that say where connections come from, the oldest first, with all that is printed by now."""
+        """Return the blocks of the log that say where connections come from, the oldest first: with all that is printed now."""
         self._departures.here()
         return told_blocks(self._ring, self._core.ends_told_since)
 
