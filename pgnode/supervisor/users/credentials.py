@@ -4,9 +4,9 @@ The core looks a user up by its credential, so two users with one cannot both be
 (:func:`pgnode.xray.config.accounts.credential_of`). Who else has it is to be found in a time that does not grow with the users.
 
 The index may name users who have a credential no longer: whoever asks looks at the user. So nothing has to be done when a
-credential is given up, and nobody who has one is ever missing. An entry is 64 bits, some nine bytes with what a growing array
-keeps free: 13 bits of the credential's hash choose an array, the entry has 40 further ones and 24 for the user. A "number" is
-these 53 bits of a credential's hash.
+credential is given up, and nobody who has one is ever missing. Now and then another one is made of those that there are. An entry
+is 64 bits, some nine bytes with what a growing array keeps free: 13 bits of the credential's hash choose an array, the entry has
+40 further ones and 24 for the user. A "number" is these 53 bits of a credential's hash.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _USER_BITS: Final = 24
 USERS_MAX: Final = 1 << _USER_BITS
 #: What of a hash is kept.
 _NUMBER_MASK: Final = (1 << 64 - _USER_BITS + _BUCKET_BITS) - 1
+
+#: An index is worn when so many entries were added since it was made, and as many as it had then.
+WORN_ENTRIES: Final = 200_000
 
 #: Parts of an index put in order at a time before the event loop gets its turn: some 5 ms with 100,000 users.
 INDEX_PARTS: Final = 512
@@ -59,9 +62,13 @@ class CredentialIndex:
 
     Args:
         inbounds: The inbounds, by tag. Without any nothing is kept.
+        worn_entries: So many entries have to be added until it is worn, at least.
     """
 
-    def __init__(self, inbounds: Inbounds | None = None) -> None:
+    def __init__(self, inbounds: Inbounds | None = None, *, worn_entries: int = WORN_ENTRIES) -> None:
+        #: Entries since it was made, and with how many it is looked whether it is worn.
+        self._added = 0
+        self._worn_at = worn_entries
         self.inbounds: Final[Inbounds] = dict(inbounds or {})
         self._buckets: list[array[int] | None] = [None] * (1 << _BUCKET_BITS)
         #: Users by their number here.
@@ -87,6 +94,16 @@ class CredentialIndex:
     def used(self) -> bool:
         """Whether it is kept."""
         return bool(self.inbounds)
+
+    def is_worn(self) -> bool:
+        """Tell whether most entries may be of credentials, or of users, that are no more."""
+        if self._added < self._worn_at:
+            return False
+        size = len(self)
+        if 2 * self._added >= size:
+            return True
+        self._worn_at = size // 2
+        return False
 
     def numbers(self, raw: bytes | None) -> list[int]:
         """Return the number of each credential that a user's message has in the inbounds."""
@@ -200,11 +217,13 @@ class CredentialIndex:
         others = at > 0 and bucket[at - 1] >= low
         if at == size:
             bucket.append(entry)
+            self._added += 1
             return others
         following = bucket[at]
         if following == entry:
             return others or (at + 1 < size and bucket[at + 1] - low < USERS_MAX)
         bucket.insert(at, entry)
+        self._added += 1
         return others or following - low < USERS_MAX
 
 

@@ -1,4 +1,4 @@
-"""Finding out who has which credential, where the inbounds have changed."""
+"""Finding out who has which credential: where the inbounds have changed, and after very many changes of users."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def learn_credentials(table: UserTable, rejected: RejectedUsers, inbounds:
     Returns:
         Who cannot be had since somebody else has the same one, and who can by now; all of them are to be applied.
     """
-    if table.credentials.inbounds == inbounds:
+    if table.credentials.inbounds == inbounds and not table.credentials.is_worn():
         return Settled({}, set())
     index = CredentialIndex(inbounds)
     for number, (key, raw) in enumerate(list(table.items()), 1):

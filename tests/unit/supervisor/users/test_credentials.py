@@ -42,6 +42,27 @@ def test_whoever_has_a_credential_is_found(first: dict[str, list[int]], claims: 
         assert list(index.contested[number])[-1] == asked[-1]
 
 
+def test_it_is_worn_when_most_of_it_was_added_since_it_was_made() -> None:
+    index = CredentialIndex(INBOUNDS, worn_entries=4)
+    for number in range(10):
+        index.add(f"user {number}", [100 + number])
+    index.finish()
+    assert len(index) == 20
+    for number in range(19):
+        assert not index.is_worn()
+        index.claim("user 1", [number])
+    index.claim("user 1", [19])
+    assert len(index) == 40
+    assert index.is_worn()
+    few = CredentialIndex(INBOUNDS, worn_entries=4)
+    few.claim("a", [1])
+    few.claim("a", [1])
+    few.claim("a", [2])
+    assert not few.is_worn()
+    few.claim("a", [3])
+    assert few.is_worn()
+
+
 def test_what_a_user_has_no_longer_can_be_forgotten() -> None:
     index = CredentialIndex(INBOUNDS)
     index.claim("a", [7])

@@ -1,8 +1,9 @@
-"""Who has which credential is learned once for each set of inbounds."""
+"""Who has which credential is learned once for each set of inbounds, and anew where most of what is known is of the past."""
 
 from __future__ import annotations
 
 from pgnode.store.changes import Journal
+from pgnode.supervisor.users.credentials import CredentialIndex, number_of
 from pgnode.supervisor.users.learning import learn_credentials
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.table import UserTable
@@ -27,3 +28,29 @@ async def test_users_who_share_one_are_found_and_those_who_wait_are_known() -> N
     assert table.credentials is not index
     table.put("carol", None)
     assert len(table.credentials.freed) == 1
+
+
+async def test_a_worn_index_is_made_anew_of_those_that_there_are() -> None:
+    table, rejected = UserTable(Journal()), RejectedUsers(Journal(), lambda: 0.0)
+    table.use_credentials(CredentialIndex(INBOUNDS, worn_entries=100))
+    for name, number in (("alice", 1), ("bob", 2)):
+        table.put(name, vless_user(name, number).SerializeToString(deterministic=True))
+    waiting = vless_user("carol", 1).SerializeToString()
+    rejected.put("carol", "carol", "alice has it", waiting, by_core=False)
+    table.credentials.wait(number_of("1"), "carol")
+    turn = 2
+    while not table.credentials.is_worn():
+        turn += 1
+        assert (await learn_credentials(table, rejected, INBOUNDS, 2)).keys == set()
+        table.put("bob", vless_user("bob", turn).SerializeToString(deterministic=True))
+    worn = table.credentials
+    assert len(worn) == 100
+    # Whoever waits still does.
+    assert (await learn_credentials(table, rejected, INBOUNDS, 2)).lost.keys() == {"carol"}
+    index = table.credentials
+    assert index is not worn
+    assert not index.is_worn()
+    assert len(index) == 4, "two users, and a credential of each"
+    assert [list(keys) for keys in index.waiting.values()] == [["carol"]]
+    [number] = index.numbers(table.get("bob"))
+    assert index.holders(number) == ["bob"]
