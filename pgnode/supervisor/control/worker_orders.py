@@ -80,10 +80,11 @@ class WorkerOrders:
         if not there:
             raise RefusedError(f"no {kind} worker runs: see {SETTING[kind]} and SERVICE_PROTOCOL")
         wanted = there + count if what == "add" else there - count
+        have = f"there is 1 {kind} worker" if there == 1 else f"there are {there} {kind} workers"
         if wanted < 1:
-            raise RefusedError(f"there are {there} {kind} workers: one has to stay")
+            raise RefusedError(f"{have}: one has to stay")
         if wanted > WORKERS_MAX[kind]:
-            raise RefusedError(f"there are {there} {kind} workers: {WORKERS_MAX[kind]} are allowed ({SETTING[kind]})")
+            raise RefusedError(f"{have}: {WORKERS_MAX[kind]} are allowed ({SETTING[kind]})")
         log.info("workers are changed", kind=kind, before=there, wanted=wanted)
         if kind == "rest":
             await self._api.rest.change(wanted - there)

@@ -90,7 +90,7 @@ async def test_replaced(api: Api, orders: WorkerOrders) -> None:
         ({"do": "add", "kind": "rest", "count": True}, "their number 1 or more"),
         ({"do": "add", "kind": "other", "count": 1}, "rest or grpc"),
         ({"do": "remove", "kind": "rest", "count": 2}, "there are 2 rest workers: one has to stay"),
-        ({"do": "remove", "kind": "grpc", "count": 1}, "one has to stay"),
+        ({"do": "remove", "kind": "grpc", "count": 1}, "there is 1 grpc worker: one has to stay"),
         ({"do": "add", "kind": "grpc", "count": WORKERS_MAX["grpc"]}, "64 are allowed"),
         ({"do": "restart", "pid": 3}, "3 is no pid of a worker"),
         ({"do": "restart", "pid": "2"}, "no pid of a worker"),
