@@ -1,9 +1,9 @@
-"""A connection to Redis for the two ends of the command stream, whose costs are paid for each group of calls.
+"""A connection to Redis for what is done all the time: commands and replies of each group of calls, reports, polls of snapshots.
 
 redis-py makes the connection (addresses, TLS, login) and the commands; everything between is done by hiredis alone: it packs
 and parses in C, and replies go to the callers in order. A round trip costs 11 µs of CPU instead of 50 to 65, and the
-transaction that ends a group of changes 20 instead of 155 (measured, redis-py 8.1, hiredis 3.5). Whatever is not done for
-each group of calls uses :func:`pgnode.bus.connection.connect`.
+transaction that ends a group of changes 20 instead of 155 (measured, redis-py 8.1, hiredis 3.5). Whatever is done seldom
+uses :func:`pgnode.bus.connection.connect`, and a channel is heard by :mod:`pgnode.bus.subscription`.
 """
 
 from __future__ import annotations

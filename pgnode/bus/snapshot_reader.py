@@ -48,8 +48,8 @@ RECONNECT_SECONDS = 0.2
 _ALL_FIELDS: Final = ("rev", "at_ms", "body", "shared")
 
 
-def _get(key: str, *fields: str) -> Args:
-    """Return the command that reads some fields of a hash."""
+def _fields_of(key: str, *fields: str) -> Args:
+    """Return the command that reads some fields of a snapshot's hash."""
     return ("HMGET", key, *fields)
 
 
@@ -132,7 +132,7 @@ class SnapshotReader:
     async def _get(self, name: str) -> None:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                said: list[Any] = await self._redis.execute(*_get(self._keys.snapshot(name), *_ALL_FIELDS))
+                said: list[Any] = await self._redis.execute(*_fields_of(self._keys.snapshot(name), *_ALL_FIELDS))
                 if said[0] is None:
                     return
                 found, shared = Snapshot(name, int(said[0]), int(said[1]), said[2]), said[3]
@@ -162,7 +162,8 @@ class SnapshotReader:
     async def _poll(self, names: tuple[str, ...]) -> None:
         before = {name: self._held.get(name) for name in names}
         revisions = [
-            rev for [rev] in await self._redis.pipeline([_get(self._keys.snapshot(name), "rev") for name in names])
+            rev
+            for [rev] in await self._redis.pipeline([_fields_of(self._keys.snapshot(name), "rev") for name in names])
         ]
         # A revision that went backwards was written by a supervisor on a host with another clock: take it too.
         stale = [
@@ -199,7 +200,9 @@ class SnapshotReader:
 
     async def _mapped(self, names: list[str]) -> dict[str, Snapshot]:
         """Map those that are shared, and can be mapped here."""
-        said = await self._redis.pipeline([_get(self._keys.snapshot(name), "rev", "at_ms", "shared") for name in names])
+        said = await self._redis.pipeline(
+            [_fields_of(self._keys.snapshot(name), "rev", "at_ms", "shared") for name in names]
+        )
         found: dict[str, Snapshot] = {}
         for name, (rev, at_ms, shared) in zip(names, said, strict=True):
             if shared and (view := self._open(shared.decode())) is not None:
@@ -208,7 +211,7 @@ class SnapshotReader:
 
     async def _read(self, names: list[str]) -> dict[str, Snapshot]:
         """Read bodies from Redis. Where they are shared alone and cannot be mapped, the supervisor is told, and writes them."""
-        said = await self._redis.pipeline([_get(self._keys.snapshot(name), *_ALL_FIELDS) for name in names])
+        said = await self._redis.pipeline([_fields_of(self._keys.snapshot(name), *_ALL_FIELDS) for name in names])
         found: dict[str, Snapshot] = {}
         for name, (rev, at_ms, body, shared) in zip(names, said, strict=True):
             if rev is None:
@@ -255,8 +258,7 @@ class SnapshotReader:
         try:
             name = self._take_announced(data)
         except Exception:
-            # It is read with the next poll.
-            log.exception("announcement not taken over")
+            log.exception("a new snapshot could not be taken over, it is read with the next poll")
             return
         if name:
             self._to_read.add(name)

@@ -1,7 +1,7 @@
 """A connection to Redis that hears one channel. Messages are handed over in the moment in which they are read.
 
-redis-py's own subscription hands a message over some turns of the event loop after it has come, and nobody can tell whether there
-is one. Here everything that was read was also heard, so what has come and was not heard is what waits in the socket.
+redis-py's own subscription hands a message over some turns of the event loop after it was read, and does not say that it has one.
+Here a message is handed over at once. So only what waits in the socket has come and was not heard yet, and that can be asked.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Subscription:
             try:
                 await ear.subscribe(self._channel)
             except BaseException:
-                ear.end(RedisConnectionError("it was not subscribed"))
+                ear.end(RedisConnectionError("Redis did not confirm the subscription"))
                 raise
         self._ear = ear
 

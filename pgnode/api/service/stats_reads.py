@@ -86,7 +86,7 @@ class StatsReads:
         if name == snapshots.STATS_INBOUNDS and self._reads.inbounds_counted is False:
             return None
         block = self._reads.fresh_block(name)
-        # What has come may say that some of it was handed out, to a caller who has his answer by now.
+        # A message that was not read yet may say that some of it was handed out, to a caller who has the answer by now.
         if block is None or self._reads.has_unheard():
             return None
         return block.body if hashed is None else block.find(hashed) or b""

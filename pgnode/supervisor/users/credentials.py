@@ -66,7 +66,7 @@ class CredentialIndex:
     """
 
     def __init__(self, inbounds: Inbounds | None = None, *, worn_entries: int = WORN_ENTRIES) -> None:
-        #: Entries since it was made, and with how many it is looked whether it is worn.
+        #: Entries that were added since it was made, and how many it takes until its size is looked at again.
         self._added = 0
         self._worn_at = worn_entries
         self.inbounds: Final[Inbounds] = dict(inbounds or {})
@@ -96,7 +96,7 @@ class CredentialIndex:
         return bool(self.inbounds)
 
     def is_worn(self) -> bool:
-        """Tell whether most entries may be of credentials, or of users, that are no more."""
+        """Tell whether so many entries were added that most may be of the past: then a new index is worth its time."""
         if self._added < self._worn_at:
             return False
         size = len(self)
