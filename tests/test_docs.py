@@ -52,6 +52,18 @@ def test_links_within_a_page_have_their_heading() -> None:
     assert missing == []
 
 
+def test_nothing_stands_on_a_page_twice() -> None:
+    """A chapter or a paragraph that an edit left behind says what was true once."""
+    twice = []
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        chapters = re.findall(r"^##? .+$", text, re.MULTILINE)
+        paragraphs = [paragraph for paragraph in text.split("\n\n") if len(paragraph) > 100]
+        for parts in (chapters, paragraphs):
+            twice += [f"{page.name}: {part[:80]}" for part in set(parts) if parts.count(part) > 1]
+    assert twice == []
+
+
 def test_the_manual_has_every_command() -> None:
     text = MANUAL.read_text(encoding="utf-8").replace("\\-", "-")
     for name, command in main.commands.items():
