@@ -327,7 +327,8 @@ def check_worker(settings: Settings, env_file: Path | None) -> Iterator[Finding]
     """
     yield check_surroundings()
     yield from check_settings(settings, env_file)
-    yield from check_free_ports(settings, frozenset())
+    # Metrics are the supervisor's.
+    yield from check_free_ports({name: where for name, where in settings.ports.items() if name != "METRICS_PORT"})
     try:
         require_certificate(settings)
     except SettingsError as error:

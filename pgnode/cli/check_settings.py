@@ -50,9 +50,8 @@ def check_settings(target: Target) -> Iterator[Finding]:
     yield from checks.check_state_dir(settings)
     held: frozenset[int] = frozenset()
     if target.pid is not None:
-        running = running_settings(target)
-        held = frozenset({*running.gunicorn_ports.values(), running.grpc_listen[1]})
-    yield from checks.check_free_ports(settings, held)
+        held = frozenset(port for _, port in running_settings(target).ports.values())
+    yield from checks.check_free_ports(settings.ports, held)
     if (key := checks.check_key(settings)) is not None:
         yield key
     yield from checks.check_certificate(settings, facts.at)

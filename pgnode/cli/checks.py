@@ -61,7 +61,7 @@ def check_all(target: Target, facts: Facts) -> Iterator[Finding]:
     yield from check_settings(settings, target.env_file)
     yield from check_node(facts)
     yield from check_state_dir(settings)
-    yield from check_ports(settings, runs=facts.pid != 0)
+    yield from check_ports(settings, facts.pid)
     yield from check_certificate(settings, facts.at)
     yield from check_clock(settings, facts.at)
     yield from check_disk(settings)
@@ -178,55 +178,51 @@ def check_key(settings: Settings) -> Finding | None:
     return None
 
 
-def check_ports(settings: Settings, *, runs: bool) -> Iterator[Finding]:
-    """Find out whether the API's ports take connections, or could be had.
+def check_ports(settings: Settings, pid: int) -> Iterator[Finding]:
+    """Find out whether the node's ports take connections, or could be had.
 
     Args:
         settings: The ports.
-        runs: Whether the node runs.
+        pid: The supervisor; 0 where no node runs.
 
     Yields:
         What was found.
     """
-    if not runs:
-        yield from check_free_ports(settings, frozenset())
+    if not pid:
+        yield from check_free_ports(settings.ports)
         return
-    for name, port in _ports(settings).items():
+    for name, (host, port) in settings.ports.items():
         what = f"{name}={port}"
-        error = _connect_error(settings.local_hosts, port)
-        yield (
-            ok(f"{what} takes connections") if not error else fail(f"{what} takes no connections: {error}", _SEE_LOG)
-        )
+        if name == "METRICS_PORT" and (served := _ports_of(pid)) is not None and port not in served:
+            # A node goes on without it.
+            error = _bind_error(host, port)
+            todo = what_to_do(error, name) if error is not None else _SEE_LOG
+            yield fail(f"{what} is not served: {error.strerror if error else 'nobody listens there'}", todo)
+            continue
+        text = _connect_error((host,) if name == "METRICS_PORT" else settings.local_hosts, port)
+        yield ok(f"{what} takes connections") if not text else fail(f"{what} takes no connections: {text}", _SEE_LOG)
 
 
-def check_free_ports(settings: Settings, held: Set[int]) -> Iterator[Finding]:
-    """Find out whether a start could have the API's ports.
+def check_free_ports(ports: Mapping[str, tuple[str, int]], held: Set[int] = frozenset()) -> Iterator[Finding]:
+    """Find out whether a start could have these ports.
 
     Args:
-        settings: The ports.
+        ports: Address and port by the setting that names the port.
         held: Those that the running node has.
 
     Yields:
         What was found.
     """
-    for name, port in _ports(settings).items():
+    for name, (host, port) in ports.items():
         what = f"{name}={port}"
         if port in held:
             yield ok(f"{what} is the running node's")
             continue
-        error = _bind_error(settings.node_host, port)
+        error = _bind_error(host, port)
         if error is None:
             yield ok(f"{what} is free")
         else:
-            yield fail(f"{what} on {settings.node_host}: {error.strerror or error}", what_to_do(error, name))
-
-
-def _ports(settings: Settings) -> dict[str, int]:
-    ports = dict(settings.gunicorn_ports)
-    if settings.grpc_worker_count:
-        name, port = settings.grpc_listen
-        ports[name] = port
-    return ports
+            yield fail(f"{what} on {host}: {error.strerror or error}", what_to_do(error, name))
 
 
 def _connect_error(hosts: tuple[str, ...], port: int) -> str:
@@ -360,11 +356,16 @@ def listening_ports(facts: Facts) -> Mapping[int, str]:
     """Return the ports that the node's core listens on, and whose they are."""
     if facts.core is None:
         return {}
+    return dict.fromkeys(_ports_of(facts.core.pid) or (), "an inbound of the core")
+
+
+def _ports_of(pid: int) -> Set[int] | None:
+    """Return the ports that a process listens on; None where that cannot be seen."""
     try:
-        connections = psutil.Process(facts.core.pid).net_connections("inet")
+        connections = psutil.Process(pid).net_connections("inet")
     except (psutil.Error, OSError):
-        return {}
-    return {c.laddr.port: "an inbound of the core" for c in connections if c.laddr and not c.raddr}
+        return None
+    return {c.laddr.port for c in connections if c.laddr and not c.raddr}
 
 
 def check_port_range(ports: Mapping[int, str], folder: Path = Path("/proc/sys/net/ipv4")) -> Iterator[Finding]:

@@ -29,6 +29,8 @@ class DerivedSettings:
         log_dir: Path | None
         log_paths: str
         max_body_mib: int
+        metrics_host: str
+        metrics_port: int | None
         node_host: str
         pass_environment: str
         redis_ca_file: Path | None
@@ -181,6 +183,17 @@ class DerivedSettings:
     def grpc_listen(self) -> tuple[str, int]:
         """The setting that names the port of gRPC, and the port."""
         return ("SERVICE_PORT", self.service_port) if self.service_protocol == "grpc" else ("GRPC_PORT", self.grpc_port)
+
+    @property
+    def ports(self) -> dict[str, tuple[str, int]]:
+        """Every address and port that the node itself listens on, by the setting that names the port."""
+        found = {name: (self.node_host, port) for name, port in self.gunicorn_ports.items()}
+        if self.grpc_worker_count:
+            name, port = self.grpc_listen
+            found[name] = self.node_host, port
+        if self.metrics_port is not None:
+            found["METRICS_PORT"] = self.metrics_host, self.metrics_port
+        return found
 
     @property
     def child_variables(self) -> frozenset[str]:

@@ -113,14 +113,8 @@ def _check_protocols(settings: Settings) -> None:
 
 def _check_ports(settings: Settings) -> None:
     """Refuse two settings that name the same port."""
-    ports = dict(settings.gunicorn_ports)
-    if settings.grpc_worker_count:
-        name, port = settings.grpc_listen
-        ports[name] = port
-    if settings.metrics_port is not None:
-        ports["METRICS_PORT"] = settings.metrics_port
     known: dict[int, str] = {}
-    for name, port in ports.items():
+    for name, (_, port) in settings.ports.items():
         if port in known:
             raise SettingsError(f"{name}={port} is not allowed: {known[port]} is the same; give each a port of its own")
         known[port] = name

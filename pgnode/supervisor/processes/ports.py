@@ -143,13 +143,16 @@ def what_to_do(error: OSError, setting: str) -> str:
     Returns:
         Half a sentence.
     """
+    host = "METRICS_HOST" if setting == "METRICS_PORT" else "NODE_HOST"
     if error.errno in _NO_ADDRESS:
+        if host == "METRICS_HOST":
+            return "set METRICS_HOST to an address of this machine: 127.0.0.1 is for itself alone"
         return "set NODE_HOST to an address of this machine, or to 0.0.0.0 or :: for all of them"
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
             f"set {setting} to 1024 or more, or give the node CAP_NET_BIND_SERVICE (AmbientCapabilities= in its unit)"
         )
-    return f"end what listens there, or set {setting} (or NODE_HOST) to something else"
+    return f"end what listens there, or set {setting} (or {host}) to something else"
 
 
 def _socket(host: str, setting: str, port: int) -> socket.socket:

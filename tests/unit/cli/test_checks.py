@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -138,16 +139,16 @@ def test_a_folder_that_may_not_be_written(settings: Settings, monkeypatch: pytes
 
 
 def test_ports_of_a_node_that_is_down(settings: Settings) -> None:
-    assert levels(checks.check_ports(settings, runs=False)) == ["ok", "ok"]
+    assert levels(checks.check_ports(settings, 0)) == ["ok", "ok"]
     with socket.socket() as other:
         other.bind(("127.0.0.1", settings.api_port))
         other.listen()
-        found = list(checks.check_ports(settings, runs=False))
+        found = list(checks.check_ports(settings, 0))
     assert found[0].text == f"API_PORT={settings.api_port} on 127.0.0.1: Address already in use"
     assert found[0].do == "end what listens there, or set API_PORT (or NODE_HOST) to something else"
     # An address of the documentation's, RFC 5737.
     elsewhere = settings.model_copy(update={"node_host": "192.0.2.1"})
-    assert {one.do for one in checks.check_free_ports(elsewhere, frozenset())} == {
+    assert {one.do for one in checks.check_free_ports(elsewhere.ports)} == {
         "set NODE_HOST to an address of this machine, or to 0.0.0.0 or :: for all of them"
     }
 
@@ -156,9 +157,31 @@ def test_ports_of_a_node_that_runs(settings: Settings) -> None:
     with socket.socket() as api:
         api.bind(("127.0.0.1", settings.api_port))
         api.listen()
-        found = list(checks.check_ports(settings, runs=True))
+        found = list(checks.check_ports(settings, os.getpid()))
     assert [one.level for one in found] == ["ok", "fail"]
     assert f"SERVICE_PORT={settings.service_port} takes no connections: Connection refused" in found[1].text
+
+
+def test_the_port_of_metrics_of_a_node_that_runs(settings: Settings) -> None:
+    """A node goes on without it, so connections that are taken there may be another program's."""
+    with socket.socket() as mine, socket.socket() as free:
+        for one in (mine, free):
+            one.bind(("127.0.0.1", 0))
+        mine.listen()
+        port, nobody = (one.getsockname()[1] for one in (mine, free))
+        free.close()
+        served = settings.model_copy(update={"metrics_port": port, "service_protocol": "none"})
+        assert only(checks.check_ports(served, os.getpid())).text == f"METRICS_PORT={port} takes connections"
+        with subprocess.Popen(("cat",), stdin=subprocess.PIPE) as node:
+            taken = only(checks.check_ports(served, node.pid))
+            unserved = only(checks.check_ports(served.model_copy(update={"metrics_port": nobody}), node.pid))
+    assert (taken.level, taken.text) == ("fail", f"METRICS_PORT={port} is not served: Address already in use")
+    assert taken.do == "end what listens there, or set METRICS_PORT (or METRICS_HOST) to something else"
+    assert unserved.text == f"METRICS_PORT={nobody} is not served: nobody listens there"
+    elsewhere = served.model_copy(update={"metrics_host": "192.0.2.1"})
+    assert only(checks.check_ports(elsewhere, 0)).do == (
+        "set METRICS_HOST to an address of this machine: 127.0.0.1 is for itself alone"
+    )
 
 
 def test_the_certificate(settings: Settings) -> None:
