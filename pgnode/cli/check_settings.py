@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgnode.cli import checks
+from pgnode.cli import checks, path_checks
 from pgnode.cli.doctor import REDIS_SECONDS, show_findings
 from pgnode.cli.facts import find_facts
 from pgnode.cli.findings import Finding
@@ -47,12 +47,13 @@ def check_settings(target: Target) -> Iterator[Finding]:
     facts = find_facts(target)
     yield checks.check_surroundings()
     yield from checks.check_settings(settings, target.env_file)
-    yield from checks.check_state_dir(settings)
+    yield from path_checks.check_state_dir(settings)
+    yield from path_checks.check_paths(settings)
     held: frozenset[int] = frozenset()
     if target.pid is not None:
         held = frozenset(port for _, port in running_settings(target).ports.values())
     yield from checks.check_free_ports(settings.ports, held)
-    if (key := checks.check_key(settings)) is not None:
+    if (key := path_checks.check_key(settings)) is not None:
         yield key
     yield from checks.check_certificate(settings, facts.at)
-    yield from checks.check_disk(settings)
+    yield from path_checks.check_disk(settings)

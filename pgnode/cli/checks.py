@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import socket
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 
 import psutil
 
-from pgnode.cli.facts import seen_certificate, seen_disk
+from pgnode.cli.facts import seen_certificate
 from pgnode.cli.findings import Finding, fail, ok, warn
+from pgnode.cli.path_checks import check_disk, check_paths, check_state_dir
 from pgnode.cli.seen import Facts
-from pgnode.cli.status_view import CERTIFICATE_DAYS, DISK_BYTES, DISK_FILES, NOT_RUNNING, verdict
+from pgnode.cli.status_view import CERTIFICATE_DAYS, NOT_RUNNING, verdict
 from pgnode.cli.target import Target
-from pgnode.cli.texts import count, size
+from pgnode.cli.texts import count
 from pgnode.errors import SettingsError
 from pgnode.os_support.surroundings import what_is_missing
-from pgnode.settings import Settings, read_api_key, unknown_settings
-from pgnode.settings.previous_key import previous_key_file
+from pgnode.settings import Settings, unknown_settings
 from pgnode.supervisor.host.certificate import check_pair
 from pgnode.supervisor.host.identity import machine_addresses
-from pgnode.supervisor.host.running_nodes import user_name
 from pgnode.supervisor.processes.ports import what_to_do
 
 #: Open files below which a process of the node may be short of connections.
@@ -61,6 +58,7 @@ def check_all(target: Target, facts: Facts) -> Iterator[Finding]:
     yield from check_settings(settings, target.env_file)
     yield from check_node(facts)
     yield from check_state_dir(settings)
+    yield from check_paths(settings)
     yield from check_ports(settings, facts.pid)
     yield from check_certificate(settings, facts.at)
     yield from check_clock(settings, facts.at)
@@ -118,64 +116,6 @@ def check_node(facts: Facts) -> Iterator[Finding]:
             rejected = count(report.users.rejected, "user")
             verb = "is" if report.users.rejected == 1 else "are"
             yield warn(f"{rejected} {verb} rejected", "pgnode users --failed says why")
-
-
-def check_state_dir(settings: Settings) -> Iterator[Finding]:
-    """Look at the rights of the state folder and of what opens the node."""
-    folder = settings.state_dir
-    try:
-        found = folder.stat()
-    except OSError as error:
-        yield _can_be_made(folder, error)
-        return
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & 0o077:
-        yield fail(f"others may look into {folder} (mode {mode:03o})", f"chmod 700 {folder}")
-    else:
-        yield ok(f"{folder} is for user {user_name(found.st_uid)} alone")
-    if not os.access(folder, os.W_OK):
-        yield fail(f"this user may not write {folder}", f"be user {user_name(found.st_uid)}")
-    for path in (settings.key_file, previous_key_file(settings), settings.cert_key_file):
-        with contextlib.suppress(OSError):
-            mode = stat.S_IMODE(path.stat().st_mode)
-            if mode & 0o077:
-                yield fail(f"others may read {path} (mode {mode:03o})", f"chmod 600 {path}")
-
-
-def _can_be_made(folder: Path, error: OSError) -> Finding:
-    """Find out whether a start could make a folder that is not there."""
-    if not isinstance(error, FileNotFoundError):
-        return fail(f"{folder}: {error.strerror}", "set STATE_DIR to a folder that this user may write")
-    above = next(path for path in folder.parents if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        return fail(f"{folder} is not there, and this user may not make it in {above}", "make it, or set STATE_DIR")
-    return warn(f"{folder}: {error.strerror}", "it is made at the first start")
-
-
-def check_key(settings: Settings) -> Finding | None:
-    """Look whether the file of the API key has one, or can be made.
-
-    Args:
-        settings: Where it is.
-
-    Returns:
-        What was found; None where there is nothing to look at.
-    """
-    if settings.api_key is not None:
-        return None
-    file = settings.key_file
-    if file.exists():
-        try:
-            read_api_key(settings)
-        except SettingsError as error:
-            return fail(str(error), "put a UUID into it, or remove it: the next start makes one")
-        return ok(f"{file} has a key")
-    if settings.api_key_file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
-        what = "there is no" if not file.parent.exists() else "this user may not write"
-        return fail(
-            f"API_KEY_FILE={file} cannot be made: {what} {file.parent}", "make that folder, or set API_KEY_FILE"
-        )
-    return None
 
 
 def check_ports(settings: Settings, pid: int) -> Iterator[Finding]:
@@ -303,20 +243,6 @@ def check_clock(settings: Settings, at: float) -> Iterator[Finding]:
         )
     else:
         yield ok(f"the clock says {time.strftime('%Y-%m-%d %H:%M:%S %Z', time.localtime(at))}")
-
-
-def check_disk(settings: Settings) -> Iterator[Finding]:
-    """Look at the room on the disk of the state folder."""
-    disk = seen_disk(settings.state_dir)
-    if disk is None:
-        return
-    text = f"the disk of {settings.state_dir} has {size(disk.free_bytes)} free"
-    if disk.free_files is not None and disk.free_files < DISK_FILES:
-        yield fail(f"{text}, and room for {disk.free_files:,} files", "remove files")
-    elif disk.free_bytes < DISK_BYTES:
-        yield fail(text, "make room")
-    else:
-        yield ok(text)
 
 
 def check_open_files(facts: Facts, proc: Path = Path("/proc")) -> Iterator[Finding]:

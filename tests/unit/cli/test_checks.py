@@ -5,48 +5,24 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pgnode.cli import checks
-from pgnode.cli.findings import Finding
-from pgnode.cli.seen import SeenCore, SeenDisk
+from pgnode.cli.seen import SeenCore
 from pgnode.cli.target import Target
-from pgnode.settings import Settings, load
+from pgnode.settings import Settings
 from pgnode.supervisor.control.report import CoreReport, UsersReport
-from tests.support.identities import make_identity
+from tests.unit.cli.found import levels, only, settings_with_identity
 from tests.unit.cli.test_status_view import FACTS, NOW, REPORT
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A state folder with a key and a certificate, and ports that nobody has."""
     monkeypatch.chdir(tmp_path)
-    with socket.socket() as one, socket.socket() as two:
-        for probe in (one, two):
-            probe.bind(("127.0.0.1", 0))
-        ports = [probe.getsockname()[1] for probe in (one, two)]
-    made = load(
-        state_dir=str(tmp_path / "state"),
-        node_host="127.0.0.1",
-        service_protocol="grpc",
-        service_port=ports[0],
-        api_port=ports[1],
-    )
-    make_identity(made)
-    return made
-
-
-def only(found: Iterator[Finding]) -> Finding:
-    (one,) = found
-    return one
-
-
-def levels(found: Iterator[Finding]) -> list[str]:
-    return [one.level for one in found]
+    return settings_with_identity(tmp_path)
 
 
 def test_all_of_them_are_done(settings: Settings) -> None:
@@ -80,62 +56,6 @@ def test_how_the_node_is() -> None:
     found = list(checks.check_node(replace(FACTS, report=waiting)))
     assert [one.level for one in found] == ["fail", "warn", "warn"]
     assert replace(REPORT, core=CoreReport()).core.pid == 0
-
-
-def test_rights_of_the_state_folder(settings: Settings, tmp_path: Path) -> None:
-    assert levels(checks.check_state_dir(settings)) == ["ok"]
-    settings.state_dir.chmod(0o755)
-    settings.key_file.chmod(0o644)
-    found = list(checks.check_state_dir(settings))
-    assert [one.do for one in found] == [f"chmod 700 {settings.state_dir}", f"chmod 600 {settings.key_file}"]
-    assert levels(checks.check_state_dir(load(state_dir=str(tmp_path / "none")))) == ["warn"]
-
-
-def test_a_folder_that_a_start_could_not_make(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = settings.model_copy(update={"state_dir": tmp_path / "none" / "yet"})
-    assert levels(checks.check_state_dir(there)) == ["warn"]
-    (tmp_path / "file").touch()
-    below = settings.model_copy(update={"state_dir": tmp_path / "file" / "state"})
-    found = only(checks.check_state_dir(below))
-    assert (found.level, found.text) == ("fail", f"{tmp_path}/file/state: Not a directory")
-    monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path)
-    found = only(checks.check_state_dir(there))
-    assert (found.level, found.text) == (
-        "fail",
-        f"{tmp_path}/none/yet is not there, and this user may not make it in {tmp_path}",
-    )
-
-
-def test_the_key_is_there_or_can_be_made(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def found(**changed: object) -> Finding | None:
-        return checks.check_key(settings.model_copy(update=changed))
-
-    made = found()
-    assert made is not None
-    assert made.text.endswith("has a key")
-    settings.key_file.unlink()
-    assert found() is None
-    assert found(api_key="5783a3e7-e373-51cd-8642-c83782b807c5") is None
-    assert found(api_key_file=tmp_path / "key") is None
-    missing = found(api_key_file=tmp_path / "none" / "key")
-    assert missing is not None
-    assert (missing.level, missing.text) == (
-        "fail",
-        f"API_KEY_FILE={tmp_path}/none/key cannot be made: there is no {tmp_path}/none",
-    )
-    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    refused = found(api_key_file=tmp_path / "key")
-    assert refused is not None
-    assert refused.text.endswith(f"this user may not write {tmp_path}")
-
-
-def test_a_folder_that_may_not_be_written(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    assert [one.text for one in checks.check_state_dir(settings) if one.level == "fail"] == [
-        f"this user may not write {settings.state_dir}"
-    ]
 
 
 def test_ports_of_a_node_that_is_down(settings: Settings) -> None:
@@ -203,21 +123,6 @@ def test_the_clock(settings: Settings) -> None:
     at = settings.cert_file.stat().st_mtime
     assert only(checks.check_clock(settings, at)).level == "ok"
     assert "the clock is behind" in only(checks.check_clock(settings, at - 86_400)).text
-
-
-@pytest.mark.parametrize(
-    ("disk", "level"),
-    [
-        (SeenDisk(10**12, 10**11, 10**6), "ok"),
-        (SeenDisk(10**12, 10**6, 10**6), "fail"),
-        (SeenDisk(10**12, 10**11, 3), "fail"),
-    ],
-)
-def test_the_disk(settings: Settings, monkeypatch: pytest.MonkeyPatch, disk: SeenDisk, level: str) -> None:
-    monkeypatch.setattr(checks, "seen_disk", lambda _folder: disk)
-    assert only(checks.check_disk(settings)).level == level
-    monkeypatch.setattr(checks, "seen_disk", lambda _folder: None)
-    assert levels(checks.check_disk(settings)) == []
 
 
 def test_open_files(tmp_path: Path) -> None:
