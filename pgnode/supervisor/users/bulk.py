@@ -170,6 +170,7 @@ class BulkChange:
     def _end(self) -> None:
         """Let go what it holds; it was answered, perhaps before it came to its end."""
         if self._intake is not None:
+            self._intake.drop()
             self._superseded.end()
         if self._rollout is not None:
             self._rollout.abandon()

@@ -81,6 +81,10 @@ class CredentialIndex:
         self.waiting: Final[dict[int, dict[str, None]]] = {}
         #: Credentials of the latter that were perhaps given up since.
         self.freed: Final[set[int]] = set()
+        #: How many commands are being read whose users are entered before they are the desired ones, and which credentials
+        #: were found meanwhile that several users may have.
+        self._early = 0
+        self.shared: Final[set[int]] = set()
 
     def __len__(self) -> int:
         """Return how many entries there are."""
@@ -97,7 +101,8 @@ class CredentialIndex:
 
     def is_worn(self) -> bool:
         """Tell whether so many entries were added that most may be of the past: then a new index is worth its time."""
-        if self._added < self._worn_at:
+        if self._added < self._worn_at or self._early:
+            # What was entered early is in no other one.
             return False
         size = len(self)
         if 2 * self._added >= size:
@@ -167,12 +172,40 @@ class CredentialIndex:
             if user < 0:
                 user = self._user(key)
             if self._enter(number, user):
-                claims = self.contested.setdefault(number, {})
-                claims.pop(key, None)
-                claims[key] = None
+                self.contest(key, number)
+
+    def contest(self, key: str, number: int) -> None:
+        """Note that a user has a credential from now on that others may have, too."""
+        claims = self.contested.setdefault(number, {})
+        claims.pop(key, None)
+        claims[key] = None
+        if self._early:
+            self.shared.add(number)
+
+    def begin_early(self) -> None:
+        """Keep in mind what is shared, until :meth:`end_early` was called as often."""
+        self._early += 1
+
+    def enter_early(self, key: str, numbers: Iterable[int]) -> None:
+        """Enter the credentials of a user who will have them, and has not got them yet."""
+        user = -1
+        for number in numbers:
+            if user < 0:
+                user = self._user(key)
+            if self._enter(number, user):
+                self.shared.add(number)
+
+    def end_early(self) -> None:
+        """Note that the users of a command are the desired ones, or never will be."""
+        self._early -= 1
+        if not self._early:
+            self.shared.clear()
 
     def forget(self, number: int, key: str) -> None:
         """Note that a user does not have a credential."""
+        if self._early:
+            # Perhaps it will.
+            return
         bucket = self._buckets[number & _BUCKET_MASK]
         if bucket is not None:
             first, end = _run(bucket, number)

@@ -112,14 +112,16 @@ class Departures:
         if not self.wanted:
             return
         at, generation, promised = self._now(), self._generation, self._promised
+        opened, stored = self._open, self._journal.departed
         before_all = len(promised)
         for key, desired, applied, perhaps in table.not_in_step(keys):
             before = perhaps if applied is None else (applied, *perhaps)
             if not before or key in promised or (before[0] == desired and _is_as_before(before, desired)):
                 continue
-            found = self._open.get(key)
-            messages = before if found is None else (*found[1], *before)
-            promised[key] = self._journal.departed[key] = DepartedUser(at, messages[-MESSAGES_MAX:], generation)
+            messages = before if key not in opened else (*opened[key][1], *before)
+            if len(messages) > MESSAGES_MAX:
+                messages = messages[-MESSAGES_MAX:]
+            promised[key] = stored[key] = _new(DepartedUser, (at, messages, generation))
         if more := len(promised) - before_all:
             self._left[generation] = self._left.get(generation, 0) + more
 

@@ -6,7 +6,6 @@ While many are read, nothing changes, so others may change users in between. The
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator, Set
 from itertools import islice
 
@@ -14,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from pgnode.supervisor.users.credentials import INDEX_PARTS, CredentialIndex, numbers_of
 from pgnode.supervisor.users.decoding import Inbounds, Refusal, check_user, decode
+from pgnode.supervisor.users.early_claims import EarlyClaims
 from pgnode.supervisor.users.rejected import RejectedUsers
 from pgnode.supervisor.users.render import ClientJsonCache
 from pgnode.supervisor.users.rivals import Rival, put_aside, rival_of
@@ -28,6 +28,8 @@ from pgnode.xray.config.accounts import email_key, tags_of
 
 class UserIntake:
     """One command's users: :meth:`read` until all were read, then :meth:`commit`, once. Users are parsed only where they changed.
+
+    Whoever does not come to the end calls :meth:`drop`.
 
     Args:
         body: A ``Users`` message, or users that were parsed already.
@@ -62,6 +64,8 @@ class UserIntake:
         self._clients = clients
         #: For other inbounds than before all users are entered anew, where they are all named.
         self._index = CredentialIndex(inbounds) if replace and check is not Check.CHANGED else None
+        #: Else theirs are entered beside those that there are.
+        self._early = EarlyClaims(table)
         self._begin(split_users(body) if isinstance(body, bytes) else iter(body))
 
     def __repr__(self) -> str:
@@ -73,7 +77,8 @@ class UserIntake:
         self._verdicts: list[Verdict] = []
         #: Key -> e-mail as it was spelled first.
         self._spelled: dict[str, str] = {}
-        #: Key -> message of those of whom there is nothing else to say: nearly all, where all are entered anew.
+        #: Key -> message of those of whom there is nothing else to say: nearly all, where all are entered anew, else nearly all
+        #: who changed.
         self._fine: dict[str, bytes] = {}
 
     def read(self, count: int) -> bool:
@@ -159,21 +164,25 @@ class UserIntake:
         found = check_user(user, self._inbounds, tags, email) if tags else None
         if not isinstance(found, dict):
             return False
-        numbers = numbers_of(found)
+        self._early.add(key, numbers_of(found))
         if self._clients is not None:
             self._clients.put(key, raw, email, found)
-        self._enter(verdict := Verdict(key, email, raw, numbers=numbers))
-        self._verdicts.append(verdict)
+        self._fine[key] = raw
         return True
 
     def _enter(self, verdict: Verdict) -> None:
-        """Keep the credentials of a user, small, until it is the desired one."""
+        """Enter the credentials of a user before it is the desired one."""
         numbers = verdict.numbers or ()
         if self._index is None:
-            verdict.numbers = array("q", numbers)
+            self._early.add(verdict.key, numbers)
+            verdict.numbers = ()
         elif not verdict.again:
             self._index.add(verdict.key, numbers)
             verdict.numbers = ()
+
+    def drop(self) -> None:
+        """Let go what is kept of users who do not become the desired ones; after :meth:`commit` there is nothing."""
+        self._early.drop()
 
     def commit(self) -> tuple[set[str], list[Refusal]]:
         """Make them the desired users.
@@ -190,6 +199,7 @@ class UserIntake:
                 table.put(key, None)
                 keys.add(key)
         refused, again = self._accept(keys)
+        self._early.claim()
         settled = settle_credentials(table, rejected, self._inbounds, again)
         refusals = [refusal for key, refusal in refused if key not in settled.revived]
         refusals += [refusal for key, refusal in settled.lost.items() if key in self._spelled]
@@ -219,8 +229,8 @@ class UserIntake:
         """
         table, rejected, superseded = self._table, self._rejected, self._superseded
         refused, again = [], []
-        fine = self._fine
-        table.put_all({key: raw for key, raw in fine.items() if key not in superseded} if superseded else fine)
+        asked, rivals = self._asked_later()
+        self._accept_fine(rivals)
         for verdict in self._verdicts:
             key = verdict.key
             if verdict.again and verdict.refusal is not None and table.get(key) == verdict.raw:
@@ -234,23 +244,42 @@ class UserIntake:
                 continue
             if verdict.again and verdict.refusal is None:
                 again.append(key)
-            elif (rival := self._later(verdict)) is not None and verdict.raw is not None:
+            elif (rival := self._later(verdict, asked, rivals)) is not None and verdict.raw is not None:
                 keys.discard(key)
                 refused.append((key, put_aside(rejected, table.credentials, key, verdict.raw, rival)))
             else:
                 accept(verdict, table, rejected, keys)
         return refused, again
 
-    def _later(self, verdict: Verdict) -> Rival | None:
+    def _asked_later(self) -> tuple[set[int], set[str]]:
+        """Find out what those have who asked later.
+
+        Returns:
+            The numbers of their credentials, and the keys of those of this command's who asked for one of them.
+        """
+        table, index = self._table, self._table.credentials
+        asked = {number for key in self._superseded for number in index.numbers(table.get(key))}
+        return asked, self._early.asked_for(asked) if asked else set()
+
+    def _accept_fine(self, rivals: Set[str]) -> None:
+        """Make those desired of whom there is nothing to say; whoever asked for what somebody else has now is left for later."""
+        table, rejected, superseded, fine = self._table, self._rejected, self._superseded, self._fine
+        for key in [key for key in fine if key in rivals] if rivals else ():
+            self._verdicts.append(Verdict(key, self._spelled[key], fine.pop(key), numbers=()))
+        if superseded:
+            fine = {key: raw for key, raw in fine.items() if key not in superseded}
+        table.put_all(fine)
+        # Somebody who asked later may have put them on the list, with what they had before.
+        rejected.drop([key for key in rejected if key in fine])
+
+    def _later(self, verdict: Verdict, asked: Set[int], rivals: Set[str]) -> Rival | None:
         """Find somebody who asked later for a credential of this user, and has it."""
-        superseded, index, numbers = self._superseded, self._table.credentials, verdict.numbers
-        if superseded and numbers is None and verdict.refusal is None:
-            # It was desired as it is when it was read. By now somebody may have taken what it had.
-            numbers = index.numbers(verdict.raw)
-        if not superseded or not any(
-            holder in superseded for number in numbers or () for holder in index.holders(number)
+        if not asked or verdict.refusal is not None:
+            return None
+        if verdict.key not in rivals and (
+            verdict.numbers is not None or asked.isdisjoint(self._table.credentials.numbers(verdict.raw))
         ):
-            # As nearly always, and it is asked of everybody who changed.
+            # As nearly always. Without numbers it was desired as it is when it was read: somebody may have taken what it had.
             return None
         accounts = decode(verdict.raw, self._inbounds)[1]
         return rival_of(self._table, verdict.key, accounts, self._superseded)

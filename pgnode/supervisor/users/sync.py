@@ -202,8 +202,7 @@ class UserSync:
     async def _take_in(self, change: UserChange, inbounds: Inbounds) -> None:
         """Make what one command says the desired state; unusable users are left as they were."""
         intake = UserIntake(change.command.body, self.table, self.rejected, inbounds)
-        await self._read(intake)
-        change.keys, change.refusals = intake.commit()
+        change.keys, change.refusals = await self._taken_in(intake)
 
     def _take_one(
         self, change: UserChange, inbounds: Inbounds, decoded: dict[bytes, tuple[str, dict[str, Account]]]
@@ -232,11 +231,14 @@ class UserSync:
                 raise InvalidRequestError(f"{refusal.cause} (user {shown(refusal.email)})")
             change.refusals = [refusal]
 
-    async def _read(self, intake: UserIntake) -> None:
-        while True:
-            if intake.read(self._limits.slice_users):
-                return
-            await asyncio.sleep(0)
+    async def _taken_in(self, intake: UserIntake) -> tuple[set[str], list[Refusal]]:
+        try:
+            while True:
+                if intake.read(self._limits.slice_users):
+                    return intake.commit()
+                await asyncio.sleep(0)
+        finally:
+            intake.drop()
 
     def bulk(
         self, command: Command, inbounds: Callable[[], Inbounds], ended: Callable[[], None] = lambda: None
@@ -298,8 +300,7 @@ class UserSync:
         if check is Check.CHANGED:
             await self._learn(inbounds)
         intake = UserIntake(users, self.table, self.rejected, inbounds, replace=True, check=check, clients=clients)
-        await self._read(intake)
-        return intake.commit()[1]
+        return (await self._taken_in(intake))[1]
 
     async def apply(self, keys: Iterable[str], inbounds: Inbounds, decoded: DecodedUsers = NOTHING_DECODED) -> Applied:
         """Make the core have some users as desired; see :meth:`UserApplier.apply`."""

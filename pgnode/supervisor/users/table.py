@@ -330,7 +330,8 @@ class UserTable:
             users: Key -> message.
         """
         desired, opened, noted = self._desired, self._open, self._journal.users
-        new, waited_for = _NEW[Phase.CHANGED], bool(self._credentials.waiting)
+        changed, waited_for = Phase.CHANGED, bool(self._credentials.waiting)
+        new = _NEW[changed]
         for key, raw in users.items():
             before = desired.get(key)
             if before == raw:
@@ -338,7 +339,7 @@ class UserTable:
             if waited_for or key in opened:
                 self.put(key, raw, ())
                 continue
-            opened[key] = new if before is None else _Open(Phase.CHANGED, before)
+            opened[key] = new if before is None else _new(_Open, (changed, before, _NOBODY_KNOWS))
             desired[key] = noted[key] = raw
 
     # --- what the core has --------------------------------------------------------------------------------------
@@ -370,12 +371,10 @@ class UserTable:
 
     def await_rollout(self, keys: Iterable[str]) -> None:
         """Note that a rollout has taken these users on. Whoever is unknown stays so."""
-        opened = self._open
-        self._set_phase(
-            (key for key in keys if (found := opened.get(key)) is None or found.phase is Phase.CHANGED), Phase.PENDING
-        )
+        self._set_phase(keys, Phase.PENDING, of=Phase.CHANGED)
 
-    def _set_phase(self, keys: Iterable[str], phase: Phase) -> None:
+    def _set_phase(self, keys: Iterable[str], phase: Phase, *, of: Phase | None = None) -> None:
+        """Set the phase of users; of those who are not in step only ``of`` those in that phase, where one is given."""
         opened, desired = self._open, self._desired
         new, more = _NEW[phase], 0
         for key in keys:
@@ -385,6 +384,8 @@ class UserTable:
                 opened[key] = new if raw is None else _new(_Open, (phase, raw, _NOBODY_KNOWS))
             else:
                 before, applied, perhaps = found
+                if of is not None and before is not of:
+                    continue
                 more -= before is Phase.PENDING
                 opened[key] = new if applied is None and not perhaps else _new(_Open, (phase, applied, perhaps))
             more += phase is Phase.PENDING

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, NodeError
@@ -254,3 +258,85 @@ async def test_what_was_connected_before_a_swap_is_told_from_what_came_after_it(
     while await bulk.step() is None:
         stage.line += 1
     assert {one.place for one in stage.users.departures.take()} == {swapped_in}
+
+
+async def test_a_credential_that_was_asked_for_and_given_up_meanwhile_is_known_to_be_the_sets() -> None:
+    """Somebody else had it for a moment while the set was read. Who asks for it later takes it from the set's user."""
+    stage = Stage()
+    await stage.run(stage.bulk({"alice": 1, "bob": 2, "carol": 3}))
+    bulk = stage.bulk({"alice": 7, "bob": 2, "carol": 3}, entry="2-0")
+    await bulk.step()
+    await stage.one(vless_user("xavier", 7))
+    await stage.one(vless_user("xavier", 8))
+    assert await stage.run(bulk) is None
+    assert stage.core.numbers == {"alice": 7, "bob": 2, "carol": 3, "xavier": 8}
+    await stage.one(vless_user("yves", 7))
+    assert stage.core.numbers == {"yves": 7, "bob": 2, "carol": 3, "xavier": 8}
+    assert [user.email for user in stage.users.rejected.all()] == ["alice"]
+
+
+async def test_who_asked_later_than_a_set_keeps_what_it_got() -> None:
+    stage = Stage()
+    await stage.run(stage.bulk({"alice": 1, "bob": 2, "carol": 3}))
+    bulk = stage.bulk({"alice": 7, "bob": 2, "carol": 3}, entry="2-0")
+    await bulk.step()
+    await stage.one(vless_user("xavier", 7))
+    error = await stage.run(bulk)
+    assert str(error) == "failed to update users: alice: has the same VLESS id as 'xavier', in inbound 'vless'"
+    assert stage.core.numbers == {"alice": 1, "xavier": 7, "bob": 2, "carol": 3}
+
+
+async def test_who_lost_what_the_set_gives_up_for_it_is_rejected_no_longer() -> None:
+    stage = Stage()
+    await stage.run(stage.bulk({"alice": 1, "bob": 2, "carol": 3}))
+    bulk = stage.bulk({"alice": 7, "bob": 2, "carol": 3}, entry="2-0")
+    await bulk.step()
+    await stage.one(vless_user("xavier", 1))
+    assert [user.email for user in stage.users.rejected.all()] == ["alice"]
+    assert await stage.run(bulk) is None
+    assert stage.core.numbers == {"alice": 7, "xavier": 1, "bob": 2, "carol": 3}
+    assert stage.users.rejected.all() == []
+
+
+async def test_who_is_back_while_a_set_is_read_loses_to_the_set_that_asks_for_the_same() -> None:
+    stage = Stage()
+    await stage.run(stage.bulk({"alice": 1, "bob": 2, "carol": 3}))
+    await stage.one(vless_user("dave", 9))
+    assert await stage.run(stage.bulk({"alice": 1, "bob": 2, "carol": 9, "dave": 9}, entry="2-0")) is not None
+    assert [user.email for user in stage.users.rejected.all()] == ["dave"]
+    bulk = stage.bulk({"alice": 9, "bob": 2, "frank": 4}, Kind.SYNC_CHUNKED, entry="3-0")
+    await bulk.step()
+    await stage.one(vless_user("carol", 5))
+    assert stage.core.numbers["dave"] == 9, "it is back"
+    await stage.run(bulk)
+    assert stage.core.numbers == {"alice": 9, "bob": 2, "carol": 5, "frank": 4}
+    assert [user.email for user in stage.users.rejected.all()] == ["dave"]
+
+
+@given(st.data())
+def test_whatever_others_change_meanwhile_nobody_shares_a_credential_and_everybody_is_known(
+    data: st.DataObject,
+) -> None:
+    numbers = st.dictionaries(st.sampled_from(NAMES), st.integers(0, 7))
+    single = st.tuples(st.sampled_from([*NAMES, "xavier"]), st.integers(0, 7), st.booleans())
+
+    async def run() -> None:
+        stage = Stage()
+        await stage.run(stage.bulk(data.draw(numbers)))
+        kind = data.draw(st.sampled_from([Kind.SYNC_USERS, Kind.SYNC_CHUNKED]))
+        bulk = stage.bulk(data.draw(numbers), kind, entry="2-0")
+        while await bulk.step() is None:
+            for name, number, is_there in data.draw(st.lists(single, max_size=2)):
+                user = vless_user(name, number, ("vless",) if is_there else ())
+                command = Command("9-0", "9", Kind.SYNC_USER, "worker", 1000, user.SerializeToString())
+                await stage.users.sync([command], {"vless": VLESS})
+        table = stage.users.table
+        index, holders = table.credentials, dict[int, str]()
+        for key, raw in table.items():
+            for number in index.numbers(raw):
+                assert key in index.holders(number)
+                assert holders.setdefault(number, key) == key
+        assert stage.core.numbers.keys() == table.keys()
+        assert not index.shared
+
+    asyncio.run(run())

@@ -54,6 +54,10 @@ def test_it_is_worn_when_most_of_it_was_added_since_it_was_made() -> None:
     index.claim("user 1", [19])
     assert len(index) == 40
     assert index.is_worn()
+    index.begin_early()
+    assert not index.is_worn(), "another one would not have those who are on their way"
+    index.end_early()
+    assert index.is_worn()
     few = CredentialIndex(INBOUNDS, worn_entries=4)
     few.claim("a", [1])
     few.claim("a", [1])

@@ -65,6 +65,18 @@ def test_whoever_was_changed_since_stays_as_it_is() -> None:
     assert dict(stage.table.items()) == before
 
 
+def test_whoever_was_put_on_the_list_since_is_taken_off_it() -> None:
+    """Somebody else asked for what it had, and it is asked for with something else now."""
+    stage = Stage()
+    stage.take([vless_user("alice", 1), vless_user("bob", 2)])
+    intake = stage.intake([vless_user("alice", 5)])
+    assert intake.read(2)
+    stage.rejected.put("alice", "alice", "has the same", stage.table.get("alice") or b"", by_core=False)
+    stage.table.put("alice", None)
+    assert intake.commit() == ({"alice"}, [])
+    assert list(stage.rejected) == []
+
+
 def test_one_email_in_two_spellings_is_refused() -> None:
     keys, refusals = Stage().take([vless_user("Alice", 1), vless_user("alice", 2)])
     assert keys == {"alice"}
