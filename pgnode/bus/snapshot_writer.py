@@ -33,6 +33,8 @@ class SnapshotWriter:
         self._bringing = asyncio.Lock()
         self._rev = max(int(time.time() * 1000), above)
         self._current: dict[str, Snapshot] = {}
+        #: Those that were current when Redis was looked at last.
+        self._looked_at: dict[str, Snapshot] = {}
 
     def __repr__(self) -> str:
         return f"SnapshotWriter({', '.join(f'{s.name}@{s.rev}' for s in self._current.values())})"
@@ -69,7 +71,9 @@ class SnapshotWriter:
             self._memory.published()
 
     async def write_missing(self, redis: Redis) -> list[str]:
-        """Write again what Redis lost: it may have been emptied, restarted or replaced.
+        """Write again what Redis lost: it may have been emptied, restarted or replaced. To be called now and then.
+
+        What was put since the last call is perhaps on its way still; whether that is lost is found by the next one.
 
         Args:
             redis: The client that writes them.
@@ -80,7 +84,8 @@ class SnapshotWriter:
         Raises:
             BUS_ERRORS: Redis is away.
         """
-        held = dict(self._current)
+        looked_at, self._looked_at = self._looked_at, dict(self._current)
+        held = self._looked_at
         pipe = redis.pipeline(transaction=False)
         pipe.get(self._keys.not_mapped)
         for name in held:
@@ -90,7 +95,8 @@ class SnapshotWriter:
         pipe = redis.pipeline(transaction=True)
         missing = []
         for (name, snapshot), rev in zip(held.items(), revisions, strict=True):
-            lost = rev is None or int(rev) < snapshot.rev or (unshared and snapshot.shared)
+            behind = (rev is None or int(rev) < snapshot.rev) and looked_at.get(name) is snapshot
+            lost = behind or (unshared and snapshot.shared)
             # What was put meanwhile is being written, or will be with the next snapshot.
             if lost and self._current[name] is snapshot:
                 missing.append(name)

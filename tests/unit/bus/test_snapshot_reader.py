@@ -92,6 +92,7 @@ async def test_what_the_store_has_lost_stays_as_it_was(valkey: TestValkey) -> No
         writer.put(pipe, snapshots.SYSTEM, b"kept")
         await pipe.execute()
         await reader.poll()
+        assert await writer.write_missing(redis) == []
         await redis.flushall()
         await reader.poll()
         held = reader.get(snapshots.SYSTEM)
