@@ -35,13 +35,13 @@ class InfoReads:
 
     def info(self, _body: bytes = b"") -> Answer:
         """Return a BaseInfoResponse, in every state; a supervisor that has just begun is waited for, up to a limit."""
-        if self._core_answers():
+        if self._is_well():
             return self._info_now()
         return self._state.after_refresh(self._info_now, core_found=True)
 
     def info_cached(self, _body: bytes = b"") -> bytes | None:
         """Return :meth:`info` where the core runs, which is no news that has to be waited for."""
-        return self._info_now() if self._core_answers() else None
+        return self._info_now() if self._is_well() else None
 
     def system_stats(self, _body: bytes = b"") -> bytes:
         """Return SystemStatsResponse, in every state. Raise BusUnavailableError before the first one has arrived."""
@@ -53,13 +53,17 @@ class InfoReads:
 
     def backend_stats(self, _body: bytes = b"") -> Answer:
         """Return BackendStatsResponse. Raise the UnavailableError of the node's state."""
-        if self._core_answers():
+        if self._is_well():
             return self._backend_stats_now()
         return self._state.after_refresh(self._backend_stats_now)
 
     def backend_stats_cached(self, _body: bytes = b"") -> bytes | None:
         """Return :meth:`backend_stats` where the core answers."""
-        return self._reads.body(snapshots.BACKEND) if self._core_answers() else None
+        return self._reads.body(snapshots.BACKEND) if self._is_well() else None
+
+    def _is_well(self) -> bool:
+        """Tell whether the core runs. A message that was not read yet may say that it was stopped, to a caller who knows by now."""
+        return self._core_answers() and not self._reads.has_unheard()
 
     def _backend_stats_now(self) -> bytes:
         self._state.require_core("failed to get sys stats")

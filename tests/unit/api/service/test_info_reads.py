@@ -32,6 +32,23 @@ async def test_what_is_cached_is_what_the_handler_says_or_nothing() -> None:
     assert reads.backend_stats_cached() is None
 
 
+async def test_what_was_not_read_yet_may_say_that_the_core_was_stopped() -> None:
+    """By the other worker's answer a caller knows it already."""
+    node = Node()
+    node.reads.bodies = {"backend": b"back"}
+    reads = reads_of(node)
+    node.reads.unheard = [lambda: None]
+    assert reads.info_cached() is reads.backend_stats_cached() is None
+    info, stats = reads.info(), reads.backend_stats()
+    assert isinstance(info, Awaitable)
+    assert isinstance(stats, Awaitable)
+    node.reads.status = status("idle")
+    assert not pb.BaseInfoResponse.FromString(await info).started
+    with pytest.raises(NotInitializedError):
+        await stats
+    assert node.refreshes == 2
+
+
 async def test_info_says_what_is_known_in_every_state() -> None:
     node = Node()
     node.reads.status = None
