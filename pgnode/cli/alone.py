@@ -19,8 +19,8 @@ from pgnode.cli.checks import check_free_ports, check_settings, check_surroundin
 from pgnode.cli.doctor import REDIS_SECONDS, check_redis
 from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary
 from pgnode.cli.output import say
+from pgnode.cli.rows import Tone
 from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import Tone
 from pgnode.cli.target import Places, service_file
 from pgnode.errors import ArgumentError, OperatorError, SettingsError
 from pgnode.os_support import streams

@@ -10,9 +10,9 @@ from pathlib import Path
 from pgnode.cli.facts import seen_certificate
 from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
+from pgnode.cli.rows import Tone
 from pgnode.cli.screen import Screen
 from pgnode.cli.seen import SeenCertificate
-from pgnode.cli.status_view import Tone
 from pgnode.cli.target import Named, find_with_settings
 from pgnode.errors import ArgumentError, OperatorError
 from pgnode.os_support.files import read_regular

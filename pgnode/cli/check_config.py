@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pgnode.cli.facts import seen_core
+from pgnode.cli.rows import Tone
 from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import Tone
 from pgnode.cli.target import Named, find_target, running_settings
 from pgnode.cli.texts import count
 from pgnode.errors import OperatorError, StartFailedError

@@ -15,9 +15,9 @@ from pgnode.cli.facts import seen_certificate
 from pgnode.cli.findings import Finding, fail, ok, warn
 from pgnode.cli.path_checks import check_disk, check_paths, check_state_dir
 from pgnode.cli.seen import Facts
-from pgnode.cli.status_view import CERTIFICATE_DAYS, NOT_RUNNING, verdict
 from pgnode.cli.target import Target
 from pgnode.cli.texts import count
+from pgnode.cli.verdict import CERTIFICATE_DAYS, NOT_RUNNING, verdict
 from pgnode.errors import SettingsError
 from pgnode.os_support.surroundings import what_is_missing
 from pgnode.settings import Settings, unknown_settings

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pgnode.cli.rows import Tone
 from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import Tone
 from pgnode.cli.target import Named, Target, find_target
 from pgnode.settings import Settings, names_in_env_file
 from pgnode.settings.shown import shown_settings

@@ -15,8 +15,8 @@ from pgnode.bus.keys import Keys
 from pgnode.cli.checks import check_all
 from pgnode.cli.facts import find_facts
 from pgnode.cli.findings import Finding, fail, finding_rows, findings_json, ok, summary, warn
+from pgnode.cli.rows import Tone
 from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import Tone
 from pgnode.cli.target import Named, Target, find_target, running_settings
 from pgnode.errors import SettingsError
 from pgnode.settings import Settings, shown_url

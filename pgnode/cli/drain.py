@@ -13,9 +13,9 @@ from pgnode.cli.facts import is_stopped
 from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import NOT_WELL, WELL
 from pgnode.cli.target import Named, Target, find_target
 from pgnode.cli.texts import count, duration
+from pgnode.cli.verdict import NOT_WELL, WELL
 from pgnode.errors import ArgumentError, NotAnsweringError
 from pgnode.supervisor.control import messages
 from pgnode.supervisor.control.report import DrainReport, decode

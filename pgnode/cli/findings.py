@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pgnode.cli.status_view import NOT_WELL, WELL, Row, Tone
+from pgnode.cli.rows import Row, Tone
 from pgnode.cli.texts import count
+from pgnode.cli.verdict import NOT_WELL, WELL
 
 #: How bad it is.
 Level = Literal["ok", "warn", "fail"]

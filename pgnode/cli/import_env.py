@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from pgnode.cli.go_node import HEADS, Line, Verdict, as_json, settings_text, translate
+from pgnode.cli.rows import Tone
 from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import Tone
 from pgnode.errors import OperatorError
 from pgnode.settings.env_file import values_in_env_file
 

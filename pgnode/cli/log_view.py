@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pgnode.cli.status_view import Tone
+from pgnode.cli.rows import Tone
 from pgnode.os_support.log_levels import level_of_line, rank
 from pgnode.supervisor.host.recent_lines import CORE, LogLine
 

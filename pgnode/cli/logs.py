@@ -22,8 +22,8 @@ from pgnode.cli.asking import seconds_from
 from pgnode.cli.log_view import WantedLines, as_object, as_text, lines_from_bus, lines_of
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import NOT_WELL
 from pgnode.cli.target import Named, Target, find_target
+from pgnode.cli.verdict import NOT_WELL
 from pgnode.errors import NotAnsweringError, NotRunningError, OperatorError, SettingsError
 from pgnode.settings import Settings
 from pgnode.supervisor.control import messages

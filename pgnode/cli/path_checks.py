@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pgnode.cli.facts import seen_disk
 from pgnode.cli.findings import Finding, fail, ok, warn
-from pgnode.cli.status_view import DISK_BYTES, DISK_FILES
 from pgnode.cli.texts import size
+from pgnode.cli.verdict import DISK_BYTES, DISK_FILES
 from pgnode.errors import SettingsError, StartFailedError
 from pgnode.settings import Settings, read_api_key
 from pgnode.settings.previous_key import previous_key_file

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pgnode.cli.output import takes_all_characters
-from pgnode.cli.status_view import Row, Tone
+from pgnode.cli.rows import Row, Tone
 from pgnode.os_support.log_text import printable
 
 #: Columns for the labels.

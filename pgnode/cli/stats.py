@@ -18,11 +18,11 @@ from rich.live import Live
 from rich.table import Table
 
 from pgnode.cli.output import takes_all_characters
-from pgnode.cli.status_view import exit_code_of, word_of
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.target import Named, Target, find_target
 from pgnode.cli.texts import NOT_COUNTED, duration
 from pgnode.cli.traffic import Flow, LiveTraffic, ShownTraffic, traffic_of
+from pgnode.cli.verdict import exit_code_of, word_of
 from pgnode.os_support.log_text import printable, printable_json
 from pgnode.store.reader import read_state, stored_at
 from pgnode.supervisor.control.client import NotAnsweredError, ask

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pgnode.cli.facts import find_facts
 from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import as_json, head, rows, verdict
+from pgnode.cli.status_view import as_json, head, rows
 from pgnode.cli.target import Named, find_target
+from pgnode.cli.verdict import verdict
 from pgnode.supervisor.control.client import ASK_SECONDS
 
 

@@ -16,11 +16,11 @@ from rich.live import Live
 
 from pgnode.cli.looking import Looker
 from pgnode.cli.output import say
-from pgnode.cli.status_view import verdict
 from pgnode.cli.target import Named, find_target
 from pgnode.cli.terminal import Keys, keys_of
 from pgnode.cli.top_frame import frame
 from pgnode.cli.top_model import Sample, TopModel
+from pgnode.cli.verdict import verdict
 from pgnode.errors import NotRunningError, OperatorError
 
 #: Seconds between two looks.

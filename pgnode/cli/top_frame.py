@@ -9,10 +9,12 @@ from typing import Final
 
 from rich.text import Text
 
+from pgnode.cli.rows import Tone
 from pgnode.cli.sparkline import sparkline
-from pgnode.cli.status_view import Tone, head, verdict
+from pgnode.cli.status_view import head
 from pgnode.cli.texts import NOT_COUNTED, duration, size
 from pgnode.cli.top_model import TopModel
+from pgnode.cli.verdict import verdict
 from pgnode.os_support.log_text import printable
 from pgnode.supervisor.control.live_report import LiveReport
 from pgnode.supervisor.control.report import NodeReport

@@ -17,11 +17,11 @@ from pgnode.bus.operator_views import UserDrift
 from pgnode.bus.state import WITH_CORE, State
 from pgnode.cli.output import say
 from pgnode.cli.sessions import left_lines
-from pgnode.cli.status_view import exit_code_of, word_of
 from pgnode.cli.stored import no_state, not_running
 from pgnode.cli.target import Named, Target, find_target
 from pgnode.cli.texts import size
 from pgnode.cli.traffic import Flow, LiveTraffic, flows_of
+from pgnode.cli.verdict import exit_code_of, word_of
 from pgnode.errors import OperatorError
 from pgnode.os_support.log_text import printable
 from pgnode.store.reader import read_state, stored_at

@@ -14,10 +14,10 @@ from pgnode.cli.operator_audit import note
 from pgnode.cli.output import say
 from pgnode.cli.screen import Screen
 from pgnode.cli.seen import SeenWorker
-from pgnode.cli.status_view import NOT_WELL, WELL, exit_code_of
 from pgnode.cli.target import Named, Target, find_target
 from pgnode.cli.texts import count as count_of
 from pgnode.cli.texts import duration, size
+from pgnode.cli.verdict import NOT_WELL, WELL, exit_code_of
 from pgnode.errors import NotAnsweringError, NotRunningError, OperatorError
 from pgnode.supervisor.control import messages
 from pgnode.supervisor.control.live_report import LiveReport, WorkerReport

@@ -62,7 +62,7 @@ class InfoReads:
         return self._reads.body(snapshots.BACKEND) if self._is_well() else None
 
     def _is_well(self) -> bool:
-        """Tell whether the core runs. A message that was not read yet may say that it was stopped, to a caller who knows by now."""
+        """Tell whether the core runs, and no message waits to be read that may say otherwise: a caller may know that by now."""
         return self._core_answers() and not self._reads.has_unheard()
 
     def _backend_stats_now(self) -> bytes:

@@ -16,7 +16,7 @@ from pgnode.cli.target import Target
 from pgnode.settings import Settings
 from pgnode.supervisor.control.report import CoreReport, UsersReport
 from tests.unit.cli.found import levels, only, settings_with_identity
-from tests.unit.cli.test_status_view import FACTS, NOW, REPORT
+from tests.unit.cli.seen_node import FACTS, NOW, REPORT
 
 
 @pytest.fixture

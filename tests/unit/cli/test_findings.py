@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgnode.cli.findings import fail, finding_rows, findings_json, ok, summary, warn
-from pgnode.cli.status_view import Row, Tone
+from pgnode.cli.rows import Row, Tone
 
 FOUND = [ok("a"), warn("b", "mend b"), fail("c"), fail("d", "mend d")]
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from pgnode.cli import health, main
 from pgnode.cli.health import Kind, show_health, unwell
 from pgnode.supervisor.control.client import SilentError
-from tests.unit.cli.test_status_view import REPORT
+from tests.unit.cli.seen_node import REPORT
 
 WELL = REPORT.encode()
 

@@ -7,7 +7,7 @@ import datetime
 import pytest
 
 from pgnode.cli.log_view import WantedLines, as_object, as_text, lines_from_bus, lines_of
-from pgnode.cli.status_view import Tone
+from pgnode.cli.rows import Tone
 from pgnode.supervisor.host.recent_lines import LogLine
 
 LINES = [

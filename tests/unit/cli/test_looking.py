@@ -18,7 +18,7 @@ from pgnode.cli.target import Target
 from pgnode.settings import load
 from pgnode.supervisor.control.client import SilentError
 from pgnode.supervisor.control.live_report import LiveReport
-from tests.unit.cli.test_status_view import FACTS, REPORT
+from tests.unit.cli.seen_node import FACTS, REPORT
 
 
 class Stage:

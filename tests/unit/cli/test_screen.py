@@ -8,8 +8,8 @@ import json
 import pytest
 from rich.console import Console
 
+from pgnode.cli.rows import Row, Tone
 from pgnode.cli.screen import Screen
-from pgnode.cli.status_view import Row, Tone
 
 
 def screen(*, colours: bool, width: int = 80) -> tuple[Screen, io.StringIO]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.cli.test_status_view import FACTS
+from tests.unit.cli.seen_node import FACTS
 
 
 def test_workers_are_told_apart() -> None:

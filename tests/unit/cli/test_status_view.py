@@ -3,66 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from pgnode.cli.seen import Facts, SeenCertificate, SeenCore, SeenDisk, SeenStore, SeenWorker
-from pgnode.cli.status_view import NOT_RUNNING, NOT_WELL, WELL, Tone, as_json, head, rows, verdict
+from pgnode.cli.rows import Tone
+from pgnode.cli.seen import Facts, SeenCertificate, SeenStore, SeenWorker
+from pgnode.cli.status_view import as_json, head, rows
+from pgnode.cli.verdict import NOT_RUNNING, NOT_WELL, WELL, verdict
 from pgnode.store.state import StoreSummary
 from pgnode.supervisor.control.report import (
     AloneReport,
-    BusReport,
     CoreReport,
     DrainReport,
-    NodeReport,
     PanelReport,
     ProcessReport,
     UsersReport,
     WarningReport,
 )
-
-NOW = 1_800_000_000.0
-REPORT = NodeReport(
-    version="0.6.0",
-    pid=812,
-    up_seconds=273_600,
-    state="running",
-    core=CoreReport("embedded (library)", "26.10.10", 900, 7_500, 7),
-    users=UsersReport(3, 3),
-    panel=PanelReport(2.0),
-    bus=BusReport("embedded", 0.3),
-    addresses=["REST 0.0.0.0:62050"],
-    processes=[ProcessReport("gunicorn", 5), ProcessReport("gRPC worker 1", 6), ProcessReport("valkey", 7)],
-)
-FACTS = Facts(
-    at=NOW,
-    state_dir="/var/lib/pgnode",
-    why="",
-    pid=812,
-    report=REPORT,
-    silence="",
-    hangs=False,
-    up_seconds=10.0,
-    core=SeenCore(900, "embedded", 7_500),
-    workers=[SeenWorker(kind, pid, 1.0, 0, 0.0, 5) for kind, pid in (("rest", 51), ("rest", 52), ("grpc", 6))],
-    store=SeenStore(
-        "/var/lib/pgnode/state.db", 4_200_000, NOW - 3, StoreSummary(3, 0, active=True, restoring=0, core_run=7)
-    ),
-    disk=SeenDisk(40_000_000_000, 12_000_000_000, 1_000_000),
-    certificate=SeenCertificate("/var/lib/pgnode/tls/cert.pem", NOW + 1e8, ["localhost"], self_signed=True),
-    api=["REST 0.0.0.0:62050"],
-)
+from tests.unit.cli.seen_node import FACTS, NOW, REPORT, said
 
 
 def text_of(facts: Facts) -> str:
     judged = verdict(facts)
     return "\n".join(["".join(head(facts, judged)), *(f"{row.label:<10}{row.text}" for row in rows(facts, judged))])
-
-
-def said(**changes: Any) -> Facts:
-    """The facts of a node whose supervisor says something else."""
-    return replace(FACTS, report=replace(REPORT, **changes))
 
 
 def test_a_node_that_is_well_fits_on_a_screen() -> None:
@@ -111,63 +74,6 @@ def test_a_drain_is_told_of_and_is_well() -> None:
     assert (away, stays) == ("no new connections on a, b", "c stays")
     held = said(drain=DrainReport(draining=True, hold=True))
     assert "drained   until pgnode drain --cancel, also over a start by the panel" in text_of(held)
-
-
-@pytest.mark.parametrize(
-    ("facts", "word", "because"),
-    [
-        (
-            said(drain=DrainReport(away=["a"], error="in use")),
-            "running",
-            "inbounds are not back after a drain, and nobody new can connect there (a); it is tried again: in use",
-        ),
-        (
-            said(drain=DrainReport(draining=True, error="busy")),
-            "running",
-            "not all inbounds are out of the core that a drain takes out; it is tried again: busy",
-        ),
-        (said(state="idle", core=CoreReport("embedded")), "waiting", ""),
-        (said(state="lingering"), "stopped", ""),
-        (said(state="stopping"), "stopping", ""),
-        (said(state="restoring"), "starting", "the core is being started"),
-        (said(state="starting"), "starting", "the core is being started"),
-        (said(state="dancing"), "dancing", ""),
-        (said(state="recovering", core=CoreReport(last_end="no room")), "recovering", "brought back: no room"),
-        (said(state="recovering"), "recovering", "brought back: it has ended"),
-        (said(state="failed"), "failed", "does not stay up and is tried again: see the log"),
-        (
-            said(state="failed", core=CoreReport(last_end="no room", next_try_seconds=90.0)),
-            "failed",
-            "the core does not stay up and is tried again in 1 min 30 s: no room",
-        ),
-        (said(phase="starting", step="the bus"), "starting", "the supervisor is starting, waiting for the bus"),
-        (said(phase="ending"), "ending", "the supervisor is ending"),
-        (
-            said(unknown="the stored config ended the node twice"),
-            "running",
-            "a start by the panel is needed: the stored",
-        ),
-        (said(core=replace(REPORT.core, api_error="deadline")), "running", "the core's API does not answer: deadline"),
-        (said(store_error="no room"), "running", "the store does not take changes: no room"),
-        (
-            said(bus=BusReport("redis://x", None, "refused")),
-            "running",
-            "the bus does not answer, so the API does not: refused",
-        ),
-        (said(processes=[ProcessReport("gunicorn")]), "running", "gunicorn does not run"),
-        (said(certificate_error="swapped"), "running", "the certificate files are not taken: swapped"),
-        (replace(FACTS, certificate=SeenCertificate("c.pem", error="gone")), "running", "c.pem cannot be used: gone"),
-        (replace(FACTS, certificate=SeenCertificate("c.pem", NOW - 1)), "running", "the certificate has expired"),
-        (replace(FACTS, disk=SeenDisk(10**9, 10**6, None)), "running", "has 1.0 MB left"),
-        (replace(FACTS, disk=SeenDisk(10**9, 10**9, 5)), "running", "room for 5 files"),
-    ],
-)
-def test_what_is_not_well_is_named(facts: Facts, word: str, because: str) -> None:
-    judged = verdict(facts)
-    assert judged.word == word
-    assert judged.exit_code == (NOT_WELL if because else WELL)
-    assert any(because in reason for reason in judged.because) is bool(because)
-    assert text_of(facts)
 
 
 def test_a_node_that_is_down_shows_what_it_stored() -> None:

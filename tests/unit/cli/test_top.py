@@ -25,7 +25,7 @@ from pgnode.cli.top import show_top
 from pgnode.cli.top_model import Sample
 from pgnode.errors import NotRunningError, OperatorError
 from pgnode.settings import load
-from tests.unit.cli.test_status_view import FACTS
+from tests.unit.cli.seen_node import FACTS
 from tests.unit.cli.test_top_model import CORE, LIVE
 
 SCREEN_ON, SCREEN_OFF, CURSOR_ON = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"

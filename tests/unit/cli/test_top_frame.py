@@ -11,7 +11,7 @@ from pgnode.cli.top_frame import frame
 from pgnode.cli.top_model import Sample, TopModel
 from pgnode.supervisor.control.live_report import FlowReport, LiveReport, WorkerReport
 from pgnode.supervisor.control.report import DrainReport, NodeReport, WarningReport
-from tests.unit.cli.test_status_view import FACTS, REPORT, said
+from tests.unit.cli.seen_node import FACTS, REPORT, said
 from tests.unit.cli.test_top_model import CORE, LIVE, sample
 
 

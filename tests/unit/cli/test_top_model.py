@@ -9,7 +9,7 @@ import pytest
 
 from pgnode.cli.top_model import Rates, Sample, SeenProcess, TopModel
 from pgnode.supervisor.control.live_report import FlowReport, LiveReport, WorkerReport
-from tests.unit.cli.test_status_view import FACTS
+from tests.unit.cli.seen_node import FACTS
 
 LIVE = LiveReport(
     reading=1,

@@ -20,7 +20,7 @@ from pgnode.errors import NotRunningError
 from pgnode.settings import load
 from pgnode.supervisor.control.live_report import LiveReport, WorkerReport
 from pgnode.supervisor.control.report import ProcessReport
-from tests.unit.cli.test_status_view import said
+from tests.unit.cli.seen_node import said
 
 
 def test_columns_are_as_wide_as_they_have_to_be() -> None:
