@@ -17,6 +17,8 @@ PROCESSORS_MAX: Final = 2
 TOGETHER_MIN: Final = 4
 #: The last ones are not waited for.
 SHARE: Final = 0.75
+#: So many wait for nobody: a larger group costs hardly less a change, and while this one is done the others are on their way.
+ENOUGH: Final = 40
 
 #: So many turns are waited for: in one, those come who take turns with the ones that wait, and somewhat late where all are busy.
 TURNS: Final = 2
@@ -83,7 +85,9 @@ class Together:
         Returns:
             The number; 0 where the group is to be begun at once.
         """
-        if not self._possible or waiting < TOGETHER_MIN or now - self._answered_at > self._patience.recent_seconds:
+        if not self._possible or not TOGETHER_MIN <= waiting < ENOUGH:
+            return 0
+        if now - self._answered_at > self._patience.recent_seconds:
             return 0
         more = int(self._answered * SHARE) - since
         if more < TOGETHER_MIN // 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgnode.supervisor.commands.together import PROCESSORS_MAX, VAIN_MAX, VAIN_PAUSE, Patience, Together
+from pgnode.supervisor.commands.together import ENOUGH, PROCESSORS_MAX, VAIN_MAX, VAIN_PAUSE, Patience, Together
 
 PATIENCE = Patience()
 
@@ -35,6 +35,13 @@ def test_three_quarters_of_those_who_were_just_answered_are_waited_for() -> None
 )
 def test_otherwise_a_group_is_begun_at_once(waiting: int, since: int, now: float) -> None:
     assert _in_turns().expected(waiting, since, now) == 0
+
+
+def test_so_many_wait_for_nobody() -> None:
+    together = _in_turns()
+    together.answered(4 * ENOUGH, 10.006)
+    assert together.expected(ENOUGH - 1, 0, 10.007) == 3 * ENOUGH
+    assert together.expected(ENOUGH, 0, 10.007) == 0
 
 
 def test_with_many_processors_or_before_any_answer_nobody_waits() -> None:
