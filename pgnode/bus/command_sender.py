@@ -58,6 +58,8 @@ class CommandSender:
         self._wake = asyncio.Event()
         #: Loop time since which nothing could be sent.
         self._away_since: float | None = None
+        #: Loop time at which a group was sent last.
+        self._sent_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"CommandSender({self._gathering!r})"
@@ -82,9 +84,9 @@ class CommandSender:
         """Forget a command: it was answered, or its caller has gone."""
         waiting = self._pending.remove(command.id)
         if command.under_way:
-            patience_seconds = self._gathering.ended(waiting)
+            loop = asyncio.get_running_loop()
+            patience_seconds = self._gathering.ended(waiting, loop.time() - self._sent_at)
             if patience_seconds:
-                loop = asyncio.get_running_loop()
                 self._patience = loop.call_later(patience_seconds, self._patience_over)
             if not self._gathering.under_way:
                 self._wake_up()
@@ -118,7 +120,7 @@ class CommandSender:
 
     async def _send(self, group: list[PendingCommand]) -> None:
         loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._sent_at = loop.time()
         blobs, entries, holders = self._encode(group, now)
         try:
             replies = await self._redis.pipeline([*blobs, *entries])

@@ -6,17 +6,24 @@ stream. The supervisor does changes in groups: two large groups cost less than t
 
 from __future__ import annotations
 
+from math import ceil
+
 from pgnode.bus.commands import Kind
 
 #: So many single changes are sent although others of this worker have no answer.
 GROUP_ENOUGH = 64
 
-#: Where so many callers were answered together, most of them ask again at once. Their next changes go together, when three
-#: quarters have come, or after this time for each of them, which is what a call costs all processes together; otherwise the
-#: quickest would go alone and the others after it, in twice as many groups. Fewer callers never wait for each other.
-TOGETHER_MIN = 4
+#: Callers who were answered ask again at once, most of them. Their next changes go together, and with those that wait, when three
+#: quarters have come, or after half the time that the last group took, and this for each of them and once more at least: what a
+#: call costs all processes together. Otherwise the quickest would go alone and the others after it, in twice as many groups. One
+#: caller alone waits for nobody.
 TOGETHER_SECONDS_EACH = 0.00025
 TOGETHER_SECONDS_MAX = 0.01
+TURN_SHARE = 0.5
+
+#: After so many waits in which nobody came there are none for so many groups.
+VAIN_MAX = 3
+VAIN_PAUSE = 12
 
 
 class Gathering:
@@ -34,6 +41,10 @@ class Gathering:
         self._awaited = 0
         #: Something else than single changes waits to be sent.
         self._urgent = False
+        #: How many came since others are waited for; waits in which nobody did, one after the other; groups without a wait.
+        self._came = 0
+        self._in_vain = 0
+        self._pause = 0
 
     def __repr__(self) -> str:
         return f"Gathering({self.under_way} under way, {self._awaited} awaited)"
@@ -50,6 +61,8 @@ class Gathering:
         """
         if kind is not Kind.SYNC_USER:
             self._urgent = True
+        elif self._awaited:
+            self._came += 1
         # Not by a call of that: this is asked for every change.
         return self._urgent or waiting >= GROUP_ENOUGH or (not self.under_way and waiting >= self._awaited)
 
@@ -66,17 +79,20 @@ class Gathering:
 
     def begin_group(self) -> None:
         """Note that what waits is being sent: whoever was waited for need not be any more."""
-        self._urgent, self._answered, self._awaited = False, 0, 0
+        if self._came:
+            self._in_vain = 0
+        self._urgent, self._answered, self._awaited, self._came = False, 0, 0, 0
 
     def sent(self, singles: int) -> None:
         """Note that so many single changes were sent; :meth:`ended` is to be told of the end of each."""
         self.under_way += singles
 
-    def ended(self, waiting: int) -> float:
+    def ended(self, waiting: int, turn_seconds: float) -> float:
         """Note that a single change has its answer, or nobody waits for it any more.
 
         Args:
             waiting: How many commands wait to be sent.
+            turn_seconds: How long ago a group was sent last.
 
         Returns:
             Seconds after which :meth:`patience_over` is to be called, unless a group is begun before; 0: not at all.
@@ -86,10 +102,14 @@ class Gathering:
         if self.under_way:
             return 0.0
         answered, self._answered = self._answered, 0
-        if answered < TOGETHER_MIN or self._awaited:
+        if answered + waiting < 2 or self._awaited:
             return 0.0
-        self._awaited = min(GROUP_ENOUGH, waiting + answered * 3 // 4)
-        return min(answered * TOGETHER_SECONDS_EACH, TOGETHER_SECONDS_MAX)
+        if self._pause:
+            self._pause -= 1
+            return 0.0
+        self._awaited = min(GROUP_ENOUGH, waiting + ceil(answered * 3 / 4))
+        least = (answered + 1) * TOGETHER_SECONDS_EACH
+        return min(max(least, turn_seconds * TURN_SHARE), TOGETHER_SECONDS_MAX)
 
     def unsent(self) -> None:
         """Note that a single change has to be sent once more: it was lost, or could not be sent."""
@@ -97,4 +117,7 @@ class Gathering:
 
     def patience_over(self) -> None:
         """Note that nobody is waited for any more."""
-        self._awaited = 0
+        self._in_vain = 0 if self._came else self._in_vain + 1
+        if self._in_vain >= VAIN_MAX:
+            self._in_vain, self._pause = 0, VAIN_PAUSE
+        self._awaited = self._came = 0

@@ -8,13 +8,12 @@ let those who were just answered come again first. With more processors the turn
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 #: Processors up to which groups wait for each other.
 PROCESSORS_MAX: Final = 2
 
-#: Callers of whom so many were answered together are expected to ask again; and so many changes have to wait already.
-TOGETHER_MIN: Final = 4
 #: The last ones are not waited for.
 SHARE: Final = 0.75
 #: So many wait for nobody: a larger group costs hardly less a change, and while this one is done the others are on their way.
@@ -85,12 +84,12 @@ class Together:
         Returns:
             The number; 0 where the group is to be begun at once.
         """
-        if not self._possible or not TOGETHER_MIN <= waiting < ENOUGH:
+        if not self._possible or waiting >= ENOUGH:
             return 0
         if now - self._answered_at > self._patience.recent_seconds:
             return 0
-        more = int(self._answered * SHARE) - since
-        if more < TOGETHER_MIN // 2:
+        more = ceil(self._answered * SHARE) - since
+        if more <= 0:
             return 0
         if self._pause:
             self._pause -= 1

@@ -27,14 +27,23 @@ def test_three_quarters_of_those_who_were_just_answered_are_waited_for() -> None
 @pytest.mark.parametrize(
     ("waiting", "since", "now"),
     [
-        pytest.param(3, 0, 10.006, id="too few to save anything"),
-        pytest.param(16, 11, 10.006, id="nearly all have come again"),
+        pytest.param(16, 12, 10.006, id="nearly all have come again"),
         pytest.param(16, 16, 10.006, id="all have come again"),
         pytest.param(16, 0, 10.006 + PATIENCE.recent_seconds, id="that was long ago"),
     ],
 )
 def test_otherwise_a_group_is_begun_at_once(waiting: int, since: int, now: float) -> None:
     assert _in_turns().expected(waiting, since, now) == 0
+
+
+def test_two_who_take_turns_come_to_go_together() -> None:
+    together = Together(PROCESSORS_MAX)
+    together.answered(1, 10.0)
+    assert together.expected(1, 0, 10.001) == 1
+    together.answered(2, 10.002)
+    assert together.expected(1, 1, 10.003) == 1
+    together.answered(1, 10.004)
+    assert together.expected(1, 1, 10.005) == 0, "it has come again, and was alone"
 
 
 def test_so_many_wait_for_nobody() -> None:
