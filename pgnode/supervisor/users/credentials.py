@@ -167,12 +167,8 @@ class CredentialIndex:
 
     def claim(self, key: str, numbers: Iterable[int]) -> None:
         """Note that a user has these credentials from now on. What others may have, too, is contested."""
-        user = -1
-        for number in numbers:
-            if user < 0:
-                user = self._user(key)
-            if self._enter(number, user):
-                self.contest(key, number)
+        for number in self._enter_all(key, numbers):
+            self.contest(key, number)
 
     def contest(self, key: str, number: int) -> None:
         """Note that a user has a credential from now on that others may have, too."""
@@ -188,12 +184,7 @@ class CredentialIndex:
 
     def enter_early(self, key: str, numbers: Iterable[int]) -> None:
         """Enter the credentials of a user who will have them, and has not got them yet."""
-        user = -1
-        for number in numbers:
-            if user < 0:
-                user = self._user(key)
-            if self._enter(number, user):
-                self.shared.add(number)
+        self.shared.update(self._enter_all(key, numbers))
 
     def end_early(self) -> None:
         """Note that the users of a command are the desired ones, or never will be."""
@@ -222,6 +213,16 @@ class CredentialIndex:
         """Note that a user has another message than this from now on: perhaps somebody waits for what it had."""
         if self.waiting:
             self.freed.update(number for number in self.numbers(raw) if number in self.waiting)
+
+    def _enter_all(self, key: str, numbers: Iterable[int]) -> list[int]:
+        """Enter a user; return the credentials that others may have, too."""
+        user, shared = -1, []
+        for number in numbers:
+            if user < 0:
+                user = self._user(key)
+            if self._enter(number, user):
+                shared.append(number)
+        return shared
 
     def _user(self, key: str) -> int:
         """Return the number of a user, who gets one if need be. It is found as if the key were a credential."""
