@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, NodeError
+from pgnode.os_support.aio import end_tasks
 from pgnode.store.changes import Journal, Scope, StoreChanges
 from pgnode.store.rows import TAKEN_USERS
 from pgnode.supervisor.users.bulk import BulkChange
@@ -20,6 +21,7 @@ from pgnode.supervisor.users.sync import UserSync
 from pgnode.supervisor.users.table import Phase
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.inbounds import InboundSpec
+from tests.support.polling import next_turn
 from tests.unit.supervisor.users.models import VLESS, CredentialCore, vless_user
 
 NAMES = ["alice", "bob", "carol", "dave", "eve", "frank"]
@@ -230,6 +232,26 @@ async def test_whoever_loses_an_account_is_stored_together_with_what_is_desired(
                 assert stored.departed.keys() == {"alice", "bob", "carol", "dave", "eve"}
             if reply is not None:
                 break
+
+
+async def test_a_supervisor_that_is_ended_there_has_stored_all_who_lose_an_account() -> None:
+    """Its last commit has the set as desired. Who is looked at a little at a time is looked at to the end first."""
+    stage = Stage()
+    await stage.run(stage.bulk(numbered()))
+    stage.journal.take(Scope.DESIRED)
+    bulk = stage.bulk(numbered(10), entry="2-0")
+    stepping = asyncio.create_task(_all_steps(bulk))
+    while stage.users.table.get("alice") != vless_user("alice", 10).SerializeToString(deterministic=True):
+        await next_turn()
+    before = set(stage.journal.take(Scope.DESIRED).departed)
+    assert len(before) < len(NAMES)
+    await end_tasks([stepping])
+    assert before | set(stage.journal.take(Scope.DESIRED).departed) == set(NAMES)
+
+
+async def _all_steps(bulk: BulkChange) -> None:
+    while await bulk.step() is None:
+        pass
 
 
 async def test_many_who_are_back_while_a_rollout_has_swapped_them_out_are_put_again() -> None:
