@@ -95,7 +95,7 @@ def check_paths(settings: Settings) -> Iterator[Finding]:
         try:
             egress_of(settings)
         except StartFailedError as error:
-            yield warn(f"{error.text}: cores of type WIREGUARD do not start", "put one outbound into it, or unset it")
+            yield warn(f"{error.text}, so no core of type WIREGUARD starts", "put one outbound into it, or unset it")
         else:
             yield ok(f"WG_EGRESS_OUTBOUND_FILE={settings.wg_egress_outbound_file} has an outbound")
 

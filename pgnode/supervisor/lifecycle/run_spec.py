@@ -42,8 +42,10 @@ def egress_of(settings: Settings) -> Egress:
             outbound = outbound_of(read_regular(path, OUTBOUND_BYTES).decode())
         except StartFailedError as error:
             raise StartFailedError(f"WG_EGRESS_OUTBOUND_FILE {path}: {error.text}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise StartFailedError(f"WG_EGRESS_OUTBOUND_FILE {path} cannot be read: {error}") from None
+        except OSError as error:
+            raise StartFailedError(f"WG_EGRESS_OUTBOUND_FILE {path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise StartFailedError(f"WG_EGRESS_OUTBOUND_FILE {path} is no text in UTF-8") from None
     servers = tuple(filter(None, settings.wg_egress_dns.split(",")))
     return Egress(outbound, servers, settings.wg_egress_sniffing)
 

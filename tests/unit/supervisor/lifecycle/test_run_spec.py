@@ -53,7 +53,8 @@ def test_a_wireguard_start_with_what_the_operator_wants(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "text"), [(b"{", "not valid JSON"), (b"\xff", "cannot be read"), (None, "cannot be read")]
+    ("content", "text"),
+    [(b"{", "not valid JSON"), (b"\xff", "is no text in UTF-8"), (None, "cannot be read: No such file or directory$")],
 )
 def test_an_outbound_of_the_operator_that_cannot_be(tmp_path: Path, content: bytes | None, text: str) -> None:
     path = tmp_path / "out.json"
