@@ -343,7 +343,7 @@ def test_whatever_others_change_meanwhile_nobody_shares_a_credential_and_everybo
     single = st.tuples(st.sampled_from([*NAMES, "xavier"]), st.integers(0, 7), st.booleans())
 
     async def run() -> None:
-        stage = Stage()
+        stage = Stage(swaps=data.draw(st.booleans()))
         await stage.run(stage.bulk(data.draw(numbers)))
         kind = data.draw(st.sampled_from([Kind.SYNC_USERS, Kind.SYNC_CHUNKED]))
         bulk = stage.bulk(data.draw(numbers), kind, entry="2-0")
