@@ -167,11 +167,16 @@ class BulkChange:
             self._intake = None
             self._superseded.end()
 
+    def give_up(self) -> None:
+        """Let go what it holds; nobody does a further step. Who was changed since stays known, for its command may come again."""
+        if self._intake is not None:
+            self._intake.drop()
+        if self._rollout is not None:
+            self._rollout.abandon()
+
     def _end(self) -> None:
         """Let go what it holds; it was answered, perhaps before it came to its end."""
         if self._intake is not None:
-            self._intake.drop()
             self._superseded.end()
-        if self._rollout is not None:
-            self._rollout.abandon()
+        self.give_up()
         self._ended()

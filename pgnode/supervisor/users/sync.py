@@ -80,6 +80,8 @@ class UserSync:
         #: The last bulk change whose users are the desired ones: delivered again, it is applied, but not taken in again,
         #: for others may have changed users since.
         self._taken = ""
+        #: The bulk change that is under way.
+        self._bulk: BulkChange | None = None
 
     @property
     def core_calls(self) -> Mapping[tuple[str, str], int]:
@@ -253,7 +255,15 @@ class UserSync:
         Returns:
             The change; nothing was done yet.
         """
-        return BulkChange(
+        if self._bulk is not None:
+            # Whoever did its steps has failed, and was begun again.
+            self._bulk.give_up()
+
+        def over() -> None:
+            self._bulk = None
+            ended()
+
+        self._bulk = BulkChange(
             command,
             table=self.table,
             rejected=self.rejected,
@@ -262,8 +272,9 @@ class UserSync:
             taken=self,
             inbounds=inbounds,
             limits=self._limits,
-            ended=ended,
+            ended=over,
         )
+        return self._bulk
 
     def is_taken(self, command: str) -> bool:
         """Return whether the users of this bulk change became the desired ones, and of no other one since."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -252,6 +253,25 @@ async def test_a_supervisor_that_is_ended_there_has_stored_all_who_lose_an_accou
 async def _all_steps(bulk: BulkChange) -> None:
     while await bulk.step() is None:
         pass
+
+
+@pytest.mark.parametrize("steps", range(1, 7))
+async def test_one_that_nobody_goes_on_with_leaves_nothing_behind(steps: int) -> None:
+    """The dispatcher's task failed, was begun again, and has the command delivered once more."""
+    stage = Stage()
+    await stage.run(stage.bulk(numbered()))
+    left = stage.bulk(numbered(10), entry="2-0")
+    for _ in range(steps):
+        assert await left.step() is None
+    await stage.one(vless_user("bob", 21))
+    assert await stage.run(stage.bulk(numbered(10), entry="2-0")) is None
+    assert stage.core.numbers == {**numbered(10), "bob": 21}
+    assert stage.users.table.differing_all() == []
+    index = stage.users.table.credentials
+    [before] = index.numbers(stage.users.table.get("carol"))
+    await stage.one(vless_user("carol", 30))
+    await stage.one(vless_user("xavier", 12))
+    assert index.holders(before) == ["xavier"], "who has it no longer is forgotten"
 
 
 async def test_many_who_are_back_while_a_rollout_has_swapped_them_out_are_put_again() -> None:
