@@ -142,7 +142,8 @@ async def test_large_answers_that_many_callers_do_not_take_cost_little(stage: St
             await stage.supervisor.log_lines([b"the last of them"])
             await reader.wait_for("the last of them", 30)
         await callers_who_do_not_read(stage, panel)
-        await viewer.wait_for("dropped", 30)
+        # Those of its queue, or those that a busy worker was too slow to take off the bus.
+        await viewer.wait_for_match(r"\[\d+ lines (dropped|lost)", 30)
         await stage.supervisor.log_lines([b"seen again"])
         await viewer.wait_for("seen again", 30)
 
