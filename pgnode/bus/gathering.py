@@ -13,10 +13,10 @@ from pgnode.bus.commands import Kind
 #: So many single changes are sent although others of this worker have no answer.
 GROUP_ENOUGH = 64
 
-#: Callers who were answered ask again at once, most of them. Their next changes go together, and with those that wait, when three
-#: quarters have come, or after half the time that the last group took, and this for each of them and once more at least: what a
-#: call costs all processes together. Otherwise the quickest would go alone and the others after it, in twice as many groups. One
-#: caller alone waits for nobody.
+#: Callers who were just answered ask again at once, most of them. So their changes, and those that wait, are sent together: when
+#: three quarters have come again, or when half the time has passed that the last group took. Else the quickest would go alone and
+#: the others after it, in twice as many groups. One caller alone waits for nobody. The time is at least this for each of them and
+#: once more, which is what a call costs all processes together.
 TOGETHER_SECONDS_EACH = 0.00025
 TOGETHER_SECONDS_MAX = 0.01
 TURN_SHARE = 0.5

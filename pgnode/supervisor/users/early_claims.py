@@ -1,6 +1,6 @@
 """Credentials of users who are read and are not yet the desired ones, entered in the index a little at a time. Pure.
 
-To enter those of 50,000 users takes 0.3 s, too long for the moment in which they become the desired ones. What the index finds
+To enter those of 50,000 users takes 0.3 s: too long for the moment in which they become the desired ones. What turns out
 meanwhile to be shared is settled in that moment.
 """
 
