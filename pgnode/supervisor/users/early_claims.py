@@ -50,7 +50,7 @@ class EarlyClaims:
         """Note that these users are the desired ones. What others may have, too, is contested."""
         index, pairs = self._table.credentials, zip(self._keys, self._numbers, strict=True)
         if index is not self._index:
-            # It was worn, and made anew without them.
+            # Another one has taken its place, which was made without them.
             for key, number in pairs:
                 index.claim(key, (number,))
         elif shared := index.shared:

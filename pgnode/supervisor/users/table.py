@@ -301,7 +301,7 @@ class UserTable:
         if index.inbounds:
             if before is not None and index.waiting:
                 index.give_up(before)
-            # None of them where all users were entered in a new index.
+            # None of them where they were entered while the user was read.
             if raw is not None and (numbers is None or numbers):
                 index.claim(key, index.numbers(raw) if numbers is None else numbers)
         found = self._open.get(key)

@@ -37,7 +37,7 @@ class Verdict:
     stands: bool = False
     #: It was on that list as it is, and is tried again.
     again: bool = False
-    #: The numbers of its credentials, where it was checked.
+    #: The numbers of its credentials, where it was checked; empty once they are in the index.
     numbers: Sequence[int] | None = None
 
 
