@@ -15,8 +15,6 @@ import os
 import ssl
 from collections.abc import Callable
 from functools import wraps
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -30,7 +28,6 @@ from gunicorn.glogging import Logger
 from gunicorn.workers import gasgi
 
 from pgnode import dependencies
-from pgnode.errors import DependencyError
 from pgnode.os_support.connections import plain_host, unread_bytes
 
 #: What Gunicorn logs with; :mod:`pgnode.worker.gunicorn_log` has another one.
@@ -38,10 +35,6 @@ GunicornLogger: Any = Logger
 
 #: Gunicorn's settings; :mod:`pgnode.worker.gunicorn_settings` asks it about them.
 GunicornConfig: Any = Config
-
-#: Whether the fast parser, which is compiled at its installation, is there.
-FAST_PARSER_INSTALLED = find_spec("gunicorn_h1c") is not None
-
 
 #: Phrases that Gunicorn's table lacks. Its "Unknown" is what a server of Gunicorn's alone says.
 _PHRASES: Final = {431: "Request Header Fields Too Large"}
@@ -96,33 +89,6 @@ def sparing_the_others(spawn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return pid
 
     return spawn_worker
-
-
-def choose_parser(wanted: str, *, fast_installed: bool = FAST_PARSER_INSTALLED) -> str:
-    """Choose the parser of HTTP requests.
-
-    Args:
-        wanted: The setting HTTP_PARSER: "auto", "fast" or "python".
-        fast_installed: Whether the fast parser is there.
-
-    Returns:
-        Gunicorn's name of it: "fast" or "python".
-
-    Raises:
-        DependencyError: The fast parser is wanted and not there.
-    """
-    if wanted == "fast" and not fast_installed:
-        raise DependencyError(
-            "HTTP_PARSER=fast needs gunicorn_h1c, which is not installed: it needs a C compiler. "
-            "Install one and run `make install` again, or set HTTP_PARSER=auto"
-        )
-    return "python" if wanted == "python" or not fast_installed else "fast"
-
-
-def load_for_workers(parser: str) -> None:
-    """Load in the master what every worker would load by itself; the parser is as Gunicorn calls it."""
-    for module in ("uvloop", *(["pgnode.worker.h1c_compat"] if parser == "fast" else [])):
-        import_module(module)
 
 
 class LineLimitParser(PythonProtocol):  # type: ignore[misc]

@@ -23,6 +23,7 @@ from pgnode.settings.handover import READY_VARIABLE as _READY_VARIABLE
 from pgnode.settings.handover import SOCKETS_VARIABLE as _SOCKETS_VARIABLE
 from pgnode.settings.handover import runs_alone as _runs_alone
 from pgnode.worker import gunicorn_compat as _gunicorn_compat
+from pgnode.worker import http_parsers as _http_parsers
 from pgnode.worker.asgi_worker import ConnectionLimits as _ConnectionLimits
 from pgnode.worker.asgi_worker import worker_with as _worker_with
 from pgnode.worker.certificate import live_context as _live_context
@@ -88,7 +89,7 @@ graceful_timeout = 4
 
 asgi_loop = "uvloop"
 asgi_lifespan = "on"
-http_parser = _gunicorn_compat.choose_parser(_settings.http_parser)
+http_parser = _http_parsers.choose_parser(_settings.http_parser)
 # A proxy in front that names its callers is for GUNICORN_CONF to say, and from which addresses: `proxy_allow_ips`.
 proxy_protocol = "off"
 # An answer to somebody who has gone helps nobody; a command under way has its own deadline.
@@ -143,7 +144,7 @@ def on_starting(server: _Any) -> None:
 
 def when_ready(server: _Any) -> None:
     """Load the rest, and keep the garbage collector away from what the workers share: it writes into what it looks at."""
-    _gunicorn_compat.load_for_workers(http_parser)
+    _http_parsers.load_for_workers(http_parser)
     on_reload(server)
     _spare_what_is_loaded()
 

@@ -19,7 +19,7 @@ from pgnode.bus.commands import Kind
 from pgnode.testing.connection import Connection
 from pgnode.testing.panel import NoAnswerError, PanelClient, Response
 from pgnode.wire import service_pb2 as pb
-from pgnode.worker.gunicorn_compat import FAST_PARSER_INSTALLED
+from pgnode.worker.http_parsers import FAST_PARSER_INSTALLED
 from tests.integration.worker.stage import MIB, Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

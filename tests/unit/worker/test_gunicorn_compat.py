@@ -12,8 +12,6 @@ import contextlib
 import inspect
 import os
 import ssl
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,17 +23,15 @@ from gunicorn.asgi.parser import PythonProtocol
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import gasgi
 
-from pgnode.errors import DependencyError
 from pgnode.worker import gunicorn_compat
 from pgnode.worker.gunicorn_compat import (
-    FAST_PARSER_INSTALLED,
     HttpConnection,
     HttpWorker,
     LineLimitParser,
-    choose_parser,
     keep_workers_in_want_of_room,
     sparing_the_others,
 )
+from pgnode.worker.http_parsers import FAST_PARSER_INSTALLED
 from tests.support.certificates import make_certificate
 from tests.support.gunicorn_worker import App, Recording, RecordingWorker, answer_of, connected, request, serving
 from tests.support.polling import eventually
@@ -178,19 +174,6 @@ def test_what_is_added_hides_nothing_of_gunicorns(ours: type) -> None:
     assert {name for name in OURS[ours] if hasattr(theirs, name)} == set()
     added = {name for name in vars(ours) if not name.startswith("__") and not hasattr(theirs, name)}
     assert added - OURS[ours] == set()
-
-
-@pytest.mark.parametrize(
-    ("wanted", "installed", "chosen"),
-    [("auto", True, "fast"), ("auto", False, "python"), ("fast", True, "fast"), ("python", True, "python")],
-)
-def test_the_fast_parser_is_chosen_where_it_is_there(wanted: str, installed: bool, chosen: str) -> None:
-    assert choose_parser(wanted, fast_installed=installed) == chosen
-
-
-def test_a_fast_parser_that_is_asked_for_and_missing_is_an_error() -> None:
-    with pytest.raises(DependencyError, match=r"HTTP_PARSER=fast needs gunicorn_h1c.*C compiler"):
-        choose_parser("fast", fast_installed=False)
 
 
 def test_versions_are_checked() -> None:
@@ -517,15 +500,3 @@ def test_a_process_that_becomes_a_worker_uses_our_classes() -> None:
 def test_a_connection_has_to_say_what_an_error_looks_like() -> None:
     with pytest.raises(NotImplementedError):
         HttpConnection(mock.Mock()).error_content(400, "")
-
-
-@pytest.mark.parametrize("parser", ["python", *(["fast"] if gunicorn_compat.FAST_PARSER_INSTALLED else [])])
-def test_what_workers_would_load_is_loaded_before(parser: str) -> None:
-    look = (
-        "import sys; from pgnode.worker import gunicorn_compat; gunicorn_compat.load_for_workers(sys.argv[1]); "
-        "print(*sys.modules)"
-    )
-    looked = subprocess.run([sys.executable, "-c", look, parser], capture_output=True, text=True, check=True)
-    loaded = looked.stdout.split()
-    assert "uvloop" in loaded
-    assert ("pgnode.worker.h1c_compat" in loaded) == (parser == "fast")

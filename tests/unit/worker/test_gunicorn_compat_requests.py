@@ -10,7 +10,8 @@ from gunicorn.asgi.parser import ParseError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.worker.gunicorn_compat import FAST_PARSER_INSTALLED, LineLimitParser
+from pgnode.worker.gunicorn_compat import LineLimitParser
+from pgnode.worker.http_parsers import FAST_PARSER_INSTALLED
 from tests.support.gunicorn_worker import App, RecordingWorker, answer_of, connected, request, serving
 from tests.support.polling import eventually
 

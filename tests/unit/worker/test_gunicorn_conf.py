@@ -22,7 +22,7 @@ from pgnode.os_support import streams
 from pgnode.os_support.request_signals import REQUESTS, kept_from_children
 from pgnode.settings.handover import READY_VARIABLE, SOCKETS_VARIABLE
 from pgnode.worker.asgi_worker import NodeWorker
-from pgnode.worker.gunicorn_compat import choose_parser
+from pgnode.worker.http_parsers import choose_parser
 from tests.support.certificates import make_certificate
 
 NAME = "pgnode.worker.gunicorn_conf"
@@ -84,7 +84,7 @@ def test_gunicorn_takes_every_setting(environment: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("wanted", "told"), [("auto", True), ("python", False)])
 def test_a_parser_that_is_slower_is_said_once(environment: pytest.MonkeyPatch, wanted: str, told: bool) -> None:
     environment.setenv("HTTP_PARSER", wanted)
-    with mock.patch("pgnode.worker.gunicorn_compat.choose_parser", return_value="python"):
+    with mock.patch("pgnode.worker.http_parsers.choose_parser", return_value="python"):
         module = read()
     server = mock.Mock()
     module.on_starting(server)
@@ -100,7 +100,7 @@ def test_only_gunicorns_own_parser_takes_what_a_proxy_says(
     overlay.write_text("proxy_protocol = 'v2'\nproxy_allow_ips = '192.0.2.1'\n")
     environment.setenv("GUNICORN_CONF", str(overlay))
     environment.setenv("HTTP_PARSER", wanted)
-    with mock.patch("pgnode.worker.gunicorn_compat.choose_parser", return_value=wanted):
+    with mock.patch("pgnode.worker.http_parsers.choose_parser", return_value=wanted):
         module = read()
     server = mock.Mock()
     module.on_starting(server)
