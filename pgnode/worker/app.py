@@ -16,6 +16,7 @@ from pgnode.api.callers import WrongKeys
 from pgnode.api.rest import maintenance
 from pgnode.api.rest.app import build
 from pgnode.api.rest.observation import WithObservation
+from pgnode.api.rest.whole_answers import FindAnswer
 from pgnode.api.service.maintenance import MaintenanceService
 from pgnode.api.service.observation import Observation
 from pgnode.settings.handover import load_handed_over
@@ -119,6 +120,11 @@ class Application:
 
     def __repr__(self) -> str:
         return f"Application({'alive' if self._apps is not None else 'not started'})"
+
+    def whole_answers(self, port: int) -> FindAnswer | None:
+        """Return what answers requests of which everything is there, for a port; None where nothing does."""
+        apps = self._apps
+        return apps.rest.whole.find if apps is not None and port != apps.api_port else None
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer a request by the application of the port on which its connection came in.

@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import structlog
 
 from pgnode.api.callers import AllowedCallers
+from pgnode.api.rest.asgi import Headers
 from pgnode.api.rest.context import CONNECTION
+from pgnode.api.rest.fast_path import WholeAnswer
+from pgnode.api.rest.whole_answers import FindAnswer
 from pgnode.worker.delivery import TcpDelivery
 from pgnode.worker.gunicorn_compat import HttpConnection, HttpWorker
 from pgnode.worker.open_connections import OpenConnections
@@ -65,6 +69,10 @@ class NodeConnection(HttpConnection):
         self._stall_timer: asyncio.TimerHandle | None = None
         #: The caller of the last request may take nothing for a long time.
         self._slow_reader_allowed = False
+        #: Answers requests of which everything is there; None where the port has nothing that does.
+        self._find_answer: FindAnswer | None = None
+        #: The caller's address, "" where there is none.
+        self._caller = ""
         #: It was noted that something was asked on it.
         self._was_noted = False
 
@@ -77,7 +85,12 @@ class NodeConnection(HttpConnection):
             self.transport.abort()
         else:
             self._expect_headers()
-            self.worker.connection_opened(self, str(peer[0]) if isinstance(peer, tuple) else "")
+            self._caller = str(peer[0]) if isinstance(peer, tuple) else ""
+            here = self.transport.get_extra_info("sockname")
+            whole_answers = getattr(self.app, "whole_answers", None)
+            if whole_answers is not None and isinstance(here, tuple):
+                self._find_answer = whole_answers(here[1])
+            self.worker.connection_opened(self, self._caller)
 
     def caller_named(self, host: str) -> bool:
         """Count the connection as that of the caller whom the proxy in front has named, and tell whether it may call.
@@ -92,6 +105,7 @@ class NodeConnection(HttpConnection):
             self.worker.note_not_allowed()
             return False
         self.worker.open_connections.closed(self)
+        self._caller = host
         serves: bool = self.worker.connection_opened(self, host)
         return serves
 
@@ -139,6 +153,26 @@ class NodeConnection(HttpConnection):
         """
         scope[CONNECTION] = self
         self._slow_reader_allowed = False
+
+    def answer_whole(
+        self, method: str, path: str, headers: Headers, body: bytes
+    ) -> WholeAnswer | Awaitable[WholeAnswer] | None:
+        """Answer a request without the application, where that is possible.
+
+        Args:
+            method: The HTTP method.
+            path: The path.
+            headers: All headers, names in lower case.
+            body: The whole body.
+
+        Returns:
+            The answer, what to await for it, or None where the application has to be asked.
+        """
+        find = self._find_answer
+        if find is None:
+            return None
+        self._slow_reader_allowed = False
+        return find(method, path, headers, self._caller, body)
 
     def watch_delivery(self) -> TcpDelivery:
         """Begin to watch the answer that is about to be written."""

@@ -6,7 +6,6 @@ from pgnode.api.auth import ApiKeys
 from pgnode.api.call_audit import CallAudit
 from pgnode.api.callers import WrongKeys
 from pgnode.api.methods import METHODS
-from pgnode.api.rest.asgi import App
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader
 from pgnode.api.rest.delivery import TrackedRoute
@@ -27,7 +26,7 @@ def build(
     wrong_keys: WrongKeys | None = None,
     audit: CallAudit | None = None,
     drain_seconds: float = DRAIN_SECONDS,
-) -> App:
+) -> RequestPipeline:
     """Return the ASGI callable of the node's API, for scopes of type ``http``.
 
     Args:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
-from pgnode.api.rest.asgi import Headers, Scope, Send
+from pgnode.api.rest.asgi import Headers, Send
 from pgnode.api.rest.negotiation import JSON, PLAIN_TEXT, accepts_json, is_json
 from pgnode.errors import InternalError, NodeError, UnauthenticatedError
 
@@ -90,12 +90,18 @@ def error_headers(error: NodeError, form: ErrorForm) -> Headers:
     return headers
 
 
-def answerable(error: Exception, scope: Scope) -> NodeError:
+def answerable(error: Exception, scope: Mapping[str, Any]) -> NodeError:
     """Return the error to answer for ``error``; one that nobody expected is logged with the request of ``scope``."""
     if isinstance(error, NodeError):
         return error
     log.error("request failed", method=scope["method"], path=scope["path"], exc_info=error)
     return InternalError.of(error)
+
+
+def whole_error(error: NodeError, form: ErrorForm) -> tuple[Headers, bytes]:
+    """Return the headers and the body of the answer that is ``error``."""
+    body = form.encode(error)
+    return [*error_headers(error, form), (b"content-length", b"%d" % len(body))], body
 
 
 async def send_error(
@@ -110,7 +116,7 @@ async def send_error(
         more_headers: Sent beside those of every error.
         head_only: The body is left out, as HEAD asks for.
     """
-    body = form.encode(error)
-    headers = [*error_headers(error, form), (b"content-length", b"%d" % len(body)), *(more_headers or ())]
+    headers, body = whole_error(error, form)
+    headers += more_headers or ()
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})

@@ -5,15 +5,19 @@ Falcon would cost more than all the rest of such a call. The answers are, to the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from pgnode.api.rest.asgi import Headers, Send
 from pgnode.api.rest.delivery import TrackedRoute
+from pgnode.api.rest.errors import FormChoice, answerable, whole_error
 from pgnode.api.rest.negotiation import PROTOBUF
 from pgnode.api.rest.response_chunks import ResponseChunks
 from pgnode.bus.indexed import Body
-from pgnode.metrics.meter import Line
+from pgnode.metrics.meter import OK, Line
+
+#: An HTTP method, and a path without a slash at its end.
+RouteKey = tuple[str, str]
 
 #: The handler of a method, which is awaited by the pipeline itself.
 DirectHandler = Callable[[bytes], Awaitable[bytes]]
@@ -22,6 +26,14 @@ _CONTENT_TYPE = (b"content-type", PROTOBUF.encode())
 
 #: The headers of an empty answer.
 _EMPTY_HEADERS: Headers = [(b"content-length", b"0"), _CONTENT_TYPE]
+
+
+class WholeAnswer(NamedTuple):
+    """An answer of which everything is known before its first byte is sent."""
+
+    status: int
+    headers: Headers
+    body: Body
 
 
 class CachedAnswer(NamedTuple):
@@ -73,3 +85,32 @@ async def send_chunks(send: Send, answer: Body) -> None:
     """Send a body in chunks, each when there is room for it, but for the end of the answer."""
     async for chunk in ResponseChunks(answer):
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+async def answer_directly(
+    direct: DirectHandler, body: bytes, headers: Mapping[bytes, bytes], route: RouteKey, error_form: FormChoice
+) -> tuple[WholeAnswer, str]:
+    """Have a handler answer a request.
+
+    Args:
+        direct: The handler.
+        body: The request's whole body.
+        headers: Its headers, names in lower case.
+        route: Its method and path.
+        error_form: Chooses the form of an error.
+
+    Returns:
+        The answer, which may be an error, and its code: OK, or that of the error.
+    """
+    try:
+        answer = await direct(body)
+    except Exception as failed:
+        error = answerable(failed, {"method": route[0], "path": route[1]})
+        return WholeAnswer(error.status, *whole_error(error, error_form(headers, True))), error.code
+    return WholeAnswer(200, protobuf_headers(answer), answer), OK
+
+
+async def send_whole(send: Send, answer: WholeAnswer) -> None:
+    """Send an answer as an ASGI application does."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -19,18 +19,24 @@ from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import DRAIN_SECONDS, BodyReader, check_framing, drain, receive_nothing
 from pgnode.api.rest.context import RequestContext, attach_context, connection_of
 from pgnode.api.rest.delivery import TrackedRoute
-from pgnode.api.rest.errors import ErrorForm, FormChoice, answerable, error_form, send_error
-from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler, RoutePolicy, protobuf_headers, send_chunks
+from pgnode.api.rest.errors import ErrorForm, FormChoice, error_form, send_error
+from pgnode.api.rest.fast_path import (
+    CachedAnswer,
+    DirectHandler,
+    RouteKey,
+    RoutePolicy,
+    answer_directly,
+    send_chunks,
+    send_whole,
+)
 from pgnode.api.rest.negotiation import PROTOBUF, JsonForm, is_json_body, prefers_json
 from pgnode.api.rest.response_chunks import CHUNK_BYTES
+from pgnode.api.rest.whole_answers import WholeAnswers
 from pgnode.errors import MethodNotAllowedError, NodeError, NotFoundError, UnauthenticatedError, UnavailableError
 from pgnode.metrics.meter import CANCELLED, OK, FaceMeter
 from pgnode.wire.texts import path_shown
 
 _PROTOBUF = PROTOBUF.encode()
-
-#: An HTTP method, and a path without a slash at its end.
-RouteKey = tuple[str, str]
 
 
 class Route(Protocol):
@@ -127,6 +133,15 @@ class RequestPipeline:
             )
             self._policies[key] = policy
             self._policies[route.http_method, route.path.rstrip("/") + "/"] = policy
+        #: Answers requests of which everything is there, where whoever serves HTTP asks for that first.
+        self.whole = WholeAnswers(
+            {} if json_only else self._policies,
+            auth,
+            max_bytes=body.max_bytes,
+            error_form=error_form,
+            meter=self._meter,
+            audit=audit,
+        )
 
     def __repr__(self) -> str:
         return f"RequestPipeline({len(self._policies)} routes, {self._body})"
@@ -206,16 +221,9 @@ class RequestPipeline:
                     return
                 direct = policy.direct
                 if direct is not None:
-                    try:
-                        answer = await direct(body)
-                    except Exception as failed:
-                        error = answerable(failed, scope)
-                        code = error.code
-                        await send_error(send, error, self._error_form(headers, True))
-                    else:
-                        await send({"type": "http.response.start", "status": 200, "headers": protobuf_headers(answer)})
-                        await send({"type": "http.response.body", "body": answer})
-                        code = OK
+                    route = scope["method"], scope["path"]
+                    whole, code = await answer_directly(direct, body, headers, route, self._error_form)
+                    await send_whole(send, whole)
                     return
 
             context = RequestContext(body, receive, json_form)

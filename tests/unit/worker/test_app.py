@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from pgnode.api.rest.fast_path import WholeAnswer
+from pgnode.wire import service_pb2 as pb
 from pgnode.worker.app import GC_THRESHOLD, Application, _too_many_wrong_keys
 from tests.support.stub_supervisor import StubSupervisor
 from tests.support.valkey import TestValkey
@@ -83,6 +85,7 @@ async def test_requests_go_to_the_application_of_their_port(
     await supervisor.publish_all()
     app = Application()
     assert repr(app) == "Application(not started)"
+    assert app.whole_answers(62050) is None
     life = Life(app)
     assert await life.tell("startup") == {"type": "lifespan.startup.complete"}
     assert gc.get_threshold()[0] == GC_THRESHOLD
@@ -90,6 +93,12 @@ async def test_requests_go_to_the_application_of_their_port(
     try:
         status, body = await get(app, 62050, "/info")
         assert (status, json.loads(body)["core_version"]) == (200, "26.10.10")
+        assert app.whole_answers(62051) is None
+        find = app.whole_answers(62050)
+        assert find is not None
+        found = find("GET", "/info", [(b"x-api-key", KEY.encode())], "", b"")
+        assert isinstance(found, WholeAnswer)
+        assert pb.BaseInfoResponse.FromString(bytes(found.body)).core_version == "26.10.10"
         status, body = await get(app, 62051, "/")
         assert (status, json.loads(body)["core_version"]) == (200, "26.10.10")
         # The stub takes no commands: a supervisor that is silent. Both wait for it.

@@ -14,7 +14,10 @@ import pytest
 import structlog
 
 from pgnode.api.callers import AllowedCallers
+from pgnode.api.rest.asgi import Headers
 from pgnode.api.rest.context import connection_of
+from pgnode.api.rest.fast_path import WholeAnswer
+from pgnode.api.rest.whole_answers import FindAnswer
 from pgnode.worker.asgi_worker import (
     ConnectionLimits,
     NodeConnection,
@@ -64,6 +67,22 @@ async def connected(port: int) -> AsyncIterator[Stream]:
         yield reader, writer
     finally:
         writer.transport.abort()
+
+
+class WholeApp(App):
+    """Answers /whole as a whole with the caller's address, and notes which port was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ports: list[int] = []
+
+    def whole_answers(self, port: int) -> FindAnswer:
+        self.ports.append(port)
+        return self._find
+
+    def _find(self, method: str, path: str, _headers: Headers, caller: str, body: bytes) -> WholeAnswer | None:
+        answer = f"{method} {caller:>16} {body.decode()}".encode()
+        return WholeAnswer(200, [(b"content-length", b"%d" % len(answer))], answer) if path == "/whole" else None
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
@@ -118,6 +137,22 @@ async def test_who_may_connect_holds_for_those_whom_a_proxy_names() -> None:
             writer.write(named("198.51.100.8") + GET % b"")
             assert await ended(reader) == b""
         assert worker.not_allowed == 1
+
+
+async def test_who_asks_for_a_whole_answer_is_whom_a_proxy_names() -> None:
+    app = WholeApp()
+    async with serving(worker_with(LONG), app, **PROXIED) as (_, port):
+        for said, caller in ((named("198.51.100.7"), "198.51.100.7"), (b"PROXY UNKNOWN\r\n", "127.0.0.1")):
+            async with connected(port) as (reader, writer):
+                writer.write(said)
+                for _ in range(2):
+                    writer.write(b"PUT /whole HTTP/1.1\r\nHost: n\r\nContent-Length: 3\r\n\r\none")
+                    async with asyncio.timeout(10):
+                        await reader.readuntil(b"\r\n\r\n")
+                        assert await reader.readexactly(24) == f"PUT {caller:>16} one".encode()
+                writer.write(GET % b"other")
+                await answered(reader)
+    assert app.ports == [port, port]
 
 
 async def test_connections_are_counted_as_those_of_whom_a_proxy_names() -> None:

@@ -48,6 +48,8 @@ CONNECTION = {
     "_on_headers_complete": "(self)",
     "_safe_write": "(self, data)",
     "_send_error_response": "(self, status, message, extra_headers=())",
+    "_send_response_start": "(self, status, headers, request, close=False)",
+    "_serve_http_request": "(self, request, sockname, peername)",
     "_will_close": "(self, request, response_requires_close)",
     "connection_lost": "(self, exc)",
     "connection_made": "(self, transport)",
@@ -56,7 +58,11 @@ CONNECTION = {
 }
 
 #: Attributes of a connection.
-CONNECTION_ATTRIBUTES = {"_awaiting_request", "_callback_parser", "_finishing_calls", "_request_ready"}
+CONNECTION_ATTRIBUTES = {"_awaiting_request", "_body_receiver", "_callback_parser", "_closed", "_finishing_calls"}
+CONNECTION_ATTRIBUTES |= {"_flow_control", "_post_request", "_pre_request", "_request_ready", "_response_buffer"}
+
+#: What a connection has of the body that comes.
+RECEIVER_ATTRIBUTES = {"_chunks", "_complete"}
 
 #: Where the connection's class keeps the parser's.
 CLASS_ATTRIBUTES = {"_h1c_protocol_class"}
@@ -85,7 +91,8 @@ WORKER_ATTRIBUTES = {"alive", "loop", "servers"}
 
 #: What this project's classes add.
 OURS: dict[type, set[str]] = {
-    HttpConnection: {"_tail", "closed", "close", "error_content", "flows", "headers_read", "is_idle", "answer_is_last"}
+    HttpConnection: {"_may_answer_whole", "_send_whole", "answer_whole"}
+    | {"_tail", "closed", "close", "error_content", "flows", "headers_read", "is_idle", "answer_is_last"}
     | {
         "_take_named_caller",
         "caller_named",
@@ -122,7 +129,7 @@ def untouched() -> Any:
 @pytest.mark.parametrize("name", CONNECTION)
 def test_a_member_of_the_connection(name: str) -> None:
     assert str(inspect.signature(getattr(ASGIProtocol, name))) == CONNECTION[name]
-    assert not inspect.iscoroutinefunction(getattr(ASGIProtocol, name))
+    assert inspect.iscoroutinefunction(getattr(ASGIProtocol, name)) == (name == "_serve_http_request")
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -149,6 +156,7 @@ def test_a_member_of_the_parser(name: str) -> None:
 def test_attributes_are_there() -> None:
     worker = mock.Mock()
     assert vars(ASGIProtocol(worker)).keys() >= CONNECTION_ATTRIBUTES
+    assert set(protocol.BodyReceiver.__slots__) >= RECEIVER_ATTRIBUTES
     assert vars(ASGIProtocol).keys() >= CLASS_ATTRIBUTES
     assert vars(protocol).keys() >= MODULE_ATTRIBUTES
     made = gasgi.ASGIWorker(
@@ -164,7 +172,8 @@ def test_every_private_member_that_is_used_is_listed_here() -> None:
     used |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     private = {name for name in used if name.startswith("_") and not name.startswith("__")}
     listed = {*CONNECTION, *CONNECTION_ATTRIBUTES, *CLASS_ATTRIBUTES, *MODULE_ATTRIBUTES, *PARSER, *WORKER, *ASKED}
-    ours = {"_tail", "_main", "_take_named_caller", "_has_tls", "_tls"}
+    listed |= RECEIVER_ATTRIBUTES
+    ours = {"_tail", "_main", "_take_named_caller", "_has_tls", "_tls", "_may_answer_whole", "_send_whole"}
     assert private - ours == {name for name in listed if name.startswith("_")}
 
 

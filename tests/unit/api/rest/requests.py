@@ -9,8 +9,8 @@ from pgnode.api.methods import METHODS
 from pgnode.api.rest.asgi import App
 from pgnode.api.rest.auth_step import AuthStep
 from pgnode.api.rest.body import BodyReader
-from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler
-from pgnode.api.rest.pipeline import RequestPipeline, RouteKey
+from pgnode.api.rest.fast_path import CachedAnswer, DirectHandler, RouteKey
+from pgnode.api.rest.pipeline import RequestPipeline
 from pgnode.wire import service_pb2 as pb
 from tests.unit.api.fakes import KEY, Answer
 

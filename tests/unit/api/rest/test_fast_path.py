@@ -8,8 +8,7 @@ from pgnode.api.methods import METHODS
 from pgnode.api.rest import asgi
 from pgnode.api.rest.asgi import App
 from pgnode.api.rest.falcon_app import falcon_app
-from pgnode.api.rest.fast_path import CachedAnswer
-from pgnode.api.rest.pipeline import RouteKey
+from pgnode.api.rest.fast_path import CachedAnswer, RouteKey
 from pgnode.bus.indexed import IndexedBlock, name_hash, pack
 from pgnode.errors import BusUnavailableError, UsersRefusedError
 from pgnode.wire import service_pb2 as pb
