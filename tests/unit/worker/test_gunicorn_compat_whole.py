@@ -131,6 +131,23 @@ async def test_a_body_that_is_not_there_yet_is_the_applications(parser: str) -> 
         assert not any("/now" in call and call.startswith("PUT") for call in worker.seen[0].calls)
 
 
+@pytest.mark.parametrize("parser", PARSERS)
+async def test_a_body_of_several_parts_is_put_together(parser: str) -> None:
+    app = App()
+    async with (
+        serving(AnsweringWorker, app, http_parser=parser) as (worker, port),
+        connected(port) as (reader, _),
+    ):
+        await eventually(lambda: worker.seen, "the connection is there")
+        whole = to("/now", b"in three parts")
+        # All of them before Gunicorn's task for the connection has its turn.
+        for piece in (whole[:-9], whole[-9:-4], whole[-4:]):
+            worker.seen[0].data_received(piece)
+        assert await answer_of(reader) == (200, b"in three parts")
+        assert not app.scopes
+        assert worker.seen[0]._response_buffer is None
+
+
 async def test_hooks_and_idleness_are_as_ever() -> None:
     async with serving(AnsweringWorker, App()) as (worker, port), connected(port) as (reader, writer):
         writer.write(to("/soon", b"one"))
@@ -162,10 +179,13 @@ async def test_an_answer_to_somebody_who_has_gone_is_dropped() -> None:
             await eventually(
                 lambda: worker.seen and worker.seen[0].calls[-1:] == ["PUT /soon 2 one"], "it is under way"
             )
-        await eventually(lambda: "closed" in worker.seen[0].calls, "the caller has gone")
+        [connection] = worker.seen
+        await eventually(lambda: "closed" in connection.calls, "the caller has gone")
+        written: list[bytes] = []
+        connection._safe_write = written.append
         worker.go_on.set()
-        await eventually(worker.seen[0]._task.done, "Gunicorn's task for it has ended")
-        assert worker.seen[0]._response_buffer is None
+        await eventually(connection._task.done, "Gunicorn's task for it has ended")
+        assert written == []
 
 
 async def test_a_fault_ends_the_connection_and_no_other() -> None:

@@ -149,7 +149,9 @@ LENGTHS: list[Headers] = [
 ]
 
 
-@pytest.mark.parametrize("call", [("GET", "/info", b""), ("GET", "/stats", ASK), ("PUT", "/user/sync", USER)])
+@pytest.mark.parametrize(
+    "call", [("GET", "/info", b""), ("GET", "/stats", ASK), ("PUT", "/user/sync", USER), ("PUT", "/user/sync", b"")]
+)
 @pytest.mark.parametrize("key", KEYS, ids=["right", "none", "wrong", "bearer", "twice"])
 async def test_whatever_a_caller_says(call: tuple[str, str, bytes], key: Headers) -> None:
     """Where it is answered as a whole, alike; where it is not, nothing was counted, asked or noted by that question."""
