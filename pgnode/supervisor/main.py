@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -76,10 +75,6 @@ EXIT_NOT_RESTARTED = 6
 
 #: Seconds within which the event loop takes note of a signal.
 SIGNALS_SECONDS = 0.01
-
-#: Seconds after which the event loop, where it has much to do, lets the thread go on that writes to the store, which asks for
-#: that several times a commit. With Python's 5 ms a single change took 0.3 s to be stored while a full set was read.
-SWITCH_SECONDS = 0.0005
 
 
 class Supervisor:
@@ -371,7 +366,6 @@ def run(settings: Settings, env_file: Path | None = None) -> int:
     os.umask(0o077)
     keep_large_blocks_apart()
     spare_what_is_loaded()
-    sys.setswitchinterval(SWITCH_SECONDS)
     identity.prepare_state_dir(settings)
     with identity.lock_state_dir(settings, inheritance.lock) as lock:
         if finish_restore(settings.state_dir):

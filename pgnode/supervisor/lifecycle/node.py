@@ -17,6 +17,7 @@ from pgnode.bus.snapshots import NodeStatus
 from pgnode.errors import NodeError
 from pgnode.metrics.instruments import Histogram
 from pgnode.os_support.heap import HeapTrimmer
+from pgnode.os_support.threads import take_turns
 from pgnode.store.state import StoredState
 from pgnode.supervisor.commands.dispatcher import Answers, Handler, Step
 from pgnode.supervisor.lifecycle.core_exchange import Change, CoreExchange
@@ -260,7 +261,13 @@ class Node:
 
     def begin(self, command: Command) -> Step:
         """Return the function that does the next step of a full set, or of another bulk change."""
-        return self._users.bulk(command, lambda: self.require_running().inbounds, self._memory.soon).step
+        take_turns(often=True)
+
+        def ended() -> None:
+            take_turns(often=False)
+            self._memory.soon()
+
+        return self._users.bulk(command, lambda: self.require_running().inbounds, ended).step
 
     # --- maintenance ----------------------------------------------------------------------------------------------
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 
-from pgnode.os_support.threads import put_behind
+import pytest
+
+from pgnode.os_support.threads import OFTEN_SECONDS, USUAL_SECONDS, put_behind, take_turns
 
 
 def test_threads_of_a_name_go_behind_and_no_others() -> None:
@@ -30,3 +33,12 @@ def test_threads_of_a_name_go_behind_and_no_others() -> None:
         for thread in threads:
             thread.join()
     assert put_behind("put behind", 5) == 0, "they have ended"
+
+
+def test_turns_come_often_where_that_is_wanted() -> None:
+    try:
+        take_turns(often=True)
+        assert sys.getswitchinterval() == pytest.approx(OFTEN_SECONDS)
+    finally:
+        take_turns(often=False)
+    assert sys.getswitchinterval() == pytest.approx(USUAL_SECONDS)

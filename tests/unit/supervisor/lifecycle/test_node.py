@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
 
 from pgnode.bus.commands import Command, Kind, Reply
 from pgnode.errors import CoreNotStartedError, InternalError, NotInitializedError, StoreUnavailableError
+from pgnode.os_support.threads import OFTEN_SECONDS, USUAL_SECONDS
 from pgnode.supervisor.lifecycle.states import State
 from pgnode.supervisor.users.drift import user_drift
 from pgnode.testing.fake_core import SILENT
@@ -64,8 +66,10 @@ async def test_a_user_is_changed_in_what_runs(stage: Stage, config: str) -> None
 async def test_a_full_set_is_done_in_steps(stage: Stage, config: str) -> None:
     await stage.start(config, user("alice", "a"))
     step = stage.node.begin(sync(user("bob", "a"), kind=Kind.SYNC_USERS))
+    assert sys.getswitchinterval() == pytest.approx(OFTEN_SECONDS), "others are stored meanwhile"
     reply = await eventually(step, "the set is done")
     assert reply.error is None
+    assert sys.getswitchinterval() == pytest.approx(USUAL_SECONDS)
     assert set(stage.node.users.table.keys()) == {"bob"}
 
 
@@ -73,6 +77,7 @@ async def test_a_full_set_that_cannot_begin(stage: Stage) -> None:
     reply = await stage.node.begin(sync(kind=Kind.SYNC_USERS))()
     assert reply is not None
     assert isinstance(reply.error, NotInitializedError)
+    assert sys.getswitchinterval() == pytest.approx(USUAL_SECONDS)
 
 
 async def test_a_fault_in_a_full_set_is_its_callers(stage: Stage, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
