@@ -35,7 +35,7 @@ from pgnode.supervisor.commands.command_queue import CommandQueue
 from pgnode.supervisor.commands.grouping import LONG_KINDS, batches, is_gathered
 from pgnode.supervisor.commands.inspections import Inspections
 from pgnode.supervisor.commands.together import Together
-from pgnode.supervisor.persistence.committer import Staged, StateCommitter
+from pgnode.supervisor.persistence.committer import Commit, StateCommitter
 
 log = structlog.get_logger(__name__)
 
@@ -239,8 +239,8 @@ class CommandDispatcher:
             await async_fault_point("long_change.begun")
             return
         async with self._core_lock:
-            staged = self._committer.stage(await self._do(batch))
-        await self._store(staged)
+            commit = self._committer.begin(await self._do(batch))
+        await self._store(commit)
 
     async def _go_on(self) -> None:
         assert self._long is not None
@@ -251,19 +251,19 @@ class CommandDispatcher:
             if reply is not None:
                 self._long = None
             # What became desired is stored at once; the answer comes when the change is complete.
-            staged = self._committer.stage([(command, reply)] if reply is not None else ())
-        if reply is not None or staged.changes:
-            await self._store(staged)
+            commit = self._committer.begin([(command, reply)] if reply is not None else ())
+        if reply is not None or commit.changes:
+            await self._store(commit)
 
-    async def _store(self, staged: Staged) -> None:
+    async def _store(self, commit: Commit) -> None:
         """Store and answer, after the group before has been. Raises _NotAnsweredError where that one was not answered."""
         try:
             await self._stored()
         except _NotAnsweredError:
-            self._committer.give_up(staged)
+            self._committer.give_up(commit)
             raise
-        count = len(staged.answers)
-        self._storing = asyncio.create_task(self._committer.store(staged))
+        count = len(commit.answers)
+        self._storing = asyncio.create_task(self._committer.store(commit))
         self._storing.add_done_callback(lambda _: self._together.answered(count, time.monotonic()))
 
     async def _stored(self) -> None:

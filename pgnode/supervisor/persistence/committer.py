@@ -36,7 +36,7 @@ Answers = Sequence[tuple[Command, Reply]]
 
 
 @dataclass(slots=True)
-class Staged:
+class Commit:
     """Changes of the desired state to be stored, and the answers to be sent after that."""
 
     changes: StoreChanges
@@ -104,17 +104,17 @@ class StateCommitter:
 
     # --- the desired state --------------------------------------------------------------------------------------
 
-    def stage(self, answers: Answers) -> Staged:
+    def begin(self, answers: Answers) -> Commit:
         """Take what changed of the desired state, for :meth:`store`; with the core's lock held, so that it is whole."""
         changes = self._journal.take(Scope.DESIRED)
         self.generation += bool(changes)
-        return Staged(changes, answers)
+        return Commit(changes, answers)
 
-    async def store(self, staged: Staged) -> bool:
+    async def store(self, commit: Commit) -> bool:
         """Store and answer, in the order in which this is called.
 
         Args:
-            staged: What :meth:`stage` took.
+            commit: What :meth:`begin` took.
 
         Returns:
             Whether the answers were sent; if not, the commands will be taken again.
@@ -122,24 +122,24 @@ class StateCommitter:
         scoped = self._scopes[Scope.DESIRED]
         try:
             async with scoped.order:
-                changed = bool(staged.changes)
+                changed = bool(commit.changes)
                 if changed:
                     await async_fault_point("commit.desired")
-                error = await self._write(scoped, staged.changes)
+                error = await self._write(scoped, commit.changes)
                 if changed:
                     await async_fault_point("commit.desired_stored")
-                return await self._answer(_with_error(staged.answers, error), tell=changed)
+                return await self._answer(_with_error(commit.answers, error), tell=changed)
         finally:
-            self._release(staged.answers)
+            self._release(commit.answers)
 
     async def commit(self, answers: Answers = ()) -> bool:
-        """Do :meth:`stage` and :meth:`store`."""
-        return await self.store(self.stage(answers))
+        """Do :meth:`begin` and :meth:`store`."""
+        return await self.store(self.begin(answers))
 
-    def give_up(self, staged: Staged) -> None:
+    def give_up(self, commit: Commit) -> None:
         """Answer nobody, since an earlier answer was not sent; what changed is stored all the same."""
-        self._scopes[Scope.DESIRED].keep(staged.changes)
-        self._release(staged.answers)
+        self._scopes[Scope.DESIRED].keep(commit.changes)
+        self._release(commit.answers)
         self._retry_soon()
 
     # --- traffic, and answers alone -----------------------------------------------------------------------------

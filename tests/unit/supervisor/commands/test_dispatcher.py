@@ -16,7 +16,7 @@ from pgnode.os_support.aio import end_tasks
 from pgnode.store.changes import StoreChanges
 from pgnode.supervisor.commands.dispatcher import Answers, CommandDispatcher, Step
 from pgnode.supervisor.commands.together import Patience, Together
-from pgnode.supervisor.persistence.committer import Staged, StateCommitter
+from pgnode.supervisor.persistence.committer import Commit, StateCommitter
 from tests.support.polling import eventually, next_turn
 from tests.unit.supervisor.commands.handlers import handlers
 
@@ -66,13 +66,13 @@ class _Committer:
         self.answered: list[tuple[str, Reply]] = []
         self.outcomes: asyncio.Queue[bool] = asyncio.Queue()
 
-    def stage(self, answers: Answers) -> Staged:
-        return Staged(StoreChanges(), answers)
+    def begin(self, answers: Answers) -> Commit:
+        return Commit(StoreChanges(), answers)
 
-    async def store(self, staged: Staged) -> bool:
+    async def store(self, commit: Commit) -> bool:
         done = await self.outcomes.get()
         if done:
-            self.stored.append([command.id for command, _ in staged.answers])
+            self.stored.append([command.id for command, _ in commit.answers])
         return done
 
     async def answer(self, answers: Answers) -> bool:
@@ -82,8 +82,8 @@ class _Committer:
     async def commit_traffic(self, answers: Answers) -> bool:
         return await self.answer(answers)
 
-    def give_up(self, staged: Staged) -> None:
-        self.given_up.append([command.id for command, _ in staged.answers])
+    def give_up(self, commit: Commit) -> None:
+        self.given_up.append([command.id for command, _ in commit.answers])
 
 
 async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_before_it() -> None:

@@ -134,10 +134,10 @@ async def test_what_is_not_stored_is_told_and_kept_in_order(stage: Stage) -> Non
     stage.writer.room = False
     first, command = await stage.ask()
     stage.journal.users |= {"alice": b"1", "bob": b"1"}
-    before = stage.committer.stage(done(command))
+    before = stage.committer.begin(done(command))
     second, later = await stage.ask(Kind.STOP)
     stage.journal.users["alice"] = b"2"
-    behind = stage.committer.stage([(later, Reply(error=StoreUnavailableError("its own")))])
+    behind = stage.committer.begin([(later, Reply(error=StoreUnavailableError("its own")))])
     assert await stage.committer.store(before), "it is answered"
     assert await stage.committer.store(behind)
     with pytest.raises(StoreUnavailableError, match="not stored: no room on the disk"):
@@ -171,11 +171,11 @@ async def test_a_store_that_takes_nothing_holds_up_no_answer_that_needs_none(sta
 async def test_what_is_stored_and_not_answered_is_taken_again(stage: Stage) -> None:
     caller, command = await stage.ask()
     stage.journal.users["alice"] = b"1"
-    staged = stage.committer.stage(done(command))
+    commit = stage.committer.begin(done(command))
     stage.journal.users["bob"] = b"1"
-    stage.committer.give_up(stage.committer.stage(()))
+    stage.committer.give_up(stage.committer.begin(()))
     stage.valkey.kill()
-    assert not await stage.committer.store(staged)
+    assert not await stage.committer.store(commit)
     assert stage.stored.users["alice"] == b"1"
     await eventually(lambda: stage.stored.users.get("bob") == b"1", "what was given up is stored as well")
     await end_tasks([caller])
