@@ -22,7 +22,7 @@ from pgnode.settings.redis_address import RedisKind, parse, speaks_tls
 OLDEST = (6, 2)
 
 #: Seconds that one look at what a port speaks may take.
-LOOK_SECONDS = 2.0
+PROBE_SECONDS = 2.0
 
 
 async def look_at(url: str, shown: str, keys: Keys, role: Role) -> None:
@@ -155,7 +155,7 @@ async def _check_rules(redis: Redis, shown: str, keys: Keys, role: Role) -> None
     listener = redis.pubsub()
     try:
         await listener.subscribe(f"{keys.base}:try:c")
-        await listener.get_message(timeout=LOOK_SECONDS)
+        await listener.get_message(timeout=PROBE_SECONDS)
     except NoPermissionError as error:
         refused.append((_SUBSCRIBE, str(error)))
     finally:
@@ -194,7 +194,7 @@ async def _other_language(url: str, shown: str) -> str | None:
 
 async def _speaks_plainly(host: str, port: int) -> bool:
     with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(LOOK_SECONDS):
+        async with asyncio.timeout(PROBE_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
             try:
                 writer.write(b"PING\r\n")
@@ -213,7 +213,7 @@ async def _refusal(host: str, port: int, files: Mapping[str, str]) -> OSError | 
         try:
             if "ssl_certfile" in files:
                 context.load_cert_chain(files["ssl_certfile"], files.get("ssl_keyfile"))
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(PROBE_SECONDS):
                 reader, writer = await asyncio.open_connection(host, port, ssl=context)
                 try:
                     await reader.read(1)
@@ -234,7 +234,7 @@ def _trusting() -> ssl.SSLContext:
 async def _speaks_tls(host: str, port: int) -> bool:
     context = _trusting()
     with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(LOOK_SECONDS):
+        async with asyncio.timeout(PROBE_SECONDS):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
             writer.transport.abort()
             return True

@@ -27,7 +27,7 @@ from pgnode.os_support.shared_memory import SharedBytes, open_shared, share
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks whether a neighbour has fetched it.
-LOOK_SECONDS = 0.02
+POLL_INTERVAL_SECONDS = 0.02
 
 #: Seconds that a connection has to bring a large snapshot.
 TRANSFER_SECONDS = 4.0
@@ -118,7 +118,7 @@ class HostCopies:
                 finally:
                     with contextlib.suppress(*BUS_ERRORS):
                         await self._redis.unlink(copying)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_INTERVAL_SECONDS)
 
     async def _of_neighbour(self, name: str, rev: int) -> tuple[int, Body] | None:
         """Map what a worker of this host has fetched; None where that is not what is wanted."""

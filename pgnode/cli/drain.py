@@ -24,7 +24,7 @@ from pgnode.supervisor.control.report import DrainReport, decode
 ORDER_SECONDS: Final = 130.0
 
 #: Seconds between two looks while nobody is to be left.
-LOOK_SECONDS: Final = 1.0
+POLL_INTERVAL_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class DrainProgress:
     """How far a drain is."""
 
     drain: DrainReport
@@ -46,7 +46,7 @@ class Looked:
     ended: bool
 
     @classmethod
-    def read(cls, answer: Mapping[str, Any]) -> Looked:
+    def read(cls, answer: Mapping[str, Any]) -> DrainProgress:
         """Read a supervisor's answer."""
         counted = answer.get("connections")
         connections = counted if isinstance(counted, dict) else {}
@@ -95,43 +95,43 @@ def drain_node(
     if target.pid is not None and is_stopped(target.pid):
         raise NotAnsweringError(f"the supervisor (pid {target.pid}) was stopped by a signal (SIGSTOP): kill -CONT it")
     asked = {"do": "cancel"} if cancel else {"do": "begin", "seconds": seconds, "hold": hold}
-    looked = Looked.read(ask_node(target, messages.DRAIN, asked, seconds=ORDER_SECONDS))
+    progress = DrainProgress.read(ask_node(target, messages.DRAIN, asked, seconds=ORDER_SECONDS))
     note(target.settings, "node", "drain ended" if cancel else "drain begun", {} if cancel else {"seconds": seconds})
     if not json_wanted:
-        for sentence in cancelled(looked) if cancel else begun(looked):
+        for sentence in cancelled(progress) if cancel else begun(progress):
             say(sentence)
     waited = None
     if wait_seconds is not None:
-        wait = _Wait(named, target, looked, timing, None if json_wanted else say)
+        wait = _Wait(named, target, progress, timing, None if json_wanted else say)
         waited = wait.until_nobody_is_left(wait_seconds)
-        looked = wait.looked
+        progress = wait.progress
         if not json_wanted:
             say(wait.end_sentence(waited))
     if json_wanted:
-        Screen().json(as_json(looked, waited))
-    return NOT_WELL if looked.drain.error or waited is False else WELL
+        Screen().json(as_json(progress, waited))
+    return NOT_WELL if progress.drain.error or waited is False else WELL
 
 
-def as_json(looked: Looked, waited: bool | None) -> dict[str, Any]:
+def as_json(progress: DrainProgress, waited: bool | None) -> dict[str, Any]:
     """Return all of it for programs; ``drained`` is None where nobody waited for the last connection."""
     return {
-        "drain": looked.drain.encode(),
-        "connections": looked.connections,
-        "open": looked.open,
+        "drain": progress.drain.encode(),
+        "connections": progress.connections,
+        "open": progress.open,
         "drained": waited,
     }
 
 
-def begun(looked: Looked) -> Iterator[str]:
+def begun(progress: DrainProgress) -> Iterator[str]:
     """Say what a drain does.
 
     Args:
-        looked: How far it is.
+        progress: How far it is.
 
     Yields:
         Sentences.
     """
-    drain = looked.drain
+    drain = progress.drain
     yield "the node is being drained: /readyz says 503, and those who are connected go on"
     if drain.away:
         yield f"no new connections on {', '.join(drain.away)}"
@@ -142,65 +142,65 @@ def begun(looked: Looked) -> Iterator[str]:
     if drain.until is not None:
         ends.insert(0, f"its time at {datetime.datetime.fromtimestamp(drain.until).astimezone():%Y-%m-%d %H:%M:%S}")
     yield f"it ends by {' or '.join(ends)}"
-    yield still_open(looked)
+    yield still_open(progress)
 
 
-def cancelled(looked: Looked) -> Iterator[str]:
+def cancelled(progress: DrainProgress) -> Iterator[str]:
     """Say what became of a drain that was ended.
 
     Args:
-        looked: How far it is.
+        progress: How far it is.
 
     Yields:
         Sentences.
     """
-    if looked.drain.error and looked.drain.away:
-        yield f"not back yet, and tried again: {', '.join(looked.drain.away)}: {looked.drain.error}"
-    elif looked.ended:
+    if progress.drain.error and progress.drain.away:
+        yield f"not back yet, and tried again: {', '.join(progress.drain.away)}: {progress.drain.error}"
+    elif progress.ended:
         yield "the node is no longer drained: all inbounds listen again, with all users as they are desired now"
     else:
         yield "the node was not being drained"
 
 
-def still_open(looked: Looked) -> str:
+def still_open(progress: DrainProgress) -> str:
     """Say how many connections are open, and where."""
-    if not looked.open:
+    if not progress.open:
         return "no connection over TCP is open"
-    by_inbound = ", ".join(f"{name} {number:,}" for name, number in sorted(looked.connections.items()))
-    return f"{count(looked.open, 'connection')} open over TCP: {by_inbound}"
+    by_inbound = ", ".join(f"{name} {number:,}" for name, number in sorted(progress.connections.items()))
+    return f"{count(progress.open, 'connection')} open over TCP: {by_inbound}"
 
 
 class _Wait:
     """Waits until nobody is left, and says how far that is."""
 
     def __init__(
-        self, named: Named, target: Target, looked: Looked, timing: Timing, tell: Callable[[str], None] | None
+        self, named: Named, target: Target, progress: DrainProgress, timing: Timing, tell: Callable[[str], None] | None
     ) -> None:
         self._named = named
         self._target = target
-        self.looked = looked
+        self.progress = progress
         self._timing = timing
         self._tell = tell
         self._began = timing.now()
 
     def until_nobody_is_left(self, seconds: float) -> bool:
         """Wait, so many seconds at most; return whether nobody is left. Raises OperatorError."""
-        told = self.looked.open
-        while self.looked.open and self.looked.drain.draining:
+        told = self.progress.open
+        while self.progress.open and self.progress.drain.draining:
             left = self._began + seconds - self._timing.now()
             if left <= 0:
                 break
-            self._timing.sleep(min(LOOK_SECONDS, left))
+            self._timing.sleep(min(POLL_INTERVAL_SECONDS, left))
             self._look()
-            if self.looked.open != told and self._tell is not None:
-                told = self.looked.open
-                self._tell(still_open(self.looked))
-        return not self.looked.open and self.looked.drain.draining
+            if self.progress.open != told and self._tell is not None:
+                told = self.progress.open
+                self._tell(still_open(self.progress))
+        return not self.progress.open and self.progress.drain.draining
 
     def _look(self) -> None:
         """Look again; a supervisor that restarts, or is busy, is asked once more later. Raises OperatorError."""
         try:
-            self.looked = Looked.read(ask_node(self._target, messages.DRAIN, {"do": "look"}))
+            self.progress = DrainProgress.read(ask_node(self._target, messages.DRAIN, {"do": "look"}))
         except NotAnsweringError:
             # One that has ended is found to have.
             self._target = find_target(self._named)
@@ -212,6 +212,6 @@ class _Wait:
         after = duration(self._timing.now() - self._began)
         if nobody_is_left:
             return f"drained after {after}: a restart or an end of the node cuts no connection over TCP now"
-        if not self.looked.drain.draining:
+        if not self.progress.drain.draining:
             return f"the drain was ended after {after}, by its time, a start by the panel or an operator"
-        return f"after {after} the node is still being drained: {still_open(self.looked)}"
+        return f"after {after} the node is still being drained: {still_open(self.progress)}"

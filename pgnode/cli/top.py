@@ -24,7 +24,7 @@ from pgnode.cli.verdict import verdict
 from pgnode.errors import NotRunningError, OperatorError
 
 #: Seconds between two looks.
-LOOK_SECONDS = 2.0
+POLL_INTERVAL_SECONDS = 2.0
 
 #: Seconds to wait for a key before the screen is drawn again all the same.
 IDLE_SECONDS = 10.0
@@ -41,7 +41,7 @@ def show_top(
     *,
     once: bool = False,
     json_wanted: bool = False,
-    look_seconds: float = LOOK_SECONDS,
+    interval_seconds: float = POLL_INTERVAL_SECONDS,
     console: Console | None = None,
 ) -> int:
     """Draw a node until a key ends it.
@@ -50,7 +50,7 @@ def show_top(
         named: What the operator said about which node is meant.
         once: Print one look.
         json_wanted: Print one look as JSON.
-        look_seconds: Seconds between two looks.
+        interval_seconds: Seconds between two looks.
         console: The terminal.
 
     Returns:
@@ -68,7 +68,7 @@ def show_top(
     screen = console if console is not None else Console(highlight=False, markup=False, emoji=False)
     looker, model = Looker(target), TopModel()
     if once or json_wanted:
-        return _print_once(screen, looker, model, look_seconds, json_wanted=json_wanted)
+        return _print_once(screen, looker, model, interval_seconds, json_wanted=json_wanted)
     if not (screen.is_terminal and sys.stdin.isatty()) or screen.is_dumb_terminal:
         raise OperatorError(
             "pgnode top draws on a terminal and reads its keys, and this is none: pgnode top --once prints one look, "
@@ -84,11 +84,11 @@ def show_top(
         screen.show_cursor(False)
 
     with contextlib.suppress(KeyboardInterrupt), keys_of(sys.stdin.fileno(), leave, enter) as keys:
-        _draw(screen, looker, model, keys, look_seconds)
+        _draw(screen, looker, model, keys, interval_seconds)
     return 0
 
 
-def _draw(screen: Console, looker: Looker, model: TopModel, keys: Keys, look_seconds: float) -> None:
+def _draw(screen: Console, looker: Looker, model: TopModel, keys: Keys, interval_seconds: float) -> None:
     """Draw until a key ends it."""
     samples: queue.SimpleQueue[Sample] = queue.SimpleQueue()
     ended = threading.Event()
@@ -97,7 +97,7 @@ def _draw(screen: Console, looker: Looker, model: TopModel, keys: Keys, look_sec
         while not ended.is_set():
             samples.put(looker.look())
             keys.wake()
-            ended.wait(look_seconds)
+            ended.wait(interval_seconds)
 
     # Keys are obeyed also while a supervisor hangs. Nothing waits for the thread: it touches nothing but the queue.
     thread = threading.Thread(target=look, daemon=True)
@@ -121,7 +121,7 @@ def _print_once(
     screen: Console,
     looker: Looker,
     model: TopModel,
-    look_seconds: float,
+    interval_seconds: float,
     *,
     json_wanted: bool,
     monotonic: Callable[[], float] = time.monotonic,
@@ -133,7 +133,7 @@ def _print_once(
     if sample.live is not None:
         first, until = sample.live.reading, monotonic() + sample.live.interval_seconds + ONCE_SECONDS
         while True:
-            pause(look_seconds)
+            pause(interval_seconds)
             sample = looker.look()
             model.take(sample)
             if sample.live is None or sample.live.reading > first or sample.core is None or monotonic() >= until:

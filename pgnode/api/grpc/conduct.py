@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 SAY_SECONDS: Final = 60.0
 
 #: Seconds between two looks at how much has come from whom.
-LOOK_SECONDS: Final = 1.0
+POLL_INTERVAL_SECONDS: Final = 1.0
 
 #: So many times as long as a look took, nobody looks again: with thousands of connections it takes a while.
 REST_FACTOR: Final = 20
@@ -155,7 +155,7 @@ class Conduct:
                     self._misconduct(peer, "its caller sends much and does not show the key")
             self._end_too_many(found, friends)
             before = found
-            await self._clock.sleep(LOOK_SECONDS + REST_FACTOR * (self._clock.now() - begun))
+            await self._clock.sleep(POLL_INTERVAL_SECONDS + REST_FACTOR * (self._clock.now() - begun))
 
     def _end_too_many(self, found: Iterable[Peer], friends: Container[Peer | None]) -> None:
         """End connections of addresses that have too many, first those on which nobody has shown the key."""

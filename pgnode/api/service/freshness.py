@@ -29,7 +29,7 @@ FETCH_SECONDS = 2.5
 TURNS = 20
 
 #: Seconds that the supervisor has for one request.
-LOOK_SECONDS = 5.0
+REQUEST_SECONDS = 5.0
 
 #: Seconds between two requests, at least: those of a supervisor that does not answer are not piled up.
 PAUSE_SECONDS = 0.25
@@ -160,7 +160,7 @@ class Freshness:
 
     async def _look(self, what: bytes) -> None:
         try:
-            await self._commands.call(Kind.LOOK, what, LOOK_SECONDS)
+            await self._commands.call(Kind.LOOK, what, REQUEST_SECONDS)
         except NodeError:
             # What there is stays; the next reader asks again.
             return

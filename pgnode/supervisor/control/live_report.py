@@ -12,7 +12,7 @@ from pgnode.bus.protocol import PROTOCOL
 from pgnode.bus.reports import CALLS, CPU_SECONDS, SEPARATOR, Report
 from pgnode.metrics.meter import CANCELLED, OK
 from pgnode.supervisor.control.report import AloneReport, decode
-from pgnode.supervisor.traffic.traffic_watch import Moved
+from pgnode.supervisor.traffic.traffic_watch import BytesMoved
 from pgnode.wire.stat_names import SEPARATOR as PARTS
 from pgnode.wire.stat_names import parse_counter
 
@@ -119,7 +119,7 @@ class Flows:
 NOTHING: Final = Flows({"user": [], "inbound": [], "outbound": []}, 0, 0.0, 0.0)
 
 
-def flows_of(moved: Moved, total: Callable[[str], int], addresses: Callable[[str], int]) -> Flows:
+def flows_of(moved: BytesMoved, total: Callable[[str], int], addresses: Callable[[str], int]) -> Flows:
     """Turn what counters moved into rates.
 
     Args:

@@ -21,7 +21,7 @@ from pgnode.supervisor.figures.worker_sums import WorkerSums
 log = structlog.get_logger(__name__)
 
 #: Seconds between two looks at the reports.
-LOOK_SECONDS = 2.0
+POLL_INTERVAL_SECONDS = 2.0
 
 #: Looks at the reports between two looks at the processes.
 PROCESSES_EVERY = 5
@@ -38,7 +38,7 @@ class WorkerReports:
         forget: Removes reports; raises BUS_ERRORS.
         sampler: Looks at the processes.
         now: Seconds on a clock that nobody sets.
-        look_seconds: Seconds between two looks at the reports.
+        interval_seconds: Seconds between two looks at the reports.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class WorkerReports:
         sampler: ProcessSampler,
         *,
         now: Callable[[], float] = time.monotonic,
-        look_seconds: float = LOOK_SECONDS,
+        interval_seconds: float = POLL_INTERVAL_SECONDS,
     ) -> None:
         self._read = read
         self._forget = forget
         self._sampler = sampler
         self._now = now
-        self._look_seconds = look_seconds
+        self._interval_seconds = interval_seconds
         self._taking = asyncio.Lock()
         self._sampling = asyncio.Lock()
         self.workers = WorkerSums()
@@ -91,7 +91,7 @@ class WorkerReports:
             if looks % PROCESSES_EVERY == 0:
                 await self.processes()
             looks += 1
-            await pause_to_beat(self._look_seconds)
+            await pause_to_beat(self._interval_seconds)
 
     async def take(self) -> None:
         """Take the reports that are there. Raises BUS_ERRORS."""

@@ -19,7 +19,7 @@ from pgnode.os_support.pidfd import Pidfd
 INIT = 1
 
 #: Seconds between two looks for orphans that have ended. Whoever knows a child reaps it within one.
-LOOK_SECONDS = 5.0
+POLL_INTERVAL_SECONDS = 5.0
 
 
 def find_unknown(known: Collection[int], is_known: Callable[[int], bool] = lambda _pid: False) -> list[Pidfd]:
@@ -55,17 +55,17 @@ async def reap(found: Collection[Pidfd]) -> None:
     await asyncio.gather(*(one(child) for child in found))
 
 
-async def reap_orphans(look_seconds: float = LOOK_SECONDS) -> None:
+async def reap_orphans(interval_seconds: float = POLL_INTERVAL_SECONDS) -> None:
     """Reap what others left to this process and what has ended, again and again, until cancelled.
 
     A child that has ended and is there at two looks is nobody's.
 
     Args:
-        look_seconds: Seconds between two looks.
+        interval_seconds: Seconds between two looks.
     """
     before: set[int] = set()
     while True:
-        await asyncio.sleep(look_seconds)
+        await asyncio.sleep(interval_seconds)
         ended = await asyncio.to_thread(_ended)
         if ended & before:
             # It has to reap its own by itself: it would send signals to whoever has their pids next.

@@ -10,7 +10,7 @@ KEPT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class BytesMoved:
     """What moved between two readings."""
 
     #: Tells it from the ones before.
@@ -34,7 +34,7 @@ class TrafficWatch:
         self._kept_seconds = kept_seconds
         self._until = 0.0
         self._counts: dict[str, int] | None = None
-        self._latest = Moved()
+        self._latest = BytesMoved()
 
     def __repr__(self) -> str:
         return f"TrafficWatch({'off' if self._counts is None else f'{len(self._counts)} counters'})"
@@ -43,10 +43,10 @@ class TrafficWatch:
     def counts(self) -> dict[str, int] | None:
         """Where a reading adds what moved, by counter; None where nobody looks."""
         if self._counts is not None and self._now() >= self._until:
-            self._counts, self._latest = None, Moved(self._latest.number)
+            self._counts, self._latest = None, BytesMoved(self._latest.number)
         return self._counts
 
-    def look(self) -> Moved:
+    def look(self) -> BytesMoved:
         """Return what moved between the last two readings; nothing where that was not kept."""
         counts = self.counts
         self._until = self._now() + self._kept_seconds
@@ -65,4 +65,4 @@ class TrafficWatch:
             return
         self._counts = {}
         if seconds:
-            self._latest = Moved(self._latest.number + 1, seconds, counts)
+            self._latest = BytesMoved(self._latest.number + 1, seconds, counts)

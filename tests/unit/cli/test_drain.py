@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pgnode.cli import drain, main
-from pgnode.cli.drain import Looked, Timing, begun, cancelled, drain_node, still_open
+from pgnode.cli.drain import DrainProgress, Timing, begun, cancelled, drain_node, still_open
 from pgnode.cli.target import Named, Target
 from pgnode.errors import NotAnsweringError, NotRunningError
 from pgnode.settings import load
@@ -122,14 +122,17 @@ def test_one_that_is_stopped_is_asked_for_nothing(node: Node) -> None:
 
 def test_words() -> None:
     wrong = DrainReport(draining=True, until=0.0, hold=True, error="busy")
-    said = list(begun(Looked(wrong, {}, False)))
+    said = list(begun(DrainProgress(wrong, {}, False)))
     assert said[1] == "the core has not done it all, and is asked again: busy"
     assert said[2].startswith("it ends by its time at 19")
     assert said[2].endswith(" or pgnode drain --cancel")
     assert said[3] == "no connection over TCP is open"
-    assert still_open(Looked(DRAINED, {"b": 1, "a": 2000}, False)) == "2,001 connections open over TCP: a 2,000, b 1"
-    assert list(cancelled(Looked(DrainReport(), {}, False))) == ["the node was not being drained"]
-    assert Looked.read({}) == Looked(DrainReport(), {}, False)
+    assert (
+        still_open(DrainProgress(DRAINED, {"b": 1, "a": 2000}, False))
+        == "2,001 connections open over TCP: a 2,000, b 1"
+    )
+    assert list(cancelled(DrainProgress(DrainReport(), {}, False))) == ["the node was not being drained"]
+    assert DrainProgress.read({}) == DrainProgress(DrainReport(), {}, False)
 
 
 def test_it_waits_until_nobody_is_left(node: Node, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,7 +86,7 @@ def test_it_draws_until_a_key_ends_it(terminal: int) -> None:
     screen, before = console(), termios.tcgetattr(sys.stdin.fileno())
     pressing = once(lambda: "up▼" in text(screen), lambda: os.write(terminal, b"q"))
     sorting = once(lambda: "down▼" in text(screen), lambda: os.write(terminal, b"u"))
-    assert show_top(Named(), look_seconds=0.01, console=screen) == 0
+    assert show_top(Named(), interval_seconds=0.01, console=screen) == 0
     pressing.join()
     sorting.join()
     shown = text(screen)
@@ -102,10 +102,10 @@ def test_a_signal_leaves_the_terminal_as_it_was(terminal: int, number: signal.Si
     main_thread = threading.get_ident()
     sending = once(lambda: "alice" in text(screen), lambda: signal.pthread_kill(main_thread, number))
     if number is signal.SIGINT:
-        assert show_top(Named(), look_seconds=0.01, console=screen) == 0
+        assert show_top(Named(), interval_seconds=0.01, console=screen) == 0
     else:
         with pytest.raises(EndedBySignal):
-            show_top(Named(), look_seconds=0.01, console=screen)
+            show_top(Named(), interval_seconds=0.01, console=screen)
     sending.join()
     assert text(screen).rstrip().endswith(CURSOR_ON) or SCREEN_OFF in text(screen)
     assert termios.tcgetattr(sys.stdin.fileno()) == before
@@ -120,7 +120,7 @@ def test_without_a_terminal_it_says_what_to_do() -> None:
 
 def test_one_look_is_printed() -> None:
     screen = Console(file=io.StringIO(), width=80)
-    assert show_top(Named(), once=True, look_seconds=0.0, console=screen) == 0
+    assert show_top(Named(), once=True, interval_seconds=0.0, console=screen) == 0
     lines = text(screen).splitlines()
     assert lines[0].startswith("pgnode 0.6.0 · running")
     assert lines[-1].startswith("carol")
@@ -128,7 +128,7 @@ def test_one_look_is_printed() -> None:
 
 
 def test_one_look_is_printed_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert show_top(Named(), json_wanted=True, look_seconds=0.0, console=Console(file=io.StringIO())) == 0
+    assert show_top(Named(), json_wanted=True, interval_seconds=0.0, console=Console(file=io.StringIO())) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["status"], said["because"], said["live"]["reading"]) == ("running", [], 2)
     assert said["core"]["memory_bytes"] == CORE.memory_bytes

@@ -13,7 +13,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from pgnode.api.callers import AllowedCallers, WrongKeys
-from pgnode.api.grpc.conduct import LOOK_SECONDS, SAY_SECONDS, Conduct, ConductLimits, peer_of
+from pgnode.api.grpc.conduct import POLL_INTERVAL_SECONDS, SAY_SECONDS, Conduct, ConductLimits, peer_of
 from pgnode.os_support.connections import Peer
 from pgnode.testing.clock import ManualClock
 from tests.support.polling import eventually, next_turn
@@ -128,7 +128,7 @@ class Watched(Stage):
         self.received = received
         await eventually(lambda: self.clock.pauses, "the last look is over")
         looks = self.looks
-        await self.clock.advance(LOOK_SECONDS)
+        await self.clock.advance(POLL_INTERVAL_SECONDS)
         await eventually(lambda: self.looks > looks and self.clock.pauses, "the look is over")
 
 

@@ -15,7 +15,7 @@ from pgnode.supervisor.control import live
 from pgnode.supervisor.control.live import LiveAnswers
 from pgnode.supervisor.control.live_report import Flows, LiveReport, flows_of
 from pgnode.supervisor.traffic.figures import TrafficFigures
-from pgnode.supervisor.traffic.traffic_watch import Moved
+from pgnode.supervisor.traffic.traffic_watch import BytesMoved
 
 UP = "user>>>alice>>>traffic>>>uplink"
 
@@ -78,7 +78,7 @@ async def test_those_who_move_most_are_sorted_once_a_reading_however_many_look(m
 
     sorted_readings: list[int] = []
 
-    def flows(moved: Moved, *given: Any) -> Flows:
+    def flows(moved: BytesMoved, *given: Any) -> Flows:
         sorted_readings.append(moved.number)
         return flows_of(moved, *given)
 

@@ -19,7 +19,7 @@ from pgnode.supervisor.control.live_report import (
     workers_of,
 )
 from pgnode.supervisor.control.report import AloneReport
-from pgnode.supervisor.traffic.traffic_watch import Moved
+from pgnode.supervisor.traffic.traffic_watch import BytesMoved
 
 
 def counter(kind: str, name: str, way: str = "downlink") -> str:
@@ -38,7 +38,7 @@ def test_it_comes_as_it_was_sent() -> None:
 
 
 def test_what_moved_becomes_rates() -> None:
-    moved = Moved(
+    moved = BytesMoved(
         1,
         2.0,
         {
@@ -59,14 +59,14 @@ def test_what_moved_becomes_rates() -> None:
     assert flows.by_kind["user"][0].total == len(counter("user", "bob")) + len(counter("user", "bob", "uplink"))
     assert [flow.name for flow in flows.by_kind["outbound"]] == ["DIRECT"]
     assert (flows.users, flows.up, flows.down) == (2, 0.0, 300.0), "by inbounds"
-    by_users = flows_of(Moved(1, 2.0, {counter("user", "alice"): 100}), lambda _name: 0, lambda _email: 0)
+    by_users = flows_of(BytesMoved(1, 2.0, {counter("user", "alice"): 100}), lambda _name: 0, lambda _email: 0)
     assert (by_users.up, by_users.down) == (0.0, 50.0)
-    nothing = flows_of(Moved(), lambda _name: 0, lambda _email: 0)
+    nothing = flows_of(BytesMoved(), lambda _name: 0, lambda _email: 0)
     assert (nothing.users, nothing.up, nothing.by_kind["user"]) == (0, 0.0, [])
 
 
 def test_those_that_move_most_are_told_of() -> None:
-    moved = Moved(1, 1.0, {counter(kind, str(n)): n + 1 for kind in ("user", "inbound") for n in range(1000)})
+    moved = BytesMoved(1, 1.0, {counter(kind, str(n)): n + 1 for kind in ("user", "inbound") for n in range(1000)})
     flows = flows_of(moved, lambda _name: 0, lambda _email: 0)
     assert [len(flows.by_kind[kind]) for kind in ("user", "inbound", "outbound")] == [USERS_MAX, TAGS_MAX, 0]
     assert (flows.by_kind["user"][0].name, flows.users) == ("999", 1000)

@@ -27,7 +27,7 @@ class Stage:
             self.forget,
             ProcessSampler(lambda: {"core": 7}, self.look),
             now=lambda: self.seconds,
-            look_seconds=0.001,
+            interval_seconds=0.001,
         )
 
     async def read(self) -> dict[str, bytes]:

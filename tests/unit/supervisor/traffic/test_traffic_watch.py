@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgnode.supervisor.traffic.ledger import Ledger
-from pgnode.supervisor.traffic.traffic_watch import Moved, TrafficWatch
+from pgnode.supervisor.traffic.traffic_watch import BytesMoved, TrafficWatch
 
 UP = "user>>>a>>>traffic>>>uplink"
 
@@ -27,23 +27,23 @@ def test_nothing_is_kept_while_nobody_looks() -> None:
     stage = Stage()
     stage.reading(10)
     assert (stage.watch.counts, repr(stage.watch)) == (None, "TrafficWatch(off)")
-    assert stage.watch.look() == Moved()
+    assert stage.watch.look() == BytesMoved()
 
 
 def test_who_looks_gets_the_last_interval() -> None:
     stage = Stage()
     stage.watch.look()
     stage.reading(10, None)
-    assert stage.watch.look() == Moved(), "since when is not known"
+    assert stage.watch.look() == BytesMoved(), "since when is not known"
     stage.reading(20)
     stage.ledger.read("1", [(UP, stage.value + 1)])
     assert repr(stage.watch) == "TrafficWatch(1 counters)"
     for _ in range(2):
-        assert stage.watch.look() == Moved(1, 5.0, {UP: 20}), "for anybody, and as often as asked for"
+        assert stage.watch.look() == BytesMoved(1, 5.0, {UP: 20}), "for anybody, and as often as asked for"
     stage.reading(5, 2.0)
-    assert stage.watch.look() == Moved(2, 2.0, {UP: 5})
+    assert stage.watch.look() == BytesMoved(2, 2.0, {UP: 5})
     stage.reading(0)
-    assert stage.watch.look() == Moved(3, 5.0, {})
+    assert stage.watch.look() == BytesMoved(3, 5.0, {})
 
 
 def test_it_ends_some_time_after_the_last_look() -> None:
@@ -53,6 +53,6 @@ def test_it_ends_some_time_after_the_last_look() -> None:
     stage.now = 130.0
     stage.reading(10)
     assert stage.watch.counts is None
-    assert stage.watch.look() == Moved(1), "a new reading has another number"
+    assert stage.watch.look() == BytesMoved(1), "a new reading has another number"
     stage.reading(3)
-    assert stage.watch.look() == Moved(2, 5.0, {UP: 3})
+    assert stage.watch.look() == BytesMoved(2, 5.0, {UP: 3})
