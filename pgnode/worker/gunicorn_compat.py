@@ -128,6 +128,8 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         self.request_incomplete = False
         #: Address and port of the caller that a proxy in front has named; None where none has.
         self.named_caller: tuple[str, int] | None = None
+        #: The last request was fed by the connection's own task: it came with the one before.
+        self._came_behind = False
         #: Nothing of Gunicorn's wants to know of each request: no access log, no hook of its configuration.
         self._may_answer_whole = (
             self._pre_request is None and self._post_request is None and not self.log.access_log_enabled
@@ -178,18 +180,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         """Take note, as a hook: the connection is over."""
 
     def error_content(self, status: int, message: str) -> tuple[str, bytes]:
-        """Make, as a hook, the body of an answer to what is no request.
-
-        Args:
-            status: The HTTP status.
-            message: What is wrong with it.
-
-        Returns:
-            Content type and body.
-
-        Raises:
-            NotImplementedError: A subclass has to say.
-        """
+        """Make, as a hook that has to be filled in, content type and body of an answer to what is no request."""
         raise NotImplementedError
 
     # What subclasses use
@@ -245,6 +236,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         super().resume_writing()
 
     def _feed_callback_parser(self, data: bytes) -> Any:
+        self._came_behind = not self._awaiting_request
         try:
             goes_on = super()._feed_callback_parser(data)
         except ValueError:
@@ -315,6 +307,9 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         self._safe_write(b"".join((head, body)) if body else head)
         if self._flow_control.write_paused:
             await self._flow_control.drain()
+        elif self._came_behind:
+            # Nothing else may be awaited for thousands of requests that came in one go.
+            await asyncio.sleep(0)
         return not closes
 
     def _is_websocket_upgrade(self, _request: Any) -> bool:

@@ -91,7 +91,7 @@ WORKER_ATTRIBUTES = {"alive", "loop", "servers"}
 
 #: What this project's classes add.
 OURS: dict[type, set[str]] = {
-    HttpConnection: {"_may_answer_whole", "_send_whole", "answer_whole"}
+    HttpConnection: {"_came_behind", "_may_answer_whole", "_send_whole", "answer_whole"}
     | {"_tail", "closed", "close", "error_content", "flows", "headers_read", "is_idle", "answer_is_last"}
     | {
         "_take_named_caller",
@@ -173,7 +173,16 @@ def test_every_private_member_that_is_used_is_listed_here() -> None:
     private = {name for name in used if name.startswith("_") and not name.startswith("__")}
     listed = {*CONNECTION, *CONNECTION_ATTRIBUTES, *CLASS_ATTRIBUTES, *MODULE_ATTRIBUTES, *PARSER, *WORKER, *ASKED}
     listed |= RECEIVER_ATTRIBUTES
-    ours = {"_tail", "_main", "_take_named_caller", "_has_tls", "_tls", "_may_answer_whole", "_send_whole"}
+    ours = {
+        "_tail",
+        "_main",
+        "_take_named_caller",
+        "_has_tls",
+        "_tls",
+        "_may_answer_whole",
+        "_send_whole",
+        "_came_behind",
+    }
     assert private - ours == {name for name in listed if name.startswith("_")}
 
 

@@ -117,6 +117,31 @@ async def test_answers_come_in_the_order_of_the_requests(parser: str) -> None:
 
 
 @pytest.mark.parametrize("parser", PARSERS)
+async def test_others_have_their_turns_between_requests_that_came_in_one_go(parser: str) -> None:
+    async with (
+        serving(AnsweringWorker, App(), http_parser=parser) as (worker, port),
+        connected(port) as (reader, writer),
+    ):
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await next_turn()
+
+        count = 200
+        async with asyncio.TaskGroup() as tasks:
+            other = tasks.create_task(others())
+            writer.write(to("/now", b"") * count)
+            for _ in range(count):
+                assert await answer_of(reader) == (200, b"nothing")
+            other.cancel()
+        assert sum(call.startswith("PUT /now") for call in worker.seen[0].calls) == count
+        assert turns >= count
+
+
+@pytest.mark.parametrize("parser", PARSERS)
 async def test_a_body_that_is_not_there_yet_is_the_applications(parser: str) -> None:
     app = App()
     async with (
