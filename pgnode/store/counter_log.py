@@ -7,6 +7,7 @@ its pages each time. Packed together they are some 20 bytes each, and go into th
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 
@@ -15,12 +16,23 @@ from pgnode.store.rows import LedgerRow
 #: Fast, and repeated parts of names are found all the same.
 _LEVEL = 1
 
+#: What JSON writes otherwise than it is.
+_ESCAPED = re.compile(r'["\\\x00-\x1f\x7f-\U0010ffff]').search
+
 
 def pack(rows: Mapping[str, LedgerRow | None]) -> bytes:
     """Pack changed counters; None for one that is gone."""
-    text = json.dumps(
-        [[name, *row] if row is not None else [name] for name, row in rows.items()], separators=(",", ":")
-    )
+    if _ESCAPED("".join(rows)) is None:
+        # As nearly always. By hand, since 200,000 rows take the library twice as long, and somebody waits.
+        lines = [
+            f'["{name}",{row[0]},{row[1]},{row[2]},{row[3]}]' if row is not None else f'["{name}"]'
+            for name, row in rows.items()
+        ]
+        text = f"[{','.join(lines)}]"
+    else:
+        text = json.dumps(
+            [[name, *row] if row is not None else [name] for name, row in rows.items()], separators=(",", ":")
+        )
     return zlib.compress(text.encode(), _LEVEL)
 
 

@@ -43,6 +43,8 @@ class TrafficFigures:
         self._lent: Counter[str] = Counter()
         #: Names of snapshots that show what was handed out since they were made.
         self.void: set[str] = set()
+        #: Kinds of which no snapshot is made for a while, and what ends that.
+        self._held: dict[str, asyncio.TimerHandle] = {}
 
     def __repr__(self) -> str:
         return f"TrafficFigures({self.ledger!r})"
@@ -94,6 +96,24 @@ class TrafficFigures:
             self.encoded[kind].lent([counter for counter, _ in lent])
         return lent
 
+    def hold(self, kind: str, seconds: float) -> None:
+        """Make no snapshot of a kind for a while: all of it is being handed out, so it would be made for nobody, and once more.
+
+        Args:
+            kind: One of :data:`~pgnode.supervisor.traffic.stats_index.KINDS`.
+            seconds: For how long, unless :meth:`release` comes before.
+        """
+        if (held := self._held.get(kind)) is not None:
+            held.cancel()
+        self._held[kind] = asyncio.get_running_loop().call_later(seconds, self.release, kind)
+
+    def release(self, kind: str) -> None:
+        """Make snapshots of a kind again, if none were made."""
+        held = self._held.pop(kind, None)
+        if held is not None:
+            held.cancel()
+            self.news.set()
+
     def hurry(self) -> None:
         """Have what is known published at once: somebody waits for it."""
         self.news.set()
@@ -110,13 +130,20 @@ class TrafficFigures:
         made: dict[str, bytes] = {}
         wanted = [kind for kind, encoded in self.encoded.items() if encoded.changed]
         while wanted:
-            lent = {kind: self._lent[kind] for kind in wanted}
-            for kind in wanted:
-                encoded = self.encoded[kind]
-                while not encoded.encode(SLICE // 2):  # noqa: ASYNC110 - the loop gets its turn between two slices of work
-                    await asyncio.sleep(0)
-                made[SNAPSHOTS[kind]] = await asyncio.to_thread(encoded.block())
-            # What was handed out meanwhile is still in them.
-            wanted = [kind for kind in wanted if self._lent[kind] != lent[kind]]
+            # What was handed out while they were made is still in them.
+            wanted = [kind for kind in wanted if kind not in self._held and not await self._block(kind, made)]
         self.void -= made.keys()
         return made
+
+    async def _block(self, kind: str, made: dict[str, bytes]) -> bool:
+        """Make the snapshot of a kind; return whether nothing of it was handed out meanwhile, or none is to be made now."""
+        encoded, lent = self.encoded[kind], self._lent[kind]
+        while not encoded.encode(SLICE // 2):
+            await asyncio.sleep(0)
+            if kind in self._held:
+                return True
+        body = await asyncio.to_thread(encoded.block())
+        if self._lent[kind] != lent:
+            return False
+        made[SNAPSHOTS[kind]] = body
+        return True

@@ -34,6 +34,11 @@ log = structlog.get_logger(__name__)
 #: Counters in one part of a loan. A part is handed out, or settled and stored, in one piece: some 20 ms.
 PART_COUNTERS = 5_000
 
+#: Seconds for which no snapshot of statistics is made that are being handed out, at most: until they are on loan, and until it is
+#: known what became of that.
+TAKING_SECONDS = 2.0
+SETTLING_SECONDS = 1.0
+
 #: Seconds that a reading with ``reset`` waits for what is on loan to somebody else.
 WAIT_SECONDS = 6.0
 
@@ -137,17 +142,30 @@ class Payouts:
         if request.type not in STAT_TYPES:
             raise InvalidRequestError(f"unknown stat type {request.type}")
         kind, named = STAT_TYPES[request.type]
+        if named:
+            return await self._take(command, kind, request.name)
+        self._figures.hold(kind, TAKING_SECONDS)
+        try:
+            return await self._take(command, kind)
+        finally:
+            if self._loans.get(command.id) is not None:
+                self._figures.hold(kind, SETTLING_SECONDS)
+            else:
+                self._figures.release(kind)
+
+    async def _take(self, command: Command, kind: str, name: str | None = None) -> Reply:
+        """Hand out what is owed of a kind, or of one name."""
         error = await self._read()
         if error:
             raise CoreUnavailableError(f"failed to get stats: {error}")
         encoded = self._figures.encoded[kind]
-        await self._wait_for_loans(kind, encoded.counters_of(request.name) if named else None)
+        await self._wait_for_loans(kind, encoded.counters_of(name) if name is not None else None)
         if self._loans.was_settled(command.id):  # its caller has gone meanwhile
             return Reply()
         loan = Loan(command.id, kind, command.worker, asyncio.get_running_loop().time())
         self._loans.add(loan)
-        if named:
-            self._lend(loan, encoded.counters_of(request.name))
+        if name is not None:
+            self._lend(loan, encoded.counters_of(name))
         elif not await self._lend_all(loan, encoded):
             return Reply()
         if not loan.parts:
@@ -182,7 +200,7 @@ class Payouts:
     async def _lend_all(self, loan: Loan, encoded: EncodedStats) -> bool:
         """Lend everything that is owed, in parts; return False where the loan was ended meanwhile."""
         while True:
-            counters = encoded.owing(self._part_counters)
+            counters = encoded.take_owing(self._part_counters)
             self._lend(loan, counters)
             if len(counters) < self._part_counters:
                 return True
@@ -238,6 +256,7 @@ class Payouts:
                 self._figures.touch(counter for counter, _ in lent)
         ended, self._loan_ended = self._loan_ended, asyncio.Event()
         ended.set()
+        self._figures.release(loan.kind)
         self._figures.news.set()
 
     def _settled(self, loan_id: str, *, delivered: bool) -> Loan | None:

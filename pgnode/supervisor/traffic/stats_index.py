@@ -76,30 +76,34 @@ class EncodedStats:
 
     def touch(self, counters: Iterable[str]) -> None:
         """Take note that these counters are new, have moved, or are owed again."""
-        prefix = self._prefix
+        at, slots, owing, stale = len(self._prefix), self._slots, self._owing, self._stale
         for counter in counters:
-            if not counter.startswith(prefix):
+            slot = slots.get(counter[at:].rsplit(SEPARATOR, 2)[0])
+            if slot is None or counter not in (known := self._counters[slot]):
+                self._enter(counter)
                 continue
-            parsed = parse_counter(counter)
-            if parsed is None:
-                continue
-            slot = self._slots.get(parsed.name)
-            if slot is None:
-                slot = self._slots[parsed.name] = len(self._names)
-                self._names.append(parsed.name)
-                self._counters.append(())
-                self._parts.append(b"")
-                self._hashes.append(indexed.name_hash(parsed.name))
-                self._edition += 1
-            known = self._counters[slot]
-            if counter in known:
-                # Names are as long as all else that is kept of a counter: each is there once.
-                counter = known[known.index(counter)]  # noqa: PLW2901
-            else:
-                self._counters[slot] += (counter,)
-            self._owing[counter] = None
-            self._stale.add(slot)
+            # Names are as long as all else that is kept of a counter: each is there once.
+            owing[known[known.index(counter)]] = None
+            stale.add(slot)
             self.changed = True
+
+    def _enter(self, counter: str) -> None:
+        """Take note of a counter that is not known, if it is one of the kind's."""
+        parsed = parse_counter(counter) if counter.startswith(self._prefix) else None
+        if parsed is None:
+            return
+        slot = self._slots.get(parsed.name)
+        if slot is None:
+            slot = self._slots[parsed.name] = len(self._names)
+            self._names.append(parsed.name)
+            self._counters.append(())
+            self._parts.append(b"")
+            self._hashes.append(indexed.name_hash(parsed.name))
+            self._edition += 1
+        self._counters[slot] += (counter,)
+        self._owing[counter] = None
+        self._stale.add(slot)
+        self.changed = True
 
     def lent(self, counters: Iterable[str]) -> None:
         """Take note that these counters were handed out. Costs nothing now: somebody waits for them."""
@@ -169,20 +173,13 @@ class EncodedStats:
             slot = self._hashes.index(wanted)
         return self._counters[slot]
 
-    def owing(self, limit: int) -> list[str]:
-        """Return up to ``limit`` counters that a caller may be given something of."""
-        found, done = [], []
-        for counter in self._owing:
-            entry = self._ledger.get(counter)
-            if entry is None or entry.total == entry.reported + entry.lent:
-                done.append(counter)
-            else:
-                found.append(counter)
-                if len(found) == limit:
-                    break
-        for counter in done:
-            del self._owing[counter]
-        return found
+    def take_owing(self, limit: int) -> list[str]:
+        """Take up to ``limit`` counters that a caller may be given something of, and is to be given all of that now."""
+        owing = self._owing
+        taken = list(islice(owing, limit))
+        for counter in taken:
+            del owing[counter]
+        return taken
 
     def names(self) -> list[str]:
         """Return all names, in any order."""

@@ -8,7 +8,7 @@ would take that for a new beginning, and all of it for new traffic.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from pgnode.metrics.catalogue import OTHER_TAG, TAGS_MAX
@@ -78,22 +78,22 @@ class TrafficSums:
         if owed:
             self.owed[_kind(counter)] += owed
 
-    def lend(self, lent: Iterable[tuple[str, int]]) -> None:
+    def lend(self, lent: Sequence[tuple[str, int]]) -> None:
         """Note what goes on loan: (counter, bytes), all of one kind."""
-        for kind, value in _by_kind(lent):
-            self.lent[kind] += value
+        kind, value = _sum(lent)
+        self.lent[kind] += value
 
-    def settle(self, lent: Iterable[tuple[str, int]], *, delivered: bool) -> None:
+    def settle(self, lent: Sequence[tuple[str, int]], *, delivered: bool) -> None:
         """Note the end of a loan.
 
         Args:
-            lent: (counter, bytes) of what it held.
+            lent: (counter, bytes) of what it held, all of one kind.
             delivered: It is owed no more.
         """
-        for kind, value in _by_kind(lent):
-            self.lent[kind] -= value
-            if delivered:
-                self.owed[kind] -= value
+        kind, value = _sum(lent)
+        self.lent[kind] -= value
+        if delivered:
+            self.owed[kind] -= value
 
     def written_off(self, counter: str, value: int) -> None:
         """Note that so many bytes of a counter are owed no more."""
@@ -104,9 +104,6 @@ def _kind(counter: str) -> str:
     return counter.partition(_SEPARATOR)[0]
 
 
-def _by_kind(lent: Iterable[tuple[str, int]]) -> Iterable[tuple[str, int]]:
-    """Add up bytes by kind."""
-    sums: Counter[str] = Counter()
-    for counter, value in lent:
-        sums[_kind(counter)] += value
-    return sums.items()
+def _sum(lent: Sequence[tuple[str, int]]) -> tuple[str, int]:
+    """Return the kind of some counters, and their bytes."""
+    return _kind(lent[0][0]), sum(value for _, value in lent)

@@ -238,3 +238,39 @@ async def test_traffic_of_a_damaged_loan_stays_owed(body: Any) -> None:
     await later.payouts.restore(stored)
     assert later.owed == 20
     assert later.journal.loans == dict.fromkeys(parts)
+
+
+async def test_snapshots_wait_for_what_becomes_of_all_that_was_handed_out() -> None:
+    stage = Stage()
+    await stage.figures.blocks()
+    await stage.moved("alice", "bob")
+    command = stage.command()
+    await stage.payouts.take(command)
+    assert await stage.figures.blocks() == {}
+    await stage.settle(command.id, delivered=True)
+    assert set(await stage.figures.blocks()) == {"stats.users"}
+    # Of one user there is little to be made again.
+    await stage.moved("alice", value=20)
+    await stage.payouts.take(stage.command(pb.UserStat, "alice"))
+    assert set(await stage.figures.blocks()) == {"stats.users"}
+
+
+@pytest.mark.parametrize("why", ["nothing is owed", "the core cannot be read", "its caller has gone"])
+async def test_snapshots_wait_for_nothing_where_nothing_is_handed_out(why: str) -> None:
+    stage = Stage()
+    await stage.figures.blocks()
+    await stage.moved("alice")
+    command = stage.command()
+    if why == "nothing is owed":
+        first = stage.command()
+        await stage.payouts.take(first)
+        await stage.settle(first.id, delivered=True)
+        assert await stage.payouts.take(command) == Reply()
+    elif why == "the core cannot be read":
+        stage.error = "it does not answer"
+        with pytest.raises(CoreUnavailableError):
+            await stage.payouts.take(command)
+    else:
+        await stage.settle(command.id, delivered=False)
+        assert await stage.payouts.take(command) == Reply()
+    assert set(await stage.figures.blocks()) == {"stats.users"}

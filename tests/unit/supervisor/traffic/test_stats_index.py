@@ -24,11 +24,32 @@ def test_what_was_handed_out_shows_as_nothing_owed() -> None:
     encoded = EncodedStats("user", ledger)
     encoded.touch(ledger.read("1", [(up(f"u{number}"), 10 + number) for number in range(8)]))
     assert shown(encoded) == {f"u{number}": 10 + number for number in range(8)}
-    lent = [counter for counter, _ in ledger.lend("one", encoded.owing(5))]
+    lent = [counter for counter, _ in ledger.lend("one", encoded.take_owing(5))]
     encoded.lent(lent)
     encoded.drop("u1")  # dropped while its part waits to be made
     assert shown(encoded) == {f"u{number}": 0 if number < 5 else 10 + number for number in range(8) if number != 1}
-    assert encoded.owing(9) == [up(f"u{number}") for number in range(5, 8)]
+    assert encoded.take_owing(9) == [up(f"u{number}") for number in range(5, 8)]
+    assert encoded.take_owing(9) == []
+
+
+def test_what_is_owed_again_is_to_be_had_again() -> None:
+    ledger = Ledger()
+    encoded = EncodedStats("user", ledger)
+    encoded.touch(ledger.read("1", [(up("a"), 1), (up("b"), 2)]))
+    assert ledger.lend("one", encoded.take_owing(9)) == [(up("a"), 1), (up("b"), 2)]
+    encoded.touch(counter for counter, _ in ledger.settle("one", delivered=False))
+    assert ledger.lend("two", encoded.take_owing(9)) == [(up("a"), 1), (up("b"), 2)]
+
+
+def test_counters_of_another_kind_or_of_none_are_left_out() -> None:
+    ledger = Ledger()
+    encoded = EncodedStats("user", ledger)
+    encoded.touch(["inbound>>>a>>>traffic>>>uplink", "user>>>a", "user>>>a>>>traffic", "", up("a")])
+    assert encoded.names() == ["a"]
+    # What is known keeps its object: a name is long.
+    encoded.touch(["inbound>>>a>>>traffic>>>uplink", "usex>>>a>>>traffic>>>uplink", "".join(up("a"))])
+    assert encoded.counters_of("a") == (up("a"),)
+    assert encoded.take_owing(9) == [up("a")]
 
 
 def test_an_index_is_made_again_only_for_other_names() -> None:
