@@ -36,6 +36,7 @@ class Stage:
         self.away = False
         self.commits = 0
         self.number = 0
+        self.made_while_read: dict[str, bytes] = {}
         self.payouts = Payouts(
             self.figures,
             self.journal,
@@ -46,6 +47,7 @@ class Stage:
         )
 
     async def read(self) -> str:
+        self.made_while_read = await self.figures.blocks()
         return self.error
 
     async def alive_of(self, workers: Sequence[str]) -> set[str]:
@@ -246,12 +248,14 @@ async def test_snapshots_wait_for_what_becomes_of_all_that_was_handed_out() -> N
     await stage.moved("alice", "bob")
     command = stage.command()
     await stage.payouts.take(command)
+    assert stage.made_while_read == {}
     assert await stage.figures.blocks() == {}
     await stage.settle(command.id, delivered=True)
     assert set(await stage.figures.blocks()) == {"stats.users"}
     # Of one user there is little to be made again.
     await stage.moved("alice", value=20)
     await stage.payouts.take(stage.command(pb.UserStat, "alice"))
+    assert set(stage.made_while_read) == {"stats.users"}
     assert set(await stage.figures.blocks()) == {"stats.users"}
 
 

@@ -49,7 +49,16 @@ def test_counters_of_another_kind_or_of_none_are_left_out() -> None:
     # What is known keeps its object: a name is long.
     encoded.touch(["inbound>>>a>>>traffic>>>uplink", "usex>>>a>>>traffic>>>uplink", "".join(up("a"))])
     assert encoded.counters_of("a") == (up("a"),)
-    assert encoded.take_owing(9) == [up("a")]
+    [owed] = encoded.take_owing(9)
+    assert owed is encoded.counters_of("a")[0]
+
+
+def test_what_moves_again_shows_that() -> None:
+    ledger = Ledger()
+    encoded = EncodedStats("user", ledger)
+    for value in (1, 5):
+        encoded.touch(ledger.read("1", [(up("a"), value), (up("b"), 1)]))
+        assert shown(encoded) == {"a": value, "b": 1}
 
 
 def test_an_index_is_made_again_only_for_other_names() -> None:
