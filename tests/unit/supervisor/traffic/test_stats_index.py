@@ -47,6 +47,7 @@ def test_counters_of_another_kind_or_of_none_are_left_out() -> None:
     encoded.touch(["inbound>>>a>>>traffic>>>uplink", "user>>>a", "user>>>a>>>traffic", "", up("a")])
     assert encoded.names() == ["a"]
     # What is known keeps its object: a name is long.
+    assert encoded.take_owing(9) == [up("a")]
     encoded.touch(["inbound>>>a>>>traffic>>>uplink", "usex>>>a>>>traffic>>>uplink", "".join(up("a"))])
     assert encoded.counters_of("a") == (up("a"),)
     [owed] = encoded.take_owing(9)
