@@ -89,7 +89,7 @@ class WholeAnswers:
         elif (
             length != b"%d" % len(body)
             or len(body) > self._max_bytes
-            or (policy.takes_body and headers.get(b"content-type") != _PROTOBUF)
+            or (policy.takes_body and headers.get(b"content-type", _PROTOBUF) != _PROTOBUF)
         ):
             return None
         if accept is not None and accept != b"*/*" and prefers_json(accept):

@@ -178,6 +178,14 @@ async def test_whatever_a_caller_says(call: tuple[str, str, bytes], key: Headers
     assert (answered > 0) == (key in ([RIGHT], KEYS[3]))
 
 
+async def test_a_message_without_a_type_is_protobuf() -> None:
+    whole = side()
+    length = (b"content-length", b"%d" % len(USER))
+    found = await as_a_whole(whole, "PUT", "/user/sync", [RIGHT, length], USER)
+    assert found is not None
+    assert found.status == 200
+
+
 async def test_a_node_that_knows_no_key_yet_answers_nothing_so() -> None:
     whole = side(ApiKeys(None))
     assert await as_a_whole(whole, "GET", "/info", [RIGHT], b"") is None
