@@ -205,7 +205,9 @@ class TrafficCollector:
         """Return snapshot name -> body: who is online, and the statistics that changed since the last call."""
         read_at = self._polled_at
         made = {ONLINE: await self._reader.online_block(), **await self._figures.blocks()}
-        self._shown_at = read_at
+        if not self._figures.is_holding():
+            # Else there are figures of an earlier reading among those that are shown.
+            self._shown_at = read_at
         return made
 
     def _begin(self, api: CoreApi, run: str, *, scheduled: bool, exact: bool, whole: bool = False) -> asyncio.Task[str]:

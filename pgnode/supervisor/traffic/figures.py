@@ -114,6 +114,10 @@ class TrafficFigures:
             held.cancel()
             self.news.set()
 
+    def is_holding(self) -> bool:
+        """Tell whether something changed of which no snapshot is made for a while."""
+        return any(self.encoded[kind].changed for kind in self._held)
+
     def hurry(self) -> None:
         """Have what is known published at once: somebody waits for it."""
         self.news.set()

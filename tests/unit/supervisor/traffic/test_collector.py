@@ -317,3 +317,24 @@ async def test_snapshots_say_who_is_online_and_what_moved() -> None:
     polled = polls.traffic.polled(99.0)
     assert (polled.counters, polled.interval_ms, polled.sent_at_ms, polled.error) == (8, 5000, 99, "")
     assert "PollPolicy" in repr(polls.traffic)
+
+
+async def test_figures_that_are_being_handed_out_are_as_old_as_the_snapshot_that_shows_them() -> None:
+    polls = Polls()
+    await polls.begin()
+    await polls.traffic.blocks()
+    before = polls.traffic.polled(of_blocks=True).age_ms
+    assert before is not None
+    polls.figures.hold("user", 60)
+    polls.core.move("alice", 1, 1)
+    await polls.poll(exact=True)
+    assert STATS_USERS not in await polls.traffic.blocks()
+    behind = polls.traffic.polled(of_blocks=True).age_ms
+    newest = polls.traffic.polled().age_ms
+    assert behind is not None
+    assert newest is not None
+    assert polls.traffic._shown_at != polls.traffic._polled_at
+    assert behind >= newest
+    polls.figures.release("user")
+    assert STATS_USERS in await polls.traffic.blocks()
+    assert polls.traffic._shown_at == polls.traffic._polled_at

@@ -54,7 +54,9 @@ async def published() -> TrafficFigures:
 async def test_no_snapshot_is_made_of_what_is_being_handed_out() -> None:
     figures = await published()
     await figures.count("run", [*counters(3), ("inbound>>>in>>>traffic>>>uplink", 3)])
+    assert not figures.is_holding()
     figures.hold("user", 60)
+    assert figures.is_holding()
     assert set(await figures.blocks()) == {"stats.inbounds"}
     assert not figures.news.is_set()
     figures.lend("one", "user", [name for name, _ in counters(3)])
@@ -67,6 +69,8 @@ async def test_no_snapshot_is_made_of_what_is_being_handed_out() -> None:
     figures.news.clear()
     figures.release("user")
     assert not figures.news.is_set(), "it was released before"
+    figures.hold("user", 60)
+    assert not figures.is_holding(), "nothing changed since"
 
 
 async def test_a_snapshot_that_is_being_made_is_left_when_all_of_it_is_handed_out() -> None:
