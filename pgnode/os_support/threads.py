@@ -10,7 +10,7 @@ from typing import Final
 #: The least that a thread can be preferred.
 _LEAST: Final = 19
 
-#: Seconds after which a thread that goes on has to let another one go on that asks for that: as Python has it, and often.
+#: Seconds after which a running thread hands over to one that waits: the value of Python itself, and a short one.
 USUAL_SECONDS: Final = 0.005
 OFTEN_SECONDS: Final = 0.0005
 

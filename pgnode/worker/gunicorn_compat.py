@@ -308,7 +308,7 @@ class HttpConnection(ASGIProtocol):  # type: ignore[misc]
         if self._flow_control.write_paused:
             await self._flow_control.drain()
         elif self._came_behind:
-            # Nothing else may be awaited for thousands of requests that came in one go.
+            # Thousands of requests may have come in one go, and each may be answered without any wait: let others have a turn.
             await asyncio.sleep(0)
         return not closes
 

@@ -97,7 +97,7 @@ class TrafficFigures:
         return lent
 
     def hold(self, kind: str, seconds: float) -> None:
-        """Make no snapshot of a kind for a while: all of it is being handed out, so it would be made for nobody, and once more.
+        """Make no snapshot of a kind for a while: all of it is being handed out, so the snapshot would be out of date at once.
 
         Args:
             kind: One of :data:`~pgnode.supervisor.traffic.stats_index.KINDS`.
@@ -108,7 +108,7 @@ class TrafficFigures:
         self._held[kind] = asyncio.get_running_loop().call_later(seconds, self.release, kind)
 
     def release(self, kind: str) -> None:
-        """Make snapshots of a kind again, if none were made."""
+        """Make snapshots of a kind again. Nothing happens where it was not held."""
         held = self._held.pop(kind, None)
         if held is not None:
             held.cancel()
@@ -140,7 +140,7 @@ class TrafficFigures:
         return made
 
     async def _block(self, kind: str, made: dict[str, bytes]) -> bool:
-        """Make the snapshot of a kind; return whether nothing of it was handed out meanwhile, or none is to be made now."""
+        """Make the snapshot of a kind, unless it is held; return False where it has to be made again: some of it was handed out."""
         encoded, lent = self.encoded[kind], self._lent[kind]
         while not encoded.encode(SLICE // 2):
             await asyncio.sleep(0)
