@@ -140,7 +140,7 @@ class TrafficFigures:
         return made
 
     async def _block(self, kind: str, made: dict[str, bytes]) -> bool:
-        """Make the snapshot of a kind, unless it is held; return False where it has to be made again: some of it was handed out."""
+        """Make the snapshot of a kind, unless it is held; return False where some of it was handed out meanwhile."""
         encoded, lent = self.encoded[kind], self._lent[kind]
         while not encoded.encode(SLICE // 2):
             await asyncio.sleep(0)

@@ -34,8 +34,8 @@ log = structlog.get_logger(__name__)
 #: Counters in one part of a loan. A part is handed out, or settled and stored, in one piece: some 20 ms.
 PART_COUNTERS = 5_000
 
-#: While all statistics of a kind are handed out, no snapshot of them is made. Seconds for which that lasts at most: until they are
-#: on loan, and from then on until the loan ends.
+#: While all statistics of a kind are handed out, no snapshot of them is made. Seconds for which that lasts at most: until they
+#: are on loan, and from then on until the loan ends.
 TAKING_SECONDS = 2.0
 SETTLING_SECONDS = 1.0
 
