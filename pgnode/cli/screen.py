@@ -14,7 +14,7 @@ from pgnode.cli.output import takes_all_characters
 from pgnode.cli.rows import Row, Tone
 from pgnode.os_support.log_text import printable
 
-#: Columns for the labels.
+#: Columns for the labels, and a space.
 LABEL_WIDTH = 10
 
 #: Columns of a line at most, and at least.
@@ -55,7 +55,7 @@ class Screen:
                 text, self._width - LABEL_WIDTH, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
             )
             for number, part in enumerate(lines or [""]):
-                line = Text(f"{'' if number else row.label:<{LABEL_WIDTH}}", style="bold")
+                line = Text(f"{'' if number else row.label:<{LABEL_WIDTH - 1}} ", style="bold")
                 line.append(part, style=_STYLES[row.tone])
                 self._console.print(line, soft_wrap=True)
 

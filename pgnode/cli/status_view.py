@@ -103,7 +103,7 @@ def _users_rows(facts: Facts) -> Iterator[Row]:
         parts = [f"{users.desired:,} desired", f"{users.applied:,} applied", *removed, f"{users.rejected:,} rejected"]
         more = " (pgnode users --failed)" if users.rejected else ""
         yield Row("users", ", ".join(parts) + more, Tone.WARN if users.rejected else Tone.PLAIN)
-        yield from [Row("connections", open_connections(report.connections))] if report.connections else []
+        yield from [Row("open", open_connections(report.connections))] if report.connections else []
     elif held is not None:
         yield Row(
             "users", f"{held.users:,} desired, {held.rejected:,} rejected, as stored at {_time(facts.store.written_at)}"

@@ -56,5 +56,5 @@ def open_connections(by_inbound: Mapping[str, int], shown: int = 4) -> str:
     most = sorted(by_inbound.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{printable(inbound)} {number:,}" for inbound, number in most[:shown] if number)
     more = sum(number > 0 for _, number in most[shown:])
-    total = f"{sum(by_inbound.values()):,} open over TCP"
+    total = f"{count(sum(by_inbound.values()), 'connection')} over TCP"
     return total + (f": {named}" if named else "") + (f" and {count(more, 'more inbound')}" if more else "")

@@ -20,7 +20,7 @@ from pgnode.store.changes import StoreChanges
 from pgnode.store.counter_log import unpack
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, Migrations
-from pgnode.store.sqlite_errors import WHEN_RUNNING, advice_for, cause_of, told_to_operator
+from pgnode.store.sqlite_errors import WHEN_RUNNING, advice_for, cause_of, damaged, told_to_operator
 from pgnode.store.state import StoredState
 from pgnode.store.statements import Statement, Transaction, fold_statements, transaction_of
 from pgnode.store.user_rows import read_departed, read_users
@@ -102,8 +102,9 @@ class Database:
             StoreUnusableError: A sentence for the operator: what is wrong with the file, and what to do.
         """
         with told_to_operator(path):
-            if path.exists() and not path.is_file() and not path.is_dir():
-                raise StoreUnusableError(f"{path} is no regular file: move it away, or choose another STATE_DIR")
+            if path.exists() and not path.is_file():
+                what = "a folder" if path.is_dir() else "no regular file"
+                raise StoreUnusableError(f"{path} is {what}: move it away, or choose another STATE_DIR")
             if not path.exists():
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = connect(path, busy_seconds=busy_seconds)
@@ -284,7 +285,7 @@ def check(connection: sqlite3.Connection, path: Path, version: int = VERSION) ->
     check_version(connection, path, version)
     [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
-        raise sqlite3.DatabaseError(found)
+        raise damaged(found)
 
 
 def check_version(connection: sqlite3.Connection, path: Path, known: int = VERSION) -> int:

@@ -60,11 +60,22 @@ _BEFORE_START = {
 }
 
 
+def damaged(found: str) -> sqlite3.DatabaseError:
+    """Return the error of a file in which SQLite's own check found something, in its words, which may be several lines."""
+    lines = [line for line in found.splitlines() if not line.startswith("***")]
+    error = sqlite3.DatabaseError(", ".join(lines) or found)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
 def _code_of(error: Exception) -> int | None:
     """Return SQLite's result code, its low byte; None where there is none."""
     if isinstance(error, OSError):
         return _OF_ERRNO.get(error.errno or 0)
     code: int | None = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # The file beside the store could not grow: on a full disk that is what opening it meets first.
+        return sqlite3.SQLITE_FULL
     return code & 0xFF if code is not None else None
 
 

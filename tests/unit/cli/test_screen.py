@@ -29,6 +29,12 @@ def test_rows_are_wrapped_under_their_text() -> None:
     assert lines[-2:] == ["          more", "empty     "]
 
 
+def test_a_label_that_is_long_is_still_apart_from_its_text() -> None:
+    shown, out = screen(colours=False)
+    shown.rows([Row("connections", "12")])
+    assert out.getvalue() == "connections 12\n"
+
+
 def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     for colours in (True, False):

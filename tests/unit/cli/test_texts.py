@@ -29,7 +29,7 @@ def test_times_that_somebody_writes(text: str, seconds: int | None) -> None:
 
 
 def test_open_connections_are_named_by_inbound() -> None:
-    assert open_connections({}) == "0 open over TCP"
-    assert open_connections({"b": 2, "a": 1_200, "c": 0}) == "1,202 open over TCP: a 1,200, b 2"
+    assert open_connections({}) == "0 connections over TCP"
+    assert open_connections({"b": 2, "a": 1_200, "c": 0}) == "1,202 connections over TCP: a 1,200, b 2"
     many = {f"tag{number}": 1 for number in range(6)}
-    assert open_connections(many) == "6 open over TCP: tag0 1, tag1 1, tag2 1, tag3 1 and 2 more inbounds"
+    assert open_connections(many) == "6 connections over TCP: tag0 1, tag1 1, tag2 1, tag3 1 and 2 more inbounds"

@@ -219,7 +219,10 @@ def test_garbage_in_the_middle_is_refused(path: Path) -> None:
         # Where a page begins: behind that it may be empty.
         handle.seek(path.stat().st_size // 2 // PAGE_BYTES * PAGE_BYTES)
         handle.write(os.urandom(8192))
-    assert "restore it from a backup" in refused(path)
+    text = refused(path)
+    assert "the file is damaged" in text
+    assert "restore it from a backup" in text
+    assert "\n" not in text
 
 
 def test_a_file_of_garbage_is_refused(path: Path) -> None:
@@ -410,3 +413,8 @@ def test_what_is_no_regular_file_is_refused(path: Path, odd: str) -> None:
     else:
         path.symlink_to("/dev/null")
     assert "is no regular file: move it away" in refused(path)
+
+
+def test_a_folder_in_its_place_is_refused(path: Path) -> None:
+    path.mkdir()
+    assert refused(path) == f"{path} is a folder: move it away, or choose another STATE_DIR"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgnode.errors import StoreUnusableError
-from pgnode.store.sqlite_errors import advice_for, cause_of, told_to_operator
+from pgnode.store.sqlite_errors import advice_for, cause_of, damaged, told_to_operator
 
 
 def of_code(code: int) -> sqlite3.DatabaseError:
@@ -39,6 +39,7 @@ def of_number(number: int) -> OSError:
         (of_code(sqlite3.SQLITE_CORRUPT), "the file is damaged", "from a backup", "restore it from a backup"),
         (of_code(sqlite3.SQLITE_NOTADB), "the file is damaged", "from a backup", "restore it from a backup"),
         (of_code(sqlite3.SQLITE_IOERR_FSYNC), "reports an error", "kernel's log", "see the kernel's log"),
+        (of_code(sqlite3.SQLITE_IOERR_SHMSIZE), "no room on the disk", "make room", "make room, then start"),
         (of_code(sqlite3.SQLITE_MISUSE), "odd", "kernel's log", "restore it from a backup"),
         (ValueError("a row is damaged"), "a row is damaged", "kernel's log", "restore it from a backup"),
         (of_number(errno.ENOSPC), "no room on the disk", "make room", "make room, then start"),
@@ -53,6 +54,12 @@ def test_what_is_said(error: Exception, cause: str, running: str, start: str) ->
     with pytest.raises(StoreUnusableError, match=start) as caught, told_to_operator(Path("state.db")):
         raise error
     assert str(caught.value).startswith(("state.db cannot be used: ", "state.db cannot be opened: "))
+
+
+def test_what_the_check_of_a_file_found_is_one_sentence() -> None:
+    found = damaged("*** in database main ***\nTree 9 page 16 cell 2: invalid page number 7\nPage 3: never used")
+    assert cause_of(found) == "the file is damaged (Tree 9 page 16 cell 2: invalid page number 7, Page 3: never used)"
+    assert "from a backup" in advice_for(found)
 
 
 def test_other_errors_are_left_alone() -> None:
