@@ -148,16 +148,21 @@ class WireguardGo:
     async def _configure(self, text: str) -> None:
         path = self._sockets / f"{self.name}.sock"
         async with asyncio.timeout(_READY_SECONDS):
-            while not path.exists():
-                if self._process is None or self._process.returncode is not None:
-                    raise WireguardGoError(f"wireguard-go ended before {path} was there")
-                await asyncio.sleep(_POLL_SECONDS)
-            reader, writer = await asyncio.open_unix_connection(str(path))
+            reader, writer = await self._connect(path)
             writer.write(text.encode())
             answer = await reader.readline()
             writer.close()
         if answer != b"errno=0\n":
             raise WireguardGoError(f"wireguard-go did not take its configuration: {answer.decode()!r}")
+
+    async def _connect(self, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Wait until somebody listens, for the file is there a moment before that."""
+        while True:
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                return await asyncio.open_unix_connection(str(path))
+            if self._process is None or self._process.returncode is not None:
+                raise WireguardGoError(f"wireguard-go ended before {path} was there")
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _ip(self, *arguments: str) -> None:
         process = await asyncio.create_subprocess_exec("ip", *arguments, stderr=asyncio.subprocess.PIPE)

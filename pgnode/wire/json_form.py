@@ -18,6 +18,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from pgnode.errors import InvalidRequestError
+from pgnode.wire.json_depth import is_too_deep
 from pgnode.wire.json_values import (
     DIGITS_MAX,
     GivenTwice,
@@ -79,7 +80,7 @@ def message_of(kind: type[_M], text: bytes) -> _M:
 
 def _loaded(text: bytes) -> Any:
     try:
-        return json.loads(
+        found = json.loads(
             text.decode(), object_pairs_hook=_object, parse_int=_integer, parse_constant=lambda _: NoNumber()
         )
     except UnicodeDecodeError as error:
@@ -88,6 +89,9 @@ def _loaded(text: bytes) -> Any:
         raise InvalidRequestError("malformed JSON: nested too deeply") from None
     except ValueError as error:
         raise InvalidRequestError(f"malformed JSON: {error}") from None
+    if is_too_deep(found):
+        raise InvalidRequestError("malformed JSON: nested too deeply")
+    return found
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any, Final, Literal
 
 from pgnode.errors import InvalidRequestError
+from pgnode.wire.json_depth import is_too_deep
 from pgnode.wire.texts import shown
 
 Region = Literal["iran", "china", "russia"]
@@ -47,6 +48,8 @@ def object_of(body: bytes, fields: Collection[str]) -> dict[str, Any]:
         raise InvalidRequestError(f"malformed JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except (RecursionError, ValueError):
         raise InvalidRequestError("malformed JSON: nested too deep, or a number too long") from None
+    if is_too_deep(found):
+        raise InvalidRequestError("malformed JSON: nested too deep, or a number too long")
     if not isinstance(found, dict):
         raise InvalidRequestError(f"wrong JSON: the body is {_kind(found)}, an object is needed")
     for name in found:

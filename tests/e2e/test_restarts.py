@@ -381,7 +381,12 @@ async def test_node_restarted(stage: Stage) -> None:
     emails = await stage.emails()
     assert emails == {user.email for user in make_users(USERS, TAGS)} - {"user3@demo"} | {"kept@e2e"}
     async with stage.node.panel() as panel:
-        assert (await panel.info()).started
+
+        async def started() -> bool:
+            return (await panel.info()).started
+
+        # The core lets users in a moment before the node knows that it is complete.
+        await eventually(started, "the node says that its core runs")
     await grown(stage, before, 0)
 
 

@@ -349,7 +349,7 @@ async def test_a_file_in_use(state_db: Path) -> None:
 
 async def test_a_folder_in_its_place(state_db: Path) -> None:
     await asyncio.to_thread(state_db.mkdir)
-    assert "let this user read and write STATE_DIR" in await refused(state_db)
+    assert f"{state_db} is a folder: move it away, or choose another STATE_DIR" in await refused(state_db)
 
 
 async def test_the_command_line_reads_a_node_that_is_down(stage: Stage) -> None:

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from pgnode.testing.configs import make_config, make_inbound
-from pgnode.testing.node import NodeFailedError, NodeProcess
+from pgnode.testing.node import NodeProcess
 from pgnode.testing.panel import NoAnswerError, PanelClient, PanelError
 from pgnode.testing.processes import is_running, tree
 from pgnode.testing.target import Target
@@ -193,14 +193,3 @@ async def test_sigterm_ends_everything_on_a_full_disk(node: NodeProcess, disk: S
     trial.well()
     await ended_tidily(node, trial)
     assert not [process.pid for process in processes if process.is_running() and is_running(process.pid)]
-
-
-async def test_a_start_on_a_full_disk_says_that_it_is_full(node: NodeProcess, disk: SmallDisk) -> None:
-    assert await node.stop() == 0
-    disk.fill()
-    with pytest.raises(NodeFailedError, match=r"state\.db cannot be used: no room on the disk .*; make room, then start"):
-        await node.start()
-    disk.empty()
-    await node.start()
-    async with node.panel() as panel:
-        assert (await panel.info()).node_version

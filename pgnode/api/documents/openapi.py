@@ -18,6 +18,9 @@ from pgnode.wire import service_pb2 as pb
 
 Json = dict[str, Any]
 
+#: Phrases that Python changed with version 3.13, as RFC 9110 (section 15) has them.
+_PHRASES = {413: "Content Too Large"}
+
 _INFO: Json = {
     "title": "pgnode",
     "description": "A node for proxy panels. Messages are protobuf (service.proto) or proto3 JSON; errors JSON or plain text.",
@@ -197,7 +200,7 @@ def _failures(possible: tuple[type[NodeError], ...], schema: str) -> Json:
 def _failure(status: int, errors: list[type[NodeError]], schema: str) -> Json:
     meanings = "; ".join(f"{error.code}: {(error.__doc__ or '').splitlines()[0].rstrip('.')}" for error in errors)
     answer: Json = {
-        "description": f"{HTTPStatus(status).phrase}. {meanings}.",
+        "description": f"{_PHRASES.get(status) or HTTPStatus(status).phrase}. {meanings}.",
         "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
         "headers": {},
     }

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from pgnode.errors import StartFailedError
+from pgnode.wire.json_depth import is_too_deep
 from pgnode.xray.config import geo_refs as geo
 from pgnode.xray.config import rewrite
 from pgnode.xray.config.inbounds import InboundSpec, json_type, read_inbound, short
@@ -34,9 +35,6 @@ __all__ = ["PLACEHOLDER_EMAIL", "BaseConfig", "InboundSpec", "parse_config", "re
 #: any client the core builds the kind of inbound that can never take users ("proxy is not a UserManager"); once it runs,
 #: the placeholder can be removed through the API like any user.
 PLACEHOLDER_EMAIL: Final = "placeholder@pg-node"
-
-#: Levels of objects and lists in a config; what the core understands has some fifteen.
-_MAX_DEPTH: Final = 100
 
 #: A string or a comment; the core takes ``//``, ``/* */`` and ``#`` (xray-core ``infra/conf/json/reader.go``).
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*+"|//[^\n]*|#[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -239,23 +237,9 @@ def load_document(text: str) -> dict[str, Any]:
             ) from None
     if not isinstance(document, dict):
         raise StartFailedError(f"config must be a JSON object, not {json_type(document)}")
-    _refuse_depth(document)
+    if is_too_deep(document):
+        raise StartFailedError("config is not valid JSON: nested too deeply")
     return document
-
-
-def _refuse_depth(document: dict[str, Any]) -> None:
-    """Refuse what is nested so deeply that whoever follows it down ends over it, be it today or at a restart."""
-    level: list[Any] = [document]
-    for _ in range(_MAX_DEPTH):
-        level = [
-            item
-            for part in level
-            for item in (part.values() if isinstance(part, dict) else part)
-            if isinstance(item, dict | list)
-        ]
-        if not level:
-            return
-    raise StartFailedError("config is not valid JSON: nested too deeply")
 
 
 def _parse(text: str) -> Any:

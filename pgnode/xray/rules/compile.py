@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 from pgnode.errors import InvalidRequestError
+from pgnode.wire.json_depth import is_too_deep
 from pgnode.wire.texts import shown
 from pgnode.xray.config.inbounds import json_type
 from pgnode.xray.proto import router_pb2, typed_message_pb2
@@ -92,6 +93,8 @@ def parse_rule(text: str) -> Rule:
         raise InvalidRequestError("rule is not valid JSON: nested too deeply") from None
     except ValueError as error:
         raise InvalidRequestError(f"rule is not valid JSON: {error}") from None
+    if is_too_deep(rule):
+        raise InvalidRequestError("rule is not valid JSON: nested too deeply")
     if not isinstance(rule, dict):
         raise InvalidRequestError(f"rule must be a JSON object, not {json_type(rule)}")
     known = folded_rule(rule)

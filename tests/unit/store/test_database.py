@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -179,8 +180,11 @@ def test_many_rows_are_read_back(path: Path) -> None:
 
 
 def refused(path: Path, **options: float) -> str:
-    with pytest.raises(StoreUnusableError) as caught:
-        Database.open(path, **options).load()  # type: ignore[arg-type]
+    with (
+        pytest.raises(StoreUnusableError) as caught,
+        contextlib.closing(Database.open(path, **options)) as database,  # type: ignore[arg-type]
+    ):
+        database.load()
     assert caught.value.exit_code == 2
     return str(caught.value)
 
