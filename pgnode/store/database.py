@@ -18,6 +18,7 @@ from pgnode.errors import StoreUnusableError
 from pgnode.os_support.fault_points import fault_point
 from pgnode.store.changes import StoreChanges
 from pgnode.store.counter_log import unpack
+from pgnode.store.lent_bytes import count_lent
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, Migrations
 from pgnode.store.sqlite_errors import WHEN_RUNNING, advice_for, cause_of, damaged, told_to_operator
@@ -341,6 +342,12 @@ def load(connection: sqlite3.Connection) -> StoredState:
                 counters[name] = row
             else:
                 counters.pop(name, None)
+        run = LedgerRun.decode(meta["run"]) if "run" in meta else None
+        loans = {
+            name: LoanPart(loan, kind, worker, body)
+            for name, loan, kind, worker, body in select("SELECT part, loan, kind, worker, body FROM loans")
+        }
+        count_lent(counters, run, loans.values())
         users, changed = read_users(connection)
         return StoredState(
             origin=str(meta.get("origin") or ""),
@@ -365,12 +372,9 @@ def load(connection: sqlite3.Connection) -> StoredState:
             departed=read_departed(connection),
             taken=dict(select("SELECT command, kind FROM taken ORDER BY id")),
             routing=dict(select("SELECT key, value FROM routing")),
-            run=LedgerRun.decode(meta["run"]) if "run" in meta else None,
+            run=run,
             counters=counters,
-            loans={
-                name: LoanPart(loan, kind, worker, body)
-                for name, loan, kind, worker, body in select("SELECT part, loan, kind, worker, body FROM loans")
-            },
+            loans=loans,
             settled={
                 loan: bool(delivered) for loan, delivered in select("SELECT loan, delivered FROM settled ORDER BY id")
             },

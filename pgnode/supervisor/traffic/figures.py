@@ -123,9 +123,13 @@ class TrafficFigures:
         self.news.set()
         self.urgent.set()
 
-    def note(self) -> None:
-        """Note what changed in the ledger, for the next commit."""
-        if rows := self.ledger.take_unstored():
+    def note(self, among: Iterable[str] | None = None) -> None:
+        """Note what changed in the ledger, for the next commit.
+
+        Args:
+            among: Counters that it is about; None: all.
+        """
+        if rows := self.ledger.take_unstored(among):
             self._journal.counters.update(rows)
             self._journal.run = self.ledger.last_run
 

@@ -193,8 +193,8 @@ class Ledger:
             entry.lent -= value
             if delivered:
                 entry.reported += value
-        if delivered:
-            self._unstored.update(name for name, _ in lent)
+        # As long as a loan is open the store may have it in place of rows.
+        self._unstored.update(name for name, _ in lent)
         return lent
 
     def write_off(self) -> list[str]:
@@ -238,9 +238,20 @@ class Ledger:
         """The core run that was read last."""
         return LedgerRun(self.run, self._run_identity)
 
-    def take_unstored(self) -> dict[str, LedgerRow | None]:
-        """Return name -> row of what changed since the last call, None for what went; for the store."""
-        names, self._unstored = self._unstored, set()
+    def take_unstored(self, among: Iterable[str] | None = None) -> dict[str, LedgerRow | None]:
+        """Return name -> row of what changed and was not returned yet, None for what went; for the store.
+
+        Args:
+            among: Names that are wanted; None: all.
+
+        Returns:
+            The rows.
+        """
+        if among is None:
+            names, self._unstored = self._unstored, set()
+        else:
+            names = self._unstored.intersection(among)
+            self._unstored -= names
         entries = self._entries
         return {
             name: _new(LedgerRow, (e.total, e.reported, e.seen, e.run))

@@ -1,6 +1,7 @@
 """Handing out what is owed: on loan, until the worker tells whether it arrived (:mod:`pgnode.supervisor.traffic.loans`).
 
-A loan is stored before it is handed out, with everything counted until then. Its end is stored before it is acknowledged.
+A loan is stored before it is handed out; what it holds was counted, so that is stored with it (:mod:`pgnode.store.lent_bytes`).
+Its end is stored before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -171,7 +172,6 @@ class Payouts:
         if not loan.parts:
             self._loans.settled(loan.id)
             return Reply()
-        self._figures.note()
         self._figures.news.set()
         return _reply(loan)
 
@@ -215,6 +215,8 @@ class Payouts:
         if lent:
             loan.parts[name] = encode_stats(lent)
             self._journal.loans[name] = LoanPart(loan.id, loan.kind, loan.worker, loan.parts[name])
+            # And the core run in which it was counted. Its rows come later: of 200,000 they take as long as all else.
+            self._journal.run = self._figures.ledger.last_run
 
     async def _wait_for_loans(self, kind: str, counters: Sequence[str] | None) -> None:
         """Wait until nothing of what is asked for is on loan, up to a limit."""
@@ -251,7 +253,7 @@ class Payouts:
                 await asyncio.sleep(0)
             lent = self._figures.ledger.settle(name, delivered=delivered)
             self._journal.loans[name] = None
-            self._figures.note()
+            self._figures.note(counter for counter, _ in lent)
             if not delivered:
                 self._figures.touch(counter for counter, _ in lent)
         ended, self._loan_ended = self._loan_ended, asyncio.Event()

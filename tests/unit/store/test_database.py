@@ -25,6 +25,7 @@ from pgnode.store.reader import read_state
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import MIGRATIONS, VERSION
 from pgnode.store.state import StoredState
+from pgnode.supervisor.traffic.response_encoding import encode_stats
 from pgnode.testing.faults import ArmedFaults
 
 KEYS = st.sampled_from(["a", "b", "c", "d"])
@@ -249,6 +250,14 @@ def test_a_folder_that_is_missing_is_named(folder: Path) -> None:
     assert f"{folder}/none/state.db cannot be opened: No such file or directory; let this user" in refused(
         folder / "none" / "state.db"
     )
+
+
+def test_rows_are_as_the_loans_say_that_are_open(path: Path) -> None:
+    part = LoanPart("l", "user", "w", encode_stats([("user>>>a>>>traffic>>>uplink", 5)]))
+    database = Database.open(path)
+    database.write(StoreChanges(loans={"l:0": part}, run=LedgerRun(2, "core")))
+    assert database.load().counters == {"user>>>a>>>traffic>>>uplink": LedgerRow(5, 0, 5, 2)}
+    database.close()
 
 
 def test_an_empty_file_is_a_new_store(path: Path) -> None:

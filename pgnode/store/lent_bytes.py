@@ -1,0 +1,49 @@
+"""What open loans say of the books: their bytes were counted, also where no row says so yet. Pure.
+
+When something is handed out, the loan is stored and the counters' rows are not: they are written with all others some seconds
+later, or with the end of the loan. Whoever reads the store in between gets them from here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from google.protobuf.message import DecodeError
+
+from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart
+from pgnode.wire import service_pb2 as pb
+from pgnode.wire import stat_names
+
+
+def count_lent(counters: dict[str, LedgerRow], run: LedgerRun | None, parts: Iterable[LoanPart]) -> None:
+    """Bring rows up to what was counted when the loans were made.
+
+    A loan takes all that is owed. So at that moment a counter's total was what had been reported of it and all that is lent. What
+    the row lacks to that was counted in the core run that was read last, for at the end of a run all rows are stored.
+
+    Args:
+        counters: Name in the core -> row; rows are replaced, or added.
+        run: The core run that was read last.
+        parts: All open loans.
+    """
+    lent = Counter[str]()
+    for part in parts:
+        lent.update(dict(_counters_of(part)))
+    number = run.number if run is not None else 0
+    for name, value in lent.items():
+        row = counters.get(name) or LedgerRow(0, 0, 0, number)
+        missing = row.reported + value - row.total
+        if missing > 0:
+            seen = row.seen if row.run == number else 0
+            counters[name] = LedgerRow(row.total + missing, row.reported, seen + missing, number)
+
+
+def _counters_of(part: LoanPart) -> Iterator[tuple[str, int]]:
+    try:
+        stats = pb.StatResponse.FromString(part.body).stats
+    except (DecodeError, TypeError):
+        # Whoever takes the loans over says so.
+        return
+    for stat in stats:
+        yield stat_names.counter_name(stat_names.Counter(part.kind, stat.name, stat.link, stat.type)), stat.value
