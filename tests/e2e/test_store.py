@@ -32,7 +32,7 @@ from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
 from tests.support.node_state import node_status
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, run_to_end
+from tests.support.processes import core_pid, kill, run_to_end
 from tests.support.said import said
 from tests.support.stored import stored_state, stored_users
 from tests.support.valkey import TestValkey, running_valkey
@@ -123,7 +123,10 @@ async def test_killed_between_core_and_store(stage: Stage) -> None:
         assert "new@demo" not in await stage.in_core(), "nobody was told that it is there"
 
 
-async def test_a_loan_that_was_stored_and_not_answered_is_owed_again(stage: Stage, target: Target) -> None:
+@pytest.mark.parametrize("core_too", [False, True], ids=["core goes on", "core killed, too"])
+async def test_a_loan_that_was_stored_and_not_answered_is_owed_again(
+    stage: Stage, target: Target, core_too: bool
+) -> None:
     user = make_user("user1@demo", [TAG])
     async with stage.node.panel() as panel:
         async with ClientCore([link(stage.config["inbounds"][0], user, name=TAG)], target) as client:
@@ -133,11 +136,14 @@ async def test_a_loan_that_was_stored_and_not_answered_is_owed_again(stage: Stag
             return (await panel.traffic(user.email)).downlink_bytes == 20_000
 
         await eventually(counted, "it is counted")
-        stage.faults.arm("commit.stored", "kill")
+        stage.faults.arm("commit.traffic_stored", "kill")
         with pytest.raises(NOT_YET):
             await panel.traffic(user.email, reset=True)
     await stage.node.wait()
     assert stored_state(stage.node).loans
+    if core_too:
+        # Then the loan may be all that says what was counted.
+        kill(core_pid(stage.node))
     await stage.node.start()
     async with stage.node.panel() as panel:
 

@@ -157,6 +157,8 @@ class StateCommitter:
         try:
             async with scoped.order:
                 error = await self._write(scoped, self._journal.take(Scope.TRAFFIC))
+            if answers:
+                await async_fault_point("commit.traffic_stored")
             return await self._answer(_with_error(answers, error))
         finally:
             self._release(answers)
