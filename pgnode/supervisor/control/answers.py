@@ -150,7 +150,8 @@ class Answers:
             if not graver:
                 level.change(wanted, seconds)
             # While the more talkative level is in force.
-            log.info("the level of the log is changed", to=wanted, usual=level.usual, seconds=seconds)
+            lasts = {} if seconds is None else {"seconds": seconds}
+            log.info("the level of the log is changed", to=wanted, usual=level.usual, **lasts)
             if graver:
                 level.change(wanted, seconds)
         return {"level": level.level, "usual": level.usual, "until": level.until}

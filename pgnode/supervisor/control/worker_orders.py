@@ -23,6 +23,9 @@ WORKERS_MAX: Final[Mapping[str, int]] = {"rest": 256, "grpc": 64}
 #: The setting that keeps their number.
 SETTING: Final[Mapping[str, str]] = {"rest": "WEB_CONCURRENCY", "grpc": "GRPC_WORKERS"}
 
+#: How they are written.
+_SHOWN: Final[Mapping[str, str]] = {"rest": "REST", "grpc": "gRPC"}
+
 _BUSY = "the workers are being changed already: try again when that is done"
 
 
@@ -76,11 +79,11 @@ class WorkerOrders:
         kind, count = str(values.get("kind")), values.get("count")
         if kind not in before or not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise RefusedError("the kind of workers is rest or grpc, and their number 1 or more")
-        there = len(before[kind])
+        there, name = len(before[kind]), _SHOWN[kind]
         if not there:
-            raise RefusedError(f"no {kind} worker runs: see {SETTING[kind]} and SERVICE_PROTOCOL")
+            raise RefusedError(f"no {name} worker runs: see {SETTING[kind]} and SERVICE_PROTOCOL")
         wanted = there + count if what == "add" else there - count
-        have = f"there is 1 {kind} worker" if there == 1 else f"there are {there} {kind} workers"
+        have = f"there is 1 {name} worker" if there == 1 else f"there are {there} {name} workers"
         if wanted < 1:
             raise RefusedError(f"{have}: one has to stay")
         if wanted > WORKERS_MAX[kind]:

@@ -140,7 +140,9 @@ async def test_the_level_of_the_log_is_said_and_changed(tmp_path: Path, capsys: 
     assert changed == {"level": "debug", "usual": "info", "until": 65.0}
     assert await answers.log_level({"level": "error"}) == {"level": "error", "usual": "info", "until": None}
     assert (await answers.status({}))["log_level"] == "error"
-    assert capsys.readouterr().out.count("the level of the log is changed") == 2
+    first, second = [line for line in capsys.readouterr().out.splitlines() if "the level of the log is changed" in line]
+    assert "seconds=60" in first
+    assert "seconds" not in second
     with pytest.raises(messages.RefusedError, match=r"no level 'loud': it is debug, info, warning, error"):
         await answers.log_level({"level": "loud"})
     with pytest.raises(messages.RefusedError, match="no number of seconds"):

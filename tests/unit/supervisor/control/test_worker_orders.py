@@ -89,8 +89,8 @@ async def test_replaced(api: Api, orders: WorkerOrders) -> None:
         ({"do": "add", "kind": "rest"}, "their number 1 or more"),
         ({"do": "add", "kind": "rest", "count": True}, "their number 1 or more"),
         ({"do": "add", "kind": "other", "count": 1}, "rest or grpc"),
-        ({"do": "remove", "kind": "rest", "count": 2}, "there are 2 rest workers: one has to stay"),
-        ({"do": "remove", "kind": "grpc", "count": 1}, "there is 1 grpc worker: one has to stay"),
+        ({"do": "remove", "kind": "rest", "count": 2}, "there are 2 REST workers: one has to stay"),
+        ({"do": "remove", "kind": "grpc", "count": 1}, "there is 1 gRPC worker: one has to stay"),
         ({"do": "add", "kind": "grpc", "count": WORKERS_MAX["grpc"]}, "64 are allowed"),
         ({"do": "restart", "pid": 3}, "3 is no pid of a worker"),
         ({"do": "restart", "pid": "2"}, "no pid of a worker"),
@@ -106,7 +106,7 @@ async def test_what_is_not_possible_is_refused(
 
 async def test_where_none_runs_that_is_told(api: Api, orders: WorkerOrders) -> None:
     api.grpc.pids = {}
-    with pytest.raises(RefusedError, match="no grpc worker runs: see GRPC_WORKERS"):
+    with pytest.raises(RefusedError, match="no gRPC worker runs: see GRPC_WORKERS"):
         await orders.order({"do": "add", "kind": "grpc", "count": 1})
 
 
