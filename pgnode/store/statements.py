@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from pgnode.store.changes import StoreChanges
-from pgnode.store.counter_log import pack as pack_counters
+from pgnode.store.counter_log import pack_all
 from pgnode.store.rows import DepartedUser, LedgerRow
 from pgnode.store.user_set import pack
 
@@ -133,8 +133,8 @@ class Transaction:
     """What one transaction writes."""
 
     statements: Iterable[Statement]
-    #: Bytes that it adds to the log of counters; None for none.
-    log_bytes: int | None = None
+    #: Bytes of each row that it appends to the log of counters.
+    log_bytes: Sequence[int] = ()
     #: It needs much memory for pages.
     large: bool = False
 
@@ -144,9 +144,9 @@ def transaction_of(changes: StoreChanges) -> Transaction:
     large = len(changes.users) >= LARGE_ROWS or changes.user_set is not None
     if not changes.counters:
         return Transaction(statements_of(changes), large=large)
-    log = pack_counters(changes.counters)
-    append: Statement = ("INSERT INTO counter_log (packed) VALUES (?)", (log,))
-    return Transaction(chain(statements_of(changes), [append]), len(log), large)
+    log = list(pack_all(changes.counters))
+    append: list[Statement] = [("INSERT INTO counter_log (packed) VALUES (?)", (packed,)) for packed in log]
+    return Transaction(chain(statements_of(changes), append), [len(packed) for packed in log], large)
 
 
 def small_transaction_of(changes: StoreChanges) -> Transaction | None:

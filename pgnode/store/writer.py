@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,6 +54,9 @@ class StoreWriter:
         self._commits = _Thread("store")
         self._syncs = _Thread("store disk")
         self._syncing: asyncio.Task[None] | None = None
+        #: The steps of folding the log of counters that are left; None while that is not done.
+        self._folding: Iterator[None] | None = None
+        self._closing = False
         #: Why the disk did not take something the last time; "" when it did.
         self._sync_error = ""
 
@@ -111,8 +114,9 @@ class StoreWriter:
         except MemoryError:
             # SQLite's, too: Python has no error of SQLite's for that.
             raise StoreWriteError("there is no memory for it; free some, the node then goes on by itself") from None
-        if database.fold_due():
-            self._commits.begin(lambda: _fold(database))
+        if self._folding is None and database.fold_due():
+            self._folding = database.fold_steps()
+            self._commits.begin(self._fold_on)
         if not self._sync_always and (self._syncing is None or self._syncing.done()):
             self._syncing = asyncio.create_task(self._sync_soon())
 
@@ -142,8 +146,25 @@ class StoreWriter:
         else:
             self._sync_error = ""
 
+    def _fold_on(self) -> None:
+        """Do one step of folding the log of counters, in the thread, and go on behind whatever waits by then."""
+        if self._folding is None or self._closing:
+            # The next supervisor finds the log as it is.
+            return
+        try:
+            next(self._folding)
+        except StopIteration:
+            self._folding = None
+        except (StoreWriteError, MemoryError) as error:
+            # While it cannot be done, the log grows, and everything is in it.
+            self._folding = None
+            log.warning("the log of counters was not folded", error=str(error) or "no memory")
+        else:
+            self._commits.begin(self._fold_on)
+
     async def close(self) -> None:
         """Put everything on the disk and close the file."""
+        self._closing = True
         if self._syncing is not None:
             self._syncing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -159,14 +180,6 @@ class StoreWriter:
     def _opened(self) -> Database:
         assert self._database is not None, "the store is not open"
         return self._database
-
-
-def _fold(database: Database) -> None:
-    # While it cannot be done, the log grows, and everything is in it.
-    try:
-        database.fold()
-    except (StoreWriteError, MemoryError) as error:
-        log.warning("the log of counters was not folded", error=str(error) or "no memory")
 
 
 class _Thread:

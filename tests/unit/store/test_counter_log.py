@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.store.counter_log import pack, unpack
+from pgnode.store.counter_log import pack, pack_all, unpack
 from pgnode.store.rows import LedgerRow
 
 ROWS = st.dictionaries(st.text(), st.none() | st.builds(LedgerRow, *[st.integers(0, 2**63)] * 4))
@@ -20,6 +20,13 @@ def test_what_is_packed_is_unpacked(logs: list[dict[str, LedgerRow | None]]) -> 
     for rows in logs:
         expected |= rows
     assert unpack(map(pack, logs)) == expected
+
+
+@given(ROWS, st.integers(1, 3))
+def test_many_counters_are_in_several_rows(rows: dict[str, LedgerRow | None], most: int) -> None:
+    packed = list(pack_all(rows, most))
+    assert len(packed) == max(1, -(-len(rows) // most))
+    assert unpack(packed) == rows
 
 
 def test_a_counter_takes_few_bytes() -> None:

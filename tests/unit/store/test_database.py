@@ -86,20 +86,32 @@ def some_users(path: Path, count: int = 200) -> None:
     database.close()
 
 
-@given(st.lists(st.tuples(CHANGES, st.sampled_from(["go on", "fold", "open again", "killed"])), max_size=6))
+@given(
+    st.lists(
+        st.tuples(CHANGES, st.sampled_from(["go on", "fold", "fold a little", "open again", "killed"])), max_size=8
+    )
+)
 def test_what_is_written_is_read_back(steps: list[tuple[StoreChanges, str]]) -> None:
     root = folder = Path(tempfile.mkdtemp(prefix="pgn"))
     path = folder / "state.db"
-    database = Database.open(path)
+    database = Database.open(path, fold_step_rows=1)
+    folding: Iterator[None] | None = None
     try:
-        for changes, then in steps:
+        for number, (changes, then) in enumerate(steps, 1):
             database.write(changes)
             if then == "fold":
                 database.fold()
+                folding = None
+            elif then == "fold a little":
+                folding = folding if folding is not None else database.fold_steps()
+                if next(folding, "done") == "done":
+                    folding = None
+                assert database.load() == expected([done for done, _ in steps[:number]])
             elif then == "open again":
+                folding = None
                 database.close()
                 assert not path.with_name("state.db-wal").exists()
-                database = Database.open(path)
+                database = Database.open(path, fold_step_rows=1)
             elif then == "killed":
                 # As they are on the disk, without whatever an orderly end does.
                 copy = Path(tempfile.mkdtemp(prefix="pgn", dir=folder))
@@ -108,8 +120,8 @@ def test_what_is_written_is_read_back(steps: list[tuple[StoreChanges, str]]) -> 
                         shutil.copy(folder / name, copy / name)
                 database.close()
                 path = copy / "state.db"
-                folder = copy
-                database = Database.open(path)
+                folder, folding = copy, None
+                database = Database.open(path, fold_step_rows=1)
         assert database.load() == expected([changes for changes, _ in steps])
         assert read_state(path) == database.load()
     finally:

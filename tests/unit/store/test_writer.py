@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,13 +67,17 @@ async def test_without_memory_nothing_is_written_and_the_next_one_goes_on(
     def exhausted(_self: Database, *_: Transaction) -> None:
         raise MemoryError
 
+    def exhausted_at_a_step(_self: Database) -> Iterator[None]:
+        yield
+        raise MemoryError
+
     writer = StoreWriter(tmp_path / "state.db", fold_rows=1)
     await writer.open()
     with monkeypatch.context() as patched:
         patched.setattr(Database, "commit", exhausted)
         with pytest.raises(StoreWriteError, match="no memory"):
             await writer.commit(StoreChanges(users={"a": b"1"}))
-    monkeypatch.setattr(Database, "fold", exhausted)
+    monkeypatch.setattr(Database, "fold_steps", exhausted_at_a_step)
     for number in range(2):
         async with asyncio.timeout(10):
             await writer.commit(StoreChanges(counters={"a": LedgerRow(number, 0, 0, 0)}))
@@ -106,24 +111,50 @@ async def test_the_disk_is_told_a_moment_after_commits(tmp_path: Path, monkeypat
 
 async def test_the_log_of_counters_is_folded_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folds: list[str] = []
-    fold = Database.fold
+    fold_steps = Database.fold_steps
 
-    def counted(self: Database) -> None:
-        folds.append("fold")
+    def counted(self: Database) -> Iterator[None]:
+        folds.append("begun")
         if len(folds) == 1:
             raise StoreWriteError("no room on the disk")
-        fold(self)
+        yield from fold_steps(self)
+        folds.append("done")
 
-    monkeypatch.setattr(Database, "fold", counted)
-    writer = StoreWriter(tmp_path / "state.db", fold_rows=2)
+    monkeypatch.setattr(Database, "fold_steps", counted)
+    path = tmp_path / "state.db"
+    writer = StoreWriter(path, fold_rows=2)
     await writer.open()
     for number in range(4):
         await writer.commit(StoreChanges(counters={"a": LedgerRow(number, 0, 0, 0)}))
-    await writer.close()
-    assert len(folds) == 2
-    state = read_state(tmp_path / "state.db")
+    await eventually(lambda: folds[-1] == "done", "tried again")
+    state = read_state(path)
     assert state is not None
     assert state.counters == {"a": LedgerRow(3, 0, 0, 0)}
+    await writer.close()
+
+
+async def test_commits_come_between_the_steps_of_a_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+
+    def endless(_self: Database) -> Iterator[None]:
+        while True:
+            steps.append(0)
+            yield
+
+    monkeypatch.setattr(Database, "fold_steps", endless)
+    writer = StoreWriter(tmp_path / "state.db", fold_rows=1)
+    await writer.open()
+    await writer.commit(StoreChanges(counters={"a": LedgerRow(1, 0, 0, 0)}))
+    for number in range(5):
+        before = len(steps)
+        await eventually(lambda before=before: len(steps) > before, "it goes on")  # type: ignore[misc]
+        async with asyncio.timeout(10):
+            await writer.commit(StoreChanges(counters={"a": LedgerRow(number, 0, 0, 0)}))
+    async with asyncio.timeout(10):
+        await writer.close()
+    state = read_state(tmp_path / "state.db")
+    assert state is not None
+    assert state.counters == {"a": LedgerRow(4, 0, 0, 0)}
 
 
 async def test_a_caller_who_has_gone_holds_up_nobody(tmp_path: Path) -> None:
