@@ -8,15 +8,15 @@ is there. What the machine had not put on its disk when the power failed is cut 
 from __future__ import annotations
 
 import contextlib
-import heapq
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
 from pgnode.errors import StoreUnusableError
 from pgnode.os_support.fault_points import fault_point
+from pgnode.store import log_folding
 from pgnode.store.changes import StoreChanges
 from pgnode.store.counter_log import unpack
 from pgnode.store.lent_bytes import count_lent
@@ -24,7 +24,7 @@ from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart, RejectedUser
 from pgnode.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, Migrations
 from pgnode.store.sqlite_errors import WHEN_RUNNING, advice_for, cause_of, damaged, told_to_operator
 from pgnode.store.state import StoredState
-from pgnode.store.statements import Statement, Transaction, fold_statements, transaction_of
+from pgnode.store.statements import Statement, Transaction, transaction_of
 from pgnode.store.user_rows import read_departed, read_users
 
 #: Seconds for which a lock of another process is waited for.
@@ -33,9 +33,6 @@ BUSY_SECONDS = 2.0
 #: The log of counters goes into their table when it has so many bytes, or rows.
 FOLD_BYTES = 4 * 1024 * 1024
 FOLD_ROWS = 4096
-
-#: Rows of the table that are written at a time: some 20 ms.
-FOLD_STEP_ROWS = 5_000
 
 #: Bytes of a page of a new file. The users of one commit mostly fit on one: of 4,096 bytes a commit wrote five to seven, each
 #: with two calls of the system. A file keeps the size that it was made with.
@@ -75,7 +72,7 @@ class Database:
         path: Path,
         *,
         fold_rows: int = FOLD_ROWS,
-        fold_step_rows: int = FOLD_STEP_ROWS,
+        fold_step_rows: int = log_folding.STEP_ROWS,
     ) -> None:
         self._db = connection
         self.path = path
@@ -98,7 +95,7 @@ class Database:
         sync_always: bool = False,
         busy_seconds: float = BUSY_SECONDS,
         fold_rows: int = FOLD_ROWS,
-        fold_step_rows: int = FOLD_STEP_ROWS,
+        fold_step_rows: int = log_folding.STEP_ROWS,
         migrations: Migrations = MIGRATIONS,
     ) -> Database:
         """Open the file for writing, make it if it is missing, and bring it to this version's schema.
@@ -252,9 +249,7 @@ class Database:
             pass
 
     def fold_steps(self) -> Iterator[None]:
-        """Do the same in steps, between which other things may be committed.
-
-        Rows of the log win over the table until the last step removes them, so the file is right after each of them.
+        """Do the same in steps, between which other things may be committed (:mod:`pgnode.store.log_folding`).
 
         Yields:
             After each step.
@@ -262,22 +257,8 @@ class Database:
         Raises:
             StoreWriteError: It is still in the log, all of it.
         """
-        db = self._db
         try:
-            [newest] = db.execute("SELECT coalesce(max(id), 0) FROM counter_log").fetchone()
-            rows: dict[str, LedgerRow | None] = {}
-            at = 0
-            while found := db.execute(
-                "SELECT id, packed FROM counter_log WHERE id > ? AND id <= ? ORDER BY id LIMIT 1", (at, newest)
-            ).fetchone():
-                at, packed = found
-                rows.update(unpack([packed]))
-                yield
-            # In the order of the table: else each step would write nearly all of its pages.
-            for step in _in_order(rows, self._fold_step_rows):
-                self._execute(fold_statements(step))
-                yield
-            self._execute([("DELETE FROM counter_log WHERE id <= ?", (newest,))])
+            yield from log_folding.fold_steps(self._db, self._execute, self._fold_step_rows)
             self._look_at_log()
         except (sqlite3.Error, OSError, ValueError) as error:
             raise StoreWriteError(f"{cause_of(error)}; {advice_for(error)}") from error
@@ -423,15 +404,6 @@ def load(connection: sqlite3.Connection) -> StoredState:
         )
     finally:
         select("ROLLBACK")
-
-
-def _in_order(rows: Mapping[str, LedgerRow | None], most: int) -> Iterator[dict[str, LedgerRow | None]]:
-    """Return the rows by name, some at a time. Sorted by parts, for a sort of all would let nothing else have a turn."""
-    names = iter(rows)
-    parts = iter(lambda: sorted(islice(names, most)), [])
-    merged = heapq.merge(*parts)
-    while step := list(islice(merged, most)):
-        yield {name: rows[name] for name in step}
 
 
 def _read_log(connection: sqlite3.Connection) -> dict[str, LedgerRow | None]:
