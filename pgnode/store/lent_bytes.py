@@ -1,7 +1,7 @@
-"""What open loans say of the books: their bytes were counted, also where no row says so yet. Pure.
+"""Corrects counters of the store that are older than its open loans. Pure.
 
-When something is handed out, the loan is stored and the counters' rows are not: they are written with all others some seconds
-later, or with the end of the loan. Whoever reads the store in between gets them from here.
+When traffic is handed out, only the loan is stored at once. The counters' rows follow some seconds later, or with the end of the
+loan. What a loan holds had been counted, so these rows can be worked out when the store is read in between.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pgnode.wire import stat_names
 
 
 def count_lent(counters: dict[str, LedgerRow], run: LedgerRun | None, parts: Iterable[LoanPart]) -> None:
-    """Bring rows up to what was counted when the loans were made.
+    """Raise each counter to what it was when its last loan was made.
 
-    A loan takes all that is owed. So at that moment a counter's total was what had been reported of it and all that is lent. What
-    the row lacks to that was counted in the core run that was read last, for at the end of a run all rows are stored.
+    A loan takes all that is owed. So the total was then the reported bytes plus all that is on loan. What the row lacks was
+    counted in the core run that was read last: all rows are stored when a run ends.
 
     Args:
         counters: Name in the core -> row; rows are replaced, or added.

@@ -20,7 +20,8 @@ def fold_steps(
 ) -> Iterator[None]:
     """Put what the log of counters says into their table.
 
-    Rows of the log win over the table until the last step removes them, so the file is right after each of them.
+    Whoever reads the file takes rows of the log before those of the table. Only the last step removes them from the log, so what
+    is read is right after each step.
 
     Args:
         db: The file.
@@ -32,7 +33,7 @@ def fold_steps(
 
     Raises:
         sqlite3.Error: All of it is still in the log.
-        ValueError: A row of the log is damaged; the same.
+        ValueError: A row of the log is damaged; all of it is still in the log.
     """
     [newest] = db.execute("SELECT coalesce(max(id), 0) FROM counter_log").fetchone()
     rows: dict[str, LedgerRow | None] = {}

@@ -61,7 +61,7 @@ _BEFORE_START = {
 
 
 def damaged(found: str) -> sqlite3.DatabaseError:
-    """Return the error of a file in which SQLite's own check found something, in its words, which may be several lines."""
+    """Return the error for a file in which SQLite's check found damage; ``found`` is its report, of one or more lines."""
     lines = [line for line in found.splitlines() if not line.startswith("***")]
     error = sqlite3.DatabaseError(", ".join(lines) or found)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT

@@ -147,7 +147,7 @@ class StoreWriter:
             self._sync_error = ""
 
     def _fold_on(self) -> None:
-        """Do one step of folding the log of counters, in the thread, and go on behind whatever waits by then."""
+        """Fold the log of counters by one step, in the thread, and queue the next step behind the commits that wait."""
         if self._folding is None or self._closing:
             # The next supervisor finds the log as it is.
             return

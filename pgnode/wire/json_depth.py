@@ -9,11 +9,11 @@ DEPTH_MAX: Final = 100
 
 
 def is_too_deep(found: object, levels: int = DEPTH_MAX) -> bool:
-    """Return whether something is nested so deeply that whoever follows it down may end over it, be it today or at a restart.
+    """Return whether there are more levels than are allowed: code that calls itself for each level would fail at some number.
 
     Args:
-        found: What JSON was read to.
-        levels: So many objects and lists may be in one another.
+        found: What was read from JSON.
+        levels: How many are allowed.
 
     Returns:
         Whether there are more.

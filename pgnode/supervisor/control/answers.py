@@ -150,8 +150,8 @@ class Answers:
             if not graver:
                 level.change(wanted, seconds)
             # While the more talkative level is in force.
-            lasts = {} if seconds is None else {"seconds": seconds}
-            log.info("the level of the log is changed", to=wanted, usual=level.usual, **lasts)
+            limit = {} if seconds is None else {"seconds": seconds}
+            log.info("the level of the log is changed", to=wanted, usual=level.usual, **limit)
             if graver:
                 level.change(wanted, seconds)
         return {"level": level.level, "usual": level.usual, "until": level.until}

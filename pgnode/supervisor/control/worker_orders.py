@@ -23,7 +23,7 @@ WORKERS_MAX: Final[Mapping[str, int]] = {"rest": 256, "grpc": 64}
 #: The setting that keeps their number.
 SETTING: Final[Mapping[str, str]] = {"rest": "WEB_CONCURRENCY", "grpc": "GRPC_WORKERS"}
 
-#: How they are written.
+#: Their names in texts.
 _SHOWN: Final[Mapping[str, str]] = {"rest": "REST", "grpc": "gRPC"}
 
 _BUSY = "the workers are being changed already: try again when that is done"

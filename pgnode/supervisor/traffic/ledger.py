@@ -193,7 +193,7 @@ class Ledger:
             entry.lent -= value
             if delivered:
                 entry.reported += value
-        # As long as a loan is open the store may have it in place of rows.
+        # Until now the loan may have stood for these rows in the store.
         self._unstored.update(name for name, _ in lent)
         return lent
 

@@ -1,6 +1,6 @@
 """Handing out what is owed: on loan, until the worker tells whether it arrived (:mod:`pgnode.supervisor.traffic.loans`).
 
-A loan is stored before it is handed out; what it holds was counted, so that is stored with it (:mod:`pgnode.store.lent_bytes`).
+A loan is stored before it is handed out. The counters' rows may be stored later (:mod:`pgnode.store.lent_bytes`).
 Its end is stored before it is acknowledged.
 """
 
@@ -112,7 +112,11 @@ class Payouts:
             try:
                 counters = decode_counters(part.kind, part.body)
             except (DecodeError, TypeError) as error:
-                log.error("a stored loan is damaged: its traffic stays owed", loan=str(name), error=str(error))
+                log.error(
+                    "a stored loan is damaged: what the store has counted of it stays owed",
+                    loan=str(name),
+                    error=str(error),
+                )
                 del loans[name]
                 self._journal.loans[name] = None
                 continue
@@ -215,7 +219,7 @@ class Payouts:
         if lent:
             loan.parts[name] = encode_stats(lent)
             self._journal.loans[name] = LoanPart(loan.id, loan.kind, loan.worker, loan.parts[name])
-            # And the core run in which it was counted. Its rows come later: of 200,000 they take as long as all else.
+            # With the core run in which it was counted. The rows are stored later: 200,000 of them would delay the answer.
             self._journal.run = self._figures.ledger.last_run
 
     async def _wait_for_loans(self, kind: str, counters: Sequence[str] | None) -> None:
