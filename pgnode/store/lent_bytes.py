@@ -6,8 +6,9 @@ loan. What a loan holds had been counted, so these rows can be worked out when t
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError
 
@@ -29,7 +30,9 @@ def count_lent(counters: dict[str, LedgerRow], run: LedgerRun | None, parts: Ite
     """
     lent = Counter[str]()
     for part in parts:
-        lent.update(dict(_counters_of(part)))
+        # Whoever takes the loans over says which of them are damaged.
+        with contextlib.suppress(DecodeError, TypeError):
+            lent.update(dict(counters_of(part)))
     number = run.number if run is not None else 0
     for name, value in lent.items():
         row = counters.get(name) or LedgerRow(0, 0, 0, number)
@@ -39,11 +42,9 @@ def count_lent(counters: dict[str, LedgerRow], run: LedgerRun | None, parts: Ite
             counters[name] = LedgerRow(row.total + missing, row.reported, seen + missing, number)
 
 
-def _counters_of(part: LoanPart) -> Iterator[tuple[str, int]]:
-    try:
-        stats = pb.StatResponse.FromString(part.body).stats
-    except (DecodeError, TypeError):
-        # Whoever takes the loans over says so.
-        return
-    for stat in stats:
-        yield stat_names.counter_name(stat_names.Counter(part.kind, stat.name, stat.link, stat.type)), stat.value
+def counters_of(part: LoanPart) -> list[tuple[str, int]]:
+    """Return (counter, bytes) of each that is on loan. Raises DecodeError or TypeError: the part is damaged."""
+    return [
+        (stat_names.counter_name(stat_names.Counter(part.kind, stat.name, stat.link, stat.type)), stat.value)
+        for stat in pb.StatResponse.FromString(part.body).stats
+    ]

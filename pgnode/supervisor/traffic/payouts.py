@@ -22,11 +22,12 @@ from pgnode.errors import CoreUnavailableError, InvalidRequestError
 from pgnode.os_support.beats import pause_to_beat
 from pgnode.os_support.heap import HeapTrimmer
 from pgnode.store.changes import Journal
+from pgnode.store.lent_bytes import counters_of
 from pgnode.store.rows import LoanPart
 from pgnode.store.state import StoredState
 from pgnode.supervisor.traffic.figures import TrafficFigures
 from pgnode.supervisor.traffic.loans import Loan, Loans
-from pgnode.supervisor.traffic.response_encoding import decode_counters, encode_stats
+from pgnode.supervisor.traffic.response_encoding import encode_stats
 from pgnode.supervisor.traffic.stats_index import STAT_TYPES, EncodedStats
 from pgnode.wire import service_pb2 as pb
 
@@ -110,7 +111,7 @@ class Payouts:
         loans = dict(stored.loans)
         for name, part in stored.loans.items():
             try:
-                counters = decode_counters(part.kind, part.body)
+                counters = counters_of(part)
             except (DecodeError, TypeError) as error:
                 log.error(
                     "a stored loan is damaged: what the store has counted of it stays owed",

@@ -1,4 +1,4 @@
-"""Answers with statistics, encoded and decoded. Pure."""
+"""Answers with statistics, encoded. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire import varint
-from pgnode.wire.stat_names import SEPARATOR, Counter, counter_name
+from pgnode.wire.stat_names import SEPARATOR
 
 #: A Stat is encoded by hand as long as all lengths fit into one byte: 2 + _NAME_MAX + 5 + _END_MAX + 9 < 128.
 _NAME_MAX, _END_MAX = 80, 20
@@ -58,11 +58,3 @@ def _end(direction: str, link: str) -> bytes:
 def _one_stat(name: str, direction: str, link: str, value: int) -> bytes:
     """Encode one of them, of any length."""
     return pb.StatResponse(stats=[pb.Stat(name=name, type=direction, link=link, value=value)]).SerializeToString()
-
-
-def decode_counters(kind: str, body: bytes) -> list[tuple[str, int]]:
-    """Return (counter, bytes) of each in a ``StatResponse`` that :func:`encode_stats` made."""
-    return [
-        (counter_name(Counter(kind, stat.name, stat.link, stat.type)), stat.value)
-        for stat in pb.StatResponse.FromString(body).stats
-    ]

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.store.lent_bytes import count_lent
+from pgnode.store.lent_bytes import count_lent, counters_of
 from pgnode.store.rows import LedgerRow, LedgerRun, LoanPart
 from pgnode.supervisor.traffic.ledger import Ledger
-from pgnode.supervisor.traffic.response_encoding import decode_counters, encode_stats
+from pgnode.supervisor.traffic.response_encoding import encode_stats
 
 A, B = "user>>>alice>>>traffic>>>uplink", "user>>>bob>>>traffic>>>downlink"
 RUN = LedgerRun(3, "core")
@@ -114,7 +114,7 @@ class World:
         rows = dict(self.rows)
         count_lent(rows, self.run, self.loans.values())
         ledger = Ledger()
-        ledger.restore(self.run, rows, {name: decode_counters("user", one.body) for name, one in self.loans.items()})
+        ledger.restore(self.run, rows, {name: counters_of(one) for name, one in self.loans.items()})
         return ledger
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgnode.supervisor.traffic.response_encoding import decode_counters, encode_stats
+from pgnode.store.lent_bytes import counters_of
+from pgnode.store.rows import LoanPart
+from pgnode.supervisor.traffic.response_encoding import encode_stats
 from pgnode.wire import service_pb2 as pb
 from pgnode.wire.stat_names import Counter, counter_name
 
@@ -22,12 +24,12 @@ def test_an_answer_is_the_message(taken: list[tuple[str, str, str, int]]) -> Non
     answer = encode_stats(counters)
     assert pb.StatResponse.FromString(answer) == expected
     assert answer == expected.SerializeToString()
-    assert decode_counters("user", answer) == counters
+    assert counters_of(LoanPart("l", "user", "w", answer)) == counters
 
 
 def test_the_longest_names_that_are_encoded_by_hand() -> None:
     counters = [(f"user>>>{'n' * length}>>>traffic>>>downlink", 2**63 - 1) for length in range(60, 130)]
-    assert decode_counters("user", encode_stats(counters)) == counters
+    assert counters_of(LoanPart("l", "user", "w", encode_stats(counters))) == counters
 
 
 def test_what_is_no_statistic_is_left_out() -> None:
