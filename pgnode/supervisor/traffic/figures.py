@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from pgnode.bus.snapshots import STATS_INBOUNDS, STATS_OUTBOUNDS, STATS_USERS
 from pgnode.store.changes import Journal
+from pgnode.store.rows import LedgerRow
 from pgnode.store.state import StoredState
 from pgnode.supervisor.traffic.counter_reader import Counters
 from pgnode.supervisor.traffic.ledger import Ledger
@@ -123,13 +124,26 @@ class TrafficFigures:
         self.news.set()
         self.urgent.set()
 
-    def note(self, among: Iterable[str] | None = None) -> None:
-        """Note what changed in the ledger, for the next commit.
+    def note(self, among: Iterable[str]) -> None:
+        """Note what changed in the ledger of some counters, for the next commit.
 
         Args:
-            among: Counters that it is about; None: all.
+            among: Their names.
         """
-        if rows := self.ledger.take_unstored(among):
+        self._note(self.ledger.take_unstored(among))
+
+    async def note_all(self) -> None:
+        """Note what changed in the ledger, for the next commit. The event loop gets its turns meanwhile.
+
+        A commit that comes in between stores a part of it. Each row is right by itself, so that does no harm.
+        """
+        while rows := self.ledger.take_unstored(most=SLICE):
+            self._note(rows)
+            if len(rows) == SLICE:
+                await asyncio.sleep(0)
+
+    def _note(self, rows: Mapping[str, LedgerRow | None]) -> None:
+        if rows:
             self._journal.counters.update(rows)
             self._journal.run = self.ledger.last_run
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from pgnode.store.rows import LedgerRow, LedgerRun
@@ -238,17 +239,24 @@ class Ledger:
         """The core run that was read last."""
         return LedgerRun(self.run, self._run_identity)
 
-    def take_unstored(self, among: Iterable[str] | None = None) -> dict[str, LedgerRow | None]:
+    def take_unstored(
+        self, among: Iterable[str] | None = None, *, most: int | None = None
+    ) -> dict[str, LedgerRow | None]:
         """Return name -> row of what changed and was not returned yet, None for what went; for the store.
 
         Args:
             among: Names that are wanted; None: all.
+            most: So many of all are returned, and the others the next time; None: however many there are.
 
         Returns:
             The rows.
         """
         if among is None:
-            names, self._unstored = self._unstored, set()
+            if most is None or len(self._unstored) <= most:
+                names, self._unstored = self._unstored, set()
+            else:
+                names = set(islice(self._unstored, most))
+                self._unstored -= names
         else:
             names = self._unstored.intersection(among)
             self._unstored -= names

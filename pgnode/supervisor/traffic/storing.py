@@ -46,7 +46,7 @@ class TrafficStoring:
     async def store_now(self) -> None:
         """Store everything that was counted, and every change of a loan."""
         self._stored_at = asyncio.get_running_loop().time()
-        self._figures.note()
+        await self._figures.note_all()
         await self._commit()
 
     async def store_if_due(self) -> None:

@@ -74,8 +74,8 @@ class World:
         self.loans: dict[str, LoanPart] = {}
         self.number = 0
 
-    def write_rows(self, among: Any = None) -> None:
-        rows = self.ledger.take_unstored(among)
+    def write_rows(self, among: Any = None, most: int | None = None) -> None:
+        rows = self.ledger.take_unstored(among, most=most)
         if rows:
             self.run = self.ledger.last_run
         for name, row in rows.items():
@@ -92,6 +92,8 @@ class World:
             self.read(self.ledger)
         elif what == "store":
             self.write_rows()
+        elif what == "store a part":
+            self.write_rows(most=1)
         elif what == "lend":
             self.number += 1
             loan = f"loan{self.number}"
@@ -126,7 +128,7 @@ def shown(ledger: Ledger) -> dict[str, tuple[int, int, int]]:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["move", "read", "store", "lend", "delivered", "returned", "another core"]),
+        st.sampled_from(["move", "read", "store", "store a part", "lend", "delivered", "returned", "another core"]),
         st.sampled_from([A, B]),
         st.integers(1, 100),
     ),

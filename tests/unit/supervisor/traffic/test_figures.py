@@ -23,13 +23,31 @@ async def test_a_large_reading_is_booked_and_noted() -> None:
     await figures.count("run", [*counters(SLICE + 7), ("nothing>>>known", 3)])
     assert len(figures.encoded["user"]) == SLICE + 7
     assert f"{SLICE + 8} counters" in repr(figures)
-    figures.note()
+    await figures.note_all()
     assert len(journal.counters) == SLICE + 8
     assert journal.run == LedgerRun(1, "run")
     journal.take()
-    figures.note()
+    await figures.note_all()
     assert not journal
     assert set(await figures.blocks()) == {"stats_users"} or len(await figures.blocks()) == 0
+
+
+async def test_many_rows_are_noted_in_parts() -> None:
+    """The event loop gets its turn after each, and what moves meanwhile is noted, too."""
+    journal = Journal()
+    figures = TrafficFigures(journal)
+    await figures.count("run", counters(2 * SLICE))
+    noting = asyncio.ensure_future(figures.note_all())
+    await next_turn()
+    assert len(journal.counters) == SLICE
+    taken = journal.take()
+    assert taken.run == LedgerRun(1, "run"), "a commit in between has what it needs"
+    await figures.count("run", [("user>>>late>>>traffic>>>uplink", 1)])
+    await noting
+    assert len(journal.counters) == SLICE + 1
+    assert not journal.counters.keys() & taken.counters.keys()
+    await figures.note_all()
+    assert len(journal.counters) == SLICE + 1
 
 
 async def test_what_an_earlier_supervisor_stored_is_taken_over() -> None:

@@ -236,7 +236,7 @@ async def test_ends_of_loans_are_not_kept_for_ever() -> None:
 async def test_traffic_of_a_damaged_loan_stays_owed(body: Any) -> None:
     stage = Stage()
     await stage.moved("a", "b")
-    stage.figures.note()
+    await stage.figures.note_all()
     command = stage.command()
     await stage.payouts.take(command)
     parts = {name: replace(part, body=body) for name, part in stage.journal.loans.items() if part is not None}
