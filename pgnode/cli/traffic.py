@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from pgnode.bus.snapshots import Polled
+from pgnode.store.lent_bytes import counters_of
 from pgnode.store.rows import LedgerRow
 from pgnode.store.state import StoredState
-from pgnode.wire import service_pb2 as pb
 from pgnode.wire.stat_names import parse_counter
 from pgnode.xray.config.accounts import email_key
 
@@ -114,7 +117,9 @@ def traffic_of(state: StoredState, live: LiveTraffic | None, stored_at: float, p
     """
     on_loan = dict.fromkeys(KINDS, 0)
     for part in state.loans.values():
-        on_loan[part.kind] += sum(stat.value for stat in pb.StatResponse.FromString(part.body).stats)
+        # The supervisor says of a damaged one what becomes of it; all others are shown.
+        with contextlib.suppress(DecodeError, TypeError):
+            on_loan[part.kind] += sum(value for _, value in counters_of(part))
     return ShownTraffic(
         state=live.state if live is not None else None,
         core_run=live.core_run if live is not None else state.core_run,

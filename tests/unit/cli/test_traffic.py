@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pgnode.bus.snapshots import Polled
@@ -39,6 +41,16 @@ def test_what_is_on_its_way_is_added_up_by_kind_and_a_node_that_is_down_has_no_a
     live = traffic_of(state, LiveTraffic("running", 3, polled), 5.0, 812)
     assert (live.state, live.core_run, live.polled, live.age_seconds, live.pid) == ("running", 3, polled, 1.5, 812)
     assert live.total("user").total_bytes == 0
+
+
+@pytest.mark.parametrize("body", [b"\xff\xff garbage", "text"])
+def test_a_damaged_loan_hides_nothing_else(body: Any) -> None:
+    sound = pb.StatResponse(stats=[pb.Stat(name="a", value=3)]).SerializeToString()
+    loans = {"1:0": LoanPart("1", "user", "w", body), "1:1": LoanPart("1", "user", "w", sound)}
+    state = StoredState(counters={"user>>>a>>>traffic>>>uplink": LedgerRow(5, 0, 5, 1)}, loans=loans)
+    down = traffic_of(state, None, 5.0)
+    assert down.on_loan_bytes == {"user": 3, "inbound": 0, "outbound": 0}
+    assert down.total("user").owed_bytes == 5
 
 
 def test_what_the_supervisor_says_is_read() -> None:
