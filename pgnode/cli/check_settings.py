@@ -55,5 +55,5 @@ def check_settings(target: Target) -> Iterator[Finding]:
     yield from checks.check_free_ports(settings.ports, held)
     if (key := path_checks.check_key(settings)) is not None:
         yield key
-    yield from checks.check_certificate(settings, facts.at)
+    yield from checks.check_certificate(settings, facts.at, facts.pid)
     yield from path_checks.check_disk(settings)

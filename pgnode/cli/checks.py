@@ -17,7 +17,7 @@ from pgnode.cli.path_checks import check_disk, check_paths, check_state_dir
 from pgnode.cli.seen import Facts
 from pgnode.cli.target import Target
 from pgnode.cli.texts import count
-from pgnode.cli.verdict import CERTIFICATE_DAYS, NOT_RUNNING, verdict
+from pgnode.cli.verdict import CERTIFICATE_DAYS, NOT_RUNNING, not_well_around, verdict
 from pgnode.errors import SettingsError
 from pgnode.os_support.surroundings import what_is_missing
 from pgnode.settings import Settings, unknown_settings
@@ -38,6 +38,8 @@ _DAY = 86_400.0
 
 #: Kinds of workers as they are written.
 _KINDS = {"rest": "REST", "grpc": "gRPC"}
+
+_RENEW_OWN = "pgnode cert renew; panels pin it, so give them the new one"
 
 #: What to do where the log says more.
 _SEE_LOG = "see the log: pgnode logs --level warning"
@@ -60,7 +62,7 @@ def check_all(target: Target, facts: Facts) -> Iterator[Finding]:
     yield from check_state_dir(settings)
     yield from check_paths(settings)
     yield from check_ports(settings, facts.pid)
-    yield from check_certificate(settings, facts.at)
+    yield from check_certificate(settings, facts.at, facts.pid)
     yield from check_clock(settings, facts.at)
     yield from check_disk(settings)
     yield from check_open_files(facts)
@@ -101,9 +103,12 @@ def check_node(facts: Facts) -> Iterator[Finding]:
     judged = verdict(facts)
     if judged.exit_code == NOT_RUNNING:
         yield warn(f"the node with {facts.state_dir} is down", "start it: systemctl start pgnode, or pgnode run")
-    elif not judged.because:
+    # Of its files and its disk other checks say more, with what to do.
+    around = {*not_well_around(facts)}
+    reasons = [reason for reason in judged.because if reason not in around]
+    if judged.exit_code != NOT_RUNNING and not reasons:
         yield ok(f"the node is {judged.word} (pid {facts.pid})")
-    for reason in judged.because:
+    for reason in reasons:
         yield fail(reason, _SEE_LOG if judged.exit_code != NOT_RUNNING else "start the node")
     report = facts.report
     if report is not None:
@@ -188,18 +193,22 @@ def _bind_error(host: str, port: int) -> OSError | None:
     return None
 
 
-def check_certificate(settings: Settings, at: float) -> Iterator[Finding]:
+def check_certificate(settings: Settings, at: float, pid: int = 0) -> Iterator[Finding]:
     """Look whether the certificate can be served, until when it is good, and which addresses it lacks.
 
     Args:
         settings: Where it is.
         at: Now, Unix seconds.
+        pid: The supervisor; 0 where no node runs.
 
     Yields:
         What was found.
     """
     own = settings.ssl_cert_file is None
     if own and not settings.cert_file.exists():
+        if pid:
+            yield fail(f"{settings.cert_file} is gone; workers serve the one that they have", _RENEW_OWN)
+            return
         yield warn("there is no certificate yet", "it is made at the first start")
         return
     try:
@@ -208,7 +217,7 @@ def check_certificate(settings: Settings, at: float) -> Iterator[Finding]:
         yield fail(str(error))
         return
     left_days = (ends.timestamp() - at) / _DAY
-    renew = "pgnode cert renew; panels pin it, so give them the new one" if own else "renew it"
+    renew = _RENEW_OWN if own else "renew it"
     if left_days < 0:
         yield fail(f"the certificate expired on {ends:%Y-%m-%d}", renew)
     elif left_days < CERTIFICATE_DAYS:

@@ -154,7 +154,7 @@ def _not_well(facts: Facts, report: NodeReport) -> Iterator[str]:
             yield f"{process.name} does not run, and is tried again and again: see the log"
     if report.certificate_error:
         yield f"the certificate files are not taken: {report.certificate_error}"
-    yield from _surroundings(facts)
+    yield from not_well_around(facts)
 
 
 def _drain_trouble(drain: DrainReport) -> str:
@@ -163,7 +163,15 @@ def _drain_trouble(drain: DrainReport) -> str:
     return f"inbounds are not back after a drain, and nobody new can connect there ({', '.join(drain.away)}); it is tried again"
 
 
-def _surroundings(facts: Facts) -> Iterator[str]:
+def not_well_around(facts: Facts) -> Iterator[str]:
+    """Say what is not well with the files and the disk of a node, running or not.
+
+    Args:
+        facts: What was found out.
+
+    Yields:
+        Sentences; those of a node that runs are part of :attr:`Verdict.because`.
+    """
     if facts.certificate.error:
         yield f"{facts.certificate.path} cannot be used: {facts.certificate.error}"
     elif facts.certificate.until < facts.at:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pgnode.cli import checks
-from pgnode.cli.seen import SeenCore
+from pgnode.cli.seen import SeenCertificate, SeenCore, SeenDisk
 from pgnode.cli.target import Target
+from pgnode.cli.verdict import verdict
 from pgnode.settings import Settings
 from pgnode.supervisor.control.report import CoreReport, UsersReport
 from tests.unit.cli.found import levels, only, settings_with_identity
@@ -56,6 +57,19 @@ def test_how_the_node_is() -> None:
     found = list(checks.check_node(replace(FACTS, report=waiting)))
     assert [one.level for one in found] == ["fail", "warn", "warn"]
     assert replace(REPORT, core=CoreReport()).core.pid == 0
+
+
+def test_what_other_checks_look_at_is_said_once(settings: Settings) -> None:
+    """They say what to do; the node's own line does not send anybody to a log that says nothing of it."""
+    full = replace(FACTS, disk=SeenDisk(10**12, 10**6, 3))
+    assert not verdict(FACTS).because
+    assert len(verdict(full).because) == 2
+    assert levels(checks.check_node(full)) == ["ok"]
+    expired = replace(full, certificate=SeenCertificate("/cert.pem", FACTS.at - 1))
+    assert levels(checks.check_node(expired)) == ["ok"]
+    settings.cert_file.unlink()
+    gone = only(checks.check_certificate(settings, FACTS.at, 812))
+    assert (gone.level, gone.do) == ("fail", "pgnode cert renew; panels pin it, so give them the new one")
 
 
 def test_ports_of_a_node_that_is_down(settings: Settings) -> None:
