@@ -261,13 +261,16 @@ class Node:
 
     def begin(self, command: Command) -> Step:
         """Return the function that does the next step of a full set, or of another bulk change."""
-        take_turns(often=True)
+        change = self._users.bulk(command, lambda: self.require_running().inbounds, self._memory.soon)
 
-        def ended() -> None:
-            take_turns(often=False)
-            self._memory.soon()
+        async def step() -> Reply | None:
+            take_turns(often=True)
+            try:
+                return await change.step()
+            finally:
+                take_turns(often=False)
 
-        return self._users.bulk(command, lambda: self.require_running().inbounds, ended).step
+        return step
 
     # --- maintenance ----------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from pgnode.supervisor.users.drift import user_drift
 from pgnode.testing.fake_core import SILENT
 from pgnode.wire import service_pb2 as pb
 from pgnode.xray.config.document import BaseConfig
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.unit.supervisor.lifecycle.stage import Stage, config_of, user
 
 
@@ -66,8 +66,12 @@ async def test_a_user_is_changed_in_what_runs(stage: Stage, config: str) -> None
 async def test_a_full_set_is_done_in_steps(stage: Stage, config: str) -> None:
     await stage.start(config, user("alice", "a"))
     step = stage.node.begin(sync(user("bob", "a"), kind=Kind.SYNC_USERS))
+    assert sys.getswitchinterval() == pytest.approx(USUAL_SECONDS)
+    first = asyncio.ensure_future(step())
+    await next_turn()
+    assert not first.done()
     assert sys.getswitchinterval() == pytest.approx(OFTEN_SECONDS), "others are stored meanwhile"
-    reply = await eventually(step, "the set is done")
+    reply = await first or await eventually(step, "the set is done")
     assert reply.error is None
     assert sys.getswitchinterval() == pytest.approx(USUAL_SECONDS)
     assert set(stage.node.users.table.keys()) == {"bob"}
