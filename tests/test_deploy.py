@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,31 @@ def test_the_image_calls_commands_that_there_are() -> None:
     program, *words = json.loads(last["HEALTHCHECK"].split(" CMD ", 1)[1])
     assert (program, wrong_words(words)) == ("pgnode", [])
     assert last["USER"] == "10001:10001"
+
+
+def test_the_image_compiles_the_standard_library(tmp_path: Path) -> None:
+    """Python's own image has no compiled files of it, and the node's user may write none."""
+    [command] = [
+        part.strip()
+        for name, text in instructions()
+        for part in text.split("&&")
+        if name == "RUN" and "compileall" in part and "stdlib" in part
+    ]
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} "$@"\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    found = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *words, but, folder = found.stdout.splitlines()
+    assert words == ["-m", "compileall", "-q", "-x"]
+    assert folder == sysconfig.get_path("stdlib")
+    assert re.search(but, f"{folder}/idlelib/run.py")
+    assert not re.search(but, f"{folder}/asyncio/tasks.py")
 
 
 def test_the_image_sets_and_copies_what_there_is() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import platform
 import socket
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,7 @@ from pgnode.cli.target import Target
 from pgnode.cli.texts import count
 from pgnode.cli.verdict import CERTIFICATE_DAYS, NOT_RUNNING, not_well_around, verdict
 from pgnode.errors import SettingsError
+from pgnode.os_support.compiled_files import uncompiled_folders
 from pgnode.os_support.surroundings import what_is_missing
 from pgnode.settings import Settings, unknown_settings
 from pgnode.supervisor.host.certificate import check_pair
@@ -57,6 +59,7 @@ def check_all(target: Target, facts: Facts) -> Iterator[Finding]:
     """
     settings = target.settings
     yield check_surroundings()
+    yield from check_compiled()
     yield from check_settings(settings, target.env_file)
     yield from check_node(facts)
     yield from check_state_dir(settings)
@@ -76,6 +79,23 @@ def check_surroundings(missing: Callable[[], str | None] = what_is_missing) -> F
         return fail(found)
     libc = " ".join(platform.libc_ver()) or "unknown C library"
     return ok(f"Python {platform.python_version()}, {libc}, {platform.machine()}, Linux {platform.release()}")
+
+
+def check_compiled(missing: Callable[[], Sequence[Path]] = uncompiled_folders) -> Iterator[Finding]:
+    """Look whether Python has compiled files of what the node loads; nothing is said where it has.
+
+    Args:
+        missing: Returns the folders in which there are none.
+
+    Yields:
+        What was found.
+    """
+    for folder in missing():
+        yield warn(
+            f"there are no compiled files of Python for {folder}: each process compiles what it loads from there, at each start, "
+            "and takes more memory",
+            f"{sys.executable} -m compileall -q {folder}, as a user who may write there",
+        )
 
 
 def check_settings(settings: Settings, env_file: Path | None = None) -> Iterator[Finding]:

@@ -40,6 +40,13 @@ def test_what_the_node_cannot_do_without() -> None:
     assert checks.check_surroundings(lambda: "/proc is not there").level == "fail"
 
 
+def test_folders_without_compiled_files() -> None:
+    assert list(checks.check_compiled(list)) == []
+    found = only(checks.check_compiled(lambda: [Path("/usr/local/lib/python3.13")]))
+    assert found.level == "warn"
+    assert found.do.endswith(" -m compileall -q /usr/local/lib/python3.13, as a user who may write there")
+
+
 def test_names_that_mean_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVICE_PROT", "1")
     first, *others = checks.check_settings(settings)
