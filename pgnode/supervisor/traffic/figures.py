@@ -20,7 +20,7 @@ from pgnode.supervisor.traffic.traffic_watch import TrafficWatch
 #: Kind -> name of its snapshot.
 SNAPSHOTS = {"user": STATS_USERS, "inbound": STATS_INBOUNDS, "outbound": STATS_OUTBOUNDS}
 
-#: Counters that are counted, or encoded, before the event loop gets its turn: some 10 ms.
+#: Counters that are counted, encoded, or noted for the store before the event loop gets its turn: some 10 ms.
 SLICE = 5_000
 
 
