@@ -39,7 +39,11 @@ class GrpcWorker:
             async with self.caller() as caller:
                 return (await caller.health()) == SERVING
 
-        await eventually(up, "the worker serves", errors=(aio.AioRpcError,))
+        try:
+            await eventually(up, "the worker serves", errors=(aio.AioRpcError,))
+        except AssertionError as error:
+            ended = self.process.returncode
+            raise AssertionError(f"{error}; it ended with {ended}, and printed:\n{self.output}") from None
 
     async def stop(self) -> None:
         if self.process is not None and self.process.returncode is None:
