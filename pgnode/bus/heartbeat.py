@@ -3,7 +3,8 @@
 A socket pair. The worker sends :data:`BEAT` every second, from the event loop that serves calls, so that a worker that hangs
 sends none. When it was told to end by somebody else than the supervisor it sends :data:`LEAVING` in place of beats. The
 supervisor then starts another one, and closes its end when that one has the port. A closed end always means: end now. The
-kernel closes it, too, when the supervisor ends, so a worker need not count the seconds for which it waits.
+kernel closes it, too, when the supervisor ends, so a worker need not count the seconds for which it waits. Before it closes its
+end the supervisor sends :data:`OTHERS_SERVE` where callers find another worker.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 
 BEAT = b"."
 LEAVING = b"L"
+OTHERS_SERVE = b"O"
 
 #: Seconds between two heartbeats.
 BEAT_SECONDS = 1.0
@@ -24,6 +26,7 @@ class HeartbeatChannel:
 
     Attributes:
         stop_requested: Set when the supervisor wants the worker to end, or has ended itself.
+        others_serve: Whether other workers serve the port then, as the supervisor said.
 
     Args:
         file_number: Of the socket; it is closed with the channel. None: there is none.
@@ -32,6 +35,7 @@ class HeartbeatChannel:
 
     def __init__(self, file_number: int | None, *, beat_seconds: float = BEAT_SECONDS) -> None:
         self.stop_requested = asyncio.Event()
+        self.others_serve = False
         self._beat_seconds = beat_seconds
         self._sign = BEAT
         self._socket = None if file_number is None else socket.socket(fileno=file_number)
@@ -77,6 +81,9 @@ class HeartbeatChannel:
     def _read(self) -> None:
         assert self._socket is not None
         with contextlib.suppress(BlockingIOError):
-            if not self._socket.recv(64):
+            said = self._socket.recv(64)
+            if OTHERS_SERVE in said:
+                self.others_serve = True
+            if not said:
                 asyncio.get_running_loop().remove_reader(self._socket)
                 self.stop_requested.set()

@@ -1,6 +1,8 @@
 """A filter in the kernel, on a socket that listens: packets from other addresses never get there.
 
-So whoever may not connect sees a port on which nobody listens, and costs no handshake. Connections inherit the filter. It needs
+So whoever may not connect sees a port on which nobody listens, and costs no handshake. One that is about to close keeps new
+connections away: the kernel would reset those that it has not accepted yet, and who asks again finds another socket that listens
+on the port. Connections inherit the filter. It needs
 no privilege; where the kernel has no such filters, callers have to be refused after the handshake.
 
 The program is that of the classic packet filter (Documentation/networking/filter.rst of Linux).
@@ -28,14 +30,18 @@ _INSTRUCTION: Final = struct.Struct("=HBBI")
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
 
-#: linux/filter.h: load a word, and with an operand, jump if equal, jump, return.
-_LOAD, _AND, _JUMP_IF_EQUAL, _JUMP, _RETURN = 0x20, 0x54, 0x15, 0x05, 0x06
+#: linux/filter.h: load a word, load a byte, and with an operand, jump if equal, jump, return.
+_LOAD, _LOAD_BYTE, _AND, _JUMP_IF_EQUAL, _JUMP, _RETURN = 0x20, 0x30, 0x54, 0x15, 0x05, 0x06
 
 #: Where the protocol of a packet, and the header of IP, are to be had.
 _PROTOCOL: Final = 0xFFFFF000
 _IP_HEADER: Final = 0xFFF00000
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
+
+#: Where the flags are in the header of TCP, with which a packet begins here, and two of them (RFC 9293, 3.1).
+_FLAGS: Final = 13
+_SYN, _ACK = 0x02, 0x10
 
 #: Where the address of the sender is in the header, by version.
 _SENDER: Final = {4: 12, 6: 8}
@@ -44,15 +50,21 @@ _ACCEPT: Final = (_RETURN, 0, 0, 0xFFFFFFFF)
 _DROP: Final = (_RETURN, 0, 0, 0)
 
 
-def program(networks: Iterable[Network]) -> list[Instruction]:
+def program(networks: Sequence[Network], *, new_ones: bool = True) -> list[Instruction]:
     """Write the program that lets packets from these networks through.
 
     Args:
-        networks: The networks.
+        networks: The networks; none: all there are.
+        new_ones: Whether packets that open a connection are among them.
 
     Returns:
         Its instructions.
     """
+    opens = [(_LOAD_BYTE, 0, 0, _FLAGS), (_AND, 0, 0, _SYN | _ACK), (_JUMP_IF_EQUAL, 0, 1, _SYN), _DROP]
+    return [*([] if new_ones else opens), *(_of_networks(networks) if networks else [_ACCEPT])]
+
+
+def _of_networks(networks: Iterable[Network]) -> list[Instruction]:
     by_version: dict[int, list[Instruction]] = {4: [], 6: []}
     for network in networks:
         by_version[network.version] += _of_network(network)
@@ -69,32 +81,34 @@ def program(networks: Iterable[Network]) -> list[Instruction]:
     ]
 
 
-def restrict(connection: socket.socket, networks: Sequence[Network]) -> None:
+def restrict(connection: socket.socket, networks: Sequence[Network], *, new_ones: bool = True) -> None:
     """Let packets from these networks alone through to a socket; from everywhere where there are none.
 
     Args:
         connection: The socket.
         networks: The networks.
+        new_ones: Whether connections may be opened.
 
     Raises:
         OSError: The kernel does not take the filter; the one before stays.
     """
-    if not networks:
+    if not networks and new_ones:
         with contextlib.suppress(FileNotFoundError):
             connection.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
         return
-    instructions = program(networks)
+    instructions = program(networks, new_ones=new_ones)
     code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*one) for one in instructions))
     told = struct.pack("HP", len(instructions), ctypes.addressof(code))
     connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
 
 
-def restrict_listeners(port: int, networks: Sequence[Network]) -> int:
+def restrict_listeners(port: int, networks: Sequence[Network], *, new_ones: bool = True) -> int:
     """Do so for all sockets of this process that listen on a port: those of a library, say.
 
     Args:
         port: The port.
         networks: The networks.
+        new_ones: Whether connections may be opened.
 
     Returns:
         How many there were.
@@ -111,7 +125,7 @@ def restrict_listeners(port: int, networks: Sequence[Network]) -> int:
             continue
         try:
             if _listens(listener, port):
-                restrict(listener, networks)
+                restrict(listener, networks, new_ones=new_ones)
                 found += 1
         finally:
             listener.detach()

@@ -3,7 +3,8 @@
 CHANNEL is the file number of its end of the channel to the supervisor (:mod:`pgnode.bus.heartbeat`). It is a process of its
 own and never forked, since objects of the gRPC library do not survive a fork; several share the port by SO_REUSEPORT.
 SIGTERM ends it: it goes on taking calls until its replacement has the port, however long that takes, then those under way
-are given :data:`GRACE_SECONDS`. It ends at once, with that grace, when its supervisor has ended.
+are given :data:`GRACE_SECONDS`. It ends at once, with that grace, when its supervisor has ended. The gRPC library resets
+connections whose TLS handshakes are under way when a server ends, so a worker beside others waits for those first.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that calls under way get when the worker ends.
 GRACE_SECONDS = 4.0
+
+#: Seconds that callers who have just connected get for their handshakes, where other workers serve. Three ways there and back
+#: of 300 ms.
+HANDSHAKE_SECONDS = 1.0
 
 #: Room for what is always answered: probes of the panel, health, refusals.
 RESERVED_CALLS = 1000
@@ -167,6 +172,7 @@ async def serve(
     channel_number: int | None,
     *,
     grace_seconds: float = GRACE_SECONDS,
+    handshake_seconds: float = HANDSHAKE_SECONDS,
 ) -> None:
     """Serve until told to end.
 
@@ -174,6 +180,7 @@ async def serve(
         settings: The node's settings.
         channel_number: File number of the channel to the supervisor; None for a worker that was started by hand.
         grace_seconds: Seconds that calls under way get at the end.
+        handshake_seconds: Seconds that callers who have just connected get before that, where other workers serve.
 
     Raises:
         RuntimeError: The port cannot be used.
@@ -220,6 +227,8 @@ async def serve(
         if not channel.stop_requested.is_set():
             channel.leave()
             await channel.stop_requested.wait()
+        if channel.others_serve:
+            await _let_arrive(settings, handshake_seconds)
         handlers.end_viewers()
         await server.stop(grace_seconds)
     finally:
@@ -229,6 +238,18 @@ async def serve(
         meeting.close()
         await follower.close()
         await client.close()
+
+
+async def _let_arrive(settings: Settings, seconds: float) -> None:
+    """Keep new connections away, and wait until those who have connected had their handshakes.
+
+    Whoever is kept away asks again a second later (RFC 6298), and finds another worker.
+    """
+    try:
+        restrict_listeners(settings.grpc_listen[1], allowed_callers(settings).networks, new_ones=False)
+    except OSError as error:
+        log.warning("a caller that connects while this worker ends may have to connect again", error=str(error))
+    await asyncio.sleep(seconds)
 
 
 async def _first(*events: asyncio.Event) -> None:

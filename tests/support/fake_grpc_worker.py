@@ -1,17 +1,25 @@
 """A gRPC worker without gRPC: ``python -m tests.support.fake_grpc_worker LINE``. FAKE_WORKER says how it behaves.
 
-``well`` beats until its line is closed; ``silent`` beats once; ``leaving`` asks for a replacement at once; ``broken`` ends at
-once; ``ends`` beats, and ends.
+``well`` beats until its line is closed, asks for a replacement when SIGTERM comes, and prints whether others serve at the end;
+``silent`` beats once; ``leaving`` asks for a replacement at once; ``broken`` ends at once; ``ends`` beats, and ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import socket
 import sys
 
-from pgnode.bus.heartbeat import BEAT, LEAVING
+from pgnode.bus.heartbeat import BEAT, LEAVING, OTHERS_SERVE
+
+
+def send(line: socket.socket, what: bytes) -> None:
+    """Send, whether or not somebody is there."""
+    with contextlib.suppress(OSError):
+        line.send(what)
 
 
 def main() -> int:
@@ -20,6 +28,8 @@ def main() -> int:
     if behaviour == "broken":
         print("no luck", flush=True)
         return 3
+    if behaviour != "silent":
+        signal.signal(signal.SIGTERM, lambda *_: send(line, LEAVING))
     line.send(BEAT)
     if behaviour == "ends":
         return 4
@@ -27,7 +37,8 @@ def main() -> int:
         line.send(LEAVING)
     while not select.select([line], [], [], 0.02)[0]:
         if behaviour != "silent":
-            line.send(BEAT)
+            send(line, BEAT)
+    print("others serve" if OTHERS_SERVE in line.recv(64) else "nobody else serves", flush=True)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from pgnode.bus.heartbeat import BEAT_SECONDS, LEAVING
+from pgnode.bus.heartbeat import BEAT_SECONDS, LEAVING, OTHERS_SERVE
 from pgnode.os_support.aio import end_tasks
 from pgnode.os_support.log_lines import Entry
 from pgnode.os_support.log_output import LINES_VARIABLE, PROCESS
@@ -166,20 +167,32 @@ class GrpcProcess:
         self.request_stop()
         self._pids.remove(self.name)
 
-    def request_stop(self) -> None:
-        """Tell it to end now, without waiting for a replacement."""
+    def request_stop(self, *, others_serve: bool = False) -> None:
+        """Tell it to end now, without waiting for a replacement.
+
+        Args:
+            others_serve: Whether its callers find another worker. Those who just connect are waited for then.
+        """
         self._far.close()
         if self._near.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._near)
+            if others_serve:
+                # One that does not read any more ends as well without it.
+                with contextlib.suppress(OSError):
+                    self._near.send(OTHERS_SERVE)
             self._near.close()
 
     def kill_group(self) -> None:
         """End it by SIGKILL, without waiting."""
         self._child.kill_group()
 
-    async def stop(self) -> None:
-        """End it: calls under way get their grace."""
-        self.request_stop()
+    async def stop(self, *, others_serve: bool = False) -> None:
+        """End it: calls under way get their grace.
+
+        Args:
+            others_serve: As of :meth:`request_stop`.
+        """
+        self.request_stop(others_serve=others_serve)
         await self._child.stop()
 
     async def _hung(self) -> None:

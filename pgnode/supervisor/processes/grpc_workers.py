@@ -145,10 +145,14 @@ class GrpcSlot:
         except OSError as error:
             raise ChildFailedError(f"{self.name} cannot be started: {error.strerror or error}") from None
 
-    async def stop(self) -> None:
-        """End all of its processes."""
+    async def stop(self, *, others_serve: bool = False) -> None:
+        """End all of its processes.
+
+        Args:
+            others_serve: Whether their callers find a worker in another slot.
+        """
         await end_tasks(list(self._leaving.values()))
-        await asyncio.gather(*(process.stop() for process in self.processes))
+        await asyncio.gather(*(process.stop(others_serve=others_serve) for process in self.processes))
 
     async def _replaced(self, old: GrpcProcess) -> bool:
         """Start a process in place of ``old``, and let ``old`` end; False when none came up."""
@@ -168,7 +172,7 @@ class GrpcSlot:
         self._leaving[old] = asyncio.create_task(self._end(old))
 
     async def _end(self, process: GrpcProcess) -> None:
-        await process.stop()
+        await process.stop(others_serve=True)
         del self._leaving[process]
 
 
@@ -258,7 +262,7 @@ class GrpcWorkers:
                 pass
         for process in left:
             if process.take_over():
-                await process.stop()
+                await process.stop(others_serve=True)
 
     def hand_over_port(self) -> Mapping[str, int]:
         """Leave the port to the next supervisor."""
@@ -320,7 +324,7 @@ class GrpcWorkers:
         slot = self._slots.pop()
         if (keeping := self._keeping.pop(slot, None)) is not None:
             await end_tasks([keeping])
-        await slot.stop()
+        await slot.stop(others_serve=True)
 
     async def restart(self, pid: int | None = None) -> list[int]:
         """Have a worker, or all of them, replaced, each by one that takes calls before the other ends.

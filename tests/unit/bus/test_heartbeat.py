@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgnode.bus.heartbeat import BEAT, LEAVING, HeartbeatChannel
+from pgnode.bus.heartbeat import BEAT, LEAVING, OTHERS_SERVE, HeartbeatChannel
 from tests.support.polling import pause
 
 
@@ -57,11 +57,24 @@ async def test_a_closed_end_means_stop(ends: tuple[socket.socket, int]) -> None:
     near.send(b"x")  # whatever else comes means nothing
     await pause()
     assert not channel.stop_requested.is_set()
+    assert not channel.others_serve
     near.close()
     async with asyncio.timeout(5):
         await channel.stop_requested.wait()
     assert repr(channel) == "HeartbeatChannel(stop requested)"
     channel.leave()  # nobody is there, which does no harm
+    channel.close()
+
+
+async def test_others_may_serve_then(ends: tuple[socket.socket, int]) -> None:
+    near, number = ends
+    channel = HeartbeatChannel(number, beat_seconds=0.01)
+    channel.start()
+    near.send(OTHERS_SERVE)
+    near.close()
+    async with asyncio.timeout(5):
+        await channel.stop_requested.wait()
+    assert channel.others_serve
     channel.close()
 
 

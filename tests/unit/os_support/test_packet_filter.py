@@ -20,7 +20,12 @@ KEPT_AWAY_SECONDS = 0.3
 LONG_SECONDS = 30.0
 
 
-def lets_through(instructions: list[Instruction], sender: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+SYN, ACK, PUSH = 0x02, 0x10, 0x08
+
+
+def lets_through(
+    instructions: list[Instruction], sender: ipaddress.IPv4Address | ipaddress.IPv6Address, flags: int = SYN
+) -> bool:
     """Run a program as the kernel does, on a packet of this sender."""
     found, at = 0, 0
     header = {4: bytes(12), 6: bytes(8)}[sender.version] + sender.packed
@@ -30,6 +35,9 @@ def lets_through(instructions: list[Instruction], sender: ipaddress.IPv4Address 
         match code:
             case 0x20 if operand == 0xFFFFF000:
                 found = {4: 0x0800, 6: 0x86DD}[sender.version]
+            case 0x30:
+                assert operand == 13
+                found = flags
             case 0x20:
                 start = operand - 0xFFF00000
                 found = int.from_bytes(header[start : start + 4], "big")
@@ -65,7 +73,12 @@ def test_the_program_lets_through_who_is_in_one_of_the_networks(
     networks: list[Network], stranger: ipaddress.IPv4Address | ipaddress.IPv6Address, data: st.DataObject
 ) -> None:
     code = program(networks)
-    assert lets_through(code, stranger) == any(stranger in network for network in networks)
+    known = not networks or any(stranger in network for network in networks)
+    assert lets_through(code, stranger) == known
+    others_only = program(networks, new_ones=False)
+    assert not lets_through(others_only, stranger)
+    for flags in (ACK, ACK | PUSH, SYN | ACK):
+        assert lets_through(others_only, stranger, flags) == known
     if networks:
         network = data.draw(st.sampled_from(networks))
         for friend in (network.network_address, network.broadcast_address):
@@ -108,6 +121,22 @@ def test_others_are_kept_away_until_they_are_let_in(where: str) -> None:
             restrict(listener, [])
             restrict(listener, [])
             assert connected(caller, LONG_SECONDS), "it asks again by itself"
+
+
+@pytest.mark.parametrize("networks", [[], [ipaddress.ip_network("127.0.0.0/8")]])
+def test_a_socket_that_takes_no_new_ones_serves_those_it_has(networks: list[Network]) -> None:
+    with listening("127.0.0.1") as listener, calling(listener, "127.0.0.2") as first:
+        assert connected(first, LONG_SECONDS)
+        assert restrict_listeners(listener.getsockname()[1], networks, new_ones=False) == 1
+        with calling(listener, "127.0.0.2") as late:
+            assert not connected(late, KEPT_AWAY_SECONDS)
+            accepted, _ = listener.accept()
+            with accepted:
+                first.send(b"is heard")
+                assert select.select([accepted], [], [], LONG_SECONDS)[0]
+                assert accepted.recv(64) == b"is heard"
+            restrict(listener, networks)
+            assert connected(late, LONG_SECONDS), "it asks again by itself"
 
 
 def test_who_is_named_connects() -> None:

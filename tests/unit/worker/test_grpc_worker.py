@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from pgnode.api.grpc import grpc_compat
 from pgnode.api.grpc.handlers import GrpcHandlers
-from pgnode.bus.heartbeat import BEAT, LEAVING
+from pgnode.bus.heartbeat import BEAT, LEAVING, OTHERS_SERVE
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings, load
 from pgnode.testing.ports import free_port
@@ -139,6 +139,80 @@ async def test_a_signal_makes_it_ask_for_a_replacement_and_go_on(
         assert not worker.task.done()
         worker.near.close()
         await worker.ended()
+
+
+@contextlib.asynccontextmanager
+async def connection(settings: Settings) -> AsyncIterator[socket.socket]:
+    """One of a caller who has said nothing yet."""
+    with socket.socket() as connected:
+        connected.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connected, (settings.node_host, settings.grpc_listen[1]))
+        yield connected
+
+
+async def handshake(settings: Settings, connected: socket.socket) -> str | None:
+    """Return the protocol that was agreed on."""
+    context = ssl.create_default_context(cafile=str(settings.cert_file))
+    context.set_alpn_protocols(["h2"])
+    _, writer = await asyncio.open_connection(sock=connected, ssl=context, server_hostname="localhost")
+    agreed: str | None = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+    writer.close()
+    return agreed
+
+
+async def test_beside_others_it_waits_for_callers_who_have_just_connected(
+    supervisor: StubSupervisor, settings: Settings
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with (
+        working(settings, handshake_seconds=60) as worker,
+        worker.caller() as known,
+        connection(settings) as before,
+    ):
+        assert await known.health() == SERVING
+        worker.near.send(OTHERS_SERVE)
+        worker.near.close()
+
+        async def kept_away() -> bool:
+            with socket.socket() as late:
+                late.setblocking(False)
+                try:
+                    async with asyncio.timeout(0.3):
+                        await loop.sock_connect(late, (settings.node_host, settings.grpc_listen[1]))
+                except TimeoutError:
+                    return True
+                return False
+
+        await eventually(kept_away, "nobody new connects")
+        assert await handshake(settings, before) == "h2"
+        assert await known.health() == SERVING
+        assert not worker.task.done()
+
+
+@pytest.mark.parametrize("others_serve", [True, False])
+async def test_nobody_is_waited_for_without_end(
+    supervisor: StubSupervisor, settings: Settings, others_serve: bool
+) -> None:
+    seconds = {"handshake_seconds": 0.1 if others_serve else 60.0}
+    async with working(settings, **seconds) as worker, connection(settings) as silent:
+        if others_serve:
+            worker.near.send(OTHERS_SERVE)
+        worker.near.close()
+        await worker.ended()
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.get_running_loop().sock_recv(silent, 64) == b""
+
+
+async def test_where_the_kernel_takes_no_filter_it_waits_all_the_same(
+    supervisor: StubSupervisor, settings: Settings
+) -> None:
+    refused = mock.patch.object(grpc_worker, "restrict_listeners", side_effect=OSError("Protocol not available"))
+    with refused, capture_logs() as lines:
+        async with working(settings, handshake_seconds=0.1) as worker:
+            worker.near.send(OTHERS_SERVE)
+            worker.near.close()
+            await worker.ended()
+    assert "may have to connect again" in str(lines)
 
 
 async def test_a_path_that_is_no_text_ends_no_more_than_the_calls_of_the_moment(

@@ -12,6 +12,8 @@ import pytest
 import pytest_asyncio
 
 from pgnode.errors import ChildFailedError
+from pgnode.os_support.log_lines import Entry
+from pgnode.os_support.log_output import PROCESS
 from pgnode.settings import load
 from pgnode.settings.handover import hand_over
 from pgnode.supervisor.processes.grpc_process import GrpcProcess
@@ -29,11 +31,17 @@ async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     pids = PidRegistry(tmp_path / "children.json")
     handover = hand_over(load(state_dir=str(tmp_path)))
 
-    def make_process(behaviour: str, left: InheritedProcess | None = None, *, beat_seconds: float = 5.0) -> GrpcProcess:
+    def make_process(
+        behaviour: str,
+        left: InheritedProcess | None = None,
+        *,
+        beat_seconds: float = 5.0,
+        tell: Callable[[Entry], None] = PROCESS.write,
+    ) -> GrpcProcess:
         """One that is not taken for hung on a busy machine, unless a test wants that."""
         monkeypatch.setenv("FAKE_WORKER", behaviour)
         name = f"grpc-{len(made)}"
-        made.append(GrpcProcess(name, handover, pids, module=MODULE, beat_seconds=beat_seconds, left=left))
+        made.append(GrpcProcess(name, handover, pids, module=MODULE, beat_seconds=beat_seconds, left=left, tell=tell))
         return made[-1]
 
     yield make_process
@@ -50,6 +58,15 @@ async def test_one_that_is_well_ends_when_told(make: Callable[[str], GrpcProcess
     process.request_stop()
     assert await ended == "exit code 0"
     process.request_stop()
+
+
+@pytest.mark.parametrize("others_serve", [True, False])
+async def test_it_is_told_whether_others_serve(make: Callable[..., GrpcProcess], others_serve: bool) -> None:
+    said: list[Entry] = []
+    process = make("well", tell=said.append)
+    await process.start()
+    await process.stop(others_serve=others_serve)
+    assert ("others serve" in str(said), "nobody else serves" in str(said)) == (others_serve, not others_serve)
 
 
 async def test_one_that_ends_by_itself(make: Callable[[str], GrpcProcess]) -> None:

@@ -15,6 +15,8 @@ import pytest_asyncio
 
 from pgnode.errors import ChildFailedError, PortInUseError
 from pgnode.os_support.aio import end_tasks
+from pgnode.os_support.log_lines import Entry
+from pgnode.os_support.log_output import PROCESS
 from pgnode.settings import load
 from pgnode.settings.handover import Handover, hand_over
 from pgnode.supervisor.processes.grpc_process import GrpcProcess
@@ -40,7 +42,9 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., GrpcWorkers]]:
     made: list[GrpcWorkers] = []
     port = free_port()
 
-    def make_workers(inheritance: Inheritance = NOTHING, grpc_workers: int = 2) -> GrpcWorkers:
+    def make_workers(
+        inheritance: Inheritance = NOTHING, grpc_workers: int = 2, tell: Callable[[Entry], None] = PROCESS.write
+    ) -> GrpcWorkers:
         settings = load(
             state_dir=str(tmp_path),
             service_protocol="grpc",
@@ -49,9 +53,8 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., GrpcWorkers]]:
             service_port=port,
         )
         registry, restarter = PidRegistry(tmp_path / "children.json"), Restarter(HurryingClock())
-        made.append(
-            GrpcWorkers(settings, hand_over(settings), registry, restarter, module=MODULE, inheritance=inheritance)
-        )
+        found = (settings, hand_over(settings), registry, restarter)
+        made.append(GrpcWorkers(*found, module=MODULE, inheritance=inheritance, tell=tell))
         return made[-1]
 
     yield make_workers
@@ -242,6 +245,27 @@ async def test_there_are_more_and_fewer_and_all_are_kept(workers: GrpcWorkers) -
     await end_tasks([keeping])
 
 
+async def test_whoever_leaves_while_others_serve_is_told_so(make: Callable[..., GrpcWorkers]) -> None:
+    said: list[Entry] = []
+
+    def told() -> tuple[int, int]:
+        return str(said).count("others serve"), str(said).count("nobody else serves")
+
+    workers = make(tell=said.append)
+    await workers.start()
+    keeping = asyncio.create_task(workers.keep())
+    await workers.remove()
+    assert told() == (1, 0)
+    (last,) = pids(workers)
+    # What a worker does that somebody else has told to end.
+    workers._slots[0]._process._leaving.set()  # type: ignore[union-attr]
+    await eventually(lambda: not is_running(last), "it was replaced")
+    await eventually(lambda: told() == (2, 0), "it was told")
+    await end_tasks([keeping])
+    await workers.stop()
+    assert told() == (2, 1)
+
+
 async def test_one_that_does_not_come_up_is_not_there(workers: GrpcWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
     await workers.start()
     monkeypatch.setenv("FAKE_WORKER", "broken")
@@ -255,9 +279,9 @@ async def test_they_are_replaced_while_the_node_runs(workers: GrpcWorkers) -> No
     keeping = asyncio.create_task(workers.keep())
     first, second = pids(workers)
     assert await workers.restart(first) == []
-    assert second in pids(workers)
-    assert first not in pids(workers)
+    assert second in workers.pids.values()
+    assert first not in workers.pids.values()
     assert await workers.restart() == []
-    assert not {first, second} & set(pids(workers))
-    assert len(pids(workers)) == 2
+    assert not {first, second} & set(workers.pids.values())
+    await eventually(lambda: len(pids(workers)) == 2, "those before have ended")
     await end_tasks([keeping])
