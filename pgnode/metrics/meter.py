@@ -118,10 +118,14 @@ class FaceMeter:
         self.limited += limited
 
     @property
+    def begun(self) -> int:
+        """Calls that were begun."""
+        return sum(self.key_uses.values())
+
+    @property
     def in_flight(self) -> int:
         """Calls under way: those that were begun and have not ended."""
-        ended = sum(sum(line.codes.values()) for line in self._lines.values())
-        return sum(self.key_uses.values()) - ended
+        return self.begun - sum(sum(line.codes.values()) for line in self._lines.values())
 
     @property
     def calls(self) -> Mapping[str, Mapping[str, int]]:

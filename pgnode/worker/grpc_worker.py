@@ -3,8 +3,8 @@
 CHANNEL is the file number of its end of the channel to the supervisor (:mod:`pgnode.bus.heartbeat`). It is a process of its
 own and never forked, since objects of the gRPC library do not survive a fork; several share the port by SO_REUSEPORT.
 SIGTERM ends it: it goes on taking calls until its replacement has the port, however long that takes, then those under way
-are given :data:`GRACE_SECONDS`. It ends at once, with that grace, when its supervisor has ended. The gRPC library resets
-connections whose TLS handshakes are under way when a server ends, so a worker beside others waits for those first.
+are given :data:`GRACE_SECONDS`. It ends at once, with that grace, when its supervisor has ended. Where others serve the port it
+takes its leave as :mod:`pgnode.worker.leaving` says.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from pgnode.os_support.threads import put_behind
 from pgnode.settings.handover import load_handed_over
 from pgnode.worker.api_keys import KeyFollower
 from pgnode.worker.certificate import CertificateFiles, served_files
+from pgnode.worker.leaving import let_arrive, no_call_runs
 from pgnode.worker.logging import set_up_logging
 from pgnode.worker.meeting import Meeting
 from pgnode.worker.node_client import NodeClient
@@ -53,6 +54,12 @@ log = structlog.get_logger(__name__)
 
 #: Seconds that calls under way get when the worker ends.
 GRACE_SECONDS = 4.0
+
+#: The same where other workers serve meanwhile.
+LEAVE_SECONDS = 12.0
+
+#: How many of those calls get that begin at the very end.
+LAST_SECONDS = 1.0
 
 #: Seconds that callers who have just connected get for their handshakes, where other workers serve. Three ways there and back
 #: of 300 ms.
@@ -172,6 +179,7 @@ async def serve(
     channel_number: int | None,
     *,
     grace_seconds: float = GRACE_SECONDS,
+    leave_seconds: float = LEAVE_SECONDS,
     handshake_seconds: float = HANDSHAKE_SECONDS,
 ) -> None:
     """Serve until told to end.
@@ -180,7 +188,8 @@ async def serve(
         settings: The node's settings.
         channel_number: File number of the channel to the supervisor; None for a worker that was started by hand.
         grace_seconds: Seconds that calls under way get at the end.
-        handshake_seconds: Seconds that callers who have just connected get before that, where other workers serve.
+        leave_seconds: The same where other workers serve.
+        handshake_seconds: Seconds that callers who have just connected get before that.
 
     Raises:
         RuntimeError: The port cannot be used.
@@ -228,9 +237,14 @@ async def serve(
             channel.leave()
             await channel.stop_requested.wait()
         if channel.others_serve:
-            await _let_arrive(settings, handshake_seconds)
-        handlers.end_viewers()
-        await server.stop(grace_seconds)
+            await let_arrive(settings.grpc_listen[1], allowed_callers(settings).networks, handshake_seconds)
+            handlers.end_viewers()
+            until = loop.time() + leave_seconds
+            await no_call_runs(client.meter.face("grpc"), leave_seconds - LAST_SECONDS)
+            await server.stop(until - loop.time())
+        else:
+            handlers.end_viewers()
+            await server.stop(grace_seconds)
     finally:
         await end_tasks([watching])
         channel.close()
@@ -238,18 +252,6 @@ async def serve(
         meeting.close()
         await follower.close()
         await client.close()
-
-
-async def _let_arrive(settings: Settings, seconds: float) -> None:
-    """Keep new connections away, and wait until those who have connected had their handshakes.
-
-    Whoever is kept away asks again a second later (RFC 6298), and finds another worker.
-    """
-    try:
-        restrict_listeners(settings.grpc_listen[1], allowed_callers(settings).networks, new_ones=False)
-    except OSError as error:
-        log.warning("a caller that connects while this worker ends may have to connect again", error=str(error))
-    await asyncio.sleep(seconds)
 
 
 async def _first(*events: asyncio.Event) -> None:

@@ -134,9 +134,12 @@ async def test_a_restart_takes_the_number_of_the_settings(node: NodeProcess) -> 
         [sys.executable, "-m", "pgnode", "restart"], env=node.environment(), timeout_seconds=200
     )
     assert code == 0, text
-    code, text = await workers(node, "--json")
-    kinds = [worker["kind"] for worker in json.loads(text)["workers"]]
-    assert kinds == ["rest", "rest", "grpc"]
+
+    async def those_of_the_settings() -> bool:
+        _, text = await workers(node, "--json")
+        return [worker["kind"] for worker in json.loads(text)["workers"]] == ["rest", "rest", "grpc"]
+
+    await eventually(those_of_the_settings, "the others finish their last calls, and end", rest=True)
 
 
 async def test_of_one_that_hangs_or_has_ended_that_is_told(node: NodeProcess) -> None:

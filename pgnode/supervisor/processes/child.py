@@ -264,16 +264,20 @@ class Child:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def stop(self) -> None:
-        """End it: SIGTERM, and its whole process group by SIGKILL if it does not obey."""
-        if self._process is not None:
-            await self._end(self._process)
+    async def stop(self, *, seconds: float | None = None) -> None:
+        """End it: SIGTERM, and its whole process group by SIGKILL if it does not obey.
 
-    async def _end(self, process: OwnProcess) -> None:
+        Args:
+            seconds: How long it has to end by itself; None: as always.
+        """
+        if self._process is not None:
+            await self._end(self._process, seconds)
+
+    async def _end(self, process: OwnProcess, seconds: float | None = None) -> None:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
             try:
-                async with asyncio.timeout(self._stop_seconds):
+                async with asyncio.timeout(self._stop_seconds if seconds is None else seconds):
                     await process.wait()
             except TimeoutError:
                 log.warning("child does not end, killing it", child=self.name)

@@ -30,6 +30,9 @@ WORKER_MODULE = "pgnode.worker.grpc_worker"
 #: held up, no worker is killed for it.
 MISSED_MAX = 8
 
+#: Seconds that one has to end by itself while others serve: longer than it takes for calls under way.
+LEAVE_SECONDS = 20.0
+
 #: Bytes read from the channel at once.
 READ_BYTES = 4096
 
@@ -193,7 +196,7 @@ class GrpcProcess:
             others_serve: As of :meth:`request_stop`.
         """
         self.request_stop(others_serve=others_serve)
-        await self._child.stop()
+        await self._child.stop(seconds=LEAVE_SECONDS if others_serve else None)
 
     async def _hung(self) -> None:
         """Return when it hangs."""

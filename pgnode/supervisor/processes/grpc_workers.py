@@ -169,7 +169,11 @@ class GrpcSlot:
         log.info("worker leaves, replacing it", child=old.name, pid=old.pid, by=new.name)
         await new.start()
         self._process = new
-        self._leaving[old] = asyncio.create_task(self._end(old))
+        self.let_go(old)
+
+    def let_go(self, process: GrpcProcess) -> None:
+        """End a process while another one serves; it finishes its last calls."""
+        self._leaving[process] = asyncio.create_task(self._end(process))
 
     async def _end(self, process: GrpcProcess) -> None:
         await process.stop(others_serve=True)
@@ -261,8 +265,13 @@ class GrpcWorkers:
             while left and not slot.take_over(left.pop(0)):
                 pass
         for process in left:
-            if process.take_over():
-                await process.stop(others_serve=True)
+            if not process.take_over():
+                continue
+            if self._slots:
+                # Its last calls are answered by the supervisor that is only starting.
+                self._slots[0].let_go(process)
+            else:
+                await process.stop()
 
     def hand_over_port(self) -> Mapping[str, int]:
         """Leave the port to the next supervisor."""

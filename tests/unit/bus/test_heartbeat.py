@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+import uvloop
 
 from pgnode.bus.heartbeat import BEAT, LEAVING, OTHERS_SERVE, HeartbeatChannel
 from tests.support.polling import pause
@@ -76,6 +77,26 @@ async def test_others_may_serve_then(ends: tuple[socket.socket, int]) -> None:
         await channel.stop_requested.wait()
     assert channel.others_serve
     channel.close()
+
+
+@pytest.mark.parametrize("others_serve", [True, False])
+def test_an_end_that_is_closed_with_beats_that_nobody_has_read_means_stop(others_serve: bool) -> None:
+    near, far = socket.socketpair()
+
+    async def main() -> bool:
+        channel = HeartbeatChannel(far.detach(), beat_seconds=0.01)
+        channel.start()
+        if others_serve:
+            near.send(OTHERS_SERVE)
+        # The kernel tells the worker of a reset, and of the end after it.
+        near.close()
+        async with asyncio.timeout(5):
+            await channel.stop_requested.wait()
+        channel.close()
+        return channel.others_serve
+
+    # As in a worker: asyncio's own loop tells of the end once more.
+    assert uvloop.run(main()) is others_serve
 
 
 async def test_a_supervisor_that_does_not_read_holds_up_nobody(ends: tuple[socket.socket, int]) -> None:

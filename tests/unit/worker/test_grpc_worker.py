@@ -22,6 +22,7 @@ from structlog.testing import capture_logs
 
 from pgnode.api.grpc import grpc_compat
 from pgnode.api.grpc.handlers import GrpcHandlers
+from pgnode.bus.commands import Kind
 from pgnode.bus.heartbeat import BEAT, LEAVING, OTHERS_SERVE
 from pgnode.os_support.aio import end_tasks
 from pgnode.settings import Settings, load
@@ -203,16 +204,27 @@ async def test_nobody_is_waited_for_without_end(
             assert await asyncio.get_running_loop().sock_recv(silent, 64) == b""
 
 
-async def test_where_the_kernel_takes_no_filter_it_waits_all_the_same(
+async def test_beside_others_it_tells_callers_of_its_end_when_no_call_runs(
     supervisor: StubSupervisor, settings: Settings
 ) -> None:
-    refused = mock.patch.object(grpc_worker, "restrict_listeners", side_effect=OSError("Protocol not available"))
-    with refused, capture_logs() as lines:
-        async with working(settings, handshake_seconds=0.1) as worker:
-            worker.near.send(OTHERS_SERVE)
-            worker.near.close()
-            await worker.ended()
-    assert "may have to connect again" in str(lines)
+    async with working(settings, handshake_seconds=0.0, leave_seconds=60.0) as worker, worker.caller() as caller:
+        call = caller.channel.stream_unary("/service.NodeService/SyncUser")(metadata=caller.metadata, timeout=50)
+        await call.write(pb.User(email="alice").SerializeToString())
+        await eventually(lambda: supervisor.of_kind(Kind.SYNC_USER), "it is under way")
+        viewer = caller.logs()
+        await viewer.initial_metadata()
+        worker.near.send(OTHERS_SERVE)
+        worker.near.close()
+        with pytest.raises(aio.AioRpcError, match="this worker is ending"):
+            await read_to_end(viewer)
+        # Nobody else listens here, so this is the connection on which that call runs.
+        for _ in range(20):
+            assert await caller.health() == SERVING
+            await pause()
+        assert not worker.task.done()
+        await call.done_writing()
+        await call
+        await worker.ended()
 
 
 async def test_a_path_that_is_no_text_ends_no_more_than_the_calls_of_the_moment(
