@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest_asyncio
+from grpc.aio import AioRpcError
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
@@ -146,4 +147,5 @@ async def test_one_that_hangs_and_one_that_has_ended(stage: Stage) -> None:
     assert (await stage.drain())[0] == 0
     await stage.node.stop()
     await stage.node.start()
-    assert await stage.there() == ["VLESS"]
+    # It answers before its core runs.
+    assert await eventually(stage.there, "the core is back", errors=(AioRpcError,)) == ["VLESS"]

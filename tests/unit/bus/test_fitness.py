@@ -22,6 +22,7 @@ from pgnode.bus.keys import Keys
 from pgnode.errors import SettingsError
 from pgnode.settings import shown_url
 from pgnode.settings.redis_address import complete
+from pgnode.testing.ports import free_port
 from tests.support.certificates import make_certificate
 from tests.support.redis_servers import Sentinel, running_server
 
@@ -109,7 +110,7 @@ async def test_tls(tmp_path: Path) -> None:
 
 
 async def test_the_wrong_kind() -> None:
-    async with running_server(options=["--cluster-enabled", "yes"]) as server:
+    async with running_server(options=["--cluster-enabled", "yes", "--cluster-port", str(free_port())]) as server:
         await refused(server.url, "is a server of a cluster: write redis.cluster://")
     async with running_server("redis") as server:
         config = server.folder / "sentinel.conf"
