@@ -50,18 +50,18 @@ _ACCEPT: Final = (_RETURN, 0, 0, 0xFFFFFFFF)
 _DROP: Final = (_RETURN, 0, 0, 0)
 
 
-def program(networks: Sequence[Network], *, new_ones: bool = True) -> list[Instruction]:
+def program(networks: Sequence[Network], *, new_connections: bool = True) -> list[Instruction]:
     """Write the program that lets packets from these networks through.
 
     Args:
         networks: The networks; none: all there are.
-        new_ones: Whether packets that open a connection are among them.
+        new_connections: Whether packets that open a connection get through, too.
 
     Returns:
         Its instructions.
     """
     opens = [(_LOAD_BYTE, 0, 0, _FLAGS), (_AND, 0, 0, _SYN | _ACK), (_JUMP_IF_EQUAL, 0, 1, _SYN), _DROP]
-    return [*([] if new_ones else opens), *(_of_networks(networks) if networks else [_ACCEPT])]
+    return [*([] if new_connections else opens), *(_of_networks(networks) if networks else [_ACCEPT])]
 
 
 def _of_networks(networks: Iterable[Network]) -> list[Instruction]:
@@ -81,34 +81,34 @@ def _of_networks(networks: Iterable[Network]) -> list[Instruction]:
     ]
 
 
-def restrict(connection: socket.socket, networks: Sequence[Network], *, new_ones: bool = True) -> None:
+def restrict(connection: socket.socket, networks: Sequence[Network], *, new_connections: bool = True) -> None:
     """Let packets from these networks alone through to a socket; from everywhere where there are none.
 
     Args:
         connection: The socket.
         networks: The networks.
-        new_ones: Whether connections may be opened.
+        new_connections: Whether connections may be opened.
 
     Raises:
         OSError: The kernel does not take the filter; the one before stays.
     """
-    if not networks and new_ones:
+    if not networks and new_connections:
         with contextlib.suppress(FileNotFoundError):
             connection.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
         return
-    instructions = program(networks, new_ones=new_ones)
+    instructions = program(networks, new_connections=new_connections)
     code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*one) for one in instructions))
     told = struct.pack("HP", len(instructions), ctypes.addressof(code))
     connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
 
 
-def restrict_listeners(port: int, networks: Sequence[Network], *, new_ones: bool = True) -> int:
+def restrict_listeners(port: int, networks: Sequence[Network], *, new_connections: bool = True) -> int:
     """Do so for all sockets of this process that listen on a port: those of a library, say.
 
     Args:
         port: The port.
         networks: The networks.
-        new_ones: Whether connections may be opened.
+        new_connections: Whether connections may be opened.
 
     Returns:
         How many there were.
@@ -125,7 +125,7 @@ def restrict_listeners(port: int, networks: Sequence[Network], *, new_ones: bool
             continue
         try:
             if _listens(listener, port):
-                restrict(listener, networks, new_ones=new_ones)
+                restrict(listener, networks, new_connections=new_connections)
                 found += 1
         finally:
             listener.detach()

@@ -55,10 +55,10 @@ log = structlog.get_logger(__name__)
 #: Seconds that calls under way get when the worker ends.
 GRACE_SECONDS = 4.0
 
-#: The same where other workers serve meanwhile.
+#: Seconds that calls under way get when the worker ends and other workers serve.
 LEAVE_SECONDS = 12.0
 
-#: How many of those calls get that begin at the very end.
+#: The part of them that is kept for calls which begin just before the server ends.
 LAST_SECONDS = 1.0
 
 #: Seconds that callers who have just connected get for their handshakes, where other workers serve. Three ways there and back
@@ -188,7 +188,7 @@ async def serve(
         settings: The node's settings.
         channel_number: File number of the channel to the supervisor; None for a worker that was started by hand.
         grace_seconds: Seconds that calls under way get at the end.
-        leave_seconds: The same where other workers serve.
+        leave_seconds: Seconds that they get in place of these where other workers serve.
         handshake_seconds: Seconds that callers who have just connected get before that.
 
     Raises:

@@ -19,7 +19,7 @@ from pgnode.os_support.packet_filter import Network, restrict_listeners
 
 log = structlog.get_logger(__name__)
 
-#: Seconds without a call that are long enough: an answer is on its way by then.
+#: Seconds without a call after which the server may end: the last answer has been sent by then.
 QUIET_SECONDS: Final = 0.005
 
 
@@ -34,9 +34,12 @@ async def let_arrive(port: int, networks: Sequence[Network], seconds: float) -> 
         seconds: How long handshakes may take.
     """
     try:
-        restrict_listeners(port, networks, new_ones=False)
+        restrict_listeners(port, networks, new_connections=False)
     except OSError as error:
-        log.warning("a caller that connects while this worker ends may have to connect again", error=str(error))
+        log.warning(
+            "the kernel takes no filter: who connects while this worker ends may have to connect again",
+            error=str(error),
+        )
     await asyncio.sleep(seconds)
 
 

@@ -30,8 +30,8 @@ WORKER_MODULE = "pgnode.worker.grpc_worker"
 #: held up, no worker is killed for it.
 MISSED_MAX = 8
 
-#: Seconds that one has to end by itself while others serve: longer than it takes for calls under way.
-LEAVE_SECONDS = 20.0
+#: Seconds until one is killed that was told to end while others serve. It waits 13 at most, for handshakes and calls under way.
+KILLED_BESIDE_OTHERS_SECONDS = 20.0
 
 #: Bytes read from the channel at once.
 READ_BYTES = 4096
@@ -193,10 +193,10 @@ class GrpcProcess:
         """End it: calls under way get their grace.
 
         Args:
-            others_serve: As of :meth:`request_stop`.
+            others_serve: Whether its callers find another worker. It has longer to end then.
         """
         self.request_stop(others_serve=others_serve)
-        await self._child.stop(seconds=LEAVE_SECONDS if others_serve else None)
+        await self._child.stop(seconds=KILLED_BESIDE_OTHERS_SECONDS if others_serve else None)
 
     async def _hung(self) -> None:
         """Return when it hangs."""

@@ -75,7 +75,7 @@ def test_the_program_lets_through_who_is_in_one_of_the_networks(
     code = program(networks)
     known = not networks or any(stranger in network for network in networks)
     assert lets_through(code, stranger) == known
-    others_only = program(networks, new_ones=False)
+    others_only = program(networks, new_connections=False)
     assert not lets_through(others_only, stranger)
     for flags in (ACK, ACK | PUSH, SYN | ACK):
         assert lets_through(others_only, stranger, flags) == known
@@ -127,7 +127,7 @@ def test_others_are_kept_away_until_they_are_let_in(where: str) -> None:
 def test_a_socket_that_takes_no_new_ones_serves_those_it_has(networks: list[Network]) -> None:
     with listening("127.0.0.1") as listener, calling(listener, "127.0.0.2") as first:
         assert connected(first, LONG_SECONDS)
-        assert restrict_listeners(listener.getsockname()[1], networks, new_ones=False) == 1
+        assert restrict_listeners(listener.getsockname()[1], networks, new_connections=False) == 1
         with calling(listener, "127.0.0.2") as late:
             assert not connected(late, KEPT_AWAY_SECONDS)
             accepted, _ = listener.accept()
