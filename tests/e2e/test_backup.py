@@ -27,7 +27,7 @@ from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import REST
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually, pause
-from tests.support.processes import core_pid, run_to_end
+from tests.support.processes import core_pid, run_to_end, stop
 from tests.support.said import said
 from tests.support.stored import stored_users
 
@@ -207,7 +207,7 @@ async def test_a_core_that_stands_still_is_no_part_of_what_is_restored(folder: P
         core = core_pid(node)
         os.kill(node.pid, signal.SIGKILL)
         await node.wait()
-        os.kill(core, signal.SIGSTOP)
+        await stop(core)
         code, output = await command(node, "restore", str(file))
         assert (code, f"a core still runs here (pid {core})" in output) == (0, True), output
         await node.start()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 
 from pgnode.testing.configs import make_config, make_inbound
 from pgnode.testing.node import NodeProcess
@@ -18,7 +16,7 @@ from pgnode.wire import service_pb2 as pb
 from tests.e2e.conftest import FAST
 from tests.support.node_state import node_status
 from tests.support.polling import eventually
-from tests.support.processes import core_pid
+from tests.support.processes import core_pid, stop
 
 NOT_YET = (PanelError, NoAnswerError, OSError, TransferError)
 TAGS = ["VLESS", "Packets"]
@@ -42,7 +40,7 @@ async def test_a_core_that_stands_still_for_good_is_replaced(target: Target) -> 
         await client.move("user7@demo", 10_000, 10_000)
         before = await panel.traffic("user7@demo")
         core = core_pid(node)
-        os.kill(core, signal.SIGSTOP)
+        await stop(core)
         # Whatever is asked meanwhile is answered: there is a limit to every call of the core.
         backend = pb.Backend(type=pb.XRAY, config=json.dumps(config), users=[*users, joining])
         answers = await asyncio.gather(

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pgnode.testing.users import make_user
 from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_tags
 from tests.support.polling import eventually
-from tests.support.processes import is_stopped, run_to_end
+from tests.support.processes import run_to_end, stopped
 
 USER = make_user("one@e2e", ["VLESS"])
 
@@ -131,14 +130,10 @@ async def test_another_user_is_refused(stage: Stage) -> None:
 
 
 async def test_one_that_hangs_and_one_that_has_ended(stage: Stage) -> None:
-    os.kill(stage.node.pid, signal.SIGSTOP)
-    try:
-        await eventually(lambda: is_stopped(stage.node.pid), "it stands still")
+    async with stopped(stage.node.pid):
         for arguments in ([], ["--cancel"]):
             code, text = await stage.drain(*arguments)
             assert (code, "kill -CONT it" in text) == (4, True), text
-    finally:
-        os.kill(stage.node.pid, signal.SIGCONT)
     await stage.node.stop()
     code, text = await stage.drain()
     assert (code, "no node runs with STATE_DIR=" in text) == (3, True), text

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 
 import grpc
@@ -16,7 +14,7 @@ from pgnode.testing.panel import PanelClient, PanelError
 from pgnode.testing.users import make_user, make_users
 from tests.support.core_lists import inbound_users
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, is_stopped, kill, run_to_end
+from tests.support.processes import core_pid, kill, run_to_end, stopped
 
 TAGS = ["Trojan", "VLESS"]
 #: The core takes messages of up to 4 MiB: it refuses this user, with no word of the node's own in between.
@@ -95,9 +93,7 @@ async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelCl
     await panel.start(make_config([make_inbound("VLESS", "vless")]), make_users(3, ["VLESS"]))
     assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 rejected; node running"]
     core = core_pid(node)
-    os.kill(core, signal.SIGSTOP)
-    try:
-        await eventually(lambda: is_stopped(core), "the core stands still")
+    async with stopped(core):
         users = [make_user("new@e2e", ["VLESS"]), make_user("user1@demo", [])]
         change = asyncio.create_task(panel.sync_chunked(users))
         rows: list[str] = []
@@ -107,8 +103,6 @@ async def test_who_is_not_applied_yet_is_named(node: NodeProcess, panel: PanelCl
             return len(rows) == 3
 
         await eventually(both_named, "two users wait")
-    finally:
-        os.kill(core, signal.SIGCONT)
     assert rows[1:] == ["new@e2e  not applied yet", "user1@demo  VLESS; removed, still active in the core"]
     await change
     assert await listed(node, "--waiting") == ["3 desired, 3 applied, 0 rejected; node running"]

@@ -36,7 +36,7 @@ from tests.e2e.conftest import WITH_GRPC
 from tests.support.grpc_node import GrpcNode, asked_again
 from tests.support.hostile_http2 import EMPTY_MESSAGE, HostileConnection, call_block
 from tests.support.polling import eventually, pause
-from tests.support.processes import kill, listens, of_state_dir, run_to_end, worker_pids
+from tests.support.processes import kill, listens, of_state_dir, run_to_end, stop, worker_pids
 from tests.support.said import said
 
 #: Half a minute is promised for a worker that hangs; a machine with other things to do gets more.
@@ -313,7 +313,7 @@ async def test_workers_that_hang_are_replaced_on_both_faces(whole: NodeProcess) 
     hung = [before[0], worker_pids(whole)[0]]
     begun = time.monotonic()
     for pid in hung:
-        os.kill(pid, signal.SIGSTOP)
+        await stop(pid)
     await eventually(lambda: not is_running(hung[0]), "the gRPC worker is ended", HUNG_SECONDS)
     await eventually(lambda: not is_running(hung[1]), "the REST worker is ended", HUNG_SECONDS)
     await all_are_ready(whole, before)

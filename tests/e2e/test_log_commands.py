@@ -16,7 +16,7 @@ from pgnode.testing.node import NodeProcess
 from pgnode.testing.users import make_user
 from tests.e2e.conftest import WITH_GRPC
 from tests.support.polling import eventually
-from tests.support.processes import gunicorn_master_pid, is_stopped, run_to_end, worker_pids
+from tests.support.processes import gunicorn_master_pid, run_to_end, stopped, worker_pids
 
 TAG = "VLESS"
 
@@ -112,9 +112,7 @@ async def test_what_comes_is_shown(node: NodeProcess) -> None:
 
 
 async def test_of_a_supervisor_that_hangs_the_bus_has_lines(node: NodeProcess) -> None:
-    os.kill(node.pid, signal.SIGSTOP)
-    try:
-        await eventually(lambda: is_stopped(node.pid), "it stands still")
+    async with stopped(node.pid):
         code, text = await pgnode(node, "logs")
         assert (code, "does not answer" in text, "child is ready" in text) == (4, True, True), text
         code, text = await pgnode(node, "log-level", "debug")
@@ -122,8 +120,6 @@ async def test_of_a_supervisor_that_hangs_the_bus_has_lines(node: NodeProcess) -
         for command in ("reload", "restart"):
             code, text = await pgnode(node, command, "--json")
             assert (code, "kill -CONT it" in text) == (4, True), text
-    finally:
-        os.kill(node.pid, signal.SIGCONT)
 
     async def answers() -> bool:
         return await pgnode(node, "log-level") == (0, "info, as the settings say\n")

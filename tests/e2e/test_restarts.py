@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +26,7 @@ from tests.e2e.conftest import WITH_GRPC
 from tests.support.core_lists import inbound_users
 from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, gunicorn_master_pid, kill, valkey_pid, worker_pids
+from tests.support.processes import core_pid, gunicorn_master_pid, kill, stopped, valkey_pid, worker_pids
 
 #: What a caller may see while a part is being brought back.
 NOT_YET = (PanelError, NoAnswerError, OSError, TransferError)
@@ -125,17 +122,6 @@ async def grown(stage: Stage, before: Traffic, bytes_more: int) -> None:
         await eventually(there, f"{bytes_more:,} bytes more than {before} are counted", errors=(PanelError,))
 
 
-@contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process that hangs."""
-    assert pid
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 async def test_core_killed(stage: Stage) -> None:
     await stage.client.move("VLESS", 50_000, 60_000)
     before = await counted(stage)
@@ -198,7 +184,7 @@ async def test_valkey_killed(stage: Stage) -> None:
 
 async def test_valkey_hangs(stage: Stage) -> None:
     async with stage.node.panel() as panel, stage.client.hold("VLESS") as transfer:
-        with stopped(valkey_pid(stage.node)):
+        async with stopped(valkey_pid(stage.node)):
             begun = time.monotonic()
             answer = await panel.request("PUT", "/user/sync", make_user("away@e2e", TAGS).SerializeToString())
             elapsed = time.monotonic() - begun
@@ -223,7 +209,7 @@ async def test_core_hangs(stage: Stage) -> None:
     """A core that stands still, and goes on sooner than CORE_HANG_SECONDS: calls say so, and no connection is lost."""
     core = core_pid(stage.node)
     async with stage.node.panel() as panel, stage.client.hold("VLESS") as transfer:
-        with stopped(core):
+        async with stopped(core):
 
             async def probe_says_so() -> bool:
                 answer = await panel.request("GET", "/stats/backend")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +23,7 @@ from tests.e2e.conftest import FAST
 from tests.support.geo_files import write_geoip
 from tests.support.polling import eventually
 from tests.support.probe_target import answer_probe
-from tests.support.processes import core_pid, kill
+from tests.support.processes import core_pid, kill, stopped
 from tests.support.scrape import scrape
 
 GUARD = "PG_NODE_MALFORMED_DOMAIN_GUARD"
@@ -274,15 +272,12 @@ async def test_a_config_with_one_outbound_more_is_another_config(stage: Stage) -
 async def test_a_core_that_hangs_gets_in_order_by_itself(stage: Stage) -> None:
     """The call fails, and the core takes the rule all the same when it goes on: then it is put out again."""
     core = core_pid(stage.node)
-    os.kill(core, signal.SIGSTOP)
-    try:
+    async with stopped(core):
         status, text = await stage.refused(stage.add(BLOCKED))
         assert (status, text[:31]) == (503, "failed to add the routing rule:")
         status, text = await stage.refused(stage.rules())
         assert (status, text[:29]) == (503, "failed to list routing rules:")
         assert (await stage.panel.info()).started
-    finally:
-        os.kill(core, signal.SIGCONT)
 
     await eventually(lambda: "routing was repaired" in stage.node.output_text, "the routing is looked after")
     assert await stage.rules() == CONFIGURED

@@ -24,7 +24,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user, make_users
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, run_to_end
+from tests.support.processes import core_pid, run_to_end, stop
 
 TAG = "VLESS"
 
@@ -125,7 +125,7 @@ async def test_what_the_service_manager_is_told_and_what_its_watchdog_does(stage
     assert not manager.is_overdue
 
     async with stage.client.hold(TAG) as held:
-        os.kill(pid, signal.SIGSTOP)
+        await stop(pid)
         await eventually(lambda: manager.is_overdue, "the watchdog bites", timeout_seconds=60)
         await held.wait_rounds(2)
         # KillMode=process and WatchdogSignal=SIGKILL: this process alone, at once.

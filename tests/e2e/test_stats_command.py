@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, run_to_end
+from tests.support.processes import core_pid, run_to_end, stopped
 
 TAG = "VLESS"
 
@@ -147,12 +146,9 @@ async def test_a_node_is_healthy_and_its_doctor_content(node: NodeProcess, panel
 
 async def test_a_supervisor_that_stands_still_is_told_of_at_once(node: NodeProcess, panel: PanelClient) -> None:
     await panel.start(make_config([make_inbound(TAG, "vless")]), [make_user("one@e2e", [TAG])])
-    os.kill(node.pid, signal.SIGSTOP)
-    try:
+    async with stopped(node.pid):
         code, text = await status(node)
         health = await run_to_end([sys.executable, "-m", "pgnode", "health"], env=node.environment())
-    finally:
-        os.kill(node.pid, signal.SIGCONT)
     assert health == (1, "not live: the supervisor does not answer: it did not answer within 2 s\n")
     assert code == 4, text
     assert " · hung · " in text

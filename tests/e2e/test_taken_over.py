@@ -26,7 +26,7 @@ async def _killed_and_started(node: NodeProcess) -> None:
     kill(node.pid)
     await node.wait()
     await node.start()
-    await eventually(lambda: "compared with the core" in node.output_text, "the core was taken over")
+    await eventually(lambda: "because='take over core: done'" in node.output_text, "the core was taken over")
     assert core_pid(node) == before
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from typing import Any
@@ -16,7 +15,7 @@ from pgnode.testing.target import Target
 from pgnode.testing.traffic import ClientCore, link
 from pgnode.testing.users import make_user
 from tests.support.polling import eventually
-from tests.support.processes import is_stopped, run_to_end
+from tests.support.processes import run_to_end, stopped
 from tests.support.terminals import Terminal
 
 TAG = "VLESS"
@@ -105,17 +104,13 @@ async def test_without_colours_and_by_a_pipe(node: NodeProcess) -> None:
 async def test_a_node_that_hangs_and_ends_is_shown(node: NodeProcess) -> None:
     async with Terminal(TOP, node.environment()) as terminal, Terminal(TOP, node.environment()) as other:
         await shows(terminal, " · running · up ")
-        os.kill(node.pid, signal.SIGSTOP)
-        try:
-            await eventually(lambda: is_stopped(node.pid), "it stands still")
+        async with stopped(node.pid):
             await shows(terminal, " · hung · ", "kill -CONT it")
             code, text = await run_to_end([*TOP, "--once"], env=node.environment())
             assert (code, " · hung · " in text) == (4, True)
             await shows(other, " · hung · ")
             other.process.send_signal(signal.SIGTERM)
             await ends(other, 128 + signal.SIGTERM)
-        finally:
-            os.kill(node.pid, signal.SIGCONT)
         await shows(terminal, " · running · up ")
         await node.stop()
         await shows(terminal, " · down · ", "no core runs")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
@@ -21,7 +19,7 @@ from tests.e2e.conftest import WITH_GRPC
 from tests.e2e.test_restart_in_place import TAGS, Callers
 from tests.support.grpc_node import GrpcNode, asked_again
 from tests.support.polling import eventually, pause
-from tests.support.processes import is_stopped, run_to_end, worker_pids
+from tests.support.processes import run_to_end, stopped, worker_pids
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -143,14 +141,10 @@ async def test_a_restart_takes_the_number_of_the_settings(node: NodeProcess) -> 
 
 
 async def test_of_one_that_hangs_or_has_ended_that_is_told(node: NodeProcess) -> None:
-    os.kill(node.pid, signal.SIGSTOP)
-    try:
-        await eventually(lambda: is_stopped(node.pid), "it stands still")
+    async with stopped(node.pid):
         for arguments in (["add"], ["restart"]):
             code, text = await workers(node, *arguments)
             assert (code, "kill -CONT it" in text) == (4, True)
-    finally:
-        os.kill(node.pid, signal.SIGCONT)
     await node.stop()
     code, text = await workers(node, "add")
     assert (code, "no node runs with STATE_DIR=" in text) == (3, True)

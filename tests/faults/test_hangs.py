@@ -6,9 +6,6 @@ Callers get an answer in time all the while: the one they ask for, or 503 or 504
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -27,7 +24,7 @@ from tests.faults.leftovers import TidyNode
 from tests.faults.load import GRPC_OPTIONS, caller_email, grpc_pids, under_load
 from tests.support.grpc_node import GrpcNode
 from tests.support.polling import eventually, pause
-from tests.support.processes import core_pid, gunicorn_master_pid, is_stopped, valkey_pid, worker_pids
+from tests.support.processes import core_pid, gunicorn_master_pid, stopped, valkey_pid, worker_pids
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -106,19 +103,6 @@ async def keep_asking(stage: Stage, answers: Answers, end: asyncio.Event) -> Non
     ):
         for call in (panel.backend_stats, by_a_newcomer, figures, lambda: over_grpc.call("GetBaseInfo")):
             group.create_task(again(call))
-
-
-@contextlib.asynccontextmanager
-async def stopped(pid: int) -> AsyncIterator[None]:
-    """SIGSTOP, and SIGCONT in the end, if the process is still there."""
-    assert pid > 1, "there is no such process"
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        await eventually(lambda: is_stopped(pid), "it is stopped")
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("who", PROCESSES)

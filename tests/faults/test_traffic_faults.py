@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ from tests.faults.traffic_checker import (
 )
 from tests.faults.trial import Trial
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, kill, valkey_pid, worker_pids
+from tests.support.processes import core_pid, kill, stopped, valkey_pid, worker_pids
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -227,13 +226,10 @@ async def test_valkey_emptied_under_traffic(billed: Stage, node: NodeProcess) ->
         await load.progress(20)
         valkey = valkey_pid(node)
         # Stopped, so that it does not start the bus again before that has gone.
-        node.send_signal(signal.SIGSTOP)
-        try:
+        async with stopped(node.pid):
             billed.struck(valkey)
             await eventually(lambda: not is_running(valkey), "the bus has gone")
             assert not (node.state_dir / "store").exists()
-        finally:
-            node.send_signal(signal.SIGCONT)
         await load.progress(20)
     assert await billed.check() == 0
 

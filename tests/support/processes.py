@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,7 @@ import psutil
 from pgnode.testing.node import NodeProcess
 from pgnode.testing.processes import command_line, is_running, tree
 from tests.support import once
+from tests.support.polling import eventually
 from tests.support.ready_commands import run_ready
 
 
@@ -38,6 +39,25 @@ def is_stopped(pid: int) -> bool:
     """Whether every thread of a process has stopped: some go on for a moment after SIGSTOP was sent."""
     states = [task.read_bytes().rpartition(b")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")]
     return bool(states) and all(state in (b"T", b"t") for state in states)
+
+
+async def stop(pid: int) -> None:
+    """SIGSTOP for a process, and wait until it does nothing any more: its threads go on for a moment, and answer in it."""
+    assert pid > 1, "there is no such process"
+    os.kill(pid, signal.SIGSTOP)
+    # Whoever watches over it may be sooner, and end it.
+    await eventually(lambda: is_stopped(pid) or not is_running(pid), f"process {pid} stands still", errors=(OSError,))
+
+
+@contextlib.asynccontextmanager
+async def stopped(pid: int) -> AsyncIterator[None]:
+    """A process that hangs for as long as this is entered. It may end, or be ended, meanwhile."""
+    try:
+        await stop(pid)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def valkey_pid(node: NodeProcess) -> int:

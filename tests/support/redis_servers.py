@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-import os
 import shutil
 import signal
 import subprocess
@@ -124,16 +123,6 @@ class RedisServer:
             self.process.kill()
             self.process.wait()
             self.process = None
-
-    def stand_still(self) -> None:
-        """It does nothing any more, and its connections stay."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """It goes on where it stood."""
-        assert self.process is not None
-        os.kill(self.process.pid, signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager

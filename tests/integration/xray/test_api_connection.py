@@ -19,8 +19,8 @@ from pgnode.xray.proto import (
 )
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
 from tests.integration.xray.plain_core import kind_of, plain_config
-from tests.support.polling import eventually, next_turn
-from tests.support.processes import is_stopped
+from tests.support.polling import next_turn
+from tests.support.processes import stop
 
 
 async def test_a_core_that_is_not_there(run_dir: Path, api: CoreApi) -> None:
@@ -32,8 +32,7 @@ async def test_a_core_that_is_not_there(run_dir: Path, api: CoreApi) -> None:
 async def test_a_core_that_dies_and_one_that_hangs(run_dir: Path, start_core: StartCore, api: CoreApi) -> None:
     running = await start_core(EmbeddedCore(), json.dumps(plain_config(run_dir)), run_dir)
     await api.wait_ready(DEADLINE_SECONDS)
-    running.send_signal(signal.SIGSTOP)
-    await eventually(lambda: is_stopped(running.pid), "the core has stopped")
+    await stop(running.pid)
     assert await kind_of(api.stats.sys_stats(0.2)) is ErrorKind.DEADLINE
     running.send_signal(signal.SIGKILL)
     assert await kind_of(api.stats.sys_stats(DEADLINE_SECONDS)) is ErrorKind.UNAVAILABLE
@@ -70,7 +69,7 @@ async def test_a_call_under_way_when_the_client_is_closed_is_unavailable(run_dir
     )
     api = CoreApi(running.socket_path)
     await api.stats.sys_stats(DEADLINE_SECONDS)
-    running.send_signal(signal.SIGSTOP)
+    await stop(running.pid)
     try:
         call = asyncio.create_task(api.stats.sys_stats(DEADLINE_SECONDS))
         await next_turn()

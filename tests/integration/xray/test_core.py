@@ -30,6 +30,7 @@ from pgnode.xray.process.run_folder import FIFO_NAME
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, handles_sigterm
 from tests.integration.xray.plain_core import names, plain_config, text_of
 from tests.support.polling import eventually
+from tests.support.processes import stop
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -204,7 +205,7 @@ async def test_a_killed_core_is_noticed(core: Core, run_dir: Path, start_core: S
 
 async def test_a_core_that_does_not_listen_is_killed(core: Core, run_dir: Path, start_core: StartCore) -> None:
     running = await start_core(core, json.dumps(plain_config(run_dir)), run_dir)
-    running.send_signal(signal.SIGSTOP)
+    await stop(running.pid)
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert await running.terminate(0.2) == -signal.SIGKILL
 

@@ -20,7 +20,7 @@ from pgnode.xray.transport.outcome import Failure
 from pgnode.xray.transport.pipelined import MAX_OPEN, NOT_ANSWERED, NOT_BEGUN, PipelinedGrpcClient
 from tests.integration.xray.conftest import DEADLINE_SECONDS, StartCore, api_part
 from tests.support.polling import eventually
-from tests.support.processes import is_stopped
+from tests.support.processes import stop
 
 METHOD = "/xray.app.proxyman.command.HandlerService/AlterInbound"
 
@@ -119,8 +119,7 @@ HANG_SECONDS = 5.0
 async def test_a_core_that_hangs(run_dir: Path, start_core: StartCore, client: PipelinedGrpcClient) -> None:
     running = await start_core(EmbeddedCore(), _config(run_dir), run_dir)
     assert await _run(client, [_add("first@x")]) == [None]
-    running.send_signal(signal.SIGSTOP)
-    await eventually(lambda: is_stopped(running.pid), "the core has stopped")
+    await stop(running.pid)
     results = await _run(client, [_add(f"u{number}@x") for number in range(1000)], HANG_SECONDS)
     assert set(results) == {NOT_ANSWERED, NOT_BEGUN}
     # Another connection is tried: the socket takes it, but nobody answers.

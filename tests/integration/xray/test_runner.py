@@ -18,6 +18,7 @@ from pgnode.xray.process.embedded import EmbeddedCore
 from pgnode.xray.process.runner import Runner
 from tests.integration.xray.conftest import DEADLINE_SECONDS, api_part
 from tests.support.polling import eventually
+from tests.support.processes import stop
 
 
 def _config(run_dir: Path) -> str:
@@ -49,7 +50,7 @@ async def test_one_that_is_not_needed_ends(run_dir: Path) -> None:
 
 async def test_one_that_hangs_is_killed() -> None:
     runner = Runner(None, discard_seconds=0.1)
-    os.kill(runner.pid, signal.SIGSTOP)
+    await stop(runner.pid)
     await runner.discard()
     assert runner.exit_code() == -signal.SIGKILL
 

@@ -12,6 +12,7 @@ import pytest
 
 from pgnode.xray.process.runner import ASSETS_VARIABLE, Runner
 from tests.support.polling import eventually
+from tests.support.processes import stop
 
 
 async def test_one_that_is_not_needed_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +35,7 @@ async def test_one_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv(ASSETS_VARIABLE, raising=False)
     runner = Runner(tmp_path, discard_seconds=0.05)
     assert ASSETS_VARIABLE not in os.environ
-    os.kill(runner.pid, signal.SIGSTOP)
+    await stop(runner.pid)
     await runner.discard()
     assert runner.exit_code() == -signal.SIGKILL
 
@@ -52,7 +53,7 @@ async def test_one_that_died_meanwhile_takes_no_config(tmp_path: Path) -> None:
 async def test_one_that_does_not_take_its_config_is_ended(tmp_path: Path) -> None:
     """More than the pipe holds, and nobody reads: no wait for it is without end."""
     runner = Runner(None, take_seconds=0.05)
-    os.kill(runner.pid, signal.SIGSTOP)
+    await stop(runner.pid)
     with pytest.raises(OSError, match="Broken pipe"):
         await runner.start_core("x" * 4 * 1024 * 1024, tmp_path / "fifo")
     await runner.discard()

@@ -16,7 +16,7 @@ from pgnode.xray.process.executable import ExecutableCore
 from pgnode.xray.process.record import CoreRecord, read_record
 from pgnode.xray.process.running import RunningCore
 from tests.support.polling import eventually, next_turn
-from tests.support.processes import is_stopped
+from tests.support.processes import stop
 from tests.unit.xray.process.conftest import serving
 
 GRACE_SECONDS = 10.0
@@ -44,8 +44,7 @@ async def test_its_life(executable: ExecutableCore, run_dir: Path) -> None:
 
 async def test_one_that_does_not_listen_is_killed(executable: ExecutableCore, run_dir: Path) -> None:
     running = await serving(await executable.spawn("{}", run_dir))
-    running.send_signal(signal.SIGSTOP)
-    await eventually(lambda: is_stopped(running.pid), "it has stopped")
+    await stop(running.pid)
     assert await running.terminate(0.05) == -signal.SIGKILL
     running.close()
 
