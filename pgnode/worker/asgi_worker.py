@@ -36,8 +36,8 @@ _ERRORS = {
 }
 
 
-#: Seconds between two looks at the handshakes that are under way when a worker ends.
-ARRIVAL_SECONDS = 0.02
+#: Seconds between two looks at the handshakes, and at the calls, that are under way when a worker ends.
+LEAVING_POLL_SECONDS = 0.02
 
 #: Seconds between two lines in the log about addresses with too many connections.
 SAY_SECONDS = 60.0
@@ -56,6 +56,9 @@ class ConnectionLimits:
     #: A worker that ends has accepted connections whose TLS handshakes are still under way. It waits for them for so long at
     #: most, and answers what they ask.
     handshake_seconds: float = 2.0
+    #: A worker that ends waits for calls under way for so long, and then for what Gunicorn's ``graceful_timeout`` says. Others
+    #: serve meanwhile; where none does, its master ends as well, and does not wait for it longer than ``graceful_timeout``.
+    call_seconds: float = 8.0
 
 
 class NodeConnection(HttpConnection):
@@ -67,8 +70,8 @@ class NodeConnection(HttpConnection):
         self._header_timer: asyncio.TimerHandle | None = None
         #: Set while the caller takes nothing.
         self._stall_timer: asyncio.TimerHandle | None = None
-        #: The caller of the last request may take nothing for a long time.
-        self._slow_reader_allowed = False
+        #: The answer to the last request has no end.
+        self._is_endless = False
         #: Answers requests of which everything is there; None where the port has nothing that does.
         self._find_answer: FindAnswer | None = None
         #: The caller's address, "" where there is none.
@@ -116,6 +119,7 @@ class NodeConnection(HttpConnection):
 
     def headers_read(self) -> None:
         """Stop waiting for headers."""
+        self._is_endless = False
         if not self._was_noted:
             self._was_noted = True
             self.worker.open_connections.asked(self)
@@ -152,7 +156,6 @@ class NodeConnection(HttpConnection):
             scope: The ASGI scope of a request.
         """
         scope[CONNECTION] = self
-        self._slow_reader_allowed = False
 
     def answer_whole(
         self, method: str, path: str, headers: Headers, body: bytes
@@ -171,7 +174,6 @@ class NodeConnection(HttpConnection):
         find = self._find_answer
         if find is None:
             return None
-        self._slow_reader_allowed = False
         return find(method, path, headers, self._caller, body)
 
     def watch_delivery(self) -> TcpDelivery:
@@ -182,9 +184,14 @@ class NodeConnection(HttpConnection):
         """Make the answer that is about to be written the connection's last one."""
         self.answer_is_last()
 
-    def allow_slow_reader(self) -> None:
-        """Keep the connection although its caller takes nothing of this answer for a long time."""
-        self._slow_reader_allowed = True
+    def answer_is_endless(self) -> None:
+        """Keep the connection although its caller takes nothing for a long time, but not for longer than the worker serves."""
+        self._is_endless = True
+
+    @property
+    def has_call(self) -> bool:
+        """Whether a request is under way on it that is going to be answered."""
+        return self.was_asked and not self.is_idle
 
     def error_content(self, status: int, _message: str) -> tuple[str, bytes]:
         """Make the body of an answer to what is no request, in the form of all errors.
@@ -208,8 +215,13 @@ class NodeConnection(HttpConnection):
 
     def _takes_nothing(self) -> None:
         self._stall_timer = None
-        if not self._slow_reader_allowed:
+        if not self._is_endless:
             self.transport.abort()
+
+    def close_for_leave(self) -> None:
+        """Close it where nothing goes on, or something that has no end, since its worker ends."""
+        if self.is_idle or self._is_endless:
+            self.close()
 
 
 class NodeWorker(HttpWorker):
@@ -269,18 +281,26 @@ class NodeWorker(HttpWorker):
         super().init_process()
 
     async def about_to_end(self) -> None:
-        """Close connections on which nothing goes on: Gunicorn would wait for them."""
+        """Close connections on which nothing goes on, which Gunicorn would wait for, and wait for calls longer than it does."""
         await self._all_have_arrived()
         for connection in list(self.connections):
-            if connection.is_idle:
-                connection.close()
+            connection.close_for_leave()
+        await self._all_are_answered()
 
     async def _all_have_arrived(self) -> None:
         """Wait for the handshakes that are under way: whoever was accepted here is answered by nobody else."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.limits.handshake_seconds):
                 while self.arriving:  # noqa: ASYNC110 - nobody tells of a handshake that fails
-                    await asyncio.sleep(ARRIVAL_SECONDS)
+                    await asyncio.sleep(LEAVING_POLL_SECONDS)
+
+    async def _all_are_answered(self) -> None:
+        """Wait for the calls that are under way; a connection closes with its answer."""
+        until = self.loop.time() + self.limits.call_seconds
+        while self.loop.time() < until and any(connection.has_call for connection in self.connections):
+            # The master kills a worker that gives no sign of life.
+            self.notify()
+            await asyncio.sleep(LEAVING_POLL_SECONDS)
 
 
 #: The worker of this process: one, after the fork.

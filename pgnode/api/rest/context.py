@@ -63,8 +63,8 @@ class ServerConnection(Protocol):
     def close_after_answer(self) -> None:
         """Make the answer that is about to be written the connection's last one."""
 
-    def allow_slow_reader(self) -> None:
-        """Keep the connection although its caller takes nothing of this answer for a long time."""
+    def answer_is_endless(self) -> None:
+        """Keep the connection although its caller takes nothing for a long time, but not for longer than the worker serves."""
 
 
 def attach_context(scope: Scope, context: RequestContext) -> None:

@@ -137,7 +137,7 @@ def _log_responder(service: NodeService) -> Responder:
         connection = connection_of(req.scope)
         if connection is not None:
             # Lines that find no room are dropped, and the viewer is told how many.
-            connection.allow_slow_reader()
+            connection.answer_is_endless()
         resp.stream = await LogStream.open(service.logs(), context.receive, encode)
 
     return respond

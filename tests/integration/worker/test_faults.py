@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from pgnode.bus.commands import Kind
-from pgnode.testing.panel import PanelClient
+from pgnode.testing.panel import NoAnswerError, PanelClient
 from pgnode.testing.processes import is_running
 from pgnode.wire import service_pb2 as pb
 from tests.integration.worker.stage import NOT_YET, Stage
@@ -137,6 +137,29 @@ async def test_a_worker_that_ends_closes_idle_connections_and_answers_what_is_un
         await eventually(lambda: not is_running(ending), "the worker has ended")
         assert "Forcing close" not in stage.output
         await busy.close()
+
+
+async def test_a_worker_that_is_replaced_has_time_for_its_calls(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """More than its master would give it; a log stream, which has no end, ends at once, and its viewer comes again."""
+    conf = tmp_path_factory.mktemp("operator") / "gunicorn.conf.py"
+    conf.write_text("graceful_timeout = 0\n")
+    body = pb.User(email="alice", inbounds=["VLESS"]).SerializeToString()
+    async with Stage(workers=1, env={"GUNICORN_CONF": str(conf)}) as stage, stage.panel() as panel:
+        [leaving] = stage.worker_pids()
+        async with panel.logs() as viewer:
+            await stage.supervisor.close()
+            asked = asyncio.create_task(panel.request("PUT", "/user/sync", body))
+            await eventually(stage.commands_waiting, "the command is in the stream")
+            stage.signal_master(signal.SIGHUP)
+            with pytest.raises((EOFError, NoAnswerError)):
+                await viewer.wait_for("what no line says", 30)
+        await eventually(lambda: set(stage.worker_pids()) - {leaving}, "another one is there")
+        await eventually(stage.answers, "it answers", errors=NOT_YET)
+        assert is_running(leaving)
+        assert not asked.done()
+        await stage.new_supervisor()
+        assert (await asked).status == 200
+        await eventually(lambda: not is_running(leaving), "it has ended")
 
 
 async def test_nothing_outlives_a_killed_master() -> None:

@@ -32,7 +32,7 @@ from tests.support.gunicorn_worker import lifespan, serving
 from tests.support.polling import eventually, pause
 
 #: Nothing runs into these by accident.
-LONG = ConnectionLimits(headers_seconds=60, stall_seconds=60, delivery_seconds=60, handshake_seconds=0)
+LONG = ConnectionLimits(headers_seconds=60, stall_seconds=60, delivery_seconds=60, handshake_seconds=0, call_seconds=60)
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -42,19 +42,26 @@ class App:
 
     def __init__(self) -> None:
         self.arrived: list[bool] = []
+        #: The worker has ended.
+        self.ended = False
+        #: Answers to what waits.
+        self.go_on = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
+            self.ended = True
             return
         size = 50_000_000 if "large" in scope["path"] else 10
         connection = connection_of(scope)
         assert connection is not None
-        if "patient" in scope["path"]:
-            connection.allow_slow_reader()
+        if "endless" in scope["path"]:
+            connection.answer_is_endless()
         watch = connection.watch_delivery() if "watched" in scope["path"] else None
         assert watch is None or isinstance(watch, TcpDelivery)
         headers = [(b"content-length", b"%d" % size)]
+        if "waits" in scope["path"]:
+            await self.go_on.wait()
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": bytes(size)})
         if watch is not None:
@@ -246,7 +253,7 @@ async def test_a_caller_that_takes_nothing_is_closed_unless_it_may() -> None:
         connected(port) as (patient, patient_writer),
     ):
         silent_writer.write(GET % b"large")
-        patient_writer.write(GET % b"large/patient")
+        patient_writer.write(GET % b"large/endless")
         await eventually(lambda: len(worker.connections) == 1, "one of them is closed")
         assert len(await ended(silent)) < 50_000_000
         async with asyncio.timeout(20):
@@ -316,6 +323,46 @@ async def test_a_worker_that_ends_closes_idle_connections_and_no_other() -> None
         # One that has just come gets its answer.
         new_writer.write(GET % b"")
         await answered(new)
+
+
+async def test_a_worker_that_ends_waits_longer_for_calls_than_gunicorn_does() -> None:
+    app = App()
+    async with (
+        serving(worker_with(LONG), app, graceful_timeout=0) as (worker, port),
+        connected(port) as (reader, writer),
+        connected(port) as (idle, idle_writer),
+    ):
+        idle_writer.write(GET % b"")
+        await answered(idle)
+        writer.write(GET % b"waits")
+        await eventually(lambda: any(one.has_call for one in worker.connections), "it is asked")
+        seen = worker.tmp.last_update()
+        worker.handle_exit_signal()
+        assert await ended(idle) == b""
+        await eventually(lambda: worker.tmp.last_update() > seen, "it gives signs of life, and waits")
+        assert [one.has_call for one in worker.connections] == [True]
+        app.go_on.set()
+        await answered(reader)
+        assert await ended(reader) == b""
+
+
+async def test_a_worker_that_ends_gives_a_call_up_that_takes_too_long() -> None:
+    limits = ConnectionLimits(headers_seconds=60, handshake_seconds=0, call_seconds=0.1)
+    app = App()
+    async with serving(worker_with(limits), app, graceful_timeout=0) as (worker, port), connected(port) as (_, writer):
+        writer.write(GET % b"waits")
+        await eventually(lambda: any(one.has_call for one in worker.connections), "it is asked")
+        worker.handle_exit_signal()
+        await eventually(lambda: app.ended, "it has ended")
+        assert [one.has_call for one in worker.connections] == [True]
+
+
+async def test_a_worker_that_ends_does_not_wait_for_what_has_no_end() -> None:
+    async with serving(worker_with(LONG), App()) as (worker, port), connected(port) as (reader, writer):
+        writer.write(GET % b"endless/waits")
+        await eventually(lambda: any(one.has_call for one in worker.connections), "it is asked")
+        worker.handle_exit_signal()
+        assert await ended(reader) == b""
 
 
 async def test_a_worker_that_ends_waits_for_handshakes_that_are_under_way() -> None:

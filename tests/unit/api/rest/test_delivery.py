@@ -40,7 +40,7 @@ async def test_the_server_knows_whether_a_booked_answer_arrived(app: App, node: 
         def close_after_answer(self) -> None:
             raise AssertionError("no refusal")
 
-        def allow_slow_reader(self) -> None:
+        def answer_is_endless(self) -> None:
             raise AssertionError("no log")
 
         async def arrived(self, answer_bytes: int) -> bool:
