@@ -32,7 +32,7 @@ from tests.e2e.conftest import FAST
 from tests.support.core_lists import inbound_users
 from tests.support.node_state import node_status
 from tests.support.polling import eventually
-from tests.support.processes import core_pid, kill, run_to_end
+from tests.support.processes import core_pid, kill, run_to_end, stopped
 from tests.support.said import said
 from tests.support.stored import stored_state, stored_users
 from tests.support.valkey import TestValkey, running_valkey
@@ -57,7 +57,7 @@ class Stage:
     async def in_core(self) -> set[str]:
         return set(await inbound_users(self.node.run_dir / "core.sock", TAG))
 
-    async def killed_while(self, point: str, user: pb.User) -> None:
+    async def killed_while(self, point: str, user: pb.User, *, starts: bool = True) -> None:
         """The supervisor is killed at ``point``, while it changes a user, and started again."""
         core = core_pid(self.node)
         self.faults.arm(point, "kill")
@@ -67,6 +67,8 @@ class Stage:
         await self.faults.reached(point)
         await self.node.wait()
         assert is_running(core), "users' connections go on"
+        if not starts:
+            return
         await self.node.start()
         assert core_pid(self.node) == core
 
@@ -103,6 +105,18 @@ async def test_killed_between_store_and_answer(stage: Stage, email: str) -> None
         return email in await stage.in_core()
 
     await eventually(there, "the core has what is stored")
+
+
+@pytest.mark.parametrize("email", ["user3@demo", "new@demo"])
+async def test_killed_when_it_is_stored_and_the_core_has_not_taken_it(stage: Stage, target: Target, email: str) -> None:
+    changed = make_user(email, [TAG], key="changed")
+    async with stopped(core_pid(stage.node)):
+        await stage.killed_while("commit.desired_stored", changed, starts=False)
+        assert stored_users(stage.node).desired[email] == changed
+    await stage.node.start()
+    await said(stage.node, "because='take over core: done'")
+    async with ClientCore([link(stage.config["inbounds"][0], changed, name=TAG)], target) as client:
+        await client.move(TAG, 1000, 1000)
 
 
 async def test_killed_between_core_and_store(stage: Stage) -> None:

@@ -73,8 +73,9 @@ class Handlers:
     queries: Mapping[Kind, Handler]
     #: Inspections (:data:`INSPECTION_KINDS`).
     inspections: Mapping[Kind, Handler]
-    #: Does a group of user changes (every kind that is in none of the other fields); every caller gets its own answer.
-    sync: Callable[[Sequence[Command]], Awaitable[Answers]]
+    #: Does a group of user changes (every kind that is in none of the other fields); every caller gets its own answer. Calls
+    #: its second argument when all that it is going to ask of the core is noted as desired.
+    sync: Callable[[Sequence[Command], Callable[[], None]], Awaitable[Answers]]
     #: Begins a long change (:data:`~pgnode.supervisor.commands.grouping.LONG_KINDS`); returns what does the next step of it.
     begin: Callable[[Command], Step]
     #: Takes commands of :data:`MAINTENANCE_KINDS`, and answers them itself.
@@ -292,7 +293,7 @@ class CommandDispatcher:
         answers: Answers = [(command, Reply(error=DeadlineExceededError(NOT_BEGUN))) for command in expired]
         live = [command for command in batch if command not in expired] if expired else batch
         if live:
-            answers += await self._handlers.sync(live)
+            answers += await self._handlers.sync(live, self._committer.begin_early)
         return answers
 
     async def _one(self, command: Command, handlers: Mapping[Kind, Handler]) -> Reply:

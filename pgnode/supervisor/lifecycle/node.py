@@ -6,7 +6,7 @@ Everything that decides about its life is in :mod:`pgnode.supervisor.lifecycle.m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -251,13 +251,13 @@ class Node:
         await self._lifecycle.request(StopRequested(self._settings.stop_linger_seconds))
         return b""
 
-    async def sync(self, commands: Sequence[Command]) -> Answers:
-        """Do a group of user changes; every caller gets its own answer."""
+    async def sync(self, commands: Sequence[Command], noted: Callable[[], None] = lambda: None) -> Answers:
+        """Do a group of user changes; every caller gets its own answer. ``noted``: as :meth:`UserSync.sync` says."""
         try:
             spec = self.require_running()
         except NodeError as error:
             return [(command, Reply(error=error)) for command in commands]
-        return await self._users.sync(commands, spec.inbounds)
+        return await self._users.sync(commands, spec.inbounds, noted)
 
     def begin(self, command: Command) -> Step:
         """Return the function that does the next step of a full set, or of another bulk change."""

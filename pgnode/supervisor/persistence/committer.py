@@ -1,7 +1,8 @@
 """From a change to its answer: what changed is stored, and only then acknowledged and answered over the bus.
 
-A 200 means that the store has it. What was stored and could not be answered is delivered again, and changes nothing then. What
-could not be stored is answered with 503; memory and core keep it, and it is stored as soon as the store takes it.
+A 200 means that the store has it. What is desired may be stored while the core takes it (:meth:`StateCommitter.begin_early`).
+What was stored and could not be answered is delivered again, and changes nothing then. What could not be stored is answered with
+503; memory and core keep it, and it is stored as soon as the store takes it.
 """
 
 from __future__ import annotations
@@ -35,12 +36,24 @@ Tell = Callable[[Pipeline], None]
 Answers = Sequence[tuple[Command, Reply]]
 
 
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What is being stored of a change that is under way."""
+
+    #: Returns why that was not possible, "" when it was.
+    task: asyncio.Task[str]
+    #: What is to be stored after it, where nobody waits for that.
+    behind: StoreChanges
+
+
 @dataclass(slots=True)
 class Commit:
     """Changes of the desired state to be stored, and the answers to be sent after that."""
 
     changes: StoreChanges
     answers: Answers
+    #: Stores what changed before :attr:`changes`.
+    early: Early | None = None
 
 
 class _Scoped:
@@ -91,6 +104,8 @@ class StateCommitter:
         self._retry_seconds = retry_seconds
         self._scopes = {scope: _Scoped() for scope in Scope}
         self._retrying: asyncio.Task[None] | None = None
+        #: What is being stored of a change that is under way.
+        self._early: Early | None = None
         #: Why the store did not take the last commit; "" when it did.
         self.error = ""
         #: How often the store did not take a commit.
@@ -104,11 +119,28 @@ class StateCommitter:
 
     # --- the desired state --------------------------------------------------------------------------------------
 
+    def begin_early(self) -> None:
+        """Store what is desired so far while the core takes it; with the core's lock held, and :meth:`begin` comes next."""
+        if changes := self._journal.take(Scope.DESIRED):
+            # Begins in the loop's next turn: until then the core has its calls.
+            behind = StoreChanges()
+            self._early = Early(asyncio.create_task(self._store_early(changes, behind)), behind)
+
+    async def _store_early(self, changes: StoreChanges, behind: StoreChanges) -> str:
+        scoped = self._scopes[Scope.DESIRED]
+        async with scoped.order:
+            error = await self._write_desired(scoped, changes)
+            if behind:
+                scoped.keep(behind)
+                self._retry_soon()
+            return error
+
     def begin(self, answers: Answers) -> Commit:
         """Take what changed of the desired state, for :meth:`store`; with the core's lock held, so that it is whole."""
-        changes = self._journal.take(Scope.DESIRED)
-        self.generation += bool(changes)
-        return Commit(changes, answers)
+        changes, early = self._journal.take(Scope.DESIRED), self._early
+        self._early = None
+        self.generation += early is not None or bool(changes)
+        return Commit(changes, answers, early)
 
     async def store(self, commit: Commit) -> bool:
         """Store and answer, in the order in which this is called.
@@ -119,18 +151,25 @@ class StateCommitter:
         Returns:
             Whether the answers were sent; if not, the commands will be taken again.
         """
-        scoped = self._scopes[Scope.DESIRED]
+        scoped, early = self._scopes[Scope.DESIRED], commit.early
         try:
+            error = await self._result_of(early, commit.changes) if early is not None else ""
             async with scoped.order:
-                changed = bool(commit.changes)
-                if changed:
-                    await async_fault_point("commit.desired")
-                error = await self._write(scoped, commit.changes)
-                if changed:
-                    await async_fault_point("commit.desired_stored")
+                if commit.changes or early is None:
+                    error = await self._write_desired(scoped, commit.changes)
+                changed = early is not None or bool(commit.changes)
                 return await self._answer(_with_error(commit.answers, error), tell=changed)
         finally:
             self._release(commit.answers)
+
+    async def _result_of(self, early: Early, later: StoreChanges) -> str:
+        """Wait for what is stored early; what came later is kept where nobody waits any more."""
+        try:
+            await asyncio.wait([early.task])
+        except asyncio.CancelledError:
+            self._keep(early, later)
+            raise
+        return early.task.result()
 
     async def commit(self, answers: Answers = ()) -> bool:
         """Do :meth:`begin` and :meth:`store`."""
@@ -138,9 +177,16 @@ class StateCommitter:
 
     def give_up(self, commit: Commit) -> None:
         """Answer nobody, since an earlier answer was not sent; what changed is stored all the same."""
-        self._scopes[Scope.DESIRED].keep(commit.changes)
+        self._keep(commit.early, commit.changes)
         self._release(commit.answers)
-        self._retry_soon()
+
+    def _keep(self, early: Early | None, later: StoreChanges) -> None:
+        """Have it stored soon, and not before what is stored early, which is older."""
+        if early is not None and not early.task.done():
+            early.behind.add(later)
+        else:
+            self._scopes[Scope.DESIRED].keep(later)
+            self._retry_soon()
 
     # --- traffic, and answers alone -----------------------------------------------------------------------------
 
@@ -193,6 +239,15 @@ class StateCommitter:
             raise StoreUnavailableError(f"not stored: {error}; what runs goes on unchanged")
 
     # --- both steps ---------------------------------------------------------------------------------------------
+
+    async def _write_desired(self, scoped: _Scoped, changes: StoreChanges) -> str:
+        """Do :meth:`_write` for what is desired."""
+        if changes:
+            await async_fault_point("commit.desired")
+        error = await self._write(scoped, changes)
+        if changes:
+            await async_fault_point("commit.desired_stored")
+        return error
 
     async def _write(self, scoped: _Scoped, changes: StoreChanges) -> str:
         """Write ``changes`` over what was kept; returns why that was not possible, "" when it was."""

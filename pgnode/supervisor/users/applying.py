@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pgnode.errors import CoreUnavailableError
 from pgnode.store.changes import Journal
@@ -56,13 +56,20 @@ class UserApplier:
         #: accounts, long before it is settled.
         self._place = 0
 
-    async def apply(self, keys: Iterable[str], inbounds: Inbounds, decoded: DecodedUsers = NOTHING_DECODED) -> Applied:
+    async def apply(
+        self,
+        keys: Iterable[str],
+        inbounds: Inbounds,
+        decoded: DecodedUsers = NOTHING_DECODED,
+        noted: Callable[[], None] | None = None,
+    ) -> Applied:
         """Make the core have some users as desired, at once.
 
         Args:
             keys: The users.
             inbounds: The inbounds, by tag.
             decoded: What was found of some of them.
+            noted: Called before the core is, where they are few: all is noted that is to be stored if it takes them.
 
         Returns:
             What became of them.
@@ -77,6 +84,9 @@ class UserApplier:
         if len(differing) <= self._limits.rollout_users:
             plan = plan_changes(self._table, differing, inbounds, decoded=decoded)
             if policy is None or not any(self._would_swap(inbounds[part.tag], part) for part in plan.inbounds):
+                if noted is not None:
+                    self._departures.promise(self._table, plan.keys)
+                    noted()
                 outcome = await apply_plan(self._core, self._table, plan)
                 await self.settle(plan.keys, outcome, applied, inbounds, place)
                 return applied

@@ -111,18 +111,21 @@ class UserSync:
 
     # --- commands -----------------------------------------------------------------------------------------------
 
-    async def sync(self, commands: Sequence[Command], inbounds: Inbounds) -> Answers:
+    async def sync(
+        self, commands: Sequence[Command], inbounds: Inbounds, noted: Callable[[], None] = lambda: None
+    ) -> Answers:
         """Do small changes of many callers as one: merged by e-mail, applied.
 
         Args:
             commands: The changes, in the order in which they came.
             inbounds: The inbounds, by tag.
+            noted: May be called when all is noted that is desired now, before the core is called: it may be stored meanwhile.
 
         Returns:
             An answer for each.
         """
         try:
-            return await self._sync(commands, inbounds)
+            return await self._sync(commands, inbounds, noted)
         except asyncio.CancelledError:
             # What was taken in is stored as desired, and the next supervisor does not know what the core had.
             self.departures.promise(self.table, self.table.differing_all())
@@ -136,7 +139,7 @@ class UserSync:
             self.table.core_uncertain(differing)
             return [(command, Reply(error=InternalError(INTERNAL_TEXT))) for command in commands]
 
-    async def _sync(self, commands: Sequence[Command], inbounds: Inbounds) -> Answers:
+    async def _sync(self, commands: Sequence[Command], inbounds: Inbounds, noted: Callable[[], None]) -> Answers:
         changes = [UserChange(command) for command in commands]
         learned = await self._learn(inbounds)
         bad: dict[str, InvalidRequestError] = {}
@@ -154,7 +157,7 @@ class UserSync:
             touched |= change.keys
         if self.superseded.reading:
             self.table.core_uncertain(self._users_losing_credentials(touched, inbounds))
-        applied = await self._apply_settled(changes, touched, learned, inbounds, decoded)
+        applied = await self._apply_settled(changes, touched, learned, inbounds, decoded=decoded, noted=noted)
         self.superseded.add(touched - applied.refused.keys())
         self.table.gather()
         return [(change.command, answer_to(change, applied, bad.get(change.command.id))) for change in changes]
@@ -165,14 +168,16 @@ class UserSync:
         touched: Set[str],
         learned: Settled,
         inbounds: Inbounds,
-        decoded: DecodedUsers = NOTHING_DECODED,
+        *,
+        decoded: DecodedUsers,
+        noted: Callable[[], None],
     ) -> Applied:
         """Apply users who were changed, and whoever lost a credential to them or gets one that they gave up."""
         settled = settle_credentials(self.table, self.rejected, inbounds)
         for change in changes if settled.revived else ():
             # Refused as before, and desired all the same when the others were taken in.
             change.refusals = [item for item in change.refusals if email_key(item.email) not in settled.revived]
-        applied = await self._applier.apply(touched | learned.keys | settled.keys, inbounds, decoded)
+        applied = await self._applier.apply(touched | learned.keys | settled.keys, inbounds, decoded, noted)
         lost = learned.lost | settled.lost
         while self.table.credentials.freed and applied.error is None:
             # Somebody was refused by the core who had taken it from others.

@@ -9,7 +9,7 @@ from pgnode.bus.commands import Command, Kind
 from pgnode.supervisor.commands.dispatcher import Answers, Handler, Handlers, Step
 
 
-async def _nobody(_commands: Sequence[Command]) -> Answers:
+async def _nobody(_commands: Sequence[Command], _noted: Callable[[], None]) -> Answers:
     raise AssertionError("no user changes were expected")
 
 
@@ -22,7 +22,7 @@ def handlers(
     changes: Mapping[Kind, Handler] | None = None,
     queries: Mapping[Kind, Handler] | None = None,
     inspections: Mapping[Kind, Handler] | None = None,
-    sync: Callable[[Sequence[Command]], Awaitable[Answers]] = _nobody,
+    sync: Callable[[Sequence[Command], Callable[[], None]], Awaitable[Answers]] = _nobody,
     begin: Callable[[Command], Step] = _nothing,
     maintain: Callable[[Command], None] = _nothing,
 ) -> Handlers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -65,6 +65,10 @@ class _Committer:
         self.given_up: list[list[str]] = []
         self.answered: list[tuple[str, Reply]] = []
         self.outcomes: asyncio.Queue[bool] = asyncio.Queue()
+        self.begun_early = 0
+
+    def begin_early(self) -> None:
+        self.begun_early += 1
 
     def begin(self, answers: Answers) -> Commit:
         return Commit(StoreChanges(), answers)
@@ -89,7 +93,8 @@ class _Committer:
 async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_before_it() -> None:
     server, committer, applied = _Server(), _Committer(), list[str]()
 
-    async def sync(group: Sequence[Command]) -> Answers:
+    async def sync(group: Sequence[Command], noted: Callable[[], None]) -> Answers:
+        noted()
         applied.extend(command.id for command in group)
         return [(command, Reply()) for command in group]
 
@@ -127,6 +132,7 @@ async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_befo
         committer.outcomes.put_nowait(False)
         await eventually(lambda: committer.given_up == [["5"]], "the second one is given up")
         assert committer.stored == [["0"], ["1"]]
+        assert committer.begun_early == 5, "for each group that was applied"
     finally:
         await end_tasks([task])
 
@@ -134,7 +140,8 @@ async def test_the_next_group_is_applied_while_one_is_stored_but_not_stored_befo
 async def test_with_few_processors_those_who_were_just_answered_come_with_the_next_group() -> None:
     server, committer, groups = _Server(), _Committer(), list[list[str]]()
 
-    async def sync(group: Sequence[Command]) -> Answers:
+    async def sync(group: Sequence[Command], noted: Callable[[], None]) -> Answers:
+        noted()
         groups.append([command.id for command in group])
         return [(command, Reply()) for command in group]
 
@@ -256,7 +263,8 @@ async def test_questions_about_the_core_wait_until_it_is_known_whether_one_runs(
 async def test_small_changes_come_between_the_steps_of_a_long_one() -> None:
     server, committer, done = _Server(), _Committer(), list[str]()
 
-    async def sync(group: Sequence[Command]) -> Answers:
+    async def sync(group: Sequence[Command], noted: Callable[[], None]) -> Answers:
+        noted()
         done.extend(command.id for command in group)
         return [(command, Reply()) for command in group]
 
@@ -286,7 +294,7 @@ async def test_small_changes_come_between_the_steps_of_a_long_one() -> None:
 async def test_after_a_fault_nobody_waits_for_ever() -> None:
     server, committer = _Server(), _Committer()
 
-    async def sync(_group: Sequence[Command]) -> Answers:
+    async def sync(_group: Sequence[Command], _noted: Callable[[], None]) -> Answers:
         raise ZeroDivisionError
 
     def begin(_command: Command) -> Step:

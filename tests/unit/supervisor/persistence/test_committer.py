@@ -16,14 +16,14 @@ from pgnode.bus.pipelined_redis import PipelinedRedis
 from pgnode.bus.server import CommandServer
 from pgnode.errors import StoreUnavailableError
 from pgnode.os_support.aio import end_tasks
-from pgnode.store.changes import Journal, StoreChanges
+from pgnode.store.changes import Journal, Scope, StoreChanges
 from pgnode.store.database import StoreWriteError
 from pgnode.store.reader import read_state
 from pgnode.store.rows import LedgerRow
 from pgnode.store.state import StoredState
 from pgnode.store.writer import StoreWriter
 from pgnode.supervisor.persistence.committer import StateCommitter
-from tests.support.polling import eventually
+from tests.support.polling import eventually, next_turn
 from tests.support.valkey import TestValkey, running_valkey
 
 KEYS = Keys("pgnode")
@@ -179,6 +179,68 @@ async def test_what_is_stored_and_not_answered_is_taken_again(stage: Stage) -> N
     assert stage.stored.users["alice"] == b"1"
     await eventually(lambda: stage.stored.users.get("bob") == b"1", "what was given up is stored as well")
     await end_tasks([caller])
+
+
+async def test_what_is_desired_is_stored_while_the_core_takes_it(stage: Stage) -> None:
+    caller, command = await stage.ask()
+    stage.committer.begin_early()
+    assert stage.writer.commits == 0, "nothing was changed"
+    stage.journal.users |= {"alice": b"1", "bob": b"1"}
+    stage.committer.begin_early()
+    await eventually(lambda: stage.stored.users == {"alice": b"1", "bob": b"1"}, "it is stored")
+    assert not caller.done()
+    # The core has refused one of them.
+    stage.journal.users["bob"] = None
+    assert await stage.committer.commit(done(command))
+    assert await caller == b""
+    assert stage.stored.users == {"alice": b"1"}
+    assert (stage.told, stage.committer.generation, stage.writer.commits) == (["told"], 1, 2)
+    # As nearly always: nothing comes later.
+    caller, command = await stage.ask()
+    stage.journal.users["alice"] = b"2"
+    stage.committer.begin_early()
+    assert await stage.committer.commit(done(command))
+    assert await caller == b""
+    assert stage.stored.users == {"alice": b"2"}
+    assert (stage.told, stage.committer.generation, stage.writer.commits) == (["told", "told"], 2, 3)
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_what_is_not_stored_early_is_told_and_kept_in_order(stage: Stage, later: bool) -> None:
+    stage.writer.room = False
+    caller, command = await stage.ask()
+    stage.journal.users |= {"alice": b"1", "bob": b"1"}
+    stage.committer.begin_early()
+    if later:
+        stage.journal.users["alice"] = b"2"
+    assert await stage.committer.commit(done(command))
+    with pytest.raises(StoreUnavailableError, match="not stored: no room on the disk"):
+        await caller
+    stage.writer.room = True
+    wanted = {"alice": b"2" if later else b"1", "bob": b"1"}
+    await eventually(lambda: stage.stored.users == wanted, "stored without being asked again")
+
+
+async def test_what_is_given_up_is_stored_over_what_was_stored_early(stage: Stage) -> None:
+    stage.journal.users["alice"] = b"1"
+    async with stage.committer._scopes[Scope.DESIRED].order:
+        # The group before is not answered yet.
+        stage.committer.begin_early()
+        stage.journal.users["alice"] = b"2"
+        stage.committer.give_up(stage.committer.begin(()))
+    await eventually(lambda: stage.stored.users == {"alice": b"2"}, "the last one wins")
+
+
+async def test_at_the_end_what_came_after_what_is_stored_early_is_stored_too(stage: Stage) -> None:
+    stage.journal.users["alice"] = b"1"
+    async with stage.committer._scopes[Scope.DESIRED].order:
+        stage.committer.begin_early()
+        stage.journal.users["alice"] = b"2"
+        storing = asyncio.create_task(stage.committer.store(stage.committer.begin(())))
+        await next_turn()
+        await end_tasks([storing])
+    await stage.committer.close()
+    assert stage.stored.users == {"alice": b"2"}
 
 
 async def test_a_loan_that_is_too_large_for_the_replies_goes_in_parts(stage: Stage) -> None:

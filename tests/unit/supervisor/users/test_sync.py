@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pgnode.bus.commands import Command, Kind
 from pgnode.errors import CoreNotStartedError, CoreUnavailableError, InternalError, InvalidRequestError, NodeError
-from pgnode.store.changes import Journal
+from pgnode.store.changes import Journal, Scope, StoreChanges
 from pgnode.store.rows import TAKEN_USERS, RejectedUser
 from pgnode.store.state import StoredState
 from pgnode.supervisor.users.core_users import Outcome
@@ -288,3 +288,72 @@ async def test_who_departs_is_stored_where_the_core_does_not_answer() -> None:
     # Of her it is not known; he is known to have departed.
     assert stage.journal.departed.keys() == {"alice", "bob"}
     assert [one.key for one in stage.users.departures.take()] == ["bob"]
+
+
+class Stored:
+    """Takes what is to be stored, in one go at the end of a change or also before the core is called."""
+
+    def __init__(self, *, early: bool) -> None:
+        self.core, self._journal = CredentialCore(), Journal()
+        self.users = users_over(self.core, self._journal)
+        self.users.departures.wanted = True
+        self.all = StoreChanges()
+        self._early = early
+        #: How much was taken early, and later.
+        self.taken = [0, 0]
+
+    def take(self, *, late: bool = True) -> None:
+        changes = self._journal.take(Scope.DESIRED)
+        self.taken[late] += changes.rows
+        self.all.add(changes)
+
+    async def change(self, users: Sequence[pb.User], refuses: Set[str], silent_about: Set[str]) -> None:
+        self.core.refuses, self.core.silent_about = set(refuses), set(silent_about)
+        commands = [command(user) for user in users]
+        if self._early:
+            await self.users.sync(commands, ONE_INBOUND, lambda: self.take(late=False))
+        else:
+            await self.users.sync(commands, ONE_INBOUND)
+        self.take()
+
+    def cut(self) -> None:
+        """End the connections of all who departed."""
+        for departure in self.users.departures.take():
+            self.users.departures.done(departure.key)
+        self.take()
+
+
+async def test_all_that_is_stored_is_noted_before_the_core_is_called() -> None:
+    stage = Stored(early=True)
+    await stage.change([vless_user("alice", 1), vless_user("bob", 2)], set(), set())
+    await stage.change([vless_user("alice", 3), vless_user("bob", 2, tags=())], set(), set())
+    assert stage.taken == [2 + 2 + 2, 0], "two users and two users, who departed"
+    assert stage.all.departed.keys() == {"alice", "bob"}
+    stage.cut()
+    assert stage.all.departed_done == 1
+
+
+@given(st.data())
+def test_what_is_stored_early_and_later_is_what_would_be_stored_at_once(data: st.DataObject) -> None:
+    some = st.sets(st.sampled_from(NAMES), max_size=1)
+    changes = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 4), st.booleans()), min_size=1, max_size=4)
+    rounds = data.draw(st.lists(st.tuples(changes, some, some), max_size=5))
+
+    async def run() -> None:
+        at_once, early = Stored(early=False), Stored(early=True)
+        for changed, refuses, silent_about in rounds:
+            users = [vless_user(name, number, ("vless",) if stays else ()) for name, number, stays in changed]
+            for stage in (at_once, early):
+                await stage.change(users, refuses, silent_about)
+            assert early.all.users == at_once.all.users
+            assert early.all.rejected.keys() == at_once.all.rejected.keys()
+            assert early.all.departed.keys() >= at_once.all.departed.keys()
+            assert early.core.numbers == at_once.core.numbers
+        for stage in (at_once, early):
+            # Everybody is brought in step, and nothing is left to do.
+            await stage.change([vless_user(name, 10 + number) for number, name in enumerate(NAMES)], set(), set())
+            stage.cut()
+            left = [row for row in stage.all.departed.values() if row.generation > (stage.all.departed_done or 0)]
+            assert left == []
+
+    asyncio.run(run())
