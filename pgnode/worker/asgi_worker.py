@@ -12,6 +12,7 @@ import contextlib
 import json
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, ClassVar
 
 import structlog
@@ -56,9 +57,8 @@ class ConnectionLimits:
     #: A worker that ends has accepted connections whose TLS handshakes are still under way. It waits for them for so long at
     #: most, and answers what they ask.
     handshake_seconds: float = 2.0
-    #: A worker that ends waits for calls under way for so long, and then for what Gunicorn's ``graceful_timeout`` says. Others
-    #: serve meanwhile; where none does, its master ends as well, and does not wait for it longer than ``graceful_timeout``.
-    call_seconds: float = 8.0
+    #: For those who have connected to a worker that ends, and have asked nothing yet. Calls have Gunicorn's ``graceful_timeout``.
+    silent_seconds: float = 4.0
 
 
 class NodeConnection(HttpConnection):
@@ -281,11 +281,14 @@ class NodeWorker(HttpWorker):
         super().init_process()
 
     async def about_to_end(self) -> None:
-        """Close connections on which nothing goes on, which Gunicorn would wait for, and wait for calls longer than it does."""
+        """Close connections on which nothing goes on, and wait for calls: Gunicorn would wait for both for the same time."""
         await self._all_have_arrived()
         for connection in list(self.connections):
             connection.close_for_leave()
-        await self._all_are_answered()
+        began = self.loop.time()
+        await self._all_are_answered(self.cfg.graceful_timeout)
+        # Those that are left have asked nothing, or have had their time.
+        self.cfg.set("graceful_timeout", max(0, ceil(began + self.limits.silent_seconds - self.loop.time())))
 
     async def _all_have_arrived(self) -> None:
         """Wait for the handshakes that are under way: whoever was accepted here is answered by nobody else."""
@@ -294,9 +297,9 @@ class NodeWorker(HttpWorker):
                 while self.arriving:  # noqa: ASYNC110 - nobody tells of a handshake that fails
                     await asyncio.sleep(LEAVING_POLL_SECONDS)
 
-    async def _all_are_answered(self) -> None:
+    async def _all_are_answered(self, seconds: float) -> None:
         """Wait for the calls that are under way; a connection closes with its answer."""
-        until = self.loop.time() + self.limits.call_seconds
+        until = self.loop.time() + seconds
         while self.loop.time() < until and any(connection.has_call for connection in self.connections):
             # The master kills a worker that gives no sign of life.
             self.notify()

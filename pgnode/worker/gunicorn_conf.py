@@ -84,8 +84,8 @@ keepalive = 75
 backlog = 4096
 #: Seconds without a sign of life after which a worker is killed; looking and killing take some more.
 timeout = 15
-#: Seconds that requests under way get when a worker ends.
-graceful_timeout = 4
+#: Seconds that calls under way get when a worker ends and others serve. When the node ends, the supervisor waits for less.
+graceful_timeout = 12
 
 asgi_loop = "uvloop"
 asgi_lifespan = "on"

@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 #: Seconds a child has to end by itself.
 STOP_SECONDS = 6.0
 
+#: Seconds a child has that another one replaces: it has calls under way, and nobody is without it.
+REPLACED_SECONDS = 20.0
+
 #: Seconds a killed child has to disappear.
 KILL_SECONDS = 5.0
 
@@ -231,7 +234,7 @@ class Child:
             self._process = old
             raise
         if old is not None:
-            await self._end(old)
+            await self._end(old, REPLACED_SECONDS)
             if self.pid is not None:
                 self._pids.put(self.name, self.pid)
 

