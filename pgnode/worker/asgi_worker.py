@@ -70,8 +70,8 @@ class NodeConnection(HttpConnection):
         self._header_timer: asyncio.TimerHandle | None = None
         #: Set while the caller takes nothing.
         self._stall_timer: asyncio.TimerHandle | None = None
-        #: The answer to the last request has no end.
-        self._is_endless = False
+        #: The answer to the last request has no end, as a log stream.
+        self.is_endless = False
         #: Answers requests of which everything is there; None where the port has nothing that does.
         self._find_answer: FindAnswer | None = None
         #: The caller's address, "" where there is none.
@@ -119,7 +119,7 @@ class NodeConnection(HttpConnection):
 
     def headers_read(self) -> None:
         """Stop waiting for headers."""
-        self._is_endless = False
+        self.is_endless = False
         if not self._was_noted:
             self._was_noted = True
             self.worker.open_connections.asked(self)
@@ -186,7 +186,7 @@ class NodeConnection(HttpConnection):
 
     def answer_is_endless(self) -> None:
         """Keep the connection although its caller takes nothing for a long time, but not for longer than the worker serves."""
-        self._is_endless = True
+        self.is_endless = True
 
     @property
     def has_call(self) -> bool:
@@ -215,13 +215,8 @@ class NodeConnection(HttpConnection):
 
     def _takes_nothing(self) -> None:
         self._stall_timer = None
-        if not self._is_endless:
+        if not self.is_endless:
             self.transport.abort()
-
-    def close_for_leave(self) -> None:
-        """Close it where nothing goes on, or something that has no end, since its worker ends."""
-        if self.is_idle or self._is_endless:
-            self.close()
 
 
 class NodeWorker(HttpWorker):
@@ -281,13 +276,14 @@ class NodeWorker(HttpWorker):
         super().init_process()
 
     async def about_to_end(self) -> None:
-        """Close connections on which nothing goes on, and wait for calls: Gunicorn would wait for both for the same time."""
+        """Close idle connections and log streams, and wait for calls. Gunicorn would wait for all of them for the same time."""
         await self._all_have_arrived()
         for connection in list(self.connections):
-            connection.close_for_leave()
+            if connection.is_idle or connection.is_endless:
+                connection.close()
         began = self.loop.time()
         await self._all_are_answered(self.cfg.graceful_timeout)
-        # Those that are left have asked nothing, or have had their time.
+        # Gunicorn waits for the rest: whoever is left has asked nothing, or has had the time for a call.
         self.cfg.set("graceful_timeout", max(0, ceil(began + self.limits.silent_seconds - self.loop.time())))
 
     async def _all_have_arrived(self) -> None:

@@ -74,7 +74,7 @@ class Handlers:
     #: Inspections (:data:`INSPECTION_KINDS`).
     inspections: Mapping[Kind, Handler]
     #: Does a group of user changes (every kind that is in none of the other fields); every caller gets its own answer. Calls
-    #: its second argument when all that it is going to ask of the core is noted as desired.
+    #: its second argument before it calls the core: what is desired may be stored from then on.
     sync: Callable[[Sequence[Command], Callable[[], None]], Awaitable[Answers]]
     #: Begins a long change (:data:`~pgnode.supervisor.commands.grouping.LONG_KINDS`); returns what does the next step of it.
     begin: Callable[[Command], Step]

@@ -181,7 +181,7 @@ class StateCommitter:
         self._release(commit.answers)
 
     def _keep(self, early: Early | None, later: StoreChanges) -> None:
-        """Have it stored soon, and not before what is stored early, which is older."""
+        """Have it stored soon, but after what is stored early: that is older."""
         if early is not None and not early.task.done():
             early.behind.add(later)
         else:

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 #: Seconds a child has to end by itself.
 STOP_SECONDS = 6.0
 
-#: Seconds a child has that another one replaces: it has calls under way, and nobody is without it.
+#: Seconds a child has to end by itself when another one has taken its place: it may have calls under way.
 REPLACED_SECONDS = 20.0
 
 #: Seconds a killed child has to disappear.

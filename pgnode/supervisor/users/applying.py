@@ -69,7 +69,7 @@ class UserApplier:
             keys: The users.
             inbounds: The inbounds, by tag.
             decoded: What was found of some of them.
-            noted: Called before the core is, where they are few: all is noted that is to be stored if it takes them.
+            noted: Called before the core is, where they are few. The journal has all by then that is stored if it takes them.
 
         Returns:
             What became of them.

@@ -119,7 +119,7 @@ class UserSync:
         Args:
             commands: The changes, in the order in which they came.
             inbounds: The inbounds, by tag.
-            noted: May be called when all is noted that is desired now, before the core is called: it may be stored meanwhile.
+            noted: Called before the core is, where there are few users to change. The journal has all that is desired by then.
 
         Returns:
             An answer for each.
